@@ -1,0 +1,81 @@
+"""Box functions: pure, batched, shape in, shape out. Boxes are xyxy in continuous pixels."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+MAX_LOG_SCALE = math.log(1000.0 / 16)
+"""A decoded box grows at most 62.5 times: `exp` stays finite on untrained heads (Girshick 2015, Detectron)."""
+
+
+def area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+    """Area in square pixels; boxes turned inside out count as empty."""
+    return (boxes[..., 2] - boxes[..., 0]).clamp(min=0) * (boxes[..., 3] - boxes[..., 1]).clamp(min=0)
+
+
+def intersection(a: Float[Tensor, "*b n 4"], b: Float[Tensor, "*b m 4"]) -> Float[Tensor, "*b n m"]:
+    """Area shared by every box of `a` with every box of `b`."""
+    # Per coordinate: no (n, m, 2) temporaries, which cost more than the arithmetic.
+    width = torch.minimum(a[..., :, None, 2], b[..., None, :, 2]) - torch.maximum(a[..., :, None, 0], b[..., None, :, 0])
+    height = torch.minimum(a[..., :, None, 3], b[..., None, :, 3]) - torch.maximum(a[..., :, None, 1], b[..., None, :, 1])
+    return width.clamp(min=0) * height.clamp(min=0)
+
+
+def iou(a: Float[Tensor, "*b n 4"], b: Float[Tensor, "*b m 4"]) -> Float[Tensor, "*b n m"]:
+    """Intersection over union of every pair; 0 where both boxes are empty."""
+    shared = intersection(a, b)
+    return shared / (area(a)[..., :, None] + area(b)[..., None, :] - shared).clamp(min=1e-9)
+
+
+def covered(a: Float[Tensor, "*b n 4"], b: Float[Tensor, "*b m 4"]) -> Float[Tensor, "*b n m"]:
+    """Share of each box of `a` that lies inside each box of `b`: how crowd regions claim boxes."""
+    return intersection(a, b) / area(a)[..., :, None].clamp(min=1e-9)
+
+
+def clip(boxes: Float[Tensor, "B n 4"], sizes: Float[Tensor, "B 2"]) -> Float[Tensor, "B n 4"]:
+    """Cut each image's boxes to its (height, width)."""
+    limit = sizes[:, None, [1, 0, 1, 0]]
+    return torch.minimum(boxes.clamp(min=0), limit)
+
+
+def not_empty(boxes: Float[Tensor, "*n 4"], smallest: float = 0.0) -> Bool[Tensor, "*n"]:
+    """Which boxes are wider and higher than `smallest` pixels."""
+    return (boxes[..., 2] - boxes[..., 0] > smallest) & (boxes[..., 3] - boxes[..., 1] > smallest)
+
+
+def encode(
+    boxes: Float[Tensor, "*n 4"], reference: Float[Tensor, "*n 4"], weights: tuple[float, float, float, float]
+) -> Float[Tensor, "*n 4"]:
+    """Deltas (dx, dy, dw, dh) that carry each reference box to its box. Source: Girshick 2014, appendix C.
+
+    Empty boxes give finite deltas that nobody reads.
+    """
+    width, height = _sides(reference)
+    target_width, target_height = _sides(boxes)
+    dx = (_centre(boxes, 0) - _centre(reference, 0)) / width
+    dy = (_centre(boxes, 1) - _centre(reference, 1)) / height
+    deltas = torch.stack([dx, dy, torch.log(target_width / width), torch.log(target_height / height)], dim=-1)
+    return deltas * deltas.new_tensor(weights)
+
+
+def decode(
+    deltas: Float[Tensor, "*n 4"], reference: Float[Tensor, "*n 4"], weights: tuple[float, float, float, float]
+) -> Float[Tensor, "*n 4"]:
+    """The inverse of `encode`, with the growth of a side capped at `exp(MAX_LOG_SCALE)`."""
+    width, height = (reference[..., 2] - reference[..., 0]), (reference[..., 3] - reference[..., 1])
+    dx, dy, dw, dh = (deltas / deltas.new_tensor(weights)).unbind(-1)
+    x, y = _centre(reference, 0) + dx * width, _centre(reference, 1) + dy * height
+    half_width = 0.5 * width * torch.exp(dw.clamp(max=MAX_LOG_SCALE))
+    half_height = 0.5 * height * torch.exp(dh.clamp(max=MAX_LOG_SCALE))
+    return torch.stack([x - half_width, y - half_height, x + half_width, y + half_height], dim=-1)
+
+
+def _centre(boxes: Tensor, axis: int) -> Tensor:
+    return 0.5 * (boxes[..., axis] + boxes[..., axis + 2])
+
+
+def _sides(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    smallest = 1e-4  # keeps log and division finite in padded slots
+    return (boxes[..., 2] - boxes[..., 0]).clamp(min=smallest), (boxes[..., 3] - boxes[..., 1]).clamp(min=smallest)

@@ -1,0 +1,190 @@
+"""Every setting, once: its name, type, default, unit and reason. A recipe is a YAML file that fills these structs."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Positive = Annotated[int, Meta(gt=0)]
+Natural = Annotated[int, Meta(ge=0)]
+Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
+AboveZero = Annotated[float, Meta(gt=0.0)]
+NotNegative = Annotated[float, Meta(ge=0.0)]
+Triple = tuple[float, float, float]
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A section of a recipe. Unknown keys are refused."""
+
+
+class Data(Settings):
+    """Where the pictures are, and how they are brought to the device."""
+
+    dataset_dir: str = "datasets/coco2017"
+    """Folder in the COCO2017 layout; a relative one is taken from the working directory."""
+    train_img_dir: str = "train2017"
+    train_anno_path: str = "annotations/instances_train2017.json"
+    """`annotation/` is tried where `annotations/` is missing."""
+    val_img_dir: str = "val2017"
+    val_anno_path: str = "annotations/instances_val2017.json"
+    short_sides: tuple[Positive, ...] = (800,)
+    """Pixels; training draws one of them for each image, evaluation takes the largest."""
+    max_side: Positive = 1333
+    """Pixels; the longer side never exceeds it."""
+    flip: Fraction = 0.5
+    """Probability of a horizontal flip in training."""
+    num_buckets: Positive = 6
+    """Sizes that batches are padded to; more waste less padding, fewer are captured or compiled faster."""
+    mean: Triple = (123.675, 116.28, 103.53)
+    """RGB, 0..255: ImageNet's."""
+    std: Triple = (58.395, 57.12, 57.375)
+    num_workers: Natural = 4
+    """Threads that decode pictures; 0 decodes in the training thread."""
+    prefetch_size: Positive = 2
+    """Batches kept ready for each worker."""
+    max_rowsize: Positive = 64
+    """MiB of one decoded picture; a larger one is reduced by a whole factor while it is decoded."""
+
+
+class RPN(Settings):
+    """Region proposal network (Ren et al. 2015; Lin et al. 2017 for the pyramid)."""
+
+    anchor_sizes: tuple[AboveZero, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)
+    """Pixels, side of the square anchor of each level, finest first."""
+    aspect_ratios: tuple[AboveZero, ...] = (0.5, 1.0, 2.0)
+    """Height over width."""
+    samples: Positive = 256
+    """Anchors per image in the loss."""
+    positive_fraction: Fraction = 0.5
+    positive_iou: Fraction = 0.7
+    negative_iou: Fraction = 0.3
+    train_candidates: Positive = 2000
+    """Per level, before suppression."""
+    train_proposals: Positive = 1000
+    """Per image, after suppression."""
+    test_candidates: Positive = 1000
+    test_proposals: Positive = 1000
+    nms_iou: Fraction = 0.7
+
+
+class BoxHead(Settings):
+    """Classes and refined boxes (Girshick 2015)."""
+
+    pool: Positive = 7
+    hidden: Positive = 1024
+    rois: Positive = 512
+    """Per image in the loss."""
+    positive_fraction: Fraction = 0.25
+    positive_iou: Fraction = 0.5
+    score: Fraction = 0.05
+    """Detections below it are dropped."""
+    nms_iou: Fraction = 0.5
+    candidates: Positive = 4000
+    """(box, class) pairs per image that enter suppression, best first."""
+    detections: Positive = 100
+    """Per image."""
+
+
+class MaskHead(Settings):
+    """A small fully convolutional network on each box (He et al. 2017)."""
+
+    pool: Positive = 14
+    convs: Positive = 4
+    channels: Positive = 256
+    rois: Positive = 128
+    """Positive boxes per image that the mask loss has room for, shared over the batch."""
+
+
+class Model(Settings):
+    """The network."""
+
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"
+    norm: Literal["frozen_batch_norm", "group_norm"] = "frozen_batch_norm"
+    """Group norm learns from scratch at any batch size (Wu and He 2018); frozen batch norm wants pretrained weights."""
+    pretrained: str = "imagenet"
+    """`imagenet` (torchvision's published file for the backbone), a path to weights, or empty for none."""
+    frozen_stages: Annotated[int, Meta(ge=0, le=5)] = 2
+    """How many of (stem, res2, res3, res4, res5) are not trained."""
+    width: Positive = 64
+    """Channels of the stem; published weights have 64."""
+    channels: Positive = 256
+    """Of the pyramid."""
+    rpn: RPN = RPN()
+    box_head: BoxHead = BoxHead()
+    mask_head: MaskHead = MaskHead()
+
+
+class Optimizer(Settings):
+    """How weights move."""
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    lr: AboveZero = 0.02
+    """For an effective batch of `lr_batch`; scaled linearly with `train.batch`."""
+    lr_batch: Positive = 16
+    momentum: Fraction = 0.9
+    """SGD's; AdamW has betas 0.9 and 0.999."""
+    weight_decay: NotNegative = 1e-4
+    weight_decay_norm: NotNegative = 0.0
+    """For the scales and biases of norms."""
+    clip_norm: NotNegative = 0.0
+    """Largest norm of the whole gradient; 0 does not clip."""
+
+
+class Schedule(Settings):
+    """The learning rate over time."""
+
+    kind: Literal["steps", "cosine"] = "steps"
+    warmup_steps: Natural = 1000
+    warmup_factor: Fraction = 0.001
+    milestones: tuple[Positive, ...] = (8, 11)
+    """Epochs after which a step schedule multiplies the rate by `decay`."""
+    decay: Fraction = 0.1
+
+
+class Train(Settings):
+    """One run."""
+
+    epochs: Positive = 12
+    max_steps: Natural = 0
+    """Stops after this many steps; 0 trains all epochs."""
+    batch: Positive = 16
+    """Images per update, over all devices and accumulated micro-batches."""
+    micro_batch: Natural = 0
+    """Images on one device at once; 0 takes batch / devices."""
+    mixed_precision: bool = False
+    """bf16 where the device has it, otherwise fp16 with a loss scale."""
+    ema: Fraction = 0.0
+    """Decay per step of an exponential moving average of the weights, which is what is evaluated and kept; 0 keeps none."""
+    evaluate_every: Natural = 1
+    """Epochs; the last epoch is always evaluated unless this is 0."""
+    checkpoint_every: Natural = 0
+    """Steps between checkpoints; 0 writes one at the end of each epoch."""
+    keep_checkpoints: Positive = 2
+    log_every: Positive = 20
+    """Steps."""
+    tensorboard: bool = False
+    seed: Natural = 1234
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+
+
+class Evaluate(Settings):
+    """How the validation pictures are scored."""
+
+    batch: Positive = 1
+    mixed_precision: bool = False
+
+
+class Recipe(Settings):
+    """Everything that decides a run."""
+
+    name: str = "mask_rcnn"
+    """Names the run's folder."""
+    device: Literal["auto", "cpu", "gpu", "ascend"] = "auto"
+    data: Data = Data()
+    model: Model = Model()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    classes: tuple[str, ...] = ()
+    """Written with the weights: names in label order. In a recipe: empty, they come from the annotations."""
+    category_ids: tuple[int, ...] = ()
+    """Written with the weights: the data set's ids in label order."""
