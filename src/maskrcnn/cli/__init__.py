@@ -1,0 +1,38 @@
+"""The command `maskrcnn`. Each command imports what it needs when it runs, so that help answers at once."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from maskrcnn.cli.app import app
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells count."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit: 0 done, 2 refused with a sentence on stderr, 130 interrupted."""
+    run_and_exit(lambda: app(None if arguments is None else list(arguments), prog_name="maskrcnn"))
+
+
+def run_and_exit(command: Callable[[], object]) -> NoReturn:
+    """The one place where an error becomes a sentence; MASKRCNN_DEBUG=1 shows where it was raised."""
+    try:
+        command()
+    except KeyboardInterrupt:
+        _stop("interrupted", INTERRUPTED)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _stop("interrupted", INTERRUPTED)
+        raise
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        if os.environ.get("MASKRCNN_DEBUG", "0") != "0":
+            raise
+        _stop(f"error: {error}", 2)
+    sys.exit(0)
+
+
+def _stop(sentence: str, code: int) -> NoReturn:
+    print(sentence, file=sys.stderr, flush=True)
+    sys.exit(code)

@@ -1,0 +1,25 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint
+
+python := .venv/bin/python
+installed := .venv/.installed
+
+help:  ## says what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+
+demo: $(installed)  ## draws shapes, learns them, and writes runs/demo/report.html
+	$(python) -m maskrcnn demo
+
+test: $(installed)  ## runs the whole test suite
+	$(python) -m pytest -q --durations=10
+
+lint: $(installed)  ## checks style, format and types
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+
+# Once per change of what is required: a second call does nothing.
+$(installed): pyproject.toml constraints.txt
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@

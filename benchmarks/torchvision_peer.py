@@ -1,0 +1,114 @@
+"""torchvision's Mask R-CNN with the architecture, settings and weights of one of our recipes: the peer in benchmarks.
+
+Needs torchvision, which the project itself does not use; `make bench` builds an environment with it.
+"""
+
+import re
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from maskrcnn import config
+
+RENAMES = (
+    (r"^backbone\.stem\.norm\.", "backbone.body.bn1."),
+    (r"^backbone\.stem\.", "backbone.body.conv1."),
+    (r"^backbone\.res(\d)\.", lambda m: f"backbone.body.layer{int(m[1]) - 1}."),
+    (r"\.conv(\d)\.norm\.", r".bn\1."),
+    (r"\.shortcut\.norm\.", ".downsample.1."),
+    (r"\.shortcut\.", ".downsample.0."),
+    (r"^neck\.lateral\.(\d)\.norm\.", r"backbone.fpn.inner_blocks.\1.1."),
+    (r"^neck\.output\.(\d)\.norm\.", r"backbone.fpn.layer_blocks.\1.1."),
+    (r"^neck\.lateral\.(\d)\.", r"backbone.fpn.inner_blocks.\1.0."),
+    (r"^neck\.output\.(\d)\.", r"backbone.fpn.layer_blocks.\1.0."),
+    (r"^rpn\.conv\.", "rpn.head.conv.0.0."),
+    (r"^rpn\.objectness\.", "rpn.head.cls_logits."),
+    (r"^rpn\.deltas\.", "rpn.head.bbox_pred."),
+    (r"^box_head\.fc1\.", "roi_heads.box_head.fc6."),
+    (r"^box_head\.fc2\.", "roi_heads.box_head.fc7."),
+    (r"^box_head\.classes\.", "roi_heads.box_predictor.cls_score."),
+    (r"^box_head\.deltas\.", "roi_heads.box_predictor.bbox_pred."),
+    (r"^mask_head\.convs\.(\d)\.norm\.", r"roi_heads.mask_head.\1.1."),
+    (r"^mask_head\.convs\.(\d)\.", r"roi_heads.mask_head.\1.0."),
+    (r"^mask_head\.upsample\.", "roi_heads.mask_predictor.conv5_mask."),
+    (r"^mask_head\.masks\.", "roi_heads.mask_predictor.mask_fcn_logits."),
+)
+
+
+def build_peer(settings: config.Model, data: config.Data, num_classes: int) -> nn.Module:
+    """The same layers, sampling numbers and thresholds, on torchvision's classes."""
+    normal = FrozenBatchNorm2d if settings.norm == "frozen_batch_norm" else _group_norm
+    head_norm = _group_norm if settings.norm == "group_norm" else None
+    body = getattr(resnet, settings.backbone)(weights=None, norm_layer=normal)
+    backbone = _resnet_fpn_extractor(body, trainable_layers=5, norm_layer=head_norm)
+    if settings.channels != 256:
+        backbone = _narrow(backbone, settings.channels, head_norm)
+    for stage in [("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)][: settings.frozen_stages]:
+        for name in stage:
+            backbone.body[name].requires_grad_(False)
+    rpn, box, mask = settings.rpn, settings.box_head, settings.mask_head
+    channels = settings.channels
+    model = MaskRCNN(
+        backbone,
+        num_classes + 1,
+        min_size=max(data.short_sides),
+        max_size=data.max_side,
+        image_mean=[m / 255 for m in data.mean],
+        image_std=[s / 255 for s in data.std],
+        rpn_anchor_generator=AnchorGenerator(tuple((s,) for s in rpn.anchor_sizes), (rpn.aspect_ratios,) * 5),
+        rpn_pre_nms_top_n_train=rpn.train_candidates,
+        rpn_pre_nms_top_n_test=rpn.test_candidates,
+        rpn_post_nms_top_n_train=rpn.train_proposals,
+        rpn_post_nms_top_n_test=rpn.test_proposals,
+        rpn_batch_size_per_image=rpn.samples,
+        box_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], box.pool, 2),
+        box_head=TwoMLPHead(channels * box.pool**2, box.hidden),
+        box_predictor=_predictor(box.hidden, num_classes + 1),
+        box_batch_size_per_image=box.rois,
+        box_score_thresh=box.score,
+        box_detections_per_img=box.detections,
+        mask_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], mask.pool, 2),
+        mask_head=MaskRCNNHeads(channels, (mask.channels,) * mask.convs, 1, norm_layer=head_norm),
+        mask_predictor=MaskRCNNPredictor(mask.channels, mask.channels, num_classes + 1),
+    )
+    return model
+
+
+def to_peer(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Our weights under torchvision's names; its background rows, which nothing reads, are zeros."""
+    renamed = {}
+    for name, tensor in state.items():
+        rows = 4 if name.startswith("box_head.deltas.") else 1 if name.startswith("mask_head.masks.") else 0
+        if rows:
+            tensor = torch.cat([tensor.new_zeros(rows, *tensor.shape[1:]), tensor])
+        for pattern, replacement in RENAMES:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = tensor.contiguous()
+    return renamed
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(min(32, channels // 2), channels)
+
+
+def _narrow(backbone: nn.Module, channels: int, norm_layer) -> nn.Module:
+    from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
+
+    widths = [block[0].in_channels for block in backbone.fpn.inner_blocks]
+    backbone.fpn = FeaturePyramidNetwork(widths, channels, extra_blocks=LastLevelMaxPool(), norm_layer=norm_layer)
+    backbone.out_channels = channels
+    return backbone
+
+
+def _predictor(hidden: int, num_classes: int) -> nn.Module:
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+
+    return FastRCNNPredictor(hidden, num_classes)

@@ -1,0 +1,30 @@
+"""Which commands there are."""
+
+from typing import Any
+
+import typer
+
+from maskrcnn.cli.data import check, shapes, show
+from maskrcnn.cli.demo import demo
+from maskrcnn.cli.doctor import doctor
+from maskrcnn.cli.evaluate import evaluate
+from maskrcnn.cli.predict import predict
+from maskrcnn.cli.train import train
+
+# Rich would take longer to import than everything else that help needs.
+PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "no_args_is_help": True}
+WITH_SETTINGS = {"ignore_unknown_options": True}
+"""`--a.b v` goes to the recipe, which refuses what is no setting of its own."""
+
+app = typer.Typer(help="Mask R-CNN: train, evaluate and predict on COCO-format data.", add_completion=False, **PLAIN)
+app.command(context_settings=WITH_SETTINGS)(train)
+app.command("eval", context_settings=WITH_SETTINGS)(evaluate)
+app.command()(predict)
+app.command(context_settings=WITH_SETTINGS)(demo)
+app.command()(doctor)
+
+data = typer.Typer(help="Look at a data set in the COCO2017 layout, or make one.", **PLAIN)
+data.command(context_settings=WITH_SETTINGS)(check)
+data.command()(shapes)
+data.command(context_settings=WITH_SETTINGS)(show)
+app.add_typer(data, name="data")

@@ -1,0 +1,62 @@
+"""`maskrcnn data`: check, shapes, show."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from maskrcnn.cli.words import DataSet, Overrides
+
+SPLITS = ("train", "val")
+
+
+def check(source: DataSet, overrides: Overrides = None) -> None:
+    """Read both splits and say what is in them and what is wrong."""
+    from maskrcnn.cli.annotations import describe_split, find_data
+
+    settings = find_data(source, overrides or [])
+    problems = []
+    for split in SPLITS:
+        try:
+            print(describe_split(settings, split), flush=True)
+        except (ValueError, OSError) as error:
+            problems.append(f"{split}: {error}")
+    for problem in problems:
+        print(f"problem: {problem}")
+    if problems:
+        raise typer.Exit(1)
+
+
+def shapes(
+    folder: Annotated[Path, Argument(metavar="DIR", help="A folder that is new, empty, or holds the same shapes.")],
+    num_train: Annotated[int, Option(help="Training images.")] = 600,
+    num_val: Annotated[int, Option(help="Validation images.")] = 120,
+    seed: Annotated[int, Option(help="Another seed draws other images.")] = 0,
+    side: Annotated[int, Option(help="Pixels of the longer side.")] = 128,
+) -> None:
+    """Draw the built-in data set of shapes."""
+    from maskrcnn.data.shapes import generate
+
+    print(f"shapes in {generate(folder, num_train=num_train, num_val=num_val, seed=seed, side=side)}")
+
+
+def show(
+    source: DataSet,
+    overrides: Overrides = None,
+    out: Annotated[Path, Option(help="Where the pictures go.")] = Path("runs/data"),
+    split: Annotated[str, Option(metavar="train|val")] = "train",
+    count: Annotated[int, Option(min=1, help="Pictures, spread over the split.")] = 12,
+) -> None:
+    """Draw the annotations of some pictures."""
+    if split not in SPLITS:
+        raise ValueError(f"--split: expected train or val, got {split!r}")
+    from maskrcnn.cli.annotations import draw, find_data, read_split
+
+    data = read_split(find_data(source, overrides or []), split)
+    out.mkdir(parents=True, exist_ok=True)
+    num_images = len(data.file_names)
+    for index in range(0, num_images, -(-num_images // count)):
+        target = out / f"{Path(data.file_names[index]).stem}.png"
+        draw(data, index).save(target)
+        print(target)

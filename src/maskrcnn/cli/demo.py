@@ -1,0 +1,44 @@
+"""`maskrcnn demo`: from nothing to a trained model and a report."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from maskrcnn.cli.words import Overrides
+
+NUM_PICTURES = 6
+
+
+def demo(
+    overrides: Overrides = None,
+    out: Annotated[Path, Option(help="The run's folder; a demo that was interrupted there goes on.")] = Path("runs/demo"),
+) -> None:
+    """Draw shapes, learn them, evaluate, predict, and write a report."""
+    from maskrcnn.recipes import read_recipe
+
+    recipe = read_recipe("demo", overrides or [])
+    from maskrcnn.data.shapes import generate
+    from maskrcnn.evaluate.coco import percent
+    from maskrcnn.evaluate.report import write_report
+    from maskrcnn.evaluate.run import run as evaluate
+    from maskrcnn.predict import load, predict_paths
+    from maskrcnn.train.loop import run as train
+
+    _say(f"1/4 drawing shapes into {recipe.data.dataset_dir}")
+    dataset = generate(recipe.data.dataset_dir)
+    _say(f"2/4 training into {out}; remove that folder to begin again")
+    train(recipe, out, "auto")
+    weights = out / "weights" / "best"
+    _say(f"3/4 evaluating {weights}")
+    metrics = evaluate(recipe, weights, out / "evaluation")
+    _say("4/4 predicting")
+    pictures = sorted((dataset / recipe.data.val_img_dir).iterdir())[:NUM_PICTURES]
+    predict_paths(load(weights), pictures, out / "predictions")
+    report = write_report(out)
+    _say(f"box AP {percent(metrics['bbox']['AP'])}, mask AP {percent(metrics['segm']['AP'])}")
+    _say(f"look at {report} and the pictures in {out / 'predictions'}")
+
+
+def _say(sentence: str) -> None:
+    print(sentence, flush=True)

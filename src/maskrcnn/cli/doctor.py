@@ -1,0 +1,95 @@
+"""`maskrcnn doctor`: what runs here, and what is missing."""
+
+import importlib
+import pkgutil
+import platform
+import re
+from collections.abc import Iterator
+
+NOT_INSTALLED = "not installed, so its dependencies are unknown; pip install -e . in the repository"
+
+Fact = tuple[str, str]
+
+
+def doctor() -> None:
+    """Say which devices, versions and kernels are in use, and how to get what is missing."""
+    for name, value in facts():
+        print(f"{name:<24}{value}", flush=True)
+
+
+def facts() -> Iterator[Fact]:
+    """(name, what was found) of everything that decides how fast and how exactly this machine works."""
+    yield "maskrcnn", _version("maskrcnn") or NOT_INSTALLED
+    yield "python", f"{platform.python_version()} on {platform.platform()}"
+    yield from _devices()
+    yield from _kernels()
+    yield from _places()
+    yield from _packages()
+
+
+def _devices() -> Iterator[Fact]:
+    import torch
+
+    from maskrcnn.train.distributed import choose_device
+
+    yield "device auto", str(choose_device("auto", 0))
+    yield "cpu", f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, bf16 {_bf16_on_cpu()}"
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        bf16 = "in hardware" if properties.major >= 8 else "emulated; fp16 is used"
+        yield f"gpu {index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, bf16 {bf16}"
+    if not torch.cuda.is_available():
+        build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build without CUDA"
+        yield "gpu", f"none; torch {torch.__version__} is {build}"
+
+
+def _bf16_on_cpu() -> str:
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    found = [name for name in ("amx_bf16", "avx512_bf16") if capabilities.get(name)]
+    return f"in hardware ({', '.join(found)})" if found else "emulated, slower than float32"
+
+
+def _kernels() -> Iterator[Fact]:
+    from maskrcnn import ops
+
+    for package in pkgutil.iter_modules(ops.__path__):
+        if package.ispkg:
+            op = importlib.import_module(f"maskrcnn.ops.{package.name}")
+            written = {module.name for module in pkgutil.iter_modules(op.__path__)}
+            on_gpu = "Triton" if "triton" in written and _version("triton") else "PyTorch (reference.py)"
+            on_cpu = "Numba" if "cpu" in written else "PyTorch (reference.py)"
+            yield f"op {package.name}", f"{on_cpu} on the CPU, {on_gpu} on other devices"
+
+
+def _places() -> Iterator[Fact]:
+    from maskrcnn.convert.backbone import cache_folder
+    from maskrcnn.recipes import recipe_folder
+
+    yield "recipes", str(recipe_folder())
+    yield "downloaded weights", f"{cache_folder()} (MASKRCNN_CACHE moves it)"
+
+
+def _packages() -> Iterator[Fact]:
+    """The version of each package that the project names, and the command that brings a missing one."""
+    from importlib import metadata
+
+    lines = metadata.requires("maskrcnn") if _version("maskrcnn") else None
+    for line in lines or ():
+        requirement, _, marker = line.partition(";")
+        name = re.split(r"[^\w.-]", requirement.strip())[0]
+        extra = re.search(r"extra == ['\"]([\w-]+)", marker)
+        if extra and extra[1] == "test":
+            continue
+        install = f"maskrcnn[{extra[1]}]" if extra else requirement.strip()
+        yield name, _version(name) or f"missing; pip install '{install}'"
+
+
+def _version(name: str) -> str | None:
+    from importlib import metadata  # 14 ms that help does not pay
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

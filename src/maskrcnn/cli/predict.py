@@ -1,0 +1,27 @@
+"""`maskrcnn predict`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Argument, Option
+
+Device = Literal["auto", "cpu", "gpu", "ascend"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def predict(
+    weights: Annotated[str, Argument(metavar="WEIGHTS", help="A weights folder, a run folder, or a file.")],
+    sources: Annotated[list[str], Argument(metavar="SOURCE", help="Pictures, folders, or quoted patterns.")],
+    out: Annotated[Path, Option(help="Where drawn pictures and predictions.json go.")] = Path("runs/predict"),
+    score: Annotated[float, Option(min=0.0, max=1.0, help="Less certain objects are left out.")] = 0.5,
+    device: Annotated[Device, Option(help="auto takes an accelerator where there is one.")] = "auto",
+    precision: Annotated[Precision, Option(help="auto is that of the weights' recipe.")] = "auto",
+) -> None:
+    """Find the objects on pictures, draw them, and write them in COCO's format."""
+    from maskrcnn.predict import load, predict_paths
+
+    predictor = load(weights, device=device, precision=precision)
+    failures = predict_paths(predictor, sources, out, score, lambda path, found: print(f"{path}: {found}", flush=True))
+    print(f"written to {out}")
+    if failures:
+        raise ValueError(f"{len(failures)} files could not be read, the first: {failures[0]}")

@@ -1,0 +1,25 @@
+"""`maskrcnn train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from maskrcnn.cli.words import Config, Overrides
+
+
+def train(
+    config: Config,
+    overrides: Overrides = None,
+    resume: Annotated[
+        str | None, Option(metavar="auto|PATH", help="Continue from the newest checkpoint in --out, or from one.")
+    ] = None,
+    out: Annotated[Path | None, Option(help="The run's folder; runs/train/NAME unless given.")] = None,
+) -> None:
+    """Train what a recipe describes."""
+    from maskrcnn.recipes import read_recipe
+
+    recipe = read_recipe(config, overrides or ())  # first: a mistake in it is told before torch is imported
+    from maskrcnn.train import loop
+
+    loop.run(recipe, out or Path("runs/train") / recipe.name, resume)

@@ -1,0 +1,97 @@
+"""The layout of a COCO instances file, and its parser, which can say what is wrong where."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+
+class ImageEntry(Struct, gc=False):
+    id: int
+    file_name: str
+    height: int
+    width: int
+
+
+class CategoryEntry(Struct, gc=False):
+    id: int
+    name: str
+
+
+class BoxEntry(Struct, gc=False):
+    """An annotation whose outline is not wanted."""
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    iscrowd: bool | int = 0
+    area: float | None = None
+
+
+class OutlinedEntry(BoxEntry, gc=False):
+    segmentation: Raw = Raw(b"null")
+
+
+class BoxFile(Struct):
+    images: list[ImageEntry]
+    annotations: list[BoxEntry]
+    categories: list[CategoryEntry]
+
+
+class OutlinedFile(Struct):
+    images: list[ImageEntry]
+    annotations: list[OutlinedEntry]
+    categories: list[CategoryEntry]
+
+
+def parse(path: Path, kind: type[BoxFile] | type[OutlinedFile]) -> Any:
+    """The content of an annotation file. Raises one sentence with the file's and the entry's name."""
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        found = listing(path.parent) if path.parent.is_dir() else "nothing: the folder does not exist"
+        raise FileNotFoundError(f"the annotation file {path} does not exist; {path.parent} holds {found}") from None
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{path}: {_explain(text, error)}") from None
+
+
+def _explain(text: bytes, error: msgspec.DecodeError) -> str:
+    """Which record a parser's complaint is about; reads the file a second time, slowly."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return f"is not complete JSON ({error}); copy or export it again"
+    place = re.search(r"\$\.(\w+)\[(\d+)\]", str(error))
+    if place:
+        record = content[place[1]][int(place[2])]
+        id = record.get("id", "without id") if isinstance(record, dict) else "without id"
+        return f"{place[1]} entry {place[2]}, id {id}: {error}; correct this entry"
+    rows = content.get("annotations") if isinstance(content, dict) else None
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, dict) and not _is_finite(row):
+            return (
+                f"annotation {row.get('id')} of image {row.get('image_id')} holds a number that is NaN or infinite; "
+                "correct or remove it"
+            )
+    return f"{error}; expected a COCO instances file with `images`, `annotations` and `categories`"
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def listing(folder: Path) -> str:
+    """The first names in a folder, for a message."""
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "") or "nothing"

@@ -1,0 +1,209 @@
+"""Which pictures travel together: a handful of padded sizes, and the batches of an epoch.
+
+Everything here is a pure function of the images' sizes, the settings, the seed and the epoch: neither the number
+of workers nor of processes changes a batch.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64, UInt64
+
+from maskrcnn.config import Data
+
+Bucket = tuple[int, int]
+"""(height, width) that a batch is padded to."""
+DIVISOR = 32  # coarsest stride whose cells the pyramid must share
+MAX_SHAPES = 256  # bounds the search; with more distinct shapes they are first rounded up further
+
+
+class Step(NamedTuple):
+    """One batch: which images, at which size, and what chance decided for each."""
+
+    bucket: Bucket
+    indices: Int64[np.ndarray, " n"]
+    sizes: Int64[np.ndarray, "n 2"]
+    """(height, width) after resizing."""
+    flips: Bool[np.ndarray, " n"]
+    keys: Int64[np.ndarray, " n"]
+    """Random numbers for the step itself, one per image."""
+
+
+def resized_size(height: int, width: int, short_side: int, max_side: int) -> tuple[int, int]:
+    """The size whose shorter side is `short_side`, unless the longer one would exceed `max_side`."""
+    size = resized_sizes(np.array([[height, width]]), np.array([short_side]), max_side)[0]
+    return int(size[0]), int(size[1])
+
+
+def resized_sizes(
+    sizes: Int64[np.ndarray, "n 2"], short_sides: Int64[np.ndarray, " n"], max_side: int
+) -> Int64[np.ndarray, "n 2"]:
+    """`resized_size` of many images. Rounds in the order Detectron2 does, so that sizes agree to the pixel."""
+    exact = sizes * (short_sides / sizes.min(axis=1))[:, None]
+    exact = exact * np.minimum(max_side / exact.max(axis=1), 1.0)[:, None]
+    return (exact + 0.5).astype(np.int64).clip(min=1)
+
+
+def buckets_for(sizes: Int64[np.ndarray, "n 2"], settings: Data, short_sides: Sequence[int]) -> list[Bucket]:
+    """Buckets for images of these original sizes, whichever of the short sides each one is given."""
+    resized = [resized_sizes(sizes, np.full(len(sizes), side), settings.max_side) for side in short_sides]
+    return choose_buckets(np.concatenate(resized), settings.num_buckets)
+
+
+def choose_buckets(sizes: Int64[np.ndarray, "n 2"], num_buckets: int, divisor: int = DIVISOR) -> list[Bucket]:
+    """At most `num_buckets` sizes, multiples of `divisor`, that hold all images with little padding.
+
+    One of them, the last, covers every image, so that any images can share a batch. The others start from merging
+    the two shapes whose union costs least, again and again, and then move one by one while padded area shrinks.
+    """
+    shapes, counts = _shapes(sizes, divisor)
+    everything = shapes.max(axis=0)
+    buckets = np.concatenate([_merge(shapes, counts, num_buckets - 1), everything[None]])
+    heights, widths = (np.unique(shapes[:, axis]) for axis in (0, 1))
+    candidates = np.stack(np.meshgrid(heights, widths, indexing="ij"), axis=-1).reshape(-1, 2)
+    padded = _padded_area(candidates, shapes)
+    best = np.inf
+    while (total := (_padded_area(buckets, shapes).min(axis=0) * counts).sum()) < best:
+        best = total
+        for index in range(len(buckets) - 1):
+            others = _padded_area(np.delete(buckets, index, axis=0), shapes).min(axis=0)
+            buckets[index] = candidates[(np.minimum(padded, others) @ counts).argmin()]
+    used = np.unique(_padded_area(buckets, shapes).argmin(axis=0))
+    smaller = {tuple(bucket) for bucket in buckets[used].tolist()} - {tuple(everything.tolist())}
+    return [*sorted(smaller, key=lambda bucket: (bucket[0] / bucket[1], bucket)), tuple(everything.tolist())]
+
+
+def assign(sizes: Int64[np.ndarray, "n 2"], buckets: Sequence[Bucket]) -> Int64[np.ndarray, " n"]:
+    """The smallest bucket that holds each size."""
+    area = _padded_area(np.array(buckets), sizes)
+    if not np.isfinite(area.min(axis=0)).all():
+        height, width = sizes[~np.isfinite(area.min(axis=0))][0]
+        raise ValueError(f"no bucket of {list(buckets)} holds {height} x {width}; choose them from these images' sizes")
+    return area.argmin(axis=0)
+
+
+def plan_epoch(
+    sizes: Int64[np.ndarray, "n 2"], settings: Data, buckets: Sequence[Bucket], *, batch: int, seed: int, epoch: int
+) -> list[Step]:
+    """The ceil(n / batch) training batches of one epoch, all full, every image in at least one.
+
+    sizes  original (height, width)
+    Images of one bucket go together; what is left over in all buckets is sorted by shape and mixed. The epoch's
+    first images come a second time where the last batch would not be full.
+    """
+    keys = image_keys(seed, epoch, len(sizes))
+    sides = np.array(settings.short_sides)[(_uniform(keys, 1) * len(settings.short_sides)).astype(np.int64)]
+    resized = resized_sizes(sizes, sides, settings.max_side)
+    flips = _uniform(keys, 2) < settings.flip
+    order = np.argsort(_uniform(keys, 3), kind="stable")
+    full, rest = _full_batches(order, assign(resized, buckets), batch)
+    rest = np.concatenate([rest, np.resize(order, -len(rest) % batch)])
+    groups = full + _cut(_by_shape(rest, resized), batch)
+    turn = np.argsort(_uniform(image_keys(seed, epoch, len(groups)), 4), kind="stable")
+    return [_step(groups[i], resized, flips, keys, buckets) for i in turn]
+
+
+def plan_evaluation(
+    sizes: Int64[np.ndarray, "n 2"], settings: Data, buckets: Sequence[Bucket], *, batch: int
+) -> list[Step]:
+    """Every image exactly once, unflipped, at the largest short side; only the last batch may be smaller.
+
+    `plan[rank::world_size]` is one process's share.
+    """
+    resized = resized_sizes(sizes, np.full(len(sizes), max(settings.short_sides)), settings.max_side)
+    full, rest = _full_batches(np.arange(len(sizes)), assign(resized, buckets), batch)
+    keys, flips = image_keys(0, 0, len(sizes)), np.zeros(len(sizes), bool)
+    return [_step(group, resized, flips, keys, buckets) for group in full + _cut(_by_shape(rest, resized), batch)]
+
+
+def image_keys(seed: int, epoch: int, num_images: int) -> Int64[np.ndarray, " {num_images}"]:
+    """A random number of 63 bits for each image of an epoch, a function of (seed, epoch, index) alone."""
+    start = _mix(_mix(np.array([seed], np.uint64)) + np.uint64(epoch))
+    return (_mix(start + np.arange(num_images, dtype=np.uint64)) >> np.uint64(1)).astype(np.int64)
+
+
+def _uniform(keys: Int64[np.ndarray, " n"], stream: int) -> Float64[np.ndarray, " n"]:
+    """Independent numbers in [0, 1) for each key and stream."""
+    return (_mix(keys.astype(np.uint64) ^ _mix(np.array([stream], np.uint64))) >> np.uint64(11)) * 2.0**-53
+
+
+def _mix(values: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
+    """SplitMix64 (Steele, Lea and Flood 2014): neighbouring numbers become unrelated ones; wraps around."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _shapes(sizes: Int64[np.ndarray, "n 2"], divisor: int) -> tuple[Int64[np.ndarray, "m 2"], Int64[np.ndarray, " m"]]:
+    """Distinct sizes rounded up, and how many images have each."""
+    grain = divisor
+    while True:
+        shapes, owner, counts = np.unique(-(-sizes // grain), axis=0, return_inverse=True, return_counts=True)
+        if len(shapes) <= MAX_SHAPES:
+            break
+        grain *= 2
+    largest = np.zeros_like(shapes)  # not shapes * grain: rounding further would only add padding
+    np.maximum.at(largest, owner.reshape(-1), -(-sizes // divisor) * divisor)
+    return largest, counts
+
+
+def _merge(
+    shapes: Int64[np.ndarray, "m 2"], counts: Int64[np.ndarray, " m"], num_left: int
+) -> Int64[np.ndarray, "_ 2"]:
+    """Join shapes greedily until `num_left` remain."""
+    if num_left == 0:
+        return shapes[:0]
+    while len(shapes) > num_left:
+        area = shapes.prod(axis=1)
+        union = np.maximum(shapes[:, None], shapes)
+        waste = (union.prod(axis=2) - area) * counts
+        waste = (waste + waste.T).astype(np.float64)
+        np.fill_diagonal(waste, np.inf)
+        i, j = np.unravel_index(waste.argmin(), waste.shape)
+        shapes, counts = shapes.copy(), counts.copy()
+        shapes[i], counts[i] = union[i, j], counts[i] + counts[j]
+        shapes, counts = np.delete(shapes, j, axis=0), np.delete(counts, j)
+    return shapes
+
+
+def _padded_area(buckets: Int64[np.ndarray, "k 2"], sizes: Int64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "k n"]:
+    """Area of each bucket for each image, infinite where it does not fit."""
+    fits = (sizes[None] <= buckets[:, None]).all(axis=2)
+    return np.where(fits, buckets.prod(axis=1)[:, None].astype(np.float64), np.inf)
+
+
+def _full_batches(
+    order: Int64[np.ndarray, " n"], bucket: Int64[np.ndarray, " n"], batch: int
+) -> tuple[list[Int64[np.ndarray, " _"]], Int64[np.ndarray, " rest"]]:
+    """Batches of images of one bucket, in the given order, and the images left over."""
+    full: list[Int64[np.ndarray, " _"]] = []
+    rest = []
+    for index in np.unique(bucket):
+        members = order[bucket[order] == index]
+        whole = len(members) - len(members) % batch
+        full.extend(_cut(members[:whole], batch))
+        rest.append(members[whole:])
+    return full, np.concatenate(rest)
+
+
+def _by_shape(indices: Int64[np.ndarray, " n"], sizes: Int64[np.ndarray, "m 2"]) -> Int64[np.ndarray, " n"]:
+    """Wide images first, tall ones last: neighbours pad each other least."""
+    height, width = sizes[indices].T
+    return indices[np.argsort(height / width, kind="stable")]
+
+
+def _cut(indices: Int64[np.ndarray, " n"], batch: int) -> list[Int64[np.ndarray, " _"]]:
+    return [indices[start : start + batch] for start in range(0, len(indices), batch)]
+
+
+def _step(
+    indices: Int64[np.ndarray, " b"],
+    sizes: Int64[np.ndarray, "n 2"],
+    flips: Bool[np.ndarray, " n"],
+    keys: Int64[np.ndarray, " n"],
+    buckets: Sequence[Bucket],
+) -> Step:
+    covering = assign(sizes[indices].max(axis=0)[None], buckets)[0]
+    return Step(buckets[covering], indices, sizes[indices], flips[indices], keys[indices])

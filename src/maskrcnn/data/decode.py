@@ -1,0 +1,104 @@
+"""A picture's file -> RGB bytes. One picture looks the same whichever decoder reads it."""
+
+import math
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+MEBIBYTE = 1 << 20
+EXIF_ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture with this EXIF orientation upright."""
+
+
+def decode(path: Path, size: tuple[int, int] | None = None, max_rowsize: int = 64) -> UInt8[np.ndarray, "h w 3"]:
+    """Read a picture as RGB, upright by its EXIF orientation.
+
+    size         (height, width) that the annotations state. Where it is that of the picture before EXIF rotation, the
+                 annotations were drawn on those pixels and the rotation is left out; any other difference is an error
+    max_rowsize  MiB; a larger picture is reduced by a whole factor
+    Raises FileNotFoundError or ValueError: one sentence with the file's name.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"the picture {path} does not exist; restore it or correct its name") from None
+    limit = max_rowsize * MEBIBYTE
+    fast = _decode_jpeg(data, size, limit)
+    if fast is not None:
+        return fast
+    try:
+        with Image.open(BytesIO(data)) as image:
+            found = image.height, image.width
+            orientation = _orientation(image)
+            upright = found[::-1] if orientation >= 5 else found
+            if size is None or size in (upright, found):
+                return _decode_any(image, orientation if size in (None, upright) else 1, limit)
+    except UnidentifiedImageError:
+        raise ValueError(f"the picture {path} is not of a known format or is cut off; restore or remove it") from None
+    except Exception as error:  # decoders raise whatever a broken file leads them to
+        raise ValueError(f"the picture {path} cannot be decoded ({error}); restore or remove it") from error
+    raise ValueError(
+        f"the picture {path} has (height, width) {upright} but its annotations say {size}; correct the annotation "
+        "file's height and width, or restore the picture that was annotated"
+    )
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Three channels of 8 bits. 16-bit gray is scaled by 1/257; alpha is dropped, as peers do."""
+    if image.mode == "RGB":
+        return image
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _decode_jpeg(data: bytes, size: tuple[int, int] | None, limit: int) -> UInt8[np.ndarray, "h w 3"] | None:
+    """The usual case, bit for bit what Pillow gives, in 0.8 of its time; None where Pillow should look."""
+    if not data.startswith(b"\xff\xd8") or b"Exif\0\0" in data or b"Orientation" in data:
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if colours not in ("YCbCr", "RGB", "Gray") or 3 * height * width > limit or size not in (None, (height, width)):
+            return None
+        return simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError:  # also raised for blemishes that Pillow forgives
+        return None
+
+
+def _decode_any(image: Image.Image, orientation: int, limit: int) -> UInt8[np.ndarray, "h w 3"]:
+    width, height = image.size
+    factor = math.ceil(math.sqrt(3 * height * width / limit))
+    if factor > 1:
+        image.draft(image.mode, (width // factor, height // factor))  # JPEG: decodes 1/2, 1/4 or 1/8 directly
+    rest = math.ceil(factor / round(width / image.width))
+    image = to_rgb(image)
+    if rest > 1:
+        image = image.reduce(rest)
+    if orientation in UPRIGHT:
+        image = image.transpose(UPRIGHT[orientation])
+    return np.asarray(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(EXIF_ORIENTATION, 1)
+    except Exception:  # unreadable metadata do not spoil a readable picture
+        return 1

@@ -1,0 +1,171 @@
+"""Batches of decoded pictures, made ahead of time by threads.
+
+Threads rather than processes: decoders and kernels release the interpreter's lock, annotations are shared
+for nothing, and there is no fork to hang.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64
+from torch import Tensor
+
+from maskrcnn.config import Data
+from maskrcnn.data.buckets import Step
+from maskrcnn.data.coco import CocoData
+from maskrcnn.data.decode import decode
+from maskrcnn.data.transforms import RawBatch
+from maskrcnn.masks import Rings, edges_from_rings
+from maskrcnn.structures import Targets
+
+MIN_OBJECTS, MIN_EDGES = 8, 64  # smallest padding, so that few shapes occur
+
+
+class Loader:
+    """Iterates the micro-batches of one process, in order, while threads prepare the next ones.
+
+    steps          global batches; may be an endless iterable of several epochs
+    rank           takes the rank-th of `world_size` equal slices of each step
+    micro_batch    images of each `RawBatch`, a divisor of the slice; 0 gives the slice whole
+    start          steps to skip, without decoding them, when a run resumes
+    At most num_workers x prefetch_size batches are under way or waiting. What goes wrong in a thread is raised here, in
+    place of its batch. Leaving the loop, by `break` or an exception, or closing the iterator ends the threads.
+    """
+
+    def __init__(
+        self,
+        data: CocoData,
+        steps: Iterable[Step],
+        settings: Data,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        micro_batch: int = 0,
+        start: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self.data, self.steps, self.settings = data, steps, settings
+        self.rank, self.world_size, self.micro_batch = rank, world_size, micro_batch
+        self.start, self.pin_memory = start, pin_memory
+        self.waited_seconds = 0.0
+        """How long the consumer has waited for batches so far."""
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        parts = self._parts()
+        if self.settings.num_workers == 0:
+            for part in parts:
+                begin = time.perf_counter()
+                batch = self._make(part)
+                self.waited_seconds += time.perf_counter() - begin
+                yield batch
+            return
+        pool = ThreadPoolExecutor(self.settings.num_workers, thread_name_prefix="loader")
+        try:
+            depth = self.settings.num_workers * self.settings.prefetch_size
+            ahead = deque(pool.submit(self._make, part) for part in islice(parts, depth))
+            while ahead:
+                begin = time.perf_counter()
+                batch = ahead.popleft().result()
+                self.waited_seconds += time.perf_counter() - begin
+                ahead.extend(pool.submit(self._make, part) for part in islice(parts, 1))
+                yield batch
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _parts(self) -> Iterator[Step]:
+        for step in islice(self.steps, self.start, None):
+            yield from micro_steps(step, self.rank, self.world_size, self.micro_batch)
+
+    def _make(self, step: Step) -> RawBatch:
+        batch = make_batch(self.data, step, self.settings.max_rowsize)
+        return pin(batch) if self.pin_memory else batch
+
+
+def micro_steps(step: Step, rank: int, world_size: int, micro_batch: int) -> list[Step]:
+    """One process's contiguous share of a step, cut to micro-batches (0: a single one)."""
+    share, rest = divmod(len(step.indices), world_size)
+    size = micro_batch or share
+    if rest or share % size:
+        raise ValueError(
+            f"a batch of {len(step.indices)} images cannot be shared by {world_size} processes in micro-batches of "
+            f"{size}; choose train.batch as a multiple of processes x train.micro_batch"
+        )
+    starts = range(rank * share, (rank + 1) * share, size)
+    return [Step(step.bucket, *(column[start : start + size] for column in step[1:])) for start in starts]
+
+
+def make_batch(data: CocoData, step: Step, max_rowsize: int) -> RawBatch:
+    """Decode a step's pictures and collate them with their annotations."""
+    pictures = [
+        decode(data.images / data.file_names[index], tuple(data.sizes[index].tolist()), max_rowsize)
+        for index in step.indices
+    ]
+    raw_sizes = np.array([picture.shape[:2] for picture in pictures], np.int64)
+    images = np.zeros((len(pictures), *raw_sizes.max(axis=0), 3), np.uint8)
+    for image, picture in zip(images, pictures, strict=True):
+        image[: picture.shape[0], : picture.shape[1]] = picture
+    return RawBatch(
+        images=torch.from_numpy(images),
+        raw_sizes=torch.from_numpy(raw_sizes),
+        sizes=torch.from_numpy(step.sizes),
+        original_sizes=torch.from_numpy(data.sizes[step.indices]),
+        flip=torch.from_numpy(step.flips),
+        keys=torch.from_numpy(step.keys),
+        image_ids=torch.from_numpy(data.image_ids[step.indices]),
+        bucket=step.bucket,
+        targets=make_targets(data, step.indices),
+    )
+
+
+def make_targets(data: CocoData, indices: Int64[np.ndarray, " B"]) -> Targets:
+    """The annotations of some images, padded to powers of two, in original-image pixels."""
+    objects = [slice(*data.first_object[index : index + 2].tolist()) for index in indices]
+    outlines = [_outline_edges(data, part) for part in objects]
+    num_objects = _padded(max(part.stop - part.start for part in objects), MIN_OBJECTS)
+    num_edges = _padded(max(len(edges) for edges, _ in outlines), MIN_EDGES)
+    first_edge = [np.pad(first, (0, num_objects + 1 - len(first)), mode="edge") for _, first in outlines]
+    return Targets(
+        boxes=_stack([data.boxes[part] for part in objects], num_objects),
+        labels=_stack([data.labels[part] for part in objects], num_objects),
+        crowd=_stack([data.crowd[part] for part in objects], num_objects),
+        valid=_stack([np.ones(part.stop - part.start, bool) for part in objects], num_objects),
+        edges=_stack([edges for edges, _ in outlines], num_edges),
+        first_edge=torch.from_numpy(np.stack(first_edge)),
+    )
+
+
+def pin(batch: RawBatch) -> RawBatch:
+    """A copy in page-locked memory, from which a GPU can fetch while it computes."""
+    pinned: dict[str, Any] = {
+        key: value.pin_memory() for key, value in batch._asdict().items() if isinstance(value, Tensor)
+    }
+    return batch._replace(**pinned, targets=Targets(*(tensor.pin_memory() for tensor in batch.targets)))
+
+
+def _outline_edges(data: CocoData, objects: slice) -> tuple[Float32[np.ndarray, "e 4"], Int64[np.ndarray, " _"]]:
+    """Edges of an image's objects and where each object's begin; crowd regions get none."""
+    rings = data.first_ring[objects.start : objects.stop + 1]
+    first_point = data.rings.first[rings].astype(np.int64)
+    first = data.rings.first[rings[0] : rings[-1] + 1] - data.rings.first[rings[0]]
+    edges = edges_from_rings(Rings(data.rings.points[first_point[0] : first_point[-1]], first))
+    learnt: Bool[np.ndarray, " g"] = ~data.crowd[objects]
+    lengths = np.diff(first_point)  # a closed ring has as many edges as points
+    return edges[np.repeat(learnt, lengths)], np.concatenate([[0], np.cumsum(lengths * learnt)])
+
+
+def _padded(count: int, least: int) -> int:
+    return max(least, 1 << (count - 1).bit_length())
+
+
+def _stack(rows: list[np.ndarray], length: int) -> Tensor:
+    """Rows of different lengths as one array, filled up with zeros."""
+    stacked = np.zeros((len(rows), length, *rows[0].shape[1:]), rows[0].dtype)
+    for target, row in zip(stacked, rows, strict=True):
+        target[: len(row)] = row
+    return torch.from_numpy(stacked)

@@ -1,0 +1,119 @@
+"""Resize, flip, normalise and pad a batch on its device, without a loop over images.
+
+Resampling is separable, so a picture's rows and columns are two matrices; a flip mirrors one of them, and padding
+is their zero rows. Two batched matrix products do everything, for any mixture of sizes, at one shape.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from maskrcnn.boxes import clip, not_empty
+from maskrcnn.config import Triple
+from maskrcnn.structures import ImageBatch, Targets
+
+SMALLEST_SIDE = 0.5
+"""Pixels of the resized image. A thinner box shows nothing, and its log-size deltas would drown the loss."""
+
+
+class RawBatch(NamedTuple):
+    """Decoded pictures and their annotations, before anything is resized."""
+
+    images: UInt8[Tensor, "B h w 3"]
+    """RGB, padded at the right and bottom to the batch's largest."""
+    raw_sizes: Int[Tensor, "B 2"]
+    """(height, width) as decoded: smaller than `original_sizes` where a huge picture was reduced."""
+    sizes: Int[Tensor, "B 2"]
+    """(height, width) to resize to."""
+    original_sizes: Int[Tensor, "B 2"]
+    """(height, width) that the annotations live in."""
+    flip: Bool[Tensor, " B"]
+    keys: Int[Tensor, " B"]
+    image_ids: Int[Tensor, " B"]
+    bucket: tuple[int, int]
+    """(height, width) to pad to."""
+    targets: Targets
+    """In the frame of `original_sizes`, unflipped. Crowd regions have no edges: nothing learns their outlines."""
+
+
+def prepare(raw: RawBatch, device: torch.device, mean: Triple, std: Triple) -> tuple[ImageBatch, Targets]:
+    """Bring a batch to the device and into the model's frame.
+
+    mean, std  RGB, 0..255
+    Pixels are float32, channels_last, and exactly 0 outside each image. Boxes are cut to the image; those whose
+    sides are then below `SMALLEST_SIDE` lose `valid`.
+    """
+    images, raw_sizes, sizes, original_sizes, flip, targets = (
+        raw.images.to(device, non_blocking=True),
+        raw.raw_sizes.to(device, non_blocking=True),
+        raw.sizes.to(device, non_blocking=True).float(),
+        raw.original_sizes.to(device, non_blocking=True).float(),
+        raw.flip.to(device, non_blocking=True),
+        Targets(*(tensor.to(device, non_blocking=True) for tensor in raw.targets)),
+    )
+    pixels = resample(normalise(images, mean, std), raw_sizes, sizes.long(), flip, raw.bucket)
+    return ImageBatch(pixels, sizes), resize_targets(targets, original_sizes, sizes, flip)
+
+
+def normalise(images: UInt8[Tensor, "B h w 3"], mean: Triple, std: Triple) -> Float[Tensor, "B 3 h w"]:
+    """(value - mean) / std. Comes before resampling, whose weights sum to 0 in the padding, which so stays 0."""
+    pixels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    shape = (1, 3, 1, 1)
+    return (pixels - pixels.new_tensor(mean).view(shape)) / pixels.new_tensor(std).view(shape)
+
+
+def resample(
+    pixels: Float[Tensor, "B C h w"],
+    raw_sizes: Int[Tensor, "B 2"],
+    sizes: Int[Tensor, "B 2"],
+    flip: Bool[Tensor, " B"],
+    bucket: tuple[int, int],
+) -> Float[Tensor, "B C H W"]:
+    """Resize the top left `raw_sizes` of each picture to `sizes`, mirror where told, pad with zeros to `bucket`.
+
+    Equals `interpolate(mode="bilinear", antialias=True)` of each picture alone, to float32 rounding.
+    """
+    batch, channels, height, width = pixels.shape
+    never = torch.zeros_like(flip)
+    rows = resampling_matrix(raw_sizes[:, 0], sizes[:, 0], never, height, bucket[0])
+    columns = resampling_matrix(raw_sizes[:, 1], sizes[:, 1], flip, width, bucket[1])
+    with torch.autocast(pixels.device.type, enabled=False):  # half precision would blur 8-bit values
+        wide = torch.bmm(pixels.reshape(batch, channels * height, width), columns.transpose(1, 2))
+        wide = wide.view(batch, channels, height, bucket[1])
+        resized = torch.matmul(rows[:, None], wide)
+    return resized.contiguous(memory_format=torch.channels_last)
+
+
+def resampling_matrix(
+    raw: Int[Tensor, " B"], wanted: Int[Tensor, " B"], flip: Bool[Tensor, " B"], num_in: int, num_out: int
+) -> Float[Tensor, "B num_out num_in"]:
+    """Weights that bring `raw` samples to `wanted` with a triangle filter, widened when shrinking (antialias).
+
+    Rows from `wanted` and columns from `raw` on are zero; `flip` mirrors the rows before it.
+    """
+    raw, wanted = raw[:, None, None], wanted[:, None, None]
+    row = torch.arange(num_out, device=raw.device)[:, None]
+    column = torch.arange(num_in, device=raw.device)
+    scale = raw / wanted
+    centre = (torch.where(flip[:, None, None], wanted - 1 - row, row) + 0.5) * scale
+    weights = (1 - (column + 0.5 - centre).abs() / scale.clamp(min=1)).clamp(min=0)
+    weights = weights * ((row < wanted) & (column < raw))
+    return weights / weights.sum(dim=2, keepdim=True).clamp(min=1e-6)
+
+
+def resize_targets(
+    targets: Targets, original_sizes: Float[Tensor, "B 2"], sizes: Float[Tensor, "B 2"], flip: Bool[Tensor, " B"]
+) -> Targets:
+    """Bring annotations from the original frame to the resized one, mirrored where the picture is."""
+    scale = (sizes / original_sizes).flip(1).repeat(1, 2)[:, None]
+    boxes, edges = targets.boxes * scale, targets.edges * scale
+    width = sizes[:, 1, None, None]
+    mirrored_boxes = torch.cat([width - boxes[..., 2:3], boxes[..., 1:2], width - boxes[..., 0:1], boxes[..., 3:]], -1)
+    mirrored_edges = torch.cat([width - edges[..., 0:1], edges[..., 1:2], width - edges[..., 2:3], edges[..., 3:]], -1)
+    boxes = clip(torch.where(flip[:, None, None], mirrored_boxes, boxes), sizes)
+    edges = torch.where(flip[:, None, None], mirrored_edges, edges)
+    real = torch.arange(edges.shape[1], device=edges.device) < targets.first_edge[:, -1:]
+    valid = targets.valid & not_empty(boxes, SMALLEST_SIDE)
+    return targets._replace(boxes=boxes * valid[..., None], valid=valid, edges=edges * real[..., None])

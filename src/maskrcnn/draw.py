@@ -1,0 +1,224 @@
+"""Pictures for people: translucent masks, smooth outlines, label chips. Pillow alone, with its own font.
+
+Sizes follow the picture. A picture whose longer side is under 400 px is enlarged by a whole factor,
+because no label can be read on it otherwise.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+FILL = 0.36
+"""Opacity of a mask: its texture stays visible."""
+LABELLED = 0.09
+"""Share of the picture that chips may cover; beyond it the less certain objects go without."""
+SMALL, COMFORTABLE = 400, 512
+"""Pixels of the longer side: pictures below the first are enlarged to about the second."""
+
+# Okabe and Ito 2008, then Tol's muted scheme: neighbours differ for the colour-blind too.
+PALETTE = (
+    (0, 114, 178),
+    (230, 159, 0),
+    (0, 158, 115),
+    (213, 94, 0),
+    (204, 121, 167),
+    (86, 180, 233),
+    (240, 228, 66),
+    (136, 34, 85),
+    (68, 170, 153),
+    (153, 153, 51),
+    (110, 90, 200),
+    (170, 68, 153),
+)
+
+Color = tuple[int, int, int]
+Rectangle = tuple[int, int, int, int]
+
+
+class Style(NamedTuple):
+    """Sizes in pixels of the finished picture."""
+
+    line: float
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+    margin: int
+
+
+def draw_instances(
+    image: UInt8[np.ndarray, "h w 3"],
+    boxes: Float[np.ndarray, "n 4"],
+    masks: Iterable[Bool[np.ndarray, "h w"]] | None,
+    names: Sequence[str],
+    scores: Sequence[float] | Float[np.ndarray, " n"] | None = None,
+    *,
+    labels: Sequence[int] | None = None,
+) -> Image.Image:
+    """The picture with its objects; `scores` is None for what a person annotated.
+
+    boxes    xyxy pixels of `image`
+    masks    one full-size mask for each box, taken one at a time; None draws the boxes instead
+    labels   decide the colours; without them every name gets the next colour
+    """
+    if (scores is not None and len(scores) != len(boxes)) or len(names) != len(boxes):
+        given = f"{len(boxes)} boxes, {len(names)} names" + ("" if scores is None else f", {len(scores)} scores")
+        raise ValueError(f"expected one name and one score for each box; received {given}")
+    height, width = image.shape[:2]
+    factor = 1 if max(height, width) >= SMALL else math.ceil(COMFORTABLE / max(height, width))
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    picture = picture.resize((width * factor, height * factor), Image.Resampling.BICUBIC)
+    style = _style(picture.size)
+    colors = _colors(labels if labels is not None else [list(dict.fromkeys(names)).index(n) + 1 for n in names])
+    canvas = np.asarray(picture).astype(np.float32)
+    if masks is None:
+        for index in _large_first(boxes):
+            _draw_box(canvas, boxes[index] * factor, colors[index], style)
+    else:
+        for mask, color in zip(masks, colors, strict=True):
+            _draw_mask(canvas, mask, color, factor, style)
+    picture = Image.fromarray(np.clip(canvas + 0.5, 0, 255).astype(np.uint8))
+    texts = [name if scores is None else f"{name} {scores[i]:.2f}" for i, name in enumerate(names)]
+    _draw_chips(picture, boxes * factor, texts, colors, scores, style)
+    return picture
+
+
+def class_color(label: int) -> Color:
+    """The colour of label 1, 2, ...; after one round of the palette lighter, then darker ones follow."""
+    turn, index = divmod(max(label - 1, 0), len(PALETTE))
+    return _tinted(PALETTE[index], (0.0, 0.45, -0.35, 0.25, -0.18)[turn % 5])
+
+
+def _style(size: tuple[int, int]) -> Style:
+    side = math.sqrt(size[0] * size[1])
+    text = max(11.0, 0.025 * side)
+    return Style(line=max(1.6, side / 280), font=ImageFont.load_default(size=text), margin=max(2, round(0.28 * text)))
+
+
+def _colors(labels: Iterable[int]) -> list[Color]:
+    """Class colours; objects of one class alternate a little, so that neighbours can be told apart."""
+    seen: dict[int, int] = {}
+    colors = []
+    for label in labels:
+        number = seen[label] = seen.get(label, -1) + 1
+        colors.append(_tinted(class_color(label), (0.0, 0.22, -0.16)[number % 3]))
+    return colors
+
+
+def _tinted(color: Color, amount: float) -> Color:
+    """Mixed with white for positive, with black for negative amounts."""
+    toward = 255 if amount > 0 else 0
+    red, green, blue = (round(value + abs(amount) * (toward - value)) for value in color)
+    return red, green, blue
+
+
+def _readable_on(color: Color) -> Color:
+    """Black or white, whichever stands out more."""
+    return (0, 0, 0) if _luminance(color) > 0.22 else (255, 255, 255)
+
+
+def _luminance(color: Color) -> float:
+    red, green, blue = ((value / 255) ** 2.2 for value in color)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _large_first(boxes: Float[np.ndarray, "n 4"]) -> list[int]:
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return np.argsort(-areas, kind="stable").tolist()
+
+
+def _draw_mask(
+    canvas: Float[np.ndarray, "H W 3"], mask: Bool[np.ndarray, "h w"], color: Color, factor: int, style: Style
+) -> None:
+    """Fill and outline, in place. The outline follows the half-way line of the blurred mask: no staircases."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return
+    blur = 0.5 * style.line + 1.1 + 0.35 * (factor - 1)
+    pad = math.ceil(3 * blur / factor) + 1
+    top, left = max(int(rows[0]) - pad, 0), max(int(columns[0]) - pad, 0)
+    crop = mask[top : int(rows[-1]) + 1 + pad, left : int(columns[-1]) + 1 + pad]
+    enlarged = Image.fromarray(crop.astype(np.uint8) * 255).resize((crop.shape[1] * factor, crop.shape[0] * factor))
+    soft = np.asarray(enlarged.filter(ImageFilter.GaussianBlur(blur)), dtype=np.float32) / 255
+    # Across a straight edge a blurred step rises by 1 / (blur sqrt(2 pi)) for each pixel.
+    inward = (soft - 0.5) * (blur * math.sqrt(2 * math.pi))
+    region = canvas[top * factor : top * factor + soft.shape[0], left * factor : left * factor + soft.shape[1]]
+    _blend(region, color, FILL * np.clip(inward + 0.5, 0, 1))
+    reach = 0.5 * style.line + 0.5
+    _blend(region, _readable_on(color), 0.5 * np.clip(reach + 0.3 * style.line - np.abs(inward), 0, 1) * (inward < 0))
+    _blend(region, color, np.clip(reach - np.abs(inward), 0, 1))
+
+
+def _draw_box(canvas: Float[np.ndarray, "H W 3"], box: Float[np.ndarray, "4"], color: Color, style: Style) -> None:
+    height, width = canvas.shape[:2]
+    thick = max(1, round(style.line))
+    x1, y1 = int(np.clip(box[0], 0, width - 1)), int(np.clip(box[1], 0, height - 1))
+    x2, y2 = int(np.clip(math.ceil(box[2]), x1 + 1, width)), int(np.clip(math.ceil(box[3]), y1 + 1, height))
+    canvas[y1 : min(y1 + thick, y2), x1:x2] = canvas[max(y2 - thick, y1) : y2, x1:x2] = color
+    canvas[y1:y2, x1 : min(x1 + thick, x2)] = canvas[y1:y2, max(x2 - thick, x1) : x2] = color
+
+
+def _blend(region: Float[np.ndarray, "h w 3"], color: Color, alpha: Float[np.ndarray, "h w"]) -> None:
+    region += alpha[..., None] * (np.asarray(color, dtype=np.float32) - region)
+
+
+def _draw_chips(
+    picture: Image.Image,
+    boxes: Float[np.ndarray, "n 4"],
+    texts: Sequence[str],
+    colors: Sequence[Color],
+    scores: Sequence[float] | Float[np.ndarray, " n"] | None,
+    style: Style,
+) -> None:
+    """Labels, the most certain first, each where it hides no other; those without a place are left out."""
+    order = _large_first(boxes) if scores is None else np.argsort(-np.asarray(scores), kind="stable").tolist()
+    room = LABELLED * picture.width * picture.height
+    placed: list[Rectangle] = []
+    for index in order:
+        size = _chip_size(texts[index], style)
+        place = _place(boxes[index], size, picture.size, placed)
+        room -= size[0] * size[1]
+        if place is None or (room < 0 and placed):
+            continue
+        placed.append(place)
+        _draw_chip(picture, place, texts[index], colors[index], style)
+
+
+def _chip_size(text: str, style: Style) -> tuple[int, int]:
+    """(width, height); the height is the same for every text."""
+    left, _, right, _ = style.font.getbbox(text)
+    _, top, _, bottom = style.font.getbbox("Ag")
+    return math.ceil(right - left) + 2 * style.margin, math.ceil(bottom - top) + 2 * style.margin
+
+
+def _place(
+    box: Float[np.ndarray, "4"], size: tuple[int, int], picture: tuple[int, int], placed: Sequence[Rectangle]
+) -> Rectangle | None:
+    """Above the box, else inside, below or at its right side: the first that lies in the picture and is free."""
+    x1, y1, x2, y2 = (round(float(value)) for value in box)
+    width, height = size
+    above, left, right = y1 - height, x1, x2 - width
+    for x, y in ((left, above), (left, y1), (left, y2), (right, above), (right, y2 - height), (left, y2 - height)):
+        x = min(max(x, 0), max(picture[0] - width, 0))
+        here = (x, y, x + width, y + height)
+        if 0 <= y <= picture[1] - height and not any(_overlap(here, other) for other in placed):
+            return here
+    return None
+
+
+def _overlap(a: Rectangle, b: Rectangle) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _draw_chip(picture: Image.Image, place: Rectangle, text: str, color: Color, style: Style) -> None:
+    x1, y1, x2, y2 = place
+    width, height, fine = x2 - x1, y2 - y1, 4
+    shape = Image.new("L", (width * fine, height * fine))
+    corners = (0, 0, width * fine - 1, height * fine - 1)
+    ImageDraw.Draw(shape).rounded_rectangle(corners, radius=fine * style.margin, fill=235)
+    picture.paste(color, (x1, y1), shape.reduce(fine))
+    left, _, _, _ = style.font.getbbox(text)
+    _, top, _, _ = style.font.getbbox("Ag")
+    pen = ImageDraw.Draw(picture)
+    pen.text((x1 + style.margin - left, y1 + style.margin - top), text, fill=_readable_on(color), font=style.font)

@@ -1,0 +1,223 @@
+"""Predict every validation picture, score the results, and write what was found."""
+
+import platform
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from msgspec import Struct, json, structs
+from torch import Tensor
+
+from maskrcnn.config import Recipe
+from maskrcnn.data.buckets import buckets_for, plan_evaluation
+from maskrcnn.data.coco import CocoData, find_split, read
+from maskrcnn.data.loader import Loader
+from maskrcnn.data.transforms import RawBatch, prepare
+from maskrcnn.evaluate.coco import Metrics, score
+from maskrcnn.instances import from_detections
+from maskrcnn.models.mask_rcnn import MaskRCNN, build
+from maskrcnn.recipes import write_recipe
+from maskrcnn.structures import Detections
+from maskrcnn.train.distributed import World, start
+from maskrcnn.train.step import choose_precision
+from maskrcnn.weights import fill, find_weights, load_weights
+
+METRICS, DETAILS, PREDICTIONS = "metrics.json", "details.json", "predictions.json"
+IN_DETAILS = ("curves", "errors", "confusion", "images")
+"""Long entries of the metrics, which the report draws and people do not read."""
+AHEAD = 4
+"""Batches whose masks may wait to be encoded: bounds memory where encoding is slower than the model."""
+
+Results = list[dict[str, Any]]
+Progress = Callable[[int, int], None]
+"""Called with the images done and the images of this process."""
+
+
+class Share(Struct):
+    """What one process found."""
+
+    image_ids: list[int]
+    results: Results
+    predicted: int
+    """Images whose prediction was timed."""
+    seconds: float
+    """Spent on them by the model alone."""
+
+
+class Batch(NamedTuple):
+    """Detections that left the device, and whose they are."""
+
+    raw: RawBatch
+    detections: Detections
+
+
+def run(recipe: Recipe, weights: Path, out: Path) -> Metrics:
+    """Evaluate weights on a recipe's validation split, in all processes the environment tells of.
+
+    The network, its classes, and the mean and std of its pixels are those of the weights; data and `evaluate` are
+    the recipe's. The first process writes metrics.json, details.json, predictions.json and
+    config.yml to `out` and returns the metrics; the others return empty ones.
+    Raises ValueError when the classes of weights and data set differ.
+    """
+    with start(recipe.device) as world:
+        tensors, trained = load_weights(weights)
+        settings = recipe.data
+        annotations, images = find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path)
+        dataset = read(annotations, images, need_masks=False)
+        check_classes(trained, weights, dataset)
+        model = build(trained.model, len(trained.classes))
+        fill(model, tensors, find_weights(weights))
+        recipe = _as_trained(recipe, trained)
+        metrics = evaluate(model.to(world.device), dataset, recipe, world, out)
+        if world.is_main:
+            write_recipe(recipe, out / "config.yml")
+        return metrics
+
+
+def evaluate(
+    model: MaskRCNN,
+    dataset: CocoData,
+    recipe: Recipe,
+    world: World,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Metrics:
+    """Predict a split, each process its share of the batches, and score it on the first one.
+
+    dataset   read with or without masks: it is scored against its annotation file
+    out       where the first process writes what was found, if anywhere
+    The metrics of the other processes are empty.
+    """
+    begin = time.perf_counter()
+    mine = predict_share(model, dataset, recipe, world, progress)
+    shares = [json.decode(content, type=Share) for content in world.gather_bytes(json.encode(mine))]
+    if not world.is_main:
+        return Metrics()
+    seen = sorted(chain.from_iterable(share.image_ids for share in shares))
+    assert seen == sorted(dataset.image_ids.tolist()), "every image is predicted exactly once"
+    results = sorted(chain.from_iterable(share.results for share in shares), key=lambda result: result["image_id"])
+    metrics = score(dataset.annotations, results)
+    seconds = time.perf_counter() - begin
+    metrics["speed"] = {
+        "predict": sum(share.predicted / share.seconds for share in shares if share.predicted),
+        "evaluate": len(seen) / seconds,
+        "images": len(seen),
+        "seconds": seconds,
+    }
+    metrics["versions"] = versions(world)
+    if out is not None:
+        save(out, metrics, results)
+    return metrics
+
+
+def save(folder: Path, metrics: Metrics, results: Results) -> None:
+    """Write metrics.json, details.json (what the report draws) and predictions.json (COCO results)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    main = {name: value for name, value in metrics.items() if name not in IN_DETAILS}
+    details = {name: value for name, value in metrics.items() if name in IN_DETAILS}
+    (folder / METRICS).write_bytes(json.format(json.encode(main), indent=1) + b"\n")
+    (folder / DETAILS).write_bytes(json.encode(details))
+    (folder / PREDICTIONS).write_bytes(json.encode(results))
+
+
+def predict_share(
+    model: MaskRCNN, dataset: CocoData, recipe: Recipe, world: World, progress: Progress | None = None
+) -> Share:
+    """Predict this process's batches. Masks are encoded in a thread while the model is busy with the next batch."""
+    settings = recipe.data
+    buckets = buckets_for(dataset.sizes, settings, [max(settings.short_sides)])
+    plan = plan_evaluation(dataset.sizes, settings, buckets, batch=recipe.evaluate.batch)[world.rank :: world.size]
+    loader = Loader(dataset, plan, settings, pin_memory=world.device.type == "cuda")
+    total = sum(len(step.indices) for step in plan)
+    share = Share(image_ids=[], results=[], predicted=0, seconds=0.0)
+    waiting: deque[Future[Results]] = deque()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder") as encoder:
+        for batch in _predict(model, loader, recipe, world, share):
+            waiting.append(encoder.submit(_to_coco, batch, dataset))
+            if len(waiting) > AHEAD:
+                share.results += waiting.popleft().result()
+            share.image_ids += batch.raw.image_ids.tolist()
+            if progress is not None:
+                progress(len(share.image_ids), total)
+        share.results += chain.from_iterable(future.result() for future in waiting)
+    return share
+
+
+def check_classes(trained: Recipe, weights: Path, dataset: CocoData) -> None:
+    """Raise ValueError, naming the difference, unless label k means the same for weights and annotations."""
+    ours, theirs = trained.classes, dataset.category_names
+    if ours == theirs:
+        return
+    where = f"the weights {weights} have {len(ours)} classes and {dataset.annotations} has {len(theirs)} categories"
+    if sorted(ours) == sorted(theirs):
+        first = next(k for k, names in enumerate(zip(ours, theirs, strict=True)) if names[0] != names[1])
+        difference = f"in another order: label {first + 1} is {ours[first]} there and {theirs[first]} here"
+    else:
+        only = [_some([name for name in a if name not in b]) for a, b in ((ours, theirs), (theirs, ours))]
+        difference = f"only the weights know {only[0]}, only the data set knows {only[1]}"
+    raise ValueError(f"{where}, {difference}; evaluate on annotations with the categories that were trained")
+
+
+def versions(world: World) -> dict[str, str]:
+    """What computed the numbers."""
+    packages = {name: _version(name) for name in ("maskrcnn", "torch", "numpy", "hotcoco")}
+    kind = world.device.type
+    device = "CPU" if kind == "cpu" else torch.get_device_module(kind).get_device_name(world.device)
+    return {**packages, "python": platform.python_version(), "device": f"{world.size} x {device}"}
+
+
+def _as_trained(recipe: Recipe, trained: Recipe) -> Recipe:
+    """The recipe with what belongs to the weights."""
+    data = structs.replace(recipe.data, mean=trained.data.mean, std=trained.data.std)
+    return structs.replace(
+        recipe, data=data, model=trained.model, classes=trained.classes, category_ids=trained.category_ids
+    )
+
+
+@torch.inference_mode()
+def _predict(model: MaskRCNN, loader: Loader, recipe: Recipe, world: World, share: Share) -> Iterator[Batch]:
+    """Detections of each batch, on the CPU. The first batch is not timed where others follow: it compiles and tunes."""
+    precision = choose_precision(world.device, recipe.evaluate.mixed_precision)
+    for number, raw in enumerate(loader):
+        images, _ = prepare(raw, world.device, recipe.data.mean, recipe.data.std)
+        _wait_for(images.pixels)
+        begin = time.perf_counter()
+        with precision.autocast():
+            detections = model(images)
+        _wait_for(detections.boxes)
+        seconds = time.perf_counter() - begin
+        if number == 1:
+            share.predicted, share.seconds = 0, 0.0
+        share.predicted += len(raw.image_ids)
+        share.seconds += seconds
+        yield Batch(raw, Detections(*(part.to("cpu") for part in detections)))
+
+
+def _to_coco(batch: Batch, dataset: CocoData) -> Results:
+    raw = batch.raw
+    found = from_detections(batch.detections, raw.sizes.float(), raw.original_sizes, dataset.category_names)
+    pairs = zip(raw.image_ids.tolist(), found, strict=True)
+    return [result for image, instances in pairs for result in instances.to_coco(image, dataset.category_ids)]
+
+
+def _wait_for(tensor: Tensor) -> None:
+    """Return when the device has computed it; a clock would otherwise show the time of asking."""
+    if tensor.device.type != "cpu":
+        torch.get_device_module(tensor.device).synchronize(tensor.device)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "not installed"
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") or "none"

@@ -1,0 +1,192 @@
+"""One image's results for a person: padding is gone, boxes are in pixels of the original picture."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
+from torch import Tensor
+
+from maskrcnn.draw import draw_instances
+from maskrcnn.masks import bitmap_from_counts, counts_from_string, polygons_from_bitmap
+from maskrcnn.ops.paste import paste, paste_rle
+from maskrcnn.structures import Detections
+
+Index = int | slice | Int[np.ndarray, " k"] | Bool[np.ndarray, " n"] | list[int]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Instances:
+    """The objects found in one picture, best first. Masks are pasted when they are asked for.
+
+    >>> Instances.empty((480, 640))
+    no instances in 480 x 640
+    """
+
+    boxes: Float[np.ndarray, "n 4"]
+    """xyxy, continuous pixels of the original picture."""
+    labels: Int[np.ndarray, " n"]
+    """1..K."""
+    names: list[str]
+    """Of each object's class."""
+    scores: Float[np.ndarray, " n"]
+    probabilities: Float[Tensor, "n M M"]
+    """Of the mask, inside each box."""
+    size: tuple[int, int]
+    """(height, width) of the original picture."""
+    category_ids: tuple[int, ...] = ()
+    """The data set's id of each label, in label order; empty where ids are the labels."""
+    image: UInt8[np.ndarray, "h w 3"] | None = None
+    """The original picture, RGB."""
+
+    @classmethod
+    def empty(cls, size: tuple[int, int]) -> "Instances":
+        """Nothing found."""
+        none = np.zeros(0, np.float32)
+        return cls(none.reshape(0, 4), none.astype(np.int64), [], none, torch.zeros(0, 1, 1), size)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __iter__(self) -> Iterator["Instances"]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: Index) -> "Instances":
+        """Some of them, as `Instances` again: a number, a slice, indices or a boolean array."""
+        chosen = np.arange(len(self))[[index] if isinstance(index, int) else index]
+        chosen = chosen.copy()  # torch takes no negative strides
+        return replace(
+            self,
+            boxes=self.boxes[chosen],
+            labels=self.labels[chosen],
+            names=[self.names[i] for i in chosen],
+            scores=self.scores[chosen],
+            probabilities=self.probabilities[torch.from_numpy(chosen)],
+        )
+
+    def filter(self, score: float) -> "Instances":
+        """Those at least as certain as `score`."""
+        return self[self.scores >= score]
+
+    @cached_property
+    def masks(self) -> Bool[np.ndarray, "n h w"]:
+        """Bitmaps of the size of the picture: n x h x w bytes. `rle` and `polygons` need far less."""
+        height, width = self.size
+        return paste(self.probabilities, torch.from_numpy(self.boxes), height=height, width=width).numpy()
+
+    @cached_property
+    def rle(self) -> list[dict[str, Any]]:
+        """COCO's compressed run lengths: {"size": [h, w], "counts": str}."""
+        height, width = self.size
+        return paste_rle(self.probabilities, torch.from_numpy(self.boxes), height=height, width=width)
+
+    @cached_property
+    def polygons(self) -> list[list[Float[np.ndarray, "_ 2"]]]:
+        """The rings (x, y) of each mask along the edges of its pixels; holes turn the other way."""
+        return [polygons_from_bitmap(mask) for mask in self._bitmaps()]
+
+    def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """COCO result entries; boxes become [x, y, width, height].
+
+        category_ids   in label order; by default those that came with the weights, otherwise the labels are the ids
+        """
+        ids = category_ids or self.category_ids or range(1, int(self.labels.max(initial=0)) + 1)
+        if self.labels.max(initial=0) > len(ids):
+            highest = self.labels.max()
+            raise ValueError(f"expected a category id for each label, received {len(ids)} ids and the label {highest}")
+        corners = self.boxes.astype(np.float64)
+        xywh = np.round(np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1), 3)
+        return [
+            {
+                "image_id": image_id,
+                "category_id": int(ids[label - 1]),
+                "bbox": box.tolist(),
+                "score": round(float(score), 6),
+                "segmentation": rle,
+            }
+            for label, box, score, rle in zip(self.labels, xywh, self.scores, self.rle, strict=True)
+        ]
+
+    def to_supervision(self) -> Any:
+        """A `supervision.Detections`, whose class ids count from 0."""
+        try:
+            import supervision
+        except ImportError:
+            raise ImportError("to_supervision() needs the package `supervision`: pip install supervision") from None
+        return supervision.Detections(
+            xyxy=self.boxes,
+            mask=self.masks,
+            confidence=self.scores,
+            class_id=self.labels - 1,
+            data={"class_name": np.asarray(self.names, dtype=str)},
+        )
+
+    def draw(self, image: UInt8[np.ndarray, "h w 3"] | None = None) -> Image.Image:
+        """The picture with its objects; `image` where the results do not carry theirs."""
+        picture = self.image if image is None else image
+        if picture is None:
+            raise ValueError("these results carry no picture to draw on; pass draw(image) an RGB array")
+        if picture.shape[:2] != self.size:
+            raise ValueError(f"expected a picture of (height, width) {self.size}, received {picture.shape[:2]}")
+        labels = self.labels.tolist()
+        return draw_instances(picture, self.boxes, self._bitmaps(), self.names, self.scores, labels=labels)
+
+    def save(self, path: str | Path) -> Path:
+        """Draw and write the picture; the ending of `path` decides the format."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.draw().save(path, quality=92)
+        return path
+
+    def _bitmaps(self) -> Iterator[Bool[np.ndarray, "h w"]]:
+        """The masks one at a time: of a hundred objects in a large photo only one takes room."""
+        return (bitmap_from_counts(counts_from_string(rle["counts"]), *self.size) for rle in self.rle)
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        found = ", ".join(f"{name} {score:.2f}" for name, score in zip(self.names[:8], self.scores[:8], strict=True))
+        noun = "instance" if len(self) == 1 else "instances"
+        listed = f": {found}" + (", ..." if len(self) > 8 else "") if len(self) else ""
+        return f"{len(self) or 'no'} {noun} in {height} x {width}{listed}"
+
+
+def from_detections(
+    detections: Detections,
+    sizes: Float[Tensor, "B 2"],
+    original_sizes: Int[Tensor, "B 2"],
+    names: Sequence[str],
+    category_ids: Sequence[int] = (),
+) -> list[Instances]:
+    """One `Instances` for each image of a batch: padding removed, boxes scaled to the original picture and cut to it.
+
+    sizes            (height, width) the boxes live in
+    original_sizes   (height, width) of the pictures as read
+    names            of the classes, in label order
+    """
+    boxes, labels, scores, valid, masks = (part.detach().to("cpu") for part in detections)
+    originals = original_sizes.to("cpu").tolist()
+    scales = original_sizes.to("cpu", torch.float64) / sizes.to("cpu", torch.float64)
+    results = []
+    for image, (height, width) in enumerate(originals):
+        keep = valid[image]
+        x_scale, y_scale = scales[image, 1], scales[image, 0]
+        corners = boxes[image][keep].double() * torch.stack([x_scale, y_scale, x_scale, y_scale])
+        corners = torch.minimum(corners.clamp(min=0), corners.new_tensor([width, height, width, height]))
+        chosen = labels[image][keep].numpy()
+        results.append(
+            Instances(
+                boxes=corners.float().numpy(),
+                labels=chosen,
+                names=[names[label - 1] for label in chosen],
+                scores=scores[image][keep].float().numpy(),
+                probabilities=masks[image][keep].float(),
+                size=(height, width),
+                category_ids=tuple(category_ids),
+            )
+        )
+    return results

@@ -1,0 +1,135 @@
+"""Box head (Girshick 2015): the class of each proposal, and a box that fits better."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from maskrcnn import boxes as box
+from maskrcnn.models.losses import box_loss, class_loss
+from maskrcnn.models.matching import match, sample
+from maskrcnn.ops.nms import nms
+from maskrcnn.ops.roi_align import roi_align
+from maskrcnn.structures import BACKGROUND, IGNORED, POSITIVE, Proposals, Targets
+
+WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the box deltas: brings them to about unit variance
+
+
+class RoIs(NamedTuple):
+    """Boxes drawn for the loss, positives first."""
+
+    boxes: Float[Tensor, "B S 4"]
+    labels: Int[Tensor, "B S"]
+    objects: Int[Tensor, "B S"]
+    """The annotation that each box answers for."""
+    positive: Bool[Tensor, "B S"]
+
+
+class Boxes(NamedTuple):
+    """Detections before they have masks."""
+
+    boxes: Float[Tensor, "B D 4"]
+    labels: Int[Tensor, "B D"]
+    scores: Float[Tensor, "B D"]
+    valid: Bool[Tensor, "B D"]
+
+
+class BoxHead(nn.Module):
+    """Two fully connected layers on RoIAligned features."""
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        *,
+        strides: Sequence[int],
+        pool: int,
+        hidden: int,
+        rois: int,
+        positive_fraction: float,
+        positive_iou: float,
+        score: float,
+        nms_iou: float,
+        candidates: int,
+        detections: int,
+    ) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(channels * pool * pool, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.classes = nn.Linear(hidden, num_classes + 1)
+        self.deltas = nn.Linear(hidden, num_classes * 4)
+        for layer in (self.fc1, self.fc2):
+            nn.init.kaiming_uniform_(layer.weight, a=1)
+        nn.init.normal_(self.classes.weight, std=0.01)
+        nn.init.normal_(self.deltas.weight, std=0.001)
+        for layer in (self.fc1, self.fc2, self.classes, self.deltas):
+            nn.init.zeros_(layer.bias)
+        self.strides, self.pool = tuple(strides), pool
+        self.rois, self.positive_fraction, self.positive_iou = rois, positive_fraction, positive_iou
+        self.score, self.nms_iou, self.candidates, self.num_detections = score, nms_iou, candidates, detections
+
+    def detect(self, pyramid: list[Tensor], proposals: Proposals, sizes: Float[Tensor, "B 2"]) -> Boxes:
+        """Score every class on every proposal, refine the best, suppress doubles class by class."""
+        logits, deltas = self._predict(pyramid, proposals.boxes)
+        # 1. every (proposal, class) is a candidate with its own score
+        scores = logits.float().softmax(dim=-1)[:, :, 1:]
+        scores = torch.where(proposals.valid[:, :, None] & (scores > self.score), scores, -1.0).flatten(1)
+        # 2. the best of them, as boxes
+        best, index = scores.topk(min(self.candidates, scores.shape[1]), dim=1)
+        num_classes = deltas.shape[2]
+        proposal, label = index // num_classes, index % num_classes + 1
+        chosen = deltas.float().flatten(1, 2).gather(1, index[:, :, None].expand(-1, -1, 4))
+        boxes = box.decode(chosen, _take(proposals.boxes, proposal), WEIGHTS)
+        boxes = box.clip(boxes, sizes)
+        # 3. doubles go
+        valid = (best > 0) & box.not_empty(boxes)
+        index, kept = nms(boxes, label, valid, threshold=self.nms_iou, num_keep=self.num_detections)
+        return Boxes(_take(boxes, index), label.gather(1, index), best.gather(1, index).clamp(min=0), kept)
+
+    def learn(
+        self, pyramid: list[Tensor], proposals: Proposals, targets: Targets, keys: Int[Tensor, "B"]
+    ) -> tuple[dict[str, Tensor], RoIs]:
+        """The two losses on sampled boxes, and those boxes for the mask head."""
+        rois, valid = self._sample(proposals, targets, keys)
+        logits, deltas = self._predict(pyramid, rois.boxes)
+        foreground = (rois.labels - 1).clamp(min=0)
+        chosen = deltas.gather(2, foreground[:, :, None, None].expand(-1, -1, 1, 4)).squeeze(2)
+        goal = box.encode(_take(targets.boxes, rois.objects), rois.boxes, WEIGHTS)
+        losses = {
+            "box_head/class": class_loss(logits, rois.labels, valid),
+            "box_head/box": box_loss(chosen, goal, rois.positive, valid),
+            "count/positive_rois": rois.positive.sum() / len(valid),
+        }
+        return losses, rois
+
+    def _sample(
+        self, proposals: Proposals, targets: Targets, keys: Int[Tensor, "B"]
+    ) -> tuple[RoIs, Bool[Tensor, "B S"]]:
+        # Annotated boxes are candidates too: at the start of training they are the only positives.
+        candidates = torch.cat([proposals.boxes, targets.boxes], dim=1)
+        real = torch.cat([proposals.valid, targets.valid & ~targets.crowd], dim=1)
+        target, label = match(candidates, targets, positive_iou=self.positive_iou, negative_iou=self.positive_iou)
+        label = torch.where(real, label, IGNORED)
+        index, valid = sample(label, keys, num=self.rois, positive_fraction=self.positive_fraction, stream=2)
+        positive = (label.gather(1, index) == POSITIVE) & valid
+        objects = target.gather(1, index)
+        labels = torch.where(positive, targets.labels.gather(1, objects), BACKGROUND)
+        return RoIs(_take(candidates, index), labels, objects, positive), valid
+
+    def _predict(
+        self, pyramid: list[Tensor], boxes: Float[Tensor, "B n 4"]
+    ) -> tuple[Float[Tensor, "B n K1"], Float[Tensor, "B n K 4"]]:
+        num_images, num_boxes = boxes.shape[:2]
+        images = torch.arange(num_images, device=boxes.device).repeat_interleave(num_boxes)
+        levels = pyramid[: len(self.strides)]
+        x = roi_align(levels, boxes.flatten(0, 1), images, strides=self.strides, output_size=self.pool)
+        x = F.relu(self.fc2(F.relu(self.fc1(x.flatten(1)))))
+        logits, deltas = self.classes(x), self.deltas(x)
+        return logits.view(num_images, num_boxes, -1), deltas.view(num_images, num_boxes, -1, 4)
+
+
+def _take(boxes: Float[Tensor, "B N 4"], index: Int[Tensor, "B n"]) -> Float[Tensor, "B n 4"]:
+    return boxes.gather(1, index[:, :, None].expand(-1, -1, 4))

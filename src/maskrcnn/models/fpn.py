@@ -1,0 +1,31 @@
+"""Feature pyramid network (Lin et al. 2017)."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from maskrcnn.models.layers import Conv
+
+
+class FPN(nn.Module):
+    """Adds each coarse map to the finer one below it, so that every level knows what is where.
+
+    The coarsest level is the last one halved once more, for the largest anchors. Padded heights and widths
+    are multiples of the coarsest backbone stride, so doubling meets the finer map exactly.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int, norm: str | None = None) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(Conv(c, channels, 1, norm=norm) for c in in_channels)
+        self.output = nn.ModuleList(Conv(channels, channels, 3, norm=norm) for _ in in_channels)
+        for conv in [*self.lateral, *self.output]:
+            nn.init.kaiming_uniform_(conv.weight, a=1)
+
+    def forward(self, features: list[Float[Tensor, "B _ _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
+        levels = [lateral(x) for lateral, x in zip(self.lateral, features, strict=True)]
+        for i in range(len(levels) - 1, 0, -1):
+            levels[i - 1] = levels[i - 1] + F.interpolate(levels[i], scale_factor=2.0, mode="nearest")
+        pyramid = [output(x) for output, x in zip(self.output, levels, strict=True)]
+        return [*pyramid, F.max_pool2d(pyramid[-1], 1, stride=2)]

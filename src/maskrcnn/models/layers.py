@@ -1,0 +1,73 @@
+"""A convolution that carries its norm and activation, and the two norms that suit small batches."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from maskrcnn.ops.group_norm import group_norm
+
+
+class FrozenBatchNorm(nn.Module):
+    """Batch norm with fixed statistics: per channel a scale and a shift, never trained."""
+
+    eps = 1e-5
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def scale_and_shift(self) -> tuple[Float[Tensor, "C"], Float[Tensor, "C"]]:
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group norm with the paper's 32 groups, fewer where a group would have less than two channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(num_groups=min(32, channels // 2), num_channels=channels)
+
+    def forward(self, x: Float[Tensor, "B C H W"], relu: bool = False) -> Float[Tensor, "B C H W"]:
+        return group_norm(x, self.weight, self.bias, groups=self.num_groups, eps=self.eps, relu=relu)
+
+
+NORMS = {"frozen_batch_norm": FrozenBatchNorm, "group_norm": GroupNorm}
+
+
+class Conv(nn.Conv2d):
+    """Convolution, then norm, then ReLU; padded so that stride alone decides the output's size.
+
+    A frozen batch norm never runs as a layer of its own: its scale goes into the weights and its shift into
+    the bias, which saves a pass over the activations and leaves the gradient of the weights exact.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        norm: str | None = None,
+        relu: bool = False,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=norm is None)
+        self.norm = NORMS[norm](out_channels) if norm else None
+        self.relu = relu
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Float[Tensor, "B Cin H W"]) -> Float[Tensor, "B Cout h w"]:
+        if isinstance(self.norm, FrozenBatchNorm):
+            scale, shift = self.norm.scale_and_shift()
+            x = F.conv2d(x, self.weight * scale[:, None, None, None], shift, self.stride, self.padding)
+        else:
+            x = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+            if self.norm is not None:
+                return self.norm(x, relu=self.relu)
+        return F.relu(x, inplace=True) if self.relu else x

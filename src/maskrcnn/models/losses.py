@@ -1,0 +1,52 @@
+"""Losses: logits and targets in, one number for each image out, averaged over the images.
+
+Every image counts the same, and nothing is normalised across images: cutting an effective batch into
+micro-batches or processes leaves its loss and gradient as they were.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def mean_over_images(
+    values: Float[Tensor, "B n"], counts: Bool[Tensor, "B n"], total: Bool[Tensor, "B m"] | None = None
+) -> Float[Tensor, ""]:
+    """Sum the values that count, divide by how many there are (or by how many are in `total`), average images."""
+    number = (counts if total is None else total).sum(dim=1).clamp(min=1)
+    return (torch.where(counts, values, 0.0).sum(dim=1) / number).mean()
+
+
+def objectness_loss(
+    logits: Float[Tensor, "B S"], positive: Bool[Tensor, "B S"], valid: Bool[Tensor, "B S"]
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy over the sampled anchors."""
+    loss = F.binary_cross_entropy_with_logits(logits.float(), positive.float(), reduction="none")
+    return mean_over_images(loss, valid)
+
+
+def class_loss(
+    logits: Float[Tensor, "B S K1"], labels: Int[Tensor, "B S"], valid: Bool[Tensor, "B S"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy over the classes and background."""
+    loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
+    return mean_over_images(loss.view_as(labels), valid)
+
+
+def box_loss(
+    deltas: Float[Tensor, "B S 4"],
+    target_deltas: Float[Tensor, "B S 4"],
+    positive: Bool[Tensor, "B S"],
+    valid: Bool[Tensor, "B S"],
+) -> Float[Tensor, ""]:
+    """L1 distance of the positives, divided by all samples, so that a few positives do not shout (Girshick 2015)."""
+    return mean_over_images((deltas.float() - target_deltas).abs().sum(dim=-1), positive, total=valid)
+
+
+def mask_loss(
+    logits: Float[Tensor, "R M M"], targets: Float[Tensor, "R M M"], weights: Float[Tensor, "R"]
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy per cell, averaged in each box; `weights` sum to one over each image's boxes, divided by images."""
+    loss = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
+    return (loss.mean(dim=(1, 2)) * weights).sum()

@@ -1,0 +1,81 @@
+"""Mask head (He et al. 2017): a small fully convolutional network that draws each object inside its box."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from maskrcnn.models.box_head import Boxes, RoIs
+from maskrcnn.models.layers import Conv
+from maskrcnn.models.losses import mask_loss
+from maskrcnn.ops.rasterize import rasterize
+from maskrcnn.ops.roi_align import roi_align
+from maskrcnn.structures import Detections, Targets
+
+
+class MaskHead(nn.Module):
+    """Convolutions on 14 x 14 features, one doubling, a mask for every class.
+
+    rois   positive boxes per image that the loss has room for, shared over the batch: few are wasted on
+           images with little in them, and what exceeds the room is counted in `count/masks_left_out`
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        *,
+        strides: Sequence[int],
+        pool: int,
+        convs: int,
+        width: int,
+        rois: int,
+        norm: str | None = None,
+    ) -> None:
+        super().__init__()
+        inputs = [channels] + [width] * (convs - 1)
+        self.convs = nn.Sequential(*[Conv(i, width, 3, norm=norm, relu=True) for i in inputs])
+        self.upsample = nn.ConvTranspose2d(width, width, 2, stride=2)
+        self.masks = Conv(width, num_classes, 1)
+        nn.init.kaiming_normal_(self.upsample.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(self.upsample.bias)
+        nn.init.normal_(self.masks.weight, std=0.001)
+        self.strides, self.pool, self.rois = tuple(strides), pool, rois
+
+    def segment(self, pyramid: list[Tensor], found: Boxes) -> Detections:
+        """A mask inside each final box, for the box's own class."""
+        num_images, num_boxes = found.labels.shape
+        images = torch.arange(num_images, device=found.boxes.device).repeat_interleave(num_boxes)
+        logits = self._predict(pyramid, found.boxes.flatten(0, 1), images, found.labels.flatten())
+        masks = logits.float().sigmoid().unflatten(0, (num_images, num_boxes))
+        return Detections(*found, masks)
+
+    def learn(self, pyramid: list[Tensor], rois: RoIs, targets: Targets) -> dict[str, Tensor]:
+        """The loss on the positives of the whole batch, packed into a fixed number of slots."""
+        num_images, num_rois = rois.labels.shape
+        slot = torch.arange(num_rois, 0, -1, device=rois.boxes.device)  # earlier slots first: every image gets its share
+        room = min(self.rois, num_rois) * num_images
+        rank, index = (rois.positive * slot).flatten().topk(room)
+        used, images = rank > 0, index // num_rois
+        boxes, labels, objects = (x.flatten(0, 1)[index] for x in (rois.boxes, rois.labels, rois.objects))
+
+        logits = self._predict(pyramid, boxes, images, labels)
+        size = logits.shape[-1]
+        goal = rasterize(targets.edges, targets.first_edge, boxes, images, objects, size=size)
+        per_image = torch.zeros(num_images, device=boxes.device).index_add(0, images, used.float())
+        weights = used / (per_image[images].clamp(min=1) * num_images)
+        return {
+            "mask_head/mask": mask_loss(logits, goal, weights),
+            "count/masks_left_out": rois.positive.sum() - used.sum(),
+        }
+
+    def _predict(
+        self, pyramid: list[Tensor], boxes: Float[Tensor, "R 4"], images: Int[Tensor, "R"], labels: Int[Tensor, "R"]
+    ) -> Float[Tensor, "R M M"]:
+        levels = pyramid[: len(self.strides)]
+        x = roi_align(levels, boxes, images, strides=self.strides, output_size=self.pool)
+        logits = self.masks(F.relu(self.upsample(self.convs(x)), inplace=True))
+        chosen = (labels - 1).clamp(min=0)[:, None, None, None].expand(-1, 1, *logits.shape[2:])
+        return logits.gather(1, chosen).squeeze(1)

@@ -1,0 +1,78 @@
+"""Which annotation each box answers for, and which boxes enter the loss. Shared by RPN and box head."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from maskrcnn import boxes as box
+from maskrcnn.structures import IGNORED, NEGATIVE, POSITIVE, Targets
+
+CROWD_COVER = 0.5
+"""A box with at least this share inside a crowd region is nobody's background."""
+
+
+def match(
+    candidates: Float[Tensor, "B N 4"],
+    targets: Targets,
+    *,
+    positive_iou: float,
+    negative_iou: float,
+    keep_best: bool = False,
+) -> tuple[Int[Tensor, "B N"], Int[Tensor, "B N"]]:
+    """Index of the annotation that each candidate overlaps most, and its label: positive, negative or ignored.
+
+    keep_best   the best candidates of every annotation are positive however little they overlap
+                (Ren et al. 2015, section 3.1.2), so that no object goes without an anchor
+    Candidates between the two thresholds, or in a crowd, are ignored. Without annotations all are negative.
+    """
+    shared = box.intersection(targets.boxes, candidates)  # (B, G, N): reductions over G stay contiguous in N
+    size = box.area(candidates)
+    union = box.area(targets.boxes)[:, :, None] + size[:, None, :] - shared
+    real = (targets.valid & ~targets.crowd)[:, :, None]
+    overlap = torch.where(real, shared / union.clamp(min=1e-9), 0.0)
+
+    best, target = overlap.max(dim=1)
+    label = torch.where(best >= positive_iou, POSITIVE, torch.where(best < negative_iou, NEGATIVE, IGNORED))
+    if keep_best:
+        rescued = (overlap == overlap.amax(dim=2, keepdim=True)) & (overlap > 0)
+        label = torch.where(rescued.any(dim=1), POSITIVE, label)
+    in_crowd = torch.where((targets.valid & targets.crowd)[:, :, None], shared, 0.0).amax(dim=1) >= CROWD_COVER * size
+    return target, torch.where(in_crowd & (label == NEGATIVE), IGNORED, label)
+
+
+def sample(
+    label: Int[Tensor, "B N"], keys: Int[Tensor, "B"], *, num: int, positive_fraction: float, stream: int
+) -> tuple[Int[Tensor, "B S"], Bool[Tensor, "B S"]]:
+    """Draw S = min(num, N) boxes of each image, positives first: at most that fraction, negatives fill the rest.
+
+    keys     one random number for each image
+    stream   tells draws from the same key apart
+    Slots that found no box are not valid. Source: Ren et al. 2015, section 3.1.3.
+    """
+    num = min(num, label.shape[1])
+    noise = uniform(keys, label.shape[1], stream=stream)
+    positive = label == POSITIVE
+    ranked = torch.where(positive, noise, -1.0)
+    quota = max(1, int(num * positive_fraction))
+    positive = positive & (ranked >= ranked.topk(quota, dim=1).values[:, -1:])
+    priority = torch.where(positive, 1.0 + noise, torch.where(label == NEGATIVE, noise, -1.0))
+    best, index = priority.topk(num, dim=1)
+    return index, best >= 0
+
+
+def uniform(keys: Int[Tensor, "B"], num: int, *, stream: int) -> Float[Tensor, "B num"]:
+    """Numbers in [0, 1) that depend on key, stream and position alone: the same on every device and process.
+
+    A 32-bit integer hash with two multiplications (Wellons 2018, "lowbias32"), in int64 arithmetic.
+    """
+    x = torch.arange(num, device=keys.device) * 0x9E3779B1 + (_mix(keys & _MASK) + _mix(keys >> 32 & _MASK ^ stream))[:, None]
+    return (_mix(x & _MASK) >> 8).float() * 2.0**-24
+
+
+_MASK = 0xFFFFFFFF
+
+
+def _mix(x: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
+    x = (x ^ x >> 16) * 0x7FEB352D & _MASK
+    x = (x ^ x >> 15) * 0x846CA68B & _MASK
+    return x ^ x >> 16

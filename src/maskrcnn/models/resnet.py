@@ -1,0 +1,84 @@
+"""ResNet (He et al. 2015): the stem and four stages, whose outputs feed the pyramid."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from maskrcnn.models.layers import Conv
+
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+
+
+class Basic(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, channels: int, stride: int, norm: str) -> None:
+        super().__init__()
+        self.conv1 = Conv(in_channels, channels, 3, stride=stride, norm=norm, relu=True)
+        self.conv2 = Conv(channels, channels, 3, norm=norm)
+        self.shortcut = _shortcut(in_channels, channels, stride, norm)
+
+    def forward(self, x: Float[Tensor, "B Cin H W"]) -> Float[Tensor, "B Cout h w"]:
+        residual = x if self.shortcut is None else self.shortcut(x)
+        return F.relu(self.conv2(self.conv1(x)) + residual, inplace=True)
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3 (which carries the stride), 1 x 1."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, channels: int, stride: int, norm: str) -> None:
+        super().__init__()
+        out_channels = channels * self.expansion
+        self.conv1 = Conv(in_channels, channels, 1, norm=norm, relu=True)
+        self.conv2 = Conv(channels, channels, 3, stride=stride, norm=norm, relu=True)
+        self.conv3 = Conv(channels, out_channels, 1, norm=norm)
+        self.shortcut = _shortcut(in_channels, out_channels, stride, norm)
+
+    def forward(self, x: Float[Tensor, "B Cin H W"]) -> Float[Tensor, "B Cout h w"]:
+        residual = x if self.shortcut is None else self.shortcut(x)
+        return F.relu(self.conv3(self.conv2(self.conv1(x))) + residual, inplace=True)
+
+
+class ResNet(nn.Module):
+    """Images to features at strides 4, 8, 16 and 32.
+
+    depth           18, 34, 50 or 101
+    width           channels of the stem; published weights have 64
+    frozen_stages   how many of (stem, res2, res3, res4, res5) are not trained
+    """
+
+    strides = (4, 8, 16, 32)
+
+    def __init__(self, depth: int, *, norm: str, width: int = 64, frozen_stages: int = 0) -> None:
+        super().__init__()
+        block = Basic if depth < 50 else Bottleneck
+        self.stem = Conv(3, width, 7, stride=2, norm=norm, relu=True)
+        channels, self.channels = width, []
+        for number, (num_blocks, stride) in enumerate(zip(BLOCKS[depth], (1, 2, 2, 2), strict=True)):
+            planes = width * 2**number
+            inputs = [channels] + [planes * block.expansion] * (num_blocks - 1)
+            strides = [stride] + [1] * (num_blocks - 1)
+            stage = [block(i, planes, s, norm) for i, s in zip(inputs, strides, strict=True)]
+            self.add_module(f"res{number + 2}", nn.Sequential(*stage))
+            channels = planes * block.expansion
+            self.channels.append(channels)
+        for stage in [self.stem, self.res2, self.res3, self.res4, self.res5][:frozen_stages]:
+            stage.requires_grad_(False)
+
+    def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
+        x = F.max_pool2d(self.stem(pixels), 3, stride=2, padding=1)
+        features = []
+        for stage in (self.res2, self.res3, self.res4, self.res5):
+            x = stage(x)
+            features.append(x)
+        return features
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int, norm: str) -> Conv | None:
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return Conv(in_channels, out_channels, 1, stride=stride, norm=norm)

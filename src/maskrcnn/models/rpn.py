@@ -1,0 +1,130 @@
+"""Region proposal network (Ren et al. 2015): where there may be an object, on every level of the pyramid."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from maskrcnn import boxes as box
+from maskrcnn.models.anchors import cell_anchors, level_anchors
+from maskrcnn.models.layers import Conv
+from maskrcnn.models.losses import box_loss, objectness_loss
+from maskrcnn.models.matching import match, sample
+from maskrcnn.ops.nms import nms
+from maskrcnn.structures import POSITIVE, Proposals, Targets
+
+WEIGHTS = (1.0, 1.0, 1.0, 1.0)  # of the box deltas
+
+
+class RPN(nn.Module):
+    """One small head shared by all levels; three anchors a cell.
+
+    candidates, proposals   (in training, in prediction): boxes per level before, per image after suppression
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        strides: Sequence[int],
+        anchor_sizes: Sequence[float],
+        aspect_ratios: Sequence[float],
+        candidates: tuple[int, int],
+        proposals: tuple[int, int],
+        nms_iou: float,
+        samples: int,
+        positive_fraction: float,
+        positive_iou: float,
+        negative_iou: float,
+    ) -> None:
+        super().__init__()
+        self.conv = Conv(channels, channels, 3, relu=True)
+        self.objectness = Conv(channels, len(aspect_ratios), 1)
+        self.deltas = Conv(channels, 4 * len(aspect_ratios), 1)
+        for layer in (self.conv, self.objectness, self.deltas):
+            nn.init.normal_(layer.weight, std=0.01)
+        self.strides = tuple(strides)
+        base = torch.stack([cell_anchors(size, aspect_ratios) for size in anchor_sizes])
+        self.register_buffer("base", base, persistent=False)
+        self.candidates, self.proposals, self.nms_iou = candidates, proposals, nms_iou
+        self.samples, self.positive_fraction = samples, positive_fraction
+        self.positive_iou, self.negative_iou = positive_iou, negative_iou
+
+    def propose(self, pyramid: list[Tensor], sizes: Float[Tensor, "B 2"]) -> Proposals:
+        """The best boxes of each image, for prediction."""
+        logits, deltas = self._predict(pyramid)
+        return self._select(logits, deltas, self._anchors(pyramid), sizes, self.candidates[1], self.proposals[1])
+
+    def learn(
+        self, pyramid: list[Tensor], sizes: Float[Tensor, "B 2"], targets: Targets, keys: Int[Tensor, "B"]
+    ) -> tuple[dict[str, Tensor], Proposals]:
+        """The two losses, and the proposals that the heads learn from."""
+        logits, deltas = self._predict(pyramid)
+        anchors = self._anchors(pyramid)
+        detached = [x.detach() for x in logits], [x.detach() for x in deltas]
+        proposals = self._select(*detached, anchors, sizes, self.candidates[0], self.proposals[0])
+        return self._losses(torch.cat(logits, 1), torch.cat(deltas, 1), torch.cat(anchors), targets, keys), proposals
+
+    def _predict(self, pyramid: list[Tensor]) -> tuple[list[Float[Tensor, "B _"]], list[Float[Tensor, "B _ 4"]]]:
+        logits, deltas = [], []
+        for level in pyramid:
+            x = self.conv(level)
+            logits.append(self.objectness(x).permute(0, 2, 3, 1).flatten(1).float())
+            deltas.append(self.deltas(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4).float())
+        return logits, deltas
+
+    def _anchors(self, pyramid: list[Tensor]) -> list[Float[Tensor, "_ 4"]]:
+        return [
+            level_anchors(base, height=level.shape[2], width=level.shape[3], stride=stride)
+            for base, level, stride in zip(self.base, pyramid, self.strides, strict=True)
+        ]
+
+    def _select(
+        self,
+        logits: list[Float[Tensor, "B _"]],
+        deltas: list[Float[Tensor, "B _ 4"]],
+        anchors: list[Float[Tensor, "_ 4"]],
+        sizes: Float[Tensor, "B 2"],
+        num_candidates: int,
+        num_proposals: int,
+    ) -> Proposals:
+        scores, boxes, levels = [], [], []
+        for number, (logit, delta, anchor) in enumerate(zip(logits, deltas, anchors, strict=True)):
+            best, index = logit.topk(min(num_candidates, logit.shape[1]), dim=1)
+            decoded = box.decode(_take(delta, index), anchor[index], WEIGHTS)
+            scores.append(best)
+            boxes.append(box.clip(decoded, sizes))
+            levels.append(torch.full_like(index, number))
+        order = torch.cat(scores, 1).argsort(dim=1, descending=True, stable=True)
+        objectness, level = torch.cat(scores, 1).gather(1, order), torch.cat(levels, 1).gather(1, order)
+        candidates = _take(torch.cat(boxes, 1), order)
+        index, kept = nms(
+            candidates, level, box.not_empty(candidates), threshold=self.nms_iou, num_keep=num_proposals
+        )
+        return Proposals(_take(candidates, index), objectness.gather(1, index), kept)
+
+    def _losses(
+        self,
+        logits: Float[Tensor, "B N"],
+        deltas: Float[Tensor, "B N 4"],
+        anchors: Float[Tensor, "N 4"],
+        targets: Targets,
+        keys: Int[Tensor, "B"],
+    ) -> dict[str, Tensor]:
+        every = anchors.expand(len(logits), -1, -1)
+        target, label = match(
+            every, targets, positive_iou=self.positive_iou, negative_iou=self.negative_iou, keep_best=True
+        )
+        index, valid = sample(label, keys, num=self.samples, positive_fraction=self.positive_fraction, stream=1)
+        positive = (label.gather(1, index) == POSITIVE) & valid
+        goal = box.encode(_take(targets.boxes, target.gather(1, index)), anchors[index], WEIGHTS)
+        return {
+            "rpn/objectness": objectness_loss(logits.gather(1, index), positive, valid),
+            "rpn/box": box_loss(_take(deltas, index), goal, positive, valid),
+            "count/positive_anchors": positive.sum() / len(positive),
+        }
+
+
+def _take(boxes: Float[Tensor, "B N 4"], index: Int[Tensor, "B n"]) -> Float[Tensor, "B n 4"]:
+    return boxes.gather(1, index[:, :, None].expand(-1, -1, 4))

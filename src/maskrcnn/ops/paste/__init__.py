@@ -1,0 +1,79 @@
+"""`paste`: mask probabilities inside boxes become masks of the image, as bitmaps or as run lengths."""
+
+import torch
+from jaxtyping import Bool, Float, Float32
+from numpy import ndarray
+from torch import Tensor
+
+from maskrcnn.ops.paste import cpu, reference
+
+
+def paste(
+    probabilities: Float[Tensor, "D M M"],
+    boxes: Float[Tensor, "D 4"],
+    *,
+    height: int,
+    width: int,
+    threshold: float = 0.5,
+) -> Bool[Tensor, "D {height} {width}"]:
+    """The pixels whose probability, bilinear between the cells of the box's M x M grid, reaches `threshold`.
+
+    boxes      xyxy, absolute pixels, continuous, also beyond the image; empty ones give empty masks
+    threshold  above 0
+
+    The centre of cell (i, j) lies at ((j + 0.5) / M, (i + 0.5) / M) of the box, beyond the grid are zeros, and
+    pixels are sampled at their centres: `grid_sample` with zero padding and align_corners=False. No gradient.
+    On the CPU each mask lies column by column in memory, the order in which COCO counts pixels.
+    """
+    _expect_arguments(probabilities.shape, boxes.shape, height, width, threshold)
+    return _paste(probabilities.detach().float(), boxes.detach().float(), height, width, threshold)
+
+
+def paste_rle(
+    probabilities: Float[Tensor, "D M M"] | Float32[ndarray, "D M M"],
+    boxes: Float[Tensor, "D 4"] | Float32[ndarray, "D 4"],
+    *,
+    height: int,
+    width: int,
+    threshold: float = 0.5,
+) -> list[dict]:
+    """The masks of `paste`, to the last pixel, as COCO's {"size": [height, width], "counts": compressed string}.
+
+    No mask is ever held in full: memory and time follow the number of runs, not of pixels. Releases the GIL.
+    """
+    _expect_arguments(probabilities.shape, boxes.shape, height, width, threshold)
+    strings = cpu.paste_strings(_on_cpu(probabilities), _on_cpu(boxes), height, width, threshold)
+    return [{"size": [height, width], "counts": string} for string in strings]
+
+
+@torch.library.custom_op("maskrcnn::paste", mutates_args=())
+def _paste(probabilities: Tensor, boxes: Tensor, height: int, width: int, threshold: float) -> Tensor:
+    implementation = cpu.paste if boxes.is_cpu else reference.paste
+    return implementation(probabilities, boxes, height, width, threshold)
+
+
+@_paste.register_fake
+def _(probabilities: Tensor, boxes: Tensor, height: int, width: int, threshold: float) -> Tensor:
+    if boxes.device.type == "cpu":
+        return boxes.new_empty((boxes.shape[0], width, height), dtype=torch.bool).transpose(1, 2)
+    return boxes.new_empty((boxes.shape[0], height, width), dtype=torch.bool)
+
+
+def _on_cpu(values: Tensor | ndarray) -> ndarray:
+    return values.detach().float().cpu().numpy() if isinstance(values, Tensor) else values
+
+
+def _expect_arguments(
+    probabilities: tuple[int, ...], boxes: tuple[int, ...], height: int, width: int, threshold: float
+) -> None:
+    num_boxes, *grid = probabilities
+    if len(grid) != 2 or grid[0] != grid[1] or tuple(boxes) != (num_boxes, 4):
+        raise ValueError(
+            f"expected probabilities (D, M, M) and boxes (D, 4), received {tuple(probabilities)} and {tuple(boxes)}"
+        )
+    if height < 1 or width < 1:
+        raise ValueError(f"expected an image of at least one pixel, received height={height}, width={width}")
+    if not threshold > 0:
+        raise ValueError(
+            f"expected a threshold above 0, received {threshold}: all pixels beyond the boxes would reach it"
+        )

@@ -1,0 +1,121 @@
+"""RoIAlign over a whole pyramid: `reference.py` defines it, `cpu.py` is fast on processors."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from maskrcnn.ops.roi_align import cpu, reference
+from maskrcnn.ops.roi_align.reference import roi_levels
+
+__all__ = ["roi_align", "roi_levels"]
+
+
+def roi_align(
+    pyramid: list[Float[Tensor, "B C _ _"]],
+    boxes: Float[Tensor, "R 4"],
+    images: Int[Tensor, "R"],
+    *,
+    strides: Sequence[int],
+    output_size: int,
+    samples: int = 2,
+    canonical_size: int = 224,
+    canonical_level: int = 4,
+) -> Float[Tensor, "R C output_size output_size"]:
+    """Average bilinear samples of each box on the level that suits its size.
+
+    boxes      xyxy, absolute pixels, continuous; empty or NaN ones give finite values nobody reads
+    images     the image of the batch that each box lies in, int64
+    strides    pixels per cell, finest level first, each twice the one before
+    samples    points per output bin and axis
+    canonical  a box of canonical_size pixels belongs to the level of stride 2**canonical_level, see `roi_levels`
+
+    Half-pixel aligned: pixel (x, y) lies at (x, y) / stride - 0.5 in units of cells. Samples more than one cell outside
+    a level are 0, nearer ones take its border. Computed in float32 (float64 for float64 features), returned in the type
+    of the features and in channels-last memory, which is also what the pyramid had best come in.
+    Differentiable once, in `pyramid`; boxes are constants. No boxes gives an empty result with gradient.
+    Raises ValueError when strides and pyramid disagree, and on a processor when `images` leaves the batch.
+    Source: He et al. 2017, section 3; level rule: Lin et al. 2017, eq. 1.
+    """
+    if len(strides) != len(pyramid) or not pyramid:
+        raise ValueError(f"roi_align: expected one stride for each level, received {len(strides)} for {len(pyramid)}")
+    if strides[0].bit_count() != 1 or any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
+        raise ValueError(f"roi_align: strides must be powers of two, each twice the one before, received {strides}")
+    if boxes.shape != (len(images), 4):
+        raise ValueError(f"roi_align: expected boxes ({len(images)}, 4) as `images` has, received {tuple(boxes.shape)}")
+    boxes = boxes.detach().to(torch.promote_types(pyramid[0].dtype, torch.float32))
+    if boxes.device.type == "cpu":
+        shape = (output_size, samples, canonical_size, canonical_level)
+        return torch.ops.maskrcnn.roi_align(pyramid, boxes, images, list(strides), *shape)
+    return reference.roi_align(
+        pyramid,
+        boxes,
+        images,
+        strides=strides,
+        output_size=output_size,
+        samples=samples,
+        canonical_size=canonical_size,
+        canonical_level=canonical_level,
+    )
+
+
+@torch.library.custom_op("maskrcnn::roi_align", mutates_args=(), device_types="cpu")
+def _forward(
+    pyramid: Sequence[Tensor],
+    boxes: Tensor,
+    images: Tensor,
+    strides: Sequence[int],
+    output_size: int,
+    samples: int,
+    canonical_size: int,
+    canonical_level: int,
+) -> Tensor:
+    return cpu.forward(pyramid, boxes, images, strides, output_size, samples, canonical_size, canonical_level)
+
+
+@_forward.register_fake
+def _(pyramid, boxes, images, strides, output_size, samples, canonical_size, canonical_level):  # type: ignore[no-untyped-def]
+    shape = (boxes.shape[0], pyramid[0].shape[1], output_size, output_size)
+    return torch.empty(
+        shape, dtype=pyramid[0].dtype, device=pyramid[0].device, memory_format=torch.channels_last
+    )
+
+
+@torch.library.custom_op("maskrcnn::roi_align_backward", mutates_args=(), device_types="cpu")
+def _backward(
+    grad: Tensor,
+    boxes: Tensor,
+    images: Tensor,
+    num_images: int,
+    sizes: Sequence[int],
+    strides: Sequence[int],
+    samples: int,
+    canonical_size: int,
+    canonical_level: int,
+) -> list[Tensor]:
+    return cpu.backward(grad, boxes, images, num_images, sizes, strides, samples, canonical_size, canonical_level)
+
+
+@_backward.register_fake
+def _(grad, boxes, images, num_images, sizes, strides, samples, canonical_size, canonical_level):  # type: ignore[no-untyped-def]
+    shapes = [(num_images, grad.shape[1], height, width) for height, width in zip(sizes[::2], sizes[1::2], strict=True)]
+    return [
+        torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last) for shape in shapes
+    ]
+
+
+def _save(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    pyramid, boxes, images, strides, _, samples, canonical_size, canonical_level = inputs
+    ctx.save_for_backward(boxes, images)
+    sizes = [side for level in pyramid for side in level.shape[2:]]
+    ctx.settings = (pyramid[0].shape[0], sizes, strides, samples, canonical_size, canonical_level)
+
+
+def _differentiate(ctx, grad):  # type: ignore[no-untyped-def]
+    gradients = torch.ops.maskrcnn.roi_align_backward(grad, *ctx.saved_tensors, *ctx.settings)
+    return gradients, None, None, None, None, None, None, None
+
+
+_forward.register_autograd(_differentiate, setup_context=_save)

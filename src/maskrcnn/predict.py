@@ -1,0 +1,280 @@
+"""Pictures in, `Instances` out: what a person does with trained weights."""
+
+import json
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from glob import glob
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from maskrcnn.config import Recipe
+from maskrcnn.data.buckets import DIVISOR, Bucket, resized_size
+from maskrcnn.data.decode import MEBIBYTE, decode, to_rgb
+from maskrcnn.data.transforms import normalise, resample
+from maskrcnn.instances import Instances, from_detections
+from maskrcnn.models.mask_rcnn import MaskRCNN, build
+from maskrcnn.structures import Detections, ImageBatch
+from maskrcnn.weights import fill, find_weights, load_weights
+
+Picture = str | Path | Image.Image | np.ndarray | Tensor
+Array = UInt8[np.ndarray, "h w 3"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif")
+"""What counts as a picture in a folder; a file named outright may have any ending."""
+UNREDUCED = 4096  # MiB: pictures are read in full, so that results are in their own pixels
+
+
+def load(path: str | Path, *, device: str | torch.device | None = None, precision: Precision = "auto") -> "Predictor":
+    """A predictor from a weights folder, a run folder (its best weights) or a .safetensors file beside its config.yml.
+
+    device      `cpu`, `gpu`, `ascend` or a torch device; None takes an accelerator where there is one
+    precision   `auto` is that of the recipe's evaluation, so that what the metrics promise is what comes
+    """
+    tensors, recipe = load_weights(path)
+    model = build(recipe.model, len(recipe.classes))
+    fill(model, tensors, find_weights(path))
+    chosen = _device(device)
+    dtypes = {"fp32": None, "bf16": torch.bfloat16, "auto": torch.bfloat16 if recipe.evaluate.mixed_precision else None}
+    if precision not in dtypes:
+        raise ValueError(f"expected precision auto, fp32 or bf16, received {precision!r}")
+    return Predictor(model.to(chosen).eval(), recipe, chosen, dtypes[precision])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Predictor:
+    """A model with its weights, ready for pictures."""
+
+    model: MaskRCNN
+    recipe: Recipe
+    device: torch.device
+    autocast: torch.dtype | None = None
+    """Type of matrix products; None is float32 throughout."""
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.recipe.classes[:5]) + (", ..." if len(self.recipe.classes) > 5 else "")
+        return f"{self.recipe.name}: {len(self.recipe.classes)} classes ({names}) on {self.device}"
+
+    @overload
+    def predict(self, images: Image.Image | np.ndarray | Tensor, score: float = 0.5) -> Instances: ...
+    @overload
+    def predict(self, images: Sequence[Picture], score: float = 0.5) -> list[Instances]: ...
+    @overload
+    def predict(self, images: str | Path, score: float = 0.5) -> Instances | list[Instances]: ...
+
+    def predict(self, images: Picture | Sequence[Picture], score: float = 0.5) -> Instances | list[Instances]:
+        """The objects of one picture, or a list of results for a list, a folder or a glob.
+
+        images   path, PIL image, uint8 RGB array (h, w, 3) or gray (h, w), uint8 tensor (3, h, w) or (h, w, 3)
+        score    least certainty; what the recipe's `model.box_head.score` drops does not come back with a lower one
+        Pictures of one padded size share a batch of `evaluate.batch`. Results carry their picture.
+        """
+        if isinstance(images, str | Path) and not Path(images).expanduser().is_file():
+            images = find_pictures([images])
+        if isinstance(images, Picture):
+            return self._predict([_read(images)], score)[0]
+        return self._predict([_read(image) for image in images], score)
+
+    def _predict(self, pictures: Sequence[Array], score: float) -> list[Instances]:
+        results: dict[int, Instances] = {}
+        for indices in self._batches(pictures):
+            found = self._predict_batch([pictures[i] for i in indices])
+            for index, instances in zip(indices, found, strict=True):
+                results[index] = replace(instances.filter(score), image=pictures[index])
+        return [results[index] for index in range(len(pictures))]
+
+    def _batches(self, pictures: Sequence[Array]) -> Iterator[list[int]]:
+        """Indices of pictures that are padded to the same size, at most `evaluate.batch` at once."""
+        buckets: dict[Bucket, list[int]] = {}
+        for index, picture in enumerate(pictures):
+            buckets.setdefault(_bucket([self._size(picture)]), []).append(index)
+        batch = self.recipe.evaluate.batch
+        for indices in buckets.values():
+            yield from (indices[start : start + batch] for start in range(0, len(indices), batch))
+
+    def _predict_batch(self, pictures: Sequence[Array]) -> list[Instances]:
+        sizes = [self._size(picture) for picture in pictures]
+        originals = torch.tensor([picture.shape[:2] for picture in pictures])
+        detections = self._detect([self._reduced(picture) for picture in pictures], sizes)
+        names, category_ids = self.recipe.classes, self.recipe.category_ids
+        resized = torch.tensor(sizes, dtype=torch.float32)
+        return from_detections(detections, resized, originals, names, category_ids)
+
+    @torch.inference_mode()
+    def _detect(self, pictures: Sequence[Array], sizes: Sequence[tuple[int, int]]) -> Detections:
+        data = self.recipe.data
+        raw_sizes = torch.tensor([picture.shape[:2] for picture in pictures], device=self.device)
+        height, width = raw_sizes.amax(dim=0).tolist()
+        padded = torch.zeros(len(pictures), height, width, 3, dtype=torch.uint8)
+        for slot, picture in zip(padded, pictures, strict=True):
+            own = torch.from_numpy(np.require(picture, requirements=["C", "W"]))
+            slot[: own.shape[0], : own.shape[1]] = own
+        target = torch.tensor(sizes, device=self.device)
+        unflipped = torch.zeros(len(pictures), dtype=torch.bool, device=self.device)
+        normalised = normalise(padded.to(self.device), data.mean, data.std)
+        pixels = resample(normalised, raw_sizes, target, unflipped, _bucket(sizes))
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            return self.model(ImageBatch(pixels, target.float()))
+
+    def _size(self, picture: Array) -> tuple[int, int]:
+        """(height, width) as evaluation resizes it."""
+        data = self.recipe.data
+        return resized_size(picture.shape[0], picture.shape[1], max(data.short_sides), data.max_side)
+
+    def _reduced(self, picture: Array) -> Array:
+        """What `max_rowsize` leaves of a huge picture: the same whole factor as in training."""
+        factor = math.ceil(math.sqrt(picture.size / (self.recipe.data.max_rowsize * MEBIBYTE)))
+        return picture if factor <= 1 else np.asarray(Image.fromarray(picture).reduce(factor))
+
+
+def predict_paths(
+    predictor: Predictor,
+    sources: Iterable[str | Path],
+    out: str | Path,
+    score: float = 0.5,
+    progress: Callable[[Path, Instances | str], None] | None = None,
+) -> list[str]:
+    """Write a picture with its objects for each source, and `predictions.json`, to the folder `out`.
+
+    sources    files, folders and globs
+    progress   called after each file with its result, or with the sentence that says why there is none
+    Returns those sentences: a file that cannot be read does not stop the others. `predictions.json` is a list of
+    COCO results; image ids count from 1 in the order of the files, and each entry also names its file and class.
+    """
+    out, paths = Path(out), find_pictures(sources)
+    targets = _targets(paths, out)
+    out.mkdir(parents=True, exist_ok=True)
+    entries: list[dict[str, Any]] = []
+    failures: list[str] = []
+    pictures = _read_ahead(paths, 2 * predictor.recipe.evaluate.batch)
+    for number, path, result in _results(predictor, pictures, score):
+        if isinstance(result, str):
+            failures.append(result)
+        else:
+            result.save(targets[path])
+            for entry, name in zip(result.to_coco(number), result.names, strict=True):
+                entries.append({**entry, "category_name": name, "file_name": str(path)})
+        if progress is not None:
+            progress(path, result)
+    draft = out / ".predictions.json"
+    draft.write_text(json.dumps(entries), encoding="utf-8")
+    os.replace(draft, out / "predictions.json")
+    return failures
+
+
+def find_pictures(sources: Iterable[str | Path]) -> list[Path]:
+    """The files that files, folders (pictures directly inside) and globs mean, each once, sorted within a source."""
+    found: dict[Path, None] = {}
+    for source in sources:
+        path = Path(source).expanduser()
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+        else:
+            files = [path] if path.is_file() else sorted(Path(name) for name in glob(str(path), recursive=True))
+            files = [file for file in files if file.is_file()]
+        if not files:
+            where = f"the folder {path}" if path.is_dir() else f"{path} (working directory {Path.cwd()})"
+            raise FileNotFoundError(f"no pictures at {where}; expected a picture, a folder of them or a glob")
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def _targets(paths: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """Where each picture's drawing goes: its own name, with a number where two share one. Never onto the source."""
+    taken: set[str] = set()
+    targets = {}
+    for path in paths:
+        suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
+        name, number = path.stem + suffix, 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{path.stem}-{number}{suffix}"
+        taken.add(name.lower())
+        targets[path] = out / name
+    sources = {path.resolve() for path in paths}
+    for path, target in targets.items():
+        if target.resolve() in sources:
+            raise ValueError(f"the drawing of {path} would overwrite {target}; choose another output folder")
+    return targets
+
+
+def _results(
+    predictor: Predictor, pictures: Iterator[tuple[Path, Array | str]], score: float
+) -> Iterator[tuple[int, Path, Instances | str]]:
+    """Number, path and result (or the sentence why not) of each picture, a few batches' worth at a time."""
+    number = 0
+    while chunk := list(islice(pictures, 4 * predictor.recipe.evaluate.batch)):
+        found = iter(predictor.predict([picture for _, picture in chunk if not isinstance(picture, str)], score))
+        for path, picture in chunk:
+            number += 1
+            yield number, path, picture if isinstance(picture, str) else next(found)
+
+
+def _read_ahead(paths: Sequence[Path], ahead: int) -> Iterator[tuple[Path, Array | str]]:
+    """Pictures, or the sentence why one cannot be read, decoded in a thread while earlier ones are worked on."""
+    rest = iter(paths)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = deque((path, pool.submit(_read_or_explain, path)) for path in islice(rest, ahead))
+        while waiting:
+            path, picture = waiting.popleft()
+            waiting.extend((following, pool.submit(_read_or_explain, following)) for following in islice(rest, 1))
+            yield path, picture.result()
+
+
+def _read_or_explain(path: Path) -> Array | str:
+    try:
+        return _read(path)
+    except (OSError, ValueError) as error:
+        return str(error)
+
+
+def _read(picture: Picture) -> Array:
+    """Any picture as RGB uint8 (h, w, 3)."""
+    if isinstance(picture, str | Path):
+        return decode(Path(picture).expanduser(), max_rowsize=UNREDUCED)
+    if isinstance(picture, Image.Image):
+        return np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
+    if isinstance(picture, Tensor):
+        array = picture.detach().cpu().numpy()
+        array = array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] == 3 else array
+    elif isinstance(picture, np.ndarray):
+        array = picture
+    else:
+        raise TypeError(f"expected a path, PIL image, array or tensor, received {type(picture).__name__}")
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=2)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ValueError(
+            f"expected uint8 RGB of shape (h, w, 3), received {array.dtype} of shape {tuple(picture.shape)}; "
+            "scale to 0..255 and drop an alpha channel"
+        )
+    return array
+
+
+def _bucket(sizes: Iterable[tuple[int, int]]) -> Bucket:
+    """The padded size that holds them all, in steps that the pyramid can halve."""
+    heights, widths = zip(*sizes, strict=True)
+    return -(-max(heights) // DIVISOR) * DIVISOR, -(-max(widths) // DIVISOR) * DIVISOR
+
+
+def _device(name: str | torch.device | None) -> torch.device:
+    if isinstance(name, torch.device):
+        return name
+    if name in (None, "auto"):
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator if accelerator and accelerator.type in ("cuda", "npu") else torch.device("cpu")
+    try:
+        return torch.device({"gpu": "cuda", "ascend": "npu"}.get(name.lower(), name.lower()))
+    except RuntimeError:
+        raise ValueError(f"expected device auto, cpu, gpu, ascend or one such as cuda:1, received {name!r}") from None

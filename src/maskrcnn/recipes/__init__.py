@@ -1,0 +1,25 @@
+"""Recipes: YAML files that fill the structs of `maskrcnn.config`, read strictly and written in full."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from maskrcnn.config import Recipe
+from maskrcnn.recipes.check import build
+from maskrcnn.recipes.find import find_recipe, recipe_folder
+from maskrcnn.recipes.read import read_layers, read_overrides
+from maskrcnn.recipes.write import write_recipe
+
+__all__ = ["find_recipe", "read_recipe", "recipe_folder", "write_recipe"]
+
+
+def read_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The complete, checked recipe of a file, of a weights folder or of a name such as `demo`.
+
+    overrides   `a.b=v`, `--a.b=v` or the two words `--a.b v`; values are YAML scalars or lists, text is taken as it is
+    Raises FileNotFoundError when there is no such recipe or `__BASE__`, and ValueError that lists every mistake in it.
+
+    >>> read_recipe("demo", ["train.epochs=2", "--train.optimizer.lr", "1e-4"]).train.optimizer.lr
+    0.0001
+    """
+    path = find_recipe(path_or_name)
+    return build([*read_layers(path), read_overrides(overrides)], title=str(path_or_name))

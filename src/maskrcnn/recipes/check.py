@@ -1,0 +1,108 @@
+"""From layers of settings to one recipe; everything wrong is reported at once."""
+
+import reprlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from maskrcnn.config import Recipe, Settings
+from maskrcnn.recipes import text
+from maskrcnn.recipes.contradictions import contradictions
+from maskrcnn.recipes.describe import describe, example, nearest
+from maskrcnn.recipes.read import Layer, Typed
+
+
+class Mistake(NamedTuple):
+    """One thing wrong, and the setting it concerns."""
+
+    path: str
+    sentence: str
+
+
+def build(layers: Sequence[Layer], title: str) -> Recipe:
+    """The recipe that the layers make together, later ones winning; ValueError names every mistake in them."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    mistakes: list[Mistake] = []
+    for origin, settings in layers:
+        for given in settings:
+            for path, value in _leaves(*given):
+                if isinstance(value, Mistake):
+                    mistakes.append(Mistake(path, f"{value.sentence} ({origin})"))
+                else:
+                    values[path], origins[path] = value, origin
+    recipe = _fill(Recipe, values)
+    spoilt = {mistake.path for mistake in mistakes}
+    for paths, sentence in contradictions(recipe):
+        if spoilt.isdisjoint(paths):
+            origin = ", ".join(dict.fromkeys(origins[path] for path in paths if path in origins))
+            mistakes.append(Mistake(paths[0], f"{paths[0]}: {sentence} ({origin or 'default'})"))
+    if mistakes:
+        raise ValueError(_report(title, [mistake.sentence for mistake in mistakes]))
+    return recipe
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """(path, converted value or Mistake) for each setting in `value`, which may be a section."""
+    kind = _type_at(path)
+    if kind is None:
+        yield path, Mistake(path, f"{path}: no such setting; {nearest(path)}")
+    elif isinstance(kind, type) and issubclass(kind, Settings):
+        section = _parsed(value) if isinstance(value, Typed) else value
+        if isinstance(section, dict):
+            for name, inner in section.items():
+                yield from _leaves(f"{path}.{name}", inner)
+        elif section is not None:  # a section whose settings are all commented out is null
+            yield path, Mistake(path, f"{path}: expected a section, such as {example(path)}, got {_show(section)}")
+    else:
+        yield path, _convert(path, value, kind)
+
+
+def _type_at(path: str) -> Any:
+    """The type of a setting or section; None where the schema has none."""
+    kind: Any = Recipe
+    for name in path.split("."):
+        if not (isinstance(kind, type) and issubclass(kind, Settings)):
+            return None
+        kind = {field.name: field.type for field in msgspec.structs.fields(kind)}.get(name)
+    return kind
+
+
+def _convert(path: str, value: Any, kind: Any) -> Any:
+    is_text = kind is str
+    if isinstance(value, Typed):
+        value = str(value) if is_text and not value.startswith(("'", '"')) else _parsed(value)
+    try:
+        return msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError:
+        hint = "; write it in quotes" if is_text and value is not None else ""
+        return Mistake(path, f"{path}: expected {describe(kind)}, got {_show(value)}{hint}")
+
+
+def _parsed(word: Typed) -> Any:
+    try:
+        return text.parse(str(word))
+    except ValueError:
+        return str(word)  # no setting but text takes it, and the message then shows what was typed
+
+
+def _fill(kind: type[Settings], values: dict[str, Any], prefix: str = "") -> Any:
+    given = {}
+    for field in msgspec.structs.fields(kind):
+        path = prefix + field.name
+        if isinstance(field.type, type) and issubclass(field.type, Settings):
+            given[field.name] = _fill(field.type, values, f"{path}.")
+        elif path in values:
+            given[field.name] = values[path]
+    return kind(**given)
+
+
+def _show(value: Any) -> str:
+    return "nothing" if value is None else "a section" if isinstance(value, dict) else reprlib.repr(value)
+
+
+def _report(title: str, sentences: list[str]) -> str:
+    if len(sentences) == 1:
+        return sentences[0]
+    return "\n  ".join([f"{len(sentences)} mistakes in the recipe {title}:", *sentences])

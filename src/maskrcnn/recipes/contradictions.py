@@ -1,0 +1,92 @@
+"""Settings that cannot hold together, or would have no effect."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from maskrcnn.config import Optimizer, Recipe, Schedule
+
+PYRAMID_LEVELS = 5
+"""P2 to P6: strides 4, 8, 16, 32 and 64."""
+
+Contradiction = tuple[tuple[str, ...], str]
+"""The settings concerned, the one to report first, and what is wrong."""
+
+
+def contradictions(recipe: Recipe) -> Iterator[Contradiction]:
+    """Everything that the types of the settings cannot say. A setting left at its default is never called idle."""
+    yield from _data(recipe)
+    yield from _model(recipe)
+    yield from _train(recipe)
+    yield from _schedule(recipe)
+    if len(recipe.classes) != len(recipe.category_ids):
+        yield (
+            ("classes", "category_ids"),
+            f"expected a name for each of the {len(recipe.category_ids)} category_ids, got {len(recipe.classes)} names",
+        )
+
+
+def _data(recipe: Recipe) -> Iterator[Contradiction]:
+    data = recipe.data
+    if not data.short_sides:
+        yield ("data.short_sides",), "expected at least one length"
+    elif data.max_side < max(data.short_sides):
+        yield (
+            ("data.max_side", "data.short_sides"),
+            f"expected at least the largest of data.short_sides, {max(data.short_sides)}, got {data.max_side}",
+        )
+    if min(data.std) <= 0:
+        yield ("data.std",), f"expected numbers > 0, since pixels are divided by them, got {list(data.std)}"
+
+
+def _model(recipe: Recipe) -> Iterator[Contradiction]:
+    model, rpn = recipe.model, recipe.model.rpn
+    if len(rpn.anchor_sizes) != PYRAMID_LEVELS:
+        yield (
+            ("model.rpn.anchor_sizes",),
+            f"expected {PYRAMID_LEVELS} sizes, one for each level of the pyramid, got {len(rpn.anchor_sizes)}",
+        )
+    if not rpn.aspect_ratios:
+        yield ("model.rpn.aspect_ratios",), "expected at least one ratio"
+    if rpn.positive_iou < rpn.negative_iou:
+        yield (
+            ("model.rpn.positive_iou", "model.rpn.negative_iou"),
+            f"expected at least model.rpn.negative_iou, {rpn.negative_iou}, got {rpn.positive_iou}",
+        )
+    if not model.pretrained and model.frozen_stages:
+        yield (
+            ("model.frozen_stages", "model.pretrained"),
+            f"expected 0, since frozen stages stay random while model.pretrained is empty, got {model.frozen_stages}",
+        )
+
+
+def _train(recipe: Recipe) -> Iterator[Contradiction]:
+    train = recipe.train
+    if train.micro_batch > train.batch:
+        yield (
+            ("train.micro_batch", "train.batch"),
+            f"expected at most train.batch, {train.batch}, got {train.micro_batch}",
+        )
+    if train.optimizer.kind == "adamw" and train.optimizer.momentum != Optimizer().momentum:
+        yield ("train.optimizer.momentum", "train.optimizer.kind"), "has no effect on adamw; leave it out"
+
+
+def _schedule(recipe: Recipe) -> Iterator[Contradiction]:
+    schedule, default, epochs = recipe.train.schedule, Schedule(), recipe.train.epochs
+    milestones = schedule.milestones
+    kind = "train.schedule.kind"
+    if any(later <= earlier for earlier, later in pairwise(milestones)):
+        yield ("train.schedule.milestones",), f"expected ascending epochs, got {list(milestones)}"
+    elif schedule.kind == "steps" and milestones != default.milestones and max(milestones, default=0) >= epochs:
+        yield (
+            ("train.schedule.milestones", "train.epochs", kind),
+            f"expected epochs before the last, {epochs} (train.epochs), got {list(milestones)}",
+        )
+    if schedule.kind == "cosine":
+        for name in ("milestones", "decay"):
+            if getattr(schedule, name) != getattr(default, name):
+                yield (f"train.schedule.{name}", kind), "has no effect on a cosine schedule; leave it out"
+    if not schedule.warmup_steps and schedule.warmup_factor != default.warmup_factor:
+        yield (
+            ("train.schedule.warmup_factor", "train.schedule.warmup_steps"),
+            "has no effect without train.schedule.warmup_steps; leave it out",
+        )

@@ -1,0 +1,83 @@
+"""Types and settings in words."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from maskrcnn.config import Recipe, Settings
+
+
+def describe(kind: Any) -> str:
+    """What a setting of this type may be.
+
+    >>> from maskrcnn.config import Positive
+    >>> describe(Positive), describe(tuple[Positive, ...]), describe(bool)
+    ('an integer > 0', 'a list, each an integer > 0', 'true or false')
+    """
+    return _describe(inspect.type_info(kind))
+
+
+def _describe(info: inspect.Type) -> str:
+    match info:
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType():
+            return f"an integer{_bounds(info)}"
+        case inspect.FloatType():
+            return f"a number{_bounds(info)}"
+        case inspect.LiteralType(values=values):
+            return f"one of {', '.join(map(str, values))}"
+        case inspect.VarTupleType(item_type=item):
+            return f"a list, each {_describe(item)}"
+        case inspect.TupleType(item_types=items):
+            return f"a list of {len(items)}, each {_describe(items[0])}"
+        case _:
+            return "text"
+
+
+def _bounds(info: inspect.IntType | inspect.FloatType) -> str:
+    limits = ((">", info.gt), (">=", info.ge), ("<", info.lt), ("<=", info.le))
+    words = [f"{sign} {limit:g}" for sign, limit in limits if limit is not None]
+    return f" {' and '.join(words)}" if words else ""
+
+
+def nearest(path: str) -> str:
+    """Advice on a path that is no setting: the same name elsewhere, the most similar one, or the names at the top."""
+    known = (*all_settings(), *_sections())
+    name = path.rpartition(".")[2]
+    same_name = [one for one in known if one.rpartition(".")[2] == name]
+    similar = same_name or difflib.get_close_matches(path, known, n=1, cutoff=0.75)
+    if not similar:
+        by_name = {one.rpartition(".")[2]: one for one in known}
+        similar = [by_name[one] for one in difflib.get_close_matches(name, by_name, n=1)]
+    if similar:
+        return f"did you mean {' or '.join(similar)}?"
+    return f"at the top stand {', '.join(Recipe.__struct_fields__)}"
+
+
+def example(section: str) -> str:
+    """The first setting of a section."""
+    return next(path for path in all_settings() if path.startswith(f"{section}."))
+
+
+@cache
+def all_settings() -> tuple[str, ...]:
+    """Dotted paths of every setting, in the schema's order."""
+    return tuple(_paths(Recipe, ""))
+
+
+def _sections() -> set[str]:
+    return {path[: dot.start()] for path in all_settings() for dot in re.finditer(r"\.", path)}
+
+
+def _paths(kind: type[Settings], prefix: str) -> Iterator[str]:
+    for field in msgspec.structs.fields(kind):
+        if isinstance(field.type, type) and issubclass(field.type, Settings):
+            yield from _paths(field.type, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name

@@ -1,0 +1,72 @@
+"""Layers of settings: the files of a recipe, its bases first, and the command line last."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from maskrcnn.recipes import text
+
+BASE = "__BASE__"
+
+
+class Layer(NamedTuple):
+    """Settings from one place. A later layer wins, setting by setting."""
+
+    origin: str
+    settings: list[tuple[str, Any]]
+    """(dotted path, value) pairs in the order in which they apply; a value may be a whole section."""
+
+
+class Typed(str):
+    """A word from the command line: a YAML value, unless the setting it is meant for is text."""
+
+
+def read_layers(path: Path, inside: tuple[Path, ...] = ()) -> Iterator[Layer]:
+    """The layers of a file; what it names under `__BASE__` comes before it, relative to its own folder."""
+    here = path.resolve()
+    if here in inside:
+        raise ValueError(f"{BASE} goes in a circle: {' -> '.join(str(step) for step in (*inside, here))}")
+    content = _read_file(path)
+    for base in _bases(content.pop(BASE, []), path):
+        yield from read_layers(base, (*inside, here))
+    origin = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
+    yield Layer(str(origin), list(content.items()))
+
+
+def read_overrides(words: Sequence[str]) -> Layer:
+    """The settings of a command line: `a.b=v`, `--a.b=v`, or `--a.b v`.
+
+    >>> read_overrides(["--train.batch", "4", "name=fourth"]).settings
+    [('train.batch', '4'), ('name', 'fourth')]
+    """
+    settings, rest = [], list(words)
+    while rest:
+        word = rest.pop(0)
+        key, has_value, value = word.removeprefix("--").partition("=")
+        if not has_value and word.startswith("--") and rest and not rest[0].startswith("--"):
+            value = rest.pop(0)
+        elif not has_value or not key:
+            raise ValueError(f"expected a setting such as train.batch=8 or --train.batch 8, got {word!r}")
+        settings.append((key, Typed(value)))
+    return Layer("command line", settings)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        content = text.parse(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # UnicodeDecodeError is one too
+        raise ValueError(f"{path}: {error}") from None
+    if not isinstance(content, dict | None):
+        raise ValueError(f"{path}: expected settings such as `train:`, got {type(content).__name__}")
+    return content or {}
+
+
+def _bases(value: Any, path: Path) -> Iterator[Path]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path}: {BASE}: expected a file name or a list of them, got {value!r}")
+    for name in names:
+        base = path.parent / Path(name).expanduser()
+        if not base.is_file():
+            raise FileNotFoundError(f"{path}: {BASE} names {name}, but there is no file {base}")
+        yield base

@@ -1,0 +1,90 @@
+"""YAML as recipes use it: the safe loader, the numbers and booleans of YAML 1.2, no duplicate keys."""
+
+import math
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_NUMBER_START = list("-+.0123456789")
+
+
+class RecipeLoader(_Loader):
+    """YAML 1.1 reads `1e-4` as text, `1:30` as 90 and `no` as false; this one does not."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (PyYAML's own class attribute, filled below)
+
+    def construct_unique(self, node: yaml.MappingNode) -> dict[Hashable, Any]:
+        """A mapping; ValueError where one key stands twice, since YAML would silently keep the last."""
+        pairs = [(self.construct_object(key), value) for key, value in node.value]
+        names = [name for name, _ in pairs]
+        for (name, _), (key, _) in zip(pairs, node.value, strict=True):
+            if not isinstance(name, str):
+                raise ValueError(f"line {key.start_mark.line + 1}: expected a key that is text, got {name!r}")
+            if names.count(name) > 1:
+                raise ValueError(f"line {key.start_mark.line + 1}: the key {name} stands twice in one section")
+        return {name: self.construct_object(value, deep=True) for name, value in pairs}
+
+
+class RecipeDumper(_Dumper):
+    """Quotes text that either YAML 1.1 or `RecipeLoader` would read as something else."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        """Every value is written out."""
+        return True
+
+
+def _number(loader: Any, node: yaml.ScalarNode) -> float | str:
+    """What no float holds, such as 1e999, stays text: no setting that wants a number takes it."""
+    word = loader.construct_scalar(node)
+    return float(word) if math.isfinite(float(word)) else word
+
+
+def _is_true(loader: Any, node: yaml.ScalarNode) -> bool:
+    return loader.construct_scalar(node).lower() == "true"
+
+
+for _reader in (RecipeLoader, RecipeDumper):
+    _reader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+    _reader.add_implicit_resolver(
+        "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+    )
+    _reader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), _NUMBER_START)
+    _reader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+        _NUMBER_START,
+    )
+RecipeLoader.add_constructor("tag:yaml.org,2002:map", RecipeLoader.construct_unique)
+RecipeLoader.add_constructor("tag:yaml.org,2002:bool", _is_true)
+RecipeLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+RecipeLoader.add_constructor("tag:yaml.org,2002:float", _number)
+
+
+def parse(text: str) -> Any:
+    """The value of one YAML document; ValueError where it is not valid YAML.
+
+    >>> parse("{rate: 1e-4, flip: no, sides: [640, 672]}")
+    {'rate': 0.0001, 'flip': 'no', 'sides': [640, 672]}
+    """
+    try:
+        loader = RecipeLoader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def dump(value: object) -> str:
+    """A value on one line of YAML.
+
+    >>> dump(["1e5", 1e-05, True, None])
+    "['1e5', 1.0e-05, true, null]"
+    """
+    text = yaml.dump(value, Dumper=RecipeDumper, default_flow_style=True, allow_unicode=True, width=1 << 30)
+    return text.removesuffix("\n").removesuffix("\n...")

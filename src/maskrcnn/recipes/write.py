@@ -1,0 +1,43 @@
+"""The resolved recipe as a file that a person can read, with the reason of each setting beside it."""
+
+import ast
+import inspect
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from maskrcnn import config
+from maskrcnn.recipes import text
+
+
+def write_recipe(recipe: config.Recipe, path: Path) -> None:
+    """Write every setting; `read_recipe(path)` gives an equal recipe back."""
+    path.write_text("\n".join(_lines(recipe)) + "\n", encoding="utf-8")
+
+
+def _lines(section: config.Settings, indent: str = "") -> Iterator[str]:
+    reasons = _reasons()[type(section).__name__]
+    for name in section.__struct_fields__:
+        value = getattr(section, name)
+        if isinstance(value, config.Settings):
+            yield f"{indent}{name}:  # {inspect.getdoc(type(value))}"
+            yield from _lines(value, indent + "  ")
+        else:
+            reason = f"  # {reasons[name]}" if name in reasons else ""
+            yield f"{indent}{name}: {text.dump(msgspec.to_builtins(value))}{reason}"
+
+
+@cache
+def _reasons() -> dict[str, dict[str, str]]:
+    """The docstring of each field of each section; Python itself does not keep them."""
+    sections = [node for node in ast.parse(inspect.getsource(config)).body if isinstance(node, ast.ClassDef)]
+    return {section.name: dict(_documented_fields(section)) for section in sections}
+
+
+def _documented_fields(section: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for field, after in zip(section.body, section.body[1:], strict=False):
+        match field, after:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(reason))):
+                yield name, " ".join(reason.split())

@@ -1,0 +1,114 @@
+"""Checkpoints that are complete or not there: `checkpoints/step-<n>/` with safetensors files and `state.json`.
+
+A folder is written beside its final place and gets its name when every byte is on the disk. `state.json`
+holds the size and SHA-256 of each file and of itself, so that a damaged checkpoint is never trained on.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+from torch import Tensor
+
+STATE = "state.json"
+
+
+class Checkpoint(NamedTuple):
+    """What `save` was given."""
+
+    path: Path
+    step: int
+    state: dict[str, Any]
+    tensors: dict[str, dict[str, Tensor]]
+
+
+class Damaged(ValueError):
+    """A checkpoint that is not what was written."""
+
+
+def save(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], *, keep: int
+) -> Path:
+    """Write `folder`/step-<step>; keep `keep` up to it, remove older ones and later ones, which were damaged.
+
+    tensors   one file `<name>.safetensors` for each entry
+    state     whatever JSON can say
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".step-*"):  # of a run that was stopped while it wrote
+        shutil.rmtree(leftover)
+    final, draft = folder / f"step-{step}", folder / f".step-{step}"
+    draft.mkdir()
+    for name, group in tensors.items():
+        contiguous = {key: value.detach().cpu().contiguous() for key, value in group.items()}
+        safetensors.torch.save_file(contiguous, draft / f"{name}.safetensors")
+    files = {file.name: _fingerprint(file) for file in sorted(draft.iterdir())}
+    content = {"step": step, **state, "files": files}
+    (draft / STATE).write_text(json.dumps({**content, "sha256": _digest(content)}, indent=1))
+    for path in [*draft.iterdir(), draft]:
+        _sync(path)
+    if final.exists():  # a damaged one: training never comes back to a step that was read
+        shutil.rmtree(final)
+    draft.rename(final)
+    _sync(folder)
+    found = find(folder)
+    first = found.index(final)
+    for path in [*found[:first], *found[first + keep :]]:
+        shutil.rmtree(path)
+    return final
+
+
+def find(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, newest first, damaged ones included."""
+    numbered = [(path.name.removeprefix("step-"), path) for path in folder.glob("step-*")]
+    return [path for _, path in sorted(((int(n), path) for n, path in numbered if n.isdecimal()), reverse=True)]
+
+
+def read(path: Path) -> Checkpoint:
+    """Raises Damaged with a sentence when a file is missing, cut short or changed."""
+    try:
+        state = json.loads((path / STATE).read_text())
+        expected = state.pop("sha256")
+        if expected != _digest(state):
+            raise Damaged(f"{path}: {STATE} is not what was written")
+        files = state.pop("files")
+        for name, fingerprint in files.items():
+            if _fingerprint(path / name) != fingerprint:
+                raise Damaged(f"{path}: {name} is not what was written")
+    except (OSError, KeyError, AttributeError, ValueError) as error:
+        raise error if isinstance(error, Damaged) else Damaged(f"{path}: {error}") from error
+    tensors = {Path(name).stem: safetensors.torch.load_file(path / name) for name in files}
+    return Checkpoint(path, state["step"], state, tensors)
+
+
+def read_newest(folder: Path, tell: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that is whole; each damaged one is told of and passed over."""
+    for path in find(folder):
+        try:
+            return read(path)
+        except Damaged as damage:
+            tell(f"passing over a damaged checkpoint ({damage})")
+    return None
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Have the operating system put a file or folder on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

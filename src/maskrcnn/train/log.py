@@ -1,0 +1,169 @@
+"""What a run tells: lines for people, `log.txt`, `metrics.jsonl`, `results.csv`, and TensorBoard if wanted.
+
+`metrics.jsonl` holds one object per line, of a window of steps
+    {"step", "epoch", "lr", "losses": {name: mean}, "counts": {name: mean}, "total", "images_per_second",
+     "waiting": share of the time in which the model waited for pictures, "seconds": since training began or went on}
+or of an evaluation: {"step", "epoch", "evaluation": {"bbox": {name: score}, "segm": {name: score}}}.
+"""
+
+import csv
+import os
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from maskrcnn.evaluate.coco import headline, percent
+from maskrcnn.train.window import Means
+
+METRICS, RESULTS, LOG = "metrics.jsonl", "results.csv", "log.txt"
+Scores = Mapping[str, Mapping[str, float | None]]
+
+
+class Log:
+    """The voice of a run; only the main process has one, the others are silent."""
+
+    def __init__(self, out: Path, *, is_main: bool, tensorboard: bool = False, console: Console | None = None) -> None:
+        self.out = out
+        self.is_main = is_main
+        self.console = console or Console(quiet=not is_main, highlight=False, soft_wrap=True)
+        self._bar: Progress | None = None
+        self._start = time.perf_counter()
+        self._writer = _summary_writer(out) if tensorboard and is_main else None
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self._writer is not None:
+            self._writer.close()
+
+    def say(self, text: str) -> None:
+        """To the terminal and to log.txt."""
+        if self.is_main:
+            self.console.print(text, markup=False)
+            self.note(text)
+
+    def note(self, text: str) -> None:
+        """To log.txt alone."""
+        if self.is_main:
+            with (self.out / LOG).open("a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+
+    def show_progress(self, done: int, total: int) -> None:
+        """Open a bar on a terminal; lines every few steps do without."""
+        if self.is_main and self.console.is_terminal:
+            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=self.console)
+            self._bar.add_task("", total=total, completed=done)
+            self._bar.start()
+
+    def advance(self) -> None:
+        """One more step is queued."""
+        if self._bar is not None:
+            self._bar.advance(self._bar.task_ids[0])
+
+    def steps(self, means: Means, *, step: int, total_steps: int, epoch: int, lr: float, images: int) -> None:
+        """The means over the steps since the last such line; `images` in each step."""
+        if not self.is_main:
+            return
+        rate = means.steps_per_second * images
+        row = {
+            "step": step,
+            "epoch": epoch,
+            "lr": lr,
+            "losses": means.losses,
+            "counts": means.counts,
+            "total": means.total,
+            "images_per_second": rate,
+            "waiting": means.waiting,
+            "seconds": time.perf_counter() - self._start,
+        }
+        self._append(row)
+        names = "  ".join(f"{name} {value:.3f}" for name, value in means.losses.items())
+        pace = f"lr {lr:.2e}  {rate:.1f} images/s  waiting {means.waiting:.0%}"
+        left = timedelta(seconds=round((total_steps - step) / means.steps_per_second))
+        line = f"epoch {epoch}  loss {means.total:.3f}  {names}  {pace}"
+        plain = f"step {step}/{total_steps}  {line}  {left} left"
+        if self._bar is None:
+            self.console.print(plain, markup=False)
+        else:
+            self._bar.update(self._bar.task_ids[0], description=line)
+        self.note(plain)
+        if self._writer is not None:
+            scalars = {"lr": lr, "total": means.total, "images_per_second": rate, "waiting": means.waiting}
+            for name, value in {**scalars, **means.losses, **means.counts}.items():
+                self._writer.add_scalar(f"train/{name}", value, step)
+
+    def evaluation(self, metrics: Mapping[str, Any], *, step: int, epoch: int) -> None:
+        """The scores of one evaluation; `results.csv` is written anew with a row for each."""
+        if not self.is_main:
+            return
+        scores = headline(metrics)
+        self._append({"step": step, "epoch": epoch, "evaluation": scores})
+        _write_results(self.out / RESULTS, evaluations(self.out))
+        quality = "  ".join(f"{kind} AP {percent(values['AP'])}" for kind, values in scores.items())
+        self.say(f"epoch {epoch}  {quality}")
+        if self._writer is not None:
+            for kind, values in scores.items():
+                for name, value in values.items():
+                    if value is not None:
+                        self._writer.add_scalar(f"{kind}/{name}", value, step)
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of steps that are going to be trained again."""
+        path = self.out / METRICS
+        if self.is_main and path.is_file():
+            draft = path.with_name(f".{METRICS}")
+            rows = [row for row in _rows(self.out) if row["step"] <= step]
+            draft.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+            os.replace(draft, path)
+            _write_results(self.out / RESULTS, evaluations(self.out))
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        with (self.out / METRICS).open("ab") as file:
+            file.write(msgspec.json.encode(row) + b"\n")
+
+
+def evaluations(out: Path) -> list[dict[str, Any]]:
+    """The evaluations of a run so far, oldest first."""
+    return [row for row in _rows(out) if "evaluation" in row]
+
+
+def quality(scores: Scores) -> float:
+    """What `best` means: mask AP, box AP where no masks were scored; 0 where there was nothing to score."""
+    return (scores.get("segm") or scores["bbox"])["AP"] or 0.0
+
+
+def _rows(out: Path) -> list[dict[str, Any]]:
+    """The whole lines of metrics.jsonl; one that a crash cut short is left out."""
+    path = out / METRICS
+    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+    return [msgspec.json.decode(line) for line in lines]
+
+
+def _write_results(path: Path, rows: list[dict[str, Any]]) -> None:
+    flat = [
+        {"step": row["step"], "epoch": row["epoch"]}
+        | {f"{kind}/{name}": value for kind, scores in row["evaluation"].items() for name, value in scores.items()}
+        for row in rows
+    ]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(flat[0]) if flat else ["step", "epoch"])
+        writer.writeheader()
+        writer.writerows(flat)
+
+
+def _summary_writer(out: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("train.tensorboard needs the package tensorboard: pip install tensorboard") from error
+    return SummaryWriter(str(out / "tensorboard"))

@@ -1,0 +1,257 @@
+"""Training from a recipe to a folder with weights, numbers and a report."""
+
+import math
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from maskrcnn.config import Recipe
+from maskrcnn.data import coco
+from maskrcnn.data.buckets import buckets_for, plan_epoch
+from maskrcnn.data.loader import Loader
+from maskrcnn.data.transforms import RawBatch, prepare
+from maskrcnn.evaluate.report import write_report
+from maskrcnn.evaluate.run import IN_DETAILS, evaluate, versions
+from maskrcnn.models.mask_rcnn import build
+from maskrcnn.models.pretrained import load_backbone
+from maskrcnn.recipes import write_recipe
+from maskrcnn.train import checkpoint, distributed
+from maskrcnn.train.checkpoint import Checkpoint
+from maskrcnn.train.distributed import World
+from maskrcnn.train.interrupt import StopWish
+from maskrcnn.train.log import Log, evaluations, quality
+from maskrcnn.train.optimizer import Average, build_optimizer, load_state_tensors, set_rate, state_tensors
+from maskrcnn.train.plan import micro_batch_size, num_steps, read_training, read_validation, with_classes
+from maskrcnn.train.resume import CHECKPOINTS, check_same, find_start
+from maskrcnn.train.schedule import base_rate, learning_rate
+from maskrcnn.train.step import MicroBatch, choose_precision, update
+from maskrcnn.train.window import Step, Window
+from maskrcnn.weights import save_weights
+
+
+def run(recipe: Recipe, out: Path, resume: str | None = None) -> Path:
+    """Train and evaluate as the recipe says; returns `out`, the folder of the run.
+
+    resume   None, `auto` (the newest checkpoint of `out`, if there is one), or a checkpoint's or run's folder
+    Every process of a distributed run calls this; they share one file system. Raises KeyboardInterrupt after
+    Ctrl-C or SIGTERM, with a checkpoint written; ValueError for a recipe that cannot be run or continued;
+    FloatingPointError when losses are not finite.
+    """
+    out = Path(out)
+    with StopWish() as wish, distributed.start(recipe.device) as world:
+        notes: list[str] = []
+        start = find_start(out, resume, notes.append)
+        world.barrier()  # everybody has looked before anybody writes
+        out.mkdir(parents=True, exist_ok=True)
+        with Log(out, is_main=world.is_main, tensorboard=recipe.train.tensorboard) as log:
+            for note in notes:
+                log.say(note)
+            try:
+                Training(recipe, out, world, log, wish, start).go()
+            except KeyboardInterrupt:
+                log.say(f"stopped; go on with --resume auto --out {out}")
+                raise
+            except Exception as error:
+                log.note(f"failed: {error}")
+                raise
+    return out
+
+
+class Training:
+    """Everything that a run holds, from the first step (or the one after a checkpoint) to the report."""
+
+    def __init__(
+        self, recipe: Recipe, out: Path, world: World, log: Log, wish: StopWish, start: Checkpoint | None
+    ) -> None:
+        self.out, self.world, self.log, self.wish = out, world, log, wish
+        self.micro_batch = micro_batch_size(recipe.train, world.size)
+        self.data = read_training(recipe.data)
+        log.say(coco.summary(self.data))
+        self.validation = read_validation(recipe.data, self.data) if recipe.train.evaluate_every else None
+        if self.validation is not None:
+            log.say(coco.summary(self.validation))
+        self.recipe = recipe = with_classes(recipe, self.data)
+        settings = recipe.train
+        self.buckets = buckets_for(self.data.sizes, recipe.data, recipe.data.short_sides)
+        self.steps_per_epoch, self.total_steps = num_steps(settings, len(self.data.image_ids))
+
+        torch.manual_seed(settings.seed)
+        self.model = build(recipe.model, len(recipe.classes))
+        if start is None and world.is_main:
+            load_backbone(self.model, recipe.model)
+        self.model.to(world.device)
+        world.broadcast(self.model)
+        self.optimizer = build_optimizer(self.model, settings.optimizer)
+        self.average = Average(self.model, settings.ema) if settings.ema else None
+        self.precision = choose_precision(world.device, settings.mixed_precision)
+        self.scaler = self.precision.scaler()
+        self.step = 0
+        if start is not None:
+            self._load(start)
+        log.forget_after(self.step)
+        if world.is_main:
+            write_recipe(recipe, out / "config.yml")
+
+    def go(self) -> None:
+        """All epochs, then the report. An epoch whose steps are done but which was not evaluated begins at its end."""
+        self.log.say(self._plan())
+        self.log.show_progress(self.step, self.total_steps)
+        last = math.ceil(self.total_steps / self.steps_per_epoch) - 1
+        for epoch in range(max(self.step - 1, 0) // self.steps_per_epoch, last + 1):
+            self._train(epoch)
+            every = self.recipe.train.evaluate_every
+            if every and ((epoch + 1) % every == 0 or epoch == last):
+                self._evaluate(epoch)
+        if not self.recipe.train.evaluate_every:
+            self._keep("last", {})
+        if self.world.is_main:
+            self.log.say(f"report: {write_report(self.out)}")
+
+    def _train(self, epoch: int) -> None:
+        """The steps of an epoch that are still to do."""
+        settings, data, world = self.recipe.train, self.recipe.data, self.world
+        first, end = epoch * self.steps_per_epoch, min((epoch + 1) * self.steps_per_epoch, self.total_steps)
+        if self.step == end:
+            return
+        plan = plan_epoch(self.data.sizes, data, self.buckets, batch=settings.batch, seed=settings.seed, epoch=epoch)
+        loader = Loader(
+            self.data,
+            plan[: end - first],
+            data,
+            rank=world.rank,
+            world_size=world.size,
+            micro_batch=self.micro_batch,
+            start=self.step - first,
+            pin_memory=world.device.type == "cuda",
+        )
+        self.wish.deferring = True
+        with closing(iter(loader)) as parts:
+            window = Window()
+            while self.step < end:
+                window.steps.append(self._step(loader, parts))
+                stop = world.any(self.wish.raised)
+                save = stop or self._checkpoint_due(end)
+                if save or self.step % settings.log_every == 0:
+                    self._tell(window, epoch)
+                    if save:
+                        self._save()
+                    window = Window()
+                if stop:
+                    raise KeyboardInterrupt
+        self.wish.deferring = False
+
+    def _step(self, loader: Loader, parts: Iterator[RawBatch]) -> Step:
+        """One update of the weights and of their average."""
+        settings, waited = self.recipe.train, loader.waited_seconds
+        num_parts = settings.batch // self.world.size // self.micro_batch
+        image_ids: list[list[int]] = []
+        set_rate(self.optimizer, self._rate(self.step))
+        losses = update(
+            self.model,
+            self.optimizer,
+            (self._prepare(next(parts), image_ids) for _ in range(num_parts)),
+            num_micro_batches=num_parts,
+            world=self.world,
+            precision=self.precision,
+            scaler=self.scaler,
+            clip_norm=settings.optimizer.clip_norm,
+        )
+        self.step += 1
+        if self.average is not None:
+            self.average.update(self.model, self.step)
+        self.log.advance()
+        return Step(self.step, losses, image_ids, loader.waited_seconds - waited)
+
+    def _prepare(self, raw: RawBatch, image_ids: list[list[int]]) -> MicroBatch:
+        image_ids.append(raw.image_ids.tolist())
+        data, device = self.recipe.data, self.world.device
+        return MicroBatch(*prepare(raw, device, data.mean, data.std), raw.keys.to(device, non_blocking=True))
+
+    def _evaluate(self, epoch: int) -> None:
+        """Score the weights that are kept, unless that was done before the run was stopped."""
+        if self.world.any(self.world.is_main and any(row["step"] == self.step for row in evaluations(self.out))):
+            return
+        metrics = evaluate(self._kept_model(), self.validation, self.recipe, self.world, self.out / "evaluation")
+        if self.world.is_main:
+            before = [quality(row["evaluation"]) for row in evaluations(self.out)]
+            self.log.evaluation(metrics, step=self.step, epoch=epoch + 1)
+            short = {name: value for name, value in metrics.items() if name not in IN_DETAILS}
+            if quality(metrics) >= max(before, default=0.0):
+                self._keep("best", short)
+            self._keep("last", short)
+
+    def _keep(self, name: str, metrics: dict[str, Any]) -> None:
+        if self.world.is_main:
+            save_weights(self.out / "weights" / name, self._kept_model(), self.recipe, metrics)
+
+    def _kept_model(self) -> torch.nn.Module:
+        return self.model if self.average is None else self.average.model
+
+    def _rate(self, step: int) -> float:
+        train = self.recipe.train
+        return learning_rate(
+            step,
+            train.schedule,
+            base=base_rate(train.optimizer, train.batch),
+            steps_per_epoch=self.steps_per_epoch,
+            total_steps=self.total_steps,
+        )
+
+    def _tell(self, window: Window, epoch: int) -> None:
+        self.log.steps(
+            window.read(overflow_allowed=self.scaler.is_enabled()),
+            step=self.step,
+            total_steps=self.total_steps,
+            epoch=epoch + 1,
+            lr=self._rate(self.step - 1),
+            images=self.recipe.train.batch,
+        )
+
+    def _checkpoint_due(self, end_of_epoch: int) -> bool:
+        every = self.recipe.train.checkpoint_every
+        return self.step == self.total_steps or (self.step % every == 0 if every else self.step == end_of_epoch)
+
+    def _save(self) -> None:
+        if self.world.is_main:
+            average = {} if self.average is None else {"average": self.average.tensors()}
+            checkpoint.save(
+                self.out / CHECKPOINTS,
+                self.step,
+                {
+                    "model": self.model.state_dict(),
+                    "optimizer": state_tensors(self.optimizer, self.model),
+                    **average,
+                },
+                {
+                    "recipe": msgspec.to_builtins(self.recipe),
+                    "num_images": len(self.data.image_ids),
+                    "scaler": self.scaler.state_dict(),
+                    "versions": versions(self.world),
+                },
+                keep=self.recipe.train.keep_checkpoints,
+            )
+        self.world.barrier()
+
+    def _load(self, start: Checkpoint) -> None:
+        check_same(self.recipe, start, len(self.data.image_ids))
+        self.step = start.step
+        self.model.load_state_dict(start.tensors["model"])
+        load_state_tensors(self.optimizer, self.model, start.tensors["optimizer"])
+        if self.average is not None:
+            self.average.load(start.tensors["average"])
+        if start.state["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(start.state["scaler"])
+
+    def _plan(self) -> str:
+        batch = self.recipe.train.batch
+        parts = batch // self.world.size // self.micro_batch
+        trained = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+        return (
+            f"{self.total_steps} steps ({self.steps_per_epoch} in an epoch), from step {self.step}; {batch} images in "
+            f"each: {self.world.size} process(es) x {parts} micro-batch(es) x {self.micro_batch}; {self.world.device}, "
+            f"{self.precision.dtype}; {trained / 1e6:.1f} million trained parameters"
+        )

@@ -1,0 +1,74 @@
+"""The optimizer, its state under the names of the parameters, and the moving average of the weights."""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from maskrcnn import config
+
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+def build_optimizer(model: nn.Module, settings: config.Optimizer) -> torch.optim.Optimizer:
+    """SGD with momentum or AdamW over the trainable parameters; the rate is set at each step."""
+    norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters(recurse=False)}
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    decays = ((False, settings.weight_decay), (True, settings.weight_decay_norm))
+    groups = [
+        {"params": [p for p in trainable if (id(p) in norms) == is_norm], "weight_decay": decay}
+        for is_norm, decay in decays
+    ]
+    groups = [group for group in groups if group["params"]]
+    if settings.kind == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.999), foreach=True)
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, foreach=True)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def state_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """The optimizer's tensors as `<parameter's name>/<what it is>`."""
+    states = [(name, optimizer.state.get(parameter, {})) for name, parameter in model.named_parameters()]
+    return {f"{name}/{key}": value for name, state in states for key, value in state.items() if value is not None}
+
+
+def load_state_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `state_tensors`; a tensor shaped like its parameter takes its device and memory format."""
+    parameters = dict(model.named_parameters())
+    optimizer.state.clear()
+    for path, tensor in tensors.items():
+        name, key = path.rsplit("/", 1)
+        parameter = parameters[name]
+        like = tensor.shape == parameter.shape and key != "step"
+        optimizer.state[parameter][key] = torch.empty_like(parameter.detach()).copy_(tensor) if like else tensor.clone()
+
+
+class Average:
+    """A copy of a model whose weights follow the trained ones slowly (Polyak and Juditsky 1992)."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.decay = decay
+        self._names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards the weights after `step` updates; the decay rises to its setting over the first steps."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        theirs = dict(model.named_parameters())
+        torch._foreach_lerp_(list(self.tensors().values()), [theirs[n].detach() for n in self._names], 1 - decay)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The averaged weights under the names of the parameters."""
+        ours = dict(self.model.named_parameters())
+        return {name: ours[name].detach() for name in self._names}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take weights that `tensors` gave."""
+        for name, value in self.tensors().items():
+            value.copy_(tensors[name])

@@ -1,0 +1,96 @@
+"""Where a run begins: afresh, or at a checkpoint that fits its recipe."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from maskrcnn.config import Recipe
+from maskrcnn.train import checkpoint
+from maskrcnn.train.checkpoint import Checkpoint
+
+CHECKPOINTS = "checkpoints"
+DECIDES = ("model.", "data.", "classes", "category_ids", "train.batch", "train.seed", "train.optimizer.kind")
+"""What a run cannot change on its way: shapes of the weights, the pictures of each step, what the optimizer keeps."""
+MAY_CHANGE = (
+    "model.pretrained",
+    "data.dataset_dir",
+    "data.train_img_dir",
+    "data.train_anno_path",
+    "data.val_img_dir",
+    "data.val_anno_path",
+    "data.num_workers",
+    "data.prefetch_size",
+)
+"""Places and speed; the categories and the number of images are compared instead of the paths."""
+
+
+def find_start(out: Path, resume: str | None, tell: Callable[[str], None]) -> Checkpoint | None:
+    """The checkpoint to go on from, None to start afresh.
+
+    resume   None, `auto` for the newest checkpoint of `out` if there is one, or a checkpoint's or run's folder
+    Raises ValueError when `out` would lose a run that it holds, or when there is nothing to resume.
+    """
+    if resume == "auto":
+        found = checkpoint.read_newest(out / CHECKPOINTS, tell)
+        tell(f"going on from {found.path}" if found else f"there is no checkpoint in {out}; starting afresh")
+        return found
+    if resume is None:
+        if _holds_a_run(out):
+            raise ValueError(f"{out} already holds a run; go on with it by --resume auto, or choose another --out")
+        return None
+    path = Path(resume)
+    if (path / checkpoint.STATE).is_file():
+        _refuse_to_branch(path, out)
+        found = checkpoint.read(path)
+    else:
+        found = checkpoint.read_newest(path / CHECKPOINTS, tell)
+    if found is None:
+        raise ValueError(f"{resume}: expected a checkpoint (a folder step-<n>) or a run that holds one, found none")
+    if _holds_a_run(out) and not found.path.resolve().is_relative_to(out.resolve()):
+        raise ValueError(f"{out} already holds another run than {resume}; choose another --out")
+    tell(f"going on from {found.path}")
+    return found
+
+
+def check_same(recipe: Recipe, found: Checkpoint, num_images: int) -> None:
+    """Refuse a checkpoint that the recipe cannot continue; the sentence lists what differs.
+
+    Raises ValueError. Epochs, rates, logging, devices and the size of micro-batches may change.
+    """
+    before, now = dict(_flatten(found.state["recipe"])), dict(_flatten(msgspec.to_builtins(recipe)))
+    now["train.ema (kept or not)"], before["train.ema (kept or not)"] = recipe.train.ema > 0, "average" in found.tensors
+    now["number of training images"], before["number of training images"] = num_images, found.state["num_images"]
+    differing = [
+        f"{key}: {before.get(key)} in the checkpoint, {value} now"
+        for key, value in now.items()
+        if value != before.get(key) and _decides(key)
+    ]
+    if differing:
+        raise ValueError(
+            f"{found.path} belongs to another recipe: {'; '.join(differing)}; set these back, or start a new run"
+        )
+
+
+def _decides(key: str) -> bool:
+    return (key.startswith(DECIDES) and key not in MAY_CHANGE) or " " in key
+
+
+def _flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
+
+
+def _holds_a_run(out: Path) -> bool:
+    return (out / "config.yml").exists() or bool(checkpoint.find(out / CHECKPOINTS))
+
+
+def _refuse_to_branch(path: Path, out: Path) -> None:
+    """Going on from an old checkpoint inside its own run would mix two futures."""
+    newest = checkpoint.find(path.parent)[0]
+    if path.resolve().is_relative_to(out.resolve()) and newest.name != path.name:
+        raise ValueError(f"{out} has gone on to {newest.name} since {path.name}; choose another --out to branch off")

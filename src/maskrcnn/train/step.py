@@ -1,0 +1,110 @@
+"""One update of the weights: micro-batches, the mean of their gradients over all processes, clip, step.
+
+Nothing here waits for the device: losses come back as tensors.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from maskrcnn.structures import ImageBatch, Targets
+from maskrcnn.train.distributed import World
+
+COUNT = "count/"
+"""Entries of the losses that tell something and are not minimised."""
+GRADIENT_NORM = "count/gradient_norm"
+
+
+class MicroBatch(NamedTuple):
+    """Images that go through the model at once, and the random key of each."""
+
+    images: ImageBatch
+    targets: Targets
+    keys: Int[Tensor, "B"]
+
+
+class Losses(NamedTuple):
+    """What one update was made of, still on the device."""
+
+    names: tuple[str, ...]
+    mean: Float[Tensor, "n"]
+    """Over the images of all processes."""
+    parts: Float[Tensor, "m _"]
+    """Of each micro-batch of this process, without the norm of the gradient, which belongs to all."""
+
+
+class Precision(NamedTuple):
+    """The number type of activations; float32 means no mixed precision."""
+
+    device: str
+    dtype: torch.dtype
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Keeps gradients in the range of fp16; does nothing for other types."""
+        return torch.amp.GradScaler(self.device, enabled=self.dtype == torch.float16)
+
+
+def choose_precision(device: torch.device, mixed: bool) -> Precision:
+    """bf16 where the device computes in it, else fp16 with a loss scale."""
+    if not mixed:
+        return Precision(device.type, torch.float32)
+    old = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+    return Precision(device.type, torch.float16 if old else torch.bfloat16)
+
+
+def update(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    micro_batches: Iterable[MicroBatch],
+    *,
+    num_micro_batches: int,
+    world: World,
+    precision: Precision,
+    scaler: torch.amp.GradScaler,
+    clip_norm: float = 0.0,
+) -> Losses:
+    """Move the weights once, along the gradient of the mean loss over the images of all processes.
+
+    Every micro-batch of every process holds the same number of images, so that the mean of their means is the
+    mean over images. Parameters that no loss reached count as having a gradient of zero: all processes then
+    reduce the same tensors, and one without a single object does not keep the others waiting.
+    With fp16 an update whose gradient is not finite is left out, and the loss scale falls.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    names: tuple[str, ...] = ()
+    parts = []
+    for batch in micro_batches:
+        with precision.autocast():
+            losses = model.losses(*batch)
+        names = tuple(losses)
+        total = torch.stack([loss for name, loss in losses.items() if not name.startswith(COUNT)]).sum()
+        scaler.scale(total / num_micro_batches).backward()
+        parts.append(torch.stack([loss.detach().float() for loss in losses.values()]))
+    all_parts = torch.stack(parts)
+    mean = all_parts.mean(0)
+    gradients = _gradients(model)
+    world.all_reduce_mean([*gradients, mean])
+    scaler.unscale_(optimizer)
+    norm = get_total_norm(gradients, foreach=True)
+    if clip_norm:
+        clip_grads_with_norm_(model.parameters(), clip_norm, norm, foreach=True)
+    scaler.step(optimizer)
+    scaler.update()
+    return Losses((*names, GRADIENT_NORM), torch.cat([mean, norm[None]]), all_parts)
+
+
+def _gradients(model: nn.Module) -> list[Tensor]:
+    gradients = []
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
+    return gradients

@@ -1,0 +1,140 @@
+"""The weights folder: `model.safetensors`, `config.yml` (resolved recipe with classes) and `metrics.json`."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from maskrcnn.config import Recipe
+from maskrcnn.recipes import read_recipe, write_recipe
+
+MODEL, CONFIG, METRICS = "model.safetensors", "config.yml", "metrics.json"
+
+
+def save_weights(
+    folder: str | Path, model: nn.Module | Mapping[str, Tensor], recipe: Recipe, metrics: Mapping[str, Any]
+) -> Path:
+    """Write the weights folder in place of an earlier one.
+
+    recipe   carries the class names and category ids
+    A crash at any moment leaves the earlier folder or the new one, complete: the files are written and synced
+    beside it, and `find_weights` knows the earlier folder by the name it bears for the instant of the exchange.
+    """
+    if not recipe.classes:
+        raise ValueError("expected a recipe with its class names, received none; fill `classes` and `category_ids`")
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    tensors = model.state_dict() if isinstance(model, nn.Module) else model
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        draft.chmod(0o755)
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, draft / MODEL)
+        write_recipe(recipe, draft / CONFIG)
+        (draft / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        for path in (*draft.iterdir(), draft):
+            _sync(path)
+        _exchange(draft, folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return folder
+
+
+def load_weights(path: str | Path) -> tuple[dict[str, Tensor], Recipe]:
+    """State dict, on the CPU, and recipe.
+
+    path   a weights folder, a run folder, or a .safetensors file beside its config.yml
+    Raises FileNotFoundError when there are none, ValueError when they cannot be read.
+    """
+    file = find_weights(path)
+    config = file.with_name(CONFIG)
+    if not config.is_file():
+        raise FileNotFoundError(f"expected {CONFIG} beside {file}; copy it from the run that made the weights")
+    recipe = read_recipe(config)
+    if not recipe.classes:
+        raise ValueError(f"{config} names no classes; expected `classes`, a list of names in label order")
+    try:
+        return load_file(file), recipe
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file} is not a complete safetensors file ({error}); copy it again") from error
+
+
+def find_weights(path: str | Path) -> Path:
+    """The .safetensors file that `path` means; of a run folder that of its best weights."""
+    path = Path(path).expanduser()
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise ValueError(
+                f"expected a weights folder or a .safetensors file, received {path}; "
+                f"`maskrcnn convert {path} DEST` turns checkpoints of other systems into one"
+            )
+        return path
+    folders = [path, _previous(path), path / "weights" / "best", _previous(path / "weights" / "best")]
+    for folder in folders:
+        if (folder / MODEL).is_file():
+            return folder / MODEL
+    if not path.exists():
+        raise FileNotFoundError(f"no weights at {path} (working directory {Path.cwd()}); expected a folder of {MODEL}")
+    held = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
+    raise FileNotFoundError(f"expected {MODEL} or weights/best/{MODEL} in {path}; it holds {held}")
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], origin: str | Path) -> None:
+    """Give a model its weights. Raises ValueError that lists what is missing, unknown or of another shape."""
+    expected = model.state_dict()
+    missing = [name for name in expected if name not in tensors]
+    unknown = [name for name in tensors if name not in expected]
+    other = [
+        f"{name} (expected {_shape(tensor)}, received {_shape(tensors[name])})"
+        for name, tensor in expected.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    faults = [f"{what} {_some(names)}" for what, names in _faults(missing, unknown, other) if names]
+    if faults:
+        raise ValueError(f"the weights in {origin} do not fit the model of its recipe: {'; '.join(faults)}")
+    model.load_state_dict(tensors)
+
+
+def _faults(missing: list[str], unknown: list[str], other: list[str]) -> list[tuple[str, list[str]]]:
+    return [("missing:", missing), ("not in the model:", unknown), ("of another shape:", other)]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "a scalar"
+
+
+def _exchange(draft: Path, folder: Path) -> None:
+    """Put `draft` where `folder` is. Directories cannot be replaced in one call, so the old one steps aside first."""
+    previous = _previous(folder)
+    if folder.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        os.rename(folder, previous)
+    os.rename(draft, folder)
+    _sync(folder.parent)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has it. Windows cannot open folders, and orders their entries itself."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

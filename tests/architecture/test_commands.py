@@ -1,0 +1,72 @@
+"""The command surface: what people type. A change here is a change for them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from maskrcnn.cli.app import app
+
+REPOSITORY = Path(__file__).parents[2]
+SURFACE = """
+data check SOURCE [OVERRIDES]
+data shapes FOLDER --num-train --num-val --seed --side
+data show SOURCE [OVERRIDES] --out --split --count
+demo [OVERRIDES] --out
+doctor
+eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out
+predict WEIGHTS SOURCES --out --score --device --precision
+train CONFIG [OVERRIDES] --resume --out
+"""
+
+
+def lines(command, name: str):
+    if hasattr(command, "commands"):
+        for inner_name, inner in command.commands.items():
+            yield from lines(inner, f"{name} {inner_name}".strip())
+        return
+    words = [name]
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            words.append(parameter.name.upper() if parameter.required else f"[{parameter.name.upper()}]")
+        else:
+            words.append(parameter.opts[0])
+    yield " ".join(words)
+
+
+def test_the_commands_and_their_options_are_these():
+    assert "\n".join(sorted(lines(get_command(app), ""))) == SURFACE.strip()
+
+
+@pytest.mark.parametrize("words", [[], ["train"], ["eval"], ["predict"], ["data", "show"], ["demo"], ["doctor"]])
+def test_help_answers_without_importing_anything_heavy(words):
+    code = (
+        "import sys\n"
+        "from maskrcnn.cli import main\n"
+        "try:\n"
+        f"    main({[*words, '--help']})\n"
+        "except SystemExit as end:\n"
+        "    heavy = {'torch', 'numpy', 'numba', 'matplotlib', 'hotcoco', 'rich', 'msgspec', 'yaml'} & set(sys.modules)\n"
+        "    sys.exit(end.code or ' '.join(sorted(heavy)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY / "src")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"Usage: maskrcnn {' '.join(words)}".strip())
+
+
+@pytest.mark.parametrize(
+    ("door", "flags"),
+    [
+        ("train.py", {"--config", "--device_target", "--mix", "--resume_ckpt", "--batch_size", "--lr_init", "--seed"}),
+        ("eval.py", {"--config", "--device_target", "--mix", "--ckpt_path", "--eval_parallel"}),
+        ("infer.py", {"--config", "--device_target", "--mix", "--ckpt_path", "--imgs", "--save_dir"}),
+    ],
+)
+def test_the_doors_keep_their_flags(door, flags):
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / door), "--help"], capture_output=True, text=True, cwd=REPOSITORY / "src"
+    )
+    assert done.returncode == 0, done.stderr
+    assert flags <= set(done.stdout.replace(",", " ").split())

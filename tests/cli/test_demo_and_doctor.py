@@ -1,0 +1,57 @@
+"""`maskrcnn demo` and `maskrcnn doctor`."""
+
+from pathlib import Path
+
+import pytest
+
+from maskrcnn.cli import doctor, main
+
+
+def test_the_demo_trains_evaluates_predicts_and_reports(tmp_path, monkeypatch, capsys):
+    steps = []
+    shapes, out = tmp_path / "shapes", tmp_path / "out"
+    (shapes / "val2017").mkdir(parents=True)
+    for number in range(9):
+        (shapes / "val2017" / f"{number}.jpg").touch()
+
+    def does(name, result=None):
+        def step(*arguments):
+            steps.append((name, *arguments))
+            return result
+
+        return step
+
+    scores = {"bbox": {"AP": 0.456}, "segm": {"AP": 0.4}}
+    monkeypatch.setattr("maskrcnn.data.shapes.generate", does("generate", shapes))
+    monkeypatch.setattr("maskrcnn.train.loop.run", does("train", out))
+    monkeypatch.setattr("maskrcnn.evaluate.run.run", does("evaluate", scores))
+    monkeypatch.setattr("maskrcnn.evaluate.report.write_report", does("report", out / "report.html"))
+    monkeypatch.setattr("maskrcnn.predict.load", does("load", "predictor"))
+    monkeypatch.setattr("maskrcnn.predict.predict_paths", does("predict", []))
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["demo", f"data.dataset_dir={shapes}", "--train.epochs", "2", "--out", str(out)])
+
+    assert [step[0] for step in steps] == ["generate", "train", "evaluate", "load", "predict", "report"]
+    recipe = steps[1][1]
+    assert (recipe.name, recipe.train.epochs) == ("demo", 2)
+    assert steps[4][2] == [shapes / "val2017" / f"{number}.jpg" for number in range(6)]
+    text = capsys.readouterr().out
+    assert "box AP 45.6, mask AP 40.0" in text
+    assert f"look at {out / 'report.html'}" in text
+
+
+def test_the_doctor_tells_devices_kernels_places_and_packages(monkeypatch):
+    facts = dict(doctor.facts())
+    assert "threads" in facts["cpu"]
+    assert facts["op nms"].startswith("Numba on the CPU")
+    assert Path(facts["recipes"]).is_dir()
+    assert "MASKRCNN_CACHE" in facts["downloaded weights"]
+
+
+def test_the_doctor_says_how_to_get_what_is_missing(monkeypatch):
+    monkeypatch.setattr(doctor, "_version", lambda name: "1.0" if name == "maskrcnn" else None)
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: ["yes>=2", 'maybe>=3; extra == "fast"'])
+    assert list(doctor._packages()) == [
+        ("yes", "missing; pip install 'yes>=2'"),
+        ("maybe", "missing; pip install 'maskrcnn[fast]'"),
+    ]

@@ -1,0 +1,117 @@
+"""`maskrcnn eval` and the door `eval.py`."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from maskrcnn.cli import doors, main
+
+SCORES = {
+    name: 0.25 for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+}
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """What the evaluation was asked for."""
+    asked = []
+
+    def run(*arguments):
+        asked.append(arguments)
+        return {
+            "bbox": SCORES,
+            "segm": SCORES,
+            "speed": {"predict": 12.345, "evaluate": 6.7, "images": 3, "seconds": 1},
+        }
+
+    monkeypatch.setattr("maskrcnn.evaluate.run.run", run)
+    return asked
+
+
+def test_weights_are_scored_and_the_speed_is_printed(runs, capsys):
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["eval", "demo", "evaluate.batch=2", "--weights", "best", "--out", "here"])
+    [(recipe, weights, out)] = runs
+    assert (recipe.evaluate.batch, weights, out) == (2, Path("best"), Path("here"))
+    text = capsys.readouterr().out
+    assert "25.0" in text
+    assert "12.35 images/s predicting, 6.70 images/s in all\nwritten to here\n" in text
+
+
+def test_processes_that_hold_no_metrics_are_silent(monkeypatch, capsys):
+    monkeypatch.setattr("maskrcnn.evaluate.run.run", lambda *arguments: {})
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["eval", "demo", "--weights", "best"])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_result_file_of_any_maker_is_scored(tmp_path, capsys):
+    box, square = [10, 20, 30, 40], [[10, 20, 40, 20, 40, 60, 10, 60]]
+    annotation = {
+        "id": 1,
+        "image_id": 7,
+        "category_id": 3,
+        "bbox": box,
+        "area": 1200,
+        "iscrowd": 0,
+        "segmentation": square,
+    }
+    truth = {
+        "images": [{"id": 7, "file_name": "7.jpg", "height": 90, "width": 120}],
+        "annotations": [annotation],
+        "categories": [{"id": 3, "name": "cat"}],
+    }
+    results = [{"image_id": 7, "category_id": 3, "score": 0.9, "bbox": box, "segmentation": square}]
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    words = ["--annotations", tmp_path / "truth.json", "--predictions", tmp_path / "results.json", "--out", tmp_path]
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["eval", *map(str, words)])
+    assert "100.0" in capsys.readouterr().out
+    assert json.loads((tmp_path / "metrics.json").read_text())["bbox"]["AP"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["demo"], ["--weights", "w"], ["--annotations", "a"], ["demo", "--weights", "w", "--predictions", "p"]],
+)
+def test_half_a_question_is_refused(words, runs, capsys):
+    with pytest.raises(SystemExit, match="^2$"):
+        main(["eval", *words])
+    assert "expected CONFIG with --weights PATH, or --annotations FILE" in capsys.readouterr().err
+    assert runs == []
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("weights/best", "weights/last", "checkpoints/step-3"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "model.safetensors").touch()
+    (tmp_path / "released.safetensors").touch()
+    return tmp_path
+
+
+def test_the_door_evaluates_every_weights_in_a_folder(folder, runs, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["eval.py", "--config", "demo", "--mix", "True", "--ckpt_path", str(folder)])
+    with pytest.raises(SystemExit, match="^0$"):
+        doors.evaluate()
+    assert [(weights, out) for _, weights, out in runs] == [
+        (folder / "released.safetensors", Path("runs/eval/released")),
+        (folder / "weights/best", Path("runs/eval/best")),
+        (folder / "weights/last", Path("runs/eval/last")),
+    ]
+    assert runs[0][0].evaluate.mixed_precision
+
+
+def test_one_weights_folder_or_file_stands_for_itself(folder):
+    for one in (folder / "weights/best", folder / "released.safetensors"):
+        assert doors.find_weights(one) == [one]
+
+
+def test_a_folder_without_weights_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no .safetensors files"):
+        doors.find_weights(tmp_path)
+    with pytest.raises(FileNotFoundError, match="there is nothing at"):
+        doors.find_weights(tmp_path / "absent")

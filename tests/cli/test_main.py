@@ -1,0 +1,57 @@
+"""How commands end."""
+
+import pytest
+
+from maskrcnn.cli import main, run_and_exit
+
+
+def end_of(call, *arguments) -> int:
+    with pytest.raises(SystemExit) as end:
+        call(*arguments)
+    return end.value.code
+
+
+def fails(error: BaseException):
+    def command():
+        raise error
+
+    return command
+
+
+def test_a_command_that_is_done_exits_with_0():
+    assert end_of(run_and_exit, lambda: None) == 0
+
+
+@pytest.mark.parametrize("kind", [ValueError, TypeError, FileNotFoundError, PermissionError, FloatingPointError])
+def test_an_error_is_a_sentence_and_exits_with_2(kind, capsys):
+    assert end_of(run_and_exit, fails(kind("expected a cat, got a dog"))) == 2
+    assert capsys.readouterr() == ("", "error: expected a cat, got a dog\n")
+
+
+def test_debugging_shows_where_an_error_was_raised(monkeypatch):
+    monkeypatch.setenv("MASKRCNN_DEBUG", "1")
+    with pytest.raises(ValueError, match="a cat"):
+        run_and_exit(fails(ValueError("a cat")))
+
+
+def test_a_fault_of_the_program_keeps_its_traceback():
+    with pytest.raises(AssertionError):
+        run_and_exit(fails(AssertionError("ours")))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(130)])
+def test_an_interrupted_command_says_so_and_exits_with_130(error, capsys):
+    assert end_of(run_and_exit, fails(error)) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_wrong_recipe_is_told_without_a_traceback(capsys):
+    assert end_of(main, ["train", "demo", "--train.epoch", "3"]) == 2
+    assert capsys.readouterr().err == (
+        "error: train.epoch: no such setting; did you mean train.epochs? (command line)\n"
+    )
+
+
+def test_an_unknown_command_exits_with_2(capsys):
+    assert end_of(main, ["tarin"]) == 2
+    assert "tarin" in capsys.readouterr().err

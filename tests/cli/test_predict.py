@@ -1,0 +1,72 @@
+"""`maskrcnn predict` and the door `infer.py`."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from maskrcnn.cli import doors, main
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What was loaded and what was predicted."""
+    made = []
+
+    def load(weights, **options):
+        made.append((weights, options))
+        return "predictor"
+
+    def predict_paths(predictor, sources, out, score, progress):
+        made.append((predictor, sources, out, score))
+        progress(Path("a.jpg"), "1 instance")
+        return ["the picture b.jpg cannot be decoded"] if "b.jpg" in sources else []
+
+    monkeypatch.setattr("maskrcnn.predict.load", load)
+    monkeypatch.setattr("maskrcnn.predict.predict_paths", predict_paths)
+    return made
+
+
+def test_pictures_are_predicted_and_told_one_by_one(calls, capsys):
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["predict", "best", "a.jpg", "folder", "--out", "here", "--score", "0.25", "--device", "cpu"])
+    assert calls == [
+        ("best", {"device": "cpu", "precision": "auto"}),
+        ("predictor", ["a.jpg", "folder"], Path("here"), 0.25),
+    ]
+    assert capsys.readouterr().out == "a.jpg: 1 instance\nwritten to here\n"
+
+
+def test_pictures_that_cannot_be_read_are_an_error_at_the_end(calls, capsys):
+    with pytest.raises(SystemExit, match="^2$"):
+        main(["predict", "best", "a.jpg", "b.jpg"])
+    assert "error: 1 files could not be read, the first: the picture b.jpg" in capsys.readouterr().err
+
+
+def test_the_door_keeps_the_meaning_of_its_flags(calls, monkeypatch):
+    words = [
+        "--config",
+        "x.yml",
+        "--device_target",
+        "GPU",
+        "--mix",
+        "True",
+        "--ckpt_path",
+        "best",
+        "--imgs",
+        "pictures",
+    ]
+    monkeypatch.setattr(sys, "argv", ["infer.py", *words, "--save_dir", "here"])
+    with pytest.raises(SystemExit, match="^0$"):
+        doors.infer()
+    assert calls == [("best", {"device": "gpu", "precision": "bf16"}), ("predictor", ["pictures"], Path("here"), 0.5)]
+
+
+def test_the_door_refuses_settings_since_weights_carry_theirs(calls, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["infer.py", "--ckpt_path", "best", "--imgs", "pictures", "--train.batch", "3"])
+    with pytest.raises(SystemExit, match="^2$"):
+        doors.infer()
+    assert (
+        "infer.py takes no settings, since weights carry their recipe; got --train.batch 3" in capsys.readouterr().err
+    )
+    assert calls == []

@@ -1,0 +1,71 @@
+"""Shared data, and shape checks: while tests run, every annotated function of the package checks its arguments."""
+
+import functools
+import importlib.machinery
+import importlib.util
+import inspect
+import os
+import sys
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+import pytest
+import torch
+from beartype import BeartypeConf, beartype
+from jaxtyping import jaxtyped
+
+REPOSITORY = Path(__file__).parents[1]
+_typed = jaxtyped(typechecker=beartype(conf=BeartypeConf(is_pep484_tower=True)))
+
+
+def _checked(function: FunctionType) -> FunctionType:
+    typed = _typed(function)
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        if torch.compiler.is_compiling():  # a checker's own code cannot be traced
+            return function(*args, **kwargs)
+        return typed(*args, **kwargs)
+
+    return call
+
+
+def _check_module(module: ModuleType) -> None:
+    """Wrap plain functions and methods of a complete module; Numba's and torch's own objects stay as they are."""
+    for name, value in list(vars(module).items()):
+        if getattr(value, "__module__", None) != module.__name__:
+            continue
+        if isinstance(value, FunctionType):
+            setattr(module, name, _checked(value))
+        elif inspect.isclass(value):
+            for key, method in list(vars(value).items()):
+                if isinstance(method, FunctionType) and method.__module__ == module.__name__ and method.__annotations__:
+                    setattr(value, key, _checked(method))
+
+
+class _CheckingFinder:
+    def find_spec(self, name, path=None, target=None):
+        if name != "maskrcnn" and not name.startswith("maskrcnn."):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+            execute = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                _check_module(module)
+
+            spec.loader.exec_module = exec_module
+        return spec
+
+
+sys.meta_path.insert(0, _CheckingFinder())
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data sets beside the repository, or where $MASKRCNN_SHARED_DATA points."""
+    folder = Path(os.environ.get("MASKRCNN_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"the shared data are not at {folder}; set MASKRCNN_SHARED_DATA to their folder")
+    return folder

@@ -1,0 +1,170 @@
+import gc
+import threading
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+
+from maskrcnn.config import Data
+from maskrcnn.data import buckets, coco, loader
+
+SIZES = [(40, 60), (60, 45), (33, 44), (52, 30), (40, 50), (38, 64), (45, 45), (64, 32)]
+
+
+@pytest.fixture
+def data(write_split, annotate):
+    rows = [annotate(10 * image + k, image, iscrowd=int(k == 2)) for image in range(1, 9) for k in range(image)]
+    return coco.read(*write_split(rows, sizes=SIZES))
+
+
+def recipe(workers, prefetch=2):
+    return Data(num_workers=workers, prefetch_size=prefetch, short_sides=(48, 64), max_side=128, num_buckets=3)
+
+
+def steps_of(data, settings, batch=4, epoch=0):
+    chosen = buckets.buckets_for(data.sizes, settings, settings.short_sides)
+    return buckets.plan_epoch(data.sizes, settings, chosen, batch=batch, seed=1, epoch=epoch)
+
+
+def tensors(batch):
+    return [*batch[:-2], *batch.targets]
+
+
+def assert_same(first, second):
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert a.bucket == b.bucket
+        assert all(torch.equal(x, y) for x, y in zip(tensors(a), tensors(b), strict=True))
+
+
+def loader_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+
+
+def test_a_batch_holds_pictures_and_annotations_side_by_side(data):
+    steps = steps_of(data, recipe(0))
+    for step, batch in zip(steps, loader.Loader(data, steps, recipe(0)), strict=True):
+        assert batch.image_ids.tolist() == (step.indices + 1).tolist()
+        assert batch.images.shape == (4, *data.sizes[step.indices].max(axis=0), 3)
+        for slot, index in enumerate(step.indices):
+            height, width = SIZES[index]
+            noise = np.random.default_rng(index + 1).integers(0, 256, (height, width, 3), np.uint8)
+            np.testing.assert_array_equal(batch.images[slot, :height, :width], noise)
+            assert batch.images[slot, height:].sum() == batch.images[slot, :, width:].sum() == 0
+            assert batch.raw_sizes[slot].tolist() == batch.original_sizes[slot].tolist() == [height, width]
+            assert batch.targets.valid[slot].sum() == index + 1
+            assert batch.targets.crowd[slot].sum() == (index >= 2)
+        assert torch.equal(batch.keys, torch.from_numpy(step.keys))
+
+
+def test_targets_are_padded_to_powers_of_two_and_never_cut(write_split, annotate):
+    rows = [annotate(id, 1 if id <= 33 else 2) for id in range(1, 35)]
+    data = coco.read(*write_split(rows, sizes=SIZES[:3]))
+    targets = loader.make_targets(data, np.array([2, 0, 1]))
+    assert targets.boxes.shape == (3, 64, 4)
+    assert targets.edges.shape == (3, 256, 4)  # 33 squares of 4 edges
+    assert targets.valid.sum(dim=1).tolist() == [0, 33, 1]
+    assert targets.first_edge[0].tolist() == [0] * 65
+    assert targets.first_edge[1, :3].tolist() == [0, 4, 8]
+    assert targets.first_edge[1, 33:].tolist() == [132] * 32
+    assert targets.edges[1, 4:8].abs().sum() > 0
+    assert targets.edges[1, 132:].abs().sum() == 0
+    small = loader.make_targets(data, np.array([2]))
+    assert (small.boxes.shape, small.edges.shape) == ((1, 8, 4), (1, 64, 4))
+
+
+def test_edges_are_those_of_their_object_and_crowd_regions_have_none(write_split, annotate):
+    triangle = [[1.0, 2.0, 9.0, 2.0, 9.0, 30.0]]
+    data = coco.read(*write_split([annotate(1), annotate(2, iscrowd=1), annotate(3, segmentation=triangle)]))
+    targets = loader.make_targets(data, np.array([0]))
+    assert targets.first_edge[0, :4].tolist() == [0, 4, 4, 7]
+    start = {tuple(edge[:2].tolist()) for edge in targets.edges[0, 4:7]}
+    assert start == {(1, 2), (9, 2), (9, 30)}
+    assert targets.valid[0, :3].all()
+
+
+def test_threads_change_nothing(data):
+    settings = recipe(0)
+    plain = list(loader.Loader(data, steps_of(data, settings), settings))
+    for workers in (1, 3):
+        threaded = loader.Loader(data, steps_of(data, settings), recipe(workers))
+        assert_same(plain, list(threaded))
+        assert threaded.waited_seconds > 0
+    assert not loader_threads()
+
+
+def test_processes_and_micro_batches_share_each_step(data):
+    steps = steps_of(data, recipe(0))
+    whole = list(loader.Loader(data, steps, recipe(0)))
+    ids = [
+        [
+            batch.image_ids.tolist()
+            for batch in loader.Loader(data, steps, recipe(0), rank=r, world_size=2, micro_batch=1)
+        ]
+        for r in range(2)
+    ]
+    for number, batch in enumerate(whole):
+        parts = ids[0][2 * number : 2 * number + 2] + ids[1][2 * number : 2 * number + 2]
+        assert [id for part in parts for id in part] == batch.image_ids.tolist()
+
+
+@pytest.mark.parametrize(("world_size", "micro_batch"), [(3, 0), (1, 3), (2, 4)])
+def test_a_step_that_cannot_be_shared_is_refused(data, world_size, micro_batch):
+    with pytest.raises(ValueError, match=r"a batch of 4 images cannot be shared"):
+        next(
+            iter(
+                loader.Loader(
+                    data, steps_of(data, recipe(0)), recipe(0), world_size=world_size, micro_batch=micro_batch
+                )
+            )
+        )
+
+
+def test_a_resumed_loader_goes_on_without_reading_what_it_skips(data):
+    steps = steps_of(data, recipe(0), batch=2)
+    rest = list(loader.Loader(data, steps, recipe(0)))[2:]
+    for index in set(np.concatenate([step.indices for step in steps[:2]])):
+        (data.images / data.file_names[index]).unlink()
+    assert_same(rest, list(loader.Loader(data, steps, recipe(2), start=2)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_picture_stops_the_loop_with_its_name(data, workers):
+    (data.images / "5.png").write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match=r"5\.png .*restore or remove it"):
+        list(loader.Loader(data, steps_of(data, recipe(0)), recipe(workers)))
+    gc.collect()
+    assert not loader_threads()
+
+
+def test_leaving_the_loop_ends_the_threads_and_prefetching_is_bounded(data):
+    settings = recipe(2, prefetch=3)
+    taken = []
+
+    def endless():
+        for epoch in count():
+            for step in steps_of(data, settings, epoch=epoch):
+                taken.append(step)
+                yield step
+
+    for number, _ in enumerate(loader.Loader(data, endless(), settings), 1):
+        assert len(taken) <= number + 6
+        if number == 10:
+            break
+    gc.collect()
+    assert not loader_threads()
+
+
+def test_real_photos_fill_batches_at_the_stated_sizes(shared_data):
+    split = coco.find_split(shared_data / "coco_mini", "val2017", "annotations/instances_val2017.json")
+    data, settings = coco.read(*split), Data(num_workers=2)
+    chosen = buckets.buckets_for(data.sizes, settings, settings.short_sides)
+    steps = buckets.plan_evaluation(data.sizes, settings, chosen, batch=8)[:4]
+    for batch in loader.Loader(data, steps, settings):
+        assert torch.equal(batch.raw_sizes, batch.original_sizes)
+        right = batch.targets.boxes[..., 2].amax(dim=1)
+        assert (right <= batch.original_sizes[:, 1] + 1).all()
+        first = batch.targets.first_edge
+        assert (first.diff(dim=1) >= 0).all()
+        assert (first[:, -1] <= batch.targets.edges.shape[1]).all()

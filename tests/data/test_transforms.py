@@ -1,0 +1,155 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from maskrcnn.data.transforms import RawBatch, prepare, resample
+from maskrcnn.structures import Targets
+
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+NOTHING, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+CPU = torch.device("cpu")
+
+
+def empty_targets(batch, objects=8, edges=64):
+    return Targets(
+        boxes=torch.zeros(batch, objects, 4),
+        labels=torch.zeros(batch, objects, dtype=torch.long),
+        crowd=torch.zeros(batch, objects, dtype=torch.bool),
+        valid=torch.zeros(batch, objects, dtype=torch.bool),
+        edges=torch.zeros(batch, edges, 4),
+        first_edge=torch.zeros(batch, objects + 1, dtype=torch.long),
+    )
+
+
+def raw_batch(pictures, sizes, bucket, flip=None, targets=None, original_sizes=None):
+    """Noise around each picture, so that reading beyond it shows."""
+    raw = torch.tensor([picture.shape[:2] for picture in pictures])
+    images = torch.randint(0, 256, (len(pictures), *raw.amax(dim=0), 3), dtype=torch.uint8)
+    for image, picture in zip(images, pictures, strict=True):
+        image[: picture.shape[0], : picture.shape[1]] = picture
+    count = len(pictures)
+    return RawBatch(
+        images=images,
+        raw_sizes=raw,
+        sizes=torch.tensor(sizes),
+        original_sizes=raw if original_sizes is None else torch.tensor(original_sizes),
+        flip=torch.tensor(flip or [False] * count),
+        keys=torch.arange(count),
+        image_ids=torch.arange(count),
+        bucket=bucket,
+        targets=empty_targets(count) if targets is None else targets,
+    )
+
+
+def noise(*sizes):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(0, 256, (*size, 3), generator=generator, dtype=torch.uint8) for size in sizes]
+
+
+CASES = [((48, 64), (80, 107)), ((64, 40), (32, 20)), ((37, 91), (61, 29)), ((20, 30), (20, 30)), ((1, 7), (9, 63))]
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_each_picture_equals_antialiased_interpolation_of_it_alone(flip):
+    pictures = noise(*(raw for raw, _ in CASES))
+    batch, _ = prepare(
+        raw_batch(pictures, [size for _, size in CASES], (96, 128), [flip] * len(CASES)), CPU, NOTHING, ONE
+    )
+    for pixels, picture, (_, (height, width)) in zip(batch.pixels, pictures, CASES, strict=True):
+        alone = picture.permute(2, 0, 1)[None].float()
+        expected = interpolate(alone, (height, width), mode="bilinear", antialias=True)[0]
+        if flip:
+            expected = expected.flip(2)
+        assert (pixels[:, :height, :width] - expected).abs().max() <= 1e-3 * 255
+        assert torch.count_nonzero(pixels[:, height:]) == 0
+        assert torch.count_nonzero(pixels[:, :, width:]) == 0
+
+
+def test_a_picture_that_keeps_its_size_keeps_its_values():
+    (picture,) = noise((20, 33))
+    batch, _ = prepare(raw_batch([picture], [(20, 33)], (32, 64)), CPU, NOTHING, ONE)
+    assert torch.equal(batch.pixels[0, :, :20, :33], picture.permute(2, 0, 1).float())
+
+
+def test_normalised_pixels_have_zero_padding_and_channels_last():
+    gray = torch.full((10, 20, 3), 128, dtype=torch.uint8)
+    batch, _ = prepare(raw_batch([gray, gray], [(20, 40), (30, 15)], (32, 64)), CPU, MEAN, STD)
+    assert batch.pixels.shape == (2, 3, 32, 64)
+    assert batch.pixels.is_contiguous(memory_format=torch.channels_last)
+    assert batch.sizes.tolist() == [[20, 40], [30, 15]]
+    expected = (128 - np.array(MEAN)) / np.array(STD)
+    np.testing.assert_allclose(batch.pixels[0, :, 19, 39], expected, atol=1e-5)
+    np.testing.assert_allclose(batch.pixels[1, :, 29, 14], expected, atol=1e-5)
+    assert torch.count_nonzero(batch.pixels[0, :, 20:]) == torch.count_nonzero(batch.pixels[1, :, :, 15:]) == 0
+
+
+def test_red_stays_the_first_channel_and_rows_stay_rows():
+    picture = torch.zeros(2, 4, 3, dtype=torch.uint8)
+    picture[0, 3, 0] = 200  # red in the top right corner
+    batch, _ = prepare(raw_batch([picture, picture], [(2, 4)] * 2, (32, 32), [False, True]), CPU, NOTHING, ONE)
+    assert batch.pixels[0].nonzero().tolist() == [[0, 0, 3]]
+    assert batch.pixels[1].nonzero().tolist() == [[0, 0, 0]]
+
+
+def test_a_picture_reduced_while_decoding_is_resized_from_what_was_decoded():
+    (picture,) = noise((30, 50))
+    targets = empty_targets(1)
+    targets.boxes[0, 0] = torch.tensor([10.0, 20.0, 40.0, 60.0])
+    targets.valid[0, 0] = True
+    raw = raw_batch([picture], [(30, 50)], (32, 64), targets=targets, original_sizes=[(60, 100)])
+    batch, resized = prepare(raw, CPU, NOTHING, ONE)
+    assert torch.equal(batch.pixels[0, :, :30, :50], picture.permute(2, 0, 1).float())
+    assert resized.boxes[0, 0].tolist() == [5, 10, 20, 30]
+
+
+def one_object(box, edge):
+    targets = empty_targets(1)
+    targets.boxes[0, 0], targets.edges[0, 0] = torch.tensor(box), torch.tensor(edge)
+    targets.valid[0, 0] = True
+    targets.first_edge[0, 1:] = 1
+    return targets
+
+
+def resized_targets(targets, flip):
+    (picture,) = noise((20, 40))
+    return prepare(raw_batch([picture], [(60, 80)], (64, 96), [flip], targets), CPU, NOTHING, ONE)[1]
+
+
+def test_boxes_and_edges_are_scaled_by_height_and_width():
+    found = resized_targets(one_object([10.0, 5.0, 30.0, 15.0], [10.0, 5.0, 30.0, 7.0]), flip=False)
+    assert found.boxes[0, 0].tolist() == [20, 15, 60, 45]
+    assert found.edges[0, 0].tolist() == [20, 15, 60, 21]
+
+
+def test_a_flip_mirrors_boxes_and_edges_but_not_padding():
+    found = resized_targets(one_object([10.0, 5.0, 35.0, 15.0], [10.0, 5.0, 35.0, 7.0]), flip=True)
+    assert found.boxes[0, 0].tolist() == [10, 15, 60, 45]
+    assert found.edges[0, 0].tolist() == [60, 15, 10, 21], "each end is mirrored in place"
+    assert torch.count_nonzero(found.boxes[0, 1:]) == torch.count_nonzero(found.edges[0, 1:]) == 0
+
+
+def test_boxes_are_cut_to_the_image():
+    found = resized_targets(one_object([-3.0, 5.0, 44.0, 25.0], [0.0] * 4), flip=True)
+    assert found.boxes[0, 0].tolist() == [0, 15, 80, 60]
+    assert found.valid[0, 0]
+
+
+@pytest.mark.parametrize("box", [[10.0, 5.0, 10.2, 15.0], [10.0, 5.0, 30.0, 5.1], [40.0, 5.0, 50.0, 15.0]])
+def test_boxes_too_thin_to_see_are_not_valid(box):
+    assert not resized_targets(one_object(box, [0.0] * 4), flip=False).valid.any()
+
+
+def test_a_box_of_one_pixel_is_valid():
+    assert resized_targets(one_object([10.0, 5.0, 10.5, 5.4], [0.0] * 4), flip=False).valid.sum() == 1
+
+
+def test_resampling_traces_as_one_graph():
+    pictures = torch.rand(2, 3, 20, 30)
+    raw, sizes, flip = (
+        torch.tensor([[20, 30], [10, 12]]),
+        torch.tensor([[30, 45], [40, 48]]),
+        torch.tensor([True, False]),
+    )
+    compiled = torch.compile(resample, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(pictures, raw, sizes, flip, (64, 64)), resample(pictures, raw, sizes, flip, (64, 64)))

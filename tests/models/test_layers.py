@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from maskrcnn.models.fpn import FPN
+from maskrcnn.models.layers import Conv, GroupNorm
+from maskrcnn.models.resnet import ResNet
+
+
+def test_a_frozen_norm_folded_into_the_weights_equals_batch_norm_behind_the_convolution():
+    conv = Conv(3, 5, 3, stride=2, norm="frozen_batch_norm", relu=True)
+    reference = torch.nn.BatchNorm2d(5).eval()
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        value = torch.rand(5) + 0.5
+        getattr(conv.norm, name).copy_(value)
+        getattr(reference, name).data.copy_(value)
+    x = torch.randn(2, 3, 9, 14)
+    plain = torch.nn.functional.conv2d(x, conv.weight, None, 2, 1)
+    torch.testing.assert_close(conv(x), reference(plain).relu(), rtol=1e-5, atol=1e-5)
+
+
+def test_frozen_norms_are_no_parameters():
+    assert [name for name, _ in Conv(3, 5, 1, norm="frozen_batch_norm").named_parameters()] == ["weight"]
+
+
+def test_group_norm_never_normalises_a_single_channel():
+    assert GroupNorm(256).num_groups == 32
+    assert GroupNorm(16).num_groups == 8
+
+
+@pytest.mark.parametrize(("depth", "channels"), [(18, [64, 128, 256, 512]), (50, [256, 512, 1024, 2048])])
+def test_resnet_gives_strides_4_to_32(depth, channels):
+    with torch.device("meta"):
+        features = ResNet(depth, norm="frozen_batch_norm")(torch.zeros(2, 3, 64, 96))
+    assert [tuple(f.shape) for f in features] == [(2, c, 64 // s, 96 // s) for c, s in zip(channels, (4, 8, 16, 32), strict=True)]
+
+
+def test_frozen_stages_are_counted_from_the_stem():
+    resnet = ResNet(18, norm="group_norm", width=8, frozen_stages=2)
+    trained = {name.split(".")[0] for name, p in resnet.named_parameters() if p.requires_grad}
+    assert trained == {"res3", "res4", "res5"}
+
+
+def test_the_pyramid_has_one_width_and_one_more_level():
+    pyramid = FPN([8, 16, 32, 64], 12)([torch.zeros(1, 8 * 2**i, 32 >> i, 64 >> i) for i in range(4)])
+    assert [tuple(p.shape[1:]) for p in pyramid] == [(12, 32, 64), (12, 16, 32), (12, 8, 16), (12, 4, 8), (12, 2, 4)]
+
+
+def test_coarse_features_reach_the_finest_level():
+    fpn = FPN([4, 4, 4, 4], 6)
+    features = [torch.zeros(1, 4, 32 >> i, 64 >> i) for i in range(4)]
+    features[3] = torch.ones(1, 4, 4, 8, requires_grad=True)
+    fpn(features)[0].sum().backward()
+    assert features[3].grad.abs().sum() > 0

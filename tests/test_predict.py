@@ -1,0 +1,186 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import maskrcnn
+from maskrcnn.config import RPN, BoxHead, Data, Evaluate, MaskHead, Model, Recipe
+from maskrcnn.instances import Instances
+from maskrcnn.models.mask_rcnn import build
+from maskrcnn.predict import Predictor, find_pictures, load, predict_paths
+from maskrcnn.weights import save_weights
+
+RECIPE = Recipe(
+    name="tiny",
+    data=Data(short_sides=(48, 64), max_side=96, max_rowsize=1),
+    model=Model(
+        backbone="resnet18",
+        norm="group_norm",
+        pretrained="",
+        frozen_stages=0,
+        width=8,
+        channels=8,
+        rpn=RPN(anchor_sizes=(8, 16, 32, 64, 128), test_candidates=50, test_proposals=20),
+        box_head=BoxHead(hidden=16, score=0.0, detections=10),
+        mask_head=MaskHead(convs=1, channels=8),
+    ),
+    evaluate=Evaluate(batch=2),
+    classes=("cat", "dog"),
+    category_ids=(3, 7),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    torch.manual_seed(0)
+    return save_weights(tmp_path_factory.mktemp("run") / "weights" / "best", build(RECIPE.model, 2), RECIPE, {})
+
+
+@pytest.fixture(scope="module")
+def predictor(folder):
+    return load(folder, device="cpu")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Three pictures of unequal sizes and formats in a folder."""
+    random = np.random.default_rng(0)
+    for name, (height, width) in {"a.png": (50, 70), "b.jpg": (90, 60), "c.png": (50, 70)}.items():
+        Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(tmp_path / name)
+    return tmp_path
+
+
+def test_results_are_in_the_frame_of_the_picture(predictor, pictures):
+    result = predictor.predict(str(pictures / "a.png"), score=0.0)
+    assert isinstance(result, Instances)
+    assert result.size == (50, 70)
+    assert 0 < len(result) <= 10
+    assert (result.boxes >= 0).all()
+    assert (result.boxes <= [70, 50, 70, 50]).all()
+    assert result.boxes[:, [0, 2]].max() > 50  # beyond the height: columns are not rows
+    assert set(result.names) <= {"cat", "dog"}
+    assert {entry["category_id"] for entry in result.to_coco()} <= {3, 7}
+    assert result.masks.shape == (len(result), 50, 70)
+
+
+def test_every_kind_of_picture_gives_the_same_result(predictor, pictures):
+    path = pictures / "a.png"
+    array = np.array(Image.open(path))
+    tensor = torch.from_numpy(array)
+    kinds = [path, str(path), Image.open(path), array, tensor, tensor.permute(2, 0, 1)]
+    results = [predictor.predict(kind, score=0.0) for kind in kinds]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result.boxes, results[0].boxes)
+        np.testing.assert_array_equal(result.image, array)
+
+
+def test_a_list_a_folder_and_a_glob_give_lists_in_order(predictor, pictures):
+    one_by_one = [predictor.predict(pictures / name, score=0.0) for name in ("a.png", "b.jpg", "c.png")]
+    for many in (sorted(pictures.iterdir()), pictures, str(pictures / "*")):
+        results = predictor.predict(many, score=0.0)
+        assert [result.size for result in results] == [(50, 70), (90, 60), (50, 70)]
+        for result, alone in zip(results, one_by_one, strict=True):
+            np.testing.assert_allclose(result.boxes, alone.boxes, atol=1e-3)
+            np.testing.assert_allclose(result.scores, alone.scores, atol=1e-5)
+    assert predictor.predict([]) == []
+
+
+def test_the_score_decides_what_comes_back(predictor, pictures):
+    everything = predictor.predict(pictures / "a.png", score=0.0)
+    some = predictor.predict(pictures / "a.png", score=float(everything.scores[2]))
+    np.testing.assert_array_equal(some.scores, everything.scores[everything.scores >= everything.scores[2]])
+
+
+def test_a_huge_picture_is_reduced_but_results_are_in_its_own_pixels(predictor):
+    image = np.random.default_rng(0).integers(0, 256, (600, 1300, 3), dtype=np.uint8)  # 2.2 MiB of max_rowsize 1
+    result = predictor.predict(image, score=0.0)
+    assert result.size == (600, 1300)
+    assert result.boxes[:, 2].max() > 700
+    assert predictor._reduced(image).shape == (300, 650, 3)
+
+
+def test_gray_pictures_are_read_and_other_arrays_refused(predictor):
+    assert predictor.predict(np.zeros((40, 50), np.uint8)).size == (40, 50)
+    with pytest.raises(ValueError, match=r"received float32 of shape \(40, 50, 3\)"):
+        predictor.predict(np.zeros((40, 50, 3), np.float32))
+    with pytest.raises(ValueError, match=r"received uint8 of shape \(40, 50, 4\)"):
+        predictor.predict(np.zeros((40, 50, 4), np.uint8))
+
+
+def test_a_reversed_view_of_an_array_is_read_as_it_is(predictor):
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    view = predictor.predict(image[..., ::-1], score=0.0)
+    np.testing.assert_array_equal(view.boxes, predictor.predict(image[..., ::-1].copy(), score=0.0).boxes)
+
+
+def test_a_picture_that_is_not_there_is_told(predictor):
+    with pytest.raises(FileNotFoundError, match=r"no pictures at nowhere\.jpg"):
+        predictor.predict("nowhere.jpg")
+
+
+def test_pictures_are_found_once_and_in_order(pictures):
+    (pictures / "notes.txt").touch()
+    found = find_pictures([pictures / "b.jpg", pictures])
+    assert [path.name for path in found] == ["b.jpg", "a.png", "c.png"]
+
+
+def test_a_folder_of_results_is_written_and_broken_files_are_told(predictor, pictures, tmp_path):
+    (pictures / "broken.jpg").write_bytes(b"not a picture")
+    seen = []
+    out = tmp_path / "out"
+    failures = predict_paths(predictor, [pictures], out, 0.0, lambda path, found: seen.append((path.name, found)))
+    assert len(failures) == 1
+    assert "broken.jpg" in failures[0]
+    assert [name for name, _ in seen] == ["a.png", "b.jpg", "broken.jpg", "c.png"]
+    assert seen[2][1] == failures[0]
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.jpg", "c.png", "predictions.json"]
+    entries = json.loads((out / "predictions.json").read_text())
+    assert {entry["image_id"]: entry["file_name"][-5:] for entry in entries} == {1: "a.png", 2: "b.jpg", 4: "c.png"}
+    assert set(entries[0]) == {
+        "image_id", "category_id", "category_name", "file_name", "bbox", "score", "segmentation",
+    }
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other_nor_the_sources(predictor, pictures):
+    (pictures / "more").mkdir()
+    Image.open(pictures / "a.png").save(pictures / "more" / "a.png")
+    predict_paths(predictor, [pictures / "a.png", pictures / "more" / "a.png"], pictures / "out")
+    assert (pictures / "out" / "a.png").is_file()
+    assert (pictures / "out" / "a-2.png").is_file()
+    with pytest.raises(ValueError, match="choose another output folder"):
+        predict_paths(predictor, [pictures / "a.png"], pictures)
+
+
+def test_precision_follows_the_recipe_unless_told(folder, pictures):
+    assert load(folder, device="cpu").autocast is None
+    half = load(folder, device="cpu", precision="bf16")
+    assert half.autocast is torch.bfloat16
+    assert len(half.predict(pictures / "a.png", score=0.0)) > 0
+    with pytest.raises(ValueError, match="auto, fp32 or bf16"):
+        load(folder, precision="fp8")
+    with pytest.raises(ValueError, match="received 'toaster'"):
+        load(folder, device="toaster")
+
+
+def test_weights_of_another_model_are_refused(folder, tmp_path):
+    other = save_weights(tmp_path / "other", build(RECIPE.model, 3), RECIPE, {})
+    with pytest.raises(ValueError, match=r"do not fit .*: of another shape: .*expected 3.*received 4"):
+        load(other)
+
+
+def test_the_package_offers_load_and_does_not_wait_for_torch(folder):
+    assert isinstance(maskrcnn.load(folder.parent.parent), Predictor)
+    assert maskrcnn.Instances is Instances
+    assert set(maskrcnn.__all__) <= set(dir(maskrcnn))
+    with pytest.raises(AttributeError, match="it offers Instances"):
+        _ = maskrcnn.nothing
+    code = "import sys, maskrcnn; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_predictor_says_what_it_is(predictor):
+    assert repr(predictor) == "tiny: 2 classes (cat, dog) on cpu"

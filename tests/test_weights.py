@@ -1,0 +1,111 @@
+import json
+import os
+import re
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from maskrcnn.config import Recipe
+from maskrcnn.weights import fill, find_weights, load_weights, save_weights
+
+RECIPE = Recipe(name="tiny", classes=("cat", "yes"), category_ids=(3, 7))
+
+
+def test_weights_and_recipe_come_back_as_they_were(tmp_path):
+    model = nn.Conv2d(3, 5, 3).to(memory_format=torch.channels_last)
+    save_weights(tmp_path / "best", model, RECIPE, {"segm": {"AP": 0.5}})
+    tensors, recipe = load_weights(tmp_path / "best")
+    assert recipe == RECIPE
+    torch.testing.assert_close(tensors, dict(model.state_dict()), rtol=0, atol=0)
+    assert json.loads((tmp_path / "best" / "metrics.json").read_text()) == {"segm": {"AP": 0.5}}
+    assert sorted(os.listdir(tmp_path / "best")) == ["config.yml", "metrics.json", "model.safetensors"]
+
+
+def test_a_state_dict_can_be_saved_as_well_as_a_model(tmp_path):
+    save_weights(tmp_path / "best", {"a": torch.arange(3.0)}, RECIPE, {})
+    torch.testing.assert_close(load_weights(tmp_path / "best")[0], {"a": torch.arange(3.0)})
+
+
+def test_saving_again_replaces_the_folder_and_leaves_nothing_beside_it(tmp_path):
+    for value in (1.0, 2.0):
+        save_weights(tmp_path / "best", {"a": torch.tensor(value)}, RECIPE, {})
+    assert load_weights(tmp_path / "best")[0]["a"] == 2
+    assert os.listdir(tmp_path) == ["best"]
+
+
+def test_a_failure_while_writing_leaves_the_earlier_weights(tmp_path, monkeypatch):
+    save_weights(tmp_path / "best", {"a": torch.tensor(1.0)}, RECIPE, {})
+    with pytest.raises(TypeError):
+        save_weights(tmp_path / "best", {"a": torch.tensor(2.0)}, RECIPE, {"not": object()})
+    assert load_weights(tmp_path / "best")[0]["a"] == 1
+    assert os.listdir(tmp_path) == ["best"]
+
+
+def test_a_crash_between_the_two_renames_loses_nothing(tmp_path, monkeypatch):
+    save_weights(tmp_path / "best", {"a": torch.tensor(1.0)}, RECIPE, {})
+    rename, calls = os.rename, []
+
+    def crash_at_the_second(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", crash_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        save_weights(tmp_path / "best", {"a": torch.tensor(2.0)}, RECIPE, {})
+    assert not (tmp_path / "best").exists()
+    assert load_weights(tmp_path / "best")[0]["a"] == 1
+    monkeypatch.undo()
+    save_weights(tmp_path / "best", {"a": torch.tensor(3.0)}, RECIPE, {})
+    assert load_weights(tmp_path / "best")[0]["a"] == 3
+    assert os.listdir(tmp_path) == ["best"]
+
+
+def test_a_run_folder_means_its_best_weights_and_a_file_means_itself(tmp_path):
+    save_weights(tmp_path / "weights" / "best", {"a": torch.tensor(1.0)}, RECIPE, {})
+    file = tmp_path / "weights" / "best" / "model.safetensors"
+    assert find_weights(tmp_path) == find_weights(file.parent) == find_weights(file) == file
+
+
+def test_missing_weights_are_told_with_what_is_there_instead(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no weights at nowhere"):
+        find_weights("nowhere")
+    (tmp_path / "log.txt").touch()
+    with pytest.raises(FileNotFoundError, match=r"it holds log\.txt"):
+        find_weights(tmp_path)
+
+
+def test_other_formats_are_sent_to_convert(tmp_path):
+    (tmp_path / "model.pth").touch()
+    with pytest.raises(ValueError, match="maskrcnn convert"):
+        find_weights(tmp_path / "model.pth")
+
+
+def test_weights_without_recipe_or_classes_are_refused(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"expected config\.yml beside"):
+        load_weights(tmp_path)
+    (tmp_path / "config.yml").write_text("name: tiny\n")
+    with pytest.raises(ValueError, match="names no classes"):
+        load_weights(tmp_path)
+    with pytest.raises(ValueError, match="expected a recipe with its class names"):
+        save_weights(tmp_path / "best", {}, Recipe(), {})
+
+
+def test_a_file_that_was_cut_off_is_told(tmp_path):
+    folder = save_weights(tmp_path / "best", {"a": torch.zeros(100)}, RECIPE, {})
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[:-50])
+    with pytest.raises(ValueError, match="not a complete safetensors file"):
+        load_weights(folder)
+
+
+def test_weights_that_do_not_fit_are_listed_with_both_shapes():
+    model = nn.Linear(3, 5)
+    with pytest.raises(ValueError, match=re.escape("missing: bias; not in the model: extra")) as error:
+        fill(model, {"weight": torch.zeros(4, 3), "extra": torch.zeros(1)}, "somewhere")
+    assert "weight (expected 5 x 3, received 4 x 3)" in str(error.value)
+    assert "somewhere" in str(error.value)

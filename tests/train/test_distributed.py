@@ -1,0 +1,197 @@
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from maskrcnn.train.distributed import Place, World, choose_device, find_place, meeting_point, share_processors
+
+SOURCE = Path(__file__).parents[2] / "src"
+PROGRAM = """
+import json, sys, torch
+from torch import nn
+from maskrcnn.train import distributed
+
+with distributed.start("cpu") as world:
+    distributed.BUCKET_ELEMENTS = 5
+    tensors = [torch.full((2, 3), world.rank + 1.0), torch.tensor([float(world.rank)])]
+    tensors[0] = tensors[0].T  # not contiguous
+    world.all_reduce_mean(tensors)
+    model = nn.Conv2d(2, 3, (1, 2)).to(memory_format=torch.channels_last)
+    nn.init.constant_(model.weight, world.rank + 7.0)
+    world.broadcast(model)
+    told = {
+        "rank": world.rank,
+        "is_main": world.is_main,
+        "mean": [tensor.tolist() for tensor in tensors],
+        "broadcast": model.weight.unique().tolist(),
+        "any": [world.any(world.rank == 1), world.any(False)],
+        "bytes": [part.decode() for part in world.gather_bytes(b"x" * 3 * world.rank)],
+        "threads": torch.get_num_threads(),
+    }
+    print(json.dumps(told), flush=True)
+    if world.rank == 1:
+        sys.exit("process 1 has had enough")
+    world.barrier()
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def environment(**variables: object) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP", "PMIX", "MASTER"))}
+    return {**kept, "PYTHONPATH": str(SOURCE), **{name: str(value) for name, value in variables.items()}}
+
+
+def check(told: list[dict], errors: str) -> None:
+    told = sorted(told, key=lambda one: one["rank"])
+    for rank, one in enumerate(told):
+        assert one["is_main"] == (rank == 0)
+        assert one["mean"] == [[[1.5, 1.5]] * 3, [0.5]]
+        assert one["broadcast"] == [7.0]
+        assert one["any"] == [True, False]
+        assert one["bytes"] == (["", "xxx"] if rank == 0 else [])
+        assert one["threads"] == max(1, len(os.sched_getaffinity(0)) // 2)
+    assert len(told) == 2
+    assert "process 1 has had enough" in errors
+    assert "process 0 of 2 lost the others: one of them stopped" in errors
+
+
+def test_two_processes_work_as_one_and_end_together():
+    common = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            env=environment(RANK=rank, **common),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    results = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    check([json.loads(out) for out, _ in results], "".join(error for _, error in results))
+
+
+def mpirun() -> str:
+    found = shutil.which("mpirun") or shutil.which("mpirun", path=Path(sys.executable).parent)
+    if found is None:
+        pytest.skip("mpirun is not installed")
+    return found
+
+
+def test_two_processes_meet_under_mpirun_without_being_told_where():
+    command = [mpirun(), "--allow-run-as-root", "-n", "2", "--map-by", ":OVERSUBSCRIBE", "--bind-to", "core"]
+    result = subprocess.run(
+        [*command, sys.executable, "-c", PROGRAM], env=environment(), capture_output=True, text=True, timeout=60
+    )
+    lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
+    assert result.returncode != 0
+    told = [json.loads(line) for line in lines]
+    assert sorted(one["rank"] for one in told) == [0, 1]
+    assert all(one["any"] == [True, False] for one in told)
+    assert all(one["threads"] == max(1, len(os.sched_getaffinity(0)) // 2) for one in told)
+    assert "process 1 has had enough" in result.stderr
+
+
+def test_one_process_is_a_world():
+    world = World(torch.device("cpu"))
+    tensor = torch.ones(2)
+    world.all_reduce_mean([tensor])
+    assert tensor.tolist() == [1, 1]
+    assert world.gather_bytes(b"ab") == [b"ab"]
+    assert (world.any(True), world.any(False), world.is_main) == (True, False, True)
+
+
+def test_launchers_tell_the_place():
+    torchrun = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    names = ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE")
+    openmpi = {f"OMPI_COMM_WORLD_{name}": str(value) for name, value in zip(names, (5, 8, 1, 4), strict=True)}
+    assert find_place({}) == Place(0, 1, 0, 1)
+    assert find_place(torchrun) == Place(3, 4, 1, 2)
+    assert find_place(openmpi) == Place(5, 8, 1, 4)
+    assert find_place({**openmpi, **torchrun}) == Place(3, 4, 1, 2)
+
+
+def test_a_rank_outside_the_world_is_refused():
+    with pytest.raises(ValueError, match="RANK is 2 and WORLD_SIZE is 2; ranks run from 0 to 1"):
+        find_place({"RANK": "2", "WORLD_SIZE": "2"})
+
+
+MPI = {"OMPI_COMM_WORLD_RANK": "0", "PMIX_NAMESPACE": "prterun-host-4924@1"}
+
+
+def test_processes_of_one_machine_meet_in_a_file_of_their_job(tmp_path):
+    env = {**MPI, "PMIX_SERVER_TMPDIR": str(tmp_path)}
+    address = meeting_point(env, Place(0, 2, 0, 2))
+    assert address.startswith(f"file://{tmp_path}/maskrcnn-")
+    assert address != meeting_point({**env, "PMIX_NAMESPACE": "prterun-host-4924@2"}, Place(0, 2, 0, 2))
+
+
+def test_processes_of_several_machines_meet_at_a_port_of_their_job(tmp_path):
+    env = {**MPI, "PMIX_SERVER_TMPDIR": str(tmp_path), "MASTER_ADDR": "node7"}
+    first, last = meeting_point(env, Place(0, 4, 0, 2)), meeting_point(env, Place(3, 4, 1, 2))
+    assert first == last
+    assert first.startswith("tcp://node7:")
+    assert 20000 <= int(first.rsplit(":", 1)[1]) < 32000
+
+
+def test_a_given_port_is_taken():
+    assert meeting_point({**MPI, "MASTER_PORT": "1234"}, Place(0, 2, 0, 2)) == "tcp://127.0.0.1:1234"
+    given = {"RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+    assert meeting_point(given, Place(0, 2, 0, 2)) == "env://"
+
+
+@pytest.mark.parametrize(
+    ("env", "sentence"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR or MASTER_PORT is not"),
+        (MPI, "add `-x MASTER_ADDR="),
+        ({"OMPI_COMM_WORLD_RANK": "0", "MASTER_ADDR": "node7"}, "add `-x MASTER_PORT="),
+    ],
+)
+def test_an_environment_that_does_not_say_enough_is_refused_with_what_to_add(env, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        meeting_point(env, Place(0, 4, 0, 2))
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto", 3) == choose_device("cpu", 3) == torch.device("cpu")
+    with pytest.raises(ValueError, match=r"device=gpu: .* 0 are visible; check `nvidia-smi`"):
+        choose_device("gpu", 0)
+    with pytest.raises(ValueError, match="device=ascend needs the package torch_npu"):
+        choose_device("ascend", 0)
+
+
+def test_more_processes_than_devices_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"process 2 of this machine .* 2 are visible; start at most 2 processes"):
+        choose_device("gpu", 2)
+
+
+@pytest.mark.parametrize(
+    ("env", "changes"),
+    [
+        ({}, True),
+        ({"OMP_NUM_THREADS": "3"}, False),
+        ({"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "none"}, True),
+        ({"OMP_NUM_THREADS": "2", "TORCHELASTIC_RUN_ID": "none"}, False),
+    ],
+)
+def test_threads_are_shared_unless_somebody_chose_their_number(env, changes, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    share_processors(env, local_size=1)
+    assert chosen == ([len(os.sched_getaffinity(0))] if changes else [])

@@ -1,0 +1,123 @@
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from maskrcnn.train.log import Log, evaluations, quality
+from maskrcnn.train.window import Means
+
+MEANS = Means({"rpn/box": 0.5, "mask_head/mask": 1.0}, {"rois": 7.0}, steps_per_second=2.0, waiting=0.25)
+POSITION = {"total_steps": 20, "epoch": 1, "lr": 0.01, "images": 3}
+
+
+def scores(ap: float | None) -> dict[str, dict[str, float | None]]:
+    return {"bbox": {"AP": 0.5, "AP50": None}, "segm": {"AP": ap, "AP50": 0.25}}
+
+
+def rows(out) -> list[dict]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def log(tmp_path):
+    console = Console(file=io.StringIO(), width=40, soft_wrap=True, highlight=False)
+    with Log(tmp_path, is_main=True, console=console) as log:
+        yield log
+
+
+def test_a_window_becomes_one_line_of_json_and_one_of_text(log, tmp_path):
+    log.steps(MEANS, step=10, **POSITION)
+    (row,) = rows(tmp_path)
+    assert row.pop("seconds") >= 0
+    assert row == {
+        "step": 10,
+        "epoch": 1,
+        "lr": 0.01,
+        "losses": {"rpn/box": 0.5, "mask_head/mask": 1.0},
+        "counts": {"rois": 7.0},
+        "total": 1.5,
+        "images_per_second": 6.0,
+        "waiting": 0.25,
+    }
+    line = (
+        "step 10/20  epoch 1  loss 1.500  rpn/box 0.500  mask_head/mask 1.000  lr 1.00e-02  6.0 images/s  "
+        "waiting 25%  0:00:05 left"
+    )
+    assert (tmp_path / "log.txt").read_text().endswith(f"  {line}\n")
+    assert log.console.file.getvalue() == f"{line}\n"
+
+
+def test_a_number_that_is_not_finite_stays_valid_json(log, tmp_path):
+    log.steps(MEANS._replace(counts={"gradient_norm": float("inf")}), step=10, **POSITION)
+    assert rows(tmp_path)[0]["counts"] == {"gradient_norm": None}
+
+
+def test_evaluations_become_a_table(log, tmp_path):
+    log.evaluation({**scores(0.125), "speed": {"predict": 3.0}}, step=5, epoch=1)
+    log.evaluation(scores(None), step=10, epoch=2)
+    assert [row["evaluation"] for row in evaluations(tmp_path)] == [scores(0.125), scores(None)]
+    assert (tmp_path / "results.csv").read_text().splitlines() == [
+        "step,epoch,bbox/AP,bbox/AP50,segm/AP,segm/AP50",
+        "5,1,0.5,,0.125,0.25",
+        "10,2,0.5,,,0.25",
+    ]
+
+
+def test_the_future_of_an_earlier_run_is_forgotten_and_so_is_half_a_line(log, tmp_path):
+    for step in (5, 10):
+        log.steps(MEANS, step=step, **POSITION)
+        log.evaluation(scores(step / 100), step=step, epoch=1)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1')
+    log.forget_after(5)
+    assert [row["step"] for row in rows(tmp_path)] == [5, 5]
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 2
+
+
+def test_the_other_processes_are_silent(tmp_path, capsys):
+    with Log(tmp_path, is_main=False, tensorboard=True) as log:
+        log.say("hello")
+        log.show_progress(0, 20)
+        log.steps(MEANS, step=10, **POSITION)
+        log.evaluation(scores(0.5), step=10, epoch=1)
+        log.forget_after(0)
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().out == ""
+
+
+def test_a_terminal_sees_a_bar_and_the_file_sees_lines(tmp_path):
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    with Log(tmp_path, is_main=True, console=console) as log:
+        log.show_progress(9, 20)
+        log.advance()
+        log.steps(MEANS, step=10, **POSITION)
+    assert "10/20" in console.file.getvalue()
+    assert "loss 1.500" in console.file.getvalue()
+    assert "step 10/20" in (tmp_path / "log.txt").read_text()
+
+
+def test_brackets_in_names_are_not_markup(log):
+    log.say("class [red] is a class")
+    assert log.console.file.getvalue() == "class [red] is a class\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "value"), [(scores(0.25), 0.25), (scores(None), 0.0), ({"bbox": {"AP": 0.75}}, 0.75)]
+)
+def test_best_means_the_best_masks_else_the_best_boxes(given, value):
+    assert quality(given) == value
+
+
+def test_tensorboard_is_written_where_it_is_installed(tmp_path):
+    pytest.importorskip("tensorboard")
+    with Log(tmp_path, is_main=True, tensorboard=True, console=Console(quiet=True)) as log:
+        log.steps(MEANS, step=10, **POSITION)
+        log.evaluation(scores(None), step=10, epoch=1)
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_a_missing_tensorboard_is_said_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ValueError, match="pip install tensorboard"):
+        Log(tmp_path, is_main=True, tensorboard=True)

@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pytest
+
+from maskrcnn.config import Data, Recipe, Train
+from maskrcnn.data.shapes import generate
+from maskrcnn.train.plan import micro_batch_size, num_steps, read_training, read_validation, with_classes
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> Path:
+    return generate(tmp_path_factory.mktemp("data") / "shapes", num_train=3, num_val=2, seed=0)
+
+
+def test_a_batch_is_shared_by_processes_and_cut_to_micro_batches():
+    assert micro_batch_size(Train(batch=8), 1) == 8
+    assert micro_batch_size(Train(batch=8), 2) == 4
+    assert micro_batch_size(Train(batch=8, micro_batch=2), 2) == 2
+    assert micro_batch_size(Train(batch=6, micro_batch=1), 3) == 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "processes", "sentence"),
+    [
+        (8, 0, 3, "train.batch is 8, which 3 processes cannot share equally; set it to 6 or 9"),
+        (2, 0, 3, "set it to 3$"),
+        (12, 5, 1, "does not divide the 12 images .* set it to one of 1, 2, 3, 4, 6, 12"),
+        (12, 4, 2, "does not divide the 6 images .* set it to one of 1, 2, 3, 6"),
+    ],
+)
+def test_a_batch_that_does_not_divide_is_refused_with_numbers_that_work(batch, micro, processes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        micro_batch_size(Train(batch=batch, micro_batch=micro), processes)
+
+
+def test_the_last_batch_of_an_epoch_counts_and_max_steps_ends_early():
+    assert num_steps(Train(batch=4, epochs=3), 9) == (3, 9)
+    assert num_steps(Train(batch=4, epochs=3, max_steps=5), 9) == (3, 5)
+    assert num_steps(Train(batch=4, epochs=3, max_steps=50), 9) == (3, 9)
+
+
+def test_the_recipe_takes_the_classes_of_its_data(shapes):
+    data = read_training(Data(dataset_dir=str(shapes)))
+    recipe = with_classes(Recipe(), data)
+    assert (recipe.classes, recipe.category_ids) == (data.category_names, (1, 3, 4, 8, 9))
+    assert with_classes(recipe, data) == recipe
+
+
+def test_a_recipe_with_other_classes_is_refused(shapes):
+    data = read_training(Data(dataset_dir=str(shapes)))
+    with pytest.raises(ValueError, match="leave them out to take the annotations'"):
+        with_classes(Recipe(classes=("disc",), category_ids=(1,)), data)
+
+
+def test_validation_must_have_the_same_categories(shapes, tmp_path):
+    settings = Data(dataset_dir=str(shapes))
+    data = read_training(settings)
+    assert len(read_validation(settings, data).image_ids) == 2
+    file = shapes / "annotations" / "other.json"
+    file.write_text((shapes / settings.val_anno_path).read_text().replace('"ring"', '"torus"'))
+    with pytest.raises(ValueError, match=r"must list the same categories; they have .*9 torus, and .*9 ring"):
+        read_validation(Data(dataset_dir=str(shapes), val_anno_path="annotations/other.json"), data)

@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from msgspec.structs import replace
+
+from maskrcnn.config import Recipe
+from maskrcnn.train import checkpoint
+from maskrcnn.train.resume import check_same, find_start
+
+RECIPE = Recipe(classes=("disc", "ring"), category_ids=(1, 9))
+
+
+def save(out: Path, step: int, recipe: Recipe = RECIPE) -> Path:
+    state = {"recipe": msgspec.to_builtins(recipe), "num_images": 30}
+    return checkpoint.save(out / "checkpoints", step, {"model": {"w": torch.ones(2)}}, state, keep=3)
+
+
+def change(section: str, **settings: object) -> Recipe:
+    return replace(RECIPE, **{section: replace(getattr(RECIPE, section), **settings)})
+
+
+def test_an_empty_folder_starts_afresh(tmp_path):
+    assert find_start(tmp_path, None, print) is None
+
+
+def test_auto_takes_the_newest_or_says_that_there_is_none(tmp_path):
+    told = []
+    assert find_start(tmp_path, "auto", told.append) is None
+    save(tmp_path, 4)
+    save(tmp_path, 5)
+    assert find_start(tmp_path, "auto", told.append).step == 5
+    assert told == [
+        f"there is no checkpoint in {tmp_path}; starting afresh",
+        f"going on from {tmp_path / 'checkpoints' / 'step-5'}",
+    ]
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    (tmp_path / "config.yml").touch()
+    with pytest.raises(ValueError, match="already holds a run; go on with it by --resume auto, or choose"):
+        find_start(tmp_path, None, print)
+
+
+@pytest.mark.parametrize("name", ["", "checkpoints/step-5"])
+def test_a_run_or_a_checkpoint_is_taken_by_its_path(tmp_path, name):
+    save(tmp_path / "old", 5)
+    assert find_start(tmp_path / "new", str(tmp_path / "old" / name), print).step == 5
+    assert find_start(tmp_path / "old", str(tmp_path / "old" / name), print).step == 5
+
+
+def test_an_old_checkpoint_branches_off_only_into_another_folder(tmp_path):
+    old = save(tmp_path / "run", 4)
+    save(tmp_path / "run", 5)
+    assert find_start(tmp_path / "other", str(old), print).step == 4
+    with pytest.raises(ValueError, match="has gone on to step-5 since step-4; choose another --out to branch off"):
+        find_start(tmp_path / "run", str(old), print)
+
+
+def test_a_checkpoint_of_another_run_does_not_go_on_in_this_one(tmp_path):
+    save(tmp_path / "this", 4)
+    save(tmp_path / "other", 5)
+    with pytest.raises(ValueError, match="already holds another run"):
+        find_start(tmp_path / "this", str(tmp_path / "other"), print)
+
+
+def test_a_path_without_a_checkpoint_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected a checkpoint"):
+        find_start(tmp_path / "new", str(tmp_path / "nowhere"), print)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        RECIPE,
+        change("train", epochs=99, micro_batch=1, log_every=3, mixed_precision=True),
+        change("data", dataset_dir="elsewhere", num_workers=0),
+        change("model", pretrained=""),
+        replace(RECIPE, name="other", device="cpu"),
+    ],
+)
+def test_length_place_and_speed_may_change(tmp_path, recipe):
+    check_same(recipe, checkpoint.read(save(tmp_path, 5)), num_images=30)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key"),
+    [
+        (change("model", channels=64), "model.channels: 256 in the checkpoint, 64 now"),
+        (change("data", short_sides=(600, 700)), r"data.short_sides: \[800\] in the checkpoint, \[600, 700\] now"),
+        (change("train", batch=4), "train.batch: 16 in the checkpoint, 4 now"),
+        (change("train", ema=0.9), "train.ema .* False in the checkpoint, True now"),
+        (change("train", optimizer=replace(RECIPE.train.optimizer, kind="adamw")), "train.optimizer.kind: sgd"),
+        (replace(RECIPE, classes=("disc", "star")), "classes"),
+    ],
+)
+def test_what_decides_the_run_may_not(tmp_path, recipe, key):
+    with pytest.raises(ValueError, match=f"belongs to another recipe: {key}"):
+        check_same(recipe, checkpoint.read(save(tmp_path, 5)), num_images=30)
+
+
+def test_all_differences_are_listed_at_once(tmp_path):
+    recipe = replace(change("train", batch=4, seed=7), model=replace(RECIPE.model, channels=64))
+    with pytest.raises(ValueError, match="number of training images: 30 in the checkpoint, 31 now") as caught:
+        check_same(recipe, checkpoint.read(save(tmp_path, 5)), num_images=31)
+    assert all(key in str(caught.value) for key in ("model.channels", "train.batch", "train.seed"))

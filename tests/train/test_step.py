@@ -1,0 +1,111 @@
+import pytest
+import torch
+from torch import nn
+
+from maskrcnn.structures import ImageBatch, Targets
+from maskrcnn.train.distributed import World
+from maskrcnn.train.step import MicroBatch, Precision, choose_precision, update
+
+CPU = World(torch.device("cpu"))
+FLOAT32 = Precision("cpu", torch.float32)
+
+
+class Tiny(nn.Module):
+    """Losses are means over images, as the real model's are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(6, 2)
+        self.unused = nn.Parameter(torch.ones(3))
+
+    def losses(self, images: ImageBatch, targets: Targets, keys: torch.Tensor) -> dict[str, torch.Tensor]:
+        out = self.layer(images.pixels.flatten(1))
+        return {
+            "a/first": out[:, 0].square().mean(),
+            "count/objects": keys.float().mean() * 1000,
+            "b/second": (out[:, 1] - 1).abs().mean(),
+        }
+
+
+def micro_batch(pixels: torch.Tensor) -> MicroBatch:
+    count = len(pixels)
+    targets = Targets(
+        boxes=torch.zeros(count, 1, 4),
+        labels=torch.zeros(count, 1, dtype=torch.int64),
+        crowd=torch.zeros(count, 1, dtype=torch.bool),
+        valid=torch.zeros(count, 1, dtype=torch.bool),
+        edges=torch.zeros(count, 1, 4),
+        first_edge=torch.zeros(count, 2, dtype=torch.int64),
+    )
+    keys = torch.arange(count)
+    return MicroBatch(ImageBatch(pixels, torch.tensor([[1.0, 2.0]]).expand(count, 2)), targets, keys)
+
+
+def step(model: Tiny, parts: list[torch.Tensor], lr: float = 0.1, clip_norm: float = 0.0, precision=FLOAT32):
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, weight_decay=0.5)
+    batches = (micro_batch(part) for part in parts)
+    return update(
+        model,
+        optimizer,
+        batches,
+        num_micro_batches=len(parts),
+        world=CPU,
+        precision=precision,
+        scaler=precision.scaler(),
+        clip_norm=clip_norm,
+    )
+
+
+@pytest.fixture
+def pixels() -> torch.Tensor:
+    return torch.randn(4, 3, 1, 2, generator=torch.Generator().manual_seed(1))
+
+
+def test_micro_batches_together_move_the_weights_as_the_whole_batch_does(pixels):
+    whole, parts = Tiny(), Tiny()
+    of_whole, of_parts = step(whole, [pixels]), step(parts, [pixels[:2], pixels[2:]])
+    for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    torch.testing.assert_close(of_whole.mean[[0, 2, 3]], of_parts.mean[[0, 2, 3]])
+    assert of_parts.parts.shape == (2, 3)
+
+
+def test_counts_are_told_but_not_minimised(pixels):
+    model = Tiny()
+    losses = step(model, [pixels])
+    assert losses.names == ("a/first", "count/objects", "b/second", "count/gradient_norm")
+    assert losses.mean[1] == 1500
+    reference = Tiny()
+    told = reference.losses(*micro_batch(pixels))
+    (told["a/first"] + told["b/second"]).backward()
+    norm = torch.cat([p.grad.flatten() for p in reference.layer.parameters()]).norm()
+    torch.testing.assert_close(losses.mean[3], norm.detach())
+
+
+def test_a_parameter_that_no_loss_reached_has_a_gradient_of_zero_and_decays(pixels):
+    model = Tiny()
+    step(model, [pixels])
+    torch.testing.assert_close(model.unused, nn.Parameter(torch.full((3,), 0.95)))
+
+
+def test_clipping_bounds_the_whole_gradient(pixels):
+    model = Tiny()
+    losses = step(model, [100 * pixels], lr=0.0, clip_norm=0.5)
+    norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+    assert losses.mean[3] > 1
+    assert norm.item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_mixed_precision_computes_in_bf16_and_keeps_float32_weights(pixels):
+    precision = choose_precision(torch.device("cpu"), mixed=True)
+    assert (precision.dtype, precision.scaler().is_enabled()) == (torch.bfloat16, False)
+    model, exact = Tiny(), Tiny()
+    mixed, full = step(model, [pixels], precision=precision), step(exact, [pixels])
+    assert model.layer.weight.dtype == mixed.mean.dtype == torch.float32
+    torch.testing.assert_close(mixed.mean, full.mean, rtol=0.05, atol=0.05)
+    assert not torch.equal(mixed.mean, full.mean)
+
+
+def test_without_mixed_precision_nothing_is_cast():
+    assert choose_precision(torch.device("cpu"), mixed=False).dtype == torch.float32
