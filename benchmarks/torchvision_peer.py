@@ -4,8 +4,12 @@ Needs torchvision, which the project itself does not use; `make bench` builds an
 """
 
 import re
+from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
+from pycocotools.coco import COCO
 from torch import Tensor, nn
 from torchvision.models import resnet
 from torchvision.models.detection import MaskRCNN
@@ -58,7 +62,7 @@ def build_peer(settings: config.Model, data: config.Data, num_classes: int) -> n
     channels = settings.channels
     model = MaskRCNN(
         backbone,
-        num_classes + 1,
+        None,
         min_size=max(data.short_sides),
         max_size=data.max_side,
         image_mean=[m / 255 for m in data.mean],
@@ -93,6 +97,28 @@ def to_peer(state: dict[str, Tensor]) -> dict[str, Tensor]:
             name = re.sub(pattern, replacement, name)
         renamed[name] = tensor.contiguous()
     return renamed
+
+
+def samples(annotations: Path, images: Path) -> list[tuple[torch.Tensor, dict]]:
+    """Every picture in memory with its target as torchvision wants it."""
+    coco = COCO(str(annotations))
+    labels = {category: i + 1 for i, category in enumerate(sorted(coco.getCatIds()))}
+    out = []
+    for image_id in coco.getImgIds():
+        info = coco.loadImgs(image_id)[0]
+        pixels = np.asarray(Image.open(images / info["file_name"]).convert("RGB")).copy()
+        objects = [o for o in coco.loadAnns(coco.getAnnIds(image_id)) if not o["iscrowd"] and o["bbox"][2] > 0 and o["bbox"][3] > 0]
+        boxes = torch.tensor([o["bbox"] for o in objects], dtype=torch.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        masks = np.stack([coco.annToMask(o) for o in objects]) if objects else np.zeros((0, *pixels.shape[:2]), np.uint8)
+        target = {
+            "boxes": boxes,
+            "labels": torch.tensor([labels[o["category_id"]] for o in objects], dtype=torch.int64),
+            "masks": torch.from_numpy(masks),
+            "image_id": image_id,
+        }
+        out.append((torch.from_numpy(pixels).permute(2, 0, 1), target))
+    return out
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:

@@ -28,7 +28,7 @@ from maskrcnn.structures import Detections, ImageBatch
 from maskrcnn.weights import fill, find_weights, load_weights
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
-Array = UInt8[np.ndarray, "h w 3"]
+Array = UInt8[np.ndarray, "_ _ 3"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif")

@@ -48,10 +48,10 @@ def test_help_answers_without_importing_anything_heavy(words):
         "try:\n"
         f"    main({[*words, '--help']})\n"
         "except SystemExit as end:\n"
-        "    heavy = {'torch', 'numpy', 'numba', 'matplotlib', 'hotcoco', 'rich', 'msgspec', 'yaml'} & set(sys.modules)\n"
-        "    sys.exit(end.code or ' '.join(sorted(heavy)))\n"
+        "    heavy = {'torch', 'numpy', 'numba', 'matplotlib', 'hotcoco', 'rich', 'yaml'} & set(sys.modules)\n"
+        "    sys.exit(end.code or ' '.join(sorted(heavy)) or 0)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY / "src")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"Usage: maskrcnn {' '.join(words)}".strip())
 
@@ -65,8 +65,6 @@ def test_help_answers_without_importing_anything_heavy(words):
     ],
 )
 def test_the_doors_keep_their_flags(door, flags):
-    done = subprocess.run(
-        [sys.executable, str(REPOSITORY / door), "--help"], capture_output=True, text=True, cwd=REPOSITORY / "src"
-    )
+    done = subprocess.run([sys.executable, str(REPOSITORY / door), "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert flags <= set(done.stdout.replace(",", " ").split())

@@ -6,37 +6,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrcnn.cli import main
 from maskrcnn.cli.annotations import find_data, is_recipe
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(maskrcnn, tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "shapes"
-    with pytest.raises(SystemExit, match="^0$"):
-        main(["data", "shapes", str(path), "--num-train", "3", "--num-val", "2", "--side", "64"])
+    assert maskrcnn("data", "shapes", path, "--num-train", "3", "--num-val", "2", "--side", "64") == 0
     return path
 
 
-def test_both_splits_are_checked_and_summed_up(folder, capsys):
-    with pytest.raises(SystemExit, match="^0$"):
-        main(["data", "check", str(folder)])
+def test_both_splits_are_checked_and_summed_up(maskrcnn, folder, capsys):
+    assert maskrcnn("data", "check", folder) == 0
     text = capsys.readouterr().out
     assert f"{folder}/annotations/instances_train2017.json: 3 images" in text
     assert f"{folder}/annotations/instances_val2017.json: 2 images" in text
 
 
-def test_every_split_that_cannot_be_read_is_a_problem(folder, tmp_path, capsys):
-    with pytest.raises(SystemExit, match="^1$"):
-        main(["data", "check", "demo", f"data.dataset_dir={folder}", "--data.train_img_dir", "absent"])
+def test_every_split_that_cannot_be_read_is_a_problem(maskrcnn, folder, tmp_path, capsys):
+    assert maskrcnn("data", "check", "demo", f"data.dataset_dir={folder}", "--data.train_img_dir", "absent") == 1
     text = capsys.readouterr().out
     assert "instances_val2017.json: 2 images" in text
     assert f"problem: train: the picture folder {folder}/absent does not exist" in text
 
 
-def test_pictures_are_drawn_with_their_annotations(folder, tmp_path):
-    with pytest.raises(SystemExit, match="^0$"):
-        main(["data", "show", str(folder), "--split", "val", "--count", "5", "--out", str(tmp_path)])
+def test_pictures_are_drawn_with_their_annotations(maskrcnn, folder, tmp_path):
+    assert maskrcnn("data", "show", folder, "--split", "val", "--count", "5", "--out", tmp_path) == 0
     drawn = sorted(tmp_path.glob("*.png"))
     assert [path.stem for path in drawn] == sorted(path.stem for path in (folder / "val2017").iterdir())
 

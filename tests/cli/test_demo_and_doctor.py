@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import pytest
-
-from maskrcnn.cli import doctor, main
+from maskrcnn.cli import doctor
 
 
-def test_the_demo_trains_evaluates_predicts_and_reports(tmp_path, monkeypatch, capsys):
+def test_the_demo_trains_evaluates_predicts_and_reports(maskrcnn, tmp_path, monkeypatch, capsys):
     steps = []
     shapes, out = tmp_path / "shapes", tmp_path / "out"
     (shapes / "val2017").mkdir(parents=True)
@@ -28,8 +26,7 @@ def test_the_demo_trains_evaluates_predicts_and_reports(tmp_path, monkeypatch, c
     monkeypatch.setattr("maskrcnn.evaluate.report.write_report", does("report", out / "report.html"))
     monkeypatch.setattr("maskrcnn.predict.load", does("load", "predictor"))
     monkeypatch.setattr("maskrcnn.predict.predict_paths", does("predict", []))
-    with pytest.raises(SystemExit, match="^0$"):
-        main(["demo", f"data.dataset_dir={shapes}", "--train.epochs", "2", "--out", str(out)])
+    assert maskrcnn("demo", f"data.dataset_dir={shapes}", "--train.epochs", "2", "--out", out) == 0
 
     assert [step[0] for step in steps] == ["generate", "train", "evaluate", "load", "predict", "report"]
     recipe = steps[1][1]
@@ -40,7 +37,7 @@ def test_the_demo_trains_evaluates_predicts_and_reports(tmp_path, monkeypatch, c
     assert f"look at {out / 'report.html'}" in text
 
 
-def test_the_doctor_tells_devices_kernels_places_and_packages(monkeypatch):
+def test_the_doctor_tells_devices_kernels_places_and_packages():
     facts = dict(doctor.facts())
     assert "threads" in facts["cpu"]
     assert facts["op nms"].startswith("Numba on the CPU")

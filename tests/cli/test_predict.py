@@ -1,11 +1,8 @@
 """`maskrcnn predict` and the door `infer.py`."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-from maskrcnn.cli import doors, main
 
 
 @pytest.fixture
@@ -27,9 +24,8 @@ def calls(monkeypatch):
     return made
 
 
-def test_pictures_are_predicted_and_told_one_by_one(calls, capsys):
-    with pytest.raises(SystemExit, match="^0$"):
-        main(["predict", "best", "a.jpg", "folder", "--out", "here", "--score", "0.25", "--device", "cpu"])
+def test_pictures_are_predicted_and_told_one_by_one(maskrcnn, calls, capsys):
+    assert maskrcnn("predict", "best", "a.jpg", "folder", "--out", "here", "--score", "0.25", "--device", "cpu") == 0
     assert calls == [
         ("best", {"device": "cpu", "precision": "auto"}),
         ("predictor", ["a.jpg", "folder"], Path("here"), 0.25),
@@ -37,13 +33,12 @@ def test_pictures_are_predicted_and_told_one_by_one(calls, capsys):
     assert capsys.readouterr().out == "a.jpg: 1 instance\nwritten to here\n"
 
 
-def test_pictures_that_cannot_be_read_are_an_error_at_the_end(calls, capsys):
-    with pytest.raises(SystemExit, match="^2$"):
-        main(["predict", "best", "a.jpg", "b.jpg"])
+def test_pictures_that_cannot_be_read_are_an_error_at_the_end(maskrcnn, calls, capsys):
+    assert maskrcnn("predict", "best", "a.jpg", "b.jpg") == 2
     assert "error: 1 files could not be read, the first: the picture b.jpg" in capsys.readouterr().err
 
 
-def test_the_door_keeps_the_meaning_of_its_flags(calls, monkeypatch):
+def test_the_door_keeps_the_meaning_of_its_flags(python, calls):
     words = [
         "--config",
         "x.yml",
@@ -56,16 +51,12 @@ def test_the_door_keeps_the_meaning_of_its_flags(calls, monkeypatch):
         "--imgs",
         "pictures",
     ]
-    monkeypatch.setattr(sys, "argv", ["infer.py", *words, "--save_dir", "here"])
-    with pytest.raises(SystemExit, match="^0$"):
-        doors.infer()
+    assert python("infer.py", *words, "--save_dir", "here") == 0
     assert calls == [("best", {"device": "gpu", "precision": "bf16"}), ("predictor", ["pictures"], Path("here"), 0.5)]
 
 
-def test_the_door_refuses_settings_since_weights_carry_theirs(calls, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["infer.py", "--ckpt_path", "best", "--imgs", "pictures", "--train.batch", "3"])
-    with pytest.raises(SystemExit, match="^2$"):
-        doors.infer()
+def test_the_door_refuses_settings_since_weights_carry_theirs(python, calls, capsys):
+    assert python("infer.py", "--ckpt_path", "best", "--imgs", "pictures", "--train.batch", "3") == 2
     assert (
         "infer.py takes no settings, since weights carry their recipe; got --train.batch 3" in capsys.readouterr().err
     )

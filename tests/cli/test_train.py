@@ -1,11 +1,10 @@
 """`maskrcnn train` and the door `train.py`: words become a recipe, a folder and a place to go on from."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from maskrcnn.cli import doors, main
+from maskrcnn.recipes import read_recipe
 
 
 @pytest.fixture
@@ -16,34 +15,27 @@ def runs(monkeypatch):
     return asked
 
 
-def enter(monkeypatch, *words: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["train.py", *words])
-    with pytest.raises(SystemExit, match="^0$"):
-        doors.train()
-
-
-def test_overrides_and_options_may_stand_anywhere(runs):
-    with pytest.raises(SystemExit, match="^0$"):
-        main(["train", "demo", "train.batch=2", "--resume", "auto", "--train.seed", "7", "--out", "here", "--name=x"])
+def test_overrides_and_options_may_stand_anywhere(maskrcnn, runs):
+    words = ["train.batch=2", "--resume", "auto", "--train.seed", "7", "--out", "here", "--name=x"]
+    assert maskrcnn("train", "demo", *words) == 0
     [(recipe, out, resume)] = runs
     assert (recipe.train.batch, recipe.train.seed, recipe.name) == (2, 7, "x")
     assert (out, resume) == (Path("here"), "auto")
 
 
-def test_a_run_lies_under_its_recipe_name(runs):
-    with pytest.raises(SystemExit, match="^0$"):
-        main(["train", "demo"])
+def test_a_run_lies_under_its_recipe_name(maskrcnn, runs):
+    assert maskrcnn("train", "demo") == 0
     assert runs[0][1:] == (Path("runs/train/demo"), None)
 
 
-def test_the_door_keeps_the_meaning_of_its_flags(runs, monkeypatch):
-    enter(
-        monkeypatch,
+def test_the_door_keeps_the_meaning_of_its_flags(python, runs):
+    words = [
         *("--config", "config/maskrcnn/mask_rcnn_resnet50_fpn_1x.yml", "--device_target", "CPU", "--mix", "True"),
         *("--batch_size", "4", "--lr_init", "1e-3", "--seed", "5", "--log_interval", "10"),
         *("--num_parallel_workers", "3", "--run_eval", "False", "--resume_ckpt", "step-7", "--save_dir", "here"),
         *("--data.dataset_dir", "elsewhere", "data.flip=0"),
-    )
+    ]
+    assert python("train.py", *words) == 0
     [(recipe, out, resume)] = runs
     train = recipe.train
     assert (recipe.device, train.mixed_precision, train.batch, train.optimizer.lr) == ("cpu", True, 4, 0.001)
@@ -52,15 +44,14 @@ def test_the_door_keeps_the_meaning_of_its_flags(runs, monkeypatch):
     assert (out, resume) == (Path("here"), "step-7")
 
 
-def test_flags_that_are_not_given_leave_the_recipe(runs, monkeypatch):
-    from maskrcnn.recipes import read_recipe
-
-    enter(monkeypatch, "--config", "demo")
+def test_flags_that_are_not_given_leave_the_recipe(python, runs):
+    assert python("train.py", "--config", "demo") == 0
     assert runs == [(read_recipe("demo"), Path("runs/train/demo"), None)]
 
 
-def test_flags_without_a_meaning_are_accepted_and_said_to_have_none(runs, monkeypatch, capsys):
-    enter(monkeypatch, "--config", "demo", "--ms_mode", "0", "--ms_loss_scaler", "dynamic", "--enable_modelarts=False")
+def test_flags_without_a_meaning_are_accepted_and_said_to_have_none(python, runs, capsys):
+    words = ["--ms_mode", "0", "--ms_loss_scaler", "dynamic", "--enable_modelarts=False"]
+    assert python("train.py", "--config", "demo", *words) == 0
     assert capsys.readouterr().err == "--ms_mode has no effect here\n--ms_loss_scaler has no effect here\n"
     assert len(runs) == 1
 
@@ -75,9 +66,7 @@ def test_flags_without_a_meaning_are_accepted_and_said_to_have_none(runs, monkey
         (["--config", "absent.yml"], "error: no recipe at absent.yml"),
     ],
 )
-def test_the_door_refuses_with_a_sentence(words, sentence, runs, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["train.py", *words])
-    with pytest.raises(SystemExit, match="^2$"):
-        doors.train()
+def test_the_door_refuses_with_a_sentence(words, sentence, python, runs, capsys):
+    assert python("train.py", *words) == 2
     assert sentence in capsys.readouterr().err
     assert runs == []

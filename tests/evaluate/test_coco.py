@@ -252,7 +252,7 @@ def test_quality_of_pictures_counts_results_a_person_is_shown(truth):
 
 
 def test_a_missed_object_is_an_error_of_its_kind(truth):
-    errors = coco.score(truth, perfect(truth)[:2])["errors"]["segm"]
+    errors = coco.score(truth, perfect(truth)[:2])["errors"]
     assert errors["missed"] == pytest.approx(0.5 * (1 - 51 / 101))
     assert errors["class"] == errors["location"] == errors["background"] == 0
 

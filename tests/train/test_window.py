@@ -10,11 +10,11 @@ NAN, INF = float("nan"), float("inf")
 def step(number: int, mean: list[float], parts: list[list[float]] | None = None) -> Step:
     names = ("rpn/box", "mask_head/mask", "count/rois", GRADIENT_NORM)
     losses = Losses(names, torch.tensor(mean), torch.tensor(parts or [mean[:3]] * 2))
-    return Step(number, losses, [[139, 285], [632, 724]], 0.0)
+    return Step(number, losses, [[139, 285], [632, 724]], seconds=0.5, waited=0.1)
 
 
-def window(*steps: Step) -> Window:
-    window = Window()
+def window(*steps: Step, overflow_allowed: bool = False) -> Window:
+    window = Window(overflow_allowed=overflow_allowed)
     window.steps.extend(steps)
     return window
 
@@ -24,13 +24,18 @@ def test_entries_are_averaged_over_steps_and_counts_stand_apart():
     assert means.losses == {"rpn/box": 1.5, "mask_head/mask": 3.0}
     assert means.counts == {"rois": 8.0, "gradient_norm": 4.0}
     assert means.total == 4.5
-    assert means.waiting == 0
+
+
+def test_speed_and_waiting_are_those_of_the_steps_alone():
+    means = window(step(1, [1.0] * 4), step(2, [1.0] * 4)).read()
+    assert means.steps_per_second == pytest.approx(2.0, rel=0.05)
+    assert means.waiting == pytest.approx(0.2, rel=0.05)
 
 
 def test_a_loss_that_is_not_finite_is_traced_to_its_step_entries_and_images():
     bad = step(8, [1.0, NAN, 7.0, NAN], [[1.0, 2.0, 7.0], [1.0, NAN, 7.0]])
     with pytest.raises(FloatingPointError) as caught:
-        window(step(7, [1.0, 2.0, 7.0, 3.0]), bad, step(9, [NAN] * 4)).read()
+        window(step(7, [1.0, 2.0, 7.0, 3.0]), bad, step(9, [NAN] * 4)).check()
     expected = "step 8 is not finite: mask_head/mask nan, count/gradient_norm nan, from the images 632, 724;"
     assert str(caught.value).startswith(expected)
 
@@ -44,4 +49,4 @@ def test_a_gradient_that_is_not_finite_stops_too_unless_a_loss_scale_meets_it():
     overflow = step(8, [1.0, 2.0, 7.0, INF])
     with pytest.raises(FloatingPointError, match="though the losses of the images 139, 285, 632, 724 are finite"):
         window(overflow).read()
-    assert window(overflow).read(overflow_allowed=True).total == 3.0
+    assert window(overflow, overflow_allowed=True).read().total == 3.0

@@ -12,7 +12,7 @@ NUM_PICTURES = 6
 
 def demo(
     overrides: Overrides = None,
-    out: Annotated[Path, Option(help="The run's folder; a demo that was interrupted there goes on.")] = Path("runs/demo"),
+    out: Annotated[Path, Option(help="The run's folder; an interrupted demo goes on.")] = Path("runs/demo"),
 ) -> None:
     """Draw shapes, learn them, evaluate, predict, and write a report."""
     from maskrcnn.recipes import read_recipe

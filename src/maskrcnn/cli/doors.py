@@ -72,7 +72,7 @@ def _evaluate(words: Sequence[str]) -> None:
 
 
 def _infer(words: Sequence[str]) -> None:
-    from maskrcnn.cli.predict import Precision, predict
+    from maskrcnn.cli.predict import Device, Precision, predict
 
     parser = _parser("Find objects on pictures: the door to `maskrcnn predict`.")
     parser.add_argument("--ckpt_path", required=True, metavar="PATH", help="a weights folder or file")
@@ -82,7 +82,8 @@ def _infer(words: Sequence[str]) -> None:
     if settings:
         raise ValueError(f"infer.py takes no settings, since weights carry their recipe; got {' '.join(settings)}")
     precisions: dict[bool | None, Precision] = {None: "auto", True: "bf16", False: "fp32"}
-    predict(flags.ckpt_path, [flags.imgs], flags.save_dir, device=flags.device_target or "auto", precision=precisions[flags.mix])
+    device: Device = flags.device_target or "auto"
+    predict(flags.ckpt_path, [flags.imgs], flags.save_dir, device=device, precision=precisions[flags.mix])
 
 
 def find_weights(path: Path) -> list[Path]:
@@ -96,9 +97,7 @@ def find_weights(path: Path) -> list[Path]:
     )
     found = [one for one in inside if one.suffix == ".safetensors" or (one / "model.safetensors").is_file()]
     if not found:
-        raise FileNotFoundError(
-            f"--ckpt_path: {path} holds neither .safetensors files nor folders with model.safetensors"
-        )
+        raise FileNotFoundError(f"--ckpt_path: {path} holds no weights: no .safetensors files, no folders of them")
     return found
 
 

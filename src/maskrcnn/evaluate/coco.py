@@ -7,7 +7,7 @@ the annotations hold no object to score (of that size, or at all).
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -33,7 +33,10 @@ _TIDE = {"Cls": "class", "Loc": "location", "Both": "both", "Dupe": "duplicate",
 
 
 class Metrics(TypedDict, total=False):
-    """Everything that is known about one evaluation, ready for JSON."""
+    """Everything that is known about one evaluation, ready for JSON.
+
+    Errors, confusion and images are those of the finest results: masks where they were scored, else boxes.
+    """
 
     bbox: Scores
     segm: Scores
@@ -41,8 +44,8 @@ class Metrics(TypedDict, total=False):
     """{"id", "name", "objects", "bbox": {"AP", "AP50", "AP75", "AR100"}, "segm": {...}} in order of category id."""
     curves: dict[str, dict[str, list[float | None]]]
     """Per IoU type: "recall" and the mean precision over classes at IoU "0.50" and "0.75"."""
-    errors: dict[str, dict[str, float]]
-    """Per IoU type: AP50 that would be gained if one kind of error were mended. Source: Bolya et al. 2020, TIDE."""
+    errors: dict[str, float]
+    """AP50 that would be gained if one kind of error were mended. Source: Bolya et al. 2020, TIDE."""
     confusion: dict[str, Any]
     """{"score", "iou", "classes", "counts": [[true, predicted, number], ...]}; index len(classes) is background."""
     images: list[dict[str, Any]]
@@ -102,7 +105,7 @@ def score_files(annotations: Path, predictions: Path) -> Metrics:
     return _score(_read_truth(annotations), entries, _carried(entries, str(predictions)), source=str(predictions))
 
 
-def headline(metrics: Metrics) -> dict[str, Scores]:
+def headline(metrics: Mapping[str, Any]) -> dict[str, Scores]:
     """The twelve numbers of each IoU type, without the rest."""
     return {kind: metrics[kind] for kind in TITLES if kind in metrics}
 
@@ -130,16 +133,22 @@ def bitmap(segmentation: Any, height: int, width: int) -> Bool[np.ndarray, "{hei
 
 def _score(truth: hotcoco.COCO, entries: list[Result], iou_types: Sequence[IouType], source: str) -> Metrics:
     detections = _detections(truth, entries, iou_types, source)
-    evaluations = {kind: _evaluate(truth, detections[kind], kind) for kind in iou_types}
-    finest = evaluations[iou_types[-1]]
-    return Metrics(
-        **{kind: _summary(evaluation) for kind, evaluation in evaluations.items()},
-        per_class=_per_class(truth, evaluations),
-        curves={kind: _curves(evaluation) for kind, evaluation in evaluations.items()},
-        errors={kind: _errors(evaluation) for kind, evaluation in evaluations.items()},
-        confusion=_confusion(truth, finest, iou_types[-1]),
-        images=_images(finest),
-    )
+    evaluations = {name: _evaluate(truth, detections[name], name) for name in iou_types}
+    kind: IouType = "segm" if "segm" in evaluations else "bbox"
+    finest = evaluations[kind]
+    metrics = Metrics()
+    if "bbox" in evaluations:
+        metrics["bbox"] = _summary(evaluations["bbox"])
+    if "segm" in evaluations:
+        metrics["segm"] = _summary(evaluations["segm"])
+    metrics["per_class"] = _per_class(truth, evaluations)
+    metrics["curves"] = {name: _curves(evaluation) for name, evaluation in evaluations.items()}
+    metrics["errors"] = _errors(finest)
+    diagnostics = finest.matches.image_diagnostics(iou_thr=MATCH_IOU)
+    shown = _shown(finest, diagnostics["dt_status"])
+    metrics["confusion"] = _confusion(truth, [entry for entry, _ in shown], kind)
+    metrics["images"] = _images(shown, diagnostics["img_summary"])
+    return metrics
 
 
 def _read_truth(ground_truth: Path | dict[str, Any]) -> hotcoco.COCO:
@@ -251,8 +260,9 @@ def _per_class(truth: hotcoco.COCO, evaluations: dict[IouType, _Evaluation]) -> 
         for number, category in sorted(truth.cats.items())
     ]
     for kind, evaluation in evaluations.items():
-        precision = evaluation.matches.eval["precision"][..., 0, -1]  # (IoU, recall, class) of all sizes, 100 results
-        recall = evaluation.matches.eval["recall"][..., 0, -1]  # (IoU, class)
+        curves = evaluation.matches.eval or {}
+        precision = curves["precision"][..., 0, -1]  # (IoU, recall, class) of all sizes, 100 results
+        recall = curves["recall"][..., 0, -1]  # (IoU, class)
         for column, row in enumerate(rows):
             row[kind] = {
                 "AP": _mean(precision[:, :, column]),
@@ -274,28 +284,29 @@ def _errors(evaluation: _Evaluation) -> dict[str, float]:
     return {name: max(0.0, float(gained[key])) for key, name in _TIDE.items()}
 
 
-def _confusion(truth: hotcoco.COCO, evaluation: _Evaluation, kind: IouType) -> dict[str, Any]:
-    """Which class is taken for which. Results that fall into crowds are left out: nobody knows what is there."""
-    status = evaluation.matches.image_diagnostics(iou_thr=MATCH_IOU)["dt_status"]
-    shown = [entry for number, entry in enumerate(evaluation.entries, 1) if number in status]
-    matches = hotcoco.COCOeval(truth, truth.load_res(shown), kind)
-    confusion = matches.confusion_matrix(iou_thr=MATCH_IOU, min_score=MIN_SCORE)
+def _shown(evaluation: _Evaluation, status: dict[int, str]) -> list[tuple[dict[str, Any], str]]:
+    """Results of `MIN_SCORE` or more, each with "tp" or "fp". Matching goes down the scores: lower ones change nothing.
+
+    Those that fall into crowds have no status and are left out: nobody knows what is there.
+    """
+    numbered = enumerate(evaluation.entries, 1)
+    return [(entry, status[number]) for number, entry in numbered if entry["score"] >= MIN_SCORE and number in status]
+
+
+def _confusion(truth: hotcoco.COCO, shown: list[dict[str, Any]], kind: IouType) -> dict[str, Any]:
+    """Which class is taken for which."""
+    confusion = hotcoco.COCOeval(truth, truth.load_res(shown), kind).confusion_matrix(iou_thr=MATCH_IOU)
     matrix = confusion["matrix"]
     true, predicted = np.nonzero(matrix)
     counts = np.stack([true, predicted, matrix[true, predicted].astype(np.int64)], axis=1).tolist()
     return {"score": MIN_SCORE, "iou": MATCH_IOU, "classes": confusion["cat_names"], "counts": counts}
 
 
-def _images(evaluation: _Evaluation) -> list[dict[str, Any]]:
-    """How well each image is solved at `MIN_SCORE`: matching goes down the scores, so lower ones change nothing."""
-    diagnostics = evaluation.matches.image_diagnostics(iou_thr=MATCH_IOU)
-    counts = Counter(
-        (entry["image_id"], status)
-        for number, status in diagnostics["dt_status"].items()
-        if (entry := evaluation.entries[number - 1])["score"] >= MIN_SCORE
-    )
+def _images(shown: list[tuple[dict[str, Any], str]], summaries: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
+    """How well each image is solved. `summaries` count all results, but their tp + fn is the number of objects."""
+    counts = Counter((entry["image_id"], status) for entry, status in shown)
     rows = []
-    for image, summary in sorted(diagnostics["img_summary"].items()):
+    for image, summary in sorted(summaries.items()):
         found, wrong = counts[image, "tp"], counts[image, "fp"]
         missed = summary["tp"] + summary["fn"] - found
         everything = 2 * found + wrong + missed

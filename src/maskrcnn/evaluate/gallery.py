@@ -79,18 +79,13 @@ def examples(recipe: Recipe, predictions: Path, images: Sequence[dict[str, Any]]
     wanted = {row["id"] for _, row in chosen}
     shown = [entry for entry in results if entry.image_id in wanted and (entry.score or 0.0) >= MIN_SCORE]
     records = {image.id: image for image in truth.images if image.id in wanted}
-    drawings = {
-        number: (
-            _draw(image, folder, truth.annotations, truth.categories),
-            _draw(image, folder, shown, truth.categories),
-        )
-        for number, image in records.items()
-    }
-    return [
-        Example(kind, row, records[row["id"]].file_name, *map(_embed, drawings[row["id"]]), drawings[row["id"]][0].size)
-        for kind, row in chosen
-        if row["id"] in drawings
-    ]
+    drawn = []
+    for kind, row in chosen:
+        image = records[row["id"]]
+        annotated = _draw(image, folder, truth.annotations, truth.categories)
+        predicted = _draw(image, folder, shown, truth.categories)
+        drawn.append(Example(kind, row, image.file_name, _embed(annotated), _embed(predicted), annotated.size))
+    return drawn
 
 
 def choose(images: Sequence[dict[str, Any]], each: int = EACH) -> list[tuple[str, dict[str, Any]]]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jinja2
 from markupsafe import Markup
@@ -53,7 +53,7 @@ def write_report(run: Path) -> Path:
     if not steps and not evaluations and not metrics:
         raise ValueError(f"{run}: expected {HISTORY}, {EVALUATION}/{METRICS} or {METRICS} to report on, found none")
     if evaluations and not headline(metrics):
-        metrics = Metrics(**evaluations[-1]["evaluation"])
+        metrics = cast(Metrics, evaluations[-1]["evaluation"])
     pictures, pictures_note = _gallery(run / CONFIG, folder / PREDICTIONS, metrics)
     page = _template().render(
         name=run.resolve().name,
@@ -94,7 +94,7 @@ def read_history(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
 def read_metrics(folder: Path) -> Metrics:
     """What `evaluate.run.save` wrote; empty when it wrote nothing."""
     files = [folder / name for name in (METRICS, DETAILS) if (folder / name).is_file()]
-    return Metrics(**{name: value for file in files for name, value in json.loads(file.read_bytes()).items()})
+    return cast(Metrics, {name: value for file in files for name, value in json.loads(file.read_bytes()).items()})
 
 
 def duration(seconds: float) -> str:
@@ -196,7 +196,7 @@ def _progress(evaluations: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _precision_recall(metrics: Metrics) -> Markup:
-    curves = metrics.get("curves", {})
+    curves: dict[str, Any] = metrics.get("curves", {})
     lines = [
         Line(
             f"{TITLES[kind]}, IoU {iou}",
@@ -216,10 +216,8 @@ def _precision_recall(metrics: Metrics) -> Markup:
 
 
 def _errors(metrics: Metrics) -> list[tuple[str, float]]:
-    """Kinds of error of the finest results, worst first."""
-    errors = metrics.get("errors", {})
-    kind = next((kind for kind in COLORS if kind in errors), None)
-    return sorted(errors[kind].items(), key=lambda error: -error[1]) if kind else []
+    """Kinds of error, worst first."""
+    return sorted(metrics.get("errors", {}).items(), key=lambda error: -error[1])
 
 
 def _confusion(metrics: Metrics) -> Confusion | None:

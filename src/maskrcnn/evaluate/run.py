@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from msgspec import Struct, json, structs
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskrcnn.config import Recipe
 from maskrcnn.data.buckets import buckets_for, plan_evaluation
@@ -21,7 +21,7 @@ from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch, prepare
 from maskrcnn.evaluate.coco import Metrics, score
 from maskrcnn.instances import from_detections
-from maskrcnn.models.mask_rcnn import MaskRCNN, build
+from maskrcnn.models.mask_rcnn import build
 from maskrcnn.recipes import write_recipe
 from maskrcnn.structures import Detections
 from maskrcnn.train.distributed import World, start
@@ -81,7 +81,7 @@ def run(recipe: Recipe, weights: Path, out: Path) -> Metrics:
 
 
 def evaluate(
-    model: MaskRCNN,
+    model: nn.Module,
     dataset: CocoData,
     recipe: Recipe,
     world: World,
@@ -90,6 +90,7 @@ def evaluate(
 ) -> Metrics:
     """Predict a split, each process its share of the batches, and score it on the first one.
 
+    model     turns an ImageBatch into Detections
     dataset   read with or without masks: it is scored against its annotation file
     out       where the first process writes what was found, if anywhere
     The metrics of the other processes are empty.
@@ -127,7 +128,7 @@ def save(folder: Path, metrics: Metrics, results: Results) -> None:
 
 
 def predict_share(
-    model: MaskRCNN, dataset: CocoData, recipe: Recipe, world: World, progress: Progress | None = None
+    model: nn.Module, dataset: CocoData, recipe: Recipe, world: World, progress: Progress | None = None
 ) -> Share:
     """Predict this process's batches. Masks are encoded in a thread while the model is busy with the next batch."""
     settings = recipe.data
@@ -181,7 +182,7 @@ def _as_trained(recipe: Recipe, trained: Recipe) -> Recipe:
 
 
 @torch.inference_mode()
-def _predict(model: MaskRCNN, loader: Loader, recipe: Recipe, world: World, share: Share) -> Iterator[Batch]:
+def _predict(model: nn.Module, loader: Loader, recipe: Recipe, world: World, share: Share) -> Iterator[Batch]:
     """Detections of each batch, on the CPU. The first batch is not timed where others follow: it compiles and tunes."""
     precision = choose_precision(world.device, recipe.evaluate.mixed_precision)
     for number, raw in enumerate(loader):

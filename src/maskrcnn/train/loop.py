@@ -1,6 +1,7 @@
 """Training from a recipe to a folder with weights, numbers and a report."""
 
 import math
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -89,6 +90,7 @@ class Training:
         self.average = Average(self.model, settings.ema) if settings.ema else None
         self.precision = choose_precision(world.device, settings.mixed_precision)
         self.scaler = self.precision.scaler()
+        self.window = self._new_window()
         self.step = 0
         if start is not None:
             self._load(start)
@@ -130,23 +132,21 @@ class Training:
         )
         self.wish.deferring = True
         with closing(iter(loader)) as parts:
-            window = Window()
             while self.step < end:
-                window.steps.append(self._step(loader, parts))
+                self.window.steps.append(self._step(loader, parts))
                 stop = world.any(self.wish.raised)
-                save = stop or self._checkpoint_due(end)
-                if save or self.step % settings.log_every == 0:
-                    self._tell(window, epoch)
-                    if save:
-                        self._save()
-                    window = Window()
+                is_last = stop or self.step == self.total_steps
+                if is_last or self.step % settings.log_every == 0:
+                    self._tell(epoch)
+                if is_last or self._checkpoint_due(end):
+                    self._save()
                 if stop:
                     raise KeyboardInterrupt
         self.wish.deferring = False
 
     def _step(self, loader: Loader, parts: Iterator[RawBatch]) -> Step:
         """One update of the weights and of their average."""
-        settings, waited = self.recipe.train, loader.waited_seconds
+        settings, waited, begin = self.recipe.train, loader.waited_seconds, time.perf_counter()
         num_parts = settings.batch // self.world.size // self.micro_batch
         image_ids: list[list[int]] = []
         set_rate(self.optimizer, self._rate(self.step))
@@ -164,7 +164,7 @@ class Training:
         if self.average is not None:
             self.average.update(self.model, self.step)
         self.log.advance()
-        return Step(self.step, losses, image_ids, loader.waited_seconds - waited)
+        return Step(self.step, losses, image_ids, time.perf_counter() - begin, loader.waited_seconds - waited)
 
     def _prepare(self, raw: RawBatch, image_ids: list[list[int]]) -> MicroBatch:
         image_ids.append(raw.image_ids.tolist())
@@ -201,21 +201,28 @@ class Training:
             total_steps=self.total_steps,
         )
 
-    def _tell(self, window: Window, epoch: int) -> None:
+    def _tell(self, epoch: int) -> None:
         self.log.steps(
-            window.read(overflow_allowed=self.scaler.is_enabled()),
+            self.window.read(),
             step=self.step,
             total_steps=self.total_steps,
             epoch=epoch + 1,
             lr=self._rate(self.step - 1),
             images=self.recipe.train.batch,
         )
+        self.window = self._new_window()
+
+    def _new_window(self) -> Window:
+        return Window(overflow_allowed=self.scaler.is_enabled())
 
     def _checkpoint_due(self, end_of_epoch: int) -> bool:
         every = self.recipe.train.checkpoint_every
-        return self.step == self.total_steps or (self.step % every == 0 if every else self.step == end_of_epoch)
+        return self.step % every == 0 if every else self.step == end_of_epoch
 
     def _save(self) -> None:
+        """Write a checkpoint, unless the losses say that the weights are spoilt."""
+        if self.window.steps:
+            self.window.check()
         if self.world.is_main:
             average = {} if self.average is None else {"average": self.average.tensors()}
             checkpoint.save(

@@ -16,8 +16,10 @@ class Step(NamedTuple):
     losses: Losses
     image_ids: list[list[int]]
     """Of each micro-batch of this process."""
+    seconds: float
+    """Until it was queued."""
     waited: float
-    """Seconds until its pictures were there."""
+    """Seconds of these until its pictures were there."""
 
 
 class Means(NamedTuple):
@@ -35,33 +37,44 @@ class Means(NamedTuple):
 
 
 class Window:
-    """Collects steps without waiting for the device until `read`."""
+    """Collects steps without waiting for the device until it is asked for their numbers.
 
-    def __init__(self) -> None:
+    Its clock runs only in steps and while it waits for them, not while others write or evaluate.
+    """
+
+    def __init__(self, *, overflow_allowed: bool = False) -> None:
+        """`overflow_allowed`: the gradient may be infinite, because fp16's loss scale is there to meet that."""
         self.steps: list[Step] = []
-        self._start = time.perf_counter()
+        self._seconds_of_waiting = 0.0
+        self._overflow_allowed = overflow_allowed
 
-    def read(self, *, overflow_allowed: bool = False) -> Means:
-        """Wait for the device and average each entry over the steps.
+    def check(self) -> list[list[float]]:
+        """Wait for the device; the entries of each step.
 
-        overflow_allowed   the gradient may be infinite, because fp16's loss scale is there to meet that
         Raises FloatingPointError at the first step whose losses or gradient are not finite, in every process.
         """
-        names = self.steps[0].losses.names
+        begin = time.perf_counter()
         rows = torch.stack([step.losses.mean for step in self.steps]).tolist()
+        self._seconds_of_waiting += time.perf_counter() - begin
         for step, row in zip(self.steps, rows, strict=True):
-            bad = {name: value for name, value in zip(names, row, strict=True) if not math.isfinite(value)}
-            if overflow_allowed:
+            bad = {name: value for name, value in zip(step.losses.names, row, strict=True) if not math.isfinite(value)}
+            if self._overflow_allowed:
                 bad.pop(GRADIENT_NORM, None)
             if bad:
                 raise FloatingPointError(_accusation(step, bad))
-        seconds = time.perf_counter() - self._start
+        return rows
+
+    def read(self) -> Means:
+        """`check`, and the mean of each entry over the steps."""
+        rows = self.check()
+        names = self.steps[0].losses.names
         means = {name: sum(column) / len(rows) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+        seconds = sum(step.seconds for step in self.steps) + self._seconds_of_waiting
         return Means(
             losses={name: value for name, value in means.items() if not name.startswith(COUNT)},
             counts={name.removeprefix(COUNT): value for name, value in means.items() if name.startswith(COUNT)},
             steps_per_second=len(rows) / seconds,
-            waiting=min(1.0, sum(step.waited for step in self.steps) / seconds),
+            waiting=sum(step.waited for step in self.steps) / seconds,
         )
 
 

@@ -50,7 +50,8 @@ def _forward(
 @_forward.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, relu: bool) -> tuple[Tensor, Tensor, Tensor]:
     y = torch.empty_like(x, memory_format=torch.channels_last)
-    return y, *(x.new_empty((x.shape[0], groups), dtype=torch.float32) for _ in range(2))
+    mean = x.new_empty((x.shape[0], groups), dtype=torch.float32)
+    return y, mean, torch.empty_like(mean)
 
 
 @torch.library.custom_op("maskrcnn::group_norm_backward", mutates_args=(), device_types="cpu")

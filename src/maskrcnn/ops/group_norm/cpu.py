@@ -8,18 +8,22 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numba import njit, types
-from numba.extending import overload
+from numba import njit
 from numpy import ndarray
 from torch import Tensor
 
+from maskrcnn.ops.bfloat16 import narrow, widen
 from maskrcnn.ops.threads import in_parts
 
 DTYPES = (torch.float32, torch.bfloat16)
 FLOOR = {False: np.float32(-np.inf), True: np.float32(0)}
 """Results are not below it; where they are at it, gradients stop."""
-BLOCK = 32768
-"""Numbers in a block of pixels: it lies in the nearer caches and takes about 10 microseconds."""
+BLOCK = 256
+"""Pixels whose sums are float32, before float64 takes over."""
+SPACING = 32
+"""Every so many pixels one counts for the origin of squares in a block: a single one far off must not decide alone."""
+WORTH_A_THREAD = 65536
+"""Numbers that take about 20 microseconds, as long as it takes to hand them over."""
 
 
 def forward(
@@ -28,7 +32,7 @@ def forward(
     """The result in channels-last memory, and mean and reciprocal standard deviation (B, groups)."""
     y = torch.empty_like(x, memory_format=torch.channels_last)
     pixels, out = _pixels(x), _pixels(y)
-    moments = _in_groups(_sums(_moments, pixels), groups) / max(1, pixels[0].size // groups)
+    moments = _in_groups(_sums(_moments, pixels), groups) / _group_size(pixels, groups)
     mean, variance = moments[:, 0], (moments[:, 1] - moments[:, 0] ** 2).clip(0)
     mean, rstd = mean.astype(np.float32), (1 / np.sqrt(variance + eps)).astype(np.float32)
     centre, scale = _per_channel(mean, rstd, weight.numpy())
@@ -51,7 +55,7 @@ def backward(
     centre, scale = _per_channel(mean.numpy(), spread, gain)
     gate = (centre, scale, bias.numpy(), FLOOR[relu])
     sums = _sums(_products, pixels, grads, *gate)
-    averages = _in_groups(sums * gain, groups) / max(1, pixels[0].size // groups)
+    averages = _in_groups(sums * gain, groups) / _group_size(pixels, groups)
     offset = -averages[:, 0] * spread
     slope = -averages[:, 1] * spread**3
     offset, slope = (np.repeat(each, len(gain) // groups, axis=1).astype(np.float32) for each in (offset, slope))
@@ -65,6 +69,10 @@ def _pixels(x: Tensor) -> ndarray:
     """(B, H * W, C), a view where memory is channels-last; bf16 as its bits."""
     x = x.permute(0, 2, 3, 1).contiguous().flatten(1, 2)
     return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def _group_size(pixels: ndarray, groups: int) -> int:
+    return max(1, pixels.shape[1] * pixels.shape[2] // groups)
 
 
 def _per_channel(mean: ndarray, rstd: ndarray, weight: ndarray) -> tuple[ndarray, ndarray]:
@@ -81,50 +89,16 @@ def _in_groups(sums: ndarray, groups: int) -> ndarray:
 def _sums(kernel: Callable, pixels: ndarray, *others: object) -> ndarray:
     """(B, 2, C) float64: what `kernel` adds up for each channel."""
     num_images, num_pixels, channels = pixels.shape
-    sums = np.zeros((num_images, _num_blocks(pixels), 2, channels))
+    sums = np.zeros((num_images, -(-num_pixels // BLOCK), 2, channels))
     _over_blocks(kernel, pixels, *others, sums)
     return sums.sum(1)
 
 
-def _num_blocks(pixels: ndarray) -> int:
-    num_pixels, channels = pixels.shape[1:]
-    return max(1, min(num_pixels, num_pixels * channels // BLOCK))
-
-
 def _over_blocks(kernel: Callable, pixels: ndarray, *others: object) -> None:
-    blocks = _num_blocks(pixels)
-    in_parts(lambda first, last: kernel(pixels, *others, blocks, first, last), len(pixels) * blocks, smallest=2)
-
-
-def _widen(value):  # type: ignore[no-untyped-def]
-    """The float32 of a number in memory."""
-    raise NotImplementedError("only for kernels")
-
-
-@overload(_widen, inline="always")
-def _(value):  # type: ignore[no-untyped-def]
-    if value == types.uint16:
-        return lambda value: np.uint32(np.uint32(value) << np.uint32(16)).view(np.float32)
-    return lambda value: value
-
-
-def _narrow(value, like):  # type: ignore[no-untyped-def]
-    """The reverse of `_widen` into the type of `like`, rounded to nearest even; NaN stays NaN."""
-    raise NotImplementedError("only for kernels")
-
-
-@overload(_narrow, inline="always")
-def _(value, like):  # type: ignore[no-untyped-def]
-    if like == types.uint16:
-
-        def round_to_bfloat16(value, like):  # type: ignore[no-untyped-def]
-            bits = np.float32(value).view(np.uint32)
-            even = np.uint32(np.uint32(bits >> np.uint32(16)) & np.uint32(1))
-            rounded = np.uint32(bits + np.uint32(even + np.uint32(0x7FFF)))
-            return np.uint16(rounded >> np.uint32(16)) if value == value else np.uint16(0x7FC0)
-
-        return round_to_bfloat16
-    return lambda value, like: value
+    num_images, num_pixels, channels = pixels.shape
+    blocks = -(-num_pixels // BLOCK)
+    smallest = max(1, WORTH_A_THREAD // (BLOCK * channels))
+    in_parts(lambda first, last: kernel(pixels, *others, blocks, first, last), num_images * blocks, smallest)
 
 
 @njit(nogil=True, cache=True)
@@ -136,19 +110,20 @@ def _place(pixels, blocks, item):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _moments(pixels, sums, blocks, first, last):  # type: ignore[no-untyped-def]
-    """Sums of values and of their squares. In a block, float32 sums of distances from its first pixel; float64 beyond."""
+    """Sums of values and of their squares: float32 in a block, from an origin amid some of its pixels."""
     channels = pixels.shape[2]
     total, squares, origin = np.empty((3, channels), np.float32)
     for item in range(first, last):
         image, block, start, stop = _place(pixels, blocks, item)
-        total[:] = 0
-        squares[:] = 0
-        for c in range(channels):
-            origin[c] = _widen(pixels[image, start, c])
+        total[:], squares[:], origin[:] = 0, 0, 0
+        share = np.float32(1) / np.float32(-(-(stop - start) // SPACING))
+        for p in range(start, stop, SPACING):
+            for c in range(channels):
+                origin[c] += share * widen(pixels[image, p, c])
         for p in range(start, stop):
             row = pixels[image, p]
             for c in range(channels):
-                value = _widen(row[c]) - origin[c]
+                value = widen(row[c]) - origin[c]
                 total[c] += value
                 squares[c] += value * value
         count = np.float64(stop - start)
@@ -166,8 +141,8 @@ def _normalise(pixels, centre, scale, bias, floor, out, blocks, first, last):  #
         for p in range(start, stop):
             row, result = pixels[image, p], out[image, p]
             for c in range(len(row)):
-                value = (_widen(row[c]) - middle[c]) * factor[c] + bias[c]
-                result[c] = _narrow(floor if value < floor else value, result[c])
+                value = (widen(row[c]) - middle[c]) * factor[c] + bias[c]
+                result[c] = narrow(floor if value < floor else value, result[c])
 
 
 @njit(nogil=True, cache=True)
@@ -183,11 +158,11 @@ def _products(pixels, grads, centre, scale, bias, floor, sums, blocks, first, la
         for p in range(start, stop):
             row, grad = pixels[image, p], grads[image, p]
             for c in range(channels):
-                g, value = _widen(grad[c]), (_widen(row[c]) - middle[c]) * factor[c] + bias[c]
+                g, value = widen(grad[c]), (widen(row[c]) - middle[c]) * factor[c] + bias[c]
                 passed[c] = np.float32(0) if value <= floor else g
-            for c in range(channels):  # a loop of its own: LLVM vectorises no loop over more arrays than it can tell apart
+            for c in range(channels):  # a loop of its own: with all these arrays in one, LLVM would not vectorise it
                 total[c] += passed[c]
-                products[c] += passed[c] * (_widen(row[c]) - middle[c])
+                products[c] += passed[c] * (widen(row[c]) - middle[c])
         for c in range(channels):
             sums[image, block, 0, c], sums[image, block, 1, c] = total[c], products[c]
 
@@ -200,6 +175,6 @@ def _gradient(pixels, grads, centre, scale, bias, floor, offset, slope, out, blo
         for p in range(start, stop):
             row, grad, result = pixels[image, p], grads[image, p], out[image, p]
             for c in range(len(row)):
-                g, value = _widen(grad[c]), _widen(row[c]) - middle[c]
+                g, value = widen(grad[c]), widen(row[c]) - middle[c]
                 passed = np.float32(0) if value * factor[c] + bias[c] <= floor else g
-                result[c] = _narrow(factor[c] * passed + tilt[c] * value + shift[c], result[c])
+                result[c] = narrow(factor[c] * passed + tilt[c] * value + shift[c], result[c])

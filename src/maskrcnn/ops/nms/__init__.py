@@ -35,9 +35,7 @@ def nms(
 
 
 @torch.library.custom_op("maskrcnn::nms", mutates_args=())
-def _nms(
-    boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float, num_keep: int
-) -> tuple[Tensor, Tensor]:
+def _nms(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float, num_keep: int) -> tuple[Tensor, Tensor]:
     return reference.nms(boxes, groups, valid, threshold=threshold, num_keep=num_keep)
 
 

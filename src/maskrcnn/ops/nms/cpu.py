@@ -14,7 +14,7 @@ def nms(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float, num_keep
     """See `maskrcnn.ops.nms.nms`."""
     index = torch.zeros(len(boxes), num_keep, dtype=torch.int64)
     kept = torch.zeros(len(boxes), num_keep, dtype=torch.bool)
-    candidates = [tensor.contiguous().numpy() for tensor in (boxes, groups, valid)]
+    candidates = (boxes.contiguous().numpy(), groups.contiguous().numpy(), valid.contiguous().numpy())
 
     def sweep(first: int, last: int) -> None:
         _sweep(*candidates, np.float32(threshold), index.numpy(), kept.numpy(), first, last)

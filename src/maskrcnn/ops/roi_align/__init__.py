@@ -78,9 +78,7 @@ def _forward(
 @_forward.register_fake
 def _(pyramid, boxes, images, strides, output_size, samples, canonical_size, canonical_level):  # type: ignore[no-untyped-def]
     shape = (boxes.shape[0], pyramid[0].shape[1], output_size, output_size)
-    return torch.empty(
-        shape, dtype=pyramid[0].dtype, device=pyramid[0].device, memory_format=torch.channels_last
-    )
+    return torch.empty(shape, dtype=pyramid[0].dtype, device=pyramid[0].device, memory_format=torch.channels_last)
 
 
 @torch.library.custom_op("maskrcnn::roi_align_backward", mutates_args=(), device_types="cpu")

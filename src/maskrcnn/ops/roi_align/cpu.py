@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 from torch import Tensor
 
+from maskrcnn.ops.bfloat16 import narrow, widen
 from maskrcnn.ops.roi_align.reference import roi_levels
 from maskrcnn.ops.threads import in_parts
 
+KERNEL_TYPES = (torch.float32, torch.float64, torch.bfloat16)
 LINE = 16  # floats in a cache line: threads that share channels never write the same line
 WORTH_A_THREAD = 2**22  # samples times channels: about 2 ms, below which waking a thread can only lose
 
@@ -34,19 +34,19 @@ def forward(
     """(R, C, S, S) in channels-last memory."""
     num_images, channels = pyramid[0].shape[:2]
     _check_images(images, num_images)
-    shape = (len(boxes), channels, output_size, output_size)
-    pooled = torch.empty(shape, dtype=pyramid[0].dtype, memory_format=torch.channels_last)
-    work = pooled if _has_kernel(pooled) else pooled.float()
-    features = [_nhwc(level if _has_kernel(level) else level.float()) for level in pyramid]
+    shape, dtype = (len(boxes), channels, output_size, output_size), pyramid[0].dtype
+    own_type = dtype if dtype in KERNEL_TYPES else boxes.dtype
+    pooled = torch.empty(shape, dtype=own_type, memory_format=torch.channels_last)
+    features = [_nhwc(level) for level in pyramid]
     levels = roi_levels(boxes, strides, canonical_size, canonical_level).numpy()
     rois = (boxes.contiguous().numpy(), images.contiguous().numpy(), levels)
 
     def pool(first: int, last: int) -> None:
         for index, stride in enumerate(strides):
-            _pool(features[index], *rois, index, 1.0 / stride, samples, _nhwc(work), first, last)
+            _pool(features[index], *rois, index, 1.0 / stride, samples, _nhwc(pooled), first, last)
 
     in_parts(pool, len(boxes), -(-WORTH_A_THREAD // ((output_size * samples) ** 2 * channels)))
-    return pooled if work is pooled else pooled.copy_(work)
+    return pooled.to(dtype)
 
 
 def backward(
@@ -65,7 +65,7 @@ def backward(
     shapes = [(num_images, height, width, channels) for height, width in zip(sizes[::2], sizes[1::2], strict=True)]
     gradients = [torch.zeros(shape, dtype=boxes.dtype).permute(0, 3, 1, 2) for shape in shapes]
     targets = [_nhwc(gradient) for gradient in gradients]
-    source = _nhwc(grad if _has_kernel(grad) else grad.float())
+    source = _nhwc(grad)
     levels = roi_levels(boxes, strides, canonical_size, canonical_level).numpy()
     rois = (boxes.contiguous().numpy(), images.contiguous().numpy(), levels)
 
@@ -85,44 +85,11 @@ def _check_images(images: Tensor, num_images: int) -> None:
         raise ValueError(f"roi_align: images must index a batch of {num_images}, received {found}; padded slots take 0")
 
 
-def _has_kernel(tensor: Tensor) -> bool:
-    return tensor.dtype in (torch.float32, torch.float64, torch.bfloat16)
-
-
 def _nhwc(tensor: Tensor) -> np.ndarray:
-    """(B, h, w, C) view, copied only where memory is not channels-last; bf16 as uint16 bits."""
+    """(B, h, w, C) view, copied only where memory is not channels-last; bf16 as uint16 bits, fp16 as float32."""
+    tensor = tensor if tensor.dtype in KERNEL_TYPES else tensor.float()
     tensor = tensor.detach().permute(0, 2, 3, 1).contiguous()
     return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
-
-
-@intrinsic
-def _widen(context, value):  # type: ignore[no-untyped-def]
-    """The float of a feature: bf16 bits are the upper half of a float32."""
-    if value != types.uint16:
-        return value(value), lambda context, builder, signature, args: args[0]
-
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        word = ir.IntType(32)
-        return builder.bitcast(builder.shl(builder.zext(args[0], word), ir.Constant(word, 16)), ir.FloatType())
-
-    return types.float32(value), generate
-
-
-@intrinsic
-def _narrow(context, value, like):  # type: ignore[no-untyped-def]
-    """The reverse of `_widen` into the type of `like`, rounded to nearest even; NaN stays NaN."""
-    if like != types.uint16:
-        return value(value, like), lambda context, builder, signature, args: args[0]
-
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        word, half = ir.IntType(32), ir.IntType(16)
-        bits = builder.bitcast(args[0], word)
-        upper = builder.lshr(bits, ir.Constant(word, 16))
-        even = builder.add(builder.and_(upper, ir.Constant(word, 1)), ir.Constant(word, 0x7FFF))
-        rounded = builder.trunc(builder.lshr(builder.add(bits, even), ir.Constant(word, 16)), half)
-        return builder.select(builder.fcmp_unordered("uno", args[0], args[0]), ir.Constant(half, 0x7FC0), rounded)
-
-    return like(value, like), generate
 
 
 @njit(nogil=True, cache=True)  # no fastmath: it may drop the comparison that keeps NaN out of the indices
@@ -165,9 +132,9 @@ def _pool(features, boxes, images, levels, level, scale, samples, pooled, first,
                         c, d = below * weights[2, kx], below * weights[3, kx]
                         p, q, u, v = top[left], top[right], bottom[left], bottom[right]
                         for k in range(channels):
-                            total[k] += a * _widen(p[k]) + b * _widen(q[k]) + c * _widen(u[k]) + d * _widen(v[k])
+                            total[k] += a * widen(p[k]) + b * widen(q[k]) + c * widen(u[k]) + d * widen(v[k])
                 for k in range(channels):
-                    pooled[r, i, j, k] = _narrow(total[k], pooled[r, i, j, k])
+                    pooled[r, i, j, k] = narrow(total[k], pooled[r, i, j, k])
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
@@ -194,4 +161,4 @@ def _spread(gradient, boxes, images, levels, level, scale, samples, grad, first,
                                 share = weights[side_y, ky] * weights[2 + side_x, kx] / samples**2
                                 target = image[cells[side_y, ky], cells[2 + side_x, kx], first:last]
                                 for k in range(last - first):
-                                    target[k] += share * _widen(source[k])
+                                    target[k] += share * widen(source[k])

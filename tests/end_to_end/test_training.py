@@ -1,0 +1,202 @@
+"""Whole runs of a tiny model on a tiny data set: what must hold whatever the parts are."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from maskrcnn.config import RPN, BoxHead, Data, Evaluate, MaskHead, Model, Optimizer, Recipe, Schedule, Train
+from maskrcnn.data.shapes import generate
+from maskrcnn.recipes import write_recipe
+from maskrcnn.train import checkpoint, loop
+from maskrcnn.train.log import Log
+from maskrcnn.weights import load_weights
+
+SOURCE = Path(__file__).parents[2] / "src"
+PROGRAM = """
+import sys
+from pathlib import Path
+from maskrcnn.recipes import read_recipe
+from maskrcnn.train.loop import run
+
+run(read_recipe(sys.argv[1]), Path(sys.argv[2]))
+"""
+MODEL = Model(
+    backbone="resnet18",
+    norm="group_norm",
+    pretrained="",
+    frozen_stages=0,
+    width=8,
+    channels=16,
+    rpn=RPN(
+        anchor_sizes=(8.0, 16.0, 32.0, 64.0, 128.0),
+        samples=64,
+        train_candidates=64,
+        train_proposals=32,
+        test_candidates=64,
+        test_proposals=32,
+    ),
+    box_head=BoxHead(hidden=32, rois=32, detections=20),
+    mask_head=MaskHead(pool=7, convs=1, channels=16, rois=16),
+)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> Path:
+    return generate(tmp_path_factory.mktemp("data") / "shapes", num_train=8, num_val=2, seed=3, side=64)
+
+
+def tiny(shapes: Path, **train: object) -> Recipe:
+    """Two steps in an epoch; scored on the pictures that it learns from."""
+    data = Data(
+        dataset_dir=str(shapes),
+        val_img_dir="train2017",
+        val_anno_path="annotations/instances_train2017.json",
+        short_sides=(64,),
+        max_side=96,
+        num_buckets=2,
+        num_workers=1,
+    )
+    usual = {
+        "batch": 4,
+        "epochs": 3,
+        "log_every": 1,
+        "evaluate_every": 0,
+        "optimizer": Optimizer(kind="adamw", lr=0.003, lr_batch=4, clip_norm=10.0),
+        "schedule": Schedule(warmup_steps=2),
+    }
+    train = Train(**usual | train)
+    return Recipe(name="tiny", device="cpu", data=data, model=MODEL, train=train, evaluate=Evaluate(batch=4))
+
+
+def rows(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def stop_at(step: int, monkeypatch) -> None:
+    """Send this process SIGTERM while it is in the middle of a step."""
+    calls, advance = [], Log.advance
+
+    def counting(log: Log) -> None:
+        calls.append(1)
+        if len(calls) == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        advance(log)
+
+    monkeypatch.setattr(Log, "advance", counting)
+
+
+def test_eight_pictures_are_learnt_by_heart(shapes, tmp_path):
+    schedule = Schedule(kind="cosine", warmup_steps=5)
+    out = loop.run(tiny(shapes, epochs=30, evaluate_every=15, log_every=10, schedule=schedule), tmp_path / "run")
+    windows = [row for row in rows(out) if "losses" in row]
+    assert [row["step"] for row in windows] == [10, 20, 30, 40, 50, 60]
+    assert windows[-1]["total"] < 0.8 * windows[0]["total"]
+    assert [(row["step"], row["epoch"]) for row in rows(out) if "evaluation" in row] == [(30, 15), (60, 30)]
+    assert {path.name for path in out.iterdir()} >= {"config.yml", "log.txt", "results.csv", "report.html"}
+    tensors, recipe = load_weights(out / "weights" / "last")
+    kept = checkpoint.read(out / "checkpoints" / "step-60").tensors["model"]
+    assert recipe.category_ids == (1, 3, 4, 8, 9)
+    assert all(torch.equal(tensors[name], value) for name, value in kept.items())
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(shapes, tmp_path, monkeypatch):
+    recipe = tiny(shapes, ema=0.9, micro_batch=2)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    loop.run(recipe, whole)
+    with monkeypatch.context() as patch:
+        stop_at(3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(recipe, parts)
+    assert checkpoint.find(parts / "checkpoints")[0].name == "step-3"
+    assert f"stopped; go on with --resume auto --out {parts}" in (parts / "log.txt").read_text()
+    loop.run(recipe, parts, resume="auto")
+
+    expected, found = (checkpoint.read(out / "checkpoints" / "step-6").tensors for out in (whole, parts))
+    assert {group: sorted(tensors) for group, tensors in found.items()} == {
+        group: sorted(tensors) for group, tensors in expected.items()
+    }
+    different = [
+        f"{group}: {name}"
+        for group, tensors in expected.items()
+        for name, value in tensors.items()
+        if not torch.equal(value, found[group][name])
+    ]
+    assert different == []
+    told = [[(row["step"], row["lr"], row["losses"]) for row in rows(out)] for out in (whole, parts)]
+    assert told[0] == told[1]
+
+
+def test_an_evaluation_that_was_interrupted_is_made_up_for(shapes, tmp_path, monkeypatch):
+    recipe, out = tiny(shapes, epochs=1, evaluate_every=1), tmp_path / "run"
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(recipe, out)
+    assert [row["step"] for row in rows(out)] == [1, 2]
+    loop.run(recipe, out, resume="auto")
+    assert ["evaluation" in row for row in rows(out)] == [False, False, True]
+    monkeypatch.setattr(loop, "evaluate", interrupted)
+    loop.run(recipe, out, resume="auto")  # evaluated already
+
+
+def test_two_processes_learn_what_one_learns(shapes, tmp_path):
+    recipe = tiny(shapes, epochs=2, evaluate_every=2, micro_batch=2)
+    one, two = loop.run(recipe, tmp_path / "one"), tmp_path / "two"
+    write_recipe(recipe, tmp_path / "recipe.yml")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    paths = os.pathsep.join([str(SOURCE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    variables = {"PYTHONPATH": paths, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(tmp_path / "recipe.yml"), str(two)],
+            env={**os.environ, **variables, "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    results = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(error for _, error in results)
+    assert results[1][0] == ""
+
+    expected, found = (checkpoint.read(out / "checkpoints" / "step-4").tensors["model"] for out in (one, two))
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+    for mine, theirs in zip(rows(one), rows(two), strict=True):
+        assert mine.get("losses", {}) == pytest.approx(theirs.get("losses", {}), rel=1e-3)
+    evaluated = [json.loads((out / "evaluation" / "predictions.json").read_text()) for out in (one, two)]
+    assert len(evaluated[0]) == len(evaluated[1])
+
+
+def test_losses_that_are_not_finite_stop_the_run_before_anything_is_written(shapes, tmp_path):
+    recipe = tiny(shapes, log_every=50, optimizer=Optimizer(lr=1e30, lr_batch=4), schedule=Schedule(warmup_steps=0))
+    with pytest.raises(FloatingPointError, match=r"step 2 is not finite: .*from the images \d+, "):
+        loop.run(recipe, tmp_path / "run")
+    assert checkpoint.find(tmp_path / "run" / "checkpoints") == []
+    assert not (tmp_path / "run" / "weights").exists()
+    assert "failed: step 2 is not finite" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_run_is_neither_overwritten_nor_continued_by_another_recipe(shapes, tmp_path):
+    recipe = tiny(shapes, max_steps=1)
+    loop.run(recipe, tmp_path / "run")
+    with pytest.raises(ValueError, match="already holds a run"):
+        loop.run(recipe, tmp_path / "run")
+    wider = msgspec.structs.replace(recipe, model=msgspec.structs.replace(MODEL, channels=32))
+    with pytest.raises(ValueError, match=r"model\.channels: 16 in the checkpoint, 32 now"):
+        loop.run(wider, tmp_path / "run", resume="auto")

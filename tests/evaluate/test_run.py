@@ -1,0 +1,157 @@
+"""Evaluation: every picture once, whatever the number of processes, and numbers that are what was found."""
+
+import json
+
+import msgspec
+import pytest
+import torch
+from torch import nn
+
+from maskrcnn.config import RPN, BoxHead, Data, MaskHead, Model
+from maskrcnn.data.coco import find_split, read
+from maskrcnn.evaluate import run
+from maskrcnn.models.mask_rcnn import build
+from maskrcnn.recipes import read_recipe
+from maskrcnn.structures import Detections
+from maskrcnn.train.distributed import World
+from maskrcnn.weights import save_weights
+
+from .conftest import BOXES, SHADES, SIZES
+
+LABELS = {3: 1, 7: 2}
+
+
+class Oracle(nn.Module):
+    """Knows each picture by its shade, and finds what was annotated on it; `moved` boxes are wrong by some pixels."""
+
+    def __init__(self, data: Data, moved: float = 0.0) -> None:
+        super().__init__()
+        self.data, self.moved = data, moved
+
+    def forward(self, batch):
+        found = Detections(
+            boxes=torch.zeros(len(batch.sizes), 3, 4),
+            labels=torch.zeros(len(batch.sizes), 3, dtype=torch.int64),
+            scores=torch.zeros(len(batch.sizes), 3),
+            valid=torch.zeros(len(batch.sizes), 3, dtype=torch.bool),
+            masks=torch.ones(len(batch.sizes), 3, 28, 28),
+        )
+        for slot, (pixels, size) in enumerate(zip(batch.pixels, batch.sizes, strict=True)):
+            shade = float(pixels[0, 0, 0]) * self.data.std[0] + self.data.mean[0]
+            number = min(SHADES, key=lambda number: abs(SHADES[number] - shade))
+            scale = (size / torch.tensor(SIZES[number])).flip(0).repeat(2)
+            for place, (category, *box) in enumerate(BOXES[number]):
+                found.boxes[slot, place] = (torch.tensor(box) + self.moved) * scale
+                found.labels[slot, place], found.scores[slot, place] = LABELS[category], 0.9
+                found.valid[slot, place] = True
+        return found
+
+
+class Recorded(World):
+    """The first of two processes, which is given what the second one found."""
+
+    def gather_bytes(self, content):
+        return [content, self.other]
+
+
+@pytest.fixture
+def dataset(recipe):
+    annotations, images = find_split(recipe.data.dataset_dir, "val2017", "annotations/instances_val2017.json")
+    return read(annotations, images, need_masks=False)
+
+
+@pytest.fixture
+def alone():
+    return World(device=torch.device("cpu"))
+
+
+def test_finding_what_was_annotated_scores_one_in_the_frame_of_the_original_pictures(recipe, dataset, alone, tmp_path):
+    metrics = run.evaluate(Oracle(recipe.data), dataset, recipe, alone, tmp_path / "out")
+    assert metrics["bbox"]["AP"] == pytest.approx(1)
+    assert metrics["segm"]["AP"] == pytest.approx(1)
+    predictions = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    found = sorted((entry["image_id"], entry["category_id"], *map(round, entry["bbox"])) for entry in predictions)
+    annotated = [
+        (number, category, x1, y1, x2 - x1, y2 - y1)
+        for number, objects in BOXES.items()
+        for category, x1, y1, x2, y2 in objects
+    ]
+    assert found == sorted(annotated)
+    assert all(entry["segmentation"]["size"] == list(SIZES[entry["image_id"]]) for entry in predictions)
+
+
+def test_boxes_that_are_moved_score_less(recipe, dataset, alone):
+    assert run.evaluate(Oracle(recipe.data, moved=3.0), dataset, recipe, alone)["bbox"]["AP"] < 0.6
+
+
+def test_speed_and_versions_are_told(recipe, dataset, alone, tmp_path):
+    run.evaluate(Oracle(recipe.data), dataset, recipe, alone, tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["speed"]["images"] == len(SIZES)
+    assert metrics["speed"]["predict"] > metrics["speed"]["evaluate"] > 0
+    assert metrics["versions"]["device"] == "1 x CPU"
+    assert set(json.loads((tmp_path / "details.json").read_text())) == set(run.IN_DETAILS)
+
+
+def test_progress_counts_to_all_pictures(recipe, dataset, alone):
+    calls = []
+    run.evaluate(Oracle(recipe.data), dataset, recipe, alone, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_two_processes_find_the_same_as_one(recipe, dataset, alone, tmp_path):
+    model = Oracle(recipe.data, moved=1.0)
+    whole = run.evaluate(model, dataset, recipe, alone, tmp_path / "one")
+    second = World(torch.device("cpu"), rank=1, size=2)
+    share = run.predict_share(model, dataset, recipe, second)
+    assert 0 < len(share.image_ids) < len(SIZES)
+    Recorded.other = msgspec.json.encode(share)
+    both = run.evaluate(model, dataset, recipe, Recorded(torch.device("cpu"), rank=0, size=2), tmp_path / "two")
+    for kind in ("bbox", "segm"):
+        assert both[kind] == whole[kind]
+    assert (tmp_path / "one/predictions.json").read_bytes() == (tmp_path / "two/predictions.json").read_bytes()
+
+
+def test_more_processes_than_batches_leave_some_without_pictures(recipe, dataset):
+    share = run.predict_share(Oracle(recipe.data), dataset, recipe, World(torch.device("cpu"), rank=7, size=8))
+    assert share == run.Share(image_ids=[], results=[], predicted=0, seconds=0.0)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (
+            ("cat",),
+            "have 1 classes and .* has 2 categories, only the weights know none, only the data set knows <b>dog",
+        ),
+        (("cat", "bird"), "only the weights know bird, only the data set knows <b>dog</b>"),
+        (("<b>dog</b>", "cat"), "in another order: label 1 is <b>dog</b> there and cat here"),
+    ],
+)
+def test_classes_that_do_not_fit_are_named(recipe, dataset, tmp_path, classes, message):
+    trained = msgspec.structs.replace(recipe, classes=classes, category_ids=tuple(range(1, len(classes) + 1)))
+    with pytest.raises(ValueError, match=message):
+        run.check_classes(trained, tmp_path / "weights", dataset)
+
+
+def test_a_weights_folder_is_evaluated_with_its_own_network_and_pixels(recipe, tmp_path):
+    small = Model(
+        backbone="resnet18",
+        width=16,
+        channels=16,
+        pretrained="",
+        frozen_stages=0,
+        rpn=RPN(test_candidates=40, test_proposals=20),
+        box_head=BoxHead(hidden=32, candidates=50, detections=5, score=0.0),
+        mask_head=MaskHead(convs=1, channels=8),
+    )
+    data = msgspec.structs.replace(recipe.data, mean=(100.0, 110.0, 120.0))
+    trained = msgspec.structs.replace(recipe, model=small, data=data)
+    weights = save_weights(tmp_path / "weights", build(small, 2), trained, {})
+    out = tmp_path / "runs" / "eval"
+    metrics = run.run(recipe, weights, out)
+    assert 0 <= metrics["segm"]["AP"] < 0.5
+    assert json.loads((out / "metrics.json").read_text())["segm"] == metrics["segm"]
+    used = read_recipe(out)
+    assert used.model == small
+    assert used.data.mean == (100.0, 110.0, 120.0)
