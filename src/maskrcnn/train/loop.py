@@ -18,7 +18,7 @@ from maskrcnn.data.transforms import RawBatch, prepare
 from maskrcnn.evaluate.report import write_report
 from maskrcnn.evaluate.run import IN_DETAILS, evaluate, versions
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.models.pretrained import load_backbone
+from maskrcnn.convert.backbone import load_backbone
 from maskrcnn.recipes import write_recipe
 from maskrcnn.train import checkpoint, distributed
 from maskrcnn.train.checkpoint import Checkpoint
@@ -83,7 +83,7 @@ class Training:
         torch.manual_seed(settings.seed)
         self.model = build(recipe.model, len(recipe.classes))
         if start is None and world.is_main:
-            load_backbone(self.model, recipe.model)
+            load_backbone(self.model.backbone, recipe.model, log.say)
         self.model.to(world.device)
         world.broadcast(self.model)
         self.optimizer = build_optimizer(self.model, settings.optimizer)
