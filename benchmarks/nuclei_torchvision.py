@@ -1,4 +1,4 @@
-"""Train torchvision's Mask R-CNN on a COCO folder with one of our recipes' settings, for a budget of minutes, and score it.
+"""Train torchvision's Mask R-CNN with the settings of one of our recipes, for a budget of minutes, and score it.
 
 The peer of `maskrcnn train config/nuclei.yml`: same architecture, images, flips, batch, optimizer and rate, cosine over
 the time budget; pictures and masks wait decoded in memory, so that its loader costs nothing.
@@ -42,7 +42,10 @@ def train(model, data, recipe, minutes: float, mixed: bool) -> int:
             warm = min(1.0, (step + 1) / max(1, recipe.train.schedule.warmup_steps))
             for group in optimizer.param_groups:
                 group["lr"] = rate * warm * 0.5 * (1 + math.cos(math.pi * progress))
-            batch = [flipped(*data[i]) if generator.random() < recipe.data.flip else data[i] for i in index[: recipe.train.batch]]
+            batch = [
+                flipped(*data[i]) if generator.random() < recipe.data.flip else data[i]
+                for i in index[: recipe.train.batch]
+            ]
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
                 losses = model([p.float() / 255 for p, _ in batch], [t for _, t in batch])
             optimizer.zero_grad()
@@ -50,7 +53,10 @@ def train(model, data, recipe, minutes: float, mixed: bool) -> int:
             optimizer.step()
             step += 1
             if step % 50 == 0:
-                print(f"step {step}  {progress:.0%}  " + "  ".join(f"{k} {v.item():.3f}" for k, v in losses.items()), flush=True)
+                print(
+                    f"step {step}  {progress:.0%}  " + "  ".join(f"{k} {v.item():.3f}" for k, v in losses.items()),
+                    flush=True,
+                )
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 MAX_LOG_SCALE = math.log(1000.0 / 16)
@@ -18,8 +18,12 @@ def area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
 def intersection(a: Float[Tensor, "*b n 4"], b: Float[Tensor, "*b m 4"]) -> Float[Tensor, "*b n m"]:
     """Area shared by every box of `a` with every box of `b`."""
     # Per coordinate: no (n, m, 2) temporaries, which cost more than the arithmetic.
-    width = torch.minimum(a[..., :, None, 2], b[..., None, :, 2]) - torch.maximum(a[..., :, None, 0], b[..., None, :, 0])
-    height = torch.minimum(a[..., :, None, 3], b[..., None, :, 3]) - torch.maximum(a[..., :, None, 1], b[..., None, :, 1])
+    width = torch.minimum(a[..., :, None, 2], b[..., None, :, 2]) - torch.maximum(
+        a[..., :, None, 0], b[..., None, :, 0]
+    )
+    height = torch.minimum(a[..., :, None, 3], b[..., None, :, 3]) - torch.maximum(
+        a[..., :, None, 1], b[..., None, :, 1]
+    )
     return width.clamp(min=0) * height.clamp(min=0)
 
 
@@ -38,6 +42,11 @@ def clip(boxes: Float[Tensor, "B n 4"], sizes: Float[Tensor, "B 2"]) -> Float[Te
     """Cut each image's boxes to its (height, width)."""
     limit = sizes[:, None, [1, 0, 1, 0]]
     return torch.minimum(boxes.clamp(min=0), limit)
+
+
+def take(boxes: Float[Tensor, "B N 4"], index: Int[Tensor, "B n"]) -> Float[Tensor, "B n 4"]:
+    """Each image's boxes in the order of its own index."""
+    return boxes.gather(1, index[:, :, None].expand(-1, -1, 4))
 
 
 def not_empty(boxes: Float[Tensor, "*n 4"], smallest: float = 0.0) -> Bool[Tensor, "*n"]:

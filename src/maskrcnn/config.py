@@ -153,7 +153,7 @@ class Train(Settings):
     mixed_precision: bool = False
     """bf16 where the device has it, otherwise fp16 with a loss scale."""
     ema: Fraction = 0.0
-    """Decay per step of an exponential moving average of the weights, which is what is evaluated and kept; 0 keeps none."""
+    """Decay per step of a moving average of the weights, which then is what is evaluated and kept; 0 keeps none."""
     evaluate_every: Natural = 1
     """Epochs; the last epoch is always evaluated unless this is 0."""
     checkpoint_every: Natural = 0

@@ -103,19 +103,19 @@ def stop_at(step: int, monkeypatch) -> None:
 
 
 def test_eight_pictures_are_learnt_by_heart(shapes, tmp_path):
-    recipe = tiny(shapes, epochs=75, evaluate_every=40, log_every=50, schedule=Schedule(kind="cosine", warmup_steps=10))
+    recipe = tiny(shapes, epochs=50, evaluate_every=30, log_every=25, schedule=Schedule(kind="cosine", warmup_steps=10))
     data = msgspec.structs.replace(recipe.data, flip=0.0)
     out = loop.run(msgspec.structs.replace(recipe, data=data), tmp_path / "run")
     windows = [row for row in rows(out) if "losses" in row]
-    assert [row["step"] for row in windows] == [50, 100, 150]
-    assert windows[-1]["total"] < 0.6 * windows[0]["total"]
+    assert [row["step"] for row in windows] == [25, 50, 75, 100]
+    assert windows[-1]["total"] < 0.7 * windows[0]["total"]
     first, last = (row for row in rows(out) if "evaluation" in row)
-    assert [(row["step"], row["epoch"]) for row in (first, last)] == [(80, 40), (150, 75)]
-    assert last["evaluation"]["bbox"]["AP"] > 0.35
-    assert last["evaluation"]["segm"]["AP"] > 0.15
+    assert [(row["step"], row["epoch"]) for row in (first, last)] == [(60, 30), (100, 50)]
+    assert last["evaluation"]["bbox"]["AP"] > 0.25
+    assert last["evaluation"]["segm"]["AP"] > 0.05
     assert {path.name for path in out.iterdir()} >= {"config.yml", "log.txt", "results.csv", "report.html"}
     tensors, recipe = load_weights(out / "weights" / "last")
-    kept = checkpoint.read(out / "checkpoints" / "step-150").tensors["model"]
+    kept = checkpoint.read(out / "checkpoints" / "step-100").tensors["model"]
     assert recipe.category_ids == (1, 3, 4, 8, 9)
     assert all(torch.equal(tensors[name], value) for name, value in kept.items())
 

@@ -31,7 +31,9 @@ def test_group_norm_never_normalises_a_single_channel():
 def test_resnet_gives_strides_4_to_32(depth, channels):
     with torch.device("meta"):
         features = ResNet(depth, norm="frozen_batch_norm")(torch.zeros(2, 3, 64, 96))
-    assert [tuple(f.shape) for f in features] == [(2, c, 64 // s, 96 // s) for c, s in zip(channels, (4, 8, 16, 32), strict=True)]
+    assert [tuple(f.shape) for f in features] == [
+        (2, c, 64 // s, 96 // s) for c, s in zip(channels, (4, 8, 16, 32), strict=True)
+    ]
 
 
 def test_frozen_stages_are_counted_from_the_stem():

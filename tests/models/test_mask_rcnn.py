@@ -37,7 +37,9 @@ def batch(num_images=2):
 def targets(num_images=2):
     """Two rectangles in the first image, a crowd in the second, the rest padding."""
     boxes = torch.zeros(2, 4, 4)
-    boxes[0, 0], boxes[0, 1], boxes[1, 0] = (torch.tensor(b) for b in ([5.0, 6.0, 45.0, 36.0], [50, 20, 80, 55.0], [0, 0, 30, 60.0]))
+    boxes[0, 0], boxes[0, 1], boxes[1, 0] = (
+        torch.tensor(b) for b in ([5.0, 6.0, 45.0, 36.0], [50, 20, 80, 55.0], [0, 0, 30, 60.0])
+    )
     valid = torch.tensor([[True, True, False, False], [True, False, False, False]])
     labels = torch.tensor([[1, 3, 0, 0], [2, 0, 0, 0]])
     crowd = torch.zeros_like(valid)
@@ -73,7 +75,8 @@ def test_prediction_has_fixed_shapes_and_boxes_inside_each_image(model):
     limits = batch().sizes[:, None, [1, 0, 1, 0]]
     assert ((found.boxes >= 0) & (found.boxes <= limits)).all()
     assert (found.scores[:, :-1] >= found.scores[:, 1:]).all()
-    assert found.labels[found.valid].min() >= 1 and found.labels.max() <= NUM_CLASSES
+    assert found.labels[found.valid].min() >= 1
+    assert found.labels.max() <= NUM_CLASSES
 
 
 def test_losses_are_named_finite_and_reach_every_trained_weight(model):
@@ -82,7 +85,9 @@ def test_losses_are_named_finite_and_reach_every_trained_weight(model):
         "rpn/objectness", "rpn/box", "box_head/class", "box_head/box", "mask_head/mask",
     }  # fmt: skip
     total(losses).backward()
-    without = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.isfinite().all())]
+    without = [
+        n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.isfinite().all())
+    ]
     assert without == []
     assert all(p.grad.abs().sum() > 0 for n, p in model.named_parameters() if n.endswith("weight"))
 
@@ -101,7 +106,8 @@ def test_images_without_objects_teach_background_alone(model):
     nothing = targets()._replace(valid=torch.zeros(2, 4, dtype=torch.bool))
     losses = model.losses(batch(), nothing, KEYS)
     assert losses["rpn/box"] == losses["box_head/box"] == losses["mask_head/mask"] == 0
-    assert losses["rpn/objectness"] > 0 and losses["box_head/class"] > 0
+    assert losses["rpn/objectness"] > 0
+    assert losses["box_head/class"] > 0
     total(losses).backward()
 
 

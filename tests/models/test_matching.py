@@ -84,7 +84,8 @@ def test_an_images_sample_does_not_depend_on_its_neighbours():
 
 def test_random_numbers_are_uniform_and_differ_by_key_stream_and_position():
     numbers = uniform(torch.tensor([1, 2]), 20_000, stream=1)
-    assert numbers.min() >= 0 and numbers.max() < 1
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
     histogram = torch.histc(numbers, bins=20, min=0, max=1) / 2000
     assert (histogram - 1).abs().max() < 0.1
     assert abs(torch.corrcoef(numbers)[0, 1]) < 0.02

@@ -41,8 +41,8 @@ def test_a_window_becomes_one_line_of_json_and_one_of_text(log, tmp_path):
         "waiting": 0.25,
     }
     line = (
-        "step 10/20  epoch 1  loss 1.500  rpn/box 0.500  mask_head/mask 1.000  lr 1.00e-02  6.0 images/s  "
-        "waiting 25%  0:00:05 left"
+        "step 10/20  0:00:05 left  epoch 1  loss 1.500  lr 1.00e-02  6.0 images/s  waiting 25%  "
+        "rpn/box 0.500  mask_head/mask 1.000"
     )
     assert (tmp_path / "log.txt").read_text().endswith(f"  {line}\n")
     assert log.console.file.getvalue() == f"{line}\n"
@@ -95,6 +95,15 @@ def test_a_terminal_sees_a_bar_and_the_file_sees_lines(tmp_path):
     assert "10/20" in console.file.getvalue()
     assert "loss 1.500" in console.file.getvalue()
     assert "step 10/20" in (tmp_path / "log.txt").read_text()
+
+
+def test_mpirun_gets_lines_though_it_looks_like_a_terminal(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
+    console = Console(file=io.StringIO(), force_terminal=True, width=40, soft_wrap=True, highlight=False)
+    with Log(tmp_path, is_main=True, console=console) as log:
+        log.show_progress(9, 20)
+        log.steps(MEANS, step=10, **POSITION)
+    assert console.file.getvalue().startswith("step 10/20  0:00:05 left  epoch 1  loss 1.500")
 
 
 def test_brackets_in_names_are_not_markup(log):

@@ -50,8 +50,8 @@ def load_backbone(backbone: nn.Module, settings: config.Model, say: Callable[[st
     if settings.pretrained == "imagenet":
         if settings.norm != "frozen_batch_norm":
             raise ValueError(
-                f"model.pretrained: the published ImageNet weights of {settings.backbone} have batch norm but model.norm is "
-                f"{settings.norm!r}; set model.norm=frozen_batch_norm, or model.pretrained='' to learn from scratch"
+                f"model.pretrained: the published ImageNet weights of {settings.backbone} have batch norm but model.norm "
+                f"is {settings.norm!r}; set model.norm=frozen_batch_norm, or model.pretrained='' to learn from scratch"
             )
         path = published_file(settings.backbone, say)
     else:
@@ -78,9 +78,9 @@ def published_file(name: str, say: Callable[[str], None]) -> Path:
         partial.replace(path)
     except (urllib.error.URLError, OSError) as error:
         raise FileNotFoundError(
-            f"model.pretrained=imagenet needs {file}, which could not be downloaded ({error}). Bring {ADDRESS}{file} by "
-            f"other means and put it at {path}, name another file with model.pretrained=PATH, or start from random weights "
-            "with model.pretrained='' model.norm=group_norm model.frozen_stages=0"
+            f"model.pretrained=imagenet needs {file}, which could not be downloaded ({error}). Bring {ADDRESS}{file} "
+            f"by other means and put it at {path}, name another file with model.pretrained=PATH, or start from random "
+            "weights with model.pretrained='' model.norm=group_norm model.frozen_stages=0"
         ) from error
     finally:
         partial.unlink(missing_ok=True)
@@ -119,11 +119,18 @@ def fill(backbone: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     own = backbone.state_dict()
     missing = sorted(own.keys() - state.keys())
     extra = sorted(state.keys() - own.keys())
-    shapes = [f"{n} {tuple(state[n].shape)} for {tuple(own[n].shape)}" for n in own if n in state and own[n].shape != state[n].shape]
+    shapes = [
+        f"{n} {tuple(state[n].shape)} for {tuple(own[n].shape)}"
+        for n in own
+        if n in state and own[n].shape != state[n].shape
+    ]
     for words, names in (("lacks", missing), ("has, beyond the backbone,", extra), ("has other shapes:", shapes)):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ValueError(f"{path} does not fit the backbone: it {words} {', '.join(names[:3])}{more}; check model.backbone, width and norm")
+            raise ValueError(
+                f"{path} does not fit the backbone: it {words} {', '.join(names[:3])}{more}; "
+                "check model.backbone, model.width and model.norm"
+            )
     backbone.load_state_dict(state)
 
 
@@ -132,4 +139,6 @@ def _check(path: Path, file: str) -> None:
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if not found.startswith(wanted):
-        raise ValueError(f"{path} is damaged: its SHA-256 starts with {found[:8]}, expected {wanted}; delete it and try again")
+        raise ValueError(
+            f"{path} is damaged: its SHA-256 starts with {found[:8]}, expected {wanted}; delete it and try again"
+        )

@@ -14,9 +14,7 @@ def cell_anchors(size: float, aspect_ratios: Sequence[float]) -> Float[Tensor, "
     return 0.5 * torch.stack([-width, -height, width, height], dim=-1)
 
 
-def level_anchors(
-    base: Float[Tensor, "A 4"], *, height: int, width: int, stride: int
-) -> Float[Tensor, "N 4"]:
+def level_anchors(base: Float[Tensor, "A 4"], *, height: int, width: int, stride: int) -> Float[Tensor, "N 4"]:
     """Every base box on every cell, row by row; cell (i, j) is centred at ((j + 0.5), (i + 0.5)) * stride."""
     x = (torch.arange(width, device=base.device) + 0.5) * stride
     y = (torch.arange(height, device=base.device) + 0.5) * stride

@@ -82,12 +82,12 @@ class BoxHead(nn.Module):
         num_classes = deltas.shape[2]
         proposal, label = index // num_classes, index % num_classes + 1
         chosen = deltas.float().flatten(1, 2).gather(1, index[:, :, None].expand(-1, -1, 4))
-        boxes = box.decode(chosen, _take(proposals.boxes, proposal), WEIGHTS)
+        boxes = box.decode(chosen, box.take(proposals.boxes, proposal), WEIGHTS)
         boxes = box.clip(boxes, sizes)
         # 3. doubles go
         valid = (best > 0) & box.not_empty(boxes)
         index, kept = nms(boxes, label, valid, threshold=self.nms_iou, num_keep=self.num_detections)
-        return Boxes(_take(boxes, index), label.gather(1, index), best.gather(1, index).clamp(min=0), kept)
+        return Boxes(box.take(boxes, index), label.gather(1, index), best.gather(1, index).clamp(min=0), kept)
 
     def learn(
         self, pyramid: list[Tensor], proposals: Proposals, targets: Targets, keys: Int[Tensor, "B"]
@@ -97,7 +97,7 @@ class BoxHead(nn.Module):
         logits, deltas = self._predict(pyramid, rois.boxes)
         foreground = (rois.labels - 1).clamp(min=0)
         chosen = deltas.gather(2, foreground[:, :, None, None].expand(-1, -1, 1, 4)).squeeze(2)
-        goal = box.encode(_take(targets.boxes, rois.objects), rois.boxes, WEIGHTS)
+        goal = box.encode(box.take(targets.boxes, rois.objects), rois.boxes, WEIGHTS)
         losses = {
             "box_head/class": class_loss(logits, rois.labels, valid),
             "box_head/box": box_loss(chosen, goal, rois.positive, valid),
@@ -117,7 +117,7 @@ class BoxHead(nn.Module):
         positive = (label.gather(1, index) == POSITIVE) & valid
         objects = target.gather(1, index)
         labels = torch.where(positive, targets.labels.gather(1, objects), BACKGROUND)
-        return RoIs(_take(candidates, index), labels, objects, positive), valid
+        return RoIs(box.take(candidates, index), labels, objects, positive), valid
 
     def _predict(
         self, pyramid: list[Tensor], boxes: Float[Tensor, "B n 4"]
@@ -129,7 +129,3 @@ class BoxHead(nn.Module):
         x = F.relu(self.fc2(F.relu(self.fc1(x.flatten(1)))))
         logits, deltas = self.classes(x), self.deltas(x)
         return logits.view(num_images, num_boxes, -1), deltas.view(num_images, num_boxes, -1, 4)
-
-
-def _take(boxes: Float[Tensor, "B N 4"], index: Int[Tensor, "B n"]) -> Float[Tensor, "B n 4"]:
-    return boxes.gather(1, index[:, :, None].expand(-1, -1, 4))

@@ -12,6 +12,10 @@ class FrozenBatchNorm(nn.Module):
     """Batch norm with fixed statistics: per channel a scale and a shift, never trained."""
 
     eps = 1e-5
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()

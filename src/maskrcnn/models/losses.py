@@ -47,6 +47,6 @@ def box_loss(
 def mask_loss(
     logits: Float[Tensor, "R M M"], targets: Float[Tensor, "R M M"], weights: Float[Tensor, "R"]
 ) -> Float[Tensor, ""]:
-    """Binary cross-entropy per cell, averaged in each box; `weights` sum to one over each image's boxes, divided by images."""
+    """Binary cross-entropy per cell, averaged in each box and then by `weights`, which sum to one over the batch."""
     loss = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
     return (loss.mean(dim=(1, 2)) * weights).sum()

@@ -40,7 +40,8 @@ class MaskHead(nn.Module):
         self.upsample = nn.ConvTranspose2d(width, width, 2, stride=2)
         self.masks = Conv(width, num_classes, 1)
         nn.init.kaiming_normal_(self.upsample.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.upsample.bias)
+        if self.upsample.bias is not None:
+            nn.init.zeros_(self.upsample.bias)
         nn.init.normal_(self.masks.weight, std=0.001)
         self.strides, self.pool, self.rois = tuple(strides), pool, rois
 
@@ -55,7 +56,9 @@ class MaskHead(nn.Module):
     def learn(self, pyramid: list[Tensor], rois: RoIs, targets: Targets) -> dict[str, Tensor]:
         """The loss on the positives of the whole batch, packed into a fixed number of slots."""
         num_images, num_rois = rois.labels.shape
-        slot = torch.arange(num_rois, 0, -1, device=rois.boxes.device)  # earlier slots first: every image gets its share
+        slot = torch.arange(
+            num_rois, 0, -1, device=rois.boxes.device
+        )  # earlier slots first: every image gets its share
         room = min(self.rois, num_rois) * num_images
         rank, index = (rois.positive * slot).flatten().topk(room)
         used, images = rank > 0, index // num_rois

@@ -91,4 +91,4 @@ def build(settings: config.Model, num_classes: int) -> MaskRCNN:
             norm=norm,
         ),
     )
-    return model.to(memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it

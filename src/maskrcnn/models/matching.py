@@ -65,7 +65,10 @@ def uniform(keys: Int[Tensor, "B"], num: int, *, stream: int) -> Float[Tensor, "
 
     A 32-bit integer hash with two multiplications (Wellons 2018, "lowbias32"), in int64 arithmetic.
     """
-    x = torch.arange(num, device=keys.device) * 0x9E3779B1 + (_mix(keys & _MASK) + _mix(keys >> 32 & _MASK ^ stream))[:, None]
+    x = (
+        torch.arange(num, device=keys.device) * 0x9E3779B1
+        + (_mix(keys & _MASK) + _mix(keys >> 32 & _MASK ^ stream))[:, None]
+    )
     return (_mix(x & _MASK) >> 8).float() * 2.0**-24
 
 

@@ -62,18 +62,18 @@ class ResNet(nn.Module):
             planes = width * 2**number
             inputs = [channels] + [planes * block.expansion] * (num_blocks - 1)
             strides = [stride] + [1] * (num_blocks - 1)
-            stage = [block(i, planes, s, norm) for i, s in zip(inputs, strides, strict=True)]
-            self.add_module(f"res{number + 2}", nn.Sequential(*stage))
+            blocks = [block(i, planes, s, norm) for i, s in zip(inputs, strides, strict=True)]
+            self.add_module(f"res{number + 2}", nn.Sequential(*blocks))
             channels = planes * block.expansion
             self.channels.append(channels)
-        for stage in [self.stem, self.res2, self.res3, self.res4, self.res5][:frozen_stages]:
-            stage.requires_grad_(False)
+        for name in ("stem", "res2", "res3", "res4", "res5")[:frozen_stages]:
+            self.get_submodule(name).requires_grad_(False)
 
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         x = F.max_pool2d(self.stem(pixels), 3, stride=2, padding=1)
         features = []
-        for stage in (self.res2, self.res3, self.res4, self.res5):
-            x = stage(x)
+        for name in ("res2", "res3", "res4", "res5"):
+            x = self.get_submodule(name)(x)
             features.append(x)
         return features
 

@@ -23,6 +23,8 @@ class RPN(nn.Module):
     candidates, proposals   (in training, in prediction): boxes per level before, per image after suppression
     """
 
+    base: Tensor
+
     def __init__(
         self,
         channels: int,
@@ -92,17 +94,15 @@ class RPN(nn.Module):
         scores, boxes, levels = [], [], []
         for number, (logit, delta, anchor) in enumerate(zip(logits, deltas, anchors, strict=True)):
             best, index = logit.topk(min(num_candidates, logit.shape[1]), dim=1)
-            decoded = box.decode(_take(delta, index), anchor[index], WEIGHTS)
+            decoded = box.decode(box.take(delta, index), anchor[index], WEIGHTS)
             scores.append(best)
             boxes.append(box.clip(decoded, sizes))
             levels.append(torch.full_like(index, number))
         order = torch.cat(scores, 1).argsort(dim=1, descending=True, stable=True)
         objectness, level = torch.cat(scores, 1).gather(1, order), torch.cat(levels, 1).gather(1, order)
-        candidates = _take(torch.cat(boxes, 1), order)
-        index, kept = nms(
-            candidates, level, box.not_empty(candidates), threshold=self.nms_iou, num_keep=num_proposals
-        )
-        return Proposals(_take(candidates, index), objectness.gather(1, index), kept)
+        candidates = box.take(torch.cat(boxes, 1), order)
+        index, kept = nms(candidates, level, box.not_empty(candidates), threshold=self.nms_iou, num_keep=num_proposals)
+        return Proposals(box.take(candidates, index), objectness.gather(1, index), kept)
 
     def _losses(
         self,
@@ -118,13 +118,9 @@ class RPN(nn.Module):
         )
         index, valid = sample(label, keys, num=self.samples, positive_fraction=self.positive_fraction, stream=1)
         positive = (label.gather(1, index) == POSITIVE) & valid
-        goal = box.encode(_take(targets.boxes, target.gather(1, index)), anchors[index], WEIGHTS)
+        goal = box.encode(box.take(targets.boxes, target.gather(1, index)), anchors[index], WEIGHTS)
         return {
             "rpn/objectness": objectness_loss(logits.gather(1, index), positive, valid),
-            "rpn/box": box_loss(_take(deltas, index), goal, positive, valid),
+            "rpn/box": box_loss(box.take(deltas, index), goal, positive, valid),
             "count/positive_anchors": positive.sum() / len(positive),
         }
-
-
-def _take(boxes: Float[Tensor, "B N 4"], index: Int[Tensor, "B n"]) -> Float[Tensor, "B n 4"]:
-    return boxes.gather(1, index[:, :, None].expand(-1, -1, 4))

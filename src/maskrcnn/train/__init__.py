@@ -1,0 +1,1 @@
+"""Training: `loop.run` carries a recipe to weights, numbers and a report."""

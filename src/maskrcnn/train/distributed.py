@@ -138,9 +138,9 @@ def start(device_setting: DeviceSetting = "auto") -> World:
 def find_place(env: Mapping[str, str]) -> Place:
     """Read torchrun's variables, else Open MPI's, else stand alone."""
     if "RANK" in env and "WORLD_SIZE" in env:
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        names = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"]
     elif "OMPI_COMM_WORLD_RANK" in env:
-        names = tuple(f"OMPI_COMM_WORLD_{name}" for name in ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE"))
+        names = [f"OMPI_COMM_WORLD_{name}" for name in ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE")]
     else:
         return Place(rank=0, size=1, local_rank=0, local_size=1)
     rank, size = int(env[names[0]]), int(env[names[1]])

@@ -3,6 +3,7 @@
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 
 class StopWish:
@@ -15,7 +16,7 @@ class StopWish:
     def __init__(self) -> None:
         self.raised = False
         self.deferring = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopWish":
         if threading.current_thread() is threading.main_thread():

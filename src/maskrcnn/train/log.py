@@ -22,7 +22,6 @@ from maskrcnn.evaluate.coco import headline, percent
 from maskrcnn.train.window import Means
 
 METRICS, RESULTS, LOG = "metrics.jsonl", "results.csv", "log.txt"
-Scores = Mapping[str, Mapping[str, float | None]]
 
 
 class Log:
@@ -58,9 +57,10 @@ class Log:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
 
     def show_progress(self, done: int, total: int) -> None:
-        """Open a bar on a terminal; lines every few steps do without."""
-        if self.is_main and self.console.is_terminal:
-            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        """Open a bar on a terminal; elsewhere lines do. `mpirun` shows a terminal that need not be there."""
+        if self.is_main and self.console.is_terminal and "OMPI_COMM_WORLD_RANK" not in os.environ:
+            bar, numbers = BarColumn(bar_width=20), TextColumn("{task.description}", markup=False)
+            columns = (bar, MofNCompleteColumn(), TimeRemainingColumn(), numbers)
             self._bar = Progress(*columns, console=self.console)
             self._bar.add_task("", total=total, completed=done)
             self._bar.start()
@@ -90,8 +90,8 @@ class Log:
         names = "  ".join(f"{name} {value:.3f}" for name, value in means.losses.items())
         pace = f"lr {lr:.2e}  {rate:.1f} images/s  waiting {means.waiting:.0%}"
         left = timedelta(seconds=round((total_steps - step) / means.steps_per_second))
-        line = f"epoch {epoch}  loss {means.total:.3f}  {names}  {pace}"
-        plain = f"step {step}/{total_steps}  {line}  {left} left"
+        line = f"epoch {epoch}  loss {means.total:.3f}  {pace}  {names}"  # a narrow terminal cuts off its end
+        plain = f"step {step}/{total_steps}  {left} left  {line}"
         if self._bar is None:
             self.console.print(plain, markup=False)
         else:
@@ -137,7 +137,7 @@ def evaluations(out: Path) -> list[dict[str, Any]]:
     return [row for row in _rows(out) if "evaluation" in row]
 
 
-def quality(scores: Scores) -> float:
+def quality(scores: Mapping[str, Any]) -> float:
     """What `best` means: mask AP, box AP where no masks were scored; 0 where there was nothing to score."""
     return (scores.get("segm") or scores["bbox"])["AP"] or 0.0
 

@@ -11,6 +11,7 @@ import msgspec
 import torch
 
 from maskrcnn.config import Recipe
+from maskrcnn.convert.backbone import load_backbone
 from maskrcnn.data import coco
 from maskrcnn.data.buckets import buckets_for, plan_epoch
 from maskrcnn.data.loader import Loader
@@ -18,7 +19,6 @@ from maskrcnn.data.transforms import RawBatch, prepare
 from maskrcnn.evaluate.report import write_report
 from maskrcnn.evaluate.run import IN_DETAILS, evaluate, versions
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.convert.backbone import load_backbone
 from maskrcnn.recipes import write_recipe
 from maskrcnn.train import checkpoint, distributed
 from maskrcnn.train.checkpoint import Checkpoint
@@ -175,6 +175,7 @@ class Training:
         """Score the weights that are kept, unless that was done before the run was stopped."""
         if self.world.any(self.world.is_main and any(row["step"] == self.step for row in evaluations(self.out))):
             return
+        assert self.validation is not None, "read whenever there are evaluations"
         metrics = evaluate(self._kept_model(), self.validation, self.recipe, self.world, self.out / "evaluation")
         if self.world.is_main:
             before = [quality(row["evaluation"]) for row in evaluations(self.out)]

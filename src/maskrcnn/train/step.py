@@ -3,8 +3,8 @@
 Nothing here waits for the device: losses come back as tensors.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -25,6 +25,15 @@ class MicroBatch(NamedTuple):
     images: ImageBatch
     targets: Targets
     keys: Int[Tensor, "B"]
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """What the step needs of a model."""
+
+    def losses(self, batch: ImageBatch, targets: Targets, keys: Tensor) -> dict[str, Tensor]: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
 
 
 class Losses(NamedTuple):
@@ -60,7 +69,7 @@ def choose_precision(device: torch.device, mixed: bool) -> Precision:
 
 
 def update(
-    model: nn.Module,
+    model: Learner,
     optimizer: torch.optim.Optimizer,
     micro_batches: Iterable[MicroBatch],
     *,
@@ -100,7 +109,7 @@ def update(
     return Losses((*names, GRADIENT_NORM), torch.cat([mean, norm[None]]), all_parts)
 
 
-def _gradients(model: nn.Module) -> list[Tensor]:
+def _gradients(model: Learner) -> list[Tensor]:
     gradients = []
     for parameter in model.parameters():
         if parameter.requires_grad:
