@@ -141,7 +141,13 @@ def test_a_folder_of_results_is_written_and_broken_files_are_told(predictor, pic
     entries = json.loads((out / "predictions.json").read_text())
     assert {entry["image_id"]: entry["file_name"][-5:] for entry in entries} == {1: "a.png", 2: "b.jpg", 4: "c.png"}
     assert set(entries[0]) == {
-        "image_id", "category_id", "category_name", "file_name", "bbox", "score", "segmentation",
+        "image_id",
+        "category_id",
+        "category_name",
+        "file_name",
+        "bbox",
+        "score",
+        "segmentation",
     }
 
 

@@ -1,8 +1,8 @@
 """Mask R-CNN: train, evaluate and predict instance segmentation on COCO-format data.
 
-    model = maskrcnn.load("runs/train/demo")
-    result = model.predict("street.jpg", score=0.5)
-    result.save("street.png")
+model = maskrcnn.load("runs/train/demo")
+result = model.predict("street.jpg", score=0.5)
+result.save("street.png")
 """
 
 from typing import TYPE_CHECKING, Any

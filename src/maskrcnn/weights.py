@@ -67,7 +67,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], Recipe]:
 
 
 def find_weights(path: str | Path) -> Path:
-    """The .safetensors file that `path` means; of a run folder that of its best weights."""
+    """The .safetensors file that `path` means; of a run folder that of its best weights, or of its last ones."""
     path = Path(path).expanduser()
     if path.is_file():
         if path.suffix != ".safetensors":
@@ -76,8 +76,8 @@ def find_weights(path: str | Path) -> Path:
                 f"`maskrcnn convert {path} DEST` turns checkpoints of other systems into one"
             )
         return path
-    folders = [path, _previous(path), path / "weights" / "best", _previous(path / "weights" / "best")]
-    for folder in folders:
+    places = (path, path / "weights" / "best", path / "weights" / "last")
+    for folder in [version for place in places for version in (place, _previous(place))]:
         if (folder / MODEL).is_file():
             return folder / MODEL
     if not path.exists():

@@ -9,6 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
 FOUNDATION = {"config", "structures", "boxes", "masks"}
+RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "distributed", "precision"}
 MAY_SEE = {
     "config": set(),
     "structures": set(),
@@ -21,13 +22,27 @@ MAY_SEE = {
     "data": FOUNDATION | {"ops"},
     "instances": FOUNDATION | {"ops", "draw"},
     "weights": {"config", "recipes"},
-    # Evaluation runs in the same processes and precision as training.
-    "evaluate": FOUNDATION
-    | {"ops", "models", "data", "instances", "draw", "recipes", "weights", "train.distributed", "train.step"},
-    "train": FOUNDATION | {"ops", "models", "data", "instances", "recipes", "weights", "evaluate"},
+    "distributed": set(),
+    "precision": set(),
+    "evaluate": RUN | {"instances", "draw"},
+    "train": RUN | {"evaluate", "convert.backbone"},
     "predict": FOUNDATION | {"ops", "models", "data", "instances", "draw", "recipes", "weights", "convert"},
     "convert": FOUNDATION | {"models", "recipes", "weights"},
-    "cli": {"config", "masks", "ops", "data", "draw", "models", "recipes", "train", "evaluate", "predict", "convert"},
+    "cli": {
+        "config",
+        "distributed",
+        "precision",
+        "masks",
+        "ops",
+        "data",
+        "draw",
+        "models",
+        "recipes",
+        "train",
+        "evaluate",
+        "predict",
+        "convert",
+    },
     "__main__": {"cli"},
 }
 """Part -> the parts (or single modules) that it may import. The package itself offers `load` and may see all."""

@@ -9,11 +9,11 @@ from torch import nn
 
 from maskrcnn.config import RPN, BoxHead, Data, MaskHead, Model
 from maskrcnn.data.coco import find_split, read
+from maskrcnn.distributed import World
 from maskrcnn.evaluate import run
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.recipes import read_recipe
 from maskrcnn.structures import Detections
-from maskrcnn.train.distributed import World
 from maskrcnn.weights import save_weights
 
 from .conftest import BOXES, SHADES, SIZES

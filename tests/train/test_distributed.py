@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskrcnn.train.distributed import Place, World, choose_device, find_place, meeting_point, share_processors
+from maskrcnn.distributed import Place, World, choose_device, find_place, meeting_point, share_processors
 
 SOURCE = Path(__file__).parents[2] / "src"
 PROGRAM = """
 import json, sys, torch
 from torch import nn
-from maskrcnn.train import distributed
+from maskrcnn import distributed
 
 with distributed.start("cpu") as world:
     distributed.BUCKET_ELEMENTS = 5

@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from maskrcnn.distributed import World
+from maskrcnn.precision import Precision, choose_precision
 from maskrcnn.structures import ImageBatch, Targets
-from maskrcnn.train.distributed import World
-from maskrcnn.train.step import MicroBatch, Precision, choose_precision, update
+from maskrcnn.train.step import MicroBatch, update
 
 CPU = World(torch.device("cpu"))
 FLOAT32 = Precision("cpu", torch.float32)

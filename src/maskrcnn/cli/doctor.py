@@ -30,7 +30,7 @@ def facts() -> Iterator[Fact]:
 def _devices() -> Iterator[Fact]:
     import torch
 
-    from maskrcnn.train.distributed import choose_device
+    from maskrcnn.distributed import choose_device
 
     yield "device auto", str(choose_device("auto", 0))
     yield "cpu", f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, bf16 {_bf16_on_cpu()}"

@@ -6,7 +6,7 @@ for nothing, and there is no fork to hang.
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
@@ -56,7 +56,7 @@ class Loader:
         self.waited_seconds = 0.0
         """How long the consumer has waited for batches so far."""
 
-    def __iter__(self) -> Iterator[RawBatch]:
+    def __iter__(self) -> Generator[RawBatch, None, None]:
         parts = self._parts()
         if self.settings.num_workers == 0:
             for part in parts:

@@ -19,13 +19,13 @@ from maskrcnn.data.buckets import buckets_for, plan_evaluation
 from maskrcnn.data.coco import CocoData, find_split, read
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch, prepare
+from maskrcnn.distributed import World, start
 from maskrcnn.evaluate.coco import Metrics, score
 from maskrcnn.instances import from_detections
 from maskrcnn.models.mask_rcnn import build
+from maskrcnn.precision import choose_precision
 from maskrcnn.recipes import write_recipe
 from maskrcnn.structures import Detections
-from maskrcnn.train.distributed import World, start
-from maskrcnn.train.step import choose_precision
 from maskrcnn.weights import fill, find_weights, load_weights
 
 METRICS, DETAILS, PREDICTIONS = "metrics.json", "details.json", "predictions.json"

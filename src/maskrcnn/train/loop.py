@@ -10,26 +10,28 @@ from typing import Any
 import msgspec
 import torch
 
+from maskrcnn import distributed
 from maskrcnn.config import Recipe
 from maskrcnn.convert.backbone import load_backbone
 from maskrcnn.data import coco
 from maskrcnn.data.buckets import buckets_for, plan_epoch
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch, prepare
+from maskrcnn.distributed import World
 from maskrcnn.evaluate.report import write_report
 from maskrcnn.evaluate.run import IN_DETAILS, evaluate, versions
 from maskrcnn.models.mask_rcnn import build
+from maskrcnn.precision import choose_precision
 from maskrcnn.recipes import write_recipe
-from maskrcnn.train import checkpoint, distributed
+from maskrcnn.train import checkpoint
 from maskrcnn.train.checkpoint import Checkpoint
-from maskrcnn.train.distributed import World
 from maskrcnn.train.interrupt import StopWish
 from maskrcnn.train.log import Log, evaluations, quality
 from maskrcnn.train.optimizer import Average, build_optimizer, load_state_tensors, set_rate, state_tensors
 from maskrcnn.train.plan import micro_batch_size, num_steps, read_training, read_validation, with_classes
 from maskrcnn.train.resume import CHECKPOINTS, check_same, find_start
 from maskrcnn.train.schedule import base_rate, learning_rate
-from maskrcnn.train.step import MicroBatch, choose_precision, update
+from maskrcnn.train.step import MicroBatch, update
 from maskrcnn.train.window import Step, Window
 from maskrcnn.weights import save_weights
 

@@ -23,8 +23,8 @@ def build_optimizer(model: nn.Module, settings: config.Optimizer) -> torch.optim
     ]
     groups = [group for group in groups if group["params"]]
     if settings.kind == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.999), foreach=True)
-    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, foreach=True)
+        return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.999), fused=True)
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -11,8 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from maskrcnn.distributed import World
+from maskrcnn.precision import Precision
 from maskrcnn.structures import ImageBatch, Targets
-from maskrcnn.train.distributed import World
 
 COUNT = "count/"
 """Entries of the losses that tell something and are not minimised."""
@@ -44,28 +45,6 @@ class Losses(NamedTuple):
     """Over the images of all processes."""
     parts: Float[Tensor, "m _"]
     """Of each micro-batch of this process, without the norm of the gradient, which belongs to all."""
-
-
-class Precision(NamedTuple):
-    """The number type of activations; float32 means no mixed precision."""
-
-    device: str
-    dtype: torch.dtype
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32)
-
-    def scaler(self) -> torch.amp.GradScaler:
-        """Keeps gradients in the range of fp16; does nothing for other types."""
-        return torch.amp.GradScaler(self.device, enabled=self.dtype == torch.float16)
-
-
-def choose_precision(device: torch.device, mixed: bool) -> Precision:
-    """bf16 where the device computes in it, else fp16 with a loss scale."""
-    if not mixed:
-        return Precision(device.type, torch.float32)
-    old = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
-    return Precision(device.type, torch.float16 if old else torch.bfloat16)
 
 
 def update(

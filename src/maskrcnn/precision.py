@@ -1,0 +1,27 @@
+"""Mixed precision: which number type a device computes activations in."""
+
+from typing import NamedTuple
+
+import torch
+
+
+class Precision(NamedTuple):
+    """The number type of activations; float32 means no mixed precision."""
+
+    device: str
+    dtype: torch.dtype
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Keeps gradients in the range of fp16; does nothing for other types."""
+        return torch.amp.GradScaler(self.device, enabled=self.dtype == torch.float16)
+
+
+def choose_precision(device: torch.device, mixed: bool) -> Precision:
+    """bf16 where the device computes in it, else fp16 with a loss scale."""
+    if not mixed:
+        return Precision(device.type, torch.float32)
+    old = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+    return Precision(device.type, torch.float16 if old else torch.bfloat16)
