@@ -70,7 +70,11 @@ class BoxHead(Settings):
     """Classes and refined boxes (Girshick 2015)."""
 
     pool: Positive = 7
+    convs: Natural = 0
+    """3 x 3 convolutions before the fully connected layers; 4 with `fcs: 1` learn better with group norm."""
+    fcs: Positive = 2
     hidden: Positive = 1024
+    """Units of each fully connected layer."""
     rois: Positive = 512
     """Per image in the loss."""
     positive_fraction: Fraction = 0.25

@@ -30,7 +30,7 @@ def check(source: DataSet, overrides: Overrides = None) -> None:
 
 def shapes(
     folder: Annotated[Path, Argument(metavar="DIR", help="A folder that is new, empty, or holds the same shapes.")],
-    num_train: Annotated[int, Option(help="Training images.")] = 600,
+    num_train: Annotated[int, Option(help="Training images.")] = 2000,
     num_val: Annotated[int, Option(help="Validation images.")] = 120,
     seed: Annotated[int, Option(help="Another seed draws other images.")] = 0,
     side: Annotated[int, Option(help="Pixels of the longer side.")] = 128,

@@ -71,6 +71,8 @@ def build(settings: config.Model, num_classes: int) -> MaskRCNN:
             num_classes,
             strides=strides,
             pool=box.pool,
+            convs=box.convs,
+            fcs=box.fcs,
             hidden=box.hidden,
             rois=box.rois,
             positive_fraction=box.positive_fraction,
@@ -79,6 +81,7 @@ def build(settings: config.Model, num_classes: int) -> MaskRCNN:
             nms_iou=box.nms_iou,
             candidates=box.candidates,
             detections=box.detections,
+            norm=norm,
         ),
         MaskHead(
             channels,

@@ -37,6 +37,17 @@ class Dice:
             if 0.1 < length <= 1:
                 return x / length, y / length
 
+    def shade(self, hue: float) -> Color:
+        """A light or dark, pale or full colour of a hue, in sixths of the colour circle from red."""
+        brightest = self.uniform(70, 245)
+        darkest = brightest * self.uniform(0.05, 0.55)
+
+        def channel(offset: float) -> float:
+            distance = abs((hue - offset + 3.0) % 6.0 - 3.0)  # from this channel's own hue
+            return darkest + (brightest - darkest) * min(max(2.0 - distance, 0.0), 1.0)
+
+        return channel(0.0), channel(2.0), channel(4.0)
+
     def color(self, saturation: float) -> Color:
         """1 gives any colour, less mixes it with grey."""
         red, green, blue = self.uniform(15, 240), self.uniform(15, 240), self.uniform(15, 240)

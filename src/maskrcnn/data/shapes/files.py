@@ -25,7 +25,7 @@ VERSION = "1.0"  # of the rules that make the pictures: another version is anoth
 SPLITS = ("train", "val")
 
 
-def generate(folder: str | Path, *, num_train: int = 600, num_val: int = 120, seed: int = 0, side: int = 128) -> Path:
+def generate(folder: str | Path, *, num_train: int = 2000, num_val: int = 120, seed: int = 0, side: int = 128) -> Path:
     """Write the data set to `folder` (train2017/, val2017/, annotations/) and return that path.
 
     side    pixels, the longer side of every image

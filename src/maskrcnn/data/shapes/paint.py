@@ -6,7 +6,11 @@ from jaxtyping import Float64, Int64, UInt8
 from maskrcnn.data.shapes.dice import Color, Dice
 from maskrcnn.data.shapes.geometry import Plane, Shape, distance, grid, local, overlap, window
 
-CAMOUFLAGED = 0.1  # share of objects in a colour near the background's
+CAMOUFLAGED = 0.08  # share of objects in a colour near the background's
+HUES = {"disc": 0.0, "square": 1.2, "triangle": 2.4, "star": 3.6, "ring": 4.8}
+"""The middle of each form's colours, in sixths of the colour circle from red."""
+HUE_REACH = 0.68
+"""To either side: neighbours overlap, so that colour tells most objects and form has to tell the rest."""
 
 Picture = Float64[np.ndarray, "h w 3"]
 """Red, green, blue, 0..255."""
@@ -29,7 +33,7 @@ def paint(pixels: Picture, shape: Shape, dice: Dice, tones: tuple[Color, Color])
     around = window(shape)
     target, source = overlap(around, height, width)
     x, y = grid(around)
-    color = _shift(tones[0], dice, 45) if dice.happens(CAMOUFLAGED) else _contrasting(tones, dice)
+    color = _shift(tones[0], dice, 45) if dice.happens(CAMOUFLAGED) else _contrasting(tones, dice, shape.outline)
     u, v = local(shape, x, y)
     texture = _texture(dice, u, v, shape.radius)
     light_x, light_y = dice.direction()
@@ -87,10 +91,11 @@ def _shift(color: Color, dice: Dice, reach: float) -> Color:
     return red, green, blue
 
 
-def _contrasting(tones: tuple[Color, Color], dice: Dice) -> Color:
-    """A colour that differs visibly from both tones of the background."""
+def _contrasting(tones: tuple[Color, Color], dice: Dice, outline: str) -> Color:
+    """One of the form's colours (any for a bar) that differs visibly from both tones of the background."""
     while True:
-        color = dice.color(saturation=0.9)
+        hue = HUES[outline] + dice.uniform(-HUE_REACH, HUE_REACH) if outline in HUES else dice.uniform(0.0, 6.0)
+        color = dice.shade(hue)
         if all(sum(abs(a - b) for a, b in zip(color, tone, strict=True)) > 110 for tone in tones):
             return color
 

@@ -70,7 +70,7 @@ def _compose(dice: Dice, height: int, width: int, side: int) -> tuple[tuple[int,
 def _object(dice: Dice, outline: str, group: int, height: int, width: int, side: int) -> Shape:
     """Half of the objects are smaller than a quarter of `side`; one in eight is tiny."""
     share = dice.uniform()
-    diameter = side * (dice.uniform(0.1, 0.15) if dice.happens(0.125) else 0.16 + 0.6 * share * share)
+    diameter = side * (dice.uniform(0.1, 0.15) if dice.happens(0.125) else 0.18 + 0.6 * share * share)
     center = dice.uniform(0.04, 0.96) * width, dice.uniform(0.04, 0.96) * height
     return Shape(outline, center, diameter / 2, dice.direction(), dice.uniform(1.0, 1.2), group)
 
