@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint
+.PHONY: help demo test lint bench
 
 python := .venv/bin/python
 installed := .venv/.installed
@@ -17,6 +17,18 @@ lint: $(installed)  ## checks style, format and types
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m mypy
+
+DATA ?= datasets/shapes
+CONFIG ?= demo
+bench: .venv-peers/.installed  ## runs us beside torchvision: make bench DATA=DIR CONFIG=RECIPE
+	@test -d $(DATA) || .venv-peers/bin/python -m maskrcnn data shapes $(DATA)
+	.venv-peers/bin/python benchmarks/cpu.py --data $(DATA) --config $(CONFIG)
+
+# Its torch is the one that this torchvision wants, not the one that the project is tested with.
+.venv-peers/.installed: pyproject.toml benchmarks/requirements.txt
+	python3 -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --requirement benchmarks/requirements.txt --editable .
+	@touch $@
 
 # Once per change of what is required: a second call does nothing.
 $(installed): pyproject.toml constraints.txt

@@ -22,10 +22,13 @@ class Data(Settings):
     dataset_dir: str = "datasets/coco2017"
     """Folder in the COCO2017 layout; a relative one is taken from the working directory."""
     train_img_dir: str = "train2017"
+    """Pictures to learn from, inside `dataset_dir`."""
     train_anno_path: str = "annotations/instances_train2017.json"
     """`annotation/` is tried where `annotations/` is missing."""
     val_img_dir: str = "val2017"
+    """Pictures that are evaluated."""
     val_anno_path: str = "annotations/instances_val2017.json"
+    """Of the pictures that are evaluated."""
     short_sides: tuple[Positive, ...] = (800,)
     """Pixels; training draws one of them for each image, evaluation takes the largest."""
     max_side: Positive = 1333
@@ -37,6 +40,7 @@ class Data(Settings):
     mean: Triple = (123.675, 116.28, 103.53)
     """RGB, 0..255: ImageNet's."""
     std: Triple = (58.395, 57.12, 57.375)
+    """As `mean`; pixels are divided by it."""
     num_workers: Natural = 4
     """Threads that decode pictures; 0 decodes in the training thread."""
     prefetch_size: Positive = 2
@@ -55,33 +59,44 @@ class RPN(Settings):
     samples: Positive = 256
     """Anchors per image in the loss."""
     positive_fraction: Fraction = 0.5
+    """Largest share of positives among them."""
     positive_iou: Fraction = 0.7
+    """An anchor that overlaps an object at least this much is positive, and so is each object's best."""
     negative_iou: Fraction = 0.3
+    """One that overlaps none this much is negative; what lies between is ignored."""
     train_candidates: Positive = 2000
     """Per level, before suppression."""
     train_proposals: Positive = 1000
     """Per image, after suppression."""
     test_candidates: Positive = 1000
+    """As `train_candidates`, in evaluation and prediction."""
     test_proposals: Positive = 1000
+    """As `train_proposals`, in evaluation and prediction."""
     nms_iou: Fraction = 0.7
+    """Of two boxes on one level that overlap more than this, the better stays."""
 
 
 class BoxHead(Settings):
     """Classes and refined boxes (Girshick 2015)."""
 
     pool: Positive = 7
+    """Cells along each side of what RoIAlign takes from a box."""
     convs: Natural = 0
     """3 x 3 convolutions before the fully connected layers; 4 with `fcs: 1` learn better with group norm."""
     fcs: Positive = 2
+    """Fully connected layers."""
     hidden: Positive = 1024
     """Units of each fully connected layer."""
     rois: Positive = 512
     """Per image in the loss."""
     positive_fraction: Fraction = 0.25
+    """Largest share of positives among them."""
     positive_iou: Fraction = 0.5
+    """A box that overlaps an object at least this much is positive, any other is background."""
     score: Fraction = 0.05
     """Detections below it are dropped."""
     nms_iou: Fraction = 0.5
+    """Of two boxes of one class that overlap more than this, the better stays."""
     candidates: Positive = 4000
     """(box, class) pairs per image that enter suppression, best first."""
     detections: Positive = 100
@@ -92,8 +107,11 @@ class MaskHead(Settings):
     """A small fully convolutional network on each box (He et al. 2017)."""
 
     pool: Positive = 14
+    """Cells along each side of what RoIAlign takes from a box; the mask has twice as many."""
     convs: Positive = 4
+    """3 x 3 convolutions before the doubling."""
     channels: Positive = 256
+    """Of each of them."""
     rois: Positive = 128
     """Positive boxes per image that the mask loss has room for, shared over the batch."""
 
@@ -102,6 +120,7 @@ class Model(Settings):
     """The network."""
 
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"
+    """He et al. 2016."""
     norm: Literal["frozen_batch_norm", "group_norm"] = "frozen_batch_norm"
     """Group norm learns from scratch at any batch size (Wu and He 2018); frozen batch norm wants pretrained weights."""
     pretrained: str = "imagenet"
@@ -121,12 +140,15 @@ class Optimizer(Settings):
     """How weights move."""
 
     kind: Literal["sgd", "adamw"] = "sgd"
+    """SGD for pretrained weights and long schedules, AdamW for small networks from scratch."""
     lr: AboveZero = 0.02
     """For an effective batch of `lr_batch`; scaled linearly with `train.batch`."""
     lr_batch: Positive = 16
+    """Images per update."""
     momentum: Fraction = 0.9
     """SGD's; AdamW has betas 0.9 and 0.999."""
     weight_decay: NotNegative = 1e-4
+    """For all weights and biases but those of norms; AdamW decouples it from the gradient."""
     weight_decay_norm: NotNegative = 0.0
     """For the scales and biases of norms."""
     clip_norm: NotNegative = 0.0
@@ -137,17 +159,22 @@ class Schedule(Settings):
     """The learning rate over time."""
 
     kind: Literal["steps", "cosine"] = "steps"
+    """A staircase, or half a cosine wave that ends at 0."""
     warmup_steps: Natural = 1000
+    """Steps over which the rate rises linearly to its full height."""
     warmup_factor: Fraction = 0.001
+    """Where it begins, as a share of its full height."""
     milestones: tuple[Positive, ...] = (8, 11)
     """Epochs after which a step schedule multiplies the rate by `decay`."""
     decay: Fraction = 0.1
+    """At each milestone."""
 
 
 class Train(Settings):
     """One run."""
 
     epochs: Positive = 12
+    """Passes over the pictures."""
     max_steps: Natural = 0
     """Stops after this many steps; 0 trains all epochs."""
     batch: Positive = 16
@@ -163,10 +190,13 @@ class Train(Settings):
     checkpoint_every: Natural = 0
     """Steps between checkpoints; 0 writes one at the end of each epoch."""
     keep_checkpoints: Positive = 2
+    """The newest ones; older ones are removed."""
     log_every: Positive = 20
     """Steps."""
     tensorboard: bool = False
+    """Writes curves for TensorBoard too; needs `pip install tensorboard`."""
     seed: Natural = 1234
+    """Decides the first weights and, with (epoch, image), every order, flip and sample."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
 
@@ -175,7 +205,9 @@ class Evaluate(Settings):
     """How the validation pictures are scored."""
 
     batch: Positive = 1
+    """Images on one device at once, also in prediction."""
     mixed_precision: bool = False
+    """As `train.mixed_precision`, in evaluation; prediction takes bf16 then, unless told otherwise."""
 
 
 class Recipe(Settings):
@@ -184,6 +216,7 @@ class Recipe(Settings):
     name: str = "mask_rcnn"
     """Names the run's folder."""
     device: Literal["auto", "cpu", "gpu", "ascend"] = "auto"
+    """`auto` takes an accelerator where there is one."""
     data: Data = Data()
     model: Model = Model()
     train: Train = Train()

@@ -9,7 +9,7 @@ from maskrcnn.data.shapes.geometry import Plane, Shape, distance, grid, local, o
 CAMOUFLAGED = 0.08  # share of objects in a colour near the background's
 HUES = {"disc": 0.0, "square": 1.2, "triangle": 2.4, "star": 3.6, "ring": 4.8}
 """The middle of each form's colours, in sixths of the colour circle from red."""
-HUE_REACH = 0.68
+HUE_REACH = 0.64
 """To either side: neighbours overlap, so that colour tells most objects and form has to tell the rest."""
 
 Picture = Float64[np.ndarray, "h w 3"]

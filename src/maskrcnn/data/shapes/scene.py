@@ -14,7 +14,7 @@ CATEGORIES = {1: "disc", 3: "square", 4: "triangle", 8: "star", 9: "ring"}  # id
 EMPTY_IMAGES = 0.04
 CROWDED_IMAGES = 0.08
 BARS = 0.09  # chance after each object; bars have no label: they cut objects into parts and invite false alarms
-MAX_OBJECTS = 6
+MAX_OBJECTS = 5
 SMALLEST_VISIBLE = 30  # pixels
 SMALLEST_SHARE = 0.35  # of the whole object, hidden and outside parts included
 
@@ -68,9 +68,9 @@ def _compose(dice: Dice, height: int, width: int, side: int) -> tuple[tuple[int,
 
 
 def _object(dice: Dice, outline: str, group: int, height: int, width: int, side: int) -> Shape:
-    """Half of the objects are smaller than a quarter of `side`; one in eight is tiny."""
+    """Half of the objects are smaller than a quarter of `side`; one in ten is tiny."""
     share = dice.uniform()
-    diameter = side * (dice.uniform(0.1, 0.15) if dice.happens(0.125) else 0.18 + 0.6 * share * share)
+    diameter = side * (dice.uniform(0.1, 0.15) if dice.happens(0.1) else 0.18 + 0.6 * share * share)
     center = dice.uniform(0.04, 0.96) * width, dice.uniform(0.04, 0.96) * height
     return Shape(outline, center, diameter / 2, dice.direction(), dice.uniform(1.0, 1.2), group)
 

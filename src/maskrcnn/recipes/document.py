@@ -1,0 +1,74 @@
+"""The tables of docs/recipes.md: `python -m maskrcnn.recipes.document docs/recipes.md` writes them anew."""
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from pathlib import Path
+
+import msgspec
+
+from maskrcnn.config import Recipe, Settings
+from maskrcnn.recipes import text
+from maskrcnn.recipes.describe import describe
+from maskrcnn.recipes.find import recipe_folder
+from maskrcnn.recipes.read import BASE
+from maskrcnn.recipes.write import _reasons
+
+
+def rewrite(page: str) -> str:
+    """The page with what stands between `<!-- NAME -->` and `<!-- /NAME -->` as recipes and schema have it now."""
+    for name, lines in (("recipes", _recipes()), ("settings", _settings(Recipe, ""))):
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        if page.count(begin) != 1 or page.count(end) != 1:
+            raise ValueError(f"expected one {begin.strip()} and one {end} in the page")
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}\n" + "\n".join(lines) + f"\n\n{end}{rest.partition(end)[2]}"
+    return page
+
+
+def _recipes() -> Iterator[str]:
+    """Each shipped recipe, what it stands on, and the comment at its head."""
+    folder = recipe_folder()
+    paths = sorted(folder.rglob("*.yml"), key=lambda path: (path.parent != folder, _natural(path)))
+    rows = []
+    for path in paths:
+        content = path.read_text(encoding="utf-8")
+        head = takewhile(lambda line: line.startswith("#"), content.splitlines())
+        base = text.parse(content).get(BASE, "")
+        purpose = " ".join(line.removeprefix("#").strip() for line in head)
+        rows.append((f"`{path.relative_to(folder).with_suffix('')}`", f"`{Path(base).stem}`" if base else "", purpose))
+    return _table(("recipe", "stands on", "what it is"), rows)
+
+
+def _natural(path: Path) -> list[int | str]:
+    """ResNet-50 before ResNet-101."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.stem)]
+
+
+def _settings(section: type[Settings], path: str) -> Iterator[str]:
+    """A table for each section, its own settings before the sections inside it."""
+    sections, rows = [], []
+    for field in msgspec.structs.fields(section):
+        if isinstance(field.type, type) and issubclass(field.type, Settings):
+            sections.append((field.type, f"{path}{field.name}."))
+        else:
+            default = text.dump(msgspec.to_builtins(field.default))
+            reason = _reasons()[section.__name__].get(field.name, "")
+            rows.append((f"`{path}{field.name}`", describe(field.type), f"`{default}`", reason))
+    yield from (f"### {path.removesuffix('.') or 'At the top'}", "", str(inspect.getdoc(section)), "")
+    yield from _table(("setting", "what it may be", "default", "what it is"), rows)
+    for inner, inner_path in sections:
+        yield ""
+        yield from _settings(inner, inner_path)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for cells in (head, ["---"] * len(head), *rows):
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+if __name__ == "__main__":
+    page = Path(sys.argv[1])
+    page.write_text(rewrite(page.read_text(encoding="utf-8")), encoding="utf-8")
