@@ -1,0 +1,168 @@
+"""The README's commands run: its own words in its own order, in a folder that holds what they name."""
+
+import json
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import maskrcnn
+from maskrcnn.cli import main
+from maskrcnn.config import Recipe
+from maskrcnn.data.shapes import generate
+from maskrcnn.recipes import read_recipe
+from maskrcnn.recipes.describe import all_settings
+
+REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line.strip()]
+INLINE = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL))
+LAUNCHERS = {"mpirun": "-n", "torchrun": "--nproc-per-node"}
+"""What starts several processes, and the option that says how many."""
+LAUNCHED = [line for line in (*COMMANDS, *INLINE) if line.split()[0] in LAUNCHERS and len(line.split()) > 1]
+RECIPE = "config/maskrcnn/mask_rcnn_resnet50_fpn_1x.yml"
+TINY = """
+__BASE__: ../coco.yml
+name: mask_rcnn_resnet50_fpn_1x
+data: {short_sides: [64], max_side: 96, num_buckets: 1, num_workers: 1}
+model:
+  backbone: resnet18
+  norm: group_norm
+  pretrained: ""
+  frozen_stages: 0
+  width: 16
+  channels: 32
+  rpn: {train_candidates: 64, train_proposals: 32, test_candidates: 64, test_proposals: 32}
+  box_head: {hidden: 32, rois: 16, detections: 10}
+  mask_head: {pool: 7, convs: 1, channels: 32, rois: 8}
+train: {batch: 4, epochs: 1}
+evaluate: {batch: 2}
+"""
+"""Stands in for the recipe that the README trains: one step."""
+TARGETS = {"demo": "-m maskrcnn demo", "test": "-m pytest", "lint": "-m mypy"}
+"""What `make` runs for each."""
+UNKNOWN = "README.md shows {0!r}, which no test runs; teach {1} to run it"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The working directory of somebody who follows the README."""
+    data = generate(tmp_path / "my_data", num_train=4, num_val=2, seed=3, side=64)
+    for door in ("train.py", "eval.py", "infer.py"):
+        shutil.copy(REPOSITORY / door, tmp_path)
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    coco = tmp_path / "config" / "coco.yml"
+    coco.write_text(coco.read_text().replace("dataset_dir: datasets/coco2017", "dataset_dir: my_data"))
+    assert (tmp_path / RECIPE).is_file()
+    (tmp_path / RECIPE).write_text(TINY)
+
+    pictures = sorted(shutil.copytree(data / "val2017", tmp_path / "photos").iterdir())
+    Image.open(pictures[0]).convert("RGB").save(tmp_path / "street.jpg")
+    truth = tmp_path / shutil.copy(data / "annotations" / "instances_val2017.json", tmp_path)
+    found = [{**one, "score": 1.0} for one in json.loads(truth.read_text())["annotations"] if not one["iscrowd"]]
+    (tmp_path / "results.json").write_text(json.dumps(found))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("maskrcnn.recipes.find.recipe_folder", lambda: tmp_path / "config")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "src"))
+    num_threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(num_threads)
+
+
+def run(line: str, monkeypatch) -> None:
+    """One command, in this process where that is the same."""
+    words = shlex.split(line, comments=True)
+    match words:
+        case ["make", *targets]:
+            check_targets(targets)
+        case ["maskrcnn", *arguments]:
+            assert exit_code(main, arguments) == 0, line
+        case ["python", door, *_] if Path(door).is_file():
+            monkeypatch.setattr(sys, "argv", words[1:])
+            assert exit_code(runpy.run_path, door, run_name="__main__") == 0, line
+        case [launcher, *_] if launcher in LAUNCHERS:
+            assert line in LAUNCHED  # has a test of its own
+        case []:
+            pass
+        case _:
+            pytest.fail(UNKNOWN.format(line, Path(__file__).name))
+
+
+def exit_code(call, *arguments, **named) -> object:
+    with pytest.raises(SystemExit) as end:
+        call(*arguments, **named)
+    return end.value.code
+
+
+def check_targets(targets: list[str]) -> None:
+    """`make` knows them and would do something; doing it would install everything again."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    for target in targets:
+        assert target in TARGETS, UNKNOWN.format(f"make {target}", Path(__file__).name)
+        done = subprocess.run(["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert TARGETS[target] in done.stdout
+
+
+def test_the_readme_runs_as_it_stands(place, monkeypatch):
+    for kind, text in BLOCKS:
+        if kind == "bash":
+            for line in text.splitlines():
+                run(line, monkeypatch)
+        elif kind == "python":
+            names = {}
+            exec(compile(text, "README.md", "exec"), names)
+            assert isinstance(names["result"], maskrcnn.Instances)
+        elif kind != "text":
+            pytest.fail(UNKNOWN.format(text, Path(__file__).name))
+    written = ["runs/mine/report.html", "runs/mine/weights/best/model.safetensors", "street.png"]
+    written += [f"found/{picture.name}" for picture in (place / "photos").iterdir()]
+    assert [name for name in written if not (place / name).is_file()] == []
+    scores = json.loads((place / "scores" / "metrics.json").read_text())
+    assert (scores["bbox"]["AP"], scores["segm"]["AP"]) == (pytest.approx(1), pytest.approx(1))
+
+
+@pytest.mark.parametrize("line", LAUNCHED, ids=lambda line: line.split()[0])
+def test_the_readme_trains_with_two_processes(line, place):
+    line = line.replace("...", f"{RECIPE} device=cpu").replace("--device_target GPU", "--device_target CPU")
+    words = shlex.split(line)
+    words[words.index(LAUNCHERS[words[0]]) + 1] = "2"
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"{words[0]} is not installed")
+    crowded = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}  # two processes on one core are enough
+    done = subprocess.run(words, env={**os.environ, **crowded}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 process(es) x 1 micro-batch(es) x 2" in done.stdout
+    assert (place / "runs/train/mask_rcnn_resnet50_fpn_1x/weights/last/model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("line", ["bazel run demo", "make cake", "python absent.py", "maskrcnn tarin"])
+def test_a_command_that_is_not_known_fails(line, place, monkeypatch):
+    with pytest.raises((AssertionError, pytest.fail.Exception), match=re.escape(line)):
+        run(line, monkeypatch)
+
+
+def test_settings_that_the_readme_names_exist():
+    sections = {path.partition(".")[0] for path in all_settings()} & set(Recipe.__struct_fields__)
+    settings = [word for word in INLINE if word.partition(".")[0] in sections and "." in word]
+    assert "train.batch" in settings
+    assert {word.partition("=")[0] for word in settings} <= set(all_settings())
+    read_recipe("coco", [word for word in settings if "=" in word])
+
+
+def test_files_that_the_readme_links_to_exist():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    missing = [link for link in links if "://" not in link and not (REPOSITORY / link).exists()]
+    assert missing == []

@@ -1,0 +1,131 @@
+"""torchvision's published ImageNet weights: names, checks and the sentences that say what is wrong."""
+
+import hashlib
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from maskrcnn import config
+from maskrcnn.convert import backbone
+from maskrcnn.convert.backbone import cache_folder, load_backbone, published_file, rename
+from maskrcnn.models.resnet import ResNet
+
+SMALL = config.Model(backbone="resnet18", width=8)
+
+
+def resnet(depth=18):
+    return ResNet(depth, norm="frozen_batch_norm", width=8)
+
+
+def theirs(depth=18):
+    """Our own tensors under torchvision's names, with what else its files hold."""
+    state = {}
+    for name, tensor in resnet(depth).state_dict().items():
+        parts = name.replace("stem.norm.", "bn1.").replace("stem.", "conv1.")
+        for stage in range(2, 6):
+            parts = parts.replace(f"res{stage}.", f"layer{stage - 1}.")
+        for number in "123":
+            parts = parts.replace(f".conv{number}.norm.", f".bn{number}.")
+        parts = parts.replace(".shortcut.norm.", ".downsample.1.").replace(".shortcut.", ".downsample.0.")
+        state[parts] = torch.rand(tensor.shape)
+        if parts.endswith("running_var"):
+            state[parts.replace("running_var", "num_batches_tracked")] = torch.tensor(7)
+    return {**state, "fc.weight": torch.rand(1000, 64), "fc.bias": torch.rand(1000)}
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_every_tensor_of_a_published_resnet_finds_its_place(depth):
+    assert rename(theirs(depth)).keys() == resnet(depth).state_dict().keys()
+
+
+def test_names_of_a_bottleneck_are_worked_out_by_hand():
+    names = ("conv1.weight", "bn1.bias", "layer3.0.downsample.1.running_mean", "layer4.2.bn3.weight", "fc.weight")
+    found = rename({name: torch.zeros(1) for name in names})
+    assert list(found) == [
+        "stem.weight",
+        "stem.norm.bias",
+        "res4.0.shortcut.norm.running_mean",
+        "res5.2.conv3.norm.weight",
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_on_disk_fills_the_backbone(tmp_path, suffix):
+    path, state = tmp_path / f"weights{suffix}", theirs()
+    torch.save(state, path) if suffix == ".pth" else save_file(state, path)
+    model, said = resnet(), []
+    load_backbone(model, config.Model(backbone="resnet18", width=8, pretrained=str(path)), said.append)
+    assert torch.equal(model.res3[0].shortcut.norm.bias, state["layer2.0.downsample.1.bias"])
+    assert torch.equal(model.stem.weight, state["conv1.weight"])
+    assert str(path) in said[0]
+
+
+def test_no_pretrained_weights_leave_the_backbone_as_it_was():
+    model = resnet()
+    before = model.stem.weight.clone()
+    load_backbone(model, config.Model(pretrained=""))
+    assert torch.equal(model.stem.weight, before)
+
+
+def test_weights_of_another_network_are_named(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file(theirs(34), path)
+    with pytest.raises(ValueError, match=r"does not fit the backbone: it has, beyond the backbone, res2\.2\.conv1"):
+        load_backbone(resnet(), config.Model(backbone="resnet18", pretrained=str(path)))
+    save_file({**theirs(), "conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
+    with pytest.raises(ValueError, match=r"other shapes: stem\.weight \(64, 3, 7, 7\) for \(8, 3, 7, 7\)"):
+        load_backbone(resnet(), config.Model(backbone="resnet18", pretrained=str(path)))
+
+
+def test_a_file_with_code_in_it_is_refused_and_runs_nothing(tmp_path):
+    ran = tmp_path / "ran"
+
+    class Code:
+        def __reduce__(self):
+            return (ran.write_text, ("it ran",))
+
+    torch.save({"conv1.weight": Code()}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="is not a file of plain tensors"):
+        load_backbone(resnet(), config.Model(pretrained=str(tmp_path / "weights.pth")))
+    assert not ran.exists()
+
+
+def test_imagenet_weights_want_frozen_batch_norm():
+    with pytest.raises(ValueError, match=r"set model\.norm=frozen_batch_norm, or model\.pretrained="):
+        load_backbone(resnet(), config.Model(norm="group_norm", pretrained="imagenet"))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "cache"))
+    return cache_folder()
+
+
+def test_a_published_file_is_downloaded_checked_and_kept(tmp_path, cache, monkeypatch):
+    (tmp_path / "mirror").mkdir()
+    content = b"as if it were weights"
+    name = f"resnet18-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    (tmp_path / "mirror" / name).write_bytes(content)
+    monkeypatch.setattr(backbone, "ADDRESS", f"{(tmp_path / 'mirror').as_uri()}/")
+    monkeypatch.setitem(backbone.PUBLISHED, "resnet18", name)
+    said = []
+    assert published_file("resnet18", said.append).read_bytes() == content
+    assert len(said) == 1
+    assert published_file("resnet18", said.append) == cache / name
+    assert len(said) == 1  # the second time it is there
+    assert [p.name for p in cache.iterdir()] == [name]
+
+
+def test_a_damaged_file_in_the_cache_is_not_used(cache):
+    cache.mkdir()
+    (cache / backbone.PUBLISHED["resnet50"]).write_bytes(b"half a file")
+    with pytest.raises(ValueError, match=r"is damaged: its SHA-256 starts with .* expected 0676ba61"):
+        published_file("resnet50", print)
+
+
+def test_offline_a_sentence_says_which_file_goes_where(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(backbone, "ADDRESS", f"{(tmp_path / 'nothing').as_uri()}/")
+    with pytest.raises(FileNotFoundError, match=r"resnet50-0676ba61.pth.* put it at .*cache/resnet50-0676ba61.pth"):
+        published_file("resnet50", lambda _: None)
+    assert list(cache.iterdir()) == []
