@@ -97,6 +97,7 @@ def test_a_label_without_a_category_id_is_refused(three):
 def test_some_of_them_can_be_taken_in_every_usual_way(three):
     assert three[0].names == ["dog"]
     assert three[-1].scores[0] == np.float32(0.25)
+    assert three[np.argmin(three.scores)].names == ["dog"]
     assert three[1:].names == ["cat", "dog"]
     assert three[::-1].names == ["dog", "cat", "dog"]
     assert three[three.labels == 2].names == ["dog", "dog"]

@@ -162,14 +162,20 @@ def test_pictures_of_one_name_do_not_overwrite_each_other_nor_the_sources(predic
 
 
 def test_precision_follows_the_recipe_unless_told(folder, pictures):
-    assert load(folder, device="cpu").autocast is None
+    assert load(folder, device="cpu").precision.dtype is torch.float32
     half = load(folder, device="cpu", precision="bf16")
-    assert half.autocast is torch.bfloat16
+    assert half.precision.dtype is torch.bfloat16
     assert len(half.predict(pictures / "a.png", score=0.0)) > 0
     with pytest.raises((ValueError, TypeError), match="fp32"):  # the shape checker of the tests may be first
         load(folder, precision="fp8")
     with pytest.raises(ValueError, match="received 'toaster'"):
         load(folder, device="toaster")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="looks at a machine without a GPU")
+def test_a_device_that_is_missing_is_told_in_a_sentence(folder):
+    with pytest.raises(ValueError, match=r"device=gpu: .*or set device=cpu"):
+        load(folder, device="gpu")
 
 
 def test_weights_of_another_model_are_refused(folder, tmp_path):

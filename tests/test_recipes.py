@@ -237,9 +237,18 @@ def test_a_mistake_does_not_bring_contradictions_with_defaults_along(recipe_file
 def test_a_recipe_is_found_by_name_path_folder_and_document_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_recipe("demo") == find_recipe("config/demo.yml") == find_recipe("demo.yml")
+    name = "mask_rcnn_resnet50_fpn_1x"
+    assert find_recipe(name) == find_recipe(f"maskrcnn/{name}") == find_recipe(f"config/maskrcnn/{name}.yml")
     (tmp_path / "best").mkdir()
     write_recipe(read_recipe("demo"), tmp_path / "best" / "config.yml")
     assert read_recipe("best") == read_recipe("demo")
+
+
+@pytest.mark.parametrize("path", ["mine/demo.yml", "runs/train/demo", "../config/demo.yml"])
+def test_a_recipe_missing_from_a_folder_of_ones_own_is_not_replaced_by_ours(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no recipe at .*did you mean demo"):
+        find_recipe(path)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():

@@ -1,4 +1,7 @@
-"""Box functions: pure, batched, shape in, shape out. Boxes are xyxy in continuous pixels."""
+"""Box functions: pure, batched, shape in, shape out. Boxes are xyxy in continuous pixels.
+
+Constants enter as Python numbers: a tensor made of them would be copied to the device, and waited for.
+"""
 
 import math
 
@@ -27,21 +30,10 @@ def intersection(a: Float[Tensor, "*b n 4"], b: Float[Tensor, "*b m 4"]) -> Floa
     return width.clamp(min=0) * height.clamp(min=0)
 
 
-def iou(a: Float[Tensor, "*b n 4"], b: Float[Tensor, "*b m 4"]) -> Float[Tensor, "*b n m"]:
-    """Intersection over union of every pair; 0 where both boxes are empty."""
-    shared = intersection(a, b)
-    return shared / (area(a)[..., :, None] + area(b)[..., None, :] - shared).clamp(min=1e-9)
-
-
-def covered(a: Float[Tensor, "*b n 4"], b: Float[Tensor, "*b m 4"]) -> Float[Tensor, "*b n m"]:
-    """Share of each box of `a` that lies inside each box of `b`: how crowd regions claim boxes."""
-    return intersection(a, b) / area(a)[..., :, None].clamp(min=1e-9)
-
-
 def clip(boxes: Float[Tensor, "B n 4"], sizes: Float[Tensor, "B 2"]) -> Float[Tensor, "B n 4"]:
     """Cut each image's boxes to its (height, width)."""
-    limit = sizes[:, None, [1, 0, 1, 0]]
-    return torch.minimum(boxes.clamp(min=0), limit)
+    limit = sizes.flip(1).repeat(1, 2)  # width, height, width, height
+    return torch.minimum(boxes.clamp(min=0), limit[:, None])
 
 
 def take(boxes: Float[Tensor, "B N 4"], index: Int[Tensor, "B n"]) -> Float[Tensor, "B n 4"]:
@@ -65,8 +57,8 @@ def encode(
     target_width, target_height = _sides(boxes)
     dx = (_centre(boxes, 0) - _centre(reference, 0)) / width
     dy = (_centre(boxes, 1) - _centre(reference, 1)) / height
-    deltas = torch.stack([dx, dy, torch.log(target_width / width), torch.log(target_height / height)], dim=-1)
-    return deltas * deltas.new_tensor(weights)
+    deltas = dx, dy, torch.log(target_width / width), torch.log(target_height / height)
+    return torch.stack([delta * weight for delta, weight in zip(deltas, weights, strict=True)], dim=-1)
 
 
 def decode(
@@ -74,7 +66,7 @@ def decode(
 ) -> Float[Tensor, "*n 4"]:
     """The inverse of `encode`, with the growth of a side capped at `exp(MAX_LOG_SCALE)`."""
     width, height = (reference[..., 2] - reference[..., 0]), (reference[..., 3] - reference[..., 1])
-    dx, dy, dw, dh = (deltas / deltas.new_tensor(weights)).unbind(-1)
+    dx, dy, dw, dh = (delta / weight for delta, weight in zip(deltas.unbind(-1), weights, strict=True))
     x, y = _centre(reference, 0) + dx * width, _centre(reference, 1) + dy * height
     half_width = 0.5 * width * torch.exp(dw.clamp(max=MAX_LOG_SCALE))
     half_height = 0.5 * height * torch.exp(dh.clamp(max=MAX_LOG_SCALE))

@@ -207,7 +207,7 @@ class Evaluate(Settings):
     batch: Positive = 1
     """Images on one device at once, also in prediction."""
     mixed_precision: bool = False
-    """As `train.mixed_precision`, in evaluation; prediction takes bf16 then, unless told otherwise."""
+    """As `train.mixed_precision`, in evaluation and, unless told otherwise, in prediction."""
 
 
 class Recipe(Settings):

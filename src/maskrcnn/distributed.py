@@ -6,6 +6,7 @@ so that control and bytes never wait for the device, and a process that dies is 
 """
 
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,10 +114,9 @@ class World:
         try:
             collective(*arguments)
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
             raise ConnectionError(
                 f"process {self.rank} of {self.size} lost the others: one of them stopped, and its own message says "
-                f"why, or the network broke ({reason})"
+                f"why, or the network broke ({_reason(error)})"
             ) from error
 
 
@@ -161,10 +161,12 @@ def choose_device(setting: DeviceSetting, local_rank: int) -> torch.device:
     else:
         kind, available = "npu", _num_npus()
         remedy = "check `npu-smi info`, or set device=cpu"
+    if not available:
+        raise ValueError(f"device={setting}: expected at least one such device, 0 are visible; {remedy}")
     if local_rank >= available:
         raise ValueError(
             f"device={setting}: process {local_rank} of this machine wants the device of that number, but {available} "
-            f"are visible; " + (f"start at most {available} processes on it" if available else remedy)
+            f"are visible; start at most {available} processes on it"
         )
     device = torch.device(kind, local_rank)
     torch.get_device_module(kind).set_device(device)
@@ -187,6 +189,10 @@ def share_processors(env: Mapping[str, str], local_size: int) -> None:
 
 def meet(env: Mapping[str, str], place: Place, device: torch.device) -> None:
     """Open the process group."""
+    # Its functions keep for ever the group that exists when they are imported, which an optimizer does. A group that
+    # outlives `close` ends after the interpreter, and then now and then hangs or aborts a process that was done.
+    from torch.distributed.nn import functional  # noqa: F401
+
     address = meeting_point(env, place)
     try:
         dist.init_process_group(
@@ -200,7 +206,7 @@ def meet(env: Mapping[str, str], place: Place, device: torch.device) -> None:
     except (RuntimeError, ValueError) as error:
         raise ConnectionError(
             f"process {place.rank} of {place.size} could not meet the others at {address}: "
-            f"{str(error).splitlines()[0]}; set MASTER_ADDR to the first machine and MASTER_PORT to a free port of it"
+            f"{_reason(error)}; set MASTER_ADDR to the first machine and MASTER_PORT to a free port of it"
         ) from error
 
 
@@ -243,6 +249,11 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         elements += tensor.numel()
     if bucket:
         yield bucket
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of what a backend says, without its source file's name."""
+    return re.sub(r"^\[[^]]*\] ", "", str(error).splitlines()[0]).partition(". ")[0]
 
 
 def _num_npus() -> int:

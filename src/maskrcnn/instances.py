@@ -17,7 +17,7 @@ from maskrcnn.masks import bitmap_from_counts, counts_from_string, polygons_from
 from maskrcnn.ops.paste import paste, paste_rle
 from maskrcnn.structures import Detections
 
-Index = int | slice | Int[np.ndarray, " k"] | Bool[np.ndarray, " n"] | list[int]
+Index = int | np.integer | slice | Int[np.ndarray, " k"] | Bool[np.ndarray, " n"] | list[int]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,8 +58,7 @@ class Instances:
 
     def __getitem__(self, index: Index) -> "Instances":
         """Some of them, as `Instances` again: a number, a slice, indices or a boolean array."""
-        chosen = np.arange(len(self))[[index] if isinstance(index, int) else index]
-        chosen = chosen.copy()  # torch takes no negative strides
+        chosen = np.array(np.arange(len(self))[index], ndmin=1)  # a copy: torch takes no negative strides
         return replace(
             self,
             boxes=self.boxes[chosen],

@@ -23,5 +23,10 @@ def choose_precision(device: torch.device, mixed: bool) -> Precision:
     """bf16 where the device computes in it, else fp16 with a loss scale."""
     if not mixed:
         return Precision(device.type, torch.float32)
-    old = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
-    return Precision(device.type, torch.float16 if old else torch.bfloat16)
+    return Precision(device.type, torch.bfloat16 if _has_bf16(device.type) else torch.float16)
+
+
+def _has_bf16(kind: str) -> bool:
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return kind == "cpu" or torch.get_device_module(kind).is_bf16_supported()  # the first Ascend 910 has fp16 alone

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from glob import glob
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, get_args, overload
 
 import numpy as np
 import torch
@@ -22,21 +22,24 @@ from maskrcnn.config import Recipe
 from maskrcnn.data.buckets import DIVISOR, Bucket, resized_size
 from maskrcnn.data.decode import MEBIBYTE, decode, to_rgb
 from maskrcnn.data.transforms import normalise, resample
+from maskrcnn.distributed import DeviceSetting, choose_device
 from maskrcnn.instances import Instances, from_detections
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
+from maskrcnn.precision import Precision, choose_precision
 from maskrcnn.structures import Detections, ImageBatch
 from maskrcnn.weights import fill, find_weights, load_weights
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 Array = UInt8[np.ndarray, "_ _ 3"]
-Precision = Literal["auto", "fp32", "bf16"]
+PrecisionSetting = Literal["auto", "fp32", "bf16"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif")
 """What counts as a picture in a folder; a file named outright may have any ending."""
-UNREDUCED = 4096  # MiB: pictures are read in full, so that results are in their own pixels
 
 
-def load(path: str | Path, *, device: str | torch.device | None = None, precision: Precision = "auto") -> "Predictor":
+def load(
+    path: str | Path, *, device: str | torch.device | None = None, precision: PrecisionSetting = "auto"
+) -> "Predictor":
     """A predictor from a weights folder, a run folder (its best weights) or a .safetensors file beside its config.yml.
 
     device      `cpu`, `gpu`, `ascend` or a torch device; None takes an accelerator where there is one
@@ -46,10 +49,10 @@ def load(path: str | Path, *, device: str | torch.device | None = None, precisio
     model = build(recipe.model, len(recipe.classes))
     fill(model, tensors, find_weights(path))
     chosen = _device(device)
-    dtypes = {"fp32": None, "bf16": torch.bfloat16, "auto": torch.bfloat16 if recipe.evaluate.mixed_precision else None}
-    if precision not in dtypes:
+    if precision not in get_args(PrecisionSetting):
         raise ValueError(f"expected precision auto, fp32 or bf16, received {precision!r}")
-    return Predictor(model.to(chosen).eval(), recipe, chosen, dtypes[precision])
+    mixed = recipe.evaluate.mixed_precision if precision == "auto" else precision == "bf16"
+    return Predictor(model.to(chosen).eval(), recipe, chosen, choose_precision(chosen, mixed))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,8 +62,7 @@ class Predictor:
     model: MaskRCNN
     recipe: Recipe
     device: torch.device
-    autocast: torch.dtype | None = None
-    """Type of matrix products; None is float32 throughout."""
+    precision: Precision
 
     def __repr__(self) -> str:
         names = ", ".join(self.recipe.classes[:5]) + (", ..." if len(self.recipe.classes) > 5 else "")
@@ -124,7 +126,7 @@ class Predictor:
         unflipped = torch.zeros(len(pictures), dtype=torch.bool, device=self.device)
         normalised = normalise(padded.to(self.device), data.mean, data.std)
         pixels = resample(normalised, raw_sizes, target, unflipped, _bucket(sizes))
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+        with self.precision.autocast():
             return self.model(ImageBatch(pixels, target.float()))
 
     def _size(self, picture: Array) -> tuple[int, int]:
@@ -133,7 +135,7 @@ class Predictor:
         return resized_size(picture.shape[0], picture.shape[1], max(data.short_sides), data.max_side)
 
     def _reduced(self, picture: Array) -> Array:
-        """What `max_rowsize` leaves of a huge picture: the same whole factor as in training."""
+        """What `max_rowsize` leaves of a huge picture, as in training."""
         factor = math.ceil(math.sqrt(picture.size / (self.recipe.data.max_rowsize * MEBIBYTE)))
         return picture if factor <= 1 else np.asarray(Image.fromarray(picture).reduce(factor))
 
@@ -184,8 +186,8 @@ def find_pictures(sources: Iterable[str | Path]) -> list[Path]:
             files = [path] if path.is_file() else sorted(Path(name) for name in glob(str(path), recursive=True))
             files = [file for file in files if file.is_file()]
         if not files:
-            where = f"the folder {path}" if path.is_dir() else f"{path} (working directory {Path.cwd()})"
-            raise FileNotFoundError(f"no pictures at {where}; expected a picture, a folder of them or a glob")
+            where = f"in the folder {path}" if path.is_dir() else f"at {path} (working directory {Path.cwd()})"
+            raise FileNotFoundError(f"no pictures {where}; expected a picture, a folder of them or a glob")
         found.update(dict.fromkeys(files))
     return list(found)
 
@@ -242,7 +244,7 @@ def _read_or_explain(path: Path) -> Array | str:
 def _read(picture: Picture) -> Array:
     """Any picture as RGB uint8 (h, w, 3)."""
     if isinstance(picture, str | Path):
-        return decode(Path(picture).expanduser(), max_rowsize=UNREDUCED)
+        return decode(Path(picture).expanduser(), max_rowsize=None)  # results are in its own pixels
     if isinstance(picture, Image.Image):
         return np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
     if isinstance(picture, Tensor):
@@ -271,10 +273,10 @@ def _bucket(sizes: Iterable[tuple[int, int]]) -> Bucket:
 def _device(name: str | torch.device | None) -> torch.device:
     if isinstance(name, torch.device):
         return name
-    if name in (None, "auto"):
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator if accelerator and accelerator.type in ("cuda", "npu") else torch.device("cpu")
+    setting = (name or "auto").lower()
+    if setting in get_args(DeviceSetting):
+        return choose_device(cast(DeviceSetting, setting), local_rank=0)
     try:
-        return torch.device({"gpu": "cuda", "ascend": "npu"}.get(name.lower(), name.lower()))
+        return torch.device(setting)
     except RuntimeError:
         raise ValueError(f"expected device auto, cpu, gpu, ascend or one such as cuda:1, received {name!r}") from None

@@ -26,7 +26,7 @@ class ImageBatch(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What a person annotated, in the frame of `ImageBatch.sizes`."""
+    """What a person annotated, in the frame of `ImageBatch.sizes`; without annotations one slot that is not valid."""
 
     boxes: Float[Tensor, "B G 4"]
     labels: Int[Tensor, "B G"]

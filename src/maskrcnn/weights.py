@@ -39,7 +39,7 @@ def save_weights(
         write_recipe(recipe, draft / CONFIG)
         (draft / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
         for path in (*draft.iterdir(), draft):
-            _sync(path)
+            sync(path)
         _exchange(draft, folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
@@ -72,8 +72,8 @@ def find_weights(path: str | Path) -> Path:
     if path.is_file():
         if path.suffix != ".safetensors":
             raise ValueError(
-                f"expected a weights folder or a .safetensors file, received {path}; "
-                f"`maskrcnn convert {path} DEST` turns checkpoints of other systems into one"
+                f"expected a weights folder, a run folder or a .safetensors file, received {path}; "
+                "checkpoints of other systems cannot be read"
             )
         return path
     places = (path, path / "weights" / "best", path / "weights" / "last")
@@ -121,7 +121,7 @@ def _exchange(draft: Path, folder: Path) -> None:
         shutil.rmtree(previous, ignore_errors=True)
         os.rename(folder, previous)
     os.rename(draft, folder)
-    _sync(folder.parent)
+    sync(folder.parent)
     shutil.rmtree(previous, ignore_errors=True)
 
 
@@ -129,7 +129,7 @@ def _previous(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.previous")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until the disk has it. Windows cannot open folders, and orders their entries itself."""
     if os.name == "nt" and path.is_dir():
         return

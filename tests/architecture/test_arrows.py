@@ -26,7 +26,7 @@ MAY_SEE = {
     "precision": set(),
     "evaluate": RUN | {"instances", "draw"},
     "train": RUN | {"evaluate", "convert.backbone"},
-    "predict": FOUNDATION | {"ops", "models", "data", "instances", "draw", "recipes", "weights", "convert"},
+    "predict": RUN | {"instances", "draw", "convert"},
     "convert": FOUNDATION | {"models", "recipes", "weights"},
     "cli": {
         "config",

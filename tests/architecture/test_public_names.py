@@ -32,9 +32,9 @@ Instances.scores
 Instances.size
 Instances.to_coco(image_id, category_ids)
 Instances.to_supervision()
-Predictor.autocast
 Predictor.device
 Predictor.model
+Predictor.precision
 Predictor.predict(images, score)
 Predictor.recipe
 load(path, *, device, precision)

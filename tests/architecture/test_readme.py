@@ -144,7 +144,7 @@ def test_the_readme_trains_with_two_processes(line, place):
     crowded = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}  # two processes on one core are enough
     done = subprocess.run(words, env={**os.environ, **crowded}, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 process(es) x 1 micro-batch(es) x 2" in done.stdout
+    assert "(processes x micro-batches x images: 2 x 1 x 2)" in done.stdout
     assert (place / "runs/train/mask_rcnn_resnet50_fpn_1x/weights/last/model.safetensors").is_file()
 
 

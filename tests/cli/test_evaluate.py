@@ -12,11 +12,12 @@ SCORES = dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10"
 
 @pytest.fixture
 def runs(monkeypatch):
-    """What the evaluation was asked for."""
+    """What the evaluation was asked for: recipe, weights, folder."""
     asked = []
 
-    def run(*arguments):
-        asked.append(arguments)
+    def run(recipe, weights, out, world, progress):
+        asked.append((recipe, weights, out))
+        assert world.is_main
         return {
             "bbox": SCORES,
             "segm": SCORES,
@@ -24,6 +25,7 @@ def runs(monkeypatch):
         }
 
     monkeypatch.setattr("maskrcnn.evaluate.run.run", run)
+    monkeypatch.setattr("maskrcnn.evaluate.report.write_report", lambda folder: folder / "report.html")
     return asked
 
 
@@ -32,8 +34,30 @@ def test_weights_are_scored_and_the_speed_is_printed(maskrcnn, runs, capsys):
     [(recipe, weights, out)] = runs
     assert (recipe.evaluate.batch, weights, out) == (2, Path("best"), Path("here"))
     text = capsys.readouterr().out
+    assert text.startswith("best on 3 pictures of datasets/shapes\n")
     assert "25.0" in text
-    assert "12.35 images/s predicting, 6.70 images/s in all\nwritten to here\n" in text
+    assert "12.35 images/s predicting, 6.70 images/s in all\nwritten to here\nreport: here/report.html\n" in text
+
+
+@pytest.mark.parametrize("setting", ["train.batch=3", "model.channels=8", "data.mean=[1, 2, 3]"])
+def test_settings_that_weights_bring_with_them_are_refused(maskrcnn, runs, setting, capsys):
+    assert maskrcnn("eval", "small", "name=x", "--weights", "best", setting, "data.max_side=900") == 2
+    assert capsys.readouterr().err.startswith(f"error: {setting.split('=')[0]} has no effect on an evaluation, since")
+    assert maskrcnn("eval", "small", "--weights", "best", "model={width: 3}", "--train.seed", "3") == 2
+    assert capsys.readouterr().err.startswith("error: model, train.seed have no effect on an evaluation, since")
+    assert runs == []
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(maskrcnn, runs, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert maskrcnn("eval", "demo", "--weights", "best", "--out", out) == 2
+        sentence = f"error: {out} cannot be the output folder: {tmp_path}/file is a file; choose another one\n"
+        assert capsys.readouterr().err == sentence
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
+    assert maskrcnn("eval", "demo", "--weights", "best", "--out", tmp_path / "new") == 2
+    assert f"you may not write to {tmp_path}; choose another one" in capsys.readouterr().err
+    assert runs == []
 
 
 def test_processes_that_hold_no_metrics_are_silent(maskrcnn, monkeypatch, capsys):
@@ -65,6 +89,7 @@ def test_a_result_file_of_any_maker_is_scored(maskrcnn, tmp_path, capsys):
     assert maskrcnn("eval", *words) == 0
     assert "100.0" in capsys.readouterr().out
     assert json.loads((tmp_path / "metrics.json").read_text())["bbox"]["AP"] == pytest.approx(1)
+    assert "100.0" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +104,7 @@ def test_half_a_question_is_refused(maskrcnn, words, runs, capsys):
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("weights/best", "weights/last", "checkpoints/step-3"):
+    for name in ("weights/best", "weights/last", "weights/.last.draft", "checkpoints/step-3"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "model.safetensors").touch()
     (tmp_path / "released.safetensors").touch()
@@ -89,11 +114,17 @@ def folder(tmp_path):
 def test_the_door_evaluates_every_weights_in_a_folder(python, folder, runs):
     assert python("eval.py", "--config", "demo", "--mix", "True", "--ckpt_path", folder) == 0
     assert [(weights, out) for _, weights, out in runs] == [
-        (folder / "released.safetensors", Path("runs/eval/released")),
-        (folder / "weights/best", Path("runs/eval/best")),
-        (folder / "weights/last", Path("runs/eval/last")),
+        (folder / "released.safetensors", Path("runs/eval/demo/released")),
+        (folder / "weights/best", Path("runs/eval/demo/best")),
+        (folder / "weights/last", Path("runs/eval/demo/last")),
     ]
     assert runs[0][0].evaluate.mixed_precision
+
+
+def test_the_door_accepts_a_seed_and_says_that_it_has_no_effect(python, folder, runs, capsys):
+    assert python("eval.py", "--config", "demo", "--seed", "5", "--ckpt_path", folder / "weights/best") == 0
+    assert capsys.readouterr().err == "--seed has no effect here\n"
+    assert len(runs) == 1
 
 
 def test_one_weights_folder_or_file_stands_for_itself(folder):

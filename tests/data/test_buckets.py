@@ -134,10 +134,8 @@ def test_evaluation_visits_every_image_exactly_once(batch, world_size):
 
 
 def test_six_buckets_need_nine_tenths_of_full_padding_on_real_photos(shared_data):
-    data = coco.read(
-        *coco.find_split(shared_data / "coco_mini", "train2017", "annotations/instances_train2017.json"),
-        need_masks=False,
-    )
+    split = coco.find_split(shared_data / "coco_mini", "train2017", "annotations/instances_train2017.json")
+    data = coco.read(*split)
     recipe = Data()
     chosen = buckets.buckets_for(data.sizes, recipe, recipe.short_sides)
     resized = buckets.resized_sizes(data.sizes, np.full(len(data.sizes), 800), 1333)

@@ -20,16 +20,14 @@ def outline_area(data, row):
 
 
 def test_columns_hold_what_the_file_says_sorted_by_image(write_split, annotate):
-    rows = [annotate(5, 2), annotate(6, 1, category_id=3, bbox=[1, 2, 30, 10], iscrowd=1, area=7.5), annotate(4, 2)]
+    rows = [annotate(5, 2), annotate(6, 1, category_id=3, bbox=[1, 2, 30, 10], iscrowd=1), annotate(4, 2)]
     data = coco.read(*write_split(rows, sizes=[(40, 60), (50, 45), (30, 31)]))
     assert data.image_ids.tolist() == [1, 2, 3]
     assert data.sizes.tolist() == [[40, 60], [50, 45], [30, 31]]
     assert data.first_object.tolist() == [0, 1, 3, 3], "an image without objects stays"
-    assert data.object_images.tolist() == [0, 1, 1]
     assert data.annotation_ids.tolist() == [6, 5, 4]
     assert data.boxes.tolist() == [[1, 2, 31, 12], [10, 5, 30, 25], [10, 5, 30, 25]]
     assert data.crowd.tolist() == [True, False, False]
-    assert data.areas.tolist() == [7.5, 400, 400]
     assert data.notes == ()
 
 
@@ -99,12 +97,6 @@ def test_any_number_of_objects_is_kept(write_split, annotate):
     assert data.first_ring[-1] == 5000
 
 
-def test_masks_may_be_left_unread(write_split, annotate):
-    data = coco.read(*write_split([annotate(1, segmentation="nonsense")]), need_masks=False)
-    assert data.first_ring.tolist() == [0, 0]
-    assert len(data.boxes) == 1
-
-
 def test_a_split_without_objects_is_read(write_split):
     data = coco.read(*write_split([]))
     assert data.first_object.tolist() == [0, 0]
@@ -167,10 +159,22 @@ def test_a_malformed_file_is_named_in_one_sentence(write_split, annotate, conten
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+def test_two_annotations_of_one_id_are_refused_because_they_cannot_be_scored(write_split, annotate):
+    with pytest.raises(ValueError, match=r"instances\.json: annotation id 5 occurs more than once"):
+        coco.read(*write_split([annotate(5), annotate(6), annotate(5, category_id=3)]))
+
+
 def test_a_truncated_file_is_named(write_split, annotate):
     file, pictures = write_split([annotate(1)])
     file.write_text(file.read_text()[:-20])
     with pytest.raises(ValueError, match=r"instances\.json: is not complete JSON .* export it again"):
+        coco.read(file, pictures)
+
+
+def test_a_file_with_a_byte_order_mark_is_told_how_to_be_saved(write_split, annotate):
+    file, pictures = write_split([annotate(1)])
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    with pytest.raises(ValueError, match=r"instances\.json: begins with a byte order mark"):
         coco.read(file, pictures)
 
 

@@ -69,6 +69,16 @@ def test_annotations_of_the_unrotated_picture_get_the_unrotated_picture(tmp_path
     assert decode(path, (WIDTH, HEIGHT)).shape == (WIDTH, HEIGHT, 3)
 
 
+@pytest.mark.parametrize("orientation", [0, 9])
+def test_an_orientation_that_exif_does_not_know_turns_nothing(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(decode(path, (HEIGHT, WIDTH)), gradient())
+    with pytest.raises(ValueError, match=r"a\.png has \(height, width\) \(24, 40\)"):
+        decode(path, (WIDTH, HEIGHT))
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
 def test_a_size_that_contradicts_the_annotations_is_refused(tmp_path, name):
     path = save(tmp_path / name)
@@ -135,3 +145,11 @@ def test_a_huge_picture_is_reduced_by_a_whole_factor(tmp_path, name, tolerance, 
         assert pixels.shape[:2] == reduced
     expected = gradient(*pixels.shape[:2])
     assert np.abs(pixels.astype(int) - expected).max() <= tolerance
+    assert decode(path, (height, width), max_rowsize=None).shape == (height, width, 3)
+
+
+def test_a_picture_too_large_to_be_opened_is_not_called_broken(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 3)
+    with pytest.raises(ValueError, match=r"a\.png is too large to be opened .* cut it into tiles"):
+        decode(path)

@@ -296,6 +296,12 @@ def test_a_file_that_holds_no_results_is_refused_in_a_sentence(truth, tmp_path, 
         coco.score_files(write(tmp_path / "truth.json", truth), tmp_path / "results.json")
 
 
+def test_annotations_of_one_id_are_refused_because_one_would_be_counted_twice(truth):
+    truth["annotations"][2]["id"] = 1
+    with pytest.raises(ValueError, match="annotations: annotation id 1 occurs more than once"):
+        coco.score(truth, perfect(truth))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -131,6 +131,13 @@ def test_pictures_that_are_gone_are_told_of_and_the_rest_is_there(training, reci
     assert "Kinds of error" in page
 
 
+def test_pictures_too_large_for_training_are_shown_with_their_masks(training, monkeypatch):
+    monkeypatch.setattr("maskrcnn.data.decode.MEBIBYTE", 16)  # every picture is larger than 64 of them
+    page = write_report(training).read_text()
+    assert "No pictures: " not in page
+    assert len(check(page).loaded) == 2 * 3
+
+
 def test_scores_of_boxes_alone_are_reported(training, recipe):
     results = [{"image_id": 11, "category_id": 3, "score": 0.9, "bbox": [5, 4, 10, 20]}]
     annotations = Path(recipe.data.dataset_dir) / recipe.data.val_anno_path

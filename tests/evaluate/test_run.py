@@ -57,7 +57,7 @@ class Recorded(World):
 @pytest.fixture
 def dataset(recipe):
     annotations, images = find_split(recipe.data.dataset_dir, "val2017", "annotations/instances_val2017.json")
-    return read(annotations, images, need_masks=False)
+    return read(annotations, images)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_classes_that_do_not_fit_are_named(recipe, dataset, tmp_path, classes, m
         run.check_classes(trained, tmp_path / "weights", dataset)
 
 
-def test_a_weights_folder_is_evaluated_with_its_own_network_and_pixels(recipe, tmp_path):
+def test_a_weights_folder_is_evaluated_with_its_own_network_and_pixels(recipe, alone, tmp_path):
     small = Model(
         backbone="resnet18",
         width=16,
@@ -149,7 +149,7 @@ def test_a_weights_folder_is_evaluated_with_its_own_network_and_pixels(recipe, t
     trained = msgspec.structs.replace(recipe, model=small, data=data)
     weights = save_weights(tmp_path / "weights", build(small, 2), trained, {})
     out = tmp_path / "runs" / "eval"
-    metrics = run.run(recipe, weights, out)
+    metrics = run.run(recipe, weights, out, alone)
     assert 0 <= metrics["segm"]["AP"] < 0.5
     assert json.loads((out / "metrics.json").read_text())["segm"] == metrics["segm"]
     used = read_recipe(out)

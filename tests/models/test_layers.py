@@ -27,6 +27,11 @@ def test_group_norm_never_normalises_a_single_channel():
     assert GroupNorm(16).num_groups == 8
 
 
+@pytest.mark.parametrize(("channels", "groups"), [(96, 32), (48, 24), (100, 25), (70, 14), (7, 1), (1, 1)])
+def test_any_width_can_be_normalised_in_groups(channels, groups):
+    assert GroupNorm(channels).num_groups == groups
+
+
 @pytest.mark.parametrize(("depth", "channels"), [(18, [64, 128, 256, 512]), (50, [256, 512, 1024, 2048])])
 def test_resnet_gives_strides_4_to_32(depth, channels):
     with torch.device("meta"):

@@ -3,9 +3,11 @@
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrcnn import config
+from maskrcnn.data.transforms import normalise
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.structures import ImageBatch, Targets
 
@@ -195,11 +197,49 @@ def test_the_counter_of_waits_sees_them():
     assert len(waits.seen) >= 3
 
 
+class HostTables(TorchFunctionMode):
+    """Counts tensors made of Python numbers: elsewhere than on the CPU each is a copy that the processor waits for."""
+
+    MAKERS = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        index = args[1] if func is torch.Tensor.__getitem__ else ()
+        lists = [part for part in (index if isinstance(index, tuple) else (index,)) if isinstance(part, list)]
+        if func in self.MAKERS or lists:
+            self.seen.append(f"{func.__name__}{lists}")
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_table_is_copied_to_the_device_in_a_step():
+    with torch.device("meta"):  # like a GPU it takes the operators' definitions, not the kernels of the CPU
+        model = build(TINY, NUM_CLASSES)
+        pictures = torch.empty(2, 64, 96, 3, dtype=torch.uint8)
+    sizes, keys, *annotated = (tensor.to("meta") for tensor in (batch().sizes, KEYS, *targets()))
+    with HostTables() as tables:
+        images = ImageBatch(normalise(pictures, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)), sizes)
+        total(model.losses(images, Targets(*annotated), keys)).backward()
+        with torch.no_grad():
+            model(images)
+    assert tables.seen == []
+
+
+def test_the_counter_of_tables_sees_them():
+    with HostTables() as tables:
+        x = torch.arange(12.0).view(3, 4)
+        x[:, [1, 0]] + x.new_tensor((1.0, 2.0))
+    assert len(tables.seen) == 2
+
+
 def test_bf16_autocast_trains_and_predicts(model):
     with torch.autocast("cpu", torch.bfloat16):
         losses = model.losses(batch(), targets(), KEYS)
         assert all(value.dtype == torch.float32 for name, value in losses.items() if not name.startswith("count/"))
     total(losses).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.rpn.named_parameters())
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         assert model(batch()).masks.isfinite().all()
 

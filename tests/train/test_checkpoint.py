@@ -82,7 +82,7 @@ def test_a_half_written_folder_is_never_seen_and_is_cleared_away(tmp_path, monke
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_sync", crash)
+        patch.setattr(checkpoint, "sync", crash)
         with pytest.raises(OSError, match="disk full"):
             save(tmp_path, 6)
     assert checkpoint.read_newest(tmp_path, print).step == 5

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 
 import pytest
 from rich.console import Console
@@ -95,6 +96,43 @@ def test_a_terminal_sees_a_bar_and_the_file_sees_lines(tmp_path):
     assert "10/20" in console.file.getvalue()
     assert "loss 1.500" in console.file.getvalue()
     assert "step 10/20" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_narrow_terminal_cuts_the_numbers_and_keeps_the_bar(tmp_path):
+    console = Console(file=io.StringIO(), force_terminal=True, width=50)
+    with Log(tmp_path, is_main=True, console=console) as log:
+        log.show_progress(10, 20)
+        log.steps(MEANS, step=10, **POSITION)
+    assert re.search(r"10/20.* epoch 1  loss \N{HORIZONTAL ELLIPSIS}", console.file.getvalue())
+
+
+def test_what_is_said_after_the_steps_stands_below_the_bar(tmp_path):
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    with Log(tmp_path, is_main=True, console=console) as log:
+        log.show_progress(10, 20)
+        log.end_progress()
+        log.say("report: here")
+    assert console.file.getvalue().endswith("report: here\n")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_long_evaluation_is_spoken_of(tmp_path, terminal, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=200)
+    with Log(tmp_path, is_main=True, console=console) as log:
+        log.show_progress(10, 20)
+        ticker = log.ticker()
+        for done in (2, 4, 8):  # of 8 pictures, a minute for each
+            clock[0] += 60 * (2 if done < 8 else 4)
+            ticker(done, 8)
+            if terminal:
+                log._bar.refresh()
+    told = console.file.getvalue()
+    assert "evaluating: 25% done, 0:06:00 left" in told
+    assert "evaluating: 50% done, 0:04:00 left" in told
+    assert "scoring" in told
+    assert not (tmp_path / "log.txt").exists()
 
 
 def test_mpirun_gets_lines_though_it_looks_like_a_terminal(tmp_path, monkeypatch):

@@ -3,12 +3,13 @@ import torch
 from torch import nn
 
 from maskrcnn.config import Optimizer
+from maskrcnn.train import optimizer as optimizer_module
 from maskrcnn.train.optimizer import Average, build_optimizer, load_state_tensors, set_rate, state_tensors
 
 
 def network() -> nn.Sequential:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 4, (1, 2)), nn.GroupNorm(2, 4), nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5))
+    model = nn.Sequential(nn.Conv2d(3, 4, (1, 2)), nn.GroupNorm(2, 4), nn.Conv2d(4, 5, 1), nn.GroupNorm(1, 5))
     model[2].requires_grad_(False)
     return model.to(memory_format=torch.channels_last)
 
@@ -59,6 +60,20 @@ def test_state_goes_by_name_and_training_continues_bit_for_bit(kind):
     learn(other, resumed)
     assert {name.rsplit("/", 1)[0] for name in state} == {n for n, p in model.named_parameters() if p.requires_grad}
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("kind", "place"), [("cpu", "cpu"), ("meta", "cpu"), ("cuda", "meta")])
+def test_the_count_of_steps_is_where_the_optimizer_looks_for_it(kind, place, monkeypatch):
+    """`meta` stands for a device; a fused optimizer wants the count there, torch's default wants it on the CPU."""
+    device = torch.device("cpu" if kind == "cpu" else "meta")
+    if kind == "cuda":
+        monkeypatch.setattr(optimizer_module, "FUSED_ON", ("meta",))
+    model = network().to(device)
+    optimizer = build_optimizer(model, Optimizer(kind="adamw"))
+    saved = {"0.bias/step": torch.tensor(3.0), "0.bias/exp_avg": torch.ones(4)}
+    load_state_tensors(optimizer, model, saved)
+    state = optimizer.state[model[0].bias]
+    assert (state["step"].device.type, state["exp_avg"].device) == (place, device)
 
 
 def test_loaded_state_has_the_memory_format_of_its_parameter():

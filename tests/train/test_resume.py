@@ -65,6 +65,11 @@ def test_a_checkpoint_of_another_run_does_not_go_on_in_this_one(tmp_path):
         find_start(tmp_path / "this", str(tmp_path / "other"), print)
 
 
+def test_a_checkpoint_that_was_copied_may_have_any_name(tmp_path):
+    copy = save(tmp_path / "old", 5).rename(tmp_path / "before the holidays")
+    assert find_start(tmp_path / "new", str(copy), print).step == 5
+
+
 def test_a_path_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError, match="expected a checkpoint"):
         find_start(tmp_path / "new", str(tmp_path / "nowhere"), print)

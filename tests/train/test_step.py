@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -106,6 +108,13 @@ def test_mixed_precision_computes_in_bf16_and_keeps_float32_weights(pixels):
     assert model.layer.weight.dtype == mixed.mean.dtype == torch.float32
     torch.testing.assert_close(mixed.mean, full.mean, rtol=0.05, atol=0.05)
     assert not torch.equal(mixed.mean, full.mean)
+
+
+@pytest.mark.parametrize(("has_bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_an_ascend_without_bf16_takes_fp16(has_bf16, dtype, monkeypatch):
+    npu = SimpleNamespace(is_bf16_supported=lambda: has_bf16)
+    monkeypatch.setattr(torch, "get_device_module", lambda kind: npu)
+    assert choose_precision(torch.device("privateuseone"), mixed=True).dtype == dtype  # torch_npu calls it npu
 
 
 def test_without_mixed_precision_nothing_is_cast():

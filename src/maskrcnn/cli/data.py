@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from maskrcnn.cli.words import DataSet, Overrides
+from maskrcnn.cli.words import DataOverrides, DataSet, writable
 
 SPLITS = ("train", "val")
 
 
-def check(source: DataSet, overrides: Overrides = None) -> None:
+def check(source: DataSet, overrides: DataOverrides = None) -> None:
     """Read both splits and say what is in them and what is wrong."""
     from maskrcnn.cli.annotations import describe_split, find_data
 
@@ -43,14 +43,15 @@ def shapes(
 
 def show(
     source: DataSet,
-    overrides: Overrides = None,
+    overrides: DataOverrides = None,
     out: Annotated[Path, Option(help="Where the pictures go.")] = Path("runs/data"),
-    split: Annotated[str, Option(metavar="train|val")] = "train",
+    split: Annotated[str, Option(metavar="train|val", help="Which pictures.")] = "train",
     count: Annotated[int, Option(min=1, help="Pictures, spread over the split.")] = 12,
 ) -> None:
     """Draw the annotations of some pictures."""
     if split not in SPLITS:
         raise ValueError(f"--split: expected train or val, got {split!r}")
+    writable(out)
     from maskrcnn.cli.annotations import draw, find_data, read_split
 
     data = read_split(find_data(source, overrides or []), split)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
-from maskrcnn.cli.words import Overrides
+from maskrcnn.cli.words import Overrides, writable
 
 NUM_PICTURES = 6
 
@@ -18,7 +18,9 @@ def demo(
     from maskrcnn.recipes import read_recipe
 
     recipe = read_recipe("demo", overrides or [])
+    writable(out)
     from maskrcnn.data.shapes import generate
+    from maskrcnn.distributed import start
     from maskrcnn.evaluate.coco import percent
     from maskrcnn.evaluate.report import write_report
     from maskrcnn.evaluate.run import run as evaluate
@@ -31,7 +33,8 @@ def demo(
     train(recipe, out, "auto")
     weights = out / "weights" / "best"
     _say(f"3/4 evaluating {weights}")
-    metrics = evaluate(recipe, weights, out / "evaluation")
+    with start(recipe.device) as world:
+        metrics = evaluate(recipe, weights, out / "evaluation", world)
     _say("4/4 predicting")
     pictures = sorted((dataset / recipe.data.val_img_dir).iterdir())[:NUM_PICTURES]
     predict_paths(load(weights), pictures, out / "predictions")

@@ -12,7 +12,7 @@ Fact = tuple[str, str]
 
 
 def doctor() -> None:
-    """Say which devices, versions and kernels are in use, and how to get what is missing."""
+    """Say what runs on this machine, and what is missing."""
     for name, value in facts():
         print(f"{name:<24}{value}", flush=True)
 

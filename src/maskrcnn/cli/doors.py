@@ -4,7 +4,7 @@ A flag that is not given leaves the recipe's value. `--a.b v` and `a.b=v` overri
 """
 
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -49,6 +49,7 @@ def _train(words: Sequence[str]) -> None:
     given = {
         "train.mixed_precision": flags.mix,
         "train.batch": flags.batch_size,
+        "train.seed": flags.seed,
         "train.optimizer.lr": flags.lr_init,
         "train.log_every": flags.log_interval,
         "train.evaluate_every": None if flags.run_eval is None else int(flags.run_eval),
@@ -61,14 +62,12 @@ def _evaluate(words: Sequence[str]) -> None:
 
     parser = _with_settings(_parser("Evaluate: the door to `maskrcnn eval`."))
     parser.add_argument("--ckpt_path", type=Path, required=True, metavar="PATH", help="weights, or a folder of them")
-    parser.add_argument("--save_dir", type=Path, metavar="DIR", help="where metrics.json goes")
+    parser.add_argument("--save_dir", type=Path, metavar="DIR", help="where scores and report.html go")
     flags, settings = _read(parser, words)
+    _say_idle(flags, ["seed"])
     given = {"evaluate.mixed_precision": flags.mix, "evaluate.batch": flags.batch_size}
     overrides = [*_shared(flags), *_settings(given), *settings]
-    found = find_weights(flags.ckpt_path)
-    for weights in found:
-        own = (flags.save_dir or Path("runs/eval")) / weights.name.removesuffix(".safetensors")
-        score_weights(flags.config, overrides, weights, own if len(found) > 1 else flags.save_dir)
+    score_weights(flags.config, overrides, find_weights(flags.ckpt_path), flags.save_dir)
 
 
 def _infer(words: Sequence[str]) -> None:
@@ -78,6 +77,7 @@ def _infer(words: Sequence[str]) -> None:
     parser.add_argument("--ckpt_path", required=True, metavar="PATH", help="a weights folder or file")
     parser.add_argument("--imgs", required=True, metavar="PATH", help="a picture or a folder")
     parser.add_argument("--save_dir", type=Path, default=Path("runs/predict"), metavar="DIR", help="where results go")
+    parser.epilog = f"--config has no effect, since weights carry their recipe. {parser.epilog}"
     flags, settings = _read(parser, words)
     if settings:
         raise ValueError(f"infer.py takes no settings, since weights carry their recipe; got {' '.join(settings)}")
@@ -92,10 +92,9 @@ def find_weights(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise FileNotFoundError(f"--ckpt_path: there is nothing at {path}")
-    inside = sorted(
-        candidate for folder in (path, path / "weights") if folder.is_dir() for candidate in folder.iterdir()
-    )
-    found = [one for one in inside if one.suffix == ".safetensors" or (one / "model.safetensors").is_file()]
+    inside = sorted(one for folder in (path, path / "weights") if folder.is_dir() for one in folder.iterdir())
+    whole = [one for one in inside if not one.name.startswith(".")]  # a crash may leave drafts
+    found = [one for one in whole if one.suffix == ".safetensors" or (one / "model.safetensors").is_file()]
     if not found:
         raise FileNotFoundError(f"--ckpt_path: {path} holds no weights: no .safetensors files, no folders of them")
     return found
@@ -103,22 +102,24 @@ def find_weights(path: Path) -> list[Path]:
 
 def _parser(description: str) -> ArgumentParser:
     """What the three doors share."""
-    parser = ArgumentParser(description=description, allow_abbrev=False)
+    epilog = (
+        f"Accepted so that old commands run, without effect: {_flags(WITHOUT_EFFECT)}. "
+        f"Refused, since there is no object storage: {_flags(OBJECT_STORAGE)}."
+    )
+    parser = ArgumentParser(description=description, epilog=epilog, allow_abbrev=False)
     parser.add_argument("--config", default=DEFAULT, metavar="RECIPE", help=f"a YAML file; {DEFAULT} unless given")
     parser.add_argument("--device_target", type=str.lower, choices=("cpu", "gpu", "ascend"), help="device")
     parser.add_argument("--mix", type=_boolean, metavar="True|False", help="mixed precision")
-    for name in WITHOUT_EFFECT:
-        parser.add_argument(f"--{name}", metavar="...", help="no effect; accepted so that old commands run")
-    for name in OBJECT_STORAGE:
-        parser.add_argument(f"--{name}", metavar="...", help="object storage is not supported")
+    for name in (*WITHOUT_EFFECT, *OBJECT_STORAGE):
+        parser.add_argument(f"--{name}", help=SUPPRESS)
     return parser
 
 
 def _with_settings(parser: ArgumentParser) -> ArgumentParser:
     """What training and evaluation share."""
-    parser.epilog = "--a.b v and a.b=v override the recipe"
+    parser.epilog = f"--a.b v and a.b=v override the recipe. {parser.epilog}"
     parser.add_argument("--batch_size", metavar="IMAGES", help="over all devices together")
-    parser.add_argument("--seed", metavar="NUMBER", help="train.seed")
+    parser.add_argument("--seed", metavar="NUMBER", help="train.seed; without effect on an evaluation")
     parser.add_argument("--num_parallel_workers", metavar="THREADS", help="data.num_workers")
     return parser
 
@@ -126,18 +127,25 @@ def _with_settings(parser: ArgumentParser) -> ArgumentParser:
 def _read(parser: ArgumentParser, words: Sequence[str]) -> tuple[Namespace, list[str]]:
     """The flags, and the settings that were written out."""
     flags, settings = parser.parse_known_args(words)
-    for name in WITHOUT_EFFECT:
-        if getattr(flags, name) is not None:
-            print(f"--{name} has no effect here", file=sys.stderr)
+    _say_idle(flags, WITHOUT_EFFECT)
     for name in OBJECT_STORAGE:
         if getattr(flags, name) not in (None, "", "False", "false", "0"):
             raise ValueError(f"--{name}: object storage is not supported; copy the data here and set data.dataset_dir")
     return flags, settings
 
 
+def _say_idle(flags: Namespace, names: Sequence[str]) -> None:
+    for name in names:
+        if getattr(flags, name) is not None:
+            print(f"--{name} has no effect here", file=sys.stderr)
+
+
 def _shared(flags: Namespace) -> Iterator[str]:
-    paths = {"device": flags.device_target, "train.seed": flags.seed, "data.num_workers": flags.num_parallel_workers}
-    return _settings(paths)
+    return _settings({"device": flags.device_target, "data.num_workers": flags.num_parallel_workers})
+
+
+def _flags(names: Sequence[str]) -> str:
+    return ", ".join(f"--{name}" for name in names)
 
 
 def _settings(given: dict[str, object]) -> Iterator[str]:

@@ -1,65 +1,104 @@
 """`maskrcnn eval`."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from maskrcnn.cli.words import Overrides
+from maskrcnn.cli.words import DataOverrides, writable
+
+WITHOUT_EFFECT = ("model", "train", "classes", "category_ids", "data.mean", "data.std")
+"""Settings that weights bring with them, or that only training has."""
 
 
 def evaluate(
     config: Annotated[
         str | None, Argument(metavar="CONFIG", help="A recipe: its validation pictures are used.")
     ] = None,
-    overrides: Overrides = None,
-    weights: Annotated[Path | None, Option(help="A weights folder or file.")] = None,
+    overrides: DataOverrides = None,
+    weights: Annotated[Path | None, Option(help="A weights folder, a run folder, or a file.")] = None,
     annotations: Annotated[Path | None, Option(help="With --predictions: a COCO annotation file.")] = None,
     predictions: Annotated[Path | None, Option(help="With --annotations: a COCO result file to score.")] = None,
-    out: Annotated[Path | None, Option(help="Where metrics.json goes; runs/eval/NAME with a recipe.")] = None,
+    out: Annotated[Path | None, Option(help="Where scores and report.html go; runs/eval/NAME with a recipe.")] = None,
 ) -> None:
-    """Score weights on a recipe's validation pictures, or a result file on its annotations."""
+    """Score weights on validation pictures, or a result file."""
     if config and weights and not (annotations or predictions):
-        score_weights(config, overrides or [], weights, out)
+        score_weights(config, overrides or [], [weights], out)
     elif annotations and predictions and not (config or weights):
         score_predictions(annotations, predictions, out)
     else:
         raise ValueError("expected CONFIG with --weights PATH, or --annotations FILE with --predictions FILE")
 
 
-def score_weights(config: str, overrides: list[str], weights: Path, out: Path | None) -> None:
-    """Predict, write metrics.json and predictions.json, and print the twelve numbers."""
+def score_weights(config: str, overrides: Sequence[str], weights: Sequence[Path], out: Path | None) -> None:
+    """Predict, write scores, results and a report, and print the twelve numbers.
+
+    Of several weights each gets a folder of its name in `out`.
+    """
     from maskrcnn.recipes import read_recipe
 
     recipe = read_recipe(config, overrides)
+    refuse_without_effect(overrides)
+    folder = writable(out or Path("runs/eval") / recipe.name)
+    from maskrcnn.distributed import start
     from maskrcnn.evaluate import run
+    from maskrcnn.evaluate.report import write_report
 
-    folder = out or Path("runs/eval") / recipe.name
-    metrics = run.run(recipe, weights, folder)
-    if metrics:  # only the first of several processes has them
-        show(metrics, folder)
+    with start(recipe.device) as world:
+        for one in weights:
+            own = folder / one.name.removesuffix(".safetensors") if len(weights) > 1 else folder
+            metrics = run.run(recipe, one, own, world, ticker() if world.is_main else None)
+            if metrics:  # only the first of several processes has them
+                print(f"{one} on {metrics['speed']['images']} pictures of {recipe.data.dataset_dir}")
+                show(metrics)
+                print(f"written to {own}\nreport: {write_report(own)}", flush=True)
 
 
 def score_predictions(annotations: Path, predictions: Path, out: Path | None) -> None:
     """Score a result file of any maker."""
-    from msgspec import json
-
+    if out:
+        writable(out)
     from maskrcnn.evaluate.coco import score_files
+    from maskrcnn.evaluate.report import write_report
+    from maskrcnn.evaluate.run import save_metrics
 
     metrics = score_files(annotations, predictions)
+    show(metrics)
     if out:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "metrics.json").write_bytes(json.format(json.encode(metrics)))
-    show(metrics, out)
+        save_metrics(out, metrics)
+        print(f"written to {out}\nreport: {write_report(out)}")
 
 
-def show(metrics: Any, folder: Path | None) -> None:
-    """The twelve numbers, the speed where it was measured, and where the rest lies."""
+def refuse_without_effect(overrides: Sequence[str]) -> None:
+    """Raise ValueError for settings that an evaluation does not look at."""
+    from maskrcnn.recipes.read import read_overrides
+
+    given = [path for path, _ in read_overrides(overrides).settings]
+    idle = [path for path in given if any(f"{path}.".startswith(f"{one}.") for one in WITHOUT_EFFECT)]
+    if idle:
+        has = "have" if len(idle) > 1 else "has"
+        raise ValueError(
+            f"{', '.join(idle)} {has} no effect on an evaluation, since weights bring their network, classes and "
+            "normalisation with them; leave out what is not data.*, evaluate.*, device or name"
+        )
+
+
+def show(metrics: Any) -> None:
+    """The twelve numbers, and the speed where it was measured."""
     from maskrcnn.evaluate.coco import table
 
     print(table(metrics))
     if "speed" in metrics:
         speed = metrics["speed"]
         print(f"{speed['predict']:.2f} images/s predicting, {speed['evaluate']:.2f} images/s in all")
-    if folder:
-        print(f"written to {folder}")
+
+
+def ticker() -> Any:
+    """Tells on stderr how far an evaluation is: on a terminal in place, elsewhere in a line a minute."""
+    from maskrcnn.evaluate.ticker import Ticker
+
+    if sys.stderr.isatty():
+        return Ticker(lambda sentence: print(f"\r\x1b[K{sentence}\r", end="", file=sys.stderr, flush=True), every=0.5)
+    return Ticker(lambda sentence: print(sentence, file=sys.stderr, flush=True), every=60.0)

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
+from maskrcnn.cli.words import writable
+
 Device = Literal["auto", "cpu", "gpu", "ascend"]
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -17,11 +19,13 @@ def predict(
     device: Annotated[Device, Option(help="auto takes an accelerator where there is one.")] = "auto",
     precision: Annotated[Precision, Option(help="auto is that of the weights' recipe.")] = "auto",
 ) -> None:
-    """Find the objects on pictures, draw them, and write them in COCO's format."""
+    """Find the objects on pictures; draw and list them."""
+    writable(out)
     from maskrcnn.predict import load, predict_paths
 
     predictor = load(weights, device=device, precision=precision)
     failures = predict_paths(predictor, sources, out, score, lambda path, found: print(f"{path}: {found}", flush=True))
     print(f"written to {out}")
     if failures:
-        raise ValueError(f"{len(failures)} files could not be read, the first: {failures[0]}")
+        number = "1 picture" if len(failures) == 1 else f"{len(failures)} pictures"
+        raise ValueError(f"{number} could not be read, the first: {failures[0]}")

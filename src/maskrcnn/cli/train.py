@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
-from maskrcnn.cli.words import Config, Overrides
+from maskrcnn.cli.words import Config, Overrides, writable
 
 
 def train(
@@ -20,6 +20,7 @@ def train(
     from maskrcnn.recipes import read_recipe
 
     recipe = read_recipe(config, overrides or ())  # first: a mistake in it is told before torch is imported
+    folder = writable(out or Path("runs/train") / recipe.name)
     from maskrcnn.train import loop
 
-    loop.run(recipe, out or Path("runs/train") / recipe.name, resume)
+    loop.run(recipe, folder, resume)

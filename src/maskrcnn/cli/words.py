@@ -1,5 +1,7 @@
 """What several commands say in the same words."""
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 from typer import Argument
@@ -9,4 +11,22 @@ Overrides = Annotated[
     list[str] | None,
     Argument(metavar="key=value", help="Settings that replace the recipe's: train.batch=8 or --train.batch 8."),
 ]
+DataOverrides = Annotated[
+    list[str] | None,
+    Argument(
+        metavar="key=value", help="Settings that replace the recipe's: data.dataset_dir=DIR or --data.dataset_dir DIR."
+    ),
+]
 DataSet = Annotated[str, Argument(metavar="DIR|CONFIG", help="A folder in the COCO2017 layout, or a recipe.")]
+
+
+def writable(folder: Path) -> Path:
+    """The folder that a command writes to; it need not be there yet.
+
+    Raises ValueError where nothing can be written, before hours of work are lost to it.
+    """
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return folder
+    reason = f"you may not write to {nearest}" if nearest.is_dir() else f"{nearest} is a file"
+    raise ValueError(f"{folder} cannot be the output folder: {reason}; choose another one")

@@ -51,7 +51,7 @@ def load_backbone(backbone: nn.Module, settings: config.Model, say: Callable[[st
         if settings.norm != "frozen_batch_norm":
             raise ValueError(
                 f"model.pretrained: the published ImageNet weights of {settings.backbone} have batch norm but "
-                f"model.norm is {settings.norm}; set model.norm=frozen_batch_norm, or model.pretrained='' for random weights"
+                f"model.norm is {settings.norm}; set model.norm=frozen_batch_norm, or model.pretrained='' to start anew"
             )
         path = published_file(settings.backbone, say)
     else:

@@ -1,5 +1,6 @@
 """The layout of a COCO instances file, and its parser, which can say what is wrong where."""
 
+import codecs
 import json
 import math
 import re
@@ -22,34 +23,22 @@ class CategoryEntry(Struct, gc=False):
     name: str
 
 
-class BoxEntry(Struct, gc=False):
-    """An annotation whose outline is not wanted."""
-
+class AnnotationEntry(Struct, gc=False):
     id: int
     image_id: int
     category_id: int
     bbox: tuple[float, float, float, float]
     iscrowd: bool | int = 0
-    area: float | None = None
-
-
-class OutlinedEntry(BoxEntry, gc=False):
     segmentation: Raw = Raw(b"null")
 
 
-class BoxFile(Struct):
+class AnnotationFile(Struct):
     images: list[ImageEntry]
-    annotations: list[BoxEntry]
+    annotations: list[AnnotationEntry]
     categories: list[CategoryEntry]
 
 
-class OutlinedFile(Struct):
-    images: list[ImageEntry]
-    annotations: list[OutlinedEntry]
-    categories: list[CategoryEntry]
-
-
-def parse(path: Path, kind: type[BoxFile] | type[OutlinedFile]) -> Any:
+def parse(path: Path) -> AnnotationFile:
     """The content of an annotation file. Raises one sentence with the file's and the entry's name."""
     try:
         text = path.read_bytes()
@@ -57,13 +46,15 @@ def parse(path: Path, kind: type[BoxFile] | type[OutlinedFile]) -> Any:
         found = listing(path.parent) if path.parent.is_dir() else "nothing: the folder does not exist"
         raise FileNotFoundError(f"the annotation file {path} does not exist; {path.parent} holds {found}") from None
     try:
-        return msgspec.json.decode(text, type=kind)
+        return msgspec.json.decode(text, type=AnnotationFile)
     except msgspec.DecodeError as error:
         raise ValueError(f"{path}: {_explain(text, error)}") from None
 
 
 def _explain(text: bytes, error: msgspec.DecodeError) -> str:
     """Which record a parser's complaint is about; reads the file a second time, slowly."""
+    if text.startswith(codecs.BOM_UTF8):
+        return "begins with a byte order mark, which JSON does not allow; save it as UTF-8 without one"
     try:
         content = json.loads(text)
     except ValueError:

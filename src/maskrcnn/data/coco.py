@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Int64
 
-from maskrcnn.data.annotation_file import BoxEntry, BoxFile, ImageEntry, OutlinedFile, listing, parse
+from maskrcnn.data.annotation_file import AnnotationEntry, ImageEntry, listing, parse
 from maskrcnn.data.outlines import pack_outlines
 from maskrcnn.masks import Rings
 
@@ -34,31 +34,23 @@ class CocoData:
     boxes: Float32[np.ndarray, "O 4"]
     """xyxy."""
     crowd: Bool[np.ndarray, " O"]
-    areas: Float64[np.ndarray, " O"]
-    """As stored; width x height of the box where the file has none."""
     rings: Rings
     first_ring: Int64[np.ndarray, " O+1"]
-    """Object o owns rings first_ring[o] : first_ring[o + 1]; none when masks were not read."""
+    """Object o owns rings first_ring[o] : first_ring[o + 1]."""
     category_ids: tuple[int, ...]
     """In label order: label k has category_ids[k - 1]."""
     category_names: tuple[str, ...]
     notes: tuple[str, ...]
     """What was repaired or left out, one sentence each."""
 
-    @property
-    def object_images(self) -> Int64[np.ndarray, " O"]:
-        """Index of the image of each object."""
-        return np.repeat(np.arange(len(self.image_ids)), np.diff(self.first_object))
 
-
-def read(annotations: Path, images: Path, *, need_masks: bool = True) -> CocoData:
+def read(annotations: Path, images: Path) -> CocoData:
     """Read and check a COCO instances file whose pictures lie in the folder `images`.
 
-    need_masks  False leaves outlines unread, which is several times faster
     Objects without a box or whose box lies outside their image are dropped, and `notes` says how many; images
     without objects stay. Raises FileNotFoundError or ValueError: one sentence with file, ids and what to do.
     """
-    file = parse(annotations, OutlinedFile if need_masks else BoxFile)
+    file = parse(annotations)
     _check_images(file.images, annotations, images)
     image_ids = np.array([image.id for image in file.images], np.int64)
     sizes = np.array([(image.height, image.width) for image in file.images], np.int64)
@@ -71,6 +63,7 @@ def read(annotations: Path, images: Path, *, need_masks: bool = True) -> CocoDat
 
     notes: list[str] = []
     rows = file.annotations
+    _refuse_duplicates(np.array([row.id for row in rows], np.int64), annotations, "annotation")
     image = _look_up(np.array([row.image_id for row in rows], np.int64), image_ids, rows, annotations, "image")
     label = 1 + _look_up(
         np.array([row.category_id for row in rows], np.int64), category_ids, rows, annotations, "category"
@@ -86,10 +79,7 @@ def read(annotations: Path, images: Path, *, need_masks: bool = True) -> CocoDat
     order = order[seen[order]]
     rows, image, boxes = [rows[i] for i in order], image[order], boxes[order]
 
-    rings, first_ring = Rings(np.zeros((0, 2), np.float32), np.zeros(1, np.int32)), np.zeros(len(rows) + 1, np.int64)
-    if need_masks:
-        rings, first_ring, found = pack_outlines(rows, boxes, sizes[image], annotations)
-        notes.extend(found)
+    rings, first_ring, found = pack_outlines(rows, boxes, sizes[image], annotations)
     return CocoData(
         annotations=annotations,
         images=images,
@@ -101,12 +91,11 @@ def read(annotations: Path, images: Path, *, need_masks: bool = True) -> CocoDat
         labels=label[order],
         boxes=boxes,
         crowd=np.array([bool(row.iscrowd) for row in rows], bool),
-        areas=np.array([row.bbox[2] * row.bbox[3] if row.area is None else row.area for row in rows], np.float64),
         rings=rings,
         first_ring=first_ring,
         category_ids=tuple(category_ids.tolist()),
         category_names=tuple(category.name for category in categories),
-        notes=tuple(notes),
+        notes=(*notes, *found),
     )
 
 
@@ -172,7 +161,11 @@ def _refuse_duplicates(ids: Int64[np.ndarray, " n"], path: Path, noun: str) -> N
 
 
 def _look_up(
-    wanted: Int64[np.ndarray, " n"], ids: Int64[np.ndarray, " m"], rows: Sequence[BoxEntry], path: Path, noun: str
+    wanted: Int64[np.ndarray, " n"],
+    ids: Int64[np.ndarray, " m"],
+    rows: Sequence[AnnotationEntry],
+    path: Path,
+    noun: str,
 ) -> Int64[np.ndarray, " n"]:
     """Position of each wanted id."""
     order = np.argsort(ids)
@@ -187,7 +180,7 @@ def _look_up(
     return position
 
 
-def _boxes(rows: Sequence[BoxEntry], path: Path) -> Float32[np.ndarray, "n 4"]:
+def _boxes(rows: Sequence[AnnotationEntry], path: Path) -> Float32[np.ndarray, "n 4"]:
     boxes = np.array([row.bbox for row in rows], np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     with np.errstate(over="ignore"):

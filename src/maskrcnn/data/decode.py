@@ -23,19 +23,19 @@ UPRIGHT = {
 """What brings a picture with this EXIF orientation upright."""
 
 
-def decode(path: Path, size: tuple[int, int] | None = None, max_rowsize: int = 64) -> UInt8[np.ndarray, "h w 3"]:
+def decode(path: Path, size: tuple[int, int] | None = None, max_rowsize: int | None = 64) -> UInt8[np.ndarray, "h w 3"]:
     """Read a picture as RGB, upright by its EXIF orientation.
 
     size         (height, width) that the annotations state. Where it is that of the picture before EXIF rotation, the
                  annotations were drawn on those pixels and the rotation is left out; any other difference is an error
-    max_rowsize  MiB; a larger picture is reduced by a whole factor
+    max_rowsize  MiB; a larger picture is reduced by a whole factor, with None none is
     Raises FileNotFoundError or ValueError: one sentence with the file's name.
     """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"the picture {path} does not exist; restore it or correct its name") from None
-    limit = max_rowsize * MEBIBYTE
+    limit = math.inf if max_rowsize is None else max_rowsize * MEBIBYTE
     fast = _decode_jpeg(data, size, limit)
     if fast is not None:
         return fast
@@ -48,6 +48,8 @@ def decode(path: Path, size: tuple[int, int] | None = None, max_rowsize: int = 6
                 return _decode_any(image, orientation if size in (None, upright) else 1, limit)
     except UnidentifiedImageError:
         raise ValueError(f"the picture {path} is not of a known format or is cut off; restore or remove it") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"the picture {path} is too large to be opened ({error}); cut it into tiles") from None
     except Exception as error:  # decoders raise whatever a broken file leads them to
         raise ValueError(f"the picture {path} cannot be decoded ({error}); restore or remove it") from error
     raise ValueError(
@@ -70,7 +72,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _decode_jpeg(data: bytes, size: tuple[int, int] | None, limit: int) -> UInt8[np.ndarray, "h w 3"] | None:
+def _decode_jpeg(data: bytes, size: tuple[int, int] | None, limit: float) -> UInt8[np.ndarray, "h w 3"] | None:
     """The usual case, bit for bit what Pillow gives, in 0.8 of its time; None where Pillow should look."""
     if not data.startswith(b"\xff\xd8") or b"Exif\0\0" in data or b"Orientation" in data:
         return None
@@ -83,9 +85,9 @@ def _decode_jpeg(data: bytes, size: tuple[int, int] | None, limit: int) -> UInt8
         return None
 
 
-def _decode_any(image: Image.Image, orientation: int, limit: int) -> UInt8[np.ndarray, "h w 3"]:
+def _decode_any(image: Image.Image, orientation: int, limit: float) -> UInt8[np.ndarray, "h w 3"]:
     width, height = image.size
-    factor = math.ceil(math.sqrt(3 * height * width / limit))
+    factor = max(1, math.ceil(math.sqrt(3 * height * width / limit)))
     if factor > 1:
         image.draft(image.mode, (width // factor, height // factor))  # JPEG: decodes 1/2, 1/4 or 1/8 directly
     rest = math.ceil(factor / round(width / image.width))
@@ -99,6 +101,7 @@ def _decode_any(image: Image.Image, orientation: int, limit: int) -> UInt8[np.nd
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return image.getexif().get(EXIF_ORIENTATION, 1)
+        orientation = image.getexif().get(EXIF_ORIENTATION)
     except Exception:  # unreadable metadata do not spoil a readable picture
         return 1
+    return orientation if orientation in UPRIGHT else 1

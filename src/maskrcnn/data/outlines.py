@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from msgspec import Struct
 
-from maskrcnn.data.annotation_file import OutlinedEntry
+from maskrcnn.data.annotation_file import AnnotationEntry
 from maskrcnn.masks import Rings, counts_from_string, rings_from_counts, rings_from_polygons
 
 CHUNK = 4096  # annotations decoded at once: bounds the memory that Python numbers take
@@ -23,7 +23,7 @@ _Segmentation = list[list[float]] | _RunLengths | None
 
 
 def pack_outlines(
-    rows: Sequence[OutlinedEntry], boxes: Float32[np.ndarray, "n 4"], sizes: Int64[np.ndarray, "n 2"], path: Path
+    rows: Sequence[AnnotationEntry], boxes: Float32[np.ndarray, "n 4"], sizes: Int64[np.ndarray, "n 2"], path: Path
 ) -> tuple[Rings, Int64[np.ndarray, " n+1"], list[str]]:
     """Rings of all objects in order, the first ring of each object, and sentences about what was repaired.
 
@@ -64,7 +64,7 @@ def pack_outlines(
     return rings, first_ring, notes
 
 
-def _decode(rows: Sequence[OutlinedEntry], path: Path) -> list[_Segmentation]:
+def _decode(rows: Sequence[AnnotationEntry], path: Path) -> list[_Segmentation]:
     text = b"[" + b",".join([row.segmentation for row in rows]) + b"]"
     try:
         return msgspec.json.decode(text, type=list[_Segmentation])
@@ -80,7 +80,7 @@ def _decode(rows: Sequence[OutlinedEntry], path: Path) -> list[_Segmentation]:
         raise
 
 
-def _run_length_rings(runs: _RunLengths, row: OutlinedEntry, size: Int64[np.ndarray, "2"], path: Path) -> Rings:
+def _run_length_rings(runs: _RunLengths, row: AnnotationEntry, size: Int64[np.ndarray, "2"], path: Path) -> Rings:
     height, width = size.tolist()
     who = f"{path}: annotation {row.id} of image {row.image_id}"
     if runs.size != (height, width):
@@ -101,7 +101,7 @@ def _rectangle(box: Float32[np.ndarray, "4"]) -> list[float]:
 
 
 def _polygon_rings(
-    polygons: Sequence[Sequence[float]], owners: Sequence[int], rows: Sequence[OutlinedEntry], path: Path
+    polygons: Sequence[Sequence[float]], owners: Sequence[int], rows: Sequence[AnnotationEntry], path: Path
 ) -> Rings:
     try:
         return rings_from_polygons(polygons)

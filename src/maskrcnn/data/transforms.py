@@ -60,8 +60,9 @@ def prepare(raw: RawBatch, device: torch.device, mean: Triple, std: Triple) -> t
 def normalise(images: UInt8[Tensor, "B h w 3"], mean: Triple, std: Triple) -> Float[Tensor, "B 3 h w"]:
     """(value - mean) / std. Comes before resampling, whose weights sum to 0 in the padding, which so stays 0."""
     pixels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    shape = (1, 3, 1, 1)
-    return (pixels - pixels.new_tensor(mean).view(shape)) / pixels.new_tensor(std).view(shape)
+    for channel, centre, spread in zip(pixels.unbind(1), mean, std, strict=True):
+        channel.sub_(centre).div_(spread)  # numbers, not tensors: those would be copied to the device, and waited for
+    return pixels
 
 
 def resample(

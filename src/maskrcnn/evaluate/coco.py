@@ -97,6 +97,8 @@ def score_files(annotations: Path, predictions: Path) -> Metrics:
         entries = msgspec.json.decode(Path(predictions).read_bytes(), type=list[Result])
     except FileNotFoundError as error:
         raise ValueError(f"{predictions}: there is no such result file") from error
+    except OSError as error:
+        raise ValueError(f"{predictions}: cannot be read ({error.strerror}); expected a result file") from error
     except msgspec.DecodeError as error:
         raise ValueError(
             f"{predictions}: not a COCO result file (a JSON list of entries with image_id, category_id, score and "
@@ -157,10 +159,17 @@ def _read_truth(ground_truth: Path | dict[str, Any]) -> hotcoco.COCO:
         truth = hotcoco.COCO(ground_truth)
     except FileNotFoundError as error:
         raise ValueError(f"{source}: there is no such annotation file") from error
+    except OSError as error:
+        raise ValueError(f"{source}: cannot be read; expected an annotation file") from error
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{source}: not a COCO annotation file: {_sentence(error)}") from error
     if not truth.imgs or not truth.cats:
         raise ValueError(f"{source}: expected images and categories of a COCO annotation file, found none")
+    twice = [number for number, count in Counter(truth.get_ann_ids()).items() if count > 1]
+    if twice:  # hotcoco and pycocotools alike would take the last of them for all
+        raise ValueError(
+            f"{source}: annotation id {twice[0]} occurs more than once; give each annotation an id of its own"
+        )
     _fill_areas(truth)
     return truth
 

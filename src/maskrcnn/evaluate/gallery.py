@@ -119,7 +119,7 @@ def _draw(image: _Image, folder: Path, objects: Sequence[_Object], categories: S
     corners = [entry.bbox or (0.0, 0.0, 0.0, 0.0) for entry in objects]
     boxes = np.array([(x, y, x + width, y + height) for x, y, width, height in corners], np.float32).reshape(-1, 4)
     drawn = draw_instances(
-        decode(folder / image.file_name, (image.height, image.width)),
+        decode(folder / image.file_name, (image.height, image.width), max_rowsize=None),
         boxes,
         _bitmaps(image, objects) if all(entry.segmentation for entry in objects) else None,
         [names[entry.category_id] for entry in objects],

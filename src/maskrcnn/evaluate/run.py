@@ -19,7 +19,7 @@ from maskrcnn.data.buckets import buckets_for, plan_evaluation
 from maskrcnn.data.coco import CocoData, find_split, read
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch, prepare
-from maskrcnn.distributed import World, start
+from maskrcnn.distributed import World
 from maskrcnn.evaluate.coco import Metrics, score
 from maskrcnn.instances import from_detections
 from maskrcnn.models.mask_rcnn import build
@@ -57,27 +57,27 @@ class Batch(NamedTuple):
     detections: Detections
 
 
-def run(recipe: Recipe, weights: Path, out: Path) -> Metrics:
-    """Evaluate weights on a recipe's validation split, in all processes the environment tells of.
+def run(recipe: Recipe, weights: Path, out: Path, world: World, progress: Progress | None = None) -> Metrics:
+    """Evaluate weights on a recipe's validation split.
 
+    world   the processes that share the pictures: `distributed.start(recipe.device)`
     The network, its classes, and the mean and std of its pixels are those of the weights; data and `evaluate` are
     the recipe's. The first process writes metrics.json, details.json, predictions.json and
     config.yml to `out` and returns the metrics; the others return empty ones.
     Raises ValueError when the classes of weights and data set differ.
     """
-    with start(recipe.device) as world:
-        tensors, trained = load_weights(weights)
-        settings = recipe.data
-        annotations, images = find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path)
-        dataset = read(annotations, images, need_masks=False)
-        check_classes(trained, weights, dataset)
-        model = build(trained.model, len(trained.classes))
-        fill(model, tensors, find_weights(weights))
-        recipe = _as_trained(recipe, trained)
-        metrics = evaluate(model.to(world.device), dataset, recipe, world, out)
-        if world.is_main:
-            write_recipe(recipe, out / "config.yml")
-        return metrics
+    tensors, trained = load_weights(weights)
+    settings = recipe.data
+    annotations, images = find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path)
+    dataset = read(annotations, images)
+    check_classes(trained, weights, dataset)
+    model = build(trained.model, len(trained.classes))
+    fill(model, tensors, find_weights(weights))
+    recipe = _as_trained(recipe, trained)
+    metrics = evaluate(model.to(world.device), dataset, recipe, world, out, progress)
+    if world.is_main:
+        write_recipe(recipe, out / "config.yml")
+    return metrics
 
 
 def evaluate(
@@ -91,7 +91,7 @@ def evaluate(
     """Predict a split, each process its share of the batches, and score it on the first one.
 
     model     turns an ImageBatch into Detections
-    dataset   read with or without masks: it is scored against its annotation file
+    dataset   is scored against its annotation file
     out       where the first process writes what was found, if anywhere
     The metrics of the other processes are empty.
     """
@@ -119,12 +119,17 @@ def evaluate(
 
 def save(folder: Path, metrics: Metrics, results: Results) -> None:
     """Write metrics.json, details.json (what the report draws) and predictions.json (COCO results)."""
+    save_metrics(folder, metrics)
+    (folder / PREDICTIONS).write_bytes(json.encode(results))
+
+
+def save_metrics(folder: Path, metrics: Metrics) -> None:
+    """Write metrics.json and details.json."""
     folder.mkdir(parents=True, exist_ok=True)
     main = {name: value for name, value in metrics.items() if name not in IN_DETAILS}
     details = {name: value for name, value in metrics.items() if name in IN_DETAILS}
     (folder / METRICS).write_bytes(json.format(json.encode(main), indent=1) + b"\n")
     (folder / DETAILS).write_bytes(json.encode(details))
-    (folder / PREDICTIONS).write_bytes(json.encode(results))
 
 
 def predict_share(

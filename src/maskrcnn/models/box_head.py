@@ -67,14 +67,15 @@ class BoxHead(nn.Module):
         super().__init__()
         self.convs = nn.Sequential(*[Conv(channels, channels, 3, norm=norm, relu=True) for _ in range(convs)])
         inputs = [channels * pool * pool] + [hidden] * (fcs - 1)
-        self.fcs = nn.ModuleList(nn.Linear(i, hidden) for i in inputs)
+        layers = [nn.Linear(i, hidden) for i in inputs]
+        self.fcs = nn.ModuleList(layers)
         self.classes = nn.Linear(hidden, num_classes + 1)
         self.deltas = nn.Linear(hidden, num_classes * 4)
-        for layer in self.fcs:
+        for layer in layers:
             nn.init.kaiming_uniform_(layer.weight, a=1)
         nn.init.normal_(self.classes.weight, std=0.01)
         nn.init.normal_(self.deltas.weight, std=0.001)
-        for layer in (*self.fcs, self.classes, self.deltas):
+        for layer in (*layers, self.classes, self.deltas):
             nn.init.zeros_(layer.bias)
         self.strides, self.pool = tuple(strides), pool
         self.rois, self.positive_fraction, self.positive_iou = rois, positive_fraction, positive_iou
@@ -90,8 +91,8 @@ class BoxHead(nn.Module):
         best, index = scores.topk(min(self.candidates, scores.shape[1]), dim=1)
         num_classes = deltas.shape[2]
         proposal, label = index // num_classes, index % num_classes + 1
-        chosen = deltas.float().flatten(1, 2).gather(1, index[:, :, None].expand(-1, -1, 4))
-        boxes = box.decode(chosen, box.take(proposals.boxes, proposal), WEIGHTS)
+        chosen = deltas.flatten(1, 2).gather(1, index[:, :, None].expand(-1, -1, 4))
+        boxes = box.decode(chosen.float(), box.take(proposals.boxes, proposal), WEIGHTS)
         boxes = box.clip(boxes, sizes)
         # 3. doubles go
         valid = (best > 0) & box.not_empty(boxes)

@@ -30,10 +30,11 @@ class FrozenBatchNorm(nn.Module):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group norm with the paper's 32 groups, fewer where a group would have less than two channels."""
+    """Group norm with the paper's 32 groups, or as many as divide the channels and have two or more each."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(num_groups=min(32, channels // 2), num_channels=channels)
+        most = max(1, min(32, channels // 2))
+        super().__init__(next(groups for groups in range(most, 0, -1) if channels % groups == 0), channels)
 
     def forward(self, x: Float[Tensor, "B C H W"], relu: bool = False) -> Float[Tensor, "B C H W"]:
         return group_norm(x, self.weight, self.bias, groups=self.num_groups, eps=self.eps, relu=relu)

@@ -16,7 +16,7 @@ from maskrcnn.structures import Detections, Targets
 
 
 class MaskHead(nn.Module):
-    """Convolutions on 14 x 14 features, one doubling, a mask for every class.
+    """Convolutions on `pool` x `pool` features, one doubling, a mask for every class.
 
     rois   positive boxes per image that the loss has room for, shared over the batch: few are wasted on
            images with little in them, and what exceeds the room is counted in `count/masks_left_out`
@@ -56,9 +56,8 @@ class MaskHead(nn.Module):
     def learn(self, pyramid: list[Tensor], rois: RoIs, targets: Targets) -> dict[str, Tensor]:
         """The loss on the positives of the whole batch, packed into a fixed number of slots."""
         num_images, num_rois = rois.labels.shape
-        slot = torch.arange(
-            num_rois, 0, -1, device=rois.boxes.device
-        )  # earlier slots first: every image gets its share
+        # Earlier slots first: every image gets its share.
+        slot = torch.arange(num_rois, 0, -1, device=rois.boxes.device)
         room = min(self.rois, num_rois) * num_images
         rank, index = (rois.positive * slot).flatten().topk(room)
         used, images = rank > 0, index // num_rois

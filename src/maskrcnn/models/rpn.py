@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -18,7 +19,7 @@ WEIGHTS = (1.0, 1.0, 1.0, 1.0)  # of the box deltas
 
 
 class RPN(nn.Module):
-    """One small head shared by all levels; three anchors a cell.
+    """One small head shared by all levels; in each cell an anchor of each aspect ratio.
 
     candidates, proposals   (in training, in prediction): boxes per level before, per image after suppression
     """
@@ -61,12 +62,16 @@ class RPN(nn.Module):
     def learn(
         self, pyramid: list[Tensor], sizes: Float[Tensor, "B 2"], targets: Targets, keys: Int[Tensor, "B"]
     ) -> tuple[dict[str, Tensor], Proposals]:
-        """The two losses, and the proposals that the heads learn from."""
-        logits, deltas = self._predict(pyramid)
+        """The two losses, and the proposals that the heads learn from.
+
+        Only the sampled anchors have a gradient, a few hundred of a quarter of a million, so only they are computed
+        with one; the proposals come from a pass over all cells that keeps nothing for a gradient.
+        """
         anchors = self._anchors(pyramid)
-        detached = [x.detach() for x in logits], [x.detach() for x in deltas]
-        proposals = self._select(*detached, anchors, sizes, self.candidates[0], self.proposals[0])
-        return self._losses(torch.cat(logits, 1), torch.cat(deltas, 1), torch.cat(anchors), targets, keys), proposals
+        losses = self._losses(pyramid, torch.cat(anchors), targets, keys)
+        with torch.no_grad():
+            proposals = self._select(*self._predict(pyramid), anchors, sizes, self.candidates[0], self.proposals[0])
+        return losses, proposals
 
     def _predict(self, pyramid: list[Tensor]) -> tuple[list[Float[Tensor, "B _"]], list[Float[Tensor, "B _ 4"]]]:
         logits, deltas = [], []
@@ -75,6 +80,22 @@ class RPN(nn.Module):
             logits.append(self.objectness(x).permute(0, 2, 3, 1).flatten(1).float())
             deltas.append(self.deltas(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4).float())
         return logits, deltas
+
+    def _predict_at(
+        self, pyramid: list[Tensor], index: Int[Tensor, "B S"]
+    ) -> tuple[Float[Tensor, "B S"], Float[Tensor, "B S 4"]]:
+        """What `_predict` says of some anchors, with the same weights as matrices over 3 x 3 neighbourhoods."""
+        num_shapes = self.base.shape[1]
+        cell, shape = index // num_shapes, index % num_shapes
+        around = neighbourhoods(pyramid, cell).flatten(2)
+        x = F.relu(F.linear(around, self.conv.weight.permute(0, 2, 3, 1).flatten(1), self.conv.bias))
+        logits = F.linear(x, self.objectness.weight.flatten(1), self.objectness.bias)
+        deltas = F.linear(x, self.deltas.weight.flatten(1), self.deltas.bias).unflatten(2, (num_shapes, 4))
+        chosen = shape[:, :, None]
+        return (
+            logits.gather(2, chosen).squeeze(2).float(),
+            deltas.gather(2, chosen[..., None].expand(-1, -1, -1, 4)).squeeze(2).float(),
+        )
 
     def _anchors(self, pyramid: list[Tensor]) -> list[Float[Tensor, "_ 4"]]:
         return [
@@ -105,22 +126,38 @@ class RPN(nn.Module):
         return Proposals(box.take(candidates, index), objectness.gather(1, index), kept)
 
     def _losses(
-        self,
-        logits: Float[Tensor, "B N"],
-        deltas: Float[Tensor, "B N 4"],
-        anchors: Float[Tensor, "N 4"],
-        targets: Targets,
-        keys: Int[Tensor, "B"],
+        self, pyramid: list[Tensor], anchors: Float[Tensor, "N 4"], targets: Targets, keys: Int[Tensor, "B"]
     ) -> dict[str, Tensor]:
-        every = anchors.expand(len(logits), -1, -1)
+        every = anchors.expand(len(keys), -1, -1)
         target, label = match(
             every, targets, positive_iou=self.positive_iou, negative_iou=self.negative_iou, keep_best=True
         )
         index, valid = sample(label, keys, num=self.samples, positive_fraction=self.positive_fraction, stream=1)
         positive = (label.gather(1, index) == POSITIVE) & valid
         goal = box.encode(box.take(targets.boxes, target.gather(1, index)), anchors[index], WEIGHTS)
+        logits, deltas = self._predict_at(pyramid, index)
         return {
-            "rpn/objectness": objectness_loss(logits.gather(1, index), positive, valid),
-            "rpn/box": box_loss(box.take(deltas, index), goal, positive, valid),
+            "rpn/objectness": objectness_loss(logits, positive, valid),
+            "rpn/box": box_loss(deltas, goal, positive, valid),
             "count/positive_anchors": positive.sum() / len(positive),
         }
+
+
+def neighbourhoods(pyramid: list[Float[Tensor, "B C _ _"]], cells: Int[Tensor, "B S"]) -> Float[Tensor, "B S 9 C"]:
+    """Features of the 3 x 3 cells around some cells, zero beyond a level's border.
+
+    cells   numbered row by row, level after level, as anchors are
+    """
+    step = torch.arange(-1, 2, device=cells.device)
+    parts, first = [], 0
+    for level in pyramid:
+        batch, channels, height, width = level.shape
+        local = (cells - first)[:, :, None, None]
+        y, x = local // width + step[:, None], local % width + step
+        there = (local >= 0) & (local < height * width) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        image = torch.arange(batch, device=cells.device)[:, None, None, None]
+        row = torch.where(there, (image * height + y) * width + x, 0)
+        values = level.permute(0, 2, 3, 1).reshape(-1, channels).index_select(0, row.flatten())
+        parts.append(torch.where(there[..., None], values.view(*row.shape, channels), 0.0))
+        first += height * width
+    return torch.stack(parts).sum(dim=0).flatten(2, 3)  # each cell lies on one level, the others give zeros

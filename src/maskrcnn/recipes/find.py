@@ -14,15 +14,21 @@ def recipe_folder() -> Path:
 
 
 def find_recipe(path_or_name: str | Path) -> Path:
-    """A recipe's file: an existing path, the `config.yml` of a folder, or a name in `recipe_folder()`."""
+    """A recipe's file: an existing path, the `config.yml` of a folder, or the name of a shipped recipe.
+
+    Names are `demo`, `maskrcnn/<recipe>` and, as documents have it, `config/demo.yml`, in any working directory. A
+    recipe that is missing from another folder is not replaced by a shipped one of its name.
+    """
     path = Path(path_or_name).expanduser()
     for candidate in (path, path / "config.yml"):
         if candidate.is_file():
             return candidate
     known = {recipe.stem: recipe for recipe in sorted(recipe_folder().rglob("*.yml"))}
-    # `config/demo.yml` is how documents name a recipe; it is found away from the repository too.
-    if path.suffix in ("", ".yml", ".yaml") and path.stem in known and not path.is_absolute():
-        return known[path.stem]
+    name = path.as_posix().removesuffix(".yml").removesuffix(".yaml")
+    for recipe in known.values():
+        place = recipe.relative_to(recipe_folder()).with_suffix("").as_posix()
+        if name in (recipe.stem, place, f"config/{place}"):
+            return recipe
     near = difflib.get_close_matches(path.stem, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"recipes known by name: {', '.join(known)}"
     raise FileNotFoundError(f"no recipe at {path_or_name} (working directory {Path.cwd()}); {hint}")

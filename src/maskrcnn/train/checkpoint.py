@@ -6,7 +6,6 @@ holds the size and SHA-256 of each file and of itself, so that a damaged checkpo
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 from torch import Tensor
+
+from maskrcnn.weights import sync
 
 STATE = "state.json"
 
@@ -51,11 +52,11 @@ def save(
     content = {"step": step, **state, "files": files}
     (draft / STATE).write_text(json.dumps({**content, "sha256": _digest(content)}, indent=1))
     for path in [*draft.iterdir(), draft]:
-        _sync(path)
+        sync(path)
     if final.exists():  # a damaged one: training never comes back to a step that was read
         shutil.rmtree(final)
     draft.rename(final)
-    _sync(folder)
+    sync(folder)
     found = find(folder)
     first = found.index(final)
     for path in [*found[:first], *found[first + keep :]]:
@@ -80,8 +81,10 @@ def read(path: Path) -> Checkpoint:
         for name, fingerprint in files.items():
             if _fingerprint(path / name) != fingerprint:
                 raise Damaged(f"{path}: {name} is not what was written")
+    except Damaged:
+        raise
     except (OSError, KeyError, AttributeError, ValueError) as error:
-        raise error if isinstance(error, Damaged) else Damaged(f"{path}: {error}") from error
+        raise Damaged(f"{path}: {error}") from error
     tensors = {Path(name).stem: safetensors.torch.load_file(path / name) for name in files}
     return Checkpoint(path, state["step"], state, tensors)
 
@@ -103,12 +106,3 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 
 def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Have the operating system put a file or folder on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

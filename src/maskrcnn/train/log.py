@@ -17,8 +17,10 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
-from maskrcnn.evaluate.coco import headline, percent
+from maskrcnn.evaluate.coco import TITLES, headline, percent
+from maskrcnn.evaluate.ticker import Ticker
 from maskrcnn.train.window import Means
 
 METRICS, RESULTS, LOG = "metrics.jsonl", "results.csv", "log.txt"
@@ -39,8 +41,7 @@ class Log:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self.end_progress()
         if self._writer is not None:
             self._writer.close()
 
@@ -59,11 +60,24 @@ class Log:
     def show_progress(self, done: int, total: int) -> None:
         """Open a bar on a terminal; elsewhere lines do. `mpirun` shows a terminal that need not be there."""
         if self.is_main and self.console.is_terminal and "OMPI_COMM_WORLD_RANK" not in os.environ:
-            bar, numbers = BarColumn(bar_width=20), TextColumn("{task.description}", markup=False)
-            columns = (bar, MofNCompleteColumn(), TimeRemainingColumn(), numbers)
-            self._bar = Progress(*columns, console=self.console)
+            rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # long numbers are cut, not the bar
+            numbers = TextColumn("{task.description}", markup=False, table_column=rest)
+            columns = (BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn(), numbers)
+            self._bar = Progress(*columns, console=self.console, expand=True)
             self._bar.add_task("", total=total, completed=done)
             self._bar.start()
+
+    def end_progress(self) -> None:
+        """Leave the bar as it is; what is said from now on comes below it."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def ticker(self) -> Ticker:
+        """Tells how far an evaluation is: beside the bar, elsewhere in a line a minute."""
+        if self._bar is not None:
+            return Ticker(self._describe, every=0.5)
+        return Ticker(lambda sentence: self.console.print(sentence, markup=False), every=60.0)
 
     def advance(self) -> None:
         """One more step is queued."""
@@ -95,7 +109,7 @@ class Log:
         if self._bar is None:
             self.console.print(plain, markup=False)
         else:
-            self._bar.update(self._bar.task_ids[0], description=line)
+            self._describe(line)
         self.note(plain)
         if self._writer is not None:
             scalars = {"lr": lr, "total": means.total, "images_per_second": rate, "waiting": means.waiting}
@@ -109,7 +123,7 @@ class Log:
         scores = headline(metrics)
         self._append({"step": step, "epoch": epoch, "evaluation": scores})
         _write_results(self.out / RESULTS, evaluations(self.out))
-        quality = "  ".join(f"{kind} AP {percent(values['AP'])}" for kind, values in scores.items())
+        quality = "  ".join(f"{TITLES[kind]} AP {percent(values['AP'])}" for kind, values in scores.items())
         self.say(f"epoch {epoch}  {quality}")
         if self._writer is not None:
             for kind, values in scores.items():
@@ -126,6 +140,10 @@ class Log:
             draft.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
             os.replace(draft, path)
             _write_results(self.out / RESULTS, evaluations(self.out))
+
+    def _describe(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], description=text)
 
     def _append(self, row: Mapping[str, Any]) -> None:
         with (self.out / METRICS).open("ab") as file:

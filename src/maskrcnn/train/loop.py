@@ -33,7 +33,7 @@ from maskrcnn.train.resume import CHECKPOINTS, check_same, find_start
 from maskrcnn.train.schedule import base_rate, learning_rate
 from maskrcnn.train.step import MicroBatch, update
 from maskrcnn.train.window import Step, Window
-from maskrcnn.weights import save_weights
+from maskrcnn.weights import find_weights, save_weights
 
 
 def run(recipe: Recipe, out: Path, resume: str | None = None) -> Path:
@@ -72,6 +72,7 @@ class Training:
     ) -> None:
         self.out, self.world, self.log, self.wish = out, world, log, wish
         self.micro_batch = micro_batch_size(recipe.train, world.size)
+        self.num_parts = recipe.train.batch // world.size // self.micro_batch
         self.data = read_training(recipe.data)
         log.say(coco.summary(self.data))
         self.validation = read_validation(recipe.data, self.data) if recipe.train.evaluate_every else None
@@ -89,13 +90,13 @@ class Training:
         self.model.to(world.device)
         world.broadcast(self.model)
         self.optimizer = build_optimizer(self.model, settings.optimizer)
-        self.average = Average(self.model, settings.ema) if settings.ema else None
         self.precision = choose_precision(world.device, settings.mixed_precision)
         self.scaler = self.precision.scaler()
         self.window = self._new_window()
         self.step = 0
         if start is not None:
             self._load(start)
+        self.average = self._new_average(start)
         log.forget_after(self.step)
         if world.is_main:
             write_recipe(recipe, out / "config.yml")
@@ -113,6 +114,8 @@ class Training:
         if not self.recipe.train.evaluate_every:
             self._keep("last", {})
         if self.world.is_main:
+            self.log.end_progress()
+            self.log.say(f"weights: {find_weights(self.out).parent}")
             self.log.say(f"report: {write_report(self.out)}")
 
     def _train(self, epoch: int) -> None:
@@ -145,18 +148,19 @@ class Training:
                 if stop:
                     raise KeyboardInterrupt
         self.wish.deferring = False
+        if world.any(self.wish.raised):  # while the last checkpoint was written
+            raise KeyboardInterrupt
 
     def _step(self, loader: Loader, parts: Iterator[RawBatch]) -> Step:
         """One update of the weights and of their average."""
         settings, waited, begin = self.recipe.train, loader.waited_seconds, time.perf_counter()
-        num_parts = settings.batch // self.world.size // self.micro_batch
         image_ids: list[list[int]] = []
         set_rate(self.optimizer, self._rate(self.step))
         losses = update(
             self.model,
             self.optimizer,
-            (self._prepare(next(parts), image_ids) for _ in range(num_parts)),
-            num_micro_batches=num_parts,
+            (self._prepare(next(parts), image_ids) for _ in range(self.num_parts)),
+            num_micro_batches=self.num_parts,
             world=self.world,
             precision=self.precision,
             scaler=self.scaler,
@@ -178,14 +182,15 @@ class Training:
         if self.world.any(self.world.is_main and any(row["step"] == self.step for row in evaluations(self.out))):
             return
         assert self.validation is not None, "read whenever there are evaluations"
-        metrics = evaluate(self._kept_model(), self.validation, self.recipe, self.world, self.out / "evaluation")
+        out, ticker = self.out / "evaluation", self.log.ticker()
+        metrics = evaluate(self._kept_model(), self.validation, self.recipe, self.world, out, ticker)
         if self.world.is_main:
             before = [quality(row["evaluation"]) for row in evaluations(self.out)]
-            self.log.evaluation(metrics, step=self.step, epoch=epoch + 1)
             short = {name: value for name, value in metrics.items() if name not in IN_DETAILS}
             if quality(metrics) >= max(before, default=0.0):
                 self._keep("best", short)
             self._keep("last", short)
+            self.log.evaluation(metrics, step=self.step, epoch=epoch + 1)  # last: it says that all of this is done
 
     def _keep(self, name: str, metrics: dict[str, Any]) -> None:
         if self.world.is_main:
@@ -246,22 +251,30 @@ class Training:
             )
         self.world.barrier()
 
+    def _new_average(self, start: Checkpoint | None) -> Average | None:
+        """Made when the model has all its weights: those that are not trained are copied here and never again."""
+        if not self.recipe.train.ema:
+            return None
+        average = Average(self.model, self.recipe.train.ema)
+        if start is not None:
+            average.load(start.tensors["average"])
+        return average
+
     def _load(self, start: Checkpoint) -> None:
         check_same(self.recipe, start, len(self.data.image_ids))
         self.step = start.step
         self.model.load_state_dict(start.tensors["model"])
         load_state_tensors(self.optimizer, self.model, start.tensors["optimizer"])
-        if self.average is not None:
-            self.average.load(start.tensors["average"])
         if start.state["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(start.state["scaler"])
 
     def _plan(self) -> str:
-        batch = self.recipe.train.batch
-        parts = batch // self.world.size // self.micro_batch
+        shares = (self.world.size, self.num_parts, self.micro_batch)
+        split = f" (processes x micro-batches x images: {' x '.join(map(str, shares))})" if max(shares[:2]) > 1 else ""
+        start = f", going on after step {self.step}" if self.step else ""
         trained = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
         return (
-            f"{self.total_steps} steps ({self.steps_per_epoch} in an epoch), from step {self.step}; {batch} images in "
-            f"each: {self.world.size} process(es) x {parts} micro-batch(es) x {self.micro_batch}; {self.world.device}, "
-            f"{self.precision.dtype}; {trained / 1e6:.1f} million trained parameters"
+            f"{self.total_steps} steps of {self.recipe.train.batch} images{split}, {self.steps_per_epoch} in an epoch"
+            f"{start}; {self.world.device}, {str(self.precision.dtype).removeprefix('torch.')}; "
+            f"{trained / 1e6:.1f} million trained parameters"
         )

@@ -5,17 +5,18 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from maskrcnn import config
 
-NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+FUSED_ON = ("cpu", "cuda")
+"""Devices for which torch itself brings both optimizers as one kernel; others take its default."""
 
 
 def build_optimizer(model: nn.Module, settings: config.Optimizer) -> torch.optim.Optimizer:
     """SGD with momentum or AdamW over the trainable parameters; the rate is set at each step."""
-    norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters(recurse=False)}
+    norms = {id(p) for module in model.modules() if isinstance(module, nn.GroupNorm) for p in module.parameters()}
     trainable = [p for p in model.parameters() if p.requires_grad]
+    fused = True if all(p.device.type in FUSED_ON for p in trainable) else None
     decays = ((False, settings.weight_decay), (True, settings.weight_decay_norm))
     groups = [
         {"params": [p for p in trainable if (id(p) in norms) == is_norm], "weight_decay": decay}
@@ -23,8 +24,8 @@ def build_optimizer(model: nn.Module, settings: config.Optimizer) -> torch.optim
     ]
     groups = [group for group in groups if group["params"]]
     if settings.kind == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.999), fused=True)
-    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=True)
+        return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.999), fused=fused)
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=fused)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -39,14 +40,20 @@ def state_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[st
 
 
 def load_state_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `state_tensors`; a tensor shaped like its parameter takes its device and memory format."""
+    """The inverse of `state_tensors`: tensors take the device and memory format of their parameter.
+
+    The count of steps stays on the CPU unless the optimizer is fused, as torch keeps it.
+    """
     parameters = dict(model.named_parameters())
     optimizer.state.clear()
     for path, tensor in tensors.items():
         name, key = path.rsplit("/", 1)
-        parameter = parameters[name]
-        like = tensor.shape == parameter.shape and key != "step"
-        optimizer.state[parameter][key] = torch.empty_like(parameter.detach()).copy_(tensor) if like else tensor.clone()
+        parameter = parameters[name].detach()
+        if key == "step":
+            value = tensor.to(parameter.device if optimizer.defaults["fused"] else "cpu", copy=True)
+        else:
+            value = torch.empty_like(parameter).copy_(tensor)
+        optimizer.state[parameters[name]][key] = value
 
 
 class Average:

@@ -91,6 +91,7 @@ def _holds_a_run(out: Path) -> bool:
 
 def _refuse_to_branch(path: Path, out: Path) -> None:
     """Going on from an old checkpoint inside its own run would mix two futures."""
-    newest = checkpoint.find(path.parent)[0]
-    if path.resolve().is_relative_to(out.resolve()) and newest.name != path.name:
+    path = path.resolve()
+    newest = next(iter(checkpoint.find(path.parent)), path)
+    if newest != path and path.is_relative_to(out.resolve()):
         raise ValueError(f"{out} has gone on to {newest.name} since {path.name}; choose another --out to branch off")

@@ -44,8 +44,8 @@ def roi_align(
     num_images, channels = pyramid[0].shape[:2]
     num_rois, num_bins = len(boxes), output_size**2
     levels = roi_levels(boxes, strides, canonical_size, canonical_level)
-    heights, widths = images.new_tensor([level.shape[2:] for level in pyramid])[levels].unbind(1)
-    scale = (1.0 / boxes.new_tensor(strides))[levels]
+    heights, widths = (_of_level(levels, [level.shape[axis] for level in pyramid]) for axis in (2, 3))
+    scale = 1.0 / _of_level(levels, strides)
 
     count = output_size * samples
     y, y_weights = _taps(boxes[:, 1] * scale - 0.5, (boxes[:, 3] - boxes[:, 1]) * scale, heights, count)
@@ -55,7 +55,7 @@ def roi_align(
     x, x_weights = (t.view(num_rois, 1, output_size, 1, 2 * samples) for t in (x, x_weights))
 
     num_cells = [num_images * level.shape[2] * level.shape[3] for level in pyramid]
-    first_cell = images.new_tensor([sum(num_cells[:index]) for index in range(len(pyramid))])[levels]
+    first_cell = _of_level(levels, [sum(num_cells[:index]) for index in range(len(pyramid))])
     first_cell = (first_cell + images * heights * widths).view(-1, 1, 1, 1, 1)
     cell = first_cell + y * widths.view(-1, 1, 1, 1, 1) + x
     weight = y_weights * x_weights / samples**2
@@ -64,6 +64,11 @@ def roi_align(
     taps = (num_rois * num_bins, 4 * samples**2)
     pooled = F.embedding_bag(cell.reshape(taps), cells, per_sample_weights=weight.reshape(taps), mode="sum")
     return pooled.view(num_rois, output_size, output_size, channels).permute(0, 3, 1, 2).to(pyramid[0].dtype)
+
+
+def _of_level(levels: Int[Tensor, "R"], values: Sequence[int]) -> Int[Tensor, "R"]:
+    """values[level] of each box. By comparison: a table would be copied to the device, and waited for."""
+    return torch.stack([(levels == level) * value for level, value in enumerate(values)]).sum(dim=0)
 
 
 def _taps(

@@ -1,0 +1,57 @@
+import torch
+import torch.nn.functional as F
+
+from maskrcnn.models.rpn import RPN, neighbourhoods
+
+
+def rpn(channels: int) -> RPN:
+    torch.manual_seed(0)
+    model = RPN(
+        channels,
+        strides=(4, 8),
+        anchor_sizes=(8.0, 16.0),
+        aspect_ratios=(0.5, 1.0, 2.0),
+        candidates=(20, 20),
+        proposals=(10, 10),
+        nms_iou=0.7,
+        samples=16,
+        positive_fraction=0.5,
+        positive_iou=0.7,
+        negative_iou=0.3,
+    )
+    for layer in (model.conv, model.objectness, model.deltas):
+        torch.nn.init.normal_(layer.weight, std=0.5)
+        torch.nn.init.normal_(layer.bias)
+    return model
+
+
+def pyramid(channels: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(2, channels, h, w, generator=generator).requires_grad_() for h, w in ((4, 6), (2, 3))]
+
+
+def test_neighbourhoods_are_what_a_convolution_sees():
+    levels = pyramid(5)
+    cells = torch.arange(4 * 6 + 2 * 3).expand(2, -1)
+    expected = [F.unfold(level, 3, padding=1).unflatten(1, (5, 9)).permute(0, 3, 2, 1) for level in levels]
+    torch.testing.assert_close(neighbourhoods(levels, cells), torch.cat(expected, 1))
+
+
+def test_some_anchors_get_the_numbers_and_gradients_of_the_pass_over_all_cells():
+    model, levels = rpn(4), pyramid(4)
+    index = torch.tensor([[0, 5, 17, 40, 71, 72, 80, 89], [3, 3, 89, 70, 2, 75, 50, 1]])
+    logits, deltas = model._predict_at(levels, index)
+    every = model._predict(levels)
+    dense = (
+        torch.cat(every[0], 1).gather(1, index),
+        torch.cat(every[1], 1).gather(1, index[..., None].expand(-1, -1, 4)),
+    )
+    torch.testing.assert_close((logits, deltas), dense)
+
+    inputs = [*levels, *model.parameters()]
+    weights = torch.randn(2, 8), torch.randn(2, 8, 4)
+    sparse_gradients, dense_gradients = (
+        torch.autograd.grad((scores * weights[0]).sum() + (moves * weights[1]).sum(), inputs)
+        for scores, moves in ((logits, deltas), dense)
+    )
+    torch.testing.assert_close(sparse_gradients, dense_gradients)
