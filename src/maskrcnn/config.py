@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 Positive = Annotated[int, Meta(gt=0)]
 Natural = Annotated[int, Meta(ge=0)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
+Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 AboveZero = Annotated[float, Meta(gt=0.0)]
 NotNegative = Annotated[float, Meta(ge=0.0)]
 Triple = tuple[float, float, float]
@@ -58,7 +59,7 @@ class RPN(Settings):
     """Height over width."""
     samples: Positive = 256
     """Anchors per image in the loss."""
-    positive_fraction: Fraction = 0.5
+    positive_fraction: Share = 0.5
     """Largest share of positives among them."""
     positive_iou: Fraction = 0.7
     """An anchor that overlaps an object at least this much is positive, and so is each object's best."""
@@ -89,7 +90,7 @@ class BoxHead(Settings):
     """Units of each fully connected layer."""
     rois: Positive = 512
     """Per image in the loss."""
-    positive_fraction: Fraction = 0.25
+    positive_fraction: Share = 0.25
     """Largest share of positives among them."""
     positive_iou: Fraction = 0.5
     """A box that overlaps an object at least this much is positive, any other is background."""

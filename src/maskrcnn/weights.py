@@ -98,7 +98,10 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], origin: str | Path) ->
     ]
     faults = [f"{what} {_some(names)}" for what, names in _faults(missing, unknown, other) if names]
     if faults:
-        raise ValueError(f"the weights in {origin} do not fit the model of its recipe: {'; '.join(faults)}")
+        raise ValueError(
+            f"the weights in {origin} do not fit the model of their recipe: {'; '.join(faults)}; "
+            f"put the {CONFIG} beside them that was written with them"
+        )
     model.load_state_dict(tensors)
 
 

@@ -92,7 +92,7 @@ def _run_length_rings(runs: _RunLengths, row: AnnotationEntry, size: Int64[np.nd
         counts = counts_from_string(runs.counts) if isinstance(runs.counts, str) else runs.counts
         return rings_from_counts(counts, height, width)
     except ValueError as error:
-        raise ValueError(f"{who} has malformed run lengths ({error})") from None
+        raise ValueError(f"{who} has malformed run lengths ({error}); correct or remove it") from None
 
 
 def _rectangle(box: Float32[np.ndarray, "4"]) -> list[float]:
@@ -112,7 +112,8 @@ def _polygon_rings(
             except ValueError as error:
                 row = rows[owner]
                 raise ValueError(
-                    f"{path}: annotation {row.id} of image {row.image_id} has a malformed outline ({error})"
+                    f"{path}: annotation {row.id} of image {row.image_id} has a malformed outline ({error}); "
+                    "correct or remove it"
                 ) from None
         raise
 

@@ -68,6 +68,7 @@ class RPN(nn.Module):
         with one; the proposals come from a pass over all cells that keeps nothing for a gradient.
         """
         anchors = self._anchors(pyramid)
+        # First: autocast keeps the first cast of a weight, and one made without a gradient would have none.
         losses = self._losses(pyramid, torch.cat(anchors), targets, keys)
         with torch.no_grad():
             proposals = self._select(*self._predict(pyramid), anchors, sizes, self.candidates[0], self.proposals[0])
@@ -152,11 +153,12 @@ def neighbourhoods(pyramid: list[Float[Tensor, "B C _ _"]], cells: Int[Tensor, "
     parts, first = [], 0
     for level in pyramid:
         batch, channels, height, width = level.shape
-        local = (cells - first)[:, :, None, None]
-        y, x = local // width + step[:, None], local % width + step
-        there = (local >= 0) & (local < height * width) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        here = (cells - first).clamp(0, height * width - 1)[:, :, None, None]
+        y, x = here // width + step[:, None], here % width + step
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        there = inside & (here == (cells - first)[:, :, None, None])
         image = torch.arange(batch, device=cells.device)[:, None, None, None]
-        row = torch.where(there, (image * height + y) * width + x, 0)
+        row = (image * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
         values = level.permute(0, 2, 3, 1).reshape(-1, channels).index_select(0, row.flatten())
         parts.append(torch.where(there[..., None], values.view(*row.shape, channels), 0.0))
         first += height * width

@@ -43,7 +43,7 @@ def find_start(out: Path, resume: str | None, tell: Callable[[str], None]) -> Ch
     path = Path(resume)
     if (path / checkpoint.STATE).is_file():
         _refuse_to_branch(path, out)
-        found = checkpoint.read(path)
+        found = _read(path)
     else:
         found = checkpoint.read_newest(path / CHECKPOINTS, tell)
     if found is None:
@@ -83,6 +83,13 @@ def _flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
+
+
+def _read(path: Path) -> Checkpoint:
+    try:
+        return checkpoint.read(path)
+    except checkpoint.Damaged as damage:
+        raise ValueError(f"{damage}; give the run's folder to go on from its newest whole checkpoint") from damage
 
 
 def _holds_a_run(out: Path) -> bool:

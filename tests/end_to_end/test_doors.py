@@ -1,0 +1,185 @@
+"""The MindSpore system's commands and the launchers, as people type them, each in processes of its own."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maskrcnn.data.shapes import generate
+
+REPOSITORY = Path(__file__).parents[2]
+MPIRUN = "mpirun --allow-run-as-root -n 2 --merge-stderr-to-stdout"
+FLAGS = "--config tiny.yml --device_target CPU --mix True"
+RECIPE = """
+name: tiny
+data:
+  dataset_dir: shapes  # its annotations lie in annotation/
+  short_sides: [64]
+  max_side: 96
+  num_buckets: 2
+  num_workers: 1
+model:
+  backbone: resnet18
+  norm: group_norm
+  pretrained: ""
+  frozen_stages: 0
+  width: 16
+  channels: 16
+  rpn: {anchor_sizes: [8, 16, 32, 64, 128], train_candidates: 64, train_proposals: 32, test_proposals: 32}
+  box_head: {hidden: 32, rois: 32, detections: 10}
+  mask_head: {convs: 1, channels: 16, rois: 16}
+train:
+  batch: 4
+  epochs: 1
+  log_every: 1
+  optimizer: {kind: adamw, lr: 1e-3, lr_batch: 4}
+evaluate: {batch: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A working directory with a recipe and its data set: 8 pictures to learn, 6 to evaluate."""
+    folder = tmp_path_factory.mktemp("place")
+    generate(folder / "shapes", num_train=8, num_val=6, seed=3, side=64)
+    (folder / "shapes/annotations").rename(folder / "shapes/annotation")
+    (folder / "tiny.yml").write_text(RECIPE)
+    return folder
+
+
+def start(place: Path, line: str) -> subprocess.CompletedProcess:
+    """Run what a person types in `place`, with `python` and the launchers of this environment."""
+    paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    launcher = shlex.split(line)[0]
+    if shutil.which(launcher, path=paths) is None:
+        pytest.skip(f"{launcher} is not installed")
+    typed = shlex.split(line.replace("python ", f"python {REPOSITORY}/"))
+    crowded = {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}  # one core is enough for two processes
+    variables = {**os.environ, **crowded, "PATH": paths, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.run(
+        [shutil.which(launcher, path=paths), *typed[1:]],
+        cwd=place,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def does(place: Path, line: str) -> list[str]:
+    """The lines of a command that must go well and say nothing on stderr."""
+    done = start(place, line)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def refuses(place: Path, line: str) -> str:
+    """What a command said that must end with an error of its own."""
+    done = start(place, line)
+    told = done.stdout + done.stderr
+    assert done.returncode != 0, told
+    assert "Traceback" not in told
+    return told
+
+
+@pytest.fixture(scope="module")
+def run(place) -> Path:
+    """A run of one epoch, made by the first command of all."""
+    told = does(place, f"python train.py {FLAGS}")
+    assert told[0].startswith("shapes/annotation/instances_train2017.json: 8 images (0 without objects)")
+    assert told[-2:] == ["weights: runs/train/tiny/weights/best", "report: runs/train/tiny/report.html"]
+    return place / "runs/train/tiny"
+
+
+def test_a_run_goes_on_from_its_folder_as_from_a_checkpoint(place, run):
+    shutil.copytree(run, place / "copy")
+    told = does(place, f"python train.py {FLAGS} --resume_ckpt copy --save_dir copy --train.epochs 2")
+    assert told[0] == "going on from copy/checkpoints/step-2"
+    assert any(
+        line.startswith("4 steps of 4 images, 2 in an epoch, going on after step 2; cpu, bfloat16") for line in told
+    )
+    step = "copy/checkpoints/step-2"
+    told = does(place, f"python train.py {FLAGS} --resume_ckpt {step} --save_dir branch train.epochs=2")
+    assert told[0] == f"going on from {step}"
+    ends = [place / name / "checkpoints/step-4/model.safetensors" for name in ("copy", "branch")]
+    assert ends[0].read_bytes() == ends[1].read_bytes()
+
+
+def test_weights_are_evaluated_by_one_process_as_by_two(place, run):
+    told = does(place, f"python eval.py {FLAGS} --ckpt_path {run.relative_to(place)}")
+    for name in ("best", "last"):
+        assert f"runs/train/tiny/weights/{name} on 6 pictures of shapes" in told
+        assert f"report: runs/eval/tiny/{name}/report.html" in told
+    told = does(place, f"{MPIRUN} python eval.py {FLAGS} --ckpt_path runs/train/tiny --save_dir two")
+    assert [line for line in told if line.startswith("written to ")] == ["written to two/best", "written to two/last"]
+    file = "runs/train/tiny/weights/last/model.safetensors"
+    does(place, f"python eval.py {FLAGS} --ckpt_path {file} --save_dir file")
+    one = place / "runs/eval/tiny/last"
+    for other in (place / "two/last", place / "file"):
+        assert (other / "predictions.json").read_bytes() == (one / "predictions.json").read_bytes()
+        assert (
+            json.loads((other / "metrics.json").read_text())["bbox"]
+            == json.loads((one / "metrics.json").read_text())["bbox"]
+        )
+    assert len(json.loads((one / "predictions.json").read_text())) > 10
+
+
+def test_objects_are_found_on_a_folder_of_pictures(place, run):
+    words = "--config tiny.yml --ckpt_path runs/train/tiny --imgs shapes/val2017 --save_dir found"
+    told = does(place, f"python infer.py {words}")
+    assert len(told) == 7
+    assert told[-1] == "written to found"
+    names = {path.name for path in (place / "shapes/val2017").iterdir()}
+    assert {path.name for path in (place / "found").iterdir()} == {*names, "predictions.json"}
+
+
+@pytest.fixture(scope="module")
+def lonely(place) -> None:
+    """A data set where all objects are on one picture, so that in every step a process has none."""
+    shutil.copytree(place / "shapes", place / "lonely")
+    path = place / "lonely/annotation/instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["images"] = content["images"][:4]
+    shown = content["annotations"][0]["image_id"]
+    content["annotations"] = [row for row in content["annotations"] if row["image_id"] == shown]
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.usefixtures("lonely")
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{MPIRUN} python train.py {FLAGS} --save_dir mpirun",
+        "torchrun --nproc-per-node 2 -m maskrcnn train tiny.yml device=cpu --out torchrun",
+    ],
+    ids=["mpirun", "torchrun"],
+)
+def test_two_processes_train_though_one_has_no_object(place, line):
+    told = does(place, f"{line} train.batch=2 data.dataset_dir=lonely")
+    out = line.split()[-1]
+    assert "lonely/annotation/instances_train2017.json: 4 images (3 without objects)" in told[0]
+    assert any(line.startswith("2 steps of 2 images (processes x micro-batches x images: 2 x 1 x 1)") for line in told)
+    assert told[-1] == f"report: {out}/report.html"
+    assert [line.split()[0] for line in told].count("step") == 2
+    assert (place / out / "weights/last/model.safetensors").is_file()
+
+
+def test_processes_that_cannot_share_a_batch_say_which_batch_they_could(place):
+    told = refuses(place, f"{MPIRUN} python train.py {FLAGS} --save_dir none train.batch=3")
+    assert "error: train.batch is 3, which 2 processes cannot share equally; set it to 2 or 4\n" in told
+    assert not (place / "none/config.yml").exists()
+
+
+def test_a_process_that_fails_says_why_and_stops_the_others(place):
+    shutil.copytree(place / "shapes", place / "broken")
+    first, *_ = sorted((place / "broken/train2017").iterdir())
+    first.write_bytes(first.read_bytes()[:99])
+    told = refuses(place, f"{MPIRUN} python train.py {FLAGS} --save_dir none data.dataset_dir=broken")
+    assert f"error: the picture broken/train2017/{first.name} cannot be decoded" in told
+    assert not (place / "none/weights").exists()
