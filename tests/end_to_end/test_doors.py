@@ -12,6 +12,7 @@ import pytest
 
 from maskrcnn.data.shapes import generate
 
+pytestmark = pytest.mark.slow  # a process takes three seconds, of which importing torch is two
 REPOSITORY = Path(__file__).parents[2]
 MPIRUN = "mpirun --allow-run-as-root -n 2 --merge-stderr-to-stdout"
 FLAGS = "--config tiny.yml --device_target CPU --mix True"
