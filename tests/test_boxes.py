@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskrcnn import boxes as box
+from maskrcnn.config import MAX_LOG_SCALE
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
@@ -49,12 +50,12 @@ def test_decode_inverts_encode(x, y, w, h, rx, ry, rw, rh):
     if w > 60 * rw or h > 60 * rh:
         return  # beyond the cap on growth, tested below
     deltas = box.encode(boxes, reference, WEIGHTS)
-    torch.testing.assert_close(box.decode(deltas, reference, WEIGHTS), boxes, rtol=1e-3, atol=2e-2)
+    torch.testing.assert_close(box.decode(deltas, reference, WEIGHTS, MAX_LOG_SCALE), boxes, rtol=1e-3, atol=2e-2)
 
 
 def test_decoded_sides_grow_at_most_62_and_a_half_times():
     reference = torch.tensor([0.0, 0.0, 2.0, 4.0])
-    huge = box.decode(torch.tensor([0.0, 0.0, 1e9, 1e9]), reference, (1.0, 1.0, 1.0, 1.0))
+    huge = box.decode(torch.tensor([0.0, 0.0, 1e9, 1e9]), reference, (1.0, 1.0, 1.0, 1.0), MAX_LOG_SCALE)
     torch.testing.assert_close(huge[2:] - huge[:2], torch.tensor([125.0, 250.0]))
 
 

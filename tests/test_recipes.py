@@ -147,7 +147,7 @@ def test_every_mistake_is_reported_at_once_with_its_place(recipe_file):
         f"  train.lr: no such setting; did you mean train.optimizer.lr? ({path})",
         f"  modle: no such setting; did you mean model? ({path})",
         f"  data.flip: expected a number >= 0 and <= 1, got 1.5 ({path})",
-        "  model.norm: expected one of frozen_batch_norm, group_norm, got 'none' (command line)",
+        "  model.norm: expected one of batch_norm, frozen_batch_norm, group_norm, got 'none' (command line)",
     ]
 
 
@@ -202,6 +202,10 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
         ),
         (["train.schedule.milestones=[11, 8]"], "train.schedule.milestones: expected ascending epochs, got [11, 8]"),
         (["train.schedule.milestones=[8, 12]"], "train.schedule.milestones: expected epochs before the last, 12"),
+        (
+            ["model.backbone=resnet18", "model.stride_in_1x1=true"],
+            "model.stride_in_1x1: has no effect on resnet18, which has no bottlenecks",
+        ),
         (["train.schedule.kind=cosine", "train.schedule.decay=0.5"], "train.schedule.decay: has no effect on a cosine"),
         (
             ["train.optimizer.kind=adamw", "train.optimizer.momentum=0.8"],

@@ -16,7 +16,8 @@ RECIPE = Recipe(name="tiny", classes=("cat", "yes"), category_ids=(3, 7))
 def test_weights_and_recipe_come_back_as_they_were(tmp_path):
     model = nn.Conv2d(3, 5, 3).to(memory_format=torch.channels_last)
     save_weights(tmp_path / "best", model, RECIPE, {"segm": {"AP": 0.5}})
-    tensors, recipe = load_weights(tmp_path / "best")
+    tensors, recipe, origin = load_weights(tmp_path / "best")
+    assert origin == str(tmp_path / "best" / "model.safetensors")
     assert recipe == RECIPE
     torch.testing.assert_close(tensors, dict(model.state_dict()), rtol=0, atol=0)
     assert json.loads((tmp_path / "best" / "metrics.json").read_text()) == {"segm": {"AP": 0.5}}
@@ -80,7 +81,7 @@ def test_missing_weights_are_told_with_what_is_there_instead(tmp_path):
 
 def test_other_formats_are_refused(tmp_path):
     (tmp_path / "model.pth").touch()
-    with pytest.raises(ValueError, match=r"received .*model\.pth; checkpoints of other systems cannot be read"):
+    with pytest.raises(ValueError, match=r"received .*model\.pth; checkpoints of other systems are read by"):
         find_weights(tmp_path / "model.pth")
 
 

@@ -3,14 +3,9 @@
 Constants enter as Python numbers: a tensor made of them would be copied to the device, and waited for.
 """
 
-import math
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-
-MAX_LOG_SCALE = math.log(1000.0 / 16)
-"""A decoded box grows at most 62.5 times: `exp` stays finite on untrained heads (Girshick 2015, Detectron)."""
 
 
 def area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
@@ -62,14 +57,17 @@ def encode(
 
 
 def decode(
-    deltas: Float[Tensor, "*n 4"], reference: Float[Tensor, "*n 4"], weights: tuple[float, float, float, float]
+    deltas: Float[Tensor, "*n 4"],
+    reference: Float[Tensor, "*n 4"],
+    weights: tuple[float, float, float, float],
+    max_log_scale: float,
 ) -> Float[Tensor, "*n 4"]:
-    """The inverse of `encode`, with the growth of a side capped at `exp(MAX_LOG_SCALE)`."""
+    """The inverse of `encode`, with the growth of a side capped at `exp(max_log_scale)`."""
     width, height = (reference[..., 2] - reference[..., 0]), (reference[..., 3] - reference[..., 1])
     dx, dy, dw, dh = (delta / weight for delta, weight in zip(deltas.unbind(-1), weights, strict=True))
     x, y = _centre(reference, 0) + dx * width, _centre(reference, 1) + dy * height
-    half_width = 0.5 * width * torch.exp(dw.clamp(max=MAX_LOG_SCALE))
-    half_height = 0.5 * height * torch.exp(dh.clamp(max=MAX_LOG_SCALE))
+    half_width = 0.5 * width * torch.exp(dw.clamp(max=max_log_scale))
+    half_height = 0.5 * height * torch.exp(dh.clamp(max=max_log_scale))
     return torch.stack([x - half_width, y - half_height, x + half_width, y + half_height], dim=-1)
 
 

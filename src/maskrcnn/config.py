@@ -1,5 +1,6 @@
 """Every setting, once: its name, type, default, unit and reason. A recipe is a YAML file that fills these structs."""
 
+import math
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -11,6 +12,10 @@ Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 AboveZero = Annotated[float, Meta(gt=0.0)]
 NotNegative = Annotated[float, Meta(ge=0.0)]
 Triple = tuple[float, float, float]
+Rounding = Literal["nearest", "down"]
+Four = tuple[AboveZero, AboveZero, AboveZero, AboveZero]
+MAX_LOG_SCALE = math.log(1000.0 / 16)
+"""A decoded box grows at most 62.5 times: `exp` stays finite on untrained heads (Girshick 2015, Detectron)."""
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,6 +39,10 @@ class Data(Settings):
     """Pixels; training draws one of them for each image, evaluation takes the largest."""
     max_side: Positive = 1333
     """Pixels; the longer side never exceeds it."""
+    rounding: Rounding = "nearest"
+    """Of the resized sides to whole pixels: Detectron2's way, or torchvision's."""
+    antialias: bool = True
+    """Shrinking averages all pixels, as Pillow does; false takes two beside each sample, as torchvision does."""
     flip: Fraction = 0.5
     """Probability of a horizontal flip in training."""
     num_buckets: Positive = 6
@@ -57,6 +66,18 @@ class RPN(Settings):
     """Pixels, side of the square anchor of each level, finest first."""
     aspect_ratios: tuple[AboveZero, ...] = (0.5, 1.0, 2.0)
     """Height over width."""
+    anchor_offset: Fraction = 0.5
+    """Where in a cell its anchors are centred: 0.5 is the middle; 0, the corner, is where other systems have them."""
+    round_anchors: bool = False
+    """Anchors around 0 have whole pixels, as torchvision's."""
+    anchor_strides: Literal["exact", "divided"] = "exact"
+    """`divided` takes padded side / cells, as torchvision: 61 pixels where 800 have 13 cells of the coarsest level."""
+    convs: Positive = 1
+    """3 x 3 convolutions before the two predictions."""
+    delta_weights: Four = (1.0, 1.0, 1.0, 1.0)
+    """Of (dx, dy, dw, dh): box deltas are multiplied by them in training and divided by them in prediction."""
+    max_log_scale: AboveZero = MAX_LOG_SCALE
+    """Largest dw and dh."""
     samples: Positive = 256
     """Anchors per image in the loss."""
     positive_fraction: Share = 0.5
@@ -88,6 +109,12 @@ class BoxHead(Settings):
     """Fully connected layers."""
     hidden: Positive = 1024
     """Units of each fully connected layer."""
+    class_agnostic: bool = False
+    """One box for all classes of a proposal rather than one for each."""
+    delta_weights: Four = (10.0, 10.0, 5.0, 5.0)
+    """As `rpn.delta_weights`; brings deltas to about unit variance."""
+    max_log_scale: AboveZero = MAX_LOG_SCALE
+    """Largest dw and dh."""
     rois: Positive = 512
     """Per image in the loss."""
     positive_fraction: Share = 0.25
@@ -113,6 +140,10 @@ class MaskHead(Settings):
     """3 x 3 convolutions before the doubling."""
     channels: Positive = 256
     """Of each of them."""
+    class_agnostic: bool = False
+    """One mask for all classes of a box rather than one for each."""
+    paste: Literal["centres", "inclusive"] = "centres"
+    """Masks meet pixels at their centres, or boxes are whole pixels with their last one inside, as in torchvision."""
     rois: Positive = 128
     """Positive boxes per image that the mask loss has room for, shared over the batch."""
 
@@ -120,12 +151,38 @@ class MaskHead(Settings):
 class Model(Settings):
     """The network."""
 
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"
-    """He et al. 2016."""
-    norm: Literal["frozen_batch_norm", "group_norm"] = "frozen_batch_norm"
-    """Group norm learns from scratch at any batch size (Wu and He 2018); frozen batch norm wants pretrained weights."""
+    backbone: Literal[
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "resnet152",
+        "resnext50_32x4d",
+        "resnext101_32x4d",
+        "resnext101_32x8d",
+        "resnext101_64x4d",
+    ] = "resnet50"
+    """He et al. 2016; ResNeXt (Xie et al. 2017) is named by its groups and their width."""
+    norm: Literal["frozen_batch_norm", "batch_norm", "group_norm"] = "frozen_batch_norm"
+    """Group norm learns from scratch at any batch size (Wu and He 2018); frozen batch norm wants pretrained weights;
+    live batch norm wants many images on each device."""
+    head_norm: Literal["", "none", "frozen_batch_norm", "batch_norm", "group_norm"] = ""
+    """Of the pyramid, the box head and the mask head; empty is none beside frozen batch norm, and otherwise `norm`."""
+    stride_in_1x1: bool = False
+    """A bottleneck halves the map in its first convolution, as in MSRA's weights, rather than in its 3 x 3."""
+    stem_pool: Literal["centred", "end"] = "centred"
+    """Padding of the stem's pooling: on all sides, or at the right and bottom alone, as in MindSpore."""
+    upsample: Literal["nearest", "bilinear"] = "nearest"
+    """How the pyramid doubles a map."""
+    roi_half_pixel: bool = True
+    """RoIAlign knows that a cell's value belongs to its centre; false, as in torchvision, is off by half a cell."""
+    roi_samples: Natural = 2
+    """Samples of RoIAlign along each axis of a bin; 0 takes as many as the bin has cells, as Detectron2 does."""
+    smooth_l1_beta: NotNegative = 0.0
+    """Box losses are quadratic below it, in units of deltas; 0 is plain L1."""
     pretrained: str = "imagenet"
-    """`imagenet` (torchvision's published file for the backbone), a path to weights, or empty for none."""
+    """`imagenet` (torchvision's published file for the backbone), a published backbone's name, a path to weights, or
+    empty for none."""
     frozen_stages: Annotated[int, Meta(ge=0, le=5)] = 2
     """How many of (stem, res2, res3, res4, res5) are not trained."""
     width: Positive = 64

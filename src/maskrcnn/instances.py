@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maskrcnn.draw import draw_instances
 from maskrcnn.masks import bitmap_from_counts, counts_from_string, polygons_from_bitmap
-from maskrcnn.ops.paste import paste, paste_rle
+from maskrcnn.ops.paste import inclusive_boxes, paste, paste_rle
 from maskrcnn.structures import Detections
 
 Index = int | np.integer | slice | Int[np.ndarray, " k"] | Bool[np.ndarray, " n"] | list[int]
@@ -43,6 +43,8 @@ class Instances:
     """The data set's id of each label, in label order; empty where ids are the labels."""
     image: UInt8[np.ndarray, "h w 3"] | None = None
     """The original picture, RGB."""
+    inclusive: bool = False
+    """Masks are pasted as by torchvision, whose weights these are; see `model.mask_head.paste`."""
 
     @classmethod
     def empty(cls, size: tuple[int, int]) -> "Instances":
@@ -76,13 +78,13 @@ class Instances:
     def masks(self) -> Bool[np.ndarray, "n h w"]:
         """Bitmaps of the size of the picture: n x h x w bytes. `rle` and `polygons` need far less."""
         height, width = self.size
-        return paste(self.probabilities, torch.from_numpy(self.boxes), height=height, width=width).numpy()
+        return paste(self.probabilities, self._frames(), height=height, width=width).numpy()
 
     @cached_property
     def rle(self) -> list[dict[str, Any]]:
         """COCO's compressed run lengths: {"size": [h, w], "counts": str}."""
         height, width = self.size
-        return paste_rle(self.probabilities, torch.from_numpy(self.boxes), height=height, width=width)
+        return paste_rle(self.probabilities, self._frames(), height=height, width=width)
 
     @cached_property
     def polygons(self) -> list[list[Float[np.ndarray, "_ 2"]]]:
@@ -142,6 +144,11 @@ class Instances:
         self.draw().save(path, quality=92)
         return path
 
+    def _frames(self) -> Float[Tensor, "n 4"]:
+        """Where the masks' grids lie."""
+        boxes = torch.from_numpy(self.boxes)
+        return inclusive_boxes(boxes, cells=self.probabilities.shape[-1]) if self.inclusive else boxes
+
     def _bitmaps(self) -> Iterator[Bool[np.ndarray, "h w"]]:
         """The masks one at a time: of a hundred objects in a large photo only one takes room."""
         return (bitmap_from_counts(counts_from_string(rle["counts"]), *self.size) for rle in self.rle)
@@ -160,12 +167,15 @@ def from_detections(
     original_sizes: Int[Tensor, "B 2"],
     names: Sequence[str],
     category_ids: Sequence[int] = (),
+    *,
+    inclusive: bool = False,
 ) -> list[Instances]:
     """One `Instances` for each image of a batch: padding removed, boxes scaled to the original picture and cut to it.
 
     sizes            (height, width) the boxes live in
     original_sizes   (height, width) of the pictures as read
     names            of the classes, in label order
+    inclusive        how masks are pasted, see `Instances.inclusive`
     """
     boxes, labels, scores, valid, masks = (part.detach().to("cpu") for part in detections)
     originals = original_sizes.to("cpu").tolist()
@@ -186,6 +196,7 @@ def from_detections(
                 probabilities=masks[image][keep].float(),
                 size=(height, width),
                 category_ids=tuple(category_ids),
+                inclusive=inclusive,
             )
         )
     return results

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from maskrcnn.config import Recipe
+from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import DIVISOR, Bucket, resized_size
 from maskrcnn.data.decode import MEBIBYTE, decode, to_rgb
 from maskrcnn.data.transforms import normalise, resample
@@ -27,7 +28,7 @@ from maskrcnn.instances import Instances, from_detections
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.precision import Precision, choose_precision
 from maskrcnn.structures import Detections, ImageBatch
-from maskrcnn.weights import fill, find_weights, load_weights
+from maskrcnn.weights import fill
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 Array = UInt8[np.ndarray, "_ _ 3"]
@@ -40,14 +41,17 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", "
 def load(
     path: str | Path, *, device: str | torch.device | None = None, precision: PrecisionSetting = "auto"
 ) -> "Predictor":
-    """A predictor from a weights folder, a run folder (its best weights) or a .safetensors file beside its config.yml.
+    """A predictor from weights of any make.
 
+    path        a weights folder, a run folder (its best weights), a .safetensors file beside its config.yml, a
+                checkpoint of torchvision, Detectron2, MMDetection or the MindSpore system, or a published one's name,
+                such as `detectron2://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x`
     device      `cpu`, `gpu`, `ascend` or a torch device; None takes an accelerator where there is one
     precision   `auto` is that of the recipe's evaluation, so that what the metrics promise is what comes
     """
-    tensors, recipe = load_weights(path)
+    tensors, recipe, origin = load_any(path)
     model = build(recipe.model, len(recipe.classes))
-    fill(model, tensors, find_weights(path))
+    fill(model, tensors, origin)
     chosen = _device(device)
     if precision not in get_args(PrecisionSetting):
         raise ValueError(f"expected precision auto, fp32 or bf16, received {precision!r}")
@@ -111,7 +115,8 @@ class Predictor:
         detections = self._detect([self._reduced(picture) for picture in pictures], sizes)
         names, category_ids = self.recipe.classes, self.recipe.category_ids
         resized = torch.tensor(sizes, dtype=torch.float32)
-        return from_detections(detections, resized, originals, names, category_ids)
+        inclusive = self.recipe.model.mask_head.paste == "inclusive"
+        return from_detections(detections, resized, originals, names, category_ids, inclusive=inclusive)
 
     @torch.inference_mode()
     def _detect(self, pictures: Sequence[Array], sizes: Sequence[tuple[int, int]]) -> Detections:
@@ -125,14 +130,14 @@ class Predictor:
         target = torch.tensor(sizes, device=self.device)
         unflipped = torch.zeros(len(pictures), dtype=torch.bool, device=self.device)
         normalised = normalise(padded.to(self.device), data.mean, data.std)
-        pixels = resample(normalised, raw_sizes, target, unflipped, _bucket(sizes))
+        pixels = resample(normalised, raw_sizes, target, unflipped, _bucket(sizes), data.antialias)
         with self.precision.autocast():
             return self.model(ImageBatch(pixels, target.float()))
 
     def _size(self, picture: Array) -> tuple[int, int]:
         """(height, width) as evaluation resizes it."""
         data = self.recipe.data
-        return resized_size(picture.shape[0], picture.shape[1], max(data.short_sides), data.max_side)
+        return resized_size(picture.shape[0], picture.shape[1], max(data.short_sides), data.max_side, data.rounding)
 
     def _reduced(self, picture: Array) -> Array:
         """What `max_rowsize` leaves of a huge picture, as in training."""

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -16,6 +16,15 @@ from maskrcnn.config import Recipe
 from maskrcnn.recipes import read_recipe, write_recipe
 
 MODEL, CONFIG, METRICS = "model.safetensors", "config.yml", "metrics.json"
+
+
+class Weights(NamedTuple):
+    """A model's tensors, on the CPU, and the recipe that they belong to."""
+
+    tensors: dict[str, Tensor]
+    recipe: Recipe
+    origin: str
+    """Where they were read."""
 
 
 def save_weights(
@@ -47,8 +56,8 @@ def save_weights(
     return folder
 
 
-def load_weights(path: str | Path) -> tuple[dict[str, Tensor], Recipe]:
-    """State dict, on the CPU, and recipe.
+def load_weights(path: str | Path) -> Weights:
+    """What `save_weights` wrote.
 
     path   a weights folder, a run folder, or a .safetensors file beside its config.yml
     Raises FileNotFoundError when there are none, ValueError when they cannot be read.
@@ -61,7 +70,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], Recipe]:
     if not recipe.classes:
         raise ValueError(f"{config} names no classes; expected `classes`, a list of names in label order")
     try:
-        return load_file(file), recipe
+        return Weights(load_file(file), recipe, str(file))
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file} is not a complete safetensors file ({error}); copy it again") from error
 
@@ -73,7 +82,7 @@ def find_weights(path: str | Path) -> Path:
         if path.suffix != ".safetensors":
             raise ValueError(
                 f"expected a weights folder, a run folder or a .safetensors file, received {path}; "
-                "checkpoints of other systems cannot be read"
+                "checkpoints of other systems are read by `maskrcnn convert`"
             )
         return path
     places = (path, path / "weights" / "best", path / "weights" / "last")

@@ -42,6 +42,7 @@ MAY_SEE = {
         "evaluate",
         "predict",
         "convert",
+        "weights",
     },
     "__main__": {"cli"},
 }

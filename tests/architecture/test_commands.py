@@ -11,6 +11,7 @@ from maskrcnn.cli.app import app
 
 REPOSITORY = Path(__file__).parents[2]
 SURFACE = """
+convert [SOURCE] [DEST] [OVERRIDES] --to --channels --list
 data check SOURCE [OVERRIDES]
 data shapes FOLDER --num-train --num-val --seed --side
 data show SOURCE [OVERRIDES] --out --split --count
@@ -18,7 +19,7 @@ demo [OVERRIDES] --out
 doctor
 eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out
 predict WEIGHTS SOURCES --out --score --device --precision
-train CONFIG [OVERRIDES] --resume --out
+train CONFIG [OVERRIDES] --resume --weights --out
 """
 
 
@@ -40,7 +41,9 @@ def test_the_commands_and_their_options_are_these():
     assert "\n".join(sorted(lines(get_command(app), ""))) == SURFACE.strip()
 
 
-@pytest.mark.parametrize("words", [[], ["train"], ["eval"], ["predict"], ["data", "show"], ["demo"], ["doctor"]])
+@pytest.mark.parametrize(
+    "words", [[], ["train"], ["eval"], ["predict"], ["convert"], ["data", "show"], ["demo"], ["doctor"]]
+)
 def test_help_answers_without_importing_anything_heavy(words):
     code = (
         "import sys\n"

@@ -21,6 +21,7 @@ Instances.draw(image)
 Instances.empty(size)
 Instances.filter(score)
 Instances.image
+Instances.inclusive
 Instances.labels
 Instances.masks
 Instances.names
@@ -41,11 +42,12 @@ load(path, *, device, precision)
 """
 OPERATORS = """
 group_norm(x, weight, bias, *, groups, eps, relu)
+inclusive_boxes(boxes, *, cells)
 nms(boxes, groups, valid, *, threshold, num_keep)
 paste(probabilities, boxes, *, height, width, threshold)
 paste_rle(probabilities, boxes, *, height, width, threshold)
 rasterize(edges, first_edge, boxes, images, objects, *, size)
-roi_align(pyramid, boxes, images, *, strides, output_size, samples, canonical_size, canonical_level)
+roi_align(pyramid, boxes, images, *, strides, output_size, samples, half_pixel, canonical_size, canonical_level)
 roi_levels(boxes, strides, canonical_size, canonical_level)
 """
 

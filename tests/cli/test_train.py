@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from maskrcnn.config import Data, MaskHead, Model, Recipe
 from maskrcnn.recipes import read_recipe
+from maskrcnn.weights import Weights
 
 
 @pytest.fixture
@@ -42,6 +45,26 @@ def test_the_door_keeps_the_meaning_of_its_flags(python, runs):
     assert (train.seed, train.log_every, train.evaluate_every, recipe.data.num_workers) == (5, 10, 0, 3)
     assert (recipe.data.dataset_dir, recipe.data.flip) == ("elsewhere", 0.0)
     assert (out, resume) == (Path("here"), "step-7")
+
+
+def test_a_run_that_begins_with_weights_takes_their_network_and_pixels(maskrcnn, runs, monkeypatch):
+    network = Model(backbone="resnet101", roi_samples=0, stride_in_1x1=True)
+    theirs = Recipe(name="theirs", data=Data(std=(1.0, 1.0, 1.0), short_sides=(600,)), model=network)
+    begin = Weights({}, theirs, "theirs.pkl")
+    monkeypatch.setattr("maskrcnn.convert.checkpoint.load_any", {"detectron2://name": begin}.get)
+    words = [
+        "--weights",
+        "detectron2://name",
+        "train.batch=2",
+        "--model.mask_head.rois",
+        "32",
+        "data.short_sides=[500]",
+    ]
+    assert maskrcnn("train", "mask_rcnn_resnet50_fpn_1x", *words) == 0
+    [(recipe, out, resume, weights)] = runs
+    assert (weights, resume, out) == (begin, None, Path("runs/train/mask_rcnn_resnet50_fpn_1x"))
+    assert recipe.model == replace(network, mask_head=MaskHead(rois=32))
+    assert (recipe.data.std, recipe.data.short_sides, recipe.train.batch) == ((1.0, 1.0, 1.0), (500,), 2)
 
 
 def test_flags_that_are_not_given_leave_the_recipe(python, runs):

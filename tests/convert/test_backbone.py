@@ -1,17 +1,27 @@
-"""torchvision's published ImageNet weights: names, checks and the sentences that say what is wrong."""
+"""Published ImageNet weights: names, checks and the sentences that say what is wrong."""
 
 import hashlib
+import pickle
+from typing import get_args, get_type_hints
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from maskrcnn import config
-from maskrcnn.convert import backbone
-from maskrcnn.convert.backbone import cache_folder, load_backbone, published_file, rename
+from maskrcnn.convert import backbone, download
+from maskrcnn.convert.backbone import load_backbone, published_file, rename
+from maskrcnn.convert.download import cache_folder
 from maskrcnn.models.resnet import ResNet
 
 SMALL = config.Model(backbone="resnet18", width=8)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "cache"))
+    return cache_folder()
 
 
 def resnet(depth=18):
@@ -48,6 +58,87 @@ def test_names_of_a_bottleneck_are_worked_out_by_hand():
         "res4.0.shortcut.norm.running_mean",
         "res5.2.conv3.norm.weight",
     ]
+
+
+def caffe2(norm="frozen_batch_norm"):
+    """A ResNet-50's tensors under Caffe2's names, blue first, with what else its files hold."""
+    kind = "gn" if norm == "group_norm" else "bn"
+    ends = {"weight": "s", "bias": "b", "running_mean": "rm", "running_var": "riv"}
+    state = {}
+    for name, tensor in ResNet(50, norm=norm, width=8).state_dict().items():
+        place, _, last = name.rpartition(".")
+        layer = place.removesuffix(".norm")
+        for number, letter in zip("123", "abc", strict=True):
+            layer = layer.replace(f".conv{number}", f".branch2{letter}")
+        layer = layer.replace("shortcut", "branch1").replace("stem", "conv1").replace(".", "_")
+        key = f"{layer}_{kind}_{ends[last]}" if place.endswith(".norm") else f"{layer}_w"
+        state[key.replace("conv1_bn", "res_conv1_bn")] = torch.rand(tensor.shape).numpy()
+    return {**state, "conv1_b": np.zeros(8, np.float32), "pred_w": np.zeros((1000, 64)), "fc1000_b": np.zeros(1000)}
+
+
+@pytest.mark.parametrize(("norm", "prefix"), [("frozen_batch_norm", "res_conv1_bn"), ("group_norm", "conv1_gn")])
+def test_a_pickle_of_caffe2_fills_the_backbone_and_turns_its_colours(tmp_path, norm, prefix):
+    state, path = caffe2(norm), tmp_path / "R-50.pkl"
+    path.write_bytes(pickle.dumps({"model": state, "__author__": "Caffe2"}, protocol=2))
+    model = ResNet(50, norm=norm, width=8)
+    load_backbone(model, config.Model(norm=norm, width=8, pretrained=str(path)), lambda _: None)
+    blue, red = torch.from_numpy(state["conv1_w"])[:, [0, 2]].unbind(1)
+    assert torch.equal(model.stem.weight[:, 2], blue)
+    assert torch.equal(model.stem.weight[:, 0], red)
+    for ours, name in (
+        (model.stem.norm.weight, f"{prefix}_s"),
+        (model.res4[5].conv2.weight, "res4_5_branch2b_w"),
+        (model.res3[0].shortcut.norm.bias, f"res3_0_branch1_{prefix[-2:]}_b"),
+    ):
+        assert torch.equal(ours, torch.from_numpy(state[name]))
+
+
+def test_names_of_caffe2_are_worked_out_by_hand():
+    names = ("conv1_w", "conv1_b", "res_conv1_bn_gamma", "res_conv1_bn_running_var", "res2_0_branch1_bn_rm")
+    found = rename(
+        dict.fromkeys((*names, "res5_2_branch2c_w", "res4_22_branch2a_bn_beta", "fc1000_w"), torch.zeros(1, 3))
+    )
+    assert list(found) == [
+        "stem.weight",
+        "stem.norm.weight",
+        "stem.norm.running_var",
+        "res2.0.shortcut.norm.running_mean",
+        "res5.2.conv3.weight",
+        "res4.22.conv1.norm.bias",
+    ]
+
+
+def test_every_backbone_has_published_weights_or_a_sentence_why_not(cache):
+    backbones = get_args(get_type_hints(config.Model)["backbone"])
+    assert [name for name in backbones if name not in backbone.PUBLISHED] == ["resnext101_32x4d"]
+    with pytest.raises(ValueError, match=r"torchvision publishes no weights of resnext101_32x4d; name a file"):
+        published_file("resnext101_32x4d", print)
+
+
+def test_a_published_backbone_wants_the_settings_that_it_was_trained_with(cache):
+    (cache / "msra").mkdir(parents=True)
+    (cache / "msra" / "R-50.pkl").write_bytes(pickle.dumps(caffe2(), protocol=2))
+    wanted = r"set model\.stride_in_1x1=true data\.std=\[1,1,1\]"
+    with pytest.raises(ValueError, match=wanted):
+        load_backbone(resnet(50), config.Model(width=8, pretrained="msra://R-50.pkl"))
+    said = []
+    settings = config.Model(width=8, stride_in_1x1=True, pretrained="msra://R-50.pkl")
+    load_backbone(resnet(50), settings, said.append)
+    assert said[0] == "msra://R-50.pkl expects model.stride_in_1x1=true data.std=[1,1,1]"
+
+
+def test_a_detector_is_no_backbone():
+    with pytest.raises(ValueError, match=r"is a whole detector, not a backbone; expected .* msra://R-50\.pkl"):
+        load_backbone(resnet(), config.Model(pretrained="torchvision://maskrcnn_resnet50_fpn"))
+
+
+def test_live_batch_norm_takes_published_weights_and_counts_its_batches_itself(tmp_path):
+    path, state = tmp_path / "weights.pth", theirs()
+    torch.save(state, path)
+    model = ResNet(18, norm="batch_norm", width=8)
+    load_backbone(model, config.Model(backbone="resnet18", norm="batch_norm", width=8, pretrained=str(path)), str)
+    assert torch.equal(model.stem.norm.running_var, state["bn1.running_var"])
+    assert model.stem.norm.num_batches_tracked == 0
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -96,24 +187,19 @@ def test_imagenet_weights_want_frozen_batch_norm():
         load_backbone(resnet(), config.Model(norm="group_norm", pretrained="imagenet"))
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "cache"))
-    return cache_folder()
-
-
 def test_a_published_file_is_downloaded_checked_and_kept(tmp_path, cache, monkeypatch):
     (tmp_path / "mirror").mkdir()
     content = b"as if it were weights"
     name = f"resnet18-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     (tmp_path / "mirror" / name).write_bytes(content)
     monkeypatch.setattr(backbone, "ADDRESS", f"{(tmp_path / 'mirror').as_uri()}/")
+    monkeypatch.setattr(download, "SCHEMES", ("file",))
     monkeypatch.setitem(backbone.PUBLISHED, "resnet18", name)
     said = []
     assert published_file("resnet18", said.append).read_bytes() == content
-    assert len(said) == 1
+    assert len(said) == 2
     assert published_file("resnet18", said.append) == cache / name
-    assert len(said) == 1  # the second time it is there
+    assert len(said) == 2  # the second time it is there
     assert [p.name for p in cache.iterdir()] == [name]
 
 
@@ -126,6 +212,9 @@ def test_a_damaged_file_in_the_cache_is_not_used(cache):
 
 def test_offline_a_sentence_says_which_file_goes_where(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(backbone, "ADDRESS", f"{(tmp_path / 'nothing').as_uri()}/")
-    with pytest.raises(FileNotFoundError, match=r"resnet50-0676ba61.pth.* put it at .*cache/resnet50-0676ba61.pth"):
+    monkeypatch.setattr(download, "SCHEMES", ("file",))
+    with pytest.raises(
+        FileNotFoundError, match=r"resnet50-0676ba61\.pth.* put it at .*cache/resnet50-0676ba61\.pth.*=PATH"
+    ):
         published_file("resnet50", lambda _: None)
     assert list(cache.iterdir()) == []

@@ -34,6 +34,20 @@ def test_resized_sizes_keep_the_ratio_below_the_longest_side(size, resized):
     assert buckets.resized_size(*size, 800, 1333) == resized
 
 
+@pytest.mark.parametrize(
+    ("size", "resized"),
+    [
+        ((480, 640), (800, 1066)),
+        ((333, 500), (800, 1201)),
+        ((427, 640), (800, 1199)),
+        ((300, 900), (444, 1333)),
+        ((1, 5000), (1, 1333)),
+    ],
+)
+def test_sizes_rounded_down_are_those_of_torchvision(size, resized):
+    assert buckets.resized_size(*size, 800, 1333, "down") == resized
+
+
 def test_two_groups_of_sizes_get_a_bucket_each_and_one_covers_all():
     sizes = np.array([[90, 150], [96, 160], [150, 90]])
     assert buckets.choose_buckets(sizes, 3) == [(96, 160), (160, 96), (160, 160)]

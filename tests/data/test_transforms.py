@@ -50,15 +50,16 @@ def noise(*sizes):
 CASES = [((48, 64), (80, 107)), ((64, 40), (32, 20)), ((37, 91), (61, 29)), ((20, 30), (20, 30)), ((1, 7), (9, 63))]
 
 
+@pytest.mark.parametrize("antialias", [True, False])
 @pytest.mark.parametrize("flip", [False, True])
-def test_each_picture_equals_antialiased_interpolation_of_it_alone(flip):
+def test_each_picture_equals_interpolation_of_it_alone(flip, antialias):
     pictures = noise(*(raw for raw, _ in CASES))
     batch, _ = prepare(
-        raw_batch(pictures, [size for _, size in CASES], (96, 128), [flip] * len(CASES)), CPU, NOTHING, ONE
+        raw_batch(pictures, [size for _, size in CASES], (96, 128), [flip] * len(CASES)), CPU, NOTHING, ONE, antialias
     )
     for pixels, picture, (_, (height, width)) in zip(batch.pixels, pictures, CASES, strict=True):
         alone = picture.permute(2, 0, 1)[None].float()
-        expected = interpolate(alone, (height, width), mode="bilinear", antialias=True)[0]
+        expected = interpolate(alone, (height, width), mode="bilinear", antialias=antialias)[0]
         if flip:
             expected = expected.flip(2)
         assert (pixels[:, :height, :width] - expected).abs().max() <= 1e-3 * 255

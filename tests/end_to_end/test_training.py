@@ -116,7 +116,7 @@ def test_eight_pictures_are_learnt_by_heart(shapes, tmp_path):
     assert last["evaluation"]["bbox"]["AP"] > 0.25
     assert last["evaluation"]["segm"]["AP"] > 0.05
     assert {path.name for path in out.iterdir()} >= {"config.yml", "log.txt", "results.csv", "report.html"}
-    tensors, recipe = load_weights(out / "weights" / "last")
+    tensors, recipe, _ = load_weights(out / "weights" / "last")
     kept = checkpoint.read(out / "checkpoints" / "step-100").tensors["model"]
     assert recipe.category_ids == (1, 3, 4, 8, 9)
     assert all(torch.equal(tensors[name], value) for name, value in kept.items())
@@ -204,7 +204,7 @@ def test_an_average_keeps_the_pretrained_weights_that_are_frozen_when_it_goes_on
         stop_at(1, patch)
         with pytest.raises(KeyboardInterrupt):
             loop.run(recipe, tmp_path / "run")
-    tensors, _ = load_weights(loop.run(recipe, tmp_path / "run", resume="auto"))
+    tensors, *_ = load_weights(loop.run(recipe, tmp_path / "run", resume="auto"))
     assert torch.equal(tensors["backbone.stem.weight"], pretrained["stem.weight"])
 
 

@@ -14,7 +14,7 @@ from maskrcnn.evaluate import run
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.recipes import read_recipe
 from maskrcnn.structures import Detections
-from maskrcnn.weights import save_weights
+from maskrcnn.weights import Weights, load_weights, save_weights
 
 from .conftest import BOXES, SHADES, SIZES
 
@@ -125,13 +125,22 @@ def test_more_processes_than_batches_leave_some_without_pictures(recipe, dataset
             "have 1 classes and .* has 2 categories, only the weights know none, only the data set knows <b>dog",
         ),
         (("cat", "bird"), "only the weights know bird, only the data set knows <b>dog</b>"),
-        (("<b>dog</b>", "cat"), "in another order: label 1 is <b>dog</b> there and cat here"),
     ],
 )
 def test_classes_that_do_not_fit_are_named(recipe, dataset, tmp_path, classes, message):
     trained = msgspec.structs.replace(recipe, classes=classes, category_ids=tuple(range(1, len(classes) + 1)))
     with pytest.raises(ValueError, match=message):
-        run.check_classes(trained, tmp_path / "weights", dataset)
+        run.check_classes(Weights({}, trained, "weights"), dataset)
+
+
+def test_classes_are_known_by_name_and_those_without_annotations_are_left_out(recipe, dataset, alone, tmp_path):
+    classes = ("<b>dog</b>", "bird", "cat")
+    trained = msgspec.structs.replace(recipe, classes=classes, category_ids=(1, 2, 3))
+    run.check_classes(Weights({}, trained, "weights"), dataset)
+    run.evaluate(Oracle(recipe.data), dataset, trained, alone, tmp_path)  # its cats are label 1, its dogs label 2
+    predictions = json.loads((tmp_path / "predictions.json").read_text())
+    assert {entry["category_id"] for entry in predictions} == {7}
+    assert len(predictions) == sum(category == 3 for objects in BOXES.values() for category, *_ in objects)
 
 
 def test_a_weights_folder_is_evaluated_with_its_own_network_and_pixels(recipe, alone, tmp_path):
@@ -147,7 +156,7 @@ def test_a_weights_folder_is_evaluated_with_its_own_network_and_pixels(recipe, a
     )
     data = msgspec.structs.replace(recipe.data, mean=(100.0, 110.0, 120.0))
     trained = msgspec.structs.replace(recipe, model=small, data=data)
-    weights = save_weights(tmp_path / "weights", build(small, 2), trained, {})
+    weights = load_weights(save_weights(tmp_path / "weights", build(small, 2), trained, {}))
     out = tmp_path / "runs" / "eval"
     metrics = run.run(recipe, weights, out, alone)
     assert 0 <= metrics["segm"]["AP"] < 0.5

@@ -18,6 +18,44 @@ def test_a_frozen_norm_folded_into_the_weights_equals_batch_norm_behind_the_conv
     torch.testing.assert_close(conv(x), reference(plain).relu(), rtol=1e-5, atol=1e-5)
 
 
+def test_a_live_batch_norm_learns_from_the_batch_and_folds_when_it_rests():
+    conv = Conv(3, 5, 3, norm="batch_norm", relu=True)
+    x = torch.randn(4, 3, 9, 14) * 2 + 1
+    reference = torch.nn.BatchNorm2d(5)
+    plain = torch.nn.functional.conv2d(x, conv.weight, None, 1, 1)
+    torch.testing.assert_close(conv(x), reference(plain).relu())
+    torch.testing.assert_close(conv.norm.running_var, reference.running_var)
+    conv.eval(), reference.eval()
+    torch.testing.assert_close(conv(x), reference(plain).relu(), rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_frozen_keeps_its_statistics_in_training():
+    conv = Conv(3, 5, 3, norm="batch_norm").requires_grad_(False)
+    conv(torch.randn(2, 3, 8, 8))
+    assert conv.norm.running_mean.tolist() == [0.0] * 5
+
+
+def test_a_resnext_cuts_its_middle_convolutions_into_groups():
+    block = ResNet(50, norm="frozen_batch_norm", groups=32, group_width=4).res3[0]
+    assert block.conv2.weight.shape == (256, 8, 3, 3)  # 128 * 4 / 64 * 32 channels in 32 groups
+    assert block.conv3.weight.shape == (512, 256, 1, 1)
+
+
+def test_the_stride_is_in_the_first_or_the_second_convolution():
+    blocks = [ResNet(50, norm="frozen_batch_norm", width=8, stride_in_1x1=first).res3[0] for first in (False, True)]
+    assert [(block.conv1.stride, block.conv2.stride) for block in blocks] == [((1, 1), (2, 2)), ((2, 2), (1, 1))]
+
+
+def test_pooling_at_the_end_starts_at_the_first_pixel():
+    resnet = ResNet(18, norm="frozen_batch_norm", width=1, pool_at_end=True)
+    resnet.stem = torch.nn.Identity()
+    resnet.res2 = resnet.res3 = resnet.res4 = resnet.res5 = torch.nn.Identity()
+    x = torch.tensor([[1.0, 2.0, 3.0, 9.0], [0.0, 0.0, 0.0, 0.0]]).expand(1, 3, 2, 4)
+    assert resnet(x)[0][0, 0].tolist() == [[3.0, 9.0]]  # columns 0..2 and 2..4; centred it would be -1..1 and 1..3
+    resnet.pool_at_end = False
+    assert resnet(x)[0][0, 0].tolist() == [[2.0, 9.0]]
+
+
 def test_frozen_norms_are_no_parameters():
     assert [name for name, _ in Conv(3, 5, 1, norm="frozen_batch_norm").named_parameters()] == ["weight"]
 
@@ -50,6 +88,15 @@ def test_frozen_stages_are_counted_from_the_stem():
 def test_the_pyramid_has_one_width_and_one_more_level():
     pyramid = FPN([8, 16, 32, 64], 12)([torch.zeros(1, 8 * 2**i, 32 >> i, 64 >> i) for i in range(4)])
     assert [tuple(p.shape[1:]) for p in pyramid] == [(12, 32, 64), (12, 16, 32), (12, 8, 16), (12, 4, 8), (12, 2, 4)]
+
+
+def test_bilinear_doubling_mixes_neighbouring_cells():
+    fpn = FPN([1, 1, 1, 1], 1, upsample="bilinear")
+    for conv in (*fpn.lateral, *fpn.output):
+        torch.nn.init.dirac_(conv.weight)
+    features = [torch.zeros(1, 1, 16 >> i, 32 >> i) for i in range(4)]
+    features[3][0, 0, 0, :2] = torch.tensor([0.0, 4.0])
+    assert fpn(features)[2][0, 0, 0, :4].tolist() == [0.0, 1.0, 3.0, 3.0]
 
 
 def test_coarse_features_reach_the_finest_level():

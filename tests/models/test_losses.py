@@ -42,3 +42,9 @@ def test_mask_loss_ignores_boxes_without_weight():
 def test_bf16_logits_are_computed_in_float32():
     flags = torch.ones(1, 1, dtype=torch.bool)
     assert losses.objectness_loss(torch.zeros(1, 1, dtype=torch.bfloat16), flags, flags).dtype == torch.float32
+
+
+def test_smooth_l1_is_quadratic_below_beta_and_l1_less_half_of_it_above():
+    deltas, goal = torch.tensor([[[0.25, 2.0, 0.0, 0.0]]]), torch.zeros(1, 1, 4)
+    one = torch.ones(1, 1, dtype=torch.bool)
+    assert losses.box_loss(deltas, goal, one, one, beta=0.5).item() == pytest.approx(0.25**2 / 2 / 0.5 + 2.0 - 0.25)

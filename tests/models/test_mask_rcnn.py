@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from msgspec import structs
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -242,6 +243,59 @@ def test_bf16_autocast_trains_and_predicts(model):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.rpn.named_parameters())
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         assert model(batch()).masks.isfinite().all()
+
+
+OTHERS = {
+    "torchvision": {
+        "norm": "batch_norm",
+        "roi_half_pixel": False,
+        "smooth_l1_beta": 1 / 9,
+        "rpn": structs.replace(TINY.rpn, convs=2, anchor_offset=0.0, round_anchors=True, anchor_strides="divided"),
+        "box_head": structs.replace(TINY.box_head, convs=2, fcs=1),
+    },
+    "detectron2": {
+        "backbone": "resnext50_32x4d",
+        "norm": "frozen_batch_norm",
+        "roi_samples": 0,
+        "box_head": structs.replace(TINY.box_head, class_agnostic=True),
+        "mask_head": structs.replace(TINY.mask_head, class_agnostic=True),
+    },
+    "mindspore": {"backbone": "resnet50", "stem_pool": "end", "upsample": "bilinear", "stride_in_1x1": True},
+}
+"""What the weights of other systems ask of the network."""
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_networks_of_other_systems_are_one_graph_too(name):
+    torch.manual_seed(1)
+    model = build(structs.replace(TINY, **OTHERS[name]), NUM_CLASSES)
+    torch._dynamo.reset()
+    images, annotated = batch(), targets()
+    with HostWaits() as waits:
+        losses = model.losses(images, annotated, KEYS)
+        total(losses).backward()
+    assert waits.seen == []
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    traced = torch.compile(model.losses, fullgraph=True, backend="eager")(batch(), targets(), KEYS)
+    for loss, value in losses.items():
+        torch.testing.assert_close(traced[loss], value, rtol=1e-4, atol=1e-5)
+    model.eval()
+    with torch.no_grad():
+        found = torch.compile(model, fullgraph=True, backend="eager")(batch())
+        torch.testing.assert_close(found.boxes, model(batch()).boxes)
+
+
+def test_slots_that_no_positive_fills_repeat_those_in_use(model):
+    seen = []
+    head = model.mask_head
+    head.roi_align, real = (
+        lambda levels, boxes, images: (seen.append(boxes), real(levels, boxes, images))[1],
+        head.roi_align,
+    )
+    losses = model.losses(batch(), targets(), KEYS)
+    num_positive = int(losses["count/positive_rois"] * 2)
+    assert 0 < num_positive < len(seen[0])
+    assert torch.equal(seen[0][num_positive], seen[0][0])
 
 
 def test_the_published_architecture_has_the_published_number_of_weights():

@@ -1,16 +1,23 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
 from maskrcnn.models.rpn import RPN, neighbourhoods
 
 
-def rpn(channels: int) -> RPN:
+def rpn(channels: int, convs: int = 1) -> RPN:
     torch.manual_seed(0)
     model = RPN(
         channels,
         strides=(4, 8),
         anchor_sizes=(8.0, 16.0),
         aspect_ratios=(0.5, 1.0, 2.0),
+        anchor_offset=0.5,
+        round_anchors=False,
+        divided_strides=False,
+        convs=convs,
+        delta_weights=(1.0, 1.0, 1.0, 1.0),
+        max_log_scale=4.0,
         candidates=(20, 20),
         proposals=(10, 10),
         nms_iou=0.7,
@@ -18,8 +25,9 @@ def rpn(channels: int) -> RPN:
         positive_fraction=0.5,
         positive_iou=0.7,
         negative_iou=0.3,
+        smooth_l1_beta=0.0,
     )
-    for layer in (model.conv, model.objectness, model.deltas):
+    for layer in (*model.convs, model.objectness, model.deltas):
         torch.nn.init.normal_(layer.weight, std=0.5)
         torch.nn.init.normal_(layer.bias)
     return model
@@ -34,11 +42,15 @@ def test_neighbourhoods_are_what_a_convolution_sees():
     levels = pyramid(5)
     cells = torch.arange(4 * 6 + 2 * 3).expand(2, -1)
     expected = [F.unfold(level, 3, padding=1).unflatten(1, (5, 9)).permute(0, 3, 2, 1) for level in levels]
-    torch.testing.assert_close(neighbourhoods(levels, cells), torch.cat(expected, 1))
+    around, inside = neighbourhoods(levels, cells, radius=1)
+    torch.testing.assert_close(around.flatten(2, 3), torch.cat(expected, 1))
+    assert inside[0, 0].tolist() == [[False, False, False], [False, True, True], [False, True, True]]
+    assert inside[0, 7].all()
 
 
-def test_some_anchors_get_the_numbers_and_gradients_of_the_pass_over_all_cells():
-    model, levels = rpn(4), pyramid(4)
+@pytest.mark.parametrize("convs", [1, 2, 3])
+def test_some_anchors_get_the_numbers_and_gradients_of_the_pass_over_all_cells(convs):
+    model, levels = rpn(4, convs), pyramid(4)
     index = torch.tensor([[0, 5, 17, 40, 71, 72, 80, 89], [3, 3, 89, 70, 2, 75, 50, 1]])
     logits, deltas = model._predict_at(levels, index)
     every = model._predict(levels)

@@ -10,7 +10,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from maskrcnn.ops.roi_align import reference, roi_align, roi_levels
 
 STRIDES = (4, 8, 16)
-SETTINGS = {"strides": STRIDES, "output_size": 3, "samples": 2, "canonical_size": 64, "canonical_level": 3}
+SETTINGS = {
+    "strides": STRIDES,
+    "output_size": 3,
+    "samples": 2,
+    "half_pixel": True,
+    "canonical_size": 64,
+    "canonical_level": 3,
+}
 NAN, INF = math.nan, math.inf
 
 
@@ -30,9 +37,10 @@ def rois(count=23, dtype=torch.float32, seed=1):
     return torch.cat([corner, corner + size], 1), torch.randint(0, 2, (count,), generator=random)
 
 
-def by_loops(level, box, stride, output_size, samples):
+def by_loops(level, box, stride, output_size, samples, half_pixel=True):
     """One channel, one box, one level, point by point: (S, S)."""
     height, width = level.shape
+    shift = 0.5 if half_pixel else 0.0
 
     def bilinear(y, x):
         if not (-1 <= y <= height and -1 <= x <= width):
@@ -44,12 +52,15 @@ def by_loops(level, box, stride, output_size, samples):
         lower = level[bottom, left] * (1 - (x - left)) + level[bottom, right] * (x - left)
         return upper * (1 - (y - top)) + lower * (y - top)
 
-    x1, y1, x2, y2 = (side / stride - 0.5 for side in box)
-    bin_height, bin_width = (y2 - y1) / output_size, (x2 - x1) / output_size
-    offsets = [(k + 0.5) / samples for k in range(samples)]
+    x1, y1, x2, y2 = (side / stride - shift for side in box)
+    smallest = 0.0 if half_pixel else 1.0
+    bin_height, bin_width = max(y2 - y1, smallest) / output_size, max(x2 - x1, smallest) / output_size
+    down, right = (
+        [(k + 0.5) / n for k in range(n)] for n in (samples or max(1, math.ceil(s)) for s in (bin_height, bin_width))
+    )
     return [
         [
-            np.mean([bilinear(y1 + (i + a) * bin_height, x1 + (j + b) * bin_width) for a in offsets for b in offsets])
+            np.mean([bilinear(y1 + (i + a) * bin_height, x1 + (j + b) * bin_width) for a in down for b in right])
             for j in range(output_size)
         ]
         for i in range(output_size)
@@ -89,15 +100,18 @@ def test_samples_beyond_the_border_take_the_border_and_farther_ones_are_zero():
     assert pooled.flatten().tolist() == [7.0, 7.0, 0.0, 7.0, 0.0]
 
 
-@pytest.mark.parametrize("samples", [1, 2, 3])
-def test_the_reference_equals_a_loop_over_points(samples):
+@pytest.mark.parametrize("implementation", [roi_align, reference.roi_align])
+@pytest.mark.parametrize("half_pixel", [True, False])
+@pytest.mark.parametrize("samples", [0, 1, 2, 3])
+def test_it_equals_a_loop_over_points(implementation, samples, half_pixel):
     pyramid = pyramid_of(channels=2, dtype=torch.float64)
     boxes, images = rois(11, torch.float64)
-    settings = SETTINGS | {"samples": samples}
-    pooled = reference.roi_align(pyramid, boxes, images, **settings)
+    boxes[0], boxes[1] = torch.tensor([0.0, 20.0, 80.0, 23.5]), torch.tensor([30.0, 0.0, 31.0, 48.0])  # long and thin
+    boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([80.0, 48.0] * 2))
+    pooled = implementation(pyramid, boxes, images, **SETTINGS | {"samples": samples, "half_pixel": half_pixel})
     for r, index in enumerate(roi_levels(boxes, STRIDES, 64, 3).tolist()):
         plane = pyramid[index][images[r], 1].detach().numpy()
-        expected = torch.tensor(by_loops(plane, boxes[r].tolist(), STRIDES[index], 3, samples))
+        expected = torch.tensor(by_loops(plane, boxes[r].tolist(), STRIDES[index], 3, samples, half_pixel))
         torch.testing.assert_close(pooled[r, 1], expected)
 
 
@@ -105,12 +119,15 @@ def test_the_reference_equals_a_loop_over_points(samples):
     ("dtype", "tolerance"),
     [(torch.float32, 1e-5), (torch.float64, 1e-12), (torch.bfloat16, 0.02), (torch.float16, 2e-3)],
 )
-@pytest.mark.parametrize("channels", [1, 5, 33])
-def test_the_kernel_equals_the_reference_with_its_gradient(dtype, tolerance, channels):
+@pytest.mark.parametrize(
+    ("channels", "samples", "half_pixel"), [(1, 2, True), (5, 2, True), (33, 2, True), (5, 2, False), (5, 0, True)]
+)
+def test_the_kernel_equals_the_reference_with_its_gradient(dtype, tolerance, channels, samples, half_pixel):
     pyramid, (boxes, images) = pyramid_of(channels, dtype), rois()
     boxes = boxes.to(torch.promote_types(dtype, torch.float32))
-    pooled = roi_align(pyramid, boxes, images, **SETTINGS)
-    expected = reference.roi_align(pyramid, boxes, images, **SETTINGS)
+    settings = SETTINGS | {"samples": samples, "half_pixel": half_pixel}
+    pooled = roi_align(pyramid, boxes, images, **settings)
+    expected = reference.roi_align(pyramid, boxes, images, **settings)
     assert pooled.dtype == dtype
     torch.testing.assert_close(pooled, expected, atol=tolerance, rtol=tolerance)
     upstream = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
@@ -237,10 +254,10 @@ def test_wrong_arguments_are_named():
 @pytest.mark.parametrize("channels", [1, 5])
 def test_the_operators_keep_the_rules_of_torch_library(channels):
     pyramid, (boxes, images) = pyramid_of(channels), rois(6)
-    settings = (list(STRIDES), 3, 2, 64, 3)
+    settings = (list(STRIDES), 3, 2, True, 64, 3)
     torch.library.opcheck(torch.ops.maskrcnn.roi_align.default, (pyramid, boxes, images, *settings))
     sizes = [side for level in pyramid for side in level.shape[2:]]
-    arguments = (torch.randn(6, channels, 3, 3), boxes, images, 2, sizes, list(STRIDES), 2, 64, 3)
+    arguments = (torch.randn(6, channels, 3, 3), boxes, images, 2, sizes, list(STRIDES), 2, True, 64, 3)
     torch.library.opcheck(torch.ops.maskrcnn.roi_align_backward.default, arguments)
 
 
@@ -270,14 +287,28 @@ def test_fake_tensors_give_shapes_strides_and_gradients(implementation):
     assert [gradient.shape for gradient in gradients] == [level.shape for level in pyramid]
 
 
-@pytest.mark.parametrize("samples", [1, 2])
-def test_it_equals_torchvision(samples):
+@pytest.mark.parametrize("output_size", [1, 3, 7])
+def test_no_bin_has_more_samples_than_there_is_room_for(output_size):
+    sizes = [(200, 336), (100, 168), (50, 84)]
+    sides = torch.logspace(-1, 3.2, 60)
+    width, height = sides.repeat(60).clamp(max=1344), sides.repeat_interleave(60).clamp(max=800)
+    boxes = torch.stack([torch.zeros(3600), torch.zeros(3600), width, height], 1)
+    levels = roi_levels(boxes, STRIDES, 64, 3)
+    placed = reference.place(boxes, levels, sizes, STRIDES, output_size=output_size, samples=0, half_pixel=True)
+    most = reference.most_samples(sizes, output_size=output_size, samples=0, canonical_size=64, canonical_level=3)
+    assert placed.counts.min() == 1
+    assert placed.counts.prod(1).max() <= most
+
+
+@pytest.mark.parametrize("half_pixel", [True, False])
+@pytest.mark.parametrize("samples", [0, 1, 2])
+def test_it_equals_torchvision(samples, half_pixel):
     operators = pytest.importorskip("torchvision.ops", reason="torchvision is not installed")
     pyramid, (boxes, images) = pyramid_of(), rois()
     levels = roi_levels(boxes, STRIDES, 64, 3)
-    pooled = roi_align(pyramid, boxes, images, **SETTINGS | {"samples": samples})
+    pooled = roi_align(pyramid, boxes, images, **SETTINGS | {"samples": samples, "half_pixel": half_pixel})
     for index, stride in enumerate(STRIDES):
         here = levels == index
         flat = torch.cat([images[here, None].float(), boxes[here]], 1)
-        expected = operators.roi_align(pyramid[index], flat, 3, 1 / stride, samples, aligned=True)
+        expected = operators.roi_align(pyramid[index], flat, 3, 1 / stride, samples, aligned=half_pixel)
         torch.testing.assert_close(pooled[here], expected, atol=1e-4, rtol=1e-4)

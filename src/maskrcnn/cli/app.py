@@ -4,6 +4,7 @@ from typing import Any
 
 import typer
 
+from maskrcnn.cli.convert import convert
 from maskrcnn.cli.data import check, shapes, show
 from maskrcnn.cli.demo import demo
 from maskrcnn.cli.doctor import doctor
@@ -20,6 +21,7 @@ app = typer.Typer(help="Mask R-CNN: train, evaluate and predict on COCO-format d
 app.command(context_settings=WITH_SETTINGS)(train)
 app.command("eval", context_settings=WITH_SETTINGS)(evaluate)
 app.command()(predict)
+app.command(context_settings=WITH_SETTINGS)(convert)
 app.command(context_settings=WITH_SETTINGS)(demo)
 app.command()(doctor)
 

@@ -26,6 +26,7 @@ def demo(
     from maskrcnn.evaluate.run import run as evaluate
     from maskrcnn.predict import load, predict_paths
     from maskrcnn.train.loop import run as train
+    from maskrcnn.weights import load_weights
 
     _say(f"1/4 drawing shapes into {recipe.data.dataset_dir}")
     dataset = generate(recipe.data.dataset_dir)
@@ -34,7 +35,7 @@ def demo(
     weights = out / "weights" / "best"
     _say(f"3/4 evaluating {weights}")
     with start(recipe.device) as world:
-        metrics = evaluate(recipe, weights, out / "evaluation", world)
+        metrics = evaluate(recipe, load_weights(weights), out / "evaluation", world)
     _say("4/4 predicting")
     pictures = sorted((dataset / recipe.data.val_img_dir).iterdir())[:NUM_PICTURES]
     predict_paths(load(weights), pictures, out / "predictions")

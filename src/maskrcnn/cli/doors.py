@@ -12,6 +12,8 @@ from typing import NoReturn
 DEFAULT = "config/maskrcnn/mask_rcnn_resnet50_fpn_1x.yml"
 WITHOUT_EFFECT = ("ms_mode", "ms_loss_scaler", "ms_loss_scaler_value", "eval_parallel", "run_profilor")
 """They steer MindSpore's compiler, loss scaler and profiler; evaluation always uses every process."""
+SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pkl")
+"""Of files that `--ckpt_path` finds in a folder."""
 OBJECT_STORAGE = ("enable_modelarts", "data_url", "train_url", "ckpt_url", "multi_data_url", "pretrain_url", "data_dir")
 
 
@@ -54,14 +56,14 @@ def _train(words: Sequence[str]) -> None:
         "train.log_every": flags.log_interval,
         "train.evaluate_every": None if flags.run_eval is None else int(flags.run_eval),
     }
-    train(flags.config, [*_shared(flags), *_settings(given), *settings], flags.resume_ckpt or None, flags.save_dir)
+    train(flags.config, [*_shared(flags), *_settings(given), *settings], flags.resume_ckpt or None, out=flags.save_dir)
 
 
 def _evaluate(words: Sequence[str]) -> None:
     from maskrcnn.cli.evaluate import score_weights
 
     parser = _with_settings(_parser("Evaluate: the door to `maskrcnn eval`."))
-    parser.add_argument("--ckpt_path", type=Path, required=True, metavar="PATH", help="weights, or a folder of them")
+    parser.add_argument("--ckpt_path", required=True, metavar="PATH", help="weights, or a folder of them")
     parser.add_argument("--save_dir", type=Path, metavar="DIR", help="where scores and report.html go")
     flags, settings = _read(parser, words)
     _say_idle(flags, ["seed"])
@@ -86,18 +88,19 @@ def _infer(words: Sequence[str]) -> None:
     predict(flags.ckpt_path, [flags.imgs], flags.save_dir, device=device, precision=precisions[flags.mix])
 
 
-def find_weights(path: Path) -> list[Path]:
-    """The weights at a path: a file, a weights folder, or all of those in a folder or in its `weights/`."""
-    if path.is_file() or (path / "model.safetensors").is_file():
-        return [path]
+def find_weights(place: str) -> list[str]:
+    """The weights at a path: a file, a weights folder, or all of those in a folder or in its `weights/`; or a name."""
+    path = Path(place)
+    if "://" in place or path.is_file() or (path / "model.safetensors").is_file():
+        return [place]
     if not path.is_dir():
         raise FileNotFoundError(f"--ckpt_path: there is nothing at {path}")
     inside = sorted(one for folder in (path, path / "weights") if folder.is_dir() for one in folder.iterdir())
     whole = [one for one in inside if not one.name.startswith(".")]  # a crash may leave drafts
-    found = [one for one in whole if one.suffix == ".safetensors" or (one / "model.safetensors").is_file()]
+    found = [one for one in whole if one.suffix in SUFFIXES or (one / "model.safetensors").is_file()]
     if not found:
-        raise FileNotFoundError(f"--ckpt_path: {path} holds no weights: no .safetensors files, no folders of them")
-    return found
+        raise FileNotFoundError(f"--ckpt_path: {path} holds no weights: no {', '.join(SUFFIXES)}, no folders of them")
+    return [str(one) for one in found]
 
 
 def _parser(description: str) -> ArgumentParser:

@@ -7,9 +7,18 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from maskrcnn.cli.words import DataOverrides, writable
+from maskrcnn.cli.words import WEIGHTS, DataOverrides, writable
 
-WITHOUT_EFFECT = ("model", "train", "classes", "category_ids", "data.mean", "data.std")
+WITHOUT_EFFECT = (
+    "model",
+    "train",
+    "classes",
+    "category_ids",
+    "data.mean",
+    "data.std",
+    "data.rounding",
+    "data.antialias",
+)
 """Settings that weights bring with them, or that only training has."""
 
 
@@ -18,7 +27,7 @@ def evaluate(
         str | None, Argument(metavar="CONFIG", help="A recipe: its validation pictures are used.")
     ] = None,
     overrides: DataOverrides = None,
-    weights: Annotated[Path | None, Option(help="A weights folder, a run folder, or a file.")] = None,
+    weights: Annotated[str | None, Option(metavar="WEIGHTS", help=WEIGHTS)] = None,
     annotations: Annotated[Path | None, Option(help="With --predictions: a COCO annotation file.")] = None,
     predictions: Annotated[Path | None, Option(help="With --annotations: a COCO result file to score.")] = None,
     out: Annotated[Path | None, Option(help="Where scores and report.html go; runs/eval/NAME with a recipe.")] = None,
@@ -29,10 +38,10 @@ def evaluate(
     elif annotations and predictions and not (config or weights):
         score_predictions(annotations, predictions, out)
     else:
-        raise ValueError("expected CONFIG with --weights PATH, or --annotations FILE with --predictions FILE")
+        raise ValueError("expected CONFIG with --weights WEIGHTS, or --annotations FILE with --predictions FILE")
 
 
-def score_weights(config: str, overrides: Sequence[str], weights: Sequence[Path], out: Path | None) -> None:
+def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str], out: Path | None) -> None:
     """Predict, write scores, results and a report, and print the twelve numbers.
 
     Of several weights each gets a folder of its name in `out`.
@@ -42,14 +51,15 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[Path]
     recipe = read_recipe(config, overrides)
     refuse_without_effect(overrides)
     folder = writable(out or Path("runs/eval") / recipe.name)
+    from maskrcnn.convert.checkpoint import load_any
     from maskrcnn.distributed import start
     from maskrcnn.evaluate import run
     from maskrcnn.evaluate.report import write_report
 
     with start(recipe.device) as world:
         for one in weights:
-            own = folder / one.name.removesuffix(".safetensors") if len(weights) > 1 else folder
-            metrics = run.run(recipe, one, own, world, ticker() if world.is_main else None)
+            own = folder / Path(one).name.removesuffix(".safetensors") if len(weights) > 1 else folder
+            metrics = run.run(recipe, load_any(one), own, world, ticker() if world.is_main else None)
             if metrics:  # only the first of several processes has them
                 print(f"{one} on {metrics['speed']['images']} pictures of {recipe.data.dataset_dir}")
                 show(metrics)

@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from maskrcnn.cli.words import writable
+from maskrcnn.cli.words import WEIGHTS, writable
 
 Device = Literal["auto", "cpu", "gpu", "ascend"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
 def predict(
-    weights: Annotated[str, Argument(metavar="WEIGHTS", help="A weights folder, a run folder, or a file.")],
+    weights: Annotated[str, Argument(metavar="WEIGHTS", help=WEIGHTS)],
     sources: Annotated[list[str], Argument(metavar="SOURCE", help="Pictures, folders, or quoted patterns.")],
     out: Annotated[Path, Option(help="Where drawn pictures and predictions.json go.")] = Path("runs/predict"),
     score: Annotated[float, Option(min=0.0, max=1.0, help="Less certain objects are left out.")] = 0.5,

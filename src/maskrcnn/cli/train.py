@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
-from maskrcnn.cli.words import Config, Overrides, writable
+from maskrcnn.cli.words import WEIGHTS, Config, Overrides, writable
 
 
 def train(
@@ -14,6 +14,7 @@ def train(
     resume: Annotated[
         str | None, Option(metavar="auto|PATH", help="Continue from the newest checkpoint in --out, or from one.")
     ] = None,
+    weights: Annotated[str | None, Option(metavar="WEIGHTS", help=f"Begin with these. {WEIGHTS}")] = None,
     out: Annotated[Path | None, Option(help="The run's folder; runs/train/NAME unless given.")] = None,
 ) -> None:
     """Train what a recipe describes."""
@@ -23,4 +24,11 @@ def train(
     folder = writable(out or Path("runs/train") / recipe.name)
     from maskrcnn.train import loop
 
-    loop.run(recipe, folder, resume)
+    if weights is None:
+        loop.run(recipe, folder, resume)
+        return
+    from maskrcnn.convert.checkpoint import load_any
+    from maskrcnn.recipes.adopt import with_network_of
+
+    begin = load_any(weights)
+    loop.run(with_network_of(recipe, begin.recipe, overrides or ()), folder, resume, begin)

@@ -1,29 +1,31 @@
-"""ImageNet weights for the backbone: torchvision's published files and their names for things."""
+"""ImageNet weights for the backbone: published files, and their makers' names for things."""
 
-import hashlib
-import os
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from maskrcnn import config
+from maskrcnn.convert import zoo
+from maskrcnn.convert.download import fetch
+from maskrcnn.convert.files import read_file
 
 PUBLISHED = {
     "resnet18": "resnet18-f37072fd.pth",
     "resnet34": "resnet34-b627a593.pth",
     "resnet50": "resnet50-0676ba61.pth",
     "resnet101": "resnet101-63fe2227.pth",
+    "resnet152": "resnet152-394f9c45.pth",
+    "resnext50_32x4d": "resnext50_32x4d-7cdf4587.pth",
+    "resnext101_32x8d": "resnext101_32x8d-8ba56ff5.pth",
+    "resnext101_64x4d": "resnext101_64x4d-173b62eb.pth",
 }
-"""File names carry the first eight digits of their SHA-256. Trained with the stride in the 3 x 3 convolution."""
+"""torchvision's first weights of each; the names carry the first eight digits of their SHA-256.
+All have the stride in the 3 x 3 convolution."""
 ADDRESS = "https://download.pytorch.org/models/"
 
-RENAMES = (
+TORCHVISION = (
     (r"^conv1\.", "stem."),
     (r"^bn1\.", "stem.norm."),
     (r"^layer(\d)\.", lambda m: f"res{int(m[1]) + 1}."),
@@ -31,16 +33,24 @@ RENAMES = (
     (r"\.downsample\.0\.", ".shortcut."),
     (r"\.downsample\.1\.", ".shortcut.norm."),
 )
-
-
-def cache_folder() -> Path:
-    """Where downloaded weights are kept: $MASKRCNN_CACHE, or `maskrcnn` in the user's cache folder."""
-    root = os.environ.get("MASKRCNN_CACHE")
-    return Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "maskrcnn"
+"""Our names for torchvision's."""
+CAFFE2 = (
+    (r"^(res_)?conv1_", "stem."),
+    (r"^(res\d)_(\d+)_branch1_", r"\1.\2.shortcut."),
+    (r"^(res\d)_(\d+)_branch2(\w)_", lambda m: f"{m[1]}.{m[2]}.conv{'abc'.index(m[3]) + 1}."),
+    (r"\.(bn|gn)_", ".norm."),
+    (r"\.(s|gamma|w)$", ".weight"),
+    (r"\.(b|beta)$", ".bias"),
+    (r"\.(rm|running_mean)$", ".running_mean"),
+    (r"\.(riv|running_var)$", ".running_var"),
+)
+"""Our names for those of Detectron's and Detectron2's ImageNet files, whose pictures are blue, green, red."""
+IDLE = r"^(fc|pred|conv1_b$)|num_batches_tracked$|_momentum$"
+"""The classifier, counters, and the bias of MSRA's ResNet-50 stem, which Detectron2 leaves out as well."""
 
 
 def load_backbone(backbone: nn.Module, settings: config.Model, say: Callable[[str], None] = print) -> None:
-    """Fill the backbone as `model.pretrained` says: `imagenet`, a file (.pth or .safetensors), or nothing.
+    """Fill the backbone as `model.pretrained` says: `imagenet`, a published name, a file of weights, or nothing.
 
     Raises FileNotFoundError where a file can be had neither from disk nor from the network, and ValueError
     where its tensors don't fit; both say what to do.
@@ -48,65 +58,65 @@ def load_backbone(backbone: nn.Module, settings: config.Model, say: Callable[[st
     if not settings.pretrained:
         return
     if settings.pretrained == "imagenet":
-        if settings.norm != "frozen_batch_norm":
+        if settings.norm == "group_norm":
             raise ValueError(
                 f"model.pretrained: the published ImageNet weights of {settings.backbone} have batch norm but "
                 f"model.norm is {settings.norm}; set model.norm=frozen_batch_norm, or model.pretrained='' to start anew"
             )
         path = published_file(settings.backbone, say)
+    elif "://" in settings.pretrained:
+        path = zoo.bring(_published_backbone(settings, say), say)
     else:
         path = Path(settings.pretrained).expanduser()
-    fill(backbone, read_tensors(path), path)
+    fill(backbone, read_file(path).tensors, path)
     say(f"backbone: {settings.backbone} weights from {path}")
 
 
 def published_file(name: str, say: Callable[[str], None]) -> Path:
-    """The published file of a backbone, from the cache or downloaded into it and checked."""
+    """torchvision's published file of a backbone, from the cache or downloaded into it and checked."""
+    if name not in PUBLISHED:
+        raise ValueError(
+            f"model.pretrained=imagenet: torchvision publishes no weights of {name}; name a file with "
+            "model.pretrained=PATH, or start from random weights with model.pretrained='' model.norm=group_norm "
+            "model.frozen_stages=0"
+        )
     file = PUBLISHED[name]
-    path = cache_folder() / file
-    if path.exists():
-        _check(path, file)
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    say(f"downloading {ADDRESS}{file} to {path}")
+    digits = file.rsplit("-", 1)[1].removesuffix(".pth")
     try:
-        with urllib.request.urlopen(ADDRESS + file, timeout=30) as answer, partial.open("wb") as out:
-            while block := answer.read(1 << 20):
-                out.write(block)
-        _check(partial, file)
-        partial.replace(path)
-    except (urllib.error.URLError, OSError) as error:
+        return fetch(ADDRESS + file, file, sha256=digits, say=say)
+    except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"model.pretrained=imagenet needs {file}, which could not be downloaded ({error}). Bring {ADDRESS}{file} "
-            f"by other means and put it at {path}, name another file with model.pretrained=PATH, or start from random "
-            "weights with model.pretrained='' model.norm=group_norm model.frozen_stages=0"
+            f"model.pretrained=imagenet: {error}. Or name another file with model.pretrained=PATH, or start from "
+            "random weights with model.pretrained='' model.norm=group_norm model.frozen_stages=0"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors file, or of a .pth file that holds nothing but tensors."""
-    if not path.is_file():
-        raise FileNotFoundError(f"model.pretrained: no file {path}; give the path of a .pth or .safetensors file")
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds here; none of them has run foreign code
-        raise ValueError(f"{path} is not a file of plain tensors: {str(error).splitlines()[0]}") from error
-    return state.get("state_dict", state)
+def _published_backbone(settings: config.Model, say: Callable[[str], None]) -> zoo.Published:
+    """The row that `model.pretrained` names; ValueError where the model is not the one that it was trained as."""
+    one = zoo.find(settings.pretrained)
+    if one.classes:
+        raise ValueError(
+            f"model.pretrained: {one.name} is a whole detector, not a backbone; expected a path, imagenet, or one of "
+            f"{', '.join(row.name for row in zoo.PUBLISHED.values() if not row.classes)}"
+        )
+    if settings.stride_in_1x1 != ("model.stride_in_1x1=true" in one.overrides):
+        raise ValueError(
+            f"model.pretrained: {one.name} was trained with other settings than these; set {' '.join(one.overrides)}"
+        )
+    say(f"{one.name} expects {' '.join(one.overrides)}")
+    return one
 
 
 def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """torchvision's names of a ResNet's tensors to ours; the classifier and batch counters are left out."""
+    """torchvision's or Caffe2's names of a ResNet's tensors to ours, red first; what is no backbone is left out."""
+    caffe2 = "conv1_w" in state
     renamed = {}
     for name, tensor in state.items():
-        if name.startswith("fc.") or name.endswith("num_batches_tracked"):
+        if re.search(IDLE, name):
             continue
-        for pattern, replacement in RENAMES:
+        if caffe2 and name == "conv1_w":
+            tensor = tensor.flip(1)
+        for pattern, replacement in CAFFE2 if caffe2 else TORCHVISION:
             name = re.sub(pattern, replacement, name)
         renamed[name] = tensor
     return renamed
@@ -117,6 +127,7 @@ def fill(backbone: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     if not any(name.startswith("res2.") for name in state):
         state = rename(state)
     own = backbone.state_dict()
+    state = {name: own[name] for name in own if name.endswith("num_batches_tracked")} | state
     missing = sorted(own.keys() - state.keys())
     extra = sorted(state.keys() - own.keys())
     shapes = [
@@ -132,13 +143,3 @@ def fill(backbone: nn.Module, state: dict[str, Tensor], path: Path) -> None:
                 "check model.backbone, model.width and model.norm"
             )
     backbone.load_state_dict(state)
-
-
-def _check(path: Path, file: str) -> None:
-    wanted = file.rsplit("-", 1)[1].removesuffix(".pth")
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if not found.startswith(wanted):
-        raise ValueError(
-            f"{path} is damaged: its SHA-256 starts with {found[:8]}, expected {wanted}; delete it and try again"
-        )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt64
 
-from maskrcnn.config import Data
+from maskrcnn.config import Data, Rounding
 
 Bucket = tuple[int, int]
 """(height, width) that a batch is padded to."""
@@ -30,16 +30,27 @@ class Step(NamedTuple):
     """Random numbers for the step itself, one per image."""
 
 
-def resized_size(height: int, width: int, short_side: int, max_side: int) -> tuple[int, int]:
+def resized_size(
+    height: int, width: int, short_side: int, max_side: int, rounding: Rounding = "nearest"
+) -> tuple[int, int]:
     """The size whose shorter side is `short_side`, unless the longer one would exceed `max_side`."""
-    size = resized_sizes(np.array([[height, width]]), np.array([short_side]), max_side)[0]
+    size = resized_sizes(np.array([[height, width]]), np.array([short_side]), max_side, rounding)[0]
     return int(size[0]), int(size[1])
 
 
 def resized_sizes(
-    sizes: Int64[np.ndarray, "n 2"], short_sides: Int64[np.ndarray, " n"], max_side: int
+    sizes: Int64[np.ndarray, "n 2"],
+    short_sides: Int64[np.ndarray, " n"],
+    max_side: int,
+    rounding: Rounding = "nearest",
 ) -> Int64[np.ndarray, "n 2"]:
-    """`resized_size` of many images. Rounds in the order Detectron2 does, so that sizes agree to the pixel."""
+    """`resized_size` of many images.
+
+    Both roundings calculate in the order of their makers, Detectron2 and torchvision, so that sizes agree to the pixel.
+    """
+    if rounding == "down":
+        scale = np.minimum(short_sides / sizes.min(axis=1), max_side / sizes.max(axis=1))
+        return np.floor(sizes * scale[:, None]).astype(np.int64).clip(min=1)
     exact = sizes * (short_sides / sizes.min(axis=1))[:, None]
     exact = exact * np.minimum(max_side / exact.max(axis=1), 1.0)[:, None]
     return (exact + 0.5).astype(np.int64).clip(min=1)
@@ -47,7 +58,9 @@ def resized_sizes(
 
 def buckets_for(sizes: Int64[np.ndarray, "n 2"], settings: Data, short_sides: Sequence[int]) -> list[Bucket]:
     """Buckets for images of these original sizes, whichever of the short sides each one is given."""
-    resized = [resized_sizes(sizes, np.full(len(sizes), side), settings.max_side) for side in short_sides]
+    resized = [
+        resized_sizes(sizes, np.full(len(sizes), side), settings.max_side, settings.rounding) for side in short_sides
+    ]
     return choose_buckets(np.concatenate(resized), settings.num_buckets)
 
 
@@ -94,7 +107,7 @@ def plan_epoch(
     """
     keys = image_keys(seed, epoch, len(sizes))
     sides = np.array(settings.short_sides)[(_uniform(keys, 1) * len(settings.short_sides)).astype(np.int64)]
-    resized = resized_sizes(sizes, sides, settings.max_side)
+    resized = resized_sizes(sizes, sides, settings.max_side, settings.rounding)
     flips = _uniform(keys, 2) < settings.flip
     order = np.argsort(_uniform(keys, 3), kind="stable")
     full, rest = _full_batches(order, assign(resized, buckets), batch)
@@ -111,7 +124,7 @@ def plan_evaluation(
 
     `plan[rank::world_size]` is one process's share.
     """
-    resized = resized_sizes(sizes, np.full(len(sizes), max(settings.short_sides)), settings.max_side)
+    resized = resized_sizes(sizes, np.full(len(sizes), max(settings.short_sides)), settings.max_side, settings.rounding)
     full, rest = _full_batches(np.arange(len(sizes)), assign(resized, buckets), batch)
     keys, flips = image_keys(0, 0, len(sizes)), np.zeros(len(sizes), bool)
     return [_step(group, resized, flips, keys, buckets) for group in full + _cut(_by_shape(rest, resized), batch)]

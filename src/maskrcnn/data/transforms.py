@@ -38,10 +38,13 @@ class RawBatch(NamedTuple):
     """In the frame of `original_sizes`, unflipped. Crowd regions have no edges: nothing learns their outlines."""
 
 
-def prepare(raw: RawBatch, device: torch.device, mean: Triple, std: Triple) -> tuple[ImageBatch, Targets]:
+def prepare(
+    raw: RawBatch, device: torch.device, mean: Triple, std: Triple, antialias: bool = True
+) -> tuple[ImageBatch, Targets]:
     """Bring a batch to the device and into the model's frame.
 
     mean, std  RGB, 0..255
+    antialias  as in `resample`
     Pixels are float32, channels_last, and exactly 0 outside each image. Boxes are cut to the image; those whose
     sides are then below `SMALLEST_SIDE` lose `valid`.
     """
@@ -53,7 +56,7 @@ def prepare(raw: RawBatch, device: torch.device, mean: Triple, std: Triple) -> t
         raw.flip.to(device, non_blocking=True),
         Targets(*(tensor.to(device, non_blocking=True) for tensor in raw.targets)),
     )
-    pixels = resample(normalise(images, mean, std), raw_sizes, sizes.long(), flip, raw.bucket)
+    pixels = resample(normalise(images, mean, std), raw_sizes, sizes.long(), flip, raw.bucket, antialias)
     return ImageBatch(pixels, sizes), resize_targets(targets, original_sizes, sizes, flip)
 
 
@@ -71,15 +74,16 @@ def resample(
     sizes: Int[Tensor, "B 2"],
     flip: Bool[Tensor, " B"],
     bucket: tuple[int, int],
+    antialias: bool = True,
 ) -> Float[Tensor, "B C H W"]:
     """Resize the top left `raw_sizes` of each picture to `sizes`, mirror where told, pad with zeros to `bucket`.
 
-    Equals `interpolate(mode="bilinear", antialias=True)` of each picture alone, to float32 rounding.
+    Equals `interpolate(mode="bilinear", antialias=antialias)` of each picture alone, to float32 rounding.
     """
     batch, channels, height, width = pixels.shape
     never = torch.zeros_like(flip)
-    rows = resampling_matrix(raw_sizes[:, 0], sizes[:, 0], never, height, bucket[0])
-    columns = resampling_matrix(raw_sizes[:, 1], sizes[:, 1], flip, width, bucket[1])
+    rows = resampling_matrix(raw_sizes[:, 0], sizes[:, 0], never, height, bucket[0], antialias)
+    columns = resampling_matrix(raw_sizes[:, 1], sizes[:, 1], flip, width, bucket[1], antialias)
     with torch.autocast(pixels.device.type, enabled=False):  # half precision would blur 8-bit values
         wide = torch.bmm(pixels.reshape(batch, channels * height, width), columns.transpose(1, 2))
         wide = wide.view(batch, channels, height, bucket[1])
@@ -88,9 +92,14 @@ def resample(
 
 
 def resampling_matrix(
-    raw: Int[Tensor, " B"], wanted: Int[Tensor, " B"], flip: Bool[Tensor, " B"], num_in: int, num_out: int
+    raw: Int[Tensor, " B"],
+    wanted: Int[Tensor, " B"],
+    flip: Bool[Tensor, " B"],
+    num_in: int,
+    num_out: int,
+    antialias: bool,
 ) -> Float[Tensor, "B num_out num_in"]:
-    """Weights that bring `raw` samples to `wanted` with a triangle filter, widened when shrinking (antialias).
+    """Weights that bring `raw` samples to `wanted` with a triangle filter, widened when shrinking if `antialias`.
 
     Rows from `wanted` and columns from `raw` on are zero; `flip` mirrors the rows before it.
     """
@@ -99,7 +108,8 @@ def resampling_matrix(
     column = torch.arange(num_in, device=raw.device)
     scale = raw / wanted
     centre = (torch.where(flip[:, None, None], wanted - 1 - row, row) + 0.5) * scale
-    weights = (1 - (column + 0.5 - centre).abs() / scale.clamp(min=1)).clamp(min=0)
+    reach = scale.clamp(min=1) if antialias else torch.ones_like(scale)
+    weights = (1 - (column + 0.5 - centre).abs() / reach).clamp(min=0)
     weights = weights * ((row < wanted) & (column < raw))
     return weights / weights.sum(dim=2, keepdim=True).clamp(min=1e-6)
 

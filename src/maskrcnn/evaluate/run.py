@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from msgspec import Struct, json, structs
 from torch import Tensor, nn
@@ -25,8 +26,9 @@ from maskrcnn.instances import from_detections
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.precision import choose_precision
 from maskrcnn.recipes import write_recipe
+from maskrcnn.recipes.adopt import with_network_of
 from maskrcnn.structures import Detections
-from maskrcnn.weights import fill, find_weights, load_weights
+from maskrcnn.weights import Weights, fill
 
 METRICS, DETAILS, PREDICTIONS = "metrics.json", "details.json", "predictions.json"
 IN_DETAILS = ("curves", "errors", "confusion", "images")
@@ -57,23 +59,25 @@ class Batch(NamedTuple):
     detections: Detections
 
 
-def run(recipe: Recipe, weights: Path, out: Path, world: World, progress: Progress | None = None) -> Metrics:
+def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Progress | None = None) -> Metrics:
     """Evaluate weights on a recipe's validation split.
 
     world   the processes that share the pictures: `distributed.start(recipe.device)`
-    The network, its classes, and the mean and std of its pixels are those of the weights; data and `evaluate` are
-    the recipe's. The first process writes metrics.json, details.json, predictions.json and
+    The network, its classes, and how it sees pixels are those of the weights; data and `evaluate` are the recipe's.
+    The first process writes metrics.json, details.json, predictions.json and
     config.yml to `out` and returns the metrics; the others return empty ones.
-    Raises ValueError when the classes of weights and data set differ.
+    Raises ValueError when the data set has categories that the weights do not know.
     """
-    tensors, trained = load_weights(weights)
+    trained = weights.recipe
     settings = recipe.data
     annotations, images = find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path)
     dataset = read(annotations, images)
-    check_classes(trained, weights, dataset)
+    check_classes(weights, dataset)
     model = build(trained.model, len(trained.classes))
-    fill(model, tensors, find_weights(weights))
-    recipe = _as_trained(recipe, trained)
+    fill(model, weights.tensors, weights.origin)
+    recipe = structs.replace(
+        with_network_of(recipe, trained), classes=trained.classes, category_ids=trained.category_ids
+    )
     metrics = evaluate(model.to(world.device), dataset, recipe, world, out, progress)
     if world.is_main:
         write_recipe(recipe, out / "config.yml")
@@ -142,10 +146,11 @@ def predict_share(
     loader = Loader(dataset, plan, settings, pin_memory=world.device.type == "cuda")
     total = sum(len(step.indices) for step in plan)
     share = Share(image_ids=[], results=[], predicted=0, seconds=0.0)
+    model.eval()  # live batch norms rest
     waiting: deque[Future[Results]] = deque()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder") as encoder:
         for batch in _predict(model, loader, recipe, world, share):
-            waiting.append(encoder.submit(_to_coco, batch, dataset))
+            waiting.append(encoder.submit(_to_coco, batch, dataset, recipe))
             if len(waiting) > AHEAD:
                 share.results += waiting.popleft().result()
             share.image_ids += batch.raw.image_ids.tolist()
@@ -155,19 +160,17 @@ def predict_share(
     return share
 
 
-def check_classes(trained: Recipe, weights: Path, dataset: CocoData) -> None:
-    """Raise ValueError, naming the difference, unless label k means the same for weights and annotations."""
-    ours, theirs = trained.classes, dataset.category_names
-    if ours == theirs:
+def check_classes(weights: Weights, dataset: CocoData) -> None:
+    """Raise ValueError, naming the difference, unless the weights know all categories of the annotations by name."""
+    ours, theirs = weights.recipe.classes, dataset.category_names
+    if set(theirs) <= set(ours):
         return
-    where = f"the weights {weights} have {len(ours)} classes and {dataset.annotations} has {len(theirs)} categories"
-    if sorted(ours) == sorted(theirs):
-        first = next(k for k, names in enumerate(zip(ours, theirs, strict=True)) if names[0] != names[1])
-        difference = f"in another order: label {first + 1} is {ours[first]} there and {theirs[first]} here"
-    else:
-        only = [_some([name for name in a if name not in b]) for a, b in ((ours, theirs), (theirs, ours))]
-        difference = f"only the weights know {only[0]}, only the data set knows {only[1]}"
-    raise ValueError(f"{where}, {difference}; evaluate on annotations with the categories that were trained")
+    only = [_some([name for name in a if name not in b]) for a, b in ((ours, theirs), (theirs, ours))]
+    raise ValueError(
+        f"the weights {weights.origin} have {len(ours)} classes and {dataset.annotations} has {len(theirs)} "
+        f"categories, only the weights know {only[0]}, only the data set knows {only[1]}; evaluate on annotations with the "
+        "categories that were trained"
+    )
 
 
 def versions(world: World) -> dict[str, str]:
@@ -178,20 +181,12 @@ def versions(world: World) -> dict[str, str]:
     return {**packages, "python": platform.python_version(), "device": f"{world.size} x {device}"}
 
 
-def _as_trained(recipe: Recipe, trained: Recipe) -> Recipe:
-    """The recipe with what belongs to the weights."""
-    data = structs.replace(recipe.data, mean=trained.data.mean, std=trained.data.std)
-    return structs.replace(
-        recipe, data=data, model=trained.model, classes=trained.classes, category_ids=trained.category_ids
-    )
-
-
 @torch.inference_mode()
 def _predict(model: nn.Module, loader: Loader, recipe: Recipe, world: World, share: Share) -> Iterator[Batch]:
     """Detections of each batch, on the CPU. The first batch is not timed where others follow: it compiles and tunes."""
     precision = choose_precision(world.device, recipe.evaluate.mixed_precision)
     for number, raw in enumerate(loader):
-        images, _ = prepare(raw, world.device, recipe.data.mean, recipe.data.std)
+        images, _ = prepare(raw, world.device, recipe.data.mean, recipe.data.std, recipe.data.antialias)
         _wait_for(images.pixels)
         begin = time.perf_counter()
         with precision.autocast():
@@ -205,11 +200,20 @@ def _predict(model: nn.Module, loader: Loader, recipe: Recipe, world: World, sha
         yield Batch(raw, Detections(*(part.to("cpu") for part in detections)))
 
 
-def _to_coco(batch: Batch, dataset: CocoData) -> Results:
-    raw = batch.raw
-    found = from_detections(batch.detections, raw.sizes.float(), raw.original_sizes, dataset.category_names)
+def _to_coco(batch: Batch, dataset: CocoData, recipe: Recipe) -> Results:
+    """Results under the data set's ids; classes that it does not have are left out."""
+    raw, names = batch.raw, recipe.classes
+    ids = dict(zip(dataset.category_names, dataset.category_ids, strict=True))
+    known = np.array([name in ids for name in names])
+    inclusive = recipe.model.mask_head.paste == "inclusive"
+    found = from_detections(batch.detections, raw.sizes.float(), raw.original_sizes, names, inclusive=inclusive)
+    of_labels = [ids.get(name, 0) for name in names]
     pairs = zip(raw.image_ids.tolist(), found, strict=True)
-    return [result for image, instances in pairs for result in instances.to_coco(image, dataset.category_ids)]
+    return [
+        result
+        for image, instances in pairs
+        for result in instances[known[instances.labels - 1]].to_coco(image, of_labels)
+    ]
 
 
 def _wait_for(tensor: Tensor) -> None:

@@ -1,6 +1,7 @@
 """Box head (Girshick 2015): the class of each proposal, and a box that fits better."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,8 +16,6 @@ from maskrcnn.models.matching import match, sample
 from maskrcnn.ops.nms import nms
 from maskrcnn.ops.roi_align import roi_align
 from maskrcnn.structures import BACKGROUND, IGNORED, POSITIVE, Proposals, Targets
-
-WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the box deltas: brings them to about unit variance
 
 
 class RoIs(NamedTuple):
@@ -58,6 +57,12 @@ class BoxHead(nn.Module):
         rois: int,
         positive_fraction: float,
         positive_iou: float,
+        class_agnostic: bool,
+        delta_weights: tuple[float, float, float, float],
+        max_log_scale: float,
+        smooth_l1_beta: float,
+        half_pixel: bool,
+        samples: int,
         score: float,
         nms_iou: float,
         candidates: int,
@@ -70,14 +75,16 @@ class BoxHead(nn.Module):
         layers = [nn.Linear(i, hidden) for i in inputs]
         self.fcs = nn.ModuleList(layers)
         self.classes = nn.Linear(hidden, num_classes + 1)
-        self.deltas = nn.Linear(hidden, num_classes * 4)
+        self.deltas = nn.Linear(hidden, 4 if class_agnostic else num_classes * 4)
         for layer in layers:
             nn.init.kaiming_uniform_(layer.weight, a=1)
         nn.init.normal_(self.classes.weight, std=0.01)
         nn.init.normal_(self.deltas.weight, std=0.001)
         for layer in (*layers, self.classes, self.deltas):
             nn.init.zeros_(layer.bias)
-        self.strides, self.pool = tuple(strides), pool
+        self.strides = tuple(strides)
+        self.roi_align = partial(roi_align, strides=strides, output_size=pool, samples=samples, half_pixel=half_pixel)
+        self.delta_weights, self.max_log_scale, self.smooth_l1_beta = delta_weights, max_log_scale, smooth_l1_beta
         self.rois, self.positive_fraction, self.positive_iou = rois, positive_fraction, positive_iou
         self.score, self.nms_iou, self.candidates, self.num_detections = score, nms_iou, candidates, detections
 
@@ -89,10 +96,11 @@ class BoxHead(nn.Module):
         scores = torch.where(proposals.valid[:, :, None] & (scores > self.score), scores, -1.0).flatten(1)
         # 2. the best of them, as boxes
         best, index = scores.topk(min(self.candidates, scores.shape[1]), dim=1)
-        num_classes = deltas.shape[2]
+        num_classes = logits.shape[2] - 1
         proposal, label = index // num_classes, index % num_classes + 1
-        chosen = deltas.flatten(1, 2).gather(1, index[:, :, None].expand(-1, -1, 4))
-        boxes = box.decode(chosen.float(), box.take(proposals.boxes, proposal), WEIGHTS)
+        chosen = box.take(deltas.flatten(1, 2), proposal * deltas.shape[2] + self._column(deltas, label))
+        boxes = box.take(proposals.boxes, proposal)
+        boxes = box.decode(chosen.float(), boxes, self.delta_weights, self.max_log_scale)
         boxes = box.clip(boxes, sizes)
         # 3. doubles go
         valid = (best > 0) & box.not_empty(boxes)
@@ -105,12 +113,12 @@ class BoxHead(nn.Module):
         """The two losses on sampled boxes, and those boxes for the mask head."""
         rois, valid = self._sample(proposals, targets, keys)
         logits, deltas = self._predict(pyramid, rois.boxes)
-        foreground = (rois.labels - 1).clamp(min=0)
-        chosen = deltas.gather(2, foreground[:, :, None, None].expand(-1, -1, 1, 4)).squeeze(2)
-        goal = box.encode(box.take(targets.boxes, rois.objects), rois.boxes, WEIGHTS)
+        column = self._column(deltas, rois.labels)
+        chosen = deltas.gather(2, column[:, :, None, None].expand(-1, -1, 1, 4)).squeeze(2)
+        goal = box.encode(box.take(targets.boxes, rois.objects), rois.boxes, self.delta_weights)
         losses = {
             "box_head/class": class_loss(logits, rois.labels, valid),
-            "box_head/box": box_loss(chosen, goal, rois.positive, valid),
+            "box_head/box": box_loss(chosen, goal, rois.positive, valid, self.smooth_l1_beta),
             "count/positive_rois": rois.positive.sum() / len(valid),
         }
         return losses, rois
@@ -129,13 +137,17 @@ class BoxHead(nn.Module):
         labels = torch.where(positive, targets.labels.gather(1, objects), BACKGROUND)
         return RoIs(box.take(candidates, index), labels, objects, positive), valid
 
+    def _column(self, deltas: Float[Tensor, "B n K 4"], labels: Int[Tensor, "B m"]) -> Int[Tensor, "B m"]:
+        """Which of a box's deltas belong to a class; background, which has none, takes the first."""
+        return (labels - 1).clamp(min=0, max=deltas.shape[2] - 1)
+
     def _predict(
         self, pyramid: list[Tensor], boxes: Float[Tensor, "B n 4"]
     ) -> tuple[Float[Tensor, "B n K1"], Float[Tensor, "B n K 4"]]:
         num_images, num_boxes = boxes.shape[:2]
         images = torch.arange(num_images, device=boxes.device).repeat_interleave(num_boxes)
         levels = pyramid[: len(self.strides)]
-        x = roi_align(levels, boxes.flatten(0, 1), images, strides=self.strides, output_size=self.pool)
+        x = self.roi_align(levels, boxes.flatten(0, 1), images)
         x = self.convs(x).flatten(1)
         for layer in self.fcs:
             x = F.relu(layer(x))

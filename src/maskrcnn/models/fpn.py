@@ -14,10 +14,15 @@ class FPN(nn.Module):
 
     The coarsest level is the last one halved once more, for the largest anchors. Padded heights and widths
     are multiples of the coarsest backbone stride, so doubling meets the finer map exactly.
+
+    upsample   `nearest`, or `bilinear` between the centres of cells
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int, norm: str | None = None) -> None:
+    def __init__(
+        self, in_channels: Sequence[int], channels: int, norm: str | None = None, upsample: str = "nearest"
+    ) -> None:
         super().__init__()
+        self.upsample = upsample
         self.lateral = nn.ModuleList(Conv(c, channels, 1, norm=norm) for c in in_channels)
         self.output = nn.ModuleList(Conv(channels, channels, 3, norm=norm) for _ in in_channels)
         for conv in [*self.lateral, *self.output]:
@@ -26,6 +31,6 @@ class FPN(nn.Module):
     def forward(self, features: list[Float[Tensor, "B _ _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
         levels = [lateral(x) for lateral, x in zip(self.lateral, features, strict=True)]
         for i in range(len(levels) - 1, 0, -1):
-            levels[i - 1] = levels[i - 1] + F.interpolate(levels[i], scale_factor=2.0, mode="nearest")
+            levels[i - 1] = levels[i - 1] + F.interpolate(levels[i], scale_factor=2.0, mode=self.upsample)
         pyramid = [output(x) for output, x in zip(self.output, levels, strict=True)]
         return [*pyramid, F.max_pool2d(pyramid[-1], 1, stride=2)]

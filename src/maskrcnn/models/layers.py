@@ -1,4 +1,4 @@
-"""A convolution that carries its norm and activation, and the two norms that suit small batches."""
+"""A convolution that carries its norm and activation, and the norms that it knows."""
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,24 @@ class FrozenBatchNorm(nn.Module):
         return scale, self.bias - self.running_mean * scale
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm over the images and cells of this process; like everything frozen it keeps its statistics there."""
+
+    @property
+    def is_live(self) -> bool:
+        return self.training and self.weight.requires_grad
+
+    def scale_and_shift(self) -> tuple[Float[Tensor, "C"], Float[Tensor, "C"]]:
+        assert self.running_mean is not None, "tracked by default"
+        assert self.running_var is not None, "as the mean"
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
+
+    def forward(self, x: Float[Tensor, "B C H W"], relu: bool = False) -> Float[Tensor, "B C H W"]:
+        x = super().forward(x)
+        return F.relu(x, inplace=True) if relu else x
+
+
 class GroupNorm(nn.GroupNorm):
     """Group norm with the paper's 32 groups, or as many as divide the channels and have two or more each."""
 
@@ -40,14 +58,14 @@ class GroupNorm(nn.GroupNorm):
         return group_norm(x, self.weight, self.bias, groups=self.num_groups, eps=self.eps, relu=relu)
 
 
-NORMS = {"frozen_batch_norm": FrozenBatchNorm, "group_norm": GroupNorm}
+NORMS = {"frozen_batch_norm": FrozenBatchNorm, "batch_norm": BatchNorm, "group_norm": GroupNorm}
 
 
 class Conv(nn.Conv2d):
     """Convolution, then norm, then ReLU; padded so that stride alone decides the output's size.
 
-    A frozen batch norm never runs as a layer of its own: its scale goes into the weights and its shift into
-    the bias, which saves a pass over the activations and leaves the gradient of the weights exact.
+    A batch norm with fixed statistics never runs as a layer of its own: its scale goes into the weights and its shift
+    into the bias, which saves a pass over the activations and leaves the gradient of the weights exact.
     """
 
     def __init__(
@@ -57,10 +75,12 @@ class Conv(nn.Conv2d):
         kernel_size: int,
         *,
         stride: int = 1,
+        groups: int = 1,
         norm: str | None = None,
         relu: bool = False,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=norm is None)
+        padding = kernel_size // 2
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=norm is None)
         self.norm = NORMS[norm](out_channels) if norm else None
         self.relu = relu
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
@@ -68,11 +88,13 @@ class Conv(nn.Conv2d):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Float[Tensor, "B Cin H W"]) -> Float[Tensor, "B Cout h w"]:
-        if isinstance(self.norm, FrozenBatchNorm):
+        if isinstance(self.norm, FrozenBatchNorm) or (isinstance(self.norm, BatchNorm) and not self.norm.is_live):
             scale, shift = self.norm.scale_and_shift()
-            x = F.conv2d(x, self.weight * scale[:, None, None, None], shift, self.stride, self.padding)
+            x = F.conv2d(
+                x, self.weight * scale[:, None, None, None], shift, self.stride, self.padding, groups=self.groups
+            )
         else:
-            x = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+            x = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
             if self.norm is not None:
                 return self.norm(x, relu=self.relu)
         return F.relu(x, inplace=True) if self.relu else x

@@ -39,9 +39,14 @@ def box_loss(
     target_deltas: Float[Tensor, "B S 4"],
     positive: Bool[Tensor, "B S"],
     valid: Bool[Tensor, "B S"],
+    beta: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """L1 distance of the positives, divided by all samples, so that a few positives do not shout (Girshick 2015)."""
-    return mean_over_images((deltas.float() - target_deltas).abs().sum(dim=-1), positive, total=valid)
+    """L1 distance of the positives, divided by all samples, so that a few positives do not shout (Girshick 2015).
+
+    beta   differences below it count quadratically: smooth L1
+    """
+    distance = F.smooth_l1_loss(deltas.float(), target_deltas, reduction="none", beta=beta)
+    return mean_over_images(distance.sum(dim=-1), positive, total=valid)
 
 
 def mask_loss(

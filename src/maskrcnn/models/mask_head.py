@@ -1,6 +1,7 @@
 """Mask head (He et al. 2017): a small fully convolutional network that draws each object inside its box."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -32,18 +33,22 @@ class MaskHead(nn.Module):
         convs: int,
         width: int,
         rois: int,
+        class_agnostic: bool,
+        half_pixel: bool,
+        samples: int,
         norm: str | None = None,
     ) -> None:
         super().__init__()
         inputs = [channels] + [width] * (convs - 1)
         self.convs = nn.Sequential(*[Conv(i, width, 3, norm=norm, relu=True) for i in inputs])
         self.upsample = nn.ConvTranspose2d(width, width, 2, stride=2)
-        self.masks = Conv(width, num_classes, 1)
+        self.masks = Conv(width, 1 if class_agnostic else num_classes, 1)
         nn.init.kaiming_normal_(self.upsample.weight, mode="fan_out", nonlinearity="relu")
         if self.upsample.bias is not None:
             nn.init.zeros_(self.upsample.bias)
         nn.init.normal_(self.masks.weight, std=0.001)
-        self.strides, self.pool, self.rois = tuple(strides), pool, rois
+        self.strides, self.rois = tuple(strides), rois
+        self.roi_align = partial(roi_align, strides=strides, output_size=pool, samples=samples, half_pixel=half_pixel)
 
     def segment(self, pyramid: list[Tensor], found: Boxes) -> Detections:
         """A mask inside each final box, for the box's own class."""
@@ -60,7 +65,10 @@ class MaskHead(nn.Module):
         slot = torch.arange(num_rois, 0, -1, device=rois.boxes.device)
         room = min(self.rois, num_rois) * num_images
         rank, index = (rois.positive * slot).flatten().topk(room)
-        used, images = rank > 0, index // num_rois
+        used = rank > 0
+        # Slots left over repeat those in use: they weigh nothing, but live batch norm sees them.
+        index = index[torch.arange(room, device=index.device) % used.sum().clamp(min=1)]
+        images = index // num_rois
         boxes, labels, objects = (x.flatten(0, 1)[index] for x in (rois.boxes, rois.labels, rois.objects))
 
         logits = self._predict(pyramid, boxes, images, labels)
@@ -77,7 +85,9 @@ class MaskHead(nn.Module):
         self, pyramid: list[Tensor], boxes: Float[Tensor, "R 4"], images: Int[Tensor, "R"], labels: Int[Tensor, "R"]
     ) -> Float[Tensor, "R M M"]:
         levels = pyramid[: len(self.strides)]
-        x = roi_align(levels, boxes, images, strides=self.strides, output_size=self.pool)
+        x = self.roi_align(levels, boxes, images)
         logits = self.masks(F.relu(self.upsample(self.convs(x)), inplace=True))
-        chosen = (labels - 1).clamp(min=0)[:, None, None, None].expand(-1, 1, *logits.shape[2:])
+        chosen = (
+            (labels - 1).clamp(min=0, max=logits.shape[1] - 1)[:, None, None, None].expand(-1, 1, *logits.shape[2:])
+        )
         return logits.gather(1, chosen).squeeze(1)

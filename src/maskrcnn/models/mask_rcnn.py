@@ -1,5 +1,7 @@
 """Mask R-CNN (He et al. 2017). Two verbs: `forward` predicts, `losses` learns."""
 
+import re
+
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
@@ -45,19 +47,35 @@ class MaskRCNN(nn.Module):
 
 def build(settings: config.Model, num_classes: int) -> MaskRCNN:
     """The network of a recipe, with random weights, in channels_last memory format."""
-    depth, channels = int(settings.backbone.removeprefix("resnet")), settings.channels
-    backbone = ResNet(depth, norm=settings.norm, width=settings.width, frozen_stages=settings.frozen_stages)
-    norm = settings.norm if settings.norm == "group_norm" else None  # a frozen norm has nothing to say to new layers
+    depth, groups, group_width = shape_of(settings.backbone)
+    channels = settings.channels
+    backbone = ResNet(
+        depth,
+        norm=settings.norm,
+        width=settings.width,
+        frozen_stages=settings.frozen_stages,
+        groups=groups,
+        group_width=group_width,
+        stride_in_1x1=settings.stride_in_1x1,
+        pool_at_end=settings.stem_pool == "end",
+    )
+    norm = head_norm(settings)
     rpn, box, mask = settings.rpn, settings.box_head, settings.mask_head
     strides = ResNet.strides
     model = MaskRCNN(
         backbone,
-        FPN(backbone.channels, channels, norm),
+        FPN(backbone.channels, channels, norm, settings.upsample),
         RPN(
             channels,
             strides=(*strides, 2 * strides[-1]),
             anchor_sizes=rpn.anchor_sizes,
             aspect_ratios=rpn.aspect_ratios,
+            anchor_offset=rpn.anchor_offset,
+            round_anchors=rpn.round_anchors,
+            divided_strides=rpn.anchor_strides == "divided",
+            convs=rpn.convs,
+            delta_weights=rpn.delta_weights,
+            max_log_scale=rpn.max_log_scale,
             candidates=(rpn.train_candidates, rpn.test_candidates),
             proposals=(rpn.train_proposals, rpn.test_proposals),
             nms_iou=rpn.nms_iou,
@@ -65,6 +83,7 @@ def build(settings: config.Model, num_classes: int) -> MaskRCNN:
             positive_fraction=rpn.positive_fraction,
             positive_iou=rpn.positive_iou,
             negative_iou=rpn.negative_iou,
+            smooth_l1_beta=settings.smooth_l1_beta,
         ),
         BoxHead(
             channels,
@@ -77,6 +96,12 @@ def build(settings: config.Model, num_classes: int) -> MaskRCNN:
             rois=box.rois,
             positive_fraction=box.positive_fraction,
             positive_iou=box.positive_iou,
+            class_agnostic=box.class_agnostic,
+            delta_weights=box.delta_weights,
+            max_log_scale=box.max_log_scale,
+            smooth_l1_beta=settings.smooth_l1_beta,
+            half_pixel=settings.roi_half_pixel,
+            samples=settings.roi_samples,
             score=box.score,
             nms_iou=box.nms_iou,
             candidates=box.candidates,
@@ -91,7 +116,28 @@ def build(settings: config.Model, num_classes: int) -> MaskRCNN:
             convs=mask.convs,
             width=mask.channels,
             rois=mask.rois,
+            class_agnostic=mask.class_agnostic,
+            half_pixel=settings.roi_half_pixel,
+            samples=settings.roi_samples,
             norm=norm,
         ),
     )
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+
+
+def shape_of(backbone: str) -> tuple[int, int, int]:
+    """Depth, groups and their width.
+
+    >>> shape_of("resnext101_32x8d"), shape_of("resnet50")
+    ((101, 32, 8), (50, 1, 64))
+    """
+    parts = re.fullmatch(r"resnex?t(\d+)(?:_(\d+)x(\d+)d)?", backbone)
+    assert parts is not None, "the names that `config.Model.backbone` admits"
+    depth, groups, width = parts.groups()
+    return int(depth), int(groups or 1), int(width or 64)
+
+
+def head_norm(settings: config.Model) -> str | None:
+    """The norm of pyramid and heads. A frozen one has nothing to say to new layers."""
+    chosen = settings.head_norm or ("none" if settings.norm == "frozen_batch_norm" else settings.norm)
+    return None if chosen == "none" else chosen

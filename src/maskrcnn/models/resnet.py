@@ -1,4 +1,7 @@
-"""ResNet (He et al. 2015): the stem and four stages, whose outputs feed the pyramid."""
+"""ResNet (He et al. 2015) and ResNeXt (Xie et al. 2017): a stem and four stages, whose outputs feed the pyramid."""
+
+from collections.abc import Callable
+from functools import partial
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -6,7 +9,7 @@ from torch import Tensor, nn
 
 from maskrcnn.models.layers import Conv
 
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 class Basic(nn.Module):
@@ -26,16 +29,30 @@ class Basic(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 (which carries the stride), 1 x 1."""
+    """1 x 1, 3 x 3, 1 x 1; the stride is in the 3 x 3, or as in the first paper in the first 1 x 1.
+
+    groups, group_width   the 3 x 3 is cut into groups with this many channels each where `channels` is 64
+    """
 
     expansion = 4
 
-    def __init__(self, in_channels: int, channels: int, stride: int, norm: str) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        norm: str,
+        *,
+        groups: int = 1,
+        group_width: int = 64,
+        stride_in_1x1: bool = False,
+    ) -> None:
         super().__init__()
-        out_channels = channels * self.expansion
-        self.conv1 = Conv(in_channels, channels, 1, norm=norm, relu=True)
-        self.conv2 = Conv(channels, channels, 3, stride=stride, norm=norm, relu=True)
-        self.conv3 = Conv(channels, out_channels, 1, norm=norm)
+        out_channels, inner = channels * self.expansion, channels * group_width // 64 * groups
+        first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+        self.conv1 = Conv(in_channels, inner, 1, stride=first, norm=norm, relu=True)
+        self.conv2 = Conv(inner, inner, 3, stride=second, groups=groups, norm=norm, relu=True)
+        self.conv3 = Conv(inner, out_channels, 1, norm=norm)
         self.shortcut = _shortcut(in_channels, out_channels, stride, norm)
 
     def forward(self, x: Float[Tensor, "B Cin H W"]) -> Float[Tensor, "B Cout h w"]:
@@ -46,31 +63,50 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """Images to features at strides 4, 8, 16 and 32.
 
-    depth           18, 34, 50 or 101
-    width           channels of the stem; published weights have 64
-    frozen_stages   how many of (stem, res2, res3, res4, res5) are not trained
+    depth                 18, 34, 50, 101 or 152
+    width                 channels of the stem; published weights have 64
+    frozen_stages         how many of (stem, res2, res3, res4, res5) are not trained
+    groups, group_width   as in `Bottleneck`; ResNets of 18 and 34 layers have none
+    pool_at_end           the stem's pooling is padded at the right and bottom alone
     """
 
     strides = (4, 8, 16, 32)
 
-    def __init__(self, depth: int, *, norm: str, width: int = 64, frozen_stages: int = 0) -> None:
+    def __init__(
+        self,
+        depth: int,
+        *,
+        norm: str,
+        width: int = 64,
+        frozen_stages: int = 0,
+        groups: int = 1,
+        group_width: int = 64,
+        stride_in_1x1: bool = False,
+        pool_at_end: bool = False,
+    ) -> None:
         super().__init__()
-        block = Basic if depth < 50 else Bottleneck
+        block: Callable[[int, int, int, str], Basic | Bottleneck] = Basic
+        expansion = Basic.expansion
+        if depth >= 50:
+            block = partial(Bottleneck, groups=groups, group_width=group_width, stride_in_1x1=stride_in_1x1)
+            expansion = Bottleneck.expansion
+        self.pool_at_end = pool_at_end
         self.stem = Conv(3, width, 7, stride=2, norm=norm, relu=True)
         channels, self.channels = width, []
         for number, (num_blocks, stride) in enumerate(zip(BLOCKS[depth], (1, 2, 2, 2), strict=True)):
             planes = width * 2**number
-            inputs = [channels] + [planes * block.expansion] * (num_blocks - 1)
+            inputs = [channels] + [planes * expansion] * (num_blocks - 1)
             strides = [stride] + [1] * (num_blocks - 1)
             blocks = [block(i, planes, s, norm) for i, s in zip(inputs, strides, strict=True)]
             self.add_module(f"res{number + 2}", nn.Sequential(*blocks))
-            channels = planes * block.expansion
+            channels = planes * expansion
             self.channels.append(channels)
         for name in ("stem", "res2", "res3", "res4", "res5")[:frozen_stages]:
             self.get_submodule(name).requires_grad_(False)
 
     def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
-        x = F.max_pool2d(self.stem(pixels), 3, stride=2, padding=1)
+        x = self.stem(pixels)  # not negative: zeros pad as well as nothing
+        x = F.max_pool2d(F.pad(x, (0, 1, 0, 1)), 3, stride=2) if self.pool_at_end else F.max_pool2d(x, 3, 2, padding=1)
         features = []
         for name in ("res2", "res3", "res4", "res5"):
             x = self.get_submodule(name)(x)

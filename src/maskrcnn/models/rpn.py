@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from maskrcnn import boxes as box
@@ -15,13 +15,12 @@ from maskrcnn.models.matching import match, sample
 from maskrcnn.ops.nms import nms
 from maskrcnn.structures import POSITIVE, Proposals, Targets
 
-WEIGHTS = (1.0, 1.0, 1.0, 1.0)  # of the box deltas
-
 
 class RPN(nn.Module):
     """One small head shared by all levels; in each cell an anchor of each aspect ratio.
 
     candidates, proposals   (in training, in prediction): boxes per level before, per image after suppression
+    divided_strides         an anchor's stride is the padded side divided by the cells of its level, rounded down
     """
 
     base: Tensor
@@ -33,6 +32,12 @@ class RPN(nn.Module):
         strides: Sequence[int],
         anchor_sizes: Sequence[float],
         aspect_ratios: Sequence[float],
+        anchor_offset: float,
+        round_anchors: bool,
+        divided_strides: bool,
+        convs: int,
+        delta_weights: tuple[float, float, float, float],
+        max_log_scale: float,
         candidates: tuple[int, int],
         proposals: tuple[int, int],
         nms_iou: float,
@@ -40,15 +45,18 @@ class RPN(nn.Module):
         positive_fraction: float,
         positive_iou: float,
         negative_iou: float,
+        smooth_l1_beta: float,
     ) -> None:
         super().__init__()
-        self.conv = Conv(channels, channels, 3, relu=True)
+        self.convs = nn.Sequential(*[Conv(channels, channels, 3, relu=True) for _ in range(convs)])
         self.objectness = Conv(channels, len(aspect_ratios), 1)
         self.deltas = Conv(channels, 4 * len(aspect_ratios), 1)
-        for layer in (self.conv, self.objectness, self.deltas):
-            nn.init.normal_(layer.weight, std=0.01)
-        self.strides = tuple(strides)
-        base = torch.stack([cell_anchors(size, aspect_ratios) for size in anchor_sizes])
+        for layer in self.modules():
+            if isinstance(layer, Conv):
+                nn.init.normal_(layer.weight, std=0.01)
+        self.strides, self.divided_strides, self.anchor_offset = tuple(strides), divided_strides, anchor_offset
+        self.delta_weights, self.max_log_scale, self.smooth_l1_beta = delta_weights, max_log_scale, smooth_l1_beta
+        base = torch.stack([cell_anchors(size, aspect_ratios, rounded=round_anchors) for size in anchor_sizes])
         self.register_buffer("base", base, persistent=False)
         self.candidates, self.proposals, self.nms_iou = candidates, proposals, nms_iou
         self.samples, self.positive_fraction = samples, positive_fraction
@@ -77,7 +85,7 @@ class RPN(nn.Module):
     def _predict(self, pyramid: list[Tensor]) -> tuple[list[Float[Tensor, "B _"]], list[Float[Tensor, "B _ 4"]]]:
         logits, deltas = [], []
         for level in pyramid:
-            x = self.conv(level)
+            x = self.convs(level)
             logits.append(self.objectness(x).permute(0, 2, 3, 1).flatten(1).float())
             deltas.append(self.deltas(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4).float())
         return logits, deltas
@@ -85,11 +93,16 @@ class RPN(nn.Module):
     def _predict_at(
         self, pyramid: list[Tensor], index: Int[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "B S"], Float[Tensor, "B S 4"]]:
-        """What `_predict` says of some anchors, with the same weights as matrices over 3 x 3 neighbourhoods."""
+        """What `_predict` says of some anchors, with the same weights as matrices over the neighbourhoods of cells."""
         num_shapes = self.base.shape[1]
         cell, shape = index // num_shapes, index % num_shapes
-        around = neighbourhoods(pyramid, cell).flatten(2)
-        x = F.relu(F.linear(around, self.conv.weight.permute(0, 2, 3, 1).flatten(1), self.conv.bias))
+        x, inside = neighbourhoods(pyramid, cell, radius=len(self.convs))
+        for conv in self.convs:
+            assert isinstance(conv, Conv)
+            windows = x.unfold(2, 3, 1).unfold(3, 3, 1).movedim(4, -1).flatten(4)
+            inside = inside[:, :, 1:-1, 1:-1]
+            x = F.relu(F.linear(windows, conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)) * inside[..., None]
+        x = x[:, :, 0, 0]
         logits = F.linear(x, self.objectness.weight.flatten(1), self.objectness.bias)
         deltas = F.linear(x, self.deltas.weight.flatten(1), self.deltas.bias).unflatten(2, (num_shapes, 4))
         chosen = shape[:, :, None]
@@ -99,9 +112,14 @@ class RPN(nn.Module):
         )
 
     def _anchors(self, pyramid: list[Tensor]) -> list[Float[Tensor, "_ 4"]]:
+        sizes = [(level.shape[2], level.shape[3]) for level in pyramid]
+        strides = [(stride, stride) for stride in self.strides]
+        if self.divided_strides:
+            height, width = (side * self.strides[0] for side in sizes[0])
+            strides = [(height // rows, width // columns) for rows, columns in sizes]
         return [
-            level_anchors(base, height=level.shape[2], width=level.shape[3], stride=stride)
-            for base, level, stride in zip(self.base, pyramid, self.strides, strict=True)
+            level_anchors(base, height=cells[0], width=cells[1], stride=stride, offset=self.anchor_offset)
+            for base, cells, stride in zip(self.base, sizes, strides, strict=True)
         ]
 
     def _select(
@@ -116,7 +134,7 @@ class RPN(nn.Module):
         scores, boxes, levels = [], [], []
         for number, (logit, delta, anchor) in enumerate(zip(logits, deltas, anchors, strict=True)):
             best, index = logit.topk(min(num_candidates, logit.shape[1]), dim=1)
-            decoded = box.decode(box.take(delta, index), anchor[index], WEIGHTS)
+            decoded = box.decode(box.take(delta, index), anchor[index], self.delta_weights, self.max_log_scale)
             scores.append(best)
             boxes.append(box.clip(decoded, sizes))
             levels.append(torch.full_like(index, number))
@@ -135,22 +153,25 @@ class RPN(nn.Module):
         )
         index, valid = sample(label, keys, num=self.samples, positive_fraction=self.positive_fraction, stream=1)
         positive = (label.gather(1, index) == POSITIVE) & valid
-        goal = box.encode(box.take(targets.boxes, target.gather(1, index)), anchors[index], WEIGHTS)
+        goal = box.encode(box.take(targets.boxes, target.gather(1, index)), anchors[index], self.delta_weights)
         logits, deltas = self._predict_at(pyramid, index)
         return {
             "rpn/objectness": objectness_loss(logits, positive, valid),
-            "rpn/box": box_loss(deltas, goal, positive, valid),
+            "rpn/box": box_loss(deltas, goal, positive, valid, self.smooth_l1_beta),
             "count/positive_anchors": positive.sum() / len(positive),
         }
 
 
-def neighbourhoods(pyramid: list[Float[Tensor, "B C _ _"]], cells: Int[Tensor, "B S"]) -> Float[Tensor, "B S 9 C"]:
-    """Features of the 3 x 3 cells around some cells, zero beyond a level's border.
+def neighbourhoods(
+    pyramid: list[Float[Tensor, "B C _ _"]], cells: Int[Tensor, "B S"], *, radius: int
+) -> tuple[Float[Tensor, "B S k k C"], Bool[Tensor, "B S k k"]]:
+    """Features of the k x k cells around some cells, k = 2 * radius + 1, and which of those lie within the level.
 
     cells   numbered row by row, level after level, as anchors are
+    Beyond a level's border features are zero.
     """
-    step = torch.arange(-1, 2, device=cells.device)
-    parts, first = [], 0
+    step = torch.arange(-radius, radius + 1, device=cells.device)
+    parts, within, first = [], [], 0
     for level in pyramid:
         batch, channels, height, width = level.shape
         here = (cells - first).clamp(0, height * width - 1)[:, :, None, None]
@@ -161,5 +182,6 @@ def neighbourhoods(pyramid: list[Float[Tensor, "B C _ _"]], cells: Int[Tensor, "
         row = (image * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
         values = level.permute(0, 2, 3, 1).reshape(-1, channels).index_select(0, row.flatten())
         parts.append(torch.where(there[..., None], values.view(*row.shape, channels), 0.0))
+        within.append(there)
         first += height * width
-    return torch.stack(parts).sum(dim=0).flatten(2, 3)  # each cell lies on one level, the others give zeros
+    return torch.stack(parts).sum(dim=0), torch.stack(within).any(dim=0)  # the other levels of a cell give zeros

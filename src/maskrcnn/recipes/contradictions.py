@@ -8,6 +8,8 @@ from maskrcnn.config import Optimizer, Recipe, Schedule
 PYRAMID_LEVELS = 5
 """P2 to P6: strides 4, 8, 16, 32 and 64."""
 
+WITHOUT_BOTTLENECKS = ("resnet18", "resnet34")
+
 Contradiction = tuple[tuple[str, ...], str]
 """The settings concerned, the one to report first, and what is wrong."""
 
@@ -52,6 +54,8 @@ def _model(recipe: Recipe) -> Iterator[Contradiction]:
             ("model.rpn.positive_iou", "model.rpn.negative_iou"),
             f"expected at least model.rpn.negative_iou, {rpn.negative_iou}, got {rpn.positive_iou}",
         )
+    if model.stride_in_1x1 and model.backbone in WITHOUT_BOTTLENECKS:
+        yield ("model.stride_in_1x1", "model.backbone"), f"has no effect on {model.backbone}, which has no bottlenecks"
     if not model.pretrained and model.frozen_stages:
         yield (
             ("model.frozen_stages", "model.pretrained"),

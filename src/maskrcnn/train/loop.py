@@ -24,6 +24,7 @@ from maskrcnn.models.mask_rcnn import build
 from maskrcnn.precision import choose_precision
 from maskrcnn.recipes import write_recipe
 from maskrcnn.train import checkpoint
+from maskrcnn.train.begin import begin_with
 from maskrcnn.train.checkpoint import Checkpoint
 from maskrcnn.train.interrupt import StopWish
 from maskrcnn.train.log import Log, evaluations, quality
@@ -33,13 +34,14 @@ from maskrcnn.train.resume import CHECKPOINTS, check_same, find_start
 from maskrcnn.train.schedule import base_rate, learning_rate
 from maskrcnn.train.step import MicroBatch, update
 from maskrcnn.train.window import Step, Window
-from maskrcnn.weights import find_weights, save_weights
+from maskrcnn.weights import Weights, find_weights, save_weights
 
 
-def run(recipe: Recipe, out: Path, resume: str | None = None) -> Path:
+def run(recipe: Recipe, out: Path, resume: str | None = None, weights: Weights | None = None) -> Path:
     """Train and evaluate as the recipe says; returns `out`, the folder of the run.
 
     resume   None, `auto` (the newest checkpoint of `out`, if there is one), or a checkpoint's or run's folder
+    weights  what a run that is not continued begins with; the recipe describes their network, but for its classes
     Every process of a distributed run calls this; they share one file system. Raises KeyboardInterrupt after
     Ctrl-C or SIGTERM, with a checkpoint written; ValueError for a recipe that cannot be run or continued;
     FloatingPointError when losses are not finite.
@@ -54,7 +56,7 @@ def run(recipe: Recipe, out: Path, resume: str | None = None) -> Path:
             for note in notes:
                 log.say(note)
             try:
-                Training(recipe, out, world, log, wish, start).go()
+                Training(recipe, out, world, log, wish, start, weights).go()
             except KeyboardInterrupt:
                 log.say(f"stopped; go on with --resume auto --out {out}")
                 raise
@@ -68,7 +70,14 @@ class Training:
     """Everything that a run holds, from the first step (or the one after a checkpoint) to the report."""
 
     def __init__(
-        self, recipe: Recipe, out: Path, world: World, log: Log, wish: StopWish, start: Checkpoint | None
+        self,
+        recipe: Recipe,
+        out: Path,
+        world: World,
+        log: Log,
+        wish: StopWish,
+        start: Checkpoint | None,
+        weights: Weights | None = None,
     ) -> None:
         self.out, self.world, self.log, self.wish = out, world, log, wish
         self.micro_batch = micro_batch_size(recipe.train, world.size)
@@ -86,7 +95,10 @@ class Training:
         torch.manual_seed(settings.seed)
         self.model = build(recipe.model, len(recipe.classes))
         if start is None and world.is_main:
-            load_backbone(self.model.backbone, recipe.model, log.say)
+            if weights is None:
+                load_backbone(self.model.backbone, recipe.model, log.say)
+            else:
+                log.say(begin_with(self.model, weights, recipe.classes))
         self.model.to(world.device)
         world.broadcast(self.model)
         self.optimizer = build_optimizer(self.model, settings.optimizer)
@@ -135,6 +147,7 @@ class Training:
             start=self.step - first,
             pin_memory=world.device.type == "cuda",
         )
+        self.model.train()  # live batch norms are
         self.wish.deferring = True
         with closing(iter(loader)) as parts:
             while self.step < end:
@@ -175,7 +188,8 @@ class Training:
     def _prepare(self, raw: RawBatch, image_ids: list[list[int]]) -> MicroBatch:
         image_ids.append(raw.image_ids.tolist())
         data, device = self.recipe.data, self.world.device
-        return MicroBatch(*prepare(raw, device, data.mean, data.std), raw.keys.to(device, non_blocking=True))
+        images, targets = prepare(raw, device, data.mean, data.std, data.antialias)
+        return MicroBatch(images, targets, raw.keys.to(device, non_blocking=True))
 
     def _evaluate(self, epoch: int) -> None:
         """Score the weights that are kept, unless that was done before the run was stopped."""

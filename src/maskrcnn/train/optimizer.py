@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from maskrcnn import config
 
+NORMS = (nn.GroupNorm, nn.BatchNorm2d)
 FUSED_ON = ("cpu", "cuda")
 """Devices for which torch itself brings both optimizers as one kernel; others take its default."""
 
 
 def build_optimizer(model: nn.Module, settings: config.Optimizer) -> torch.optim.Optimizer:
     """SGD with momentum or AdamW over the trainable parameters; the rate is set at each step."""
-    norms = {id(p) for module in model.modules() if isinstance(module, nn.GroupNorm) for p in module.parameters()}
+    norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()}
     trainable = [p for p in model.parameters() if p.requires_grad]
     fused = True if all(p.device.type in FUSED_ON for p in trainable) else None
     decays = ((False, settings.weight_decay), (True, settings.weight_decay_norm))
@@ -65,10 +66,15 @@ class Average:
         self._names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 
     def update(self, model: nn.Module, step: int) -> None:
-        """Move towards the weights after `step` updates; the decay rises to its setting over the first steps."""
+        """Move towards the weights after `step` updates; the decay rises to its setting over the first steps.
+
+        Statistics of live batch norms, which are averages already, are taken as they are.
+        """
         decay = min(self.decay, (1 + step) / (10 + step))
         theirs = dict(model.named_parameters())
         torch._foreach_lerp_(list(self.tensors().values()), [theirs[n].detach() for n in self._names], 1 - decay)
+        for ours, current in zip(self.model.buffers(), model.buffers(), strict=True):
+            ours.copy_(current)
 
     def tensors(self) -> dict[str, Tensor]:
         """The averaged weights under the names of the parameters."""

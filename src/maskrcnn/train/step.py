@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from maskrcnn.distributed import World
+from maskrcnn.models.layers import BatchNorm
 from maskrcnn.precision import Precision
 from maskrcnn.structures import ImageBatch, Targets
 
@@ -35,6 +36,8 @@ class Learner(Protocol):
     def losses(self, batch: ImageBatch, targets: Targets, keys: Tensor) -> dict[str, Tensor]: ...
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def modules(self) -> Iterator[nn.Module]: ...
 
 
 class Losses(NamedTuple):
@@ -78,7 +81,7 @@ def update(
     all_parts = torch.stack(parts)
     mean = all_parts.mean(0)
     gradients = _gradients(model)
-    world.all_reduce_mean([*gradients, mean])
+    world.all_reduce_mean([*gradients, mean, *_running_statistics(model)])
     scaler.unscale_(optimizer)
     norm = get_total_norm(gradients, foreach=True)
     if clip_norm:
@@ -86,6 +89,12 @@ def update(
     scaler.step(optimizer)
     scaler.update()
     return Losses((*names, GRADIENT_NORM), torch.cat([mean, norm[None]]), all_parts)
+
+
+def _running_statistics(model: Learner) -> list[Tensor]:
+    """Of live batch norms: each process sees its own images, all keep the mean of what they saw."""
+    live = [module for module in model.modules() if isinstance(module, BatchNorm) and module.is_live]
+    return [buffer for module in live for buffer in module.buffers() if buffer.is_floating_point()]
 
 
 def _gradients(model: Learner) -> list[Tensor]:

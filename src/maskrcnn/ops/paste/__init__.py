@@ -46,6 +46,19 @@ def paste_rle(
     return [{"size": [height, width], "counts": string} for string in strings]
 
 
+def inclusive_boxes(boxes: Float[Tensor, "D 4"], *, cells: int) -> Float[Tensor, "D 4"]:
+    """The boxes that make `paste` draw M x M masks as torchvision does, M = `cells`.
+
+    There a box is cut to whole pixels, of which the last is inside, after a cell of zeros was put around the mask and
+    the box grown with it. Masks come out up to a pixel larger and shifted, which weights do not learn to mend.
+    """
+    scale = (cells + 2) / cells
+    centre, half = 0.5 * (boxes[:, 2:] + boxes[:, :2]), 0.5 * (boxes[:, 2:] - boxes[:, :2]) * scale
+    low, high = (centre - half).trunc(), (centre + half).trunc()
+    cell = (high - low + 1).clamp(min=1) / (cells + 2)
+    return torch.cat([low + cell, low + cell * (cells + 1)], dim=1)
+
+
 @torch.library.custom_op("maskrcnn::paste", mutates_args=())
 def _paste(probabilities: Tensor, boxes: Tensor, height: int, width: int, threshold: float) -> Tensor:
     implementation = cpu.paste if boxes.is_cpu else reference.paste

@@ -21,6 +21,7 @@ def roi_align(
     strides: Sequence[int],
     output_size: int,
     samples: int = 2,
+    half_pixel: bool = True,
     canonical_size: int = 224,
     canonical_level: int = 4,
 ) -> Float[Tensor, "R C output_size output_size"]:
@@ -29,12 +30,14 @@ def roi_align(
     boxes      xyxy, absolute pixels, continuous; empty or NaN ones give finite values nobody reads
     images     the image of the batch that each box lies in, int64
     strides    pixels per cell, finest level first, each twice the one before
-    samples    points per output bin and axis
+    samples    points per output bin and axis; 0 takes as many as a bin of each box has cells, rounded up
+    half_pixel pixel (x, y) lies at (x, y) / stride - 0.5 in units of cells; otherwise at (x, y) / stride, and boxes
+               have at least one cell: half a cell off, as the first RoIAlign and weights that were trained with it
     canonical  a box of canonical_size pixels belongs to the level of stride 2**canonical_level, see `roi_levels`
 
-    Half-pixel aligned: pixel (x, y) lies at (x, y) / stride - 0.5 in units of cells. Samples more than one cell outside
-    a level are 0, nearer ones take its border. Computed in float32 (float64 for float64 features), returned in the type
-    of the features and in channels-last memory, which is also what the pyramid had best come in.
+    Samples more than one cell outside a level are 0, nearer ones take its border. Computed in float32 (float64 for
+    float64 features), returned in the type of the features and in channels-last memory, which is also what the pyramid
+    had best come in.
     Differentiable once, in `pyramid`; boxes are constants. No boxes gives an empty result with gradient.
     Raises ValueError when strides and pyramid disagree, and on a processor when `images` leaves the batch.
     Source: He et al. 2017, section 3; level rule: Lin et al. 2017, eq. 1.
@@ -47,7 +50,7 @@ def roi_align(
         raise ValueError(f"roi_align: expected boxes ({len(images)}, 4) as `images` has, received {tuple(boxes.shape)}")
     boxes = boxes.detach().to(torch.promote_types(pyramid[0].dtype, torch.float32))
     if boxes.device.type == "cpu":
-        shape = (output_size, samples, canonical_size, canonical_level)
+        shape = (output_size, samples, half_pixel, canonical_size, canonical_level)
         return torch.ops.maskrcnn.roi_align(pyramid, boxes, images, list(strides), *shape)
     return reference.roi_align(
         pyramid,
@@ -56,6 +59,7 @@ def roi_align(
         strides=strides,
         output_size=output_size,
         samples=samples,
+        half_pixel=half_pixel,
         canonical_size=canonical_size,
         canonical_level=canonical_level,
     )
@@ -69,14 +73,17 @@ def _forward(
     strides: Sequence[int],
     output_size: int,
     samples: int,
+    half_pixel: bool,
     canonical_size: int,
     canonical_level: int,
 ) -> Tensor:
-    return cpu.forward(pyramid, boxes, images, strides, output_size, samples, canonical_size, canonical_level)
+    return cpu.forward(
+        pyramid, boxes, images, strides, output_size, samples, half_pixel, canonical_size, canonical_level
+    )
 
 
 @_forward.register_fake
-def _(pyramid, boxes, images, strides, output_size, samples, canonical_size, canonical_level):  # type: ignore[no-untyped-def]
+def _(pyramid, boxes, images, strides, output_size, samples, half_pixel, canonical_size, canonical_level):  # type: ignore[no-untyped-def]
     shape = (boxes.shape[0], pyramid[0].shape[1], output_size, output_size)
     return torch.empty(shape, dtype=pyramid[0].dtype, device=pyramid[0].device, memory_format=torch.channels_last)
 
@@ -90,14 +97,17 @@ def _backward(
     sizes: Sequence[int],
     strides: Sequence[int],
     samples: int,
+    half_pixel: bool,
     canonical_size: int,
     canonical_level: int,
 ) -> list[Tensor]:
-    return cpu.backward(grad, boxes, images, num_images, sizes, strides, samples, canonical_size, canonical_level)
+    return cpu.backward(
+        grad, boxes, images, num_images, sizes, strides, samples, half_pixel, canonical_size, canonical_level
+    )
 
 
 @_backward.register_fake
-def _(grad, boxes, images, num_images, sizes, strides, samples, canonical_size, canonical_level):  # type: ignore[no-untyped-def]
+def _(grad, boxes, images, num_images, sizes, strides, samples, half_pixel, canonical_size, canonical_level):  # type: ignore[no-untyped-def]
     shapes = [(num_images, grad.shape[1], height, width) for height, width in zip(sizes[::2], sizes[1::2], strict=True)]
     return [
         torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last) for shape in shapes
@@ -105,15 +115,15 @@ def _(grad, boxes, images, num_images, sizes, strides, samples, canonical_size, 
 
 
 def _save(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    pyramid, boxes, images, strides, _, samples, canonical_size, canonical_level = inputs
+    pyramid, boxes, images, strides, _, samples, half_pixel, canonical_size, canonical_level = inputs
     ctx.save_for_backward(boxes, images)
     sizes = [side for level in pyramid for side in level.shape[2:]]
-    ctx.settings = (pyramid[0].shape[0], sizes, strides, samples, canonical_size, canonical_level)
+    ctx.settings = (pyramid[0].shape[0], sizes, strides, samples, half_pixel, canonical_size, canonical_level)
 
 
 def _differentiate(ctx, grad):  # type: ignore[no-untyped-def]
     gradients = torch.ops.maskrcnn.roi_align_backward(grad, *ctx.saved_tensors, *ctx.settings)
-    return gradients, None, None, None, None, None, None, None
+    return gradients, None, None, None, None, None, None, None, None
 
 
 _forward.register_autograd(_differentiate, setup_context=_save)

@@ -13,7 +13,7 @@ from numba import njit
 from torch import Tensor
 
 from maskrcnn.ops.bfloat16 import narrow, widen
-from maskrcnn.ops.roi_align.reference import roi_levels
+from maskrcnn.ops.roi_align.reference import place, roi_levels
 from maskrcnn.ops.threads import in_parts
 
 KERNEL_TYPES = (torch.float32, torch.float64, torch.bfloat16)
@@ -28,6 +28,7 @@ def forward(
     strides: Sequence[int],
     output_size: int,
     samples: int,
+    half_pixel: bool,
     canonical_size: int,
     canonical_level: int,
 ) -> Tensor:
@@ -38,14 +39,18 @@ def forward(
     own_type = dtype if dtype in KERNEL_TYPES else boxes.dtype
     pooled = torch.empty(shape, dtype=own_type, memory_format=torch.channels_last)
     features = [_nhwc(level) for level in pyramid]
-    levels = roi_levels(boxes, strides, canonical_size, canonical_level).numpy()
-    rois = (boxes.contiguous().numpy(), images.contiguous().numpy(), levels)
+    levels = roi_levels(boxes, strides, canonical_size, canonical_level)
+    sizes = [(level.shape[2], level.shape[3]) for level in pyramid]
+    placed = place(boxes, levels, sizes, strides, output_size=output_size, samples=samples, half_pixel=half_pixel)
+    start, sides, counts = (part.numpy() for part in placed)
+    rois = (start, sides, counts, images.contiguous().numpy(), levels.numpy())
 
     def pool(first: int, last: int) -> None:
-        for index, stride in enumerate(strides):
-            _pool(features[index], *rois, index, 1.0 / stride, samples, _nhwc(pooled), first, last)
+        for level, values in enumerate(features):
+            _pool(values, *rois, level, _nhwc(pooled), first, last)
 
-    in_parts(pool, len(boxes), -(-WORTH_A_THREAD // ((output_size * samples) ** 2 * channels)))
+    work = output_size**2 * _mean_samples(placed.counts) * channels
+    in_parts(pool, len(boxes), -(-WORTH_A_THREAD // work))
     return pooled.to(dtype)
 
 
@@ -57,26 +62,32 @@ def backward(
     sizes: Sequence[int],
     strides: Sequence[int],
     samples: int,
+    half_pixel: bool,
     canonical_size: int,
     canonical_level: int,
 ) -> list[Tensor]:
     """Gradient of each level from the gradient of the pooled RoIs; `sizes` is height, width of each level in turn."""
-    channels = grad.shape[1]
-    shapes = [(num_images, height, width, channels) for height, width in zip(sizes[::2], sizes[1::2], strict=True)]
-    gradients = [torch.zeros(shape, dtype=boxes.dtype).permute(0, 3, 1, 2) for shape in shapes]
+    channels, output_size = grad.shape[1:3]
+    cells = list(zip(sizes[::2], sizes[1::2], strict=True))
+    gradients = [torch.zeros(num_images, *size, channels, dtype=boxes.dtype).permute(0, 3, 1, 2) for size in cells]
     targets = [_nhwc(gradient) for gradient in gradients]
     source = _nhwc(grad)
-    levels = roi_levels(boxes, strides, canonical_size, canonical_level).numpy()
-    rois = (boxes.contiguous().numpy(), images.contiguous().numpy(), levels)
+    levels = roi_levels(boxes, strides, canonical_size, canonical_level)
+    placed = place(boxes, levels, cells, strides, output_size=output_size, samples=samples, half_pixel=half_pixel)
+    start, sides, counts = (part.numpy() for part in placed)
+    rois = (start, sides, counts, images.contiguous().numpy(), levels.numpy())
 
     def spread(first: int, last: int) -> None:
-        for index, stride in enumerate(strides):
-            part = (first * LINE, min(last * LINE, channels))
-            _spread(targets[index], *rois, index, 1.0 / stride, samples, source, *part)
+        for level, values in enumerate(targets):
+            _spread(values, *rois, level, source, first * LINE, min(last * LINE, channels))
 
-    num_samples = len(boxes) * (grad.shape[2] * samples) ** 2
-    in_parts(spread, -(-channels // LINE), -(-WORTH_A_THREAD // max(1, num_samples * LINE)))
+    work = len(boxes) * output_size**2 * _mean_samples(placed.counts) * LINE
+    in_parts(spread, -(-channels // LINE), -(-WORTH_A_THREAD // max(1, work)))
     return [gradient.to(grad.dtype) for gradient in gradients]
+
+
+def _mean_samples(counts: Tensor) -> int:
+    return max(1, int(counts.prod(dim=1).float().mean().nan_to_num(nan=1.0)))
 
 
 def _check_images(images: Tensor, num_images: int) -> None:
@@ -93,43 +104,49 @@ def _nhwc(tensor: Tensor) -> np.ndarray:
 
 
 @njit(nogil=True, cache=True)  # no fastmath: it may drop the comparison that keeps NaN out of the indices
-def _taps(start, length, size, low, high, low_weight, high_weight):  # type: ignore[no-untyped-def]
-    """Cells beside each even sample along one axis, and their weights; as `reference._taps`."""
-    for k in range(len(low)):
-        position = start + (k + 0.5) * (length / len(low))
+def _taps(start, sides, size, count):  # type: ignore[no-untyped-def]
+    """Cells beside each of `count` even samples along one axis, and their weights; as `reference._taps`.
+
+    start, sides   arrays of one number, whose type the weights take
+    """
+    low, high = np.empty(count, np.int64), np.empty(count, np.int64)
+    low_weight, high_weight = np.empty(count, start.dtype), np.empty(count, start.dtype)
+    for k in range(count):
+        position = start[0] + (k + 0.5) * (sides[0] / count)
         inside = position >= -1.0 and position <= size
         position = min(max(position, 0.0), size - 1.0) if inside else 0.0
         low[k] = int(position)
         high[k] = min(low[k] + 1, size - 1)
         high_weight[k] = position - low[k] if inside else 0.0
         low_weight[k] = 1.0 - (position - low[k]) if inside else 0.0
+    return low, high, low_weight, high_weight
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _pool(features, boxes, images, levels, level, scale, samples, pooled, first, last):  # type: ignore[no-untyped-def]
+def _pool(features, start, sides, counts, images, levels, level, pooled, first, last):  # type: ignore[no-untyped-def]
     """Fill pooled[first:last], (R, S, S, C), for the boxes of one level."""
     height, width, channels = features.shape[1:]
     output_size = pooled.shape[1]
-    cells = np.empty((4, output_size * samples), np.int64)
-    weights = np.empty((4, output_size * samples), boxes.dtype)
-    total = np.empty(channels, boxes.dtype)
+    total = np.empty(channels, start.dtype)
     for r in range(first, last):
         if levels[r] != level:
             continue
-        x1, y1, x2, y2 = boxes[r, 0] * scale, boxes[r, 1] * scale, boxes[r, 2] * scale, boxes[r, 3] * scale
-        _taps(y1 - 0.5, y2 - y1, height, cells[0], cells[1], weights[0], weights[1])
-        _taps(x1 - 0.5, x2 - x1, width, cells[2], cells[3], weights[2], weights[3])
+        num_rows, num_columns = counts[r]
+        num_samples = num_rows * num_columns
+        rows, columns = num_rows * output_size, num_columns * output_size
+        top_cell, bottom_cell, top_weight, bottom_weight = _taps(start[r, :1], sides[r, :1], height, rows)
+        left_cell, right_cell, left_weight, right_weight = _taps(start[r, 1:], sides[r, 1:], width, columns)
         image = features[images[r]]
         for i in range(output_size):
             for j in range(output_size):
                 total[:] = 0
-                for ky in range(i * samples, (i + 1) * samples):
-                    top, bottom = image[cells[0, ky]], image[cells[1, ky]]
-                    above, below = weights[0, ky] / samples**2, weights[1, ky] / samples**2
-                    for kx in range(j * samples, (j + 1) * samples):
-                        left, right = cells[2, kx], cells[3, kx]
-                        a, b = above * weights[2, kx], above * weights[3, kx]
-                        c, d = below * weights[2, kx], below * weights[3, kx]
+                for ky in range(i * num_rows, (i + 1) * num_rows):
+                    top, bottom = image[top_cell[ky]], image[bottom_cell[ky]]
+                    above, below = top_weight[ky] / num_samples, bottom_weight[ky] / num_samples
+                    for kx in range(j * num_columns, (j + 1) * num_columns):
+                        left, right = left_cell[kx], right_cell[kx]
+                        a, b = above * left_weight[kx], above * right_weight[kx]
+                        c, d = below * left_weight[kx], below * right_weight[kx]
                         p, q, u, v = top[left], top[right], bottom[left], bottom[right]
                         for k in range(channels):
                             total[k] += a * widen(p[k]) + b * widen(q[k]) + c * widen(u[k]) + d * widen(v[k])
@@ -138,27 +155,29 @@ def _pool(features, boxes, images, levels, level, scale, samples, pooled, first,
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _spread(gradient, boxes, images, levels, level, scale, samples, grad, first, last):  # type: ignore[no-untyped-def]
+def _spread(gradient, start, sides, counts, images, levels, level, grad, first, last):  # type: ignore[no-untyped-def]
     """Add the gradient of the boxes of one level to gradient[..., first:last], (B, h, w, C)."""
     height, width = gradient.shape[1:3]
     output_size = grad.shape[1]
-    cells = np.empty((4, output_size * samples), np.int64)
-    weights = np.empty((4, output_size * samples), boxes.dtype)
-    for r in range(len(boxes)):
+    for r in range(len(start)):
         if levels[r] != level:
             continue
-        x1, y1, x2, y2 = boxes[r, 0] * scale, boxes[r, 1] * scale, boxes[r, 2] * scale, boxes[r, 3] * scale
-        _taps(y1 - 0.5, y2 - y1, height, cells[0], cells[1], weights[0], weights[1])
-        _taps(x1 - 0.5, x2 - x1, width, cells[2], cells[3], weights[2], weights[3])
+        num_rows, num_columns = counts[r]
+        num_samples = num_rows * num_columns
+        rows, columns = num_rows * output_size, num_columns * output_size
+        top_cell, bottom_cell, top_weight, bottom_weight = _taps(start[r, :1], sides[r, :1], height, rows)
+        left_cell, right_cell, left_weight, right_weight = _taps(start[r, 1:], sides[r, 1:], width, columns)
+        row_cells, row_weights = (top_cell, bottom_cell), (top_weight, bottom_weight)
+        column_cells, column_weights = (left_cell, right_cell), (left_weight, right_weight)
         image = gradient[images[r]]
         for i in range(output_size):
             for j in range(output_size):
                 source = grad[r, i, j, first:last]
-                for ky in range(i * samples, (i + 1) * samples):
-                    for kx in range(j * samples, (j + 1) * samples):
+                for ky in range(i * num_rows, (i + 1) * num_rows):
+                    for kx in range(j * num_columns, (j + 1) * num_columns):
                         for side_y in range(2):
                             for side_x in range(2):
-                                share = weights[side_y, ky] * weights[2 + side_x, kx] / samples**2
-                                target = image[cells[side_y, ky], cells[2 + side_x, kx], first:last]
+                                share = row_weights[side_y][ky] * column_weights[side_x][kx] / num_samples
+                                target = image[row_cells[side_y][ky], column_cells[side_x][kx], first:last]
                                 for k in range(last - first):
                                     target[k] += share * widen(source[k])

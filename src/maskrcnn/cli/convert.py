@@ -1,0 +1,54 @@
+"""`maskrcnn convert`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Argument, Option
+
+from maskrcnn.cli.words import WEIGHTS, writable
+
+Channels = Literal["rgb", "bgr"]
+Target = Literal["torchvision", "detectron2", "mindspore"]
+
+
+def convert(
+    source: Annotated[str | None, Argument(metavar="SOURCE", help=WEIGHTS)] = None,
+    dest: Annotated[Path | None, Argument(metavar="DEST", help="A weights folder to write; with --to a file.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        Argument(
+            metavar="key=value", help="What SOURCE cannot tell of itself: model.stride_in_1x1=true or classes=[a,b]."
+        ),
+    ] = None,
+    to: Annotated[Target | None, Option(help="Write a file for another system rather than a weights folder.")] = None,
+    channels: Annotated[
+        Channels | None, Option(help="Order in which SOURCE was fed, where it is not its maker's.")
+    ] = None,
+    list_: Annotated[bool, Option("--list", help="Print the published checkpoints that have names.")] = False,
+) -> None:
+    """Bring a checkpoint of another system here, or weights of ours there."""
+    if list_:
+        from maskrcnn.convert.zoo import table
+
+        print(table())
+        return
+    if source is None or dest is None:
+        raise ValueError("expected SOURCE and DEST, or --list")
+    writable(dest)
+    from maskrcnn.convert.checkpoint import load_any
+    from maskrcnn.convert.export import export
+    from maskrcnn.weights import save_weights
+
+    weights = load_any(source, overrides or (), channels or "")
+    if to is None:
+        folder = save_weights(dest, weights.tensors, weights.recipe, {"source": source})
+        print(f"{source}: {_about(weights.recipe.model.backbone, weights.recipe.classes)}")
+        print(f"written to {folder}; settings in {folder / 'config.yml'}")
+    else:
+        for sentence in export(weights, to, dest):
+            print(sentence)
+
+
+def _about(backbone: str, classes: tuple[str, ...]) -> str:
+    shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
+    return f"{backbone}, {len(classes)} classes ({shown})"

@@ -1,0 +1,81 @@
+"""ImageNet backbones that Detectron and Detectron2 start from: Caffe2's names for things, and Detectron2's own.
+
+MSRA's R-50 and R-101, and the two with group norm, were trained on blue, green, red pixels less a mean; the deviation
+is in the stem's weights. Ours come out for red, green, blue, and multiplied by ImageNet's deviation, so that the
+pixels of every recipe, which are divided by it, give what theirs gave:
+
+    w * (x - mean)  =  (w * std) * ((x - mean) / std)
+
+X-101-32x8d was fed divided pixels, blue first. `torchvision/R-50.pkl`, which has Detectron2's names, red first.
+MSRA's have the stride of a bottleneck in the 1 x 1 convolution (`model.stride_in_1x1`), the others in the 3 x 3.
+
+Where a norm has a scale and a shift alone its statistics were folded into them: mean 0 and variance 1 - eps then change
+nothing. (Detectron2 means the same, but where a file lacks them it loads a variance of 1, which is 5e-6 off.)
+"""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from maskrcnn.config import Data
+from maskrcnn.models.layers import FrozenBatchNorm
+
+CAFFE2 = (
+    (r"^(res_)?conv1_", "stem."),
+    (r"^(res\d)_(\d+)_branch1_", r"\1.\2.shortcut."),
+    (r"^(res\d)_(\d+)_branch2([abc])_", lambda m: f"{m[1]}.{m[2]}.conv{'abc'.index(m[3]) + 1}."),
+    (r"\.[bg]n_", ".norm."),
+    (r"\.(s|gamma|w)$", ".weight"),
+    (r"\.(b|beta)$", ".bias"),
+    (r"\.rm$", ".running_mean"),
+    (r"\.riv$", ".running_var"),
+)
+DETECTRON2 = ((r"^stem\.conv1\.", "stem."),)
+IDLE = r"^(stem\.)?(fc\d*|pred)[._]|^conv1_b$|num_batches_tracked$|_momentum$"
+"""The classifier, counters, and the bias of a stem whose norm has one, which Detectron2 leaves out too."""
+STEM = "stem.weight"
+
+
+def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of `maskrcnn.models.resnet.ResNet`, for pixels as our recipes have them.
+
+    state   of a file of Caffe2 (`conv1_w`, `res2_0_branch2a_bn_s`) or Detectron2 (`stem.conv1.weight`)
+    Raises ValueError for other names.
+    """
+    is_caffe2 = "conv1_w" in state
+    if not is_caffe2 and "stem.conv1.weight" not in state:
+        names = ", ".join(list(state)[:3])
+        raise ValueError(f"expected a ResNet of Caffe2 (conv1_w) or Detectron2 (stem.conv1.weight), received {names}")
+    renamed = {}
+    for name, tensor in state.items():
+        if re.search(IDLE, name):
+            continue
+        for pattern, replacement in CAFFE2 if is_caffe2 else DETECTRON2:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = tensor
+    if is_caffe2:
+        renamed[STEM] = _stem(renamed[STEM], is_divided=_has_groups(renamed))
+        if not any("_gn_" in name for name in state):
+            _unfold(renamed)
+    return renamed
+
+
+def _stem(weight: Tensor, is_divided: bool) -> Tensor:
+    """Red first, for divided pixels."""
+    return weight.flip(1) * (1.0 if is_divided else torch.tensor(Data().std)[:, None, None])
+
+
+def _has_groups(state: Mapping[str, Tensor]) -> bool:
+    """Whether this is a ResNeXt."""
+    outputs, inputs = state["res2.0.conv2.weight"].shape[:2]
+    return outputs != inputs
+
+
+def _unfold(state: dict[str, Tensor]) -> None:
+    """Give norms that have none the statistics that change nothing."""
+    for name, scale in [entry for entry in state.items() if entry[0].endswith(".norm.weight")]:
+        state.setdefault(name.replace(".norm.weight", ".norm.running_mean"), torch.zeros_like(scale))
+        variance = torch.full_like(scale, 1 - FrozenBatchNorm.eps)
+        state.setdefault(name.replace(".norm.weight", ".norm.running_var"), variance)

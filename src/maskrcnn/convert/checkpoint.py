@@ -1,0 +1,62 @@
+"""Weights of any make: a published name, a foreign file, or our own folder, as our tensors with their recipe."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from maskrcnn.convert import zoo
+from maskrcnn.convert.detectron2 import DETECTRON2
+from maskrcnn.convert.files import SUFFIXES, read_file
+from maskrcnn.convert.maker import Maker, State, read
+from maskrcnn.convert.mindspore import MINDSPORE
+from maskrcnn.convert.mmdetection import MMDETECTION
+from maskrcnn.convert.torchvision import TORCHVISION
+from maskrcnn.weights import CONFIG, Weights, load_weights
+
+MAKERS = {maker.name: maker for maker in (TORCHVISION, MINDSPORE, DETECTRON2, MMDETECTION)}
+Channels = Literal["", "rgb", "bgr"]
+
+
+def load_any(source: str | Path, overrides: Sequence[str] = (), channels: Channels = "") -> Weights:
+    """Weights and their recipe, wherever they come from.
+
+    source      a name such as `torchvision://maskrcnn_resnet50_fpn`, which is downloaded once, a file of another
+                maker, or what `load_weights` takes
+    overrides   settings of the recipe that another maker's file cannot tell, such as `model.stride_in_1x1=true`
+    channels    the order in which that file's network was fed, where it is not what its maker usually has
+    Raises FileNotFoundError and ValueError with what to do.
+    """
+    if "://" in str(source):
+        return _load_published(str(source), overrides, channels)
+    path = Path(source).expanduser()
+    is_ours = path.suffix == ".safetensors" and path.with_name(CONFIG).is_file()
+    if path.suffix in SUFFIXES and not path.is_dir() and not is_ours:
+        return _load_foreign(path, path.stem, overrides, channels)
+    if overrides or channels:
+        raise ValueError(f"{path} has a recipe beside it; leave out {' '.join(overrides) or f'--channels {channels}'}")
+    return load_weights(path)
+
+
+def maker_of(state: State) -> Maker:
+    """Whose tensors these are."""
+    for maker in MAKERS.values():
+        if maker.recognises(state):
+            return maker
+    names = ", ".join(list(state)[:3])
+    raise ValueError(f"expected a Mask R-CNN of {', '.join(MAKERS)}, received tensors named {names}, ...")
+
+
+def _load_published(name: str, overrides: Sequence[str], channels: Channels) -> Weights:
+    published = zoo.find(name)
+    if not published.classes:
+        raise ValueError(f"{name} is a backbone; train on it with model.pretrained={name}")
+    return _load_foreign(zoo.bring(published), name, [*published.overrides, *overrides], channels or published.channels)
+
+
+def _load_foreign(path: Path, hint: str, overrides: Sequence[str], channels: Channels) -> Weights:
+    content = read_file(path)
+    try:
+        weights = read(maker_of(content.tensors), content.tensors, f"{hint} {content.hint}", overrides, channels)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return weights._replace(origin=str(path))

@@ -1,0 +1,122 @@
+"""The configuration with which Detectron2 runs weights of ours."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maskrcnn.config import Recipe
+from maskrcnn.models.layers import GroupNorm
+from maskrcnn.models.mask_rcnn import head_norm, shape_of
+
+NORMS = {"frozen_batch_norm": "FrozenBN", "batch_norm": "BN", "group_norm": "GN", None: ""}
+GROUPS = 32
+"""Of Detectron2's group norm, whatever the channels."""
+CANNOT = (
+    "model.stem_pool", "model.upsample", "model.rpn.round_anchors", "model.rpn.anchor_strides", "model.mask_head.paste",
+    "model.rpn.max_log_scale", "model.box_head.max_log_scale", "data.rounding", "data.antialias",
+)  # fmt: skip
+"""Settings that Detectron2 does not have: it does what their defaults say."""
+
+
+def config_of(recipe: Recipe, weights: Path) -> str:
+    """YAML for `cfg.merge_from_file`. Raises ValueError for norms that Detectron2 does not have."""
+    model, data = recipe.model, recipe.data
+    rpn, box, mask = model.rpn, model.box_head, model.mask_head
+    depth, groups, group_width = shape_of(model.backbone)
+    heads = head_norm(model)
+    _expect_groups("model.width", model.norm, model.width)
+    _expect_groups("model.channels", heads, model.channels)
+    pooler = {
+        "POOLER_TYPE": "ROIAlignV2" if model.roi_half_pixel else "ROIAlign",
+        "POOLER_SAMPLING_RATIO": model.roi_samples,
+        "NORM": NORMS[heads],
+    }
+    network: dict[str, Any] = {
+        "META_ARCHITECTURE": "GeneralizedRCNN",
+        "WEIGHTS": str(weights),
+        "MASK_ON": True,
+        "PIXEL_MEAN": list(data.mean),
+        "PIXEL_STD": list(data.std),
+        "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": model.frozen_stages},
+        "RESNETS": {
+            "DEPTH": depth,
+            "NORM": NORMS[model.norm],
+            "NUM_GROUPS": groups,
+            "WIDTH_PER_GROUP": model.width * group_width // 64,
+            "STRIDE_IN_1X1": model.stride_in_1x1,
+            "STEM_OUT_CHANNELS": model.width,
+            "RES2_OUT_CHANNELS": model.width * (4 if depth >= 50 else 1),
+            "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
+        },
+        "FPN": {
+            "IN_FEATURES": ["res2", "res3", "res4", "res5"],
+            "OUT_CHANNELS": model.channels,
+            "NORM": NORMS[heads],
+        },
+        "ANCHOR_GENERATOR": {
+            "SIZES": [[size] for size in rpn.anchor_sizes],
+            "ASPECT_RATIOS": [list(rpn.aspect_ratios)],
+            "OFFSET": rpn.anchor_offset,
+        },
+        "RPN": {
+            "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
+            "CONV_DIMS": [-1] * rpn.convs,
+            "BBOX_REG_WEIGHTS": list(rpn.delta_weights),
+            "SMOOTH_L1_BETA": model.smooth_l1_beta,
+            "IOU_THRESHOLDS": [rpn.negative_iou, rpn.positive_iou],
+            "BATCH_SIZE_PER_IMAGE": rpn.samples,
+            "POSITIVE_FRACTION": rpn.positive_fraction,
+            "NMS_THRESH": rpn.nms_iou,
+            "PRE_NMS_TOPK_TRAIN": rpn.train_candidates,
+            "PRE_NMS_TOPK_TEST": rpn.test_candidates,
+            "POST_NMS_TOPK_TRAIN": rpn.train_proposals,
+            "POST_NMS_TOPK_TEST": rpn.test_proposals,
+        },
+        "ROI_HEADS": {
+            "NAME": "StandardROIHeads",
+            "IN_FEATURES": ["p2", "p3", "p4", "p5"],
+            "NUM_CLASSES": len(recipe.classes),
+            "IOU_THRESHOLDS": [box.positive_iou],
+            "BATCH_SIZE_PER_IMAGE": box.rois,
+            "POSITIVE_FRACTION": box.positive_fraction,
+            "SCORE_THRESH_TEST": box.score,
+            "NMS_THRESH_TEST": box.nms_iou,
+        },
+        "ROI_BOX_HEAD": {
+            **pooler,
+            "NAME": "FastRCNNConvFCHead",
+            "POOLER_RESOLUTION": box.pool,
+            "NUM_CONV": box.convs,
+            "CONV_DIM": model.channels,
+            "NUM_FC": box.fcs,
+            "FC_DIM": box.hidden,
+            "CLS_AGNOSTIC_BBOX_REG": box.class_agnostic,
+            "BBOX_REG_WEIGHTS": list(box.delta_weights),
+            "SMOOTH_L1_BETA": model.smooth_l1_beta,
+        },
+        "ROI_MASK_HEAD": {
+            **pooler,
+            "NAME": "MaskRCNNConvUpsampleHead",
+            "POOLER_RESOLUTION": mask.pool,
+            "NUM_CONV": mask.convs,
+            "CONV_DIM": mask.channels,
+            "CLS_AGNOSTIC_MASK": mask.class_agnostic,
+        },
+    }
+    sizes = {"MIN_SIZE_TEST": max(data.short_sides), "MAX_SIZE_TEST": data.max_side}
+    settings = {
+        "VERSION": 2,
+        "INPUT": {"FORMAT": "RGB", "MIN_SIZE_TRAIN": list(data.short_sides), "MAX_SIZE_TRAIN": data.max_side, **sizes},
+        "MODEL": network,
+        "TEST": {"DETECTIONS_PER_IMAGE": box.detections},
+    }
+    return yaml.safe_dump(settings, sort_keys=False)
+
+
+def _expect_groups(name: str, norm: str | None, channels: int) -> None:
+    if norm == "group_norm" and GroupNorm(channels).num_groups != GROUPS:
+        raise ValueError(
+            f"Detectron2's group norm has {GROUPS} groups; these weights, with {name}={channels}, have "
+            f"{GroupNorm(channels).num_groups}, so it cannot run them"
+        )

@@ -1,0 +1,300 @@
+"""Published files, brought into the cache: resumed, checked, and never seen half-written."""
+
+import functools
+import hashlib
+import http.client
+import importlib
+import json
+import os
+import re
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+fcntl: Any
+try:
+    fcntl = importlib.import_module("fcntl")
+except ImportError:  # Windows: each process writes a part file of its own
+    fcntl = None
+
+SCHEMES = ("https",)
+"""Of addresses and of what they redirect to."""
+TIMEOUT = 30.0
+"""Seconds without an answer or a byte."""
+ATTEMPTS = 5
+"""A connection that ends early is taken up again this often, as long as it brought something."""
+BLOCK = 1 << 20
+"""Bytes that are read at most at once."""
+
+Say = Callable[[str], None]
+Progress = Callable[[int, int], None]
+
+
+def cache_folder() -> Path:
+    """Where downloaded weights are kept: $MASKRCNN_CACHE, or `maskrcnn` in the user's cache folder."""
+    root = os.environ.get("MASKRCNN_CACHE")
+    return Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "maskrcnn"
+
+
+def fetch(
+    url: str, path: str, *, sha256: str = "", md5: str = "", say: Say = print, progress: Progress | None = None
+) -> Path:
+    """The file of an address: from the cache, or downloaded into it.
+
+    path       inside `cache_folder()`, with slashes
+    sha256     all 64 hexadecimal digits, or the first ones where the maker publishes no more
+    md5        as `sha256`, where the maker publishes that: it tells damage, not forgery
+    progress   called with (bytes done, bytes in all, 0 where the server does not say); None tells it on stderr
+
+    Without digits the length that the server named is all that is checked. `say` tells which check it was.
+    Several processes may ask for one file at once: one downloads, the others wait. What an interruption left in
+    `path`.part is taken up again while the file at the address is still the same.
+    Raises ValueError for an address or path that is refused and for a file whose digits differ, and FileNotFoundError,
+    with the address and where its file belongs, where it can be had neither from disk nor from the network.
+    """
+    final = _place(path)
+    if urlsplit(url).scheme not in SCHEMES:
+        raise ValueError(f"{url} is refused: expected an address that begins with {SCHEMES[0]}://")
+    if final.is_file():
+        if fault := _fault(final, sha256, md5):
+            raise ValueError(f"{final} is damaged: {fault}; delete it and try again")
+        return final
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with contextmanager(_alone)(final.with_name(f"{final.name}.part"), say) as part:
+            if final.is_file():  # another process was quicker
+                return final
+            say(f"downloading {url} to {final}")
+            _fill(part, url, progress or Meter(final.name))
+            if fault := _fault(part, sha256, md5):
+                _forget(part)
+                raise ValueError(f"{url} is not the published file: {fault}; nothing was kept, try again")
+            _finish(part, final)
+    except (OSError, http.client.HTTPException) as error:
+        raise FileNotFoundError(
+            f"{url} could not be downloaded ({error}). Bring it by other means and put it at {final}, or set "
+            "MASKRCNN_CACHE to the folder where it is"
+        ) from error
+    say(f"checked {final}: {_checked(sha256, md5)}")
+    return final
+
+
+class Meter:
+    """Tells on stderr how far a download is: on a terminal in place, elsewhere in a line every five seconds."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._in_place = sys.stderr.isatty()
+        self._every = 0.5 if self._in_place else 5.0
+        self._begin = self._told = time.monotonic()
+        self._first: int | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._first is None or done < self._first:  # a resumed file owes its first part to an earlier day
+            self._first, self._begin = done, now
+        if self._in_place and done == total:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        elif done != total and now - self._told >= self._every:
+            self._told = now
+            share = f"{done / total:.0%} of {total / 1e6:.0f} MB" if total else f"{done / 1e6:.0f} MB"
+            rate = (done - self._first) / 1e6 / max(now - self._begin, 1e-9)
+            sentence = f"downloading {self._name}: {share}, {rate:.1f} MB/s"
+            line = f"\r\x1b[K{sentence}\r" if self._in_place else f"{sentence}\n"
+            print(line, end="", file=sys.stderr, flush=True)
+
+
+def _place(path: str) -> Path:
+    """Where a file lies in the cache; ValueError where that would be outside it, on this system or another."""
+    word = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
+    if not re.fullmatch(rf"{word}(/{word})*", path) or path.endswith((".part", ".part.json")):
+        raise ValueError(
+            f"{path!r} is no place in the cache; expected names of letters, digits and _.+- between slashes"
+        )
+    folder, final = cache_folder(), cache_folder() / path
+    inside = [final, *(parent for parent in final.parents if folder in parent.parents)]
+    beside = [final.with_name(f"{final.name}{ending}") for ending in (".part", ".part.json")]
+    for one in (*inside, *beside):
+        if one.is_symlink():
+            raise ValueError(f"{one} is a link; the cache holds files and folders of its own: delete the link")
+    return final
+
+
+def _fault(path: Path, sha256: str, md5: str) -> str:
+    """What differs from the published digits, or nothing."""
+    for kind, digest, wanted in (("SHA-256", hashlib.sha256, sha256.lower()), ("MD5", _md5, md5.lower())):
+        if wanted:
+            with path.open("rb") as stream:
+                found = hashlib.file_digest(stream, digest).hexdigest()
+            if not found.startswith(wanted):
+                return f"its {kind} starts with {found[: len(wanted)]}, expected {wanted}"
+    return ""
+
+
+_md5 = functools.partial(hashlib.md5, usedforsecurity=False)
+
+
+def _checked(sha256: str, md5: str) -> str:
+    if sha256:
+        return "its SHA-256 is the published one" if len(sha256) == 64 else f"its SHA-256 starts with {sha256}"
+    return f"its MD5 starts with {md5}" if md5 else "its length only, as its maker publishes no digest"
+
+
+def _alone(part: Path, say: Say) -> Iterator[Path]:
+    """The part file, while no other process or thread writes to it; where files cannot be locked, one of our own.
+
+    The lock is on the part file itself, so it ends with the process. Who waited finds the file moved to its final
+    name, and looks again.
+    """
+    while True:
+        with part.open("ab") as stream:
+            if not _lock(stream, part, say):
+                break
+            if not _is_at(stream, part):
+                continue
+            try:
+                yield part
+            finally:
+                if _is_at(stream, part) and not part.stat().st_size:
+                    _forget(part)
+            return
+    with suppress(OSError):
+        _forget(part)
+    own = part.with_name(f"{part.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        own.touch()
+        yield own
+    finally:
+        _forget(own)
+
+
+def _lock(stream: IO[bytes], part: Path, say: Say) -> bool:
+    """Wait until nobody else holds the file; false where this system or folder has no locks."""
+    if fcntl is None:
+        return False
+    try:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another process that downloads {part.with_suffix('')}")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+    except OSError:  # some network folders
+        return False
+    return True
+
+
+def _is_at(stream: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _fill(part: Path, url: str, progress: Progress) -> None:
+    """Download until the part file is whole; a cut connection is taken up again while it brings something."""
+    for attempt in range(ATTEMPTS):
+        before = part.stat().st_size
+        try:
+            return _download(part, url, progress)
+        except (OSError, http.client.HTTPException):
+            if attempt == ATTEMPTS - 1 or part.stat().st_size == before:
+                raise
+
+
+def _download(part: Path, url: str, progress: Progress) -> None:
+    """Append what the part file lacks; begin anew where the file at the address is not known to be the same."""
+    done, known = part.stat().st_size, _recall(part, url)
+    if done and done == known["total"]:
+        return  # whole, and the process ended before it was moved
+    headers = {"User-Agent": "maskrcnn"}
+    if done and known["mark"]:
+        headers |= {"Range": f"bytes={done}-", "If-Range": known["mark"]}
+    try:
+        answer = _opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # what we have is longer than what is there now
+            _empty(part)
+        raise
+    with answer:
+        if answer.status == 206:
+            total = known["total"]
+            span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+            same = span and (int(span[1]), int(span[2])) == (done, total) and _mark(answer) in ("", known["mark"])
+            if not same:
+                _empty(part)
+                raise ConnectionError("the file changed while it was being downloaded")
+        else:
+            done, total = 0, int(answer.headers.get("Content-Length") or 0)
+            _empty(part)
+            _remember(part, url, _mark(answer), total)
+        with part.open("ab") as out:
+            progress(done, total)
+            while block := answer.read1(BLOCK):
+                out.write(block)
+                out.flush()  # what a killed process had is not lost
+                done += len(block)
+                progress(done, total)
+    if done == 0 or (total and done != total):
+        raise ConnectionError(f"the connection ended after {done:,} of {total:,} bytes")
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_Redirects())
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows to allowed schemes only: nobody on the way may send us to an unprotected copy."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if urlsplit(newurl).scheme not in SCHEMES:
+            raise urllib.error.URLError(f"it redirects to {newurl}, which is not {SCHEMES[0]}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _mark(answer: Any) -> str:
+    """What tells one state of the file from the next: its strong ETag, or its date."""
+    etag = answer.headers.get("ETag") or "W/"
+    return (answer.headers.get("Last-Modified") or "") if etag.startswith("W/") else etag
+
+
+def _remember(part: Path, url: str, mark: str, total: int) -> None:
+    _notes(part).write_text(json.dumps({"url": url, "mark": mark, "total": total}), encoding="utf-8")
+
+
+def _recall(part: Path, url: str) -> dict[str, Any]:
+    """What was known of the file that the part file began from; nothing where the address or the notes are others."""
+    try:
+        known = json.loads(_notes(part).read_text(encoding="utf-8"))
+        if known["url"] == url:
+            return {"mark": str(known["mark"]), "total": int(known["total"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return {"mark": "", "total": 0}
+
+
+def _notes(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _empty(part: Path) -> None:
+    os.truncate(part, 0)
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _notes(part).unlink(missing_ok=True)
+
+
+def _finish(part: Path, final: Path) -> None:
+    """Give the whole file its name, after its bytes have reached the disk."""
+    with part.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    _notes(part).unlink(missing_ok=True)
+    part.replace(final)

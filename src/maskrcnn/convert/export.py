@@ -1,0 +1,110 @@
+"""Our weights as a file that another system reads."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from maskrcnn.config import Recipe
+from maskrcnn.convert.checkpoint import MAKERS
+from maskrcnn.convert.detectron2_config import CANNOT, config_of
+from maskrcnn.convert.maker import Maker, write
+from maskrcnn.convert.mindspore_file import write_ckpt
+from maskrcnn.weights import Weights, sync
+
+SUFFIXES = {"torchvision": (".pth", ".safetensors"), "detectron2": (".pth",), "mindspore": (".ckpt",)}
+NOT_COMPARED = (
+    "name", "device", "classes", "category_ids", "train", "evaluate", "data", "model.pretrained", "model.frozen_stages",
+    "model.smooth_l1_beta", "model.norm", "model.head_norm", "model.mask_head.rois",
+)  # fmt: skip
+"""Settings that change nothing in a prediction, and norms, which are compared by themselves."""
+PREPROCESSING = ("data.mean", "data.std", "data.short_sides", "data.max_side", "data.rounding", "data.antialias")
+
+
+def export(weights: Weights, to: str, path: Path) -> Iterator[str]:
+    """Write a file for torchvision, Detectron2 (with its configuration beside it) or MindSpore; tells what was done.
+
+    Raises ValueError for an ending that the other system does not read, and for a network that it does not have.
+    """
+    if path.suffix not in SUFFIXES[to]:
+        raise ValueError(f"{path}: expected a file that ends in {' or '.join(SUFFIXES[to])} for {to}")
+    maker = MAKERS[to]
+    state = {name: tensor.contiguous() for name, tensor in write(maker, weights.tensors).items()}
+    theirs = _described(maker, state, weights.recipe)
+    config = config_of(weights.recipe, path) if to == "detectron2" else ""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, WRITERS[path.suffix], {"model": state} if config else state)
+    size = sum(tensor.numel() for tensor in state.values()) / 1e6
+    yield f"written to {path}: {len(state)} tensors, {size:.1f} million numbers"
+    if config:
+        beside = path.with_suffix(".yaml")
+        _replace(beside, lambda text, draft: draft.write_text(text, encoding="utf-8"), config)
+        yield f"its configuration: {beside}"
+    differences = [f"  {one}" for one in _differences(weights.recipe, Recipe() if config else theirs)]
+    differences = [one for one in differences if not config or one.split()[0].rstrip(":") in CANNOT]
+    if differences:
+        yield f"{to} has no settings for some of what these weights were made with, so results will differ a little:"
+        yield from differences
+
+
+def _described(maker: Maker, state: Mapping[str, Tensor], recipe: Recipe) -> Recipe:
+    """What the other system takes the file for; ValueError where it has no such network."""
+    theirs = maker.describe(state, "").recipe
+    norms = [
+        (one.model.norm.removeprefix("frozen_"), one.model.head_norm.removeprefix("frozen_"))
+        for one in (recipe, theirs)
+    ]
+    if norms[0][0] != norms[1][0]:
+        raise ValueError(f"{maker.name} has no Mask R-CNN with model.norm={recipe.model.norm}; export to detectron2")
+    return theirs
+
+
+def _differences(ours: Recipe, theirs: Recipe) -> Iterator[str]:
+    """Settings that would have to agree for the same results."""
+    other = dict(_flatten(msgspec.to_builtins(theirs)))
+    for key, value in _flatten(msgspec.to_builtins(ours)):
+        compared = key in PREPROCESSING or not key.startswith(NOT_COMPARED)
+        if compared and not _is_training(key) and value != other[key]:
+            yield f"{key}: {value} here, {other[key]} there"
+
+
+def _is_training(key: str) -> bool:
+    return key.rpartition(".")[2] in {
+        "samples", "rois", "positive_fraction", "positive_iou", "negative_iou", "train_candidates", "train_proposals",
+    }  # fmt: skip
+
+
+def _flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _replace(path: Path, writer: Callable[[Any, Path], object], content: Any) -> None:
+    """Write beside the path, then take its place: nothing half-written bears its name."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    draft = Path(name)
+    try:
+        writer(content, draft)
+        draft.chmod(0o644)
+        sync(draft)
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+WRITERS: dict[str, Callable[[Any, Path], object]] = {
+    ".pth": lambda state, path: torch.save(state, path),
+    ".safetensors": lambda state, path: save_file(state, path),
+    ".ckpt": lambda state, path: write_ckpt(path, state),
+}

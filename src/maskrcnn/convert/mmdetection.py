@@ -1,0 +1,160 @@
+"""MMDetection 2.x and 3.x: its names of a Mask R-CNN's tensors, and what its configurations say beside them.
+
+Source: `configs/mask_rcnn`, `gn`, `gcnet` and `simple_copy_paste` of MMDetection 3.3.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+
+from msgspec.structs import replace
+from torch import Tensor
+
+from maskrcnn.config import Data, Recipe
+from maskrcnn.convert.classes import coco_classes
+from maskrcnn.convert.maker import Described, Maker
+from maskrcnn.convert.structure import structure_of
+
+RULES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r"^backbone\.stem\.norm\.", "backbone.bn1."),
+    (r"^backbone\.stem\.", "backbone.conv1."),
+    (r"^backbone\.res(\d)\.", lambda m: f"backbone.layer{int(m[1]) - 1}."),
+    (r"\.shortcut\.norm\.", ".downsample.1."),
+    (r"\.shortcut\.", ".downsample.0."),
+    (r"^(backbone\..*)\.conv(\d)\.norm\.", r"\1.bn\2."),
+    (r"^neck\.lateral\.(\d)\.", r"neck.lateral_convs.\1.conv."),
+    (r"^neck\.output\.(\d)\.", r"neck.fpn_convs.\1.conv."),
+    (r"^rpn\.convs\.0\.", "rpn_head.rpn_conv."),
+    (r"^rpn\.convs\.", "rpn_head.rpn_conv."),
+    (r"^rpn\.objectness\.", "rpn_head.rpn_cls."),
+    (r"^rpn\.deltas\.", "rpn_head.rpn_reg."),
+    (r"^box_head\.convs\.(\d)\.", r"roi_head.bbox_head.shared_convs.\1.conv."),
+    (r"^box_head\.fcs\.", "roi_head.bbox_head.shared_fcs."),
+    (r"^box_head\.classes\.", "roi_head.bbox_head.fc_cls."),
+    (r"^box_head\.deltas\.", "roi_head.bbox_head.fc_reg."),
+    (r"^mask_head\.convs\.(\d)\.", r"roi_head.mask_head.convs.\1.conv."),
+    (r"^mask_head\.upsample\.", "roi_head.mask_head.upsample."),
+    (r"^mask_head\.masks\.", "roi_head.mask_head.conv_logits."),
+    (r"\.conv\.norm\.", ".bn."),
+)
+
+OTHERS = (
+    (r"^(bbox_head\.(fc_|shared_)|mask_head\.(convs|conv_logits)\.)", "a file of MMDetection 1.x, whose boxes differ"),
+    (r"^(bbox_head|mask_head)\.", "a network of one stage"),
+    (r"^(panoptic_head|semantic_head|panoptic_fusion_head)\.", "a network for panoptic segmentation"),
+    (r"^roi_head\.(bbox_head|mask_head)\.\d+\.", "a cascade of heads, as in Cascade Mask R-CNN and HTC"),
+    (r"^roi_head\.mask_iou_head\.", "Mask Scoring R-CNN"),
+    (r"^roi_head\.(point_head|mask_head\.fcs)\.", "PointRend"),
+    (r"^roi_head\.grid_head\.", "Grid R-CNN"),
+    (r"^roi_head\.keypoint_head\.", "a network for keypoints"),
+    (r"^roi_head\.(bbox|mask)_roi_extractor\.", "a Mask R-CNN with GRoIE"),
+    (r"^roi_head\.shared_head\.", "a Mask R-CNN on C4, without a pyramid"),
+    (r"^roi_head\.bbox_head\.(conv_branch|fc_branch|res_block)\.", "Double-Head R-CNN"),
+    (r"^roi_head\.bbox_head\.loss_cls\.", "a Mask R-CNN with the Seesaw loss, which scores objectness too"),
+    (r"^roi_head\.mask_head\.upsample\.\w+\.\w+", "a Mask R-CNN with CARAFE"),
+    (r"^rpn_head\.(?!rpn_)", "a network with guided or cascaded anchors"),
+    (r"^neck\.(?!(lateral_convs|fpn_convs)\.\d\.(conv|bn)\.)", "a network with another neck than FPN"),
+    (r"\.conv2(_offset|\.conv_offset)\.", "a Mask R-CNN with deformable convolutions"),
+    (r"\.context_block\d*\.", "a Mask R-CNN with global context blocks"),
+    (r"\.gen_attention_block\d*\.", "a network with attention blocks"),
+    (r"^backbone\.(?!(conv1|bn1|layer\d\.\d+\.((conv|bn)\d|downsample\.[01]))\.\w+$)", "a network on no plain ResNet"),
+)
+"""What a tensor's name betrays: this is not our Mask R-CNN."""
+SPELLINGS = (
+    (r"\.gn(\d?)\.", r".bn\1."),
+    (r"^rpn_head\.rpn_conv\.0\.conv\.", "rpn_head.rpn_conv."),
+    (r"^rpn_head\.rpn_conv\.(\d)\.conv\.", r"rpn_head.rpn_conv.\1."),
+)
+"""MMDetection names norms after their kind, and the RPN's convolutions in another way where there are several."""
+SPELLINGS = (
+    (r"\.gn(\d?)\.", r".bn\1."),
+    (r"^rpn_head\.rpn_conv\.0\.conv\.", "rpn_head.rpn_conv."),
+    (r"^rpn_head\.rpn_conv\.(\d)\.conv\.", r"rpn_head.rpn_conv.\1."),
+)
+"""MMDetection names a norm after its kind, and the RPN's convolutions in another way where there are several."""
+
+
+def _modernise(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    modern = {}
+    for name, tensor in state.items():
+        for pattern, replacement in SPELLINGS:
+            name = re.sub(pattern, replacement, name)
+        modern[name] = tensor
+    return modern
+
+
+def _describe(state: Mapping[str, Tensor], hint: str = "") -> Described:
+    """What names and shapes say, and what they do not.
+
+    hint   the published or the file's name, and the configuration that the file carries; empty where neither is known
+    A configuration is believed. Without one, `style="caffe"` shows in the batch norm: those backbones came with a
+    scale and a shift alone, so that all means are 0. Group norm has no means: its backbones are Detectron's, which
+    take pixels as Caffe's do, unless the hint says `contrib` or `scratch`.
+    """
+    _refuse(state, hint)
+    structure = structure_of(state, MMDETECTION.theirs, background_everywhere=False)
+    backbone, norm = structure.model.backbone, structure.model.norm
+    divided = backbone == "resnext101_32x8d"  # Detectron2's: blue first, and yet over the deviation
+    told = re.search(r"to_rgb=(True|False)", hint)
+    if told is not None:
+        bgr = told[1] == "False"
+    elif norm == "group_norm":
+        bgr = re.search("contrib|scratch", hint) is None
+    else:
+        bgr = "caffe" in hint or not state["backbone.bn1.running_mean"].any().item()
+    mean, std = _triple("mean", hint, bgr), _triple("std", hint, bgr)
+    data = Data(
+        mean=mean or Data().mean,
+        std=std or ((1.0, 1.0, 1.0) if bgr and not divided else Data().std),
+        antialias=False,
+    )
+    caffe = "style='caffe'" in hint if told is not None else bgr and not divided and norm != "group_norm"
+    model = replace(
+        structure.model,
+        stride_in_1x1=caffe,
+        roi_samples=0,
+        rpn=replace(structure.model.rpn, anchor_offset=0.0),
+    )
+    names, ids = coco_classes(structure.num_classes)
+    return Described(
+        Recipe(name=f"mmdetection_{backbone}", data=data, model=model, classes=names, category_ids=ids), bgr
+    )
+
+
+def _triple(name: str, hint: str, bgr: bool) -> tuple[float, float, float] | None:
+    """Red, green, blue of what a configuration calls `mean` or `std`."""
+    number = r"\s*([\d.]+)\s*"
+    found = re.search(rf"\b{name}=\[{number},{number},{number},?\s*\]", hint)
+    if found is None:
+        return None
+    first, second, third = map(float, found.groups())
+    return (third, second, first) if bgr else (first, second, third)
+
+
+def _refuse(state: Mapping[str, Tensor], hint: str) -> None:
+    """Say what a file is that is not our Mask R-CNN, by the name that betrays it."""
+    found = next(((name, what) for pattern, what in OTHERS for name in state if re.search(pattern, name)), None)
+    if found is not None:
+        raise ValueError(
+            f"expected MMDetection's Mask R-CNN with FPN, received {found[1]} (it has {found[0]}); "
+            "choose another checkpoint"
+        )
+    if not any(name.startswith("roi_head.mask_head.") for name in state):
+        raise ValueError(
+            "expected MMDetection's Mask R-CNN with FPN, received a network without a mask head, such as Faster R-CNN; "
+            "choose another checkpoint"
+        )
+    if re.search(r"gn[-_+]ws|gn%2Bws|ConvWS", hint):
+        raise ValueError(
+            "expected MMDetection's Mask R-CNN with FPN, received one with weight standardization (its name says so, "
+            "its tensors cannot); choose another checkpoint"
+        )
+
+
+MMDETECTION = Maker(
+    name="mmdetection",
+    rules=RULES,
+    describe=_describe,
+    mark=r"^(roi_head|rpn_head\.rpn_(conv|cls|reg)|neck\.(lateral|fpn)_convs|bbox_head\.(fc_cls|shared_fcs))\.",
+    idle=r"\.num_batches_tracked$",
+    modernise=_modernise,
+)

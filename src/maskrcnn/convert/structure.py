@@ -1,0 +1,84 @@
+"""The network that a checkpoint's names and shapes speak of, whoever made it."""
+
+import math
+from collections.abc import Callable, Mapping
+from itertools import count, takewhile
+from typing import NamedTuple, get_args, get_type_hints
+
+from torch import Tensor
+
+from maskrcnn.config import RPN, BoxHead, MaskHead, Model
+
+BLOCKS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}
+"""Depth by the blocks of res4, and whether they are bottlenecks."""
+BACKBONES = get_args(get_type_hints(Model)["backbone"])
+
+
+class Structure(NamedTuple):
+    """What shapes say: sizes, numbers of layers and norms. Conventions are left at their defaults."""
+
+    model: Model
+    num_classes: int
+    """Without background."""
+
+
+def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], background_everywhere: bool) -> Structure:
+    """Find out how a Mask R-CNN is built.
+
+    theirs                  our name of a tensor to the name it has in `state`
+    background_everywhere   box deltas and masks have a row for the background
+    Batch norm counts as frozen. Raises ValueError where a tensor that every Mask R-CNN has is missing.
+    """
+
+    def shape(name: str) -> tuple[int, ...]:
+        if theirs(name) not in state:
+            raise ValueError(f"expected a Mask R-CNN with a feature pyramid, but there is no {theirs(name)}")
+        return tuple(state[theirs(name)].shape)
+
+    def number(pattern: str) -> int:
+        return sum(1 for _ in takewhile(lambda i: theirs(pattern.format(i)) in state, count()))
+
+    def norm(name: str) -> str:
+        if theirs(f"{name}.norm.running_mean") in state:
+            return "frozen_batch_norm"
+        return "group_norm" if theirs(f"{name}.norm.weight") in state else "none"
+
+    has_bottlenecks = theirs("backbone.res2.0.conv3.weight") in state
+    backbone = _backbone(shape, number("backbone.res4.{}.conv1.weight"), has_bottlenecks)
+    background = int(background_everywhere)
+    num_classes = shape("box_head.classes.bias")[0] - 1
+    hidden, flat = shape("box_head.fcs.0.weight")
+    channels = shape("neck.lateral.0.weight")[0]
+    mask_rows = shape("mask_head.masks.bias")[0] - background
+    backbone_norm, head_norm = norm("backbone.stem"), norm("neck.lateral.0")
+    model = Model(
+        backbone=backbone,  # type: ignore[arg-type]
+        norm=backbone_norm if backbone_norm != "none" else "frozen_batch_norm",  # type: ignore[arg-type]
+        head_norm=head_norm,  # type: ignore[arg-type]
+        width=shape("backbone.stem.weight")[0],
+        channels=channels,
+        rpn=RPN(convs=number("rpn.convs.{}.weight")),
+        box_head=BoxHead(
+            pool=math.isqrt(flat // channels),
+            convs=number("box_head.convs.{}.weight"),
+            fcs=number("box_head.fcs.{}.weight"),
+            hidden=hidden,
+            class_agnostic=shape("box_head.deltas.bias")[0] == 4 * (1 + background) < 4 * (num_classes + background),
+        ),
+        mask_head=MaskHead(
+            convs=number("mask_head.convs.{}.weight"),
+            channels=shape("mask_head.upsample.bias")[0],
+            class_agnostic=mask_rows == 1 < num_classes,
+        ),
+    )
+    return Structure(model, num_classes)
+
+
+def _backbone(shape: Callable[[str], tuple[int, ...]], blocks: int, has_bottlenecks: bool) -> str:
+    inner, group = shape("backbone.res2.0.conv2.weight")[:2]
+    name = f"resnet{BLOCKS.get((blocks, has_bottlenecks), 0)}"
+    if inner != group:
+        name = f"{name.replace('resnet', 'resnext')}_{inner // group}x{group}d"
+    if name not in BACKBONES:
+        raise ValueError(f"expected a backbone of {', '.join(BACKBONES)}, received {blocks} blocks in res4 ({name})")
+    return name

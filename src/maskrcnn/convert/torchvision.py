@@ -1,0 +1,154 @@
+"""torchvision's `maskrcnn_resnet50_fpn`, its `_v2`, and what its helpers build of other depths and classes.
+
+Source: `models/detection` of torchvision 0.29; names before 0.13 are read too.
+"""
+
+import re
+
+import torch
+from msgspec.structs import replace
+from torch import Tensor
+
+from maskrcnn.config import Data, Recipe
+from maskrcnn.convert.classes import coco_classes
+from maskrcnn.convert.maker import Described, Maker, Rule, State
+from maskrcnn.convert.structure import structure_of
+from maskrcnn.models.layers import FrozenBatchNorm
+
+RULES: tuple[Rule, ...] = (
+    (r"^backbone\.stem\.norm\.", "backbone.body.bn1."),
+    (r"^backbone\.stem\.", "backbone.body.conv1."),
+    (r"^backbone\.res(\d)\.", lambda m: f"backbone.body.layer{int(m[1]) - 1}."),
+    (r"^(backbone\..*)\.conv(\d)\.norm\.", r"\1.bn\2."),
+    (r"\.shortcut\.norm\.", ".downsample.1."),
+    (r"\.shortcut\.", ".downsample.0."),
+    (r"^neck\.lateral\.", "backbone.fpn.inner_blocks."),
+    (r"^neck\.output\.", "backbone.fpn.layer_blocks."),
+    (r"^rpn\.convs\.", "rpn.head.conv."),
+    (r"^rpn\.objectness\.", "rpn.head.cls_logits."),
+    (r"^rpn\.deltas\.", "rpn.head.bbox_pred."),
+    (r"^box_head\.fcs\.(\d)\.", lambda m: f"roi_heads.box_head.fc{int(m[1]) + 6}."),
+    (r"^box_head\.classes\.", "roi_heads.box_predictor.cls_score."),
+    (r"^box_head\.deltas\.", "roi_heads.box_predictor.bbox_pred."),
+    (r"^mask_head\.upsample\.", "roi_heads.mask_predictor.conv5_mask."),
+    (r"^mask_head\.masks\.", "roi_heads.mask_predictor.mask_fcn_logits."),
+    (r"^(box_head|mask_head)\.convs\.", r"roi_heads.\1."),
+    # What is left of our convolutions beside their norms are blocks of (convolution, norm) of theirs.
+    (r"^(backbone\.fpn\.\w+|rpn\.head\.conv|roi_heads\.(?:box|mask)_head)\.(\d)\.norm\.", r"\1.\2.1."),
+    (r"^(backbone\.fpn\.\w+|rpn\.head\.conv|roi_heads\.(?:box|mask)_head)\.(\d)\.(weight|bias)$", r"\1.\2.0.\3"),
+)
+OLD_NAMES = (
+    (r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)$", r"\1.0.\2"),
+    (r"^rpn\.head\.conv\.(weight|bias)$", r"rpn.head.conv.0.0.\1"),
+    (r"^(roi_heads\.mask_head)\.mask_fcn(\d)\.", lambda m: f"{m[1]}.{int(m[2]) - 1}.0."),
+)
+"""Before 0.13."""
+BEFORE_0_13 = "rpn.head.conv.weight"
+LINEAR = r"^roi_heads\.box_head\.(\d+)\.(weight|bias)$"
+"""A fully connected layer that follows convolutions: it is numbered as they are."""
+OTHERS = (
+    (r"^roi_heads\.keypoint_", "Keypoint R-CNN"),
+    (r"^head\.", "a detector of one stage (RetinaNet, FCOS or SSD)"),
+    (r"^backbone\.body\.(0\.|features)", "MobileNet"),
+)
+"""What a tensor's name betrays: this is not our Mask R-CNN."""
+MASKS = "roi_heads.mask_predictor.mask_fcn_logits.bias"
+
+
+def _modernise(state: State) -> dict[str, Tensor]:
+    """Today's names, and `fc6`, `fc7`, ... for the fully connected layers of every box head.
+
+    Where names are the old ones, frozen norms have divided by the root of the variance alone: torchvision sets their
+    eps to 0 for its published file. Their scales grow so that ours, which adds its eps, gives what theirs gave.
+    """
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    convs = sum(re.fullmatch(r"roi_heads\.box_head\.\d\.0\.weight", name) is not None for name in state)
+    modern = {}
+    for name, tensor in state.items():
+        variance = state.get(f"{name.removesuffix('.weight')}.running_var")
+        if variance is not None and BEFORE_0_13 in state and _is_frozen(state, name):
+            tensor = torch.where(variance > 0, tensor * (1 + FrozenBatchNorm.eps / variance).sqrt(), tensor)
+        for pattern, replacement in OLD_NAMES:
+            name = re.sub(pattern, replacement, name)
+        name = re.sub(LINEAR, lambda m: f"roi_heads.box_head.fc{(int(m[1]) - convs - 1) // 2 + 6}.{m[2]}", name)
+        modern[name] = tensor
+    return modern
+
+
+def _number_layers(state: State) -> dict[str, Tensor]:
+    """The way back from `_modernise`: what is connected fully comes after convolutions, a flattening and ReLUs."""
+    convs = sum(re.fullmatch(r"roi_heads\.box_head\.\d\.0\.weight", name) is not None for name in state)
+    if not convs:
+        return dict(state)
+    linear = r"^roi_heads\.box_head\.fc(\d)\."
+    return {
+        re.sub(linear, lambda m: f"roi_heads.box_head.{convs + 1 + 2 * (int(m[1]) - 6)}.", name): tensor
+        for name, tensor in state.items()
+    }
+
+
+def _describe(state: State, hint: str) -> Described:
+    """Names and shapes say everything but the anchors, of which torchvision's helpers have one kind."""
+    state = _modernise(state)
+    _refuse(state)
+    model, num_classes = structure_of(state, TORCHVISION.theirs, background_everywhere=True)
+    backbone_norm, head_norm = (
+        "batch_norm" if norm == "frozen_batch_norm" and not _is_frozen(state, name) else norm
+        for norm, name in (
+            (model.norm, "backbone.body.bn1.weight"),
+            (model.head_norm, "backbone.fpn.inner_blocks.0.1.weight"),
+        )
+    )
+    model = replace(
+        model,
+        norm=backbone_norm,
+        head_norm=head_norm,
+        roi_half_pixel=False,
+        smooth_l1_beta=1 / 9,
+        rpn=replace(model.rpn, anchor_offset=0.0, round_anchors=True, anchor_strides="divided", train_proposals=2000),
+        mask_head=replace(model.mask_head, paste="inclusive"),
+    )
+    names, ids = coco_classes(num_classes)
+    data = Data(rounding="down", antialias=False)
+    return Described(
+        Recipe(name=f"torchvision_{model.backbone}", data=data, model=model, classes=names, category_ids=ids)
+    )
+
+
+def _is_frozen(state: State, name: str) -> bool:
+    """Whether the norm that a tensor belongs to is a frozen one: only a live one counts its batches."""
+    return f"{name.rpartition('.')[0]}.num_batches_tracked" not in state
+
+
+def _refuse(state: State) -> None:
+    """Say what a file is that is not our Mask R-CNN."""
+    for pattern, what in OTHERS:
+        found = next((name for name in state if re.search(pattern, name)), None)
+        if found is not None:
+            raise ValueError(
+                f"expected torchvision's Mask R-CNN on a ResNet, received {what} (it has {found}); "
+                "choose another checkpoint"
+            )
+    if MASKS not in state:
+        raise ValueError(
+            f"expected torchvision's Mask R-CNN, received a network without {MASKS}, such as Faster R-CNN, which "
+            "predicts no masks; choose another checkpoint"
+        )
+    anchors = state["rpn.head.cls_logits.bias"].shape[0] if "rpn.head.cls_logits.bias" in state else 3
+    if anchors != 3:
+        raise ValueError(
+            f"expected 3 anchors in each cell, as torchvision's Mask R-CNN has, received {anchors}, whose sizes and "
+            "ratios the file does not tell; choose another checkpoint"
+        )
+
+
+TORCHVISION = Maker(
+    name="torchvision",
+    rules=RULES,
+    describe=_describe,
+    mark=r"^(module\.)?backbone\.body\.",
+    background_last=False,
+    background_everywhere=True,
+    modernise=_modernise,
+    finish=_number_layers,
+)

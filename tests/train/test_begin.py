@@ -1,0 +1,75 @@
+"""A run that begins with other weights: classes are known by their names."""
+
+import pytest
+import torch
+
+from maskrcnn.config import BoxHead, MaskHead, Model, Recipe
+from maskrcnn.models.mask_rcnn import build
+from maskrcnn.train.begin import begin_with
+from maskrcnn.weights import Weights
+
+OLD = ("cat", "dog", "bird")
+
+
+def small(**settings):
+    box = BoxHead(hidden=8, class_agnostic=settings.pop("agnostic", False))
+    mask = MaskHead(convs=1, channels=8)
+    return Model(backbone="resnet18", width=8, channels=16, box_head=box, mask_head=mask, **settings)
+
+
+def weights(**settings):
+    torch.manual_seed(0)
+    tensors = build(small(**settings), 3).state_dict()
+    return Weights(tensors, Recipe(model=small(**settings), classes=OLD, category_ids=(1, 2, 3)), "old.pth")
+
+
+def test_the_same_classes_keep_everything():
+    begin, model = weights(), build(small(), 3)
+    assert begin_with(model, begin, OLD) == "begins with old.pth"
+    assert all(torch.equal(tensor, begin.tensors[name]) for name, tensor in model.state_dict().items())
+
+
+def test_classes_are_kept_by_name_and_new_ones_start_afresh():
+    begin, model = weights(), build(small(), 2)
+    fresh = model.state_dict()["mask_head.masks.weight"][1].clone()
+    sentence = begin_with(model, begin, ("bird", "fish"))
+    assert sentence == "begins with old.pth; 1 classes are kept by name (bird), 1 are new (fish)"
+    new, old = model.state_dict(), begin.tensors
+    assert torch.equal(new["box_head.classes.weight"][:2], old["box_head.classes.weight"][[0, 3]])
+    assert torch.equal(new["box_head.deltas.bias"][:4], old["box_head.deltas.bias"][8:])
+    assert torch.equal(new["mask_head.masks.weight"][0], old["mask_head.masks.weight"][2])
+    assert torch.equal(new["mask_head.masks.weight"][1], fresh)
+    assert torch.equal(new["box_head.fcs.0.weight"], old["box_head.fcs.0.weight"])
+
+
+def test_another_order_of_the_same_classes_is_no_other_network():
+    begin, model = weights(), build(small(), 3)
+    assert begin_with(model, begin, OLD[::-1]) == "begins with old.pth; all 3 classes are kept by name"
+    expected = begin.tensors["box_head.classes.bias"][[0, 3, 2, 1]]
+    assert torch.equal(model.state_dict()["box_head.classes.bias"], expected)
+
+
+def test_boxes_that_know_no_classes_are_kept_whole():
+    begin, model = weights(agnostic=True), build(small(agnostic=True), 2)
+    begin_with(model, begin, ("bird", "fish"))
+    assert torch.equal(model.state_dict()["box_head.deltas.weight"], begin.tensors["box_head.deltas.weight"])
+
+
+def test_heads_that_do_not_fit_start_afresh_and_are_named():
+    begin, model = weights(), build(Model(**{**_fields(small()), "box_head": BoxHead(hidden=12)}), 3)
+    sentence = begin_with(model, begin, OLD)
+    assert (
+        "does not fit and starts afresh: box_head.fcs.0, box_head.fcs.1, box_head.classes, box_head.deltas" in sentence
+    )
+    assert torch.equal(model.state_dict()["rpn.objectness.weight"], begin.tensors["rpn.objectness.weight"])
+
+
+def test_another_backbone_is_refused():
+    with pytest.raises(
+        ValueError, match=r"old.pth do not fit: backbone.stem.weight is \(16, 3, 7, 7\) here and \(8, 3"
+    ):
+        begin_with(build(Model(**{**_fields(small()), "width": 16}), 3), weights(), OLD)
+
+
+def _fields(model):
+    return {name: getattr(model, name) for name in model.__struct_fields__}
