@@ -41,6 +41,10 @@ from .detectron2_reference import (
 from .weights import picture
 
 STORED = Path(__file__).parent / "stored"
+HEADS = ("proposal_generator.", "roi_heads.")
+"""Their gradients agree to 1e-6 of the largest entry, 6e-5 in the first convolution of the mask head. Those below them
+agree to 3e-3, and so do Detectron2's with its own when its weights are 3e-7 off: of the box head's ReLUs one is open
+or closed by the last digit, and lets the gradient of a whole box through or not."""
 ALL = 10**4
 """More than there are: every anchor and every proposal enters the losses."""
 
@@ -231,8 +235,9 @@ def test_losses_and_gradients_are_those_of_detectron2(training, monkeypatch):
     found = write(DETECTRON2, gradients)
     for name in WATCHED:
         gradient, largest = found[name].flatten(), stored[f"largest.{name}"].item()
-        assert gradient.abs().max().item() == pytest.approx(largest, rel=1e-3)
-        assert (gradient[entries(gradient.numel())] - stored[f"gradient.{name}"]).abs().max() < 1e-3 * largest
+        tolerance = 1e-3 if name.startswith(HEADS) else 1e-2
+        assert gradient.abs().max().item() == pytest.approx(largest, rel=tolerance)
+        assert (gradient[entries(gradient.numel())] - stored[f"gradient.{name}"]).abs().max() < tolerance * largest
 
 
 def test_mask_targets_differ_from_detectron2s_only_along_outlines(training):

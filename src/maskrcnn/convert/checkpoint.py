@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from maskrcnn.convert import zoo
 from maskrcnn.convert.detectron2 import DETECTRON2
 from maskrcnn.convert.files import SUFFIXES, read_file
-from maskrcnn.convert.maker import Maker, State, read
+from maskrcnn.convert.maker import Channels, Maker, State, read
 from maskrcnn.convert.mindspore import MINDSPORE
 from maskrcnn.convert.mmdetection import MMDETECTION
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.weights import CONFIG, Weights, load_weights
 
 MAKERS = {maker.name: maker for maker in (TORCHVISION, MINDSPORE, DETECTRON2, MMDETECTION)}
-Channels = Literal["", "rgb", "bgr"]
 
 
 def load_any(source: str | Path, overrides: Sequence[str] = (), channels: Channels = "") -> Weights:

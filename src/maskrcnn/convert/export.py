@@ -2,20 +2,20 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from maskrcnn.config import Recipe
 from maskrcnn.convert.checkpoint import MAKERS
 from maskrcnn.convert.detectron2_config import CANNOT, config_of
-from maskrcnn.convert.maker import Maker, write
+from maskrcnn.convert.maker import write
 from maskrcnn.convert.mindspore_file import write_ckpt
+from maskrcnn.recipes.flat import flatten
 from maskrcnn.weights import Weights, sync
 
 SUFFIXES = {"torchvision": (".pth", ".safetensors"), "detectron2": (".pth",), "mindspore": (".ckpt",)}
@@ -34,10 +34,19 @@ def export(weights: Weights, to: str, path: Path) -> Iterator[str]:
     """
     if path.suffix not in SUFFIXES[to]:
         raise ValueError(f"{path}: expected a file that ends in {' or '.join(SUFFIXES[to])} for {to}")
+    if weights.recipe.model.norm == "group_norm" and to != "detectron2":
+        raise ValueError(f"{to} has no Mask R-CNN with model.norm=group_norm; export to detectron2")
     maker = MAKERS[to]
     state = {name: tensor.contiguous() for name, tensor in write(maker, weights.tensors).items()}
-    theirs = _described(maker, state, weights.recipe)
-    config = config_of(weights.recipe, path) if to == "detectron2" else ""
+    theirs = maker.describe(maker.modernise(state), "").recipe
+    config = ""
+    if to == "detectron2":
+        config = config_of(weights.recipe, path)
+        data = weights.recipe.data
+        state |= {
+            "pixel_mean": torch.tensor(data.mean)[:, None, None],
+            "pixel_std": torch.tensor(data.std)[:, None, None],
+        }
     path.parent.mkdir(parents=True, exist_ok=True)
     _replace(path, WRITERS[path.suffix], {"model": state} if config else state)
     size = sum(tensor.numel() for tensor in state.values()) / 1e6
@@ -53,22 +62,10 @@ def export(weights: Weights, to: str, path: Path) -> Iterator[str]:
         yield from differences
 
 
-def _described(maker: Maker, state: Mapping[str, Tensor], recipe: Recipe) -> Recipe:
-    """What the other system takes the file for; ValueError where it has no such network."""
-    theirs = maker.describe(state, "").recipe
-    norms = [
-        (one.model.norm.removeprefix("frozen_"), one.model.head_norm.removeprefix("frozen_"))
-        for one in (recipe, theirs)
-    ]
-    if norms[0][0] != norms[1][0]:
-        raise ValueError(f"{maker.name} has no Mask R-CNN with model.norm={recipe.model.norm}; export to detectron2")
-    return theirs
-
-
 def _differences(ours: Recipe, theirs: Recipe) -> Iterator[str]:
     """Settings that would have to agree for the same results."""
-    other = dict(_flatten(msgspec.to_builtins(theirs)))
-    for key, value in _flatten(msgspec.to_builtins(ours)):
+    other = dict(flatten(msgspec.to_builtins(theirs)))
+    for key, value in flatten(msgspec.to_builtins(ours)):
         compared = key in PREPROCESSING or not key.startswith(NOT_COMPARED)
         if compared and not _is_training(key) and value != other[key]:
             yield f"{key}: {value} here, {other[key]} there"
@@ -78,14 +75,6 @@ def _is_training(key: str) -> bool:
     return key.rpartition(".")[2] in {
         "samples", "rois", "positive_fraction", "positive_iou", "negative_iou", "train_candidates", "train_proposals",
     }  # fmt: skip
-
-
-def _flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in section.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _replace(path: Path, writer: Callable[[Any, Path], object], content: Any) -> None:

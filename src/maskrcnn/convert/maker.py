@@ -7,7 +7,7 @@ conventions. Nothing here or there knows how a file is stored; see `files.py`.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from maskrcnn.recipes.adopt import override
 from maskrcnn.weights import Weights
 
 State = Mapping[str, Tensor]
+Channels = Literal["", "rgb", "bgr"]
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 """A regular expression and what takes the place of its matches."""
 
@@ -65,7 +66,7 @@ class Maker:
         return name
 
 
-def read(maker: Maker, state: State, hint: str = "", overrides: Sequence[str] = (), channels: str = "") -> Weights:
+def read(maker: Maker, state: State, hint: str = "", overrides: Sequence[str] = (), channels: Channels = "") -> Weights:
     """Their tensors as ours.
 
     overrides   settings that replace those of the maker's description

@@ -64,13 +64,11 @@ SPELLINGS = (
     (r"^rpn_head\.rpn_conv\.0\.conv\.", "rpn_head.rpn_conv."),
     (r"^rpn_head\.rpn_conv\.(\d)\.conv\.", r"rpn_head.rpn_conv.\1."),
 )
-"""MMDetection names norms after their kind, and the RPN's convolutions in another way where there are several."""
-SPELLINGS = (
-    (r"\.gn(\d?)\.", r".bn\1."),
-    (r"^rpn_head\.rpn_conv\.0\.conv\.", "rpn_head.rpn_conv."),
-    (r"^rpn_head\.rpn_conv\.(\d)\.conv\.", r"rpn_head.rpn_conv.\1."),
-)
 """MMDetection names a norm after its kind, and the RPN's convolutions in another way where there are several."""
+DIVIDED = "resnext101_32x8d"
+"""Caffe2's backbone whose pixels are divided by their deviation; all others of Caffe's are fed them whole."""
+COLOURS = re.compile(r"to_rgb=(True|False)")
+"""In a configuration."""
 
 
 def _modernise(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -83,41 +81,43 @@ def _modernise(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _describe(state: Mapping[str, Tensor], hint: str = "") -> Described:
-    """What names and shapes say, and what they do not.
+    """What names and shapes say, and what they do not: the style of the backbone and the pixels that it wants.
 
     hint   the published or the file's name, and the configuration that the file carries; empty where neither is known
-    A configuration is believed. Without one, `style="caffe"` shows in the batch norm: those backbones came with a
-    scale and a shift alone, so that all means are 0. Group norm has no means: its backbones are Detectron's, which
-    take pixels as Caffe's do, unless the hint says `contrib` or `scratch`.
     """
     _refuse(state, hint)
     structure = structure_of(state, MMDETECTION.theirs, background_everywhere=False)
     backbone, norm = structure.model.backbone, structure.model.norm
-    divided = backbone == "resnext101_32x8d"  # Detectron2's: blue first, and yet over the deviation
-    told = re.search(r"to_rgb=(True|False)", hint)
-    if told is not None:
-        bgr = told[1] == "False"
-    elif norm == "group_norm":
-        bgr = re.search("contrib|scratch", hint) is None
-    else:
-        bgr = "caffe" in hint or not state["backbone.bn1.running_mean"].any().item()
-    mean, std = _triple("mean", hint, bgr), _triple("std", hint, bgr)
-    data = Data(
-        mean=mean or Data().mean,
-        std=std or ((1.0, 1.0, 1.0) if bgr and not divided else Data().std),
-        antialias=False,
-    )
-    caffe = "style='caffe'" in hint if told is not None else bgr and not divided and norm != "group_norm"
+    bgr = _is_blue_first(state, norm, hint)
+    whole = bgr and backbone != DIVIDED
     model = replace(
         structure.model,
-        stride_in_1x1=caffe,
+        stride_in_1x1="style='caffe'" in hint if COLOURS.search(hint) else whole and norm != "group_norm",
         roi_samples=0,
         rpn=replace(structure.model.rpn, anchor_offset=0.0),
     )
-    names, ids = coco_classes(structure.num_classes)
-    return Described(
-        Recipe(name=f"mmdetection_{backbone}", data=data, model=model, classes=names, category_ids=ids), bgr
+    data = Data(
+        mean=_triple("mean", hint, bgr) or Data().mean,
+        std=_triple("std", hint, bgr) or ((1.0, 1.0, 1.0) if whole else Data().std),
+        antialias=False,
     )
+    names, ids = coco_classes(structure.num_classes)
+    recipe = Recipe(name=f"mmdetection_{backbone}", data=data, model=model, classes=names, category_ids=ids)
+    return Described(recipe, bgr)
+
+
+def _is_blue_first(state: Mapping[str, Tensor], norm: str, hint: str) -> bool:
+    """As a configuration says; without one, whether the backbone came from Caffe or Caffe2.
+
+    Those have no batch norm but a scale and a shift, so that all means are 0. Group norm has no means: its backbones
+    are Detectron's unless the hint says `contrib` or `scratch`.
+    """
+    told = COLOURS.search(hint)
+    if told is not None:
+        return told[1] == "False"
+    if norm == "group_norm":
+        return re.search("contrib|scratch", hint) is None
+    return "caffe" in hint or not state["backbone.bn1.running_mean"].any().item()
 
 
 def _triple(name: str, hint: str, bgr: bool) -> tuple[float, float, float] | None:

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from maskrcnn.convert.download import Progress, Say, fetch
 
@@ -49,9 +49,9 @@ class Published(NamedTuple):
         return self.name.partition("://")[0]
 
     @property
-    def channels(self) -> str:
-        """The order that its network is fed in: `rgb` or `bgr`."""
-        return self.preprocessing[:3].lower()
+    def channels(self) -> Literal["rgb", "bgr"]:
+        """The order that its network is fed in."""
+        return "bgr" if self.preprocessing.startswith("BGR") else "rgb"
 
     @property
     def file(self) -> str:

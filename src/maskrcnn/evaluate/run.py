@@ -168,8 +168,8 @@ def check_classes(weights: Weights, dataset: CocoData) -> None:
     only = [_some([name for name in a if name not in b]) for a, b in ((ours, theirs), (theirs, ours))]
     raise ValueError(
         f"the weights {weights.origin} have {len(ours)} classes and {dataset.annotations} has {len(theirs)} "
-        f"categories, only the weights know {only[0]}, only the data set knows {only[1]}; evaluate on annotations with the "
-        "categories that were trained"
+        f"categories, only the weights know {only[0]}, only the data set knows {only[1]}; evaluate on annotations "
+        "with the categories that were trained"
     )
 
 

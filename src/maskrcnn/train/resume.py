@@ -1,12 +1,12 @@
 """Where a run begins: afresh, or at a checkpoint that fits its recipe."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from maskrcnn.config import Recipe
+from maskrcnn.recipes.flat import flatten
 from maskrcnn.train import checkpoint
 from maskrcnn.train.checkpoint import Checkpoint
 
@@ -59,7 +59,7 @@ def check_same(recipe: Recipe, found: Checkpoint, num_images: int) -> None:
 
     Raises ValueError. Epochs, rates, logging, devices and the size of micro-batches may change.
     """
-    before, now = dict(_flatten(found.state["recipe"])), dict(_flatten(msgspec.to_builtins(recipe)))
+    before, now = dict(flatten(found.state["recipe"])), dict(flatten(msgspec.to_builtins(recipe)))
     now["train.ema (kept or not)"], before["train.ema (kept or not)"] = recipe.train.ema > 0, "average" in found.tensors
     now["number of training images"], before["number of training images"] = num_images, found.state["num_images"]
     differing = [
@@ -75,14 +75,6 @@ def check_same(recipe: Recipe, found: Checkpoint, num_images: int) -> None:
 
 def _decides(key: str) -> bool:
     return (key.startswith(DECIDES) and key not in MAY_CHANGE) or " " in key
-
-
-def _flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in section.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
 
 
 def _read(path: Path) -> Checkpoint:

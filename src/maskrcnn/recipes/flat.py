@@ -1,0 +1,17 @@
+"""A recipe as one table."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of every setting in plain mappings; tuples become lists, as they are on disk.
+
+    >>> list(flatten({"train": {"batch": 4}, "classes": ("cat",)}))
+    [('train.batch', 4), ('classes', ['cat'])]
+    """
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value

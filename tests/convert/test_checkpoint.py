@@ -1,0 +1,157 @@
+"""Weights of any make, from one door; and out of another."""
+
+import pickle
+
+import msgspec
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from maskrcnn.config import Data
+from maskrcnn.convert import checkpoint, zoo
+from maskrcnn.convert.checkpoint import MAKERS, load_any, maker_of
+from maskrcnn.convert.export import export
+from maskrcnn.convert.maker import write
+from maskrcnn.convert.mindspore_file import write_ckpt
+from maskrcnn.weights import save_weights
+
+
+def save(maker, state, folder):
+    """As the maker publishes it."""
+    if maker == "mindspore":
+        return write_ckpt(folder / "seed.ckpt", state)
+    path = folder / {"torchvision": "tv.pth", "detectron2": "model_final.pkl", "mmdetection": "mask_rcnn.pth"}[maker]
+    if maker == "detectron2":
+        arrays = {name: tensor.numpy() for name, tensor in state.items()}
+        path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
+    else:
+        torch.save({"meta": {}, "state_dict": state} if maker == "mmdetection" else state, path)
+    return path
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_file_is_recognised_and_read_bit_for_bit(small, maker, tmp_path):
+    path = save(maker, write(MAKERS[maker], small.tensors, bgr=maker == "detectron2"), tmp_path)
+    found = load_any(path)
+    assert found.recipe.name.startswith(maker)
+    assert found.origin == str(path)
+    assert found.recipe.classes == ("class_1", "class_2")
+    assert found.tensors.keys() == small.tensors.keys()
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in small.tensors.items() if "norm" not in name)
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_no_maker_takes_the_tensors_of_another(small, maker):
+    assert maker_of(write(MAKERS[maker], small.tensors)) is MAKERS[maker]
+
+
+def test_what_a_file_cannot_tell_is_told_on_the_command_line(small, tmp_path):
+    path = save("torchvision", write(MAKERS["torchvision"], small.tensors), tmp_path)
+    recipe = load_any(path, ["classes=[cat, dog]", "category_ids=[3, 7]", "data.max_side=900"]).recipe
+    assert (recipe.classes, recipe.category_ids, recipe.data.max_side) == (("cat", "dog"), (3, 7), 900)
+    with pytest.raises(ValueError, match=r"did you mean model.roi_samples"):
+        load_any(path, ["model.roi_sample=0"])
+
+
+def test_our_own_weights_come_with_their_recipe_and_take_no_other(small, tmp_path):
+    folder = save_weights(tmp_path / "own", small.tensors, small.recipe, {})
+    for place in (folder, folder / "model.safetensors"):
+        found = load_any(place)
+        assert found.recipe == small.recipe
+        assert all(torch.equal(found.tensors[name], tensor) for name, tensor in small.tensors.items())
+    with pytest.raises(ValueError, match=r"has a recipe beside it; leave out model.roi_samples=0"):
+        load_any(folder, ["model.roi_samples=0"])
+
+
+def test_a_safetensors_file_without_a_recipe_may_be_of_another_maker(small, tmp_path):
+    save_file(write(MAKERS["torchvision"], small.tensors), tmp_path / "tv.safetensors")
+    assert load_any(tmp_path / "tv.safetensors").recipe.name == "torchvision_resnet50"
+
+
+def test_tensors_of_nobody_are_refused_with_their_file(tmp_path):
+    torch.save({"encoder.weight": torch.zeros(2)}, tmp_path / "w.pth")
+    with pytest.raises(
+        ValueError, match=r"w\.pth: expected a Mask R-CNN of torchvision, .* received tensors named enc"
+    ):
+        load_any(tmp_path / "w.pth")
+
+
+def test_a_published_name_is_brought_once_and_read_as_its_row_says(small, tmp_path, monkeypatch):
+    state = write(MAKERS["detectron2"], small.tensors, bgr=True)
+    path = save("detectron2", state, tmp_path)
+    monkeypatch.setattr(zoo, "bring", lambda one: path)
+    monkeypatch.setattr(checkpoint, "_load_foreign", Recorded(checkpoint._load_foreign))
+    name = "detectron2://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x"
+    found = load_any(name)
+    assert checkpoint._load_foreign.arguments[:2] == (path, name)
+    assert found.recipe.model.stride_in_1x1
+    assert found.recipe.data.std == (1.0, 1.0, 1.0)
+    assert torch.equal(found.tensors["backbone.stem.weight"], small.tensors["backbone.stem.weight"])
+    with pytest.raises(ValueError, match=r"is a backbone; train on it with model.pretrained=msra://R-50.pkl"):
+        load_any("msra://R-50.pkl")
+
+
+class Recorded:
+    """Calls through, and keeps what it was called with."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *arguments):
+        self.arguments = arguments
+        return self.function(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("to", "file"),
+    [("torchvision", "w.pth"), ("torchvision", "w.safetensors"), ("detectron2", "w.pth"), ("mindspore", "w.ckpt")],
+)
+def test_what_is_exported_is_read_back_bit_for_bit(small, to, file, tmp_path):
+    sentences = list(export(small, to, tmp_path / file))
+    assert sentences[0].startswith(f"written to {tmp_path / file}: ")
+    found = load_any(tmp_path / file)
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in small.tensors.items() if "norm" not in name)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_differences_that_the_other_system_cannot_be_told_are_listed(small, tmp_path):
+    text = "\n".join(export(small, "torchvision", tmp_path / "w.pth"))
+    assert "model.rpn.anchor_offset: 0.5 here, 0.0 there" in text
+    assert "model.roi_half_pixel: True here, False there" in text
+    assert "train" not in text
+    theirs = load_any(tmp_path / "w.pth")
+    assert (
+        len(list(export(theirs, "torchvision", tmp_path / "again.pth"))) == 1
+    )  # what came from there differs in nothing
+
+
+def test_detectron2_gets_a_configuration_that_says_what_these_weights_need(small, tmp_path):
+    recipe = msgspec.structs.replace(small.recipe, data=Data(short_sides=(640, 800)))
+    sentences = list(export(small._replace(recipe=recipe), "detectron2", tmp_path / "w.pth"))
+    assert sentences[1:] == [f"its configuration: {tmp_path / 'w.yaml'}"]
+    config = yaml.safe_load((tmp_path / "w.yaml").read_text())
+    model = config["MODEL"]
+    assert model["WEIGHTS"] == str(tmp_path / "w.pth")
+    assert model["ANCHOR_GENERATOR"] == {
+        "SIZES": [[32.0], [64.0], [128.0], [256.0], [512.0]],
+        "ASPECT_RATIOS": [[0.5, 1.0, 2.0]],
+        "OFFSET": 0.5,
+    }
+    assert (model["RESNETS"]["STRIDE_IN_1X1"], model["RESNETS"]["WIDTH_PER_GROUP"]) == (False, 8)
+    assert (model["ROI_BOX_HEAD"]["POOLER_SAMPLING_RATIO"], model["ROI_HEADS"]["NUM_CLASSES"]) == (2, 2)
+    assert (config["INPUT"]["FORMAT"], config["INPUT"]["MIN_SIZE_TEST"]) == ("RGB", 800)
+
+
+def test_a_network_that_the_other_system_does_not_have_is_refused(small, tmp_path):
+    grouped = msgspec.structs.replace(small.recipe.model, norm="group_norm", head_norm="none")
+    tensors = {name: tensor for name, tensor in small.tensors.items() if "running" not in name}
+    weights = small._replace(tensors=tensors, recipe=msgspec.structs.replace(small.recipe, model=grouped))
+    for to, file in (("torchvision", "w.pth"), ("mindspore", "w.ckpt")):
+        with pytest.raises(ValueError, match=rf"{to} has no Mask R-CNN with model.norm=group_norm"):
+            list(export(weights, to, tmp_path / file))
+    with pytest.raises(ValueError, match=r"Detectron2's group norm has 32 groups; these weights, with model.width=8"):
+        list(export(weights, "detectron2", tmp_path / "w.pth"))
+    with pytest.raises(ValueError, match=r"w\.txt: expected a file that ends in \.ckpt for mindspore"):
+        list(export(weights, "mindspore", tmp_path / "w.txt"))
+    assert list(tmp_path.iterdir()) == []
