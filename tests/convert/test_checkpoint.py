@@ -54,6 +54,19 @@ def test_what_a_file_cannot_tell_is_told_on_the_command_line(small, tmp_path):
         load_any(path, ["model.roi_sample=0"])
 
 
+def test_names_that_a_file_carries_are_those_of_its_classes(small, tmp_path):
+    state = write(MAKERS["mmdetection"], small.tensors)
+    torch.save({"meta": {"CLASSES": ["cat", "dog"]}, "state_dict": state}, tmp_path / "w.pth")
+    assert load_any(tmp_path / "w.pth").recipe.classes == ("cat", "dog")
+    assert load_any(tmp_path / "w.pth", ["classes=[a, b]"]).recipe.classes == ("a", "b")
+
+
+def test_halves_become_float32(small, tmp_path):
+    state = {name: tensor.half() for name, tensor in write(MAKERS["torchvision"], small.tensors).items()}
+    found = load_any(save("torchvision", state, tmp_path))
+    assert {tensor.dtype for tensor in found.tensors.values()} == {torch.float32}
+
+
 def test_our_own_weights_come_with_their_recipe_and_take_no_other(small, tmp_path):
     folder = save_weights(tmp_path / "own", small.tensors, small.recipe, {})
     for place in (folder, folder / "model.safetensors"):

@@ -49,6 +49,9 @@ def test_names_of_parallel_wrappers_lose_their_prefix(tmp_path):
 def test_the_hint_is_the_name_and_the_configuration_that_the_file_carries(tmp_path):
     torch.save({"meta": {"cfg": "model = dict(style='caffe')"}, "state_dict": STATE}, tmp_path / "mask-rcnn_r50.pth")
     assert read_file(tmp_path / "mask-rcnn_r50.pth").hint == "mask-rcnn_r50 model = dict(style='caffe')"
+    torch.save({"meta": {"CLASSES": ("cat", "dog")}, "state_dict": STATE}, tmp_path / "two.pth")
+    torch.save({"meta": {"dataset_meta": {"CLASSES": ["cat"]}}, "state_dict": STATE}, tmp_path / "three.pth")
+    assert [read_file(tmp_path / f"{name}.pth").classes for name in ("two", "three")] == [("cat", "dog"), ("cat",)]
     torch.save(STATE, tmp_path / "plain.pth")
     assert read_file(tmp_path / "plain.pth").hint == "plain"
 

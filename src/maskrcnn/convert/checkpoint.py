@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec import structs
+
+from maskrcnn.config import Recipe
 from maskrcnn.convert import zoo
+from maskrcnn.convert.classes import COCO_COUNTS, coco_classes
 from maskrcnn.convert.detectron2 import DETECTRON2
 from maskrcnn.convert.files import SUFFIXES, read_file
 from maskrcnn.convert.maker import Channels, Maker, State, read
@@ -57,4 +61,10 @@ def _load_foreign(path: Path, hint: str, overrides: Sequence[str], channels: Cha
         weights = read(maker_of(content.tensors), content.tensors, f"{hint} {content.hint}", overrides, channels)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return weights._replace(origin=str(path))
+    return weights._replace(recipe=_with_names(weights.recipe, content.classes), origin=str(path))
+
+
+def _with_names(recipe: Recipe, names: tuple[str, ...]) -> Recipe:
+    """The recipe with the class names that a file carries, where it has only numbers for them."""
+    numbered = recipe.classes == coco_classes(len(recipe.classes))[0] and len(recipe.classes) not in COCO_COUNTS
+    return structs.replace(recipe, classes=names) if numbered and len(names) == len(recipe.classes) else recipe

@@ -12,6 +12,8 @@ NAMES = (
 COCO = tuple(NAMES.split(", "))
 """The name of each id from 1 to 90; ten ids were never used."""
 UNUSED = "N/A"
+COCO_COUNTS = (80, 90)
+"""Classes of a model of COCO: without and with the ids that were never used."""
 
 
 def coco_classes(num: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -22,7 +24,7 @@ def coco_classes(num: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
     >>> coco_classes(2)
     (('class_1', 'class_2'), (1, 2))
     """
-    if num not in (80, 90):
+    if num not in COCO_COUNTS:
         return tuple(f"class_{id}" for id in range(1, num + 1)), tuple(range(1, num + 1))
     used = [(name, id) for id, name in enumerate(COCO, 1) if num == 90 or name != UNUSED]
     return tuple(name for name, _ in used), tuple(id for _, id in used)

@@ -1,6 +1,6 @@
 """Tensors from files of every make: what a file is, its first bytes tell. Nothing that a file names is ever run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,8 @@ class Content(NamedTuple):
     tensors: dict[str, Tensor]
     hint: str
     """Its name, and the configuration that it carries if any: they may say what shapes cannot."""
+    classes: tuple[str, ...] = ()
+    """Names in label order, where the file has them, as MMDetection's do."""
 
 
 def read_file(path: str | Path) -> Content:
@@ -39,7 +41,8 @@ def read_file(path: str | Path) -> Content:
     tensors = dict(_named_tensors(content))
     if not tensors:
         raise ValueError(f"{path} holds no named tensors; expected the weights of a network")
-    return Content(tensors, f"{path.stem} {_config(content)}".strip())
+    meta = content["meta"] if isinstance(content.get("meta"), Mapping) else {}
+    return Content(tensors, f"{path.stem} {_config(meta)}".strip(), _classes(meta))
 
 
 def _read(path: Path) -> Any:
@@ -70,8 +73,14 @@ def _named_tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
             yield str(name), torch.from_numpy(value)
 
 
-def _config(content: Any) -> str:
+def _config(meta: Mapping[str, Any]) -> str:
     """The text in which MMDetection's checkpoints carry their configuration."""
-    meta = content.get("meta") if isinstance(content, Mapping) else None
-    texts = [meta.get(name) for name in ("config", "cfg")] if isinstance(meta, Mapping) else []
-    return next((text for text in texts if isinstance(text, str)), "")
+    return next((meta[name] for name in ("config", "cfg") if isinstance(meta.get(name), str)), "")
+
+
+def _classes(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names that MMDetection's checkpoints carry, of version 2 or 3."""
+    dataset = meta["dataset_meta"] if isinstance(meta.get("dataset_meta"), Mapping) else {}
+    names = meta.get("CLASSES") or dataset.get("CLASSES") or dataset.get("classes") or ()
+    is_list = isinstance(names, Sequence) and not isinstance(names, str)
+    return tuple(map(str, names)) if is_list else ()

@@ -69,6 +69,7 @@ class Maker:
 def read(maker: Maker, state: State, hint: str = "", overrides: Sequence[str] = (), channels: Channels = "") -> Weights:
     """Their tensors as ours.
 
+    Halves become float32.
     overrides   settings that replace those of the maker's description
     channels    `rgb` or `bgr`, where the maker's description is not to be trusted
     Raises ValueError where the network is another one, or tensors are missing, unknown or of another shape.
@@ -114,6 +115,7 @@ def shapes(model: Model, num_classes: int) -> dict[str, torch.Size]:
 
 def _to_ours(maker: Maker, name: str, tensor: Tensor, bgr: bool) -> Tensor:
     part = name.rpartition(".")[0]
+    tensor = tensor.float() if tensor.is_floating_point() else tensor  # some are published in half precision
     if part == "box_head.classes" and maker.background_last:
         return tensor.roll(1, 0)
     if maker.background_everywhere and part in BACKGROUND_ROWS:
