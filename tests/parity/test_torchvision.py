@@ -358,10 +358,10 @@ def objects_of(dataset, index):
 
 
 def target_of(targets, dtype):
-    """Of the only image, in torchvision's form; its masks are never looked at."""
+    """Of the only image, in torchvision's form; its masks are resized, but never looked at."""
     number = int(targets.valid.sum())
     boxes, labels = targets.boxes[0, :number].to(dtype), targets.labels[0, :number]
-    return {"boxes": boxes, "labels": labels, "masks": torch.zeros(number, 1, 1, dtype=torch.uint8)}
+    return {"boxes": boxes, "labels": labels, "masks": torch.zeros(number, 32, 32, dtype=torch.uint8)}
 
 
 def test_a_training_step_has_the_same_losses(step):
@@ -412,26 +412,36 @@ def test_a_training_step_has_the_same_gradient_of_every_weight(step, monkeypatch
     assert max(worst.values()) < 1e-4
 
 
-def test_mask_targets_cover_the_area_that_torchvisions_cover(shared_data, photos):
-    """Ours are cells whose centre lies inside the outline; theirs are averages of a bitmap half a pixel away."""
-    shares, cells = [], []
+def test_mask_targets_cover_what_torchvisions_cover_within_half_a_per_cent(shared_data, photos):
+    """At the size of training, theirs cut at one half. What stays has two reasons, both of them biases of sampling.
+
+    Ours are cells whose centres lie inside the outline: where an outline bulges to its box's sides, as most do, that
+    is the midpoint rule on a concave function, too large by 0.3 % of the box on 28 cells. Theirs are averages of a
+    bitmap, half a pixel away, which next to the sides of the box blend with the zeros outside: too small by as much.
+    """
+    folder = shared_data / "coco_mini"
+    ours, theirs, exact = [], [], []
     for split in ("val", "train"):
-        folder = shared_data / "coco_mini"
         data = coco.read(folder / "annotations" / f"instances_{split}2017.json", folder / f"{split}2017")
-        by_id = {target["image_id"]: target for _, target in peer.photos(folder, split)}
+        by_id = {target["image_id"]: target for _, target in (photos if split == "val" else peer.photos(folder, split))}
         for index, image_id in enumerate(data.image_ids):
-            target = by_id[int(image_id)]
-            raw = make_targets(data, np.array([index]))
-            learnt = torch.nonzero(raw.valid[0] & ~raw.crowd[0]).squeeze(1)
-            assert len(learnt) == len(target["labels"])
+            masks, targets = by_id[int(image_id)]["masks"], make_targets(data, np.array([index]))
+            learnt = torch.nonzero(targets.valid[0] & ~targets.crowd[0]).squeeze(1)
+            assert len(learnt) == len(masks)
             if len(learnt) == 0:
                 continue
-            boxes, zeros = raw.boxes[0, learnt], torch.zeros(len(learnt), dtype=torch.long)
-            own = rasterize(raw.edges, raw.first_edge, boxes, zeros, learnt, size=28)
-            peers = roi_heads.project_masks_on_boxes(target["masks"], target["boxes"], torch.arange(len(learnt)), 28)
-            areas = own.mean(dim=(1, 2)), peers.mean(dim=(1, 2))
-            shares += (areas[0] - areas[1]).tolist()
-            cells += (own - peers).abs().mean(dim=(1, 2)).tolist()
-    assert len(shares) > 2000
-    assert abs(np.mean(shares)) < 0.005
-    print(f"area, as a share of the box: {np.mean(shares):+.5f} on average; cells differ by {np.mean(cells):.4f}")
+            height, width = data.sizes[index].tolist()
+            resized = resized_size(height, width, 800, 1333, "down")
+            scale = torch.tensor([resized[1] / width, resized[0] / height] * 2)
+            boxes, edges = targets.boxes[0, learnt] * scale, targets.edges * scale
+            images = torch.zeros(len(learnt), dtype=torch.long)
+            masks = torch.nn.functional.interpolate(masks[:, None].float(), size=resized)[:, 0]
+            soft = roi_heads.project_masks_on_boxes(masks, boxes, torch.arange(len(learnt)), 28)
+            theirs += (soft >= 0.5).float().mean(dim=(1, 2)).tolist()
+            for size, areas in ((28, ours), (400, exact)):
+                own = rasterize(edges, targets.first_edge, boxes, images, learnt, size=size)
+                areas += own.mean(dim=(1, 2)).tolist()
+    assert len(ours) == 2049
+    assert abs(np.mean(ours) - np.mean(theirs)) < 0.005
+    assert abs(np.mean(ours) - np.mean(exact)) < 0.005
+    print(f"of the box: ours {np.mean(ours):.4f}, theirs {np.mean(theirs):.4f}, the outline {np.mean(exact):.4f}")
