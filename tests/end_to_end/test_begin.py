@@ -74,8 +74,6 @@ def test_a_detectron2_checkpoint_learns_other_classes_and_goes_back_there(tmp_pa
 
     run("convert", tmp_path / "run", tmp_path / "back.pth", "--to", "detectron2")
     assert (tmp_path / "back.yaml").is_file()
-    picture = next((data / "val2017").iterdir())
     before, after = load(tmp_path / "run"), load(tmp_path / "back.pth")
     assert after.recipe.data.std == before.recipe.data.std
     assert torch.equal(before.model.backbone.stem.weight, after.model.backbone.stem.weight)
-    assert len(after.predict(picture, score=0.0)) > 0

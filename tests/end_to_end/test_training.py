@@ -122,8 +122,10 @@ def test_eight_pictures_are_learnt_by_heart(shapes, tmp_path):
     assert all(torch.equal(tensors[name], value) for name, value in kept.items())
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(shapes, tmp_path, monkeypatch):
+@pytest.mark.parametrize("norm", ["group_norm", "batch_norm"])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(shapes, tmp_path, monkeypatch, norm):
     recipe = tiny(shapes, ema=0.9, micro_batch=2)
+    recipe = msgspec.structs.replace(recipe, model=msgspec.structs.replace(MODEL, norm=norm))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     loop.run(recipe, whole)
     with monkeypatch.context() as patch:

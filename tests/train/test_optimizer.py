@@ -95,6 +95,16 @@ def test_an_average_follows_with_its_decay_and_leaves_the_model_alone():
     assert (model.weight.item(), model.weight.requires_grad, average.model.weight.requires_grad) == (1, True, False)
 
 
+def test_an_average_takes_the_statistics_of_batch_norms_as_they_are():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    average = Average(model, decay=0.9)
+    model(torch.ones(2, 3, 5, 5))
+    average.update(model, step=1)
+    assert average.model[1].num_batches_tracked == 1
+    assert torch.equal(average.model[1].running_mean, model[1].running_mean)
+    assert average.model[1].running_mean.abs().sum() > 0
+
+
 def test_an_average_gives_and_takes_its_trained_weights():
     model = network()
     average, other = Average(model, 0.5), Average(model, 0.5)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from maskrcnn.distributed import World
+from maskrcnn.models.layers import BatchNorm
 from maskrcnn.precision import Precision, choose_precision
 from maskrcnn.structures import ImageBatch, Targets
 from maskrcnn.train.step import MicroBatch, update
@@ -119,3 +120,41 @@ def test_an_ascend_without_bf16_takes_fp16(has_bf16, dtype, monkeypatch):
 
 def test_without_mixed_precision_nothing_is_cast():
     assert choose_precision(torch.device("cpu"), mixed=False).dtype == torch.float32
+
+
+class Normed(Tiny):
+    """Has a live batch norm and one whose weights do not move."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live, self.resting = BatchNorm(3), BatchNorm(3).requires_grad_(False)
+
+    def losses(self, images: ImageBatch, targets: Targets, keys: torch.Tensor) -> dict[str, torch.Tensor]:
+        return super().losses(images._replace(pixels=self.live(images.pixels)), targets, keys)
+
+
+class Pair(World):
+    """The first of two processes; the other one has zeros everywhere."""
+
+    def all_reduce_mean(self, tensors):
+        self.shapes = [tuple(tensor.shape) for tensor in tensors]
+        for tensor in tensors:
+            tensor /= 2
+
+
+def test_processes_share_the_statistics_of_live_batch_norms_and_of_no_others(pixels):
+    model, world = Normed(), Pair(torch.device("cpu"), size=2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    update(
+        model,
+        optimizer,
+        [micro_batch(pixels)],
+        num_micro_batches=1,
+        world=world,
+        precision=FLOAT32,
+        scaler=FLOAT32.scaler(),
+    )
+    assert world.shapes[-2:] == [(3,), (3,)]
+    mean = 0.1 * pixels.mean(dim=(0, 2, 3))  # momentum 0.1, from 0
+    torch.testing.assert_close(model.live.running_mean, mean / 2)
+    assert model.resting.running_var.tolist() == [1.0] * 3

@@ -57,6 +57,11 @@ def load_state_tensors(optimizer: torch.optim.Optimizer, model: nn.Module, tenso
         optimizer.state[parameters[name]][key] = value
 
 
+def _statistics(model: nn.Module) -> list[Tensor]:
+    """What batch norms count."""
+    return [buffer for module in model.modules() if isinstance(module, nn.BatchNorm2d) for buffer in module.buffers()]
+
+
 class Average:
     """A copy of a model whose weights follow the trained ones slowly (Polyak and Juditsky 1992)."""
 
@@ -73,7 +78,7 @@ class Average:
         decay = min(self.decay, (1 + step) / (10 + step))
         theirs = dict(model.named_parameters())
         torch._foreach_lerp_(list(self.tensors().values()), [theirs[n].detach() for n in self._names], 1 - decay)
-        for ours, current in zip(self.model.buffers(), model.buffers(), strict=True):
+        for ours, current in zip(_statistics(self.model), _statistics(model), strict=True):
             ours.copy_(current)
 
     def tensors(self) -> dict[str, Tensor]:
