@@ -56,6 +56,7 @@ CASES = {
     "r50": Case("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml", 2, 60.0, 1000, 1.0, 12.4),
     "x101": Case("COCO-InstanceSegmentation/mask_rcnn_X_101_32x8d_FPN_3x.yaml", 2, 1.0, 60, 0.8, 10.0),
     "lsj": Case("new_baselines/mask_rcnn_R_50_FPN_100ep_LSJ.py", 2, 60.0, 60, 1.0, 9.4),
+    "gn": Case("Misc/mask_rcnn_R_50_FPN_3x_gn.yaml", 3, 60.0, 60, 3.0, 7.2),
 }
 CLASSIFIER = "roi_heads.box_predictor.cls_score"
 

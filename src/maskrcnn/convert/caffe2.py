@@ -33,7 +33,7 @@ CAFFE2 = (
     (r"\.riv$", ".running_var"),
 )
 DETECTRON2 = ((r"^stem\.conv1\.", "stem."),)
-IDLE = r"^(stem\.)?(fc\d*|pred)[._]|^conv1_b$|num_batches_tracked$|_momentum$"
+IDLE = r"^(stem\.)?(fc\d*|pred|linear)[._]|^conv1_b$|num_batches_tracked$|_momentum$"
 """The classifier, counters, and the bias of a stem whose norm has one, which Detectron2 leaves out too."""
 STEM = "stem.weight"
 
