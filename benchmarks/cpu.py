@@ -77,7 +77,7 @@ def main() -> None:
 
     def our_prediction():
         with torch.inference_mode():
-            return model(prepare(raw, torch.device("cpu"), recipe.data.mean, recipe.data.std)[0])
+            return model(prepare(raw, torch.device("cpu"), recipe.data)[0])
 
     def peer_prediction():
         peer.eval()
@@ -85,7 +85,7 @@ def main() -> None:
             return peer([p.float() / 255 for p, _ in chosen])
 
     def our_step():
-        batch, targets = prepare(raw, torch.device("cpu"), recipe.data.mean, recipe.data.std)
+        batch, targets = prepare(raw, torch.device("cpu"), recipe.data)
         losses = model.losses(batch, targets, raw.keys)
         model.zero_grad()
         sum(v for k, v in losses.items() if not k.startswith("count/")).backward()

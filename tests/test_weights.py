@@ -109,4 +109,19 @@ def test_weights_that_do_not_fit_are_listed_with_both_shapes():
     with pytest.raises(ValueError, match=re.escape("missing: bias; not in the model: extra")) as error:
         fill(model, {"weight": torch.zeros(4, 3), "extra": torch.zeros(1)}, "somewhere")
     assert "weight (expected 5 x 3, received 4 x 3)" in str(error.value)
-    assert "somewhere" in str(error.value)
+    assert str(error.value).startswith("the weights in somewhere do not fit the model: missing: ")
+    assert str(error.value).endswith("; put the config.yml beside them that was written with them")
+    with pytest.raises(ValueError, match=r"; try another$"):
+        fill(model, {}, "somewhere", "try another")
+
+
+def test_a_live_norm_keeps_its_count_where_the_weights_have_none():
+    norm = nn.BatchNorm2d(2)
+    norm.num_batches_tracked += 3
+    state = {name: torch.full((2,), 0.25) for name in ("weight", "bias", "running_mean", "running_var")}
+    fill(norm, state, "somewhere")
+    assert (norm.num_batches_tracked.item(), norm.bias.tolist()) == (3, [0.25, 0.25])
+    fill(norm, {**state, "num_batches_tracked": torch.tensor(7)}, "somewhere")
+    assert norm.num_batches_tracked.item() == 7
+    with pytest.raises(ValueError, match=r"fit the model: missing: running_var; put"):
+        fill(norm, {name: tensor for name, tensor in state.items() if name != "running_var"}, "somewhere")

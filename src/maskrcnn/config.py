@@ -43,6 +43,8 @@ class Data(Settings):
     """Of the resized sides to whole pixels: Detectron2's way, or torchvision's."""
     antialias: bool = True
     """Shrinking averages all pixels, as Pillow does; false takes two beside each sample, as torchvision does."""
+    whole_levels: bool = False
+    """Resizing rounds to whole levels of 0..255, after its columns and after its rows, as Pillow does."""
     flip: Fraction = 0.5
     """Probability of a horizontal flip in training."""
     num_buckets: Positive = 6

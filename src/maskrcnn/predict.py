@@ -22,7 +22,7 @@ from maskrcnn.config import Recipe
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import DIVISOR, Bucket, resized_size
 from maskrcnn.data.decode import MEBIBYTE, decode, to_rgb
-from maskrcnn.data.transforms import normalise, resample
+from maskrcnn.data.transforms import to_pixels
 from maskrcnn.distributed import DeviceSetting, choose_device
 from maskrcnn.instances import Instances, from_detections
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
@@ -120,7 +120,6 @@ class Predictor:
 
     @torch.inference_mode()
     def _detect(self, pictures: Sequence[Array], sizes: Sequence[tuple[int, int]]) -> Detections:
-        data = self.recipe.data
         raw_sizes = torch.tensor([picture.shape[:2] for picture in pictures], device=self.device)
         height, width = raw_sizes.amax(dim=0).tolist()
         padded = torch.zeros(len(pictures), height, width, 3, dtype=torch.uint8)
@@ -129,8 +128,7 @@ class Predictor:
             slot[: own.shape[0], : own.shape[1]] = own
         target = torch.tensor(sizes, device=self.device)
         unflipped = torch.zeros(len(pictures), dtype=torch.bool, device=self.device)
-        normalised = normalise(padded.to(self.device), data.mean, data.std)
-        pixels = resample(normalised, raw_sizes, target, unflipped, _bucket(sizes), data.antialias)
+        pixels = to_pixels(padded.to(self.device), raw_sizes, target, unflipped, _bucket(sizes), self.recipe.data)
         with self.precision.autocast():
             return self.model(ImageBatch(pixels, target.float()))
 

@@ -16,6 +16,7 @@ from maskrcnn.config import Recipe
 from maskrcnn.recipes import read_recipe, write_recipe
 
 MODEL, CONFIG, METRICS = "model.safetensors", "config.yml", "metrics.json"
+BESIDE = f"put the {CONFIG} beside them that was written with them"
 
 
 class Weights(NamedTuple):
@@ -95,9 +96,16 @@ def find_weights(path: str | Path) -> Path:
     raise FileNotFoundError(f"expected {MODEL} or weights/best/{MODEL} in {path}; it holds {held}")
 
 
-def fill(model: nn.Module, tensors: Mapping[str, Tensor], origin: str | Path) -> None:
-    """Give a model its weights. Raises ValueError that lists what is missing, unknown or of another shape."""
-    expected = model.state_dict()
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str | Path, advice: str = BESIDE) -> None:
+    """Give a model, or a part of one, its weights.
+
+    tensors   may lack the counters of live batch norms, which then stay
+    advice    what to do where they do not fit
+    Raises ValueError that lists what is missing, unknown or of another shape.
+    """
+    expected = module.state_dict()
+    counters = {name: count for name, count in expected.items() if name.endswith("num_batches_tracked")}
+    tensors = {**counters, **tensors}
     missing = [name for name in expected if name not in tensors]
     unknown = [name for name in tensors if name not in expected]
     other = [
@@ -107,11 +115,8 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], origin: str | Path) ->
     ]
     faults = [f"{what} {_some(names)}" for what, names in _faults(missing, unknown, other) if names]
     if faults:
-        raise ValueError(
-            f"the weights in {origin} do not fit the model of their recipe: {'; '.join(faults)}; "
-            f"put the {CONFIG} beside them that was written with them"
-        )
-    model.load_state_dict(tensors)
+        raise ValueError(f"the weights in {origin} do not fit the model: {'; '.join(faults)}; {advice}")
+    module.load_state_dict(tensors)
 
 
 def _faults(missing: list[str], unknown: list[str], other: list[str]) -> list[tuple[str, list[str]]]:

@@ -7,6 +7,7 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 from safetensors.torch import save_file
 
 from maskrcnn import config
@@ -83,8 +84,9 @@ def test_a_pickle_of_caffe2_fills_the_backbone_and_turns_its_colours(tmp_path, n
     model = ResNet(50, norm=norm, width=8)
     load_backbone(model, config.Model(norm=norm, width=8, pretrained=str(path)), lambda _: None)
     blue, red = torch.from_numpy(state["conv1_w"])[:, [0, 2]].unbind(1)
-    assert torch.equal(model.stem.weight[:, 2], blue)
-    assert torch.equal(model.stem.weight[:, 0], red)
+    std = config.Data().std
+    assert torch.equal(model.stem.weight[:, 2], blue * std[2])
+    assert torch.equal(model.stem.weight[:, 0], red * std[0])
     for ours, name in (
         (model.stem.norm.weight, f"{prefix}_s"),
         (model.res4[5].conv2.weight, "res4_5_branch2b_w"),
@@ -93,19 +95,30 @@ def test_a_pickle_of_caffe2_fills_the_backbone_and_turns_its_colours(tmp_path, n
         assert torch.equal(ours, torch.from_numpy(state[name]))
 
 
-def test_names_of_caffe2_are_worked_out_by_hand():
-    names = ("conv1_w", "conv1_b", "res_conv1_bn_gamma", "res_conv1_bn_running_var", "res2_0_branch1_bn_rm")
-    found = rename(
-        dict.fromkeys((*names, "res5_2_branch2c_w", "res4_22_branch2a_bn_beta", "fc1000_w"), torch.zeros(1, 3))
-    )
-    assert list(found) == [
-        "stem.weight",
-        "stem.norm.weight",
-        "stem.norm.running_var",
-        "res2.0.shortcut.norm.running_mean",
-        "res5.2.conv3.weight",
-        "res4.22.conv1.norm.bias",
-    ]
+def test_norms_that_msra_folded_scale_and_shift_alone(tmp_path):
+    state, path = caffe2(), tmp_path / "R-50.pkl"
+    state = {name: array for name, array in state.items() if not name.endswith(("_rm", "_riv"))}
+    path.write_bytes(pickle.dumps(state, protocol=2))
+    model = resnet(50)
+    load_backbone(model, config.Model(width=8, pretrained=str(path)), lambda _: None)
+    scale, shift = model.res2[1].conv3.norm.scale_and_shift()
+    assert torch.allclose(scale, torch.from_numpy(state["res2_1_branch2c_bn_s"]), rtol=1e-6)
+    assert torch.equal(shift, torch.from_numpy(state["res2_1_branch2c_bn_b"]))
+
+
+def test_detectron2s_names_for_torchvisions_backbone_fill_it_as_it_is(tmp_path):
+    state = {name.replace("stem.", "stem.conv1."): torch.rand(x.shape) for name, x in resnet().state_dict().items()}
+    path = tmp_path / "R-50.pkl"
+    path.write_bytes(pickle.dumps({"model": {name: x.numpy() for name, x in state.items()}}, protocol=2))
+    model = resnet()
+    load_backbone(model, config.Model(backbone="resnet18", width=8, pretrained=str(path)), lambda _: None)
+    assert torch.equal(model.stem.weight, state["stem.conv1.weight"])
+    assert torch.equal(model.res5[1].conv2.norm.bias, state["res5.1.conv2.norm.bias"])
+
+
+def test_our_own_names_pass_as_they_are():
+    state = resnet().state_dict()
+    assert all(rename(state)[name] is tensor for name, tensor in state.items())
 
 
 def test_every_backbone_has_published_weights_or_a_sentence_why_not(cache):
@@ -115,16 +128,18 @@ def test_every_backbone_has_published_weights_or_a_sentence_why_not(cache):
         published_file("resnext101_32x4d", print)
 
 
-def test_a_published_backbone_wants_the_settings_that_it_was_trained_with(cache):
+def test_a_published_backbone_wants_its_stride_where_it_was_trained_with_it(cache):
     (cache / "msra").mkdir(parents=True)
     (cache / "msra" / "R-50.pkl").write_bytes(pickle.dumps(caffe2(), protocol=2))
-    wanted = r"set model\.stride_in_1x1=true data\.std=\[1,1,1\]"
-    with pytest.raises(ValueError, match=wanted):
-        load_backbone(resnet(50), config.Model(width=8, pretrained="msra://R-50.pkl"))
+    settings = config.Model(width=8, pretrained="msra://R-50.pkl")
+    with pytest.raises(ValueError, match=r"R-50\.pkl has the .* its 1 x 1 convolution; set model\.stride_in_1x1=true$"):
+        load_backbone(resnet(50), settings)
     said = []
-    settings = config.Model(width=8, stride_in_1x1=True, pretrained="msra://R-50.pkl")
-    load_backbone(resnet(50), settings, said.append)
-    assert said[0] == "msra://R-50.pkl expects model.stride_in_1x1=true data.std=[1,1,1]"
+    load_backbone(resnet(50), structs.replace(settings, stride_in_1x1=True), said.append)
+    assert said == [f"backbone: resnet50 weights from {cache / 'msra' / 'R-50.pkl'}"]
+    settings = config.Model(norm="group_norm", stride_in_1x1=True, pretrained="fair://R-50-GN.pkl")
+    with pytest.raises(ValueError, match=r"GN\.pkl has the .* its 3 x 3 convolution; set model\.stride_in_1x1=false$"):
+        load_backbone(resnet(50), settings)
 
 
 def test_a_detector_is_no_backbone():
@@ -162,10 +177,11 @@ def test_no_pretrained_weights_leave_the_backbone_as_it_was():
 def test_weights_of_another_network_are_named(tmp_path):
     path = tmp_path / "weights.safetensors"
     save_file(theirs(34), path)
-    with pytest.raises(ValueError, match=r"does not fit the backbone: it has, beyond the backbone, res2\.2\.conv1"):
+    with pytest.raises(ValueError, match=r"safetensors do not fit the model: not in the model: res2\.2\.conv1"):
         load_backbone(resnet(), config.Model(backbone="resnet18", pretrained=str(path)))
     save_file({**theirs(), "conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
-    with pytest.raises(ValueError, match=r"other shapes: stem\.weight \(64, 3, 7, 7\) for \(8, 3, 7, 7\)"):
+    wrong = r"another shape: stem\.weight \(expected 8 x 3 x 7 x 7, received 64 x 3 x 7 x 7\); check model\.backbone, "
+    with pytest.raises(ValueError, match=wrong):
         load_backbone(resnet(), config.Model(backbone="resnet18", pretrained=str(path)))
 
 

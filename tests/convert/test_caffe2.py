@@ -99,6 +99,21 @@ def test_statistics_in_the_file_are_kept():
     assert found["stem.norm.running_var"][7] == 2
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("res_conv1_bn_gamma", "stem.norm.weight"),
+        ("res_conv1_bn_running_var", "stem.norm.running_var"),
+        ("conv1_gn_beta", "stem.norm.bias"),
+        ("res2_0_branch1_bn_running_mean", "res2.0.shortcut.norm.running_mean"),
+        ("res4_22_branch2a_bn_beta", "res4.22.conv1.norm.bias"),
+        ("res5_2_branch2c_bn_riv", "res5.2.conv3.norm.running_var"),
+    ],
+)
+def test_a_norm_is_spelled_in_more_than_one_way(theirs, ours):
+    assert ours in rename({"conv1_w": torch.rand(64, 3, 7, 7), theirs: torch.rand(64)})
+
+
 def test_torchvisions_backbone_in_detectron2s_names_stays_as_it_is():
     state = {
         name.replace("stem.", "stem.conv1.", 1): torch.rand(x.shape) for name, x in backbone().state_dict().items()

@@ -12,7 +12,7 @@ from maskrcnn.config import Data
 from maskrcnn.convert import checkpoint, zoo
 from maskrcnn.convert.checkpoint import MAKERS, load_any, maker_of
 from maskrcnn.convert.export import export
-from maskrcnn.convert.maker import write
+from maskrcnn.convert.maker import shapes, write
 from maskrcnn.convert.mindspore_file import write_ckpt
 from maskrcnn.weights import save_weights
 
@@ -97,12 +97,35 @@ def test_a_published_name_is_brought_once_and_read_as_its_row_says(small, tmp_pa
     monkeypatch.setattr(checkpoint, "_load_foreign", Recorded(checkpoint._load_foreign))
     name = "detectron2://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x"
     found = load_any(name)
-    assert checkpoint._load_foreign.arguments[:2] == (path, name)
+    assert checkpoint._load_foreign.arguments[:2] == (path, zoo.find(name))
     assert found.recipe.model.stride_in_1x1
     assert found.recipe.data.std == (1.0, 1.0, 1.0)
     assert torch.equal(found.tensors["backbone.stem.weight"], small.tensors["backbone.stem.weight"])
     with pytest.raises(ValueError, match=r"is a backbone; train on it with model.pretrained=msra://R-50.pkl"):
         load_any("msra://R-50.pkl")
+
+
+@pytest.mark.parametrize("place", ["model_final_af9cf5.pkl", "detectron2://Cityscapes/mask_rcnn_R_50_FPN"])
+def test_a_file_under_its_published_name_is_read_as_the_published_one(small, place, tmp_path, monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    ours = {name: torch.rand(shape, generator=generator) for name, shape in shapes(small.recipe.model, 8).items()}
+    path = save("detectron2", write(MAKERS["detectron2"], ours, bgr=True), tmp_path)
+    path = path.rename(tmp_path / "model_final_af9cf5.pkl")
+    monkeypatch.setattr(zoo, "bring", lambda one: path)
+    recipe = load_any(place if "://" in place else path).recipe
+    assert (recipe.classes[:2], recipe.category_ids[-2:]) == (("person", "rider"), (32, 33))
+    assert (recipe.data.short_sides, recipe.data.max_side) == ((1024,), 2048)
+    assert load_any(path, ["category_ids=[1,2,3,4,5,6,7,8]"]).recipe.category_ids == (1, 2, 3, 4, 5, 6, 7, 8)
+    recipe = load_any(path.rename(tmp_path / "mine.pkl")).recipe
+    assert (recipe.classes[0], recipe.data.short_sides) == ("class_1", (800,))
+
+
+def test_the_baseline_of_detectron1_is_known_by_its_file(small, tmp_path):
+    path = save("detectron2", write(MAKERS["detectron2"], small.tensors, bgr=True), tmp_path)
+    for name, half_pixel, samples in (("model_final_62ca52.pkl", False, 2), ("model_final_a54504.pkl", True, 0)):
+        path = path.rename(tmp_path / name)
+        model = load_any(path).recipe.model
+        assert (model.roi_half_pixel, model.roi_samples) == (half_pixel, samples)
 
 
 class Recorded:
@@ -142,7 +165,8 @@ def test_differences_that_the_other_system_cannot_be_told_are_listed(small, tmp_
 def test_detectron2_gets_a_configuration_that_says_what_these_weights_need(small, tmp_path):
     recipe = msgspec.structs.replace(small.recipe, data=Data(short_sides=(640, 800)))
     sentences = list(export(small._replace(recipe=recipe), "detectron2", tmp_path / "w.pth"))
-    assert sentences[1:] == [f"its configuration: {tmp_path / 'w.yaml'}"]
+    assert sentences[1] == f"its configuration: {tmp_path / 'w.yaml'}"
+    assert sentences[3:] == ["  data.whole_levels: False here, True there"]
     config = yaml.safe_load((tmp_path / "w.yaml").read_text())
     model = config["MODEL"]
     assert model["WEIGHTS"] == str(tmp_path / "w.pth")

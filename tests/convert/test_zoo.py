@@ -1,19 +1,38 @@
 """The table of published checkpoints: complete, in range, and found by name."""
 
 import re
+import runpy
 from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import torch
 
 from maskrcnn.config import Recipe
 from maskrcnn.convert import zoo
+from maskrcnn.convert.detectron2 import DETECTRON2
 from maskrcnn.convert.download import _place
-from maskrcnn.convert.maker import override
-from maskrcnn.convert.zoo import PUBLISHED, REFUSED, bring, find, page, table
+from maskrcnn.convert.maker import override, read, shapes
+from maskrcnn.convert.mmdetection import MMDETECTION
+from maskrcnn.convert.zoo import PUBLISHED, REFUSED, bring, checked, find, of_file, page, table
 
 REPOSITORY = Path(__file__).parents[2]
+PARITY = REPOSITORY / "tests" / "parity"
+detectron2_names = runpy.run_path(str(PARITY / "detectron2_reference.py"))["names_and_shapes"]().__getitem__
+mmdetection_names = runpy.run_path(str(PARITY / "mmdetection_reference.py"))["listed"]
+SECTIONS = {
+    **{"LSJ": "lsj", "FPN_3x_gn": "gn", "FPN_9x_gn": "gn", "x_syncbn": "syncbn"},
+    **{"X_101": "x101", "R_101": "r101", "R_50": "r50", "gn-all": "gn", "syncbn-all": "syncbn"},
+    **{word: word for word in ("x101-32x4d", "x101-32x8d", "x101-64x4d", "r101", "r50")},
+}
+"""Part of a row's name -> where its network is listed. The first that fits counts."""
+MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+BACKBONES = {
+    **{"r_50": "resnet50", "r50": "resnet50", "r_101": "resnet101", "r101": "resnet101"},
+    **{"x_101_32x8d": "resnext101_32x8d", "x101-32x8d": "resnext101_32x8d"},
+    **{"x101-32x4d": "resnext101_32x4d", "x101-64x4d": "resnext101_64x4d"},
+}
 HOSTS = {
     "torchvision": ("download.pytorch.org", "docs.pytorch.org"),
     "detectron2": ("dl.fbaipublicfiles.com", "github.com/facebookresearch/detectron2"),
@@ -36,21 +55,67 @@ def test_every_row_has_an_address_and_a_source_of_its_maker(one):
     assert one.preprocessing.startswith(("RGB, ", "BGR, "))
 
 
+def listed(one):
+    """Names and shapes of a row's tensors, from the lists of those that the makers build."""
+    word = next(word for word in SECTIONS if word in one.name)
+    found = (detectron2_names if one.maker == "detectron2" else mmdetection_names)(SECTIONS[word])
+    if re.search("R_?101", one.name, re.IGNORECASE) and SECTIONS[word] != "r101":
+        found = deepened(found)
+    rows = {81: one.classes + 1, 320: 4 * one.classes, 80: one.classes}
+    own = re.compile(r"^roi_heads\.(box_predictor|mask_head\.predictor)\.")
+    return {name: (rows[shape[0]], *shape[1:]) if own.search(name) else shape for name, shape in found.items()}
+
+
+def deepened(shapes):
+    """Of a ResNet-101 where those of a ResNet-50 are listed: res4 has 23 blocks, not 6, all but the first alike."""
+    last = {name: shape for name, shape in shapes.items() if re.search(r"\.(res4|layer3)\.5\.", name)}
+    return {**shapes, **{n.replace(".5.", f".{i}.", 1): shape for i in range(6, 23) for n, shape in last.items()}}
+
+
+def standin(one):
+    """Tensors without numbers, but for those that tell MMDetection's style: Caffe's backbones have means of 0."""
+    state = {name: torch.empty(shape, device="meta") for name, shape in listed(one).items()}
+    if "backbone.bn1.running_mean" in state:
+        from_caffe = re.search("caffe|32x8d", one.name) is not None
+        state["backbone.bn1.running_mean"] = torch.full((64,), 0.0 if from_caffe else 0.5)
+    return state
+
+
+@pytest.mark.parametrize("one", [row for row in ROWS if row.values[0].maker in ("detectron2", "mmdet")])
+def test_the_words_of_a_row_are_what_its_maker_describes(one):
+    maker, state = {"detectron2": DETECTRON2, "mmdet": MMDETECTION}[one.maker], standin(one)
+    tensors, recipe, _ = read(maker, state, one.name, one.overrides)
+    assert {name: x.shape for name, x in tensors.items()} == shapes(recipe.model, one.classes)
+    assert maker.describe(maker.modernise(state), one.name).bgr == one.preprocessing.startswith("BGR, ")
+    assert recipe.data.mean == MEAN
+    assert recipe.data.std == (DEVIATION if "over its deviation" in one.preprocessing else (1.0, 1.0, 1.0))
+    assert recipe.model.stride_in_1x1 == one.stride_in_1x1
+    short, long = map(int, re.search(r"short side (\d+), long side at most (\d+)$", one.preprocessing).groups())
+    assert (recipe.data.short_sides, recipe.data.max_side) == ((short,), long)
+    assert (recipe.model.norm == "group_norm") == (re.search("[_-]gn", one.name) is not None)
+    assert recipe.model.backbone == BACKBONES[re.search(r"[RX]_?\d+([_-]\d+x\d+d)?", one.name, re.I)[0].lower()]
+
+
 @pytest.mark.parametrize(
-    ("name", "channels"),
+    ("name", "words", "stride_in_1x1"),
     [
-        ("torchvision://maskrcnn_resnet50_fpn_v2", "rgb"),
-        (f"{D2}_X_101_32x8d_FPN_3x", "bgr"),
-        ("mmdet://mask-rcnn_r50_fpn_1x_coco", "rgb"),
-        ("mmdet://mask-rcnn_r50-caffe_fpn_1x_coco", "bgr"),
-        ("mmdet://mask-rcnn_x101-32x8d_fpn_1x_coco", "bgr"),
-        ("mmdet://mask-rcnn_r50_fpn_gn-all_2x_coco", "bgr"),
-        ("mmdet://mask-rcnn_r50-contrib_fpn_gn-all_2x_coco", "rgb"),
-        ("mindspore://mask_rcnn_resnet50_fpn_1x", "rgb"),
+        (f"{D2}_R_50_FPN_1x", "BGR, 0..255, less ImageNet's mean; ", True),
+        (f"{D2}_X_101_32x8d_FPN_3x", "BGR, 0..255, less ImageNet's mean, over its deviation; ", False),
+        ("mmdet://mask-rcnn_r50_fpn_1x_coco", "RGB, 0..255, less ImageNet's mean, over its deviation; ", False),
+        ("mmdet://mask-rcnn_r50-caffe_fpn_1x_coco", "BGR, 0..255, less ImageNet's mean; ", True),
+        ("mmdet://mask-rcnn_x101-32x8d_fpn_1x_coco", "BGR, 0..255, less ImageNet's mean, over its deviation; ", False),
+        ("mmdet://mask-rcnn_r50_fpn_gn-all_2x_coco", "BGR, 0..255, less ImageNet's mean; ", False),
+        ("mmdet://mask-rcnn_r50-contrib_fpn_gn-all_2x_coco", "RGB, ", False),
+        ("torchvision://maskrcnn_resnet50_fpn_v2", "RGB, 0..255, less ImageNet's mean, over its deviation; ", False),
+        ("mindspore://mask_rcnn_resnet50_fpn_1x", "RGB, 0..255, less ImageNet's mean, over its deviation; ", False),
+        ("msra://R-101.pkl", "BGR, 0..255, less ImageNet's mean; ", True),
+        ("fair://X-101-32x8d.pkl", "BGR, 0..255, less ImageNet's mean, over its deviation; ", False),
+        ("fair://R-50-GN.pkl", "BGR, 0..255, less ImageNet's mean; ", False),
     ],
 )
-def test_a_row_knows_the_order_of_colours(name, channels):
-    assert find(name).channels == channels
+def test_a_row_says_how_its_network_is_fed_and_where_its_stride_is(name, words, stride_in_1x1):
+    assert find(name).preprocessing.startswith(words)
+    assert find(name).stride_in_1x1 == stride_in_1x1
 
 
 @pytest.mark.parametrize("one", ROWS)
@@ -74,7 +139,8 @@ def test_every_digest_stands_in_the_name_of_its_file(one):
 @pytest.mark.parametrize("one", ROWS)
 def test_every_override_is_a_setting_and_a_value_that_it_may_have(one):
     recipe = override(Recipe(), one.overrides, one.name)
-    assert recipe.model.stride_in_1x1 == ("model.stride_in_1x1=true" in one.overrides)
+    assert (recipe != Recipe()) == (one.overrides != ())
+    assert len(recipe.classes) == len(recipe.category_ids) == (one.classes if one.overrides else 0)
 
 
 def test_no_two_rows_share_a_name_an_address_or_a_place_in_the_cache():
@@ -111,7 +177,8 @@ def test_rows_are_as_their_pages_have_them(name, end, box, mask, classes):
 
 
 def test_cityscapes_brings_its_classes_and_sizes():
-    recipe = override(Recipe(), find("detectron2://Cityscapes/mask_rcnn_R_50_FPN").overrides, "")
+    one = find("detectron2://Cityscapes/mask_rcnn_R_50_FPN")
+    recipe = read(DETECTRON2, standin(one), one.name, one.overrides).recipe
     assert (recipe.classes[:2], recipe.category_ids[:2]) == (("person", "rider"), (24, 25))
     assert (len(recipe.classes), len(recipe.category_ids)) == (8, 8)
     assert (recipe.data.short_sides, recipe.data.max_side, recipe.data.std) == ((1024,), 2048, (1.0, 1.0, 1.0))
@@ -161,6 +228,41 @@ def test_what_cannot_be_read_yet_says_why(name, reason):
 def test_nothing_that_can_be_read_is_refused():
     patterns = [pattern for some in REFUSED.values() for pattern in some]
     assert [name for name in PUBLISHED if any(fnmatchcase(name, pattern) for pattern in patterns)] == []
+
+
+@pytest.mark.parametrize("one", ROWS)
+def test_a_detector_is_known_by_the_name_of_its_file(one):
+    assert of_file(one.url.rpartition("/")[2]) == (one if one.classes else None)
+
+
+@pytest.mark.parametrize("name", ["model_final.pkl", "final_a54504.pkl", "detectron2/model_final_a54504.pkl", ""])
+def test_a_file_of_another_name_is_nobodys(name):
+    assert of_file(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("torchvision://maskrcnn_resnet50_fpn", "detections, masks, losses and gradients beside torchvision"),
+        (f"{D2}_R_50_FPN_3x", "detections and masks equal Detectron2's"),
+        (f"{D2}_R_101_FPN_3x", "names, shapes, conventions"),
+        ("detectron2://new_baselines/mask_rcnn_R_50_FPN_400ep_LSJ", "detections and masks equal Detectron2's"),
+        ("detectron2://new_baselines/mask_rcnn_R_101_FPN_400ep_LSJ", "names, shapes, conventions"),
+        ("detectron2://Misc/scratch_mask_rcnn_R_50_FPN_3x_gn", "detections and masks equal Detectron2's"),
+        ("detectron2://Misc/scratch_mask_rcnn_R_50_FPN_9x_gn", "names, shapes, conventions"),
+        ("detectron2://Misc/mask_rcnn_R_50_FPN_3x_syncbn", "names, shapes, conventions"),
+        ("detectron2://Cityscapes/mask_rcnn_R_50_FPN", "names, shapes, conventions"),
+        ("detectron2://Detectron1-Comparisons/mask_rcnn_R_50_FPN_noaug_1x", "names, shapes, conventions"),
+        ("mmdet://mask-rcnn_r50-caffe_fpn_ms-poly-3x_coco", "detections and masks equal MMDetection's"),
+        ("mmdet://mask-rcnn_r50_fpn_gn-all_3x_coco", "detections and masks equal MMDetection's"),
+        ("mmdet://mask-rcnn_r50-contrib_fpn_gn-all_3x_coco", "names, shapes, conventions"),
+        ("mmdet://mask-rcnn_x101-32x8d_fpn_1x_coco", "names, shapes, conventions"),
+        ("mindspore://mask_rcnn_resnet50_fpn_1x", "pyramid and heads equal the MindSpore network's"),
+        ("fair://R-50-GN.pkl", "names"),
+    ],
+)
+def test_the_page_says_what_was_checked(name, words):
+    assert checked(find(name)).startswith(words)
 
 
 def test_its_file_is_fetched_with_its_digits(monkeypatch):

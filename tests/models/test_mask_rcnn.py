@@ -8,7 +8,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrcnn import config
-from maskrcnn.data.transforms import normalise
+from maskrcnn.data.transforms import to_pixels
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.structures import ImageBatch, Targets
 
@@ -218,10 +218,13 @@ class HostTables(TorchFunctionMode):
 def test_no_table_is_copied_to_the_device_in_a_step():
     with torch.device("meta"):  # like a GPU it takes the operators' definitions, not the kernels of the CPU
         model = build(TINY, NUM_CLASSES)
-        pictures = torch.empty(2, 64, 96, 3, dtype=torch.uint8)
+    whole = batch().sizes.long()
+    pictures, flip = torch.zeros(2, 64, 96, 3, dtype=torch.uint8), torch.zeros(2, dtype=torch.bool)
     sizes, keys, *annotated = (tensor.to("meta") for tensor in (batch().sizes, KEYS, *targets()))
     with HostTables() as tables:
-        images = ImageBatch(normalise(pictures, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)), sizes)
+        for settings in (config.Data(whole_levels=True), config.Data()):
+            pixels = to_pixels(pictures, whole, whole, flip, (64, 96), settings)
+        images = ImageBatch(pixels.to("meta"), sizes)
         total(model.losses(images, Targets(*annotated), keys)).backward()
         with torch.no_grad():
             model(images)

@@ -29,7 +29,7 @@ from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.data import coco
 from maskrcnn.data.buckets import Step, resized_size
 from maskrcnn.data.loader import make_batch, make_targets
-from maskrcnn.data.transforms import normalise, prepare, resample
+from maskrcnn.data.transforms import prepare, to_pixels
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.ops.rasterize import rasterize
 from maskrcnn.structures import ImageBatch, Proposals
@@ -39,8 +39,10 @@ from . import torchvision_weights as peer
 
 VERSIONS = ("v1", "v2")
 FULL = (0, 7, 14)
-"""Of the twenty photos these are compared at full size, 800 x 1333; the others at 3/8 of it."""
+"""Of the photos these are compared at full size, 800 x 1333; the others at 3/8 of it."""
 SMALL = 300
+NUM_PHOTOS, FEW = 22, (10, 11)
+"""On two of the photos the first version's weights find little or nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -223,9 +225,8 @@ def our_batch(ours, pixels):
     data, (height, width) = ours.recipe.data, pixels.shape[1:]
     size = resized_size(height, width, max(data.short_sides), data.max_side, data.rounding)
     bucket = tuple(-(-side // 32) * 32 for side in size)
-    normalised = normalise(pixels.permute(1, 2, 0)[None], data.mean, data.std)
     sizes, raw, flip = torch.tensor([size]), torch.tensor([[height, width]]), torch.zeros(1, dtype=torch.bool)
-    return ImageBatch(resample(normalised, raw, sizes, flip, bucket, data.antialias), sizes.float())
+    return ImageBatch(to_pixels(pixels.permute(1, 2, 0)[None], raw, sizes, flip, bucket, data), sizes.float())
 
 
 @pytest.mark.parametrize("short_side", [256, 300, 480, 800])
@@ -241,7 +242,7 @@ def test_every_photo_is_resized_to_torchvisions_size(short_side, photos):
 # Prediction, the whole way
 
 
-@pytest.mark.parametrize("index", range(20))
+@pytest.mark.parametrize("index", range(NUM_PHOTOS))
 def test_a_photo_has_the_same_detections(index, photos, ours, theirs):
     ours, theirs = at(800 if index in FULL else SMALL, ours, theirs)
     pixels, _ = photos[index]
@@ -249,17 +250,28 @@ def test_a_photo_has_the_same_detections(index, photos, ours, theirs):
         expected, probabilities = detections(theirs, normal(pixels))
     found = ours.predict(pixels, score=0.0)
     assert len(found) == len(expected["scores"])
-    assert len(found) > 20
+    assert index in FEW or len(found) > 20
+    if len(found) == 0:
+        return
     order = partners(found, expected)
-    assert np.abs(found.scores[order] - expected["scores"].numpy()).max() < 1e-4
-    assert np.abs(found.boxes[order] - expected["boxes"].numpy()).max() < 0.02
-    assert (found.probabilities[order] - probabilities).abs().max() < 1e-3
+    scores = np.abs(found.scores[order] - expected["scores"].numpy()).max()
+    boxes = np.abs(found.boxes[order] - expected["boxes"].numpy()).max()
+    cells = (found.probabilities[order] - probabilities).abs().max().item()
+    assert scores < 1e-4
+    assert boxes < 0.02
+    assert cells < 1e-3
     soft = expected["masks"][:, 0].numpy()
     masks, own = soft >= 0.5, found.masks[order]
+    turned = np.abs(soft - 0.5)[masks != own].max(initial=0.0)
     # Where a probability is one half to rounding, the last bit decides: in a mask of 200 pixels one of them is 0.5 %.
     masks = np.where(np.abs(soft - 0.5) < 1e-4, own, masks)
     union = np.maximum((masks | own).sum(axis=(1, 2)), 1)
-    assert (1 - (masks ^ own).sum(axis=(1, 2)) / union).min() >= 0.999
+    overlap = (1 - (masks ^ own).sum(axis=(1, 2)) / union).min()
+    print(
+        f"{len(found)} detections: scores {scores:.1e}, boxes {boxes:.1e} px, mask cells {cells:.1e}, "
+        f"IoU {overlap:.5f}; pixels that differ are within {turned:.1e} of one half"
+    )
+    assert overlap >= 0.999
 
 
 def detections(theirs, pixels):
@@ -290,7 +302,7 @@ def dataset(shared_data):
     return coco.read(folder / "annotations" / "instances_val2017.json", folder / "val2017")
 
 
-SIDE, LONGEST = 192, 320
+SIDE, LONGEST = 160, 267
 PROPOSALS, EVERYTHING = 300, 1_000_000
 """So many samples that chance decides nothing."""
 LOSSES = {
@@ -342,7 +354,7 @@ def step(version, state, dataset, monkeypatch):
     bucket = tuple(-(-side // 32) * 32 for side in size)
     only = Step(bucket, np.array([index]), np.array([size]), np.array([False]), np.array([5]))
     raw = make_batch(dataset, only, data.max_rowsize)
-    batch, targets = prepare(raw, torch.device("cpu"), data.mean, data.std, data.antialias)
+    batch, targets = prepare(raw, torch.device("cpu"), data)
 
     def project(gt_masks, boxes, matched, size):
         images = torch.zeros(len(boxes), dtype=torch.long)

@@ -18,6 +18,7 @@ WITHOUT_EFFECT = (
     "data.std",
     "data.rounding",
     "data.antialias",
+    "data.whole_levels",
 )
 """Settings that weights bring with them, or that only training has."""
 

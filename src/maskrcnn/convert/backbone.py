@@ -1,15 +1,16 @@
 """ImageNet weights for the backbone: published files, and their makers' names for things."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from maskrcnn import config
-from maskrcnn.convert import zoo
+from maskrcnn.convert import caffe2, zoo
 from maskrcnn.convert.download import fetch
 from maskrcnn.convert.files import read_file
+from maskrcnn.weights import fill
 
 PUBLISHED = {
     "resnet18": "resnet18-f37072fd.pth",
@@ -33,20 +34,10 @@ TORCHVISION = (
     (r"\.downsample\.0\.", ".shortcut."),
     (r"\.downsample\.1\.", ".shortcut.norm."),
 )
-"""Our names for torchvision's."""
-CAFFE2 = (
-    (r"^(res_)?conv1_", "stem."),
-    (r"^(res\d)_(\d+)_branch1_", r"\1.\2.shortcut."),
-    (r"^(res\d)_(\d+)_branch2(\w)_", lambda m: f"{m[1]}.{m[2]}.conv{'abc'.index(m[3]) + 1}."),
-    (r"\.(bn|gn)_", ".norm."),
-    (r"\.(s|gamma|w)$", ".weight"),
-    (r"\.(b|beta)$", ".bias"),
-    (r"\.(rm|running_mean)$", ".running_mean"),
-    (r"\.(riv|running_var)$", ".running_var"),
-)
-"""Our names for those of Detectron's and Detectron2's ImageNet files, whose pictures are blue, green, red."""
-IDLE = r"^(fc|pred|conv1_b$)|num_batches_tracked$|_momentum$"
-"""The classifier, counters, and the bias of MSRA's ResNet-50 stem, which Detectron2 leaves out as well."""
+"""Our names for torchvision's, which are timm's too."""
+IDLE = r"^fc\.|num_batches_tracked$"
+"""The classifier and counters."""
+ADVICE = "check model.backbone, model.width and model.norm"
 
 
 def load_backbone(backbone: nn.Module, settings: config.Model, say: Callable[[str], None] = print) -> None:
@@ -65,10 +56,10 @@ def load_backbone(backbone: nn.Module, settings: config.Model, say: Callable[[st
             )
         path = published_file(settings.backbone, say)
     elif "://" in settings.pretrained:
-        path = zoo.bring(_published_backbone(settings, say), say)
+        path = zoo.bring(_published_backbone(settings), say)
     else:
         path = Path(settings.pretrained).expanduser()
-    fill(backbone, read_file(path).tensors, path)
+    fill(backbone, rename(read_file(path).tensors), path, ADVICE)
     say(f"backbone: {settings.backbone} weights from {path}")
 
 
@@ -91,55 +82,37 @@ def published_file(name: str, say: Callable[[str], None]) -> Path:
         ) from error
 
 
-def _published_backbone(settings: config.Model, say: Callable[[str], None]) -> zoo.Published:
-    """The row that `model.pretrained` names; ValueError where the model is not the one that it was trained as."""
+def _published_backbone(settings: config.Model) -> zoo.Published:
+    """The row that `model.pretrained` names; ValueError where its bottlenecks have their stride elsewhere."""
     one = zoo.find(settings.pretrained)
     if one.classes:
         raise ValueError(
             f"model.pretrained: {one.name} is a whole detector, not a backbone; expected a path, imagenet, or one of "
             f"{', '.join(row.name for row in zoo.PUBLISHED.values() if not row.classes)}"
         )
-    if settings.stride_in_1x1 != ("model.stride_in_1x1=true" in one.overrides):
+    if settings.stride_in_1x1 != one.stride_in_1x1:
+        side = 1 if one.stride_in_1x1 else 3
         raise ValueError(
-            f"model.pretrained: {one.name} was trained with other settings than these; set {' '.join(one.overrides)}"
+            f"model.pretrained: {one.name} has the stride of a bottleneck in its {side} x {side} convolution; "
+            f"set model.stride_in_1x1={str(one.stride_in_1x1).lower()}"
         )
-    say(f"{one.name} expects {' '.join(one.overrides)}")
     return one
 
 
-def rename(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """torchvision's or Caffe2's names of a ResNet's tensors to ours, red first; what is no backbone is left out."""
-    caffe2 = "conv1_w" in state
+def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A ResNet's tensors under our names, for pixels as our recipes have them; what is no backbone is left out.
+
+    state   of a file of Caffe2, Detectron2, torchvision or timm; our own names pass as they are
+    """
+    if any(name in state for name in caffe2.MARKS):
+        return caffe2.rename(state)
+    if any(name.startswith("res2.") for name in state):
+        return dict(state)
     renamed = {}
     for name, tensor in state.items():
         if re.search(IDLE, name):
             continue
-        if caffe2 and name == "conv1_w":
-            tensor = tensor.flip(1)
-        for pattern, replacement in CAFFE2 if caffe2 else TORCHVISION:
+        for pattern, replacement in TORCHVISION:
             name = re.sub(pattern, replacement, name)
         renamed[name] = tensor
     return renamed
-
-
-def fill(backbone: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Load torchvision's or our own names into the backbone; every tensor must be there and fit."""
-    if not any(name.startswith("res2.") for name in state):
-        state = rename(state)
-    own = backbone.state_dict()
-    state = {name: own[name] for name in own if name.endswith("num_batches_tracked")} | state
-    missing = sorted(own.keys() - state.keys())
-    extra = sorted(state.keys() - own.keys())
-    shapes = [
-        f"{n} {tuple(state[n].shape)} for {tuple(own[n].shape)}"
-        for n in own
-        if n in state and own[n].shape != state[n].shape
-    ]
-    for words, names in (("lacks", missing), ("has, beyond the backbone,", extra), ("has other shapes:", shapes)):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ValueError(
-                f"{path} does not fit the backbone: it {words} {', '.join(names[:3])}{more}; "
-                "check model.backbone, model.width and model.norm"
-            )
-    backbone.load_state_dict(state)

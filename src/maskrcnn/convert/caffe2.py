@@ -36,6 +36,8 @@ DETECTRON2 = ((r"^stem\.conv1\.", "stem."),)
 IDLE = r"^(stem\.)?(fc\d*|pred|linear)[._]|^conv1_b$|num_batches_tracked$|_momentum$"
 """The classifier, counters, and the bias of a stem whose norm has one, which Detectron2 leaves out too."""
 STEM = "stem.weight"
+MARKS = ("conv1_w", "stem.conv1.weight")
+"""Stems in Caffe2's and Detectron2's names."""
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -44,10 +46,10 @@ def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     state   of a file of Caffe2 (`conv1_w`, `res2_0_branch2a_bn_s`) or Detectron2 (`stem.conv1.weight`)
     Raises ValueError for other names.
     """
-    is_caffe2 = "conv1_w" in state
-    if not is_caffe2 and "stem.conv1.weight" not in state:
+    if not any(name in state for name in MARKS):
         names = ", ".join(list(state)[:3])
         raise ValueError(f"expected a ResNet of Caffe2 (conv1_w) or Detectron2 (stem.conv1.weight), received {names}")
+    is_caffe2 = "conv1_w" in state
     renamed = {}
     for name, tensor in state.items():
         if re.search(IDLE, name):
@@ -69,8 +71,8 @@ def _stem(weight: Tensor, is_divided: bool) -> Tensor:
 
 def _has_groups(state: Mapping[str, Tensor]) -> bool:
     """Whether this is a ResNeXt."""
-    outputs, inputs = state["res2.0.conv2.weight"].shape[:2]
-    return outputs != inputs
+    weight = state.get("res2.0.conv2.weight")  # none in half a file, which will fit no network
+    return weight is not None and weight.shape[0] != weight.shape[1]
 
 
 def _unfold(state: dict[str, Tensor]) -> None:

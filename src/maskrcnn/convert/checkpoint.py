@@ -23,17 +23,18 @@ def load_any(source: str | Path, overrides: Sequence[str] = (), channels: Channe
     """Weights and their recipe, wherever they come from.
 
     source      a name such as `torchvision://maskrcnn_resnet50_fpn`, which is downloaded once, a file of another
-                maker, or what `load_weights` takes
+                maker, which is known again where it has its published name, or what `load_weights` takes
     overrides   settings of the recipe that another maker's file cannot tell, such as `model.stride_in_1x1=true`
     channels    the order in which that file's network was fed, where it is not what its maker usually has
     Raises FileNotFoundError and ValueError with what to do.
     """
     if "://" in str(source):
-        return _load_published(str(source), overrides, channels)
+        published = _published_detector(str(source))
+        return _load_foreign(zoo.bring(published), published, overrides, channels)
     path = Path(source).expanduser()
     is_ours = path.suffix == ".safetensors" and path.with_name(CONFIG).is_file()
     if path.suffix in SUFFIXES and not path.is_dir() and not is_ours:
-        return _load_foreign(path, path.stem, overrides, channels)
+        return _load_foreign(path, zoo.of_file(path.name), overrides, channels)
     if overrides or channels:
         raise ValueError(f"{path} has a recipe beside it; leave out {' '.join(overrides) or f'--channels {channels}'}")
     return load_weights(path)
@@ -48,17 +49,20 @@ def maker_of(state: State) -> Maker:
     raise ValueError(f"expected a Mask R-CNN of {', '.join(MAKERS)}, received tensors named {names}, ...")
 
 
-def _load_published(name: str, overrides: Sequence[str], channels: Channels) -> Weights:
+def _published_detector(name: str) -> zoo.Published:
     published = zoo.find(name)
     if not published.classes:
         raise ValueError(f"{name} is a backbone; train on it with model.pretrained={name}")
-    return _load_foreign(zoo.bring(published), name, [*published.overrides, *overrides], channels or published.channels)
+    return published
 
 
-def _load_foreign(path: Path, hint: str, overrides: Sequence[str], channels: Channels) -> Weights:
+def _load_foreign(path: Path, published: zoo.Published | None, overrides: Sequence[str], channels: Channels) -> Weights:
     content = read_file(path)
+    hint = content.hint
+    if published is not None:
+        hint, overrides = f"{published.name} {hint}", [*published.overrides, *overrides]
     try:
-        weights = read(maker_of(content.tensors), content.tensors, f"{hint} {content.hint}", overrides, channels)
+        weights = read(maker_of(content.tensors), content.tensors, hint, overrides, channels)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return weights._replace(recipe=_with_names(weights.recipe, content.classes), origin=str(path))

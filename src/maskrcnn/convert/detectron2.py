@@ -103,7 +103,7 @@ def _describe(state: State, hint: str) -> Described:
         rpn=replace(model.rpn, anchor_offset=0.0),
     )
     sides = {"short_sides": (1024,), "max_side": 2048} if is_city else {}
-    data = replace(Data(), mean=mean, std=std, **sides)
+    data = replace(Data(), mean=mean, std=std, whole_levels=True, **sides)
     names, ids = coco_classes(num_classes)
     return Described(
         Recipe(name=f"detectron2_{model.backbone}", data=data, model=model, classes=names, category_ids=ids), bgr

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from maskrcnn.config import Recipe
+from maskrcnn.config import Data, Recipe
 from maskrcnn.models.layers import GroupNorm
 from maskrcnn.models.mask_rcnn import head_norm, shape_of
 
@@ -14,9 +14,11 @@ GROUPS = 32
 """Of Detectron2's group norm, whatever the channels."""
 CANNOT = (
     "model.stem_pool", "model.upsample", "model.rpn.round_anchors", "model.rpn.anchor_strides", "model.mask_head.paste",
-    "model.rpn.max_log_scale", "model.box_head.max_log_scale", "data.rounding", "data.antialias",
+    "model.rpn.max_log_scale", "model.box_head.max_log_scale", "data.rounding", "data.antialias", "data.whole_levels",
 )  # fmt: skip
-"""Settings that Detectron2 does not have: it does what their defaults say."""
+"""Settings that Detectron2 does not have."""
+ALWAYS = Recipe(data=Data(whole_levels=True))
+"""What it does instead."""
 
 
 def config_of(recipe: Recipe, weights: Path) -> str:

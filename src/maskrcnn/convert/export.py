@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from maskrcnn.config import Recipe
 from maskrcnn.convert.checkpoint import MAKERS
-from maskrcnn.convert.detectron2_config import CANNOT, config_of
+from maskrcnn.convert.detectron2_config import ALWAYS, CANNOT, config_of
 from maskrcnn.convert.maker import write
 from maskrcnn.convert.mindspore_file import write_ckpt
 from maskrcnn.recipes.flat import flatten
@@ -24,7 +24,9 @@ NOT_COMPARED = (
     "model.smooth_l1_beta", "model.norm", "model.head_norm", "model.mask_head.rois",
 )  # fmt: skip
 """Settings that change nothing in a prediction, and norms, which are compared by themselves."""
-PREPROCESSING = ("data.mean", "data.std", "data.short_sides", "data.max_side", "data.rounding", "data.antialias")
+PREPROCESSING = (
+    "data.mean", "data.std", "data.short_sides", "data.max_side", "data.rounding", "data.antialias", "data.whole_levels",
+)  # fmt: skip
 
 
 def export(weights: Weights, to: str, path: Path) -> Iterator[str]:
@@ -55,7 +57,7 @@ def export(weights: Weights, to: str, path: Path) -> Iterator[str]:
         beside = path.with_suffix(".yaml")
         _replace(beside, lambda text, draft: draft.write_text(text, encoding="utf-8"), config)
         yield f"its configuration: {beside}"
-    differences = [f"  {one}" for one in _differences(weights.recipe, Recipe() if config else theirs)]
+    differences = [f"  {one}" for one in _differences(weights.recipe, ALWAYS if config else theirs)]
     differences = [one for one in differences if not config or one.split()[0].rstrip(":") in CANNOT]
     if differences:
         yield f"{to} has no settings for some of what these weights were made with, so results will differ a little:"

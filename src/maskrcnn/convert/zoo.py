@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 from itertools import groupby
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from maskrcnn.convert.download import Progress, Say, fetch
 
@@ -18,6 +18,7 @@ class Kind(NamedTuple):
     """What several checkpoints have in common; see `Published`."""
 
     preprocessing: str
+    stride_in_1x1: bool = False
     overrides: tuple[str, ...] = ()
     classes: int = 80
 
@@ -35,8 +36,10 @@ class Published(NamedTuple):
     """The page with these numbers."""
     preprocessing: str
     """What the network expects of a picture, in words."""
+    stride_in_1x1: bool
+    """Whether a bottleneck has its stride in the first 1 x 1 convolution, as MSRA's, or in the 3 x 3."""
     overrides: tuple[str, ...]
-    """Settings that neither names nor shapes of the tensors tell."""
+    """Settings that not even the published name tells the maker's `describe`."""
     classes: int
     """Without the background; 0 of a backbone."""
     sha256: str = ""
@@ -49,11 +52,6 @@ class Published(NamedTuple):
         return self.name.partition("://")[0]
 
     @property
-    def channels(self) -> Literal["rgb", "bgr"]:
-        """The order that its network is fed in."""
-        return "bgr" if self.preprocessing.startswith("BGR") else "rgb"
-
-    @property
     def file(self) -> str:
         """Its place in the cache."""
         return f"{self.maker}/{self.url.rpartition('/')[2]}"
@@ -62,20 +60,17 @@ class Published(NamedTuple):
 _SIDES = "short side 800, long side at most 1333"
 _LESS = f"BGR, 0..255, less ImageNet's mean; {_SIDES}"
 _OVER = f"0..255, less ImageNet's mean, over its deviation; {_SIDES}"
-_IN_1X1, _IN_3X3 = "model.stride_in_1x1=true", "model.stride_in_1x1=false"
-_ONE, _DEVIATION = "data.std=[1,1,1]", "data.std=[58.395,57.12,57.375]"
 _CITY = (
-    *("data.short_sides=[1024]", "data.max_side=2048", "category_ids=[24,25,26,27,28,31,32,33]"),
     "classes=[person,rider,car,truck,bus,train,motorcycle,bicycle]",
+    "category_ids=[24,25,26,27,28,31,32,33]",
 )
 _KINDS = {
     "torchvision": Kind(f"RGB, {_OVER}, rounded down, without antialiasing", classes=90),
-    "msra": Kind(_LESS, (_IN_1X1, _ONE)),
-    "msra-d1": Kind(_LESS, (_IN_1X1, _ONE, "model.roi_half_pixel=false", "model.roi_samples=2")),
-    "msra-city": Kind(_LESS.replace("800", "1024").replace("1333", "2048"), (_IN_1X1, _ONE, *_CITY), 8),
-    "plain": Kind(_LESS, (_IN_3X3, _ONE)),
-    "bgr": Kind(f"BGR, {_OVER}", (_IN_3X3, _DEVIATION)),
-    "rgb": Kind(f"RGB, {_OVER}", (_IN_3X3, _DEVIATION)),
+    "msra": Kind(_LESS, stride_in_1x1=True),
+    "msra-city": Kind(_LESS.replace("800", "1024").replace("1333", "2048"), True, _CITY, 8),
+    "plain": Kind(_LESS),
+    "bgr": Kind(f"BGR, {_OVER}"),
+    "rgb": Kind(f"RGB, {_OVER}"),
     "mindspore": Kind(f"RGB, {_OVER}".replace(_SIDES, "short side 768, long side at most 1280")),
 }
 
@@ -103,7 +98,7 @@ Misc/mask_rcnn_R_50_FPN_3x_syncbn                       169527823/model_final_3b
 Misc/scratch_mask_rcnn_R_50_FPN_3x_gn                   138602908/model_final_01ca85  39.9  36.6  plain
 Misc/scratch_mask_rcnn_R_50_FPN_9x_gn                   183808979/model_final_da7b4c  43.7  39.6  bgr
 Misc/scratch_mask_rcnn_R_50_FPN_9x_syncbn               184226666/model_final_5ce33e  43.6  39.3  bgr
-Detectron1-Comparisons/mask_rcnn_R_50_FPN_noaug_1x      137781281/model_final_62ca52  37.8  34.9  msra-d1
+Detectron1-Comparisons/mask_rcnn_R_50_FPN_noaug_1x      137781281/model_final_62ca52  37.8  34.9  msra
 """
 
 # Configuration (mask-rcnn_THIS_coco), address (FOLDER/mask_rcnn_RUN_coco/mask_rcnn_RUN_coco_END.pth; * is both AP),
@@ -188,6 +183,20 @@ REFUSED = {
 }
 """Why some cannot be read yet, and patterns of their names."""
 
+_EQUAL = "detections and masks equal {}'s on the same generated weights"
+CHECKED = {
+    "detections, masks, losses and gradients beside torchvision (`make parity`)": ("torchvision://*",),
+    _EQUAL.format("Detectron2"): (
+        *("detectron2://COCO-*_R_50_FPN_?x", "detectron2://COCO-*_X_101_32x8d_FPN_3x"),
+        *("detectron2://new_baselines/*_R_50_FPN_*_LSJ", "detectron2://Misc/*_R_50_FPN_3x_gn"),
+    ),
+    _EQUAL.format("MMDetection"): ("mmdet://mask-rcnn_r50_fpn_*", "mmdet://mask-rcnn_r50-caffe_fpn_*"),
+    "pyramid and heads equal the MindSpore network's on the same generated weights": ("mindspore://*",),
+    "names, shapes, conventions": ("detectron2://*", "mmdet://*"),
+    "names": ("msra://*", "fair://*"),
+}
+"""What is checked here, and patterns of the names for which it is; the first that fits counts."""
+
 MAKERS = {"torchvision": "torchvision", "detectron2": "Detectron2", "mmdet": "MMDetection", "mindspore": "MindSpore"}
 BACKBONES = "Backbones trained on ImageNet, for model.pretrained"
 
@@ -200,7 +209,8 @@ def _published() -> Iterator[Published]:
     code = "https://github.com/facebookresearch/detectron2/blob/main"
     for name, file, box, mask, kind in _rows(_DETECTRON2):
         url = f"{_FACEBOOK}/detectron2/{name}/{file}.pkl"
-        source = f"{code}/" + ("MODEL_ZOO.md" if kind != "msra-d1" else "configs/Detectron1-Comparisons/README.md")
+        folder = name.partition("/")[0]
+        source = f"{code}/" + ("MODEL_ZOO.md" if folder != "Detectron1-Comparisons" else f"configs/{folder}/README.md")
         yield Published(f"detectron2://{name}", url, box, mask, source, *_KINDS[kind], md5=file[-6:])
     for name, file, box, mask, kind in _rows(_MMDET):
         folder, run, end = file.replace("*", f"bbox_mAP-{(box or 0) / 100:g}__segm_mAP-{(mask or 0) / 100:g}_").split(
@@ -244,6 +254,11 @@ def find(name: str) -> Published:
     )
 
 
+def of_file(file_name: str) -> Published | None:
+    """The detector that a file of this name was published as. Backbones share theirs, such as R-50.pkl, with others."""
+    return next((one for one in PUBLISHED.values() if one.classes and one.file.endswith(f"/{file_name}")), None)
+
+
 def bring(one: Published, say: Say = print, progress: Progress | None = None) -> Path:
     """Its file, from the cache or downloaded into it. Raises as `fetch` does."""
     return fetch(one.url, one.file, sha256=one.sha256, md5=one.md5, say=say, progress=progress)
@@ -272,10 +287,15 @@ def page() -> str:
         lines += ["| --- | --- | --- | --- | --- |"]
         for one in rows:
             link = f"[{one.source.rpartition('/')[2]}]({one.source})"
-            lines += [f"| `{one.name}` | {_ap(one.box_ap)} | {_ap(one.mask_ap)} | {link} | names and shapes |"]
+            lines += [f"| `{one.name}` | {_ap(one.box_ap)} | {_ap(one.mask_ap)} | {link} | {checked(one)} |"]
     lines += ["", "## Not readable yet", "", "| why | names |", "| --- | --- |"]
     lines += [f"| {reason} | `{'`, `'.join(patterns)}` |" for reason, patterns in REFUSED.items()]
     return "\n".join(lines) + "\n"
+
+
+def checked(one: Published) -> str:
+    """What tests of this repository compare with its maker, in the words of the page."""
+    return next(words for words, patterns in CHECKED.items() if any(fnmatchcase(one.name, p) for p in patterns))
 
 
 _HEAD = """
@@ -285,6 +305,10 @@ Each of these names stands for a file of its maker. It is downloaded once, into 
 checked against the digits that its maker publishes (against its length alone where none are), and read without running
 anything that it holds. AP is in percent on COCO val2017, or on Cityscapes val, as the maker published it. Detectron2's
 weights have the licence CC BY-SA 3.0.
+
+No published file was downloaded for what the last column says: tests of this repository found it with weights of their
+own, under the names and in the shapes of the published ones. Conventions are the order of colours, the deviation that
+pixels are divided by, where bottlenecks have their stride, the sides of pictures, and the classes.
 
 This page is written by `python -m maskrcnn.convert.zoo docs/published.md`.
 """

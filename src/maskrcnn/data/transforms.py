@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from maskrcnn.boxes import clip, not_empty
-from maskrcnn.config import Triple
+from maskrcnn.config import Data, Triple
 from maskrcnn.structures import ImageBatch, Targets
 
 SMALLEST_SIDE = 0.5
@@ -38,15 +38,11 @@ class RawBatch(NamedTuple):
     """In the frame of `original_sizes`, unflipped. Crowd regions have no edges: nothing learns their outlines."""
 
 
-def prepare(
-    raw: RawBatch, device: torch.device, mean: Triple, std: Triple, antialias: bool = True
-) -> tuple[ImageBatch, Targets]:
+def prepare(raw: RawBatch, device: torch.device, settings: Data) -> tuple[ImageBatch, Targets]:
     """Bring a batch to the device and into the model's frame.
 
-    mean, std  RGB, 0..255
-    antialias  as in `resample`
-    Pixels are float32, channels_last, and exactly 0 outside each image. Boxes are cut to the image; those whose
-    sides are then below `SMALLEST_SIDE` lose `valid`.
+    Pixels as from `to_pixels`. Boxes are cut to the image; those whose sides are then below `SMALLEST_SIDE` lose
+    `valid`.
     """
     images, raw_sizes, sizes, original_sizes, flip, targets = (
         raw.images.to(device, non_blocking=True),
@@ -56,13 +52,35 @@ def prepare(
         raw.flip.to(device, non_blocking=True),
         Targets(*(tensor.to(device, non_blocking=True) for tensor in raw.targets)),
     )
-    pixels = resample(normalise(images, mean, std), raw_sizes, sizes.long(), flip, raw.bucket, antialias)
+    pixels = to_pixels(images, raw_sizes, sizes.long(), flip, raw.bucket, settings)
     return ImageBatch(pixels, sizes), resize_targets(targets, original_sizes, sizes, flip)
 
 
-def normalise(images: UInt8[Tensor, "B h w 3"], mean: Triple, std: Triple) -> Float[Tensor, "B 3 h w"]:
-    """(value - mean) / std. Comes before resampling, whose weights sum to 0 in the padding, which so stays 0."""
-    pixels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+def to_pixels(
+    images: UInt8[Tensor, "B h w 3"],
+    raw_sizes: Int[Tensor, "B 2"],
+    sizes: Int[Tensor, "B 2"],
+    flip: Bool[Tensor, " B"],
+    bucket: tuple[int, int],
+    settings: Data,
+) -> Float[Tensor, "B 3 H W"]:
+    """Resize, mirror, normalise and pad: float32, channels_last, exactly 0 outside each image.
+
+    Normalising comes first, since the weights of resampling sum to 0 in the padding, which so stays 0; but whole levels
+    are levels of 0..255.
+    """
+    levels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    if not settings.whole_levels:
+        normalised = normalise(levels, settings.mean, settings.std)
+        return resample(normalised, raw_sizes, sizes, flip, bucket, settings.antialias)
+    levels = resample(levels, raw_sizes, sizes, flip, bucket, settings.antialias, whole_levels=True)
+    rows, columns = (torch.arange(side, device=images.device) for side in bucket)
+    inside = (rows < sizes[:, :1])[:, None, :, None] & (columns < sizes[:, 1:])[:, None, None, :]
+    return normalise(levels, settings.mean, settings.std).masked_fill_(~inside, 0.0)
+
+
+def normalise(pixels: Float[Tensor, "B 3 h w"], mean: Triple, std: Triple) -> Float[Tensor, "B 3 h w"]:
+    """(value - mean) / std, in place. RGB, 0..255."""
     for channel, centre, spread in zip(pixels.unbind(1), mean, std, strict=True):
         channel.sub_(centre).div_(spread)  # numbers, not tensors: those would be copied to the device, and waited for
     return pixels
@@ -75,20 +93,31 @@ def resample(
     flip: Bool[Tensor, " B"],
     bucket: tuple[int, int],
     antialias: bool = True,
+    whole_levels: bool = False,
 ) -> Float[Tensor, "B C H W"]:
     """Resize the top left `raw_sizes` of each picture to `sizes`, mirror where told, pad with zeros to `bucket`.
 
-    Equals `interpolate(mode="bilinear", antialias=antialias)` of each picture alone, to float32 rounding.
+    Equals `interpolate(mode="bilinear", antialias=antialias)` of each picture alone, to float32 rounding; with
+    `whole_levels` it equals Pillow's, but for some values that lie between two levels and become the other one.
     """
+    settle = _to_nearest if whole_levels else _as_it_is
     batch, channels, height, width = pixels.shape
     never = torch.zeros_like(flip)
     rows = resampling_matrix(raw_sizes[:, 0], sizes[:, 0], never, height, bucket[0], antialias)
     columns = resampling_matrix(raw_sizes[:, 1], sizes[:, 1], flip, width, bucket[1], antialias)
     with torch.autocast(pixels.device.type, enabled=False):  # half precision would blur 8-bit values
         wide = torch.bmm(pixels.reshape(batch, channels * height, width), columns.transpose(1, 2))
-        wide = wide.view(batch, channels, height, bucket[1])
-        resized = torch.matmul(rows[:, None], wide)
+        wide = settle(wide.view(batch, channels, height, bucket[1]))
+        resized = settle(torch.matmul(rows[:, None], wide))
     return resized.contiguous(memory_format=torch.channels_last)
+
+
+def _to_nearest(pixels: Tensor) -> Tensor:
+    return pixels.add_(0.5).floor_()
+
+
+def _as_it_is(pixels: Tensor) -> Tensor:
+    return pixels
 
 
 def resampling_matrix(

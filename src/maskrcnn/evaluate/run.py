@@ -186,7 +186,7 @@ def _predict(model: nn.Module, loader: Loader, recipe: Recipe, world: World, sha
     """Detections of each batch, on the CPU. The first batch is not timed where others follow: it compiles and tunes."""
     precision = choose_precision(world.device, recipe.evaluate.mixed_precision)
     for number, raw in enumerate(loader):
-        images, _ = prepare(raw, world.device, recipe.data.mean, recipe.data.std, recipe.data.antialias)
+        images, _ = prepare(raw, world.device, recipe.data)
         _wait_for(images.pixels)
         begin = time.perf_counter()
         with precision.autocast():

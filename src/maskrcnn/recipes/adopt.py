@@ -8,7 +8,7 @@ from maskrcnn.config import Recipe
 from maskrcnn.recipes.check import build
 from maskrcnn.recipes.read import Layer, read_overrides
 
-OF_THE_WEIGHTS = ("mean", "std", "rounding", "antialias")
+OF_THE_WEIGHTS = ("mean", "std", "rounding", "antialias", "whole_levels")
 """Settings of `data` that weights were made with."""
 
 

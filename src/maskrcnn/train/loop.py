@@ -187,9 +187,8 @@ class Training:
 
     def _prepare(self, raw: RawBatch, image_ids: list[list[int]]) -> MicroBatch:
         image_ids.append(raw.image_ids.tolist())
-        data, device = self.recipe.data, self.world.device
-        images, targets = prepare(raw, device, data.mean, data.std, data.antialias)
-        return MicroBatch(images, targets, raw.keys.to(device, non_blocking=True))
+        images, targets = prepare(raw, self.world.device, self.recipe.data)
+        return MicroBatch(images, targets, raw.keys.to(self.world.device, non_blocking=True))
 
     def _evaluate(self, epoch: int) -> None:
         """Score the weights that are kept, unless that was done before the run was stopped."""
