@@ -234,7 +234,7 @@ def test_threads_that_ask_at_once_download_once(server, cache):
         ]
         assert {answer.result().read_bytes() for answer in asked} == {CONTENT}
     assert server.asked == [(None, 200)]
-    assert sum(line.startswith("waiting for another process that downloads") for line in said) == 3
+    assert any(line.startswith("waiting for another process that downloads") for line in said)
     assert held(cache) == ["file.pth"]
 
 

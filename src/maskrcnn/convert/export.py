@@ -24,9 +24,9 @@ NOT_COMPARED = (
     "model.smooth_l1_beta", "model.norm", "model.head_norm", "model.mask_head.rois",
 )  # fmt: skip
 """Settings that change nothing in a prediction, and norms, which are compared by themselves."""
-PREPROCESSING = (
-    "data.mean", "data.std", "data.short_sides", "data.max_side", "data.rounding", "data.antialias", "data.whole_levels",
-)  # fmt: skip
+PREPROCESSING = tuple(
+    f"data.{name}" for name in ("mean", "std", "short_sides", "max_side", "rounding", "antialias", "whole_levels")
+)
 
 
 def export(weights: Weights, to: str, path: Path) -> Iterator[str]:
