@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench
+.PHONY: help demo test lint bench parity
 
 python := .venv/bin/python
 installed := .venv/.installed
@@ -23,6 +23,9 @@ CONFIG ?= demo
 bench: .venv-peers/.installed  ## runs us beside torchvision: make bench DATA=DIR CONFIG=RECIPE
 	@test -d $(DATA) || .venv-peers/bin/python -m maskrcnn data shapes $(DATA)
 	.venv-peers/bin/python benchmarks/cpu.py --data $(DATA) --config $(CONFIG)
+
+parity: .venv-peers/.installed  ## compares us with torchvision and with stored numbers of the others, stage by stage
+	.venv-peers/bin/python -m pytest -q tests/parity tests/convert tests/ops/test_roi_align.py --durations=10
 
 # Its torch is the one that this torchvision wants, not the one that the project is tested with.
 .venv-peers/.installed: pyproject.toml benchmarks/requirements.txt

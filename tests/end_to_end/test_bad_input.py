@@ -316,7 +316,7 @@ def test_imagenet_weights_without_a_network(place, refusal, monkeypatch):
     def unreachable(*_, **__):
         raise urllib.error.URLError(ConnectionRefusedError(111, "Connection refused"))
 
-    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    monkeypatch.setattr("urllib.request.OpenerDirector.open", unreachable)
     monkeypatch.setenv("MASKRCNN_CACHE", str(place / "cache"))
     settings = "model.pretrained=imagenet model.norm=frozen_batch_norm model.width=64"
     told = refusal(f"train tiny.yml --out new {settings}")
