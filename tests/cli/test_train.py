@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from maskrcnn.config import Data, MaskHead, Model, Recipe
+from maskrcnn.config import BoxHead, Data, MaskHead, Model, Recipe
 from maskrcnn.recipes import read_recipe
 from maskrcnn.weights import Weights
 
@@ -47,7 +47,8 @@ def test_the_door_keeps_the_meaning_of_its_flags(python, runs):
     assert (out, resume) == (Path("here"), "step-7")
 
 
-def test_a_run_that_begins_with_weights_takes_their_network_and_pixels(maskrcnn, runs, monkeypatch):
+def test_a_run_that_begins_with_weights_takes_their_network_and_pixels(maskrcnn, runs, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     network = Model(backbone="resnet101", roi_samples=0, stride_in_1x1=True)
     theirs = Recipe(name="theirs", data=Data(std=(1.0, 1.0, 1.0), short_sides=(600,)), model=network)
     begin = Weights({}, theirs, "theirs.pkl")
@@ -64,6 +65,9 @@ def test_a_run_that_begins_with_weights_takes_their_network_and_pixels(maskrcnn,
     [(recipe, out, resume, weights)] = runs
     assert (weights, resume, out) == (begin, None, Path("runs/train/mask_rcnn_resnet50_fpn_1x"))
     assert recipe.model == replace(network, mask_head=MaskHead(rois=32))
+    (Path.cwd() / "mine.yml").write_text("model: {channels: 8, box_head: {rois: 64, score: 0.2}}\n")
+    assert maskrcnn("train", "mine.yml", "--weights", "detectron2://name") == 0
+    assert runs[1][0].model == replace(network, box_head=BoxHead(rois=64))  # how to learn is the recipe's
     assert (recipe.data.std, recipe.data.short_sides, recipe.train.batch) == ((1.0, 1.0, 1.0), (500,), 2)
 
 

@@ -59,7 +59,8 @@ def test_a_detectron2_checkpoint_learns_other_classes_and_goes_back_there(tmp_pa
     words = ("model.rpn.train_proposals=20", "model.rpn.samples=32", "model.box_head.rois=16", "model.mask_head.rois=8")
     run("train", tmp_path / "mine.yml", *words, "--weights", converted, "--out", tmp_path / "run")
     said = capsys.readouterr().out
-    assert f"begins with {converted / 'model.safetensors'}; 1 classes are kept by name ({names[1]})" in said
+    assert f"begins with {converted / 'model.safetensors'}, whose network" in said
+    assert f"; 1 classes are kept by name ({names[1]})" in said
 
     trained = load_weights(tmp_path / "run")
     assert trained.recipe.classes == tuple(names)

@@ -280,6 +280,17 @@ def test_a_photo_has_the_same_detections(index, photos, ours, theirs):
     assert overlap >= 0.999
 
 
+def test_weights_that_went_through_ours_give_torchvision_its_own_detections(version, photos, ours, theirs):
+    _, theirs = at(SMALL, ours, theirs)
+    again, _ = at(SMALL, ours, peer.build(version))[::-1]
+    again.load_state_dict(write(TORCHVISION, ours.model.state_dict()), strict=True)
+    pixels = normal(photos[1][0])
+    with torch.inference_mode():
+        expected, found = theirs([pixels])[0], again.eval()([pixels])[0]
+    assert len(expected["scores"]) > 20
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
 def detections(theirs, pixels):
     """torchvision's results, and the probabilities of their masks before they are pasted."""
     kept = []

@@ -9,6 +9,7 @@ from maskrcnn.train.begin import begin_with
 from maskrcnn.weights import Weights
 
 OLD = ("cat", "dog", "bird")
+BEGIN = "begins with old.pth, whose network and way to see pixels take the place of the recipe's"
 
 
 def small(**settings):
@@ -25,7 +26,7 @@ def weights(**settings):
 
 def test_the_same_classes_keep_everything():
     begin, model = weights(), build(small(), 3)
-    assert begin_with(model, begin, OLD) == "begins with old.pth"
+    assert begin_with(model, begin, OLD) == BEGIN
     assert all(torch.equal(tensor, begin.tensors[name]) for name, tensor in model.state_dict().items())
 
 
@@ -33,7 +34,7 @@ def test_classes_are_kept_by_name_and_new_ones_start_afresh():
     begin, model = weights(), build(small(), 2)
     fresh = model.state_dict()["mask_head.masks.weight"][1].clone()
     sentence = begin_with(model, begin, ("bird", "fish"))
-    assert sentence == "begins with old.pth; 1 classes are kept by name (bird), 1 are new (fish)"
+    assert sentence == f"{BEGIN}; 1 classes are kept by name (bird), 1 are new (fish)"
     new, old = model.state_dict(), begin.tensors
     assert torch.equal(new["box_head.classes.weight"][:2], old["box_head.classes.weight"][[0, 3]])
     assert torch.equal(new["box_head.deltas.bias"][:4], old["box_head.deltas.bias"][8:])
@@ -44,7 +45,7 @@ def test_classes_are_kept_by_name_and_new_ones_start_afresh():
 
 def test_another_order_of_the_same_classes_is_no_other_network():
     begin, model = weights(), build(small(), 3)
-    assert begin_with(model, begin, OLD[::-1]) == "begins with old.pth; all 3 classes are kept by name"
+    assert begin_with(model, begin, OLD[::-1]) == f"{BEGIN}; all 3 classes are kept by name"
     expected = begin.tensors["box_head.classes.bias"][[0, 3, 2, 1]]
     assert torch.equal(model.state_dict()["box_head.classes.bias"], expected)
 

@@ -15,15 +15,23 @@ from maskrcnn.convert.checkpoint import MAKERS
 from maskrcnn.convert.detectron2_config import ALWAYS, CANNOT, config_of
 from maskrcnn.convert.maker import write
 from maskrcnn.convert.mindspore_file import write_ckpt
+from maskrcnn.recipes.adopt import OF_TRAINING
 from maskrcnn.recipes.flat import flatten
 from maskrcnn.weights import Weights, sync
 
 SUFFIXES = {"torchvision": (".pth", ".safetensors"), "detectron2": (".pth",), "mindspore": (".ckpt",)}
 NOT_COMPARED = (
-    "name", "device", "classes", "category_ids", "train", "evaluate", "data", "model.pretrained", "model.frozen_stages",
-    "model.smooth_l1_beta", "model.norm", "model.head_norm", "model.mask_head.rois",
-)  # fmt: skip
-"""Settings that change nothing in a prediction, and norms, which are compared by themselves."""
+    "name",
+    "device",
+    "classes",
+    "category_ids",
+    "train",
+    "evaluate",
+    "data",
+    "model.norm",
+    "model.head_norm",
+)
+"""Settings that change nothing in a prediction, and norms, of which a live one predicts as a frozen one does."""
 PREPROCESSING = tuple(
     f"data.{name}" for name in ("mean", "std", "short_sides", "max_side", "rounding", "antialias", "whole_levels")
 )
@@ -69,14 +77,8 @@ def _differences(ours: Recipe, theirs: Recipe) -> Iterator[str]:
     other = dict(flatten(msgspec.to_builtins(theirs)))
     for key, value in flatten(msgspec.to_builtins(ours)):
         compared = key in PREPROCESSING or not key.startswith(NOT_COMPARED)
-        if compared and not _is_training(key) and value != other[key]:
+        if compared and key not in OF_TRAINING and value != other[key]:
             yield f"{key}: {value} here, {other[key]} there"
-
-
-def _is_training(key: str) -> bool:
-    return key.rpartition(".")[2] in {
-        "samples", "rois", "positive_fraction", "positive_iou", "negative_iou", "train_candidates", "train_proposals",
-    }  # fmt: skip
 
 
 def _replace(path: Path, writer: Callable[[Any, Path], object], content: Any) -> None:

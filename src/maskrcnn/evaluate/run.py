@@ -76,7 +76,10 @@ def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Pro
     model = build(trained.model, len(trained.classes))
     fill(model, weights.tensors, weights.origin)
     recipe = structs.replace(
-        with_network_of(recipe, trained), classes=trained.classes, category_ids=trained.category_ids
+        with_network_of(recipe, trained),
+        model=trained.model,
+        classes=trained.classes,
+        category_ids=trained.category_ids,
     )
     metrics = evaluate(model.to(world.device), dataset, recipe, world, out, progress)
     if world.is_main:

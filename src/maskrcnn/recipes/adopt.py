@@ -6,15 +6,32 @@ import msgspec
 
 from maskrcnn.config import Recipe
 from maskrcnn.recipes.check import build
+from maskrcnn.recipes.flat import flatten
 from maskrcnn.recipes.read import Layer, read_overrides
 
-OF_THE_WEIGHTS = ("mean", "std", "rounding", "antialias", "whole_levels")
-"""Settings of `data` that weights were made with."""
+OF_THE_WEIGHTS = ("data.mean", "data.std", "data.rounding", "data.antialias", "data.whole_levels")
+"""Settings outside `model` that weights were made with."""
+OF_TRAINING = (
+    "model.pretrained",
+    "model.frozen_stages",
+    "model.smooth_l1_beta",
+    "model.rpn.samples",
+    "model.rpn.positive_fraction",
+    "model.rpn.positive_iou",
+    "model.rpn.negative_iou",
+    "model.rpn.train_candidates",
+    "model.rpn.train_proposals",
+    "model.box_head.rois",
+    "model.box_head.positive_fraction",
+    "model.box_head.positive_iou",
+    "model.mask_head.rois",
+)
+"""Settings inside it that only say how to learn: no prediction depends on them."""
 
 
 def override(recipe: Recipe, words: Sequence[str], title: str) -> Recipe:
     """The recipe with some settings replaced, as a command line replaces those of a file."""
-    return build([Layer(title, list(msgspec.to_builtins(recipe).items())), read_overrides(words)], title)
+    return build([_all(recipe, title), read_overrides(words)], title)
 
 
 def with_network_of(recipe: Recipe, weights: Recipe, words: Sequence[str] = ()) -> Recipe:
@@ -22,11 +39,21 @@ def with_network_of(recipe: Recipe, weights: Recipe, words: Sequence[str] = ()) 
 
     words   a command line, whose settings win where they say something about that
     """
-    data = msgspec.structs.replace(recipe.data, **{name: getattr(weights.data, name) for name in OF_THE_WEIGHTS})
-    adopted = msgspec.structs.replace(recipe, model=weights.model, data=data)
-    given = [f"{path}={value}" for path, value in read_overrides(words).settings if _is_about_weights(path)]
-    return override(adopted, given, f"of {weights.name}") if given else adopted
+    theirs = dict(flatten(msgspec.to_builtins(weights)))
+    adopted = [(path, value) for path, value in theirs.items() if _belongs_to_weights(path)]
+    given = [(path, value) for path, value in read_overrides(words).settings if _is_about_weights(path)]
+    title = f"of {weights.name}"
+    return build([_all(recipe, recipe.name), Layer(title, adopted), Layer("command line", given)], title)
+
+
+def _all(recipe: Recipe, origin: str) -> Layer:
+    return Layer(origin, list(msgspec.to_builtins(recipe).items()))
+
+
+def _belongs_to_weights(path: str) -> bool:
+    return path in OF_THE_WEIGHTS or (path.startswith("model.") and path not in OF_TRAINING)
 
 
 def _is_about_weights(path: str) -> bool:
-    return path.startswith("model.") or path.removeprefix("data.") in OF_THE_WEIGHTS
+    """Whether a word of the command line is: it may name a whole section."""
+    return path in OF_THE_WEIGHTS or path.partition(".")[0] == "model"

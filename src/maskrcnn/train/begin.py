@@ -62,7 +62,7 @@ def _difference(name: str, tensor: Tensor, theirs: Tensor | None) -> str:
 
 def _sentence(weights: Weights, classes: Sequence[str], kept: list[str], afresh: list[str]) -> str:
     new = [name for name in classes if name not in kept]
-    parts = [f"begins with {weights.origin}"]
+    parts = [f"begins with {weights.origin}, whose network and way to see pixels take the place of the recipe's"]
     if new:
         parts.append(f"{len(kept)} classes are kept by name ({_some(kept)}), {len(new)} are new ({_some(new)})")
     elif tuple(classes) != weights.recipe.classes:
