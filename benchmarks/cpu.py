@@ -18,8 +18,10 @@ from datetime import date
 from pathlib import Path
 
 import torch
-from torchvision_peer import build_peer, samples, to_peer
+from torchvision_peer import build_peer, samples
 
+from maskrcnn.convert.maker import write
+from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.data import coco
 from maskrcnn.data.buckets import buckets_for, plan_evaluation
 from maskrcnn.data.loader import make_batch
@@ -69,7 +71,7 @@ def main() -> None:
     model = build(recipe.model, len(data.category_ids))
     spread_scores(model)
     peer = build_peer(recipe.model, recipe.data, len(data.category_ids))
-    peer.load_state_dict(to_peer(model.state_dict()), strict=False)
+    peer.load_state_dict(write(TORCHVISION, model.state_dict()))
     by_id = {target["image_id"]: (pixels, target) for pixels, target in samples(annotations, data.images)}
     chosen = [by_id[int(image_id)] for image_id in raw.image_ids]
     masks_of_peer = []

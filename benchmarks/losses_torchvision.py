@@ -137,15 +137,15 @@ def train(
 
 def draw(runs: dict[str, list[dict[str, float]]], path: Path) -> None:
     """The sum large, its five parts small; torchvision broad and pale, ours thin upon it."""
-    scale, width, height = 3, 1200, 640
+    scale, width, height = 3, 1200, 680
     image = Image.new("RGB", (width * scale, height * scale), "white")
     canvas = _Canvas(ImageDraw.Draw(image), scale)
     canvas.text(40, 22, "The same fifty steps of SGD, here and in torchvision", 22, (20, 20, 20))
     canvas.text(40, 54, _caption(runs), 14, (90, 90, 90))
-    canvas.key(760, 30, runs)
-    places = {"total": (40, 92, 560, 500)}
+    canvas.key(968, 530, runs)
+    places = {"total": (40, 100, 560, 504)}
     for number, name in enumerate(NAMES):
-        places[name] = (655 + 275 * (number % 2), 92 + 182 * (number // 2), 225, 130)
+        places[name] = (655 + 275 * (number % 2), 100 + 190 * (number // 2), 230, 124)
     for name, (x, y, w, h) in places.items():
         canvas.panel(x, y, w, h, "sum of the losses" if name == "total" else name, name, runs)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,9 +191,9 @@ class _Canvas:
     def key(self, x: float, y: float, runs: dict[str, list[dict[str, float]]]) -> None:
         for name, (color, breadth) in STYLES.items():
             if name in runs:
-                self.line([(x, y), (x + 26, y)], color, breadth)
-                self.text(x + 34, y, name, 14, (40, 40, 40), "lm")
-                x += 62 + 7.6 * len(name)
+                self.line([(x, y), (x + 30, y)], color, breadth)
+                self.text(x + 40, y, name, 14, (40, 40, 40), "lm")
+                y += 28
 
     def panel(
         self, x: float, y: float, w: float, h: float, title: str, name: str, runs: dict[str, list[dict[str, float]]]
@@ -209,6 +209,7 @@ class _Canvas:
             self.text(left - 7, row, f"{value:g}" if step >= 1e-3 else f"{value:.1e}", 11, (110, 110, 110), "rm")
         for tick in range(0, number + 1, 10):
             self.text(left + (right - left) * tick / number, bottom + 6, str(tick), 11, (110, 110, 110), "ma")
+        self.text(right, bottom + 22, "steps", 11, (110, 110, 110), "ra")
         for run, (color, breadth) in STYLES.items():
             if run in runs:
                 values = [step[name] for step in runs[run]]

@@ -3,14 +3,13 @@
 Needs torchvision, which the project itself does not use; `make bench` builds an environment with it.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from pycocotools.coco import COCO
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import resnet
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -21,32 +20,6 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from maskrcnn import config
-
-RENAMES = (
-    (r"^backbone\.stem\.norm\.", "backbone.body.bn1."),
-    (r"^backbone\.stem\.", "backbone.body.conv1."),
-    (r"^backbone\.res(\d)\.", lambda m: f"backbone.body.layer{int(m[1]) - 1}."),
-    (r"\.conv(\d)\.norm\.", r".bn\1."),
-    (r"\.shortcut\.norm\.", ".downsample.1."),
-    (r"\.shortcut\.", ".downsample.0."),
-    (r"^neck\.lateral\.(\d)\.norm\.", r"backbone.fpn.inner_blocks.\1.1."),
-    (r"^neck\.output\.(\d)\.norm\.", r"backbone.fpn.layer_blocks.\1.1."),
-    (r"^neck\.lateral\.(\d)\.", r"backbone.fpn.inner_blocks.\1.0."),
-    (r"^neck\.output\.(\d)\.", r"backbone.fpn.layer_blocks.\1.0."),
-    (r"^rpn\.conv\.", "rpn.head.conv.0.0."),
-    (r"^rpn\.objectness\.", "rpn.head.cls_logits."),
-    (r"^rpn\.deltas\.", "rpn.head.bbox_pred."),
-    (r"^box_head\.convs\.(\d)\.norm\.", r"roi_heads.box_head.\1.1."),
-    (r"^box_head\.convs\.(\d)\.", r"roi_heads.box_head.\1.0."),
-    (r"^box_head\.fcs\.0\.", "roi_heads.box_head.fc6."),
-    (r"^box_head\.fcs\.1\.", "roi_heads.box_head.fc7."),
-    (r"^box_head\.classes\.", "roi_heads.box_predictor.cls_score."),
-    (r"^box_head\.deltas\.", "roi_heads.box_predictor.bbox_pred."),
-    (r"^mask_head\.convs\.(\d)\.norm\.", r"roi_heads.mask_head.\1.1."),
-    (r"^mask_head\.convs\.(\d)\.", r"roi_heads.mask_head.\1.0."),
-    (r"^mask_head\.upsample\.", "roi_heads.mask_predictor.conv5_mask."),
-    (r"^mask_head\.masks\.", "roi_heads.mask_predictor.mask_fcn_logits."),
-)
 
 
 def build_peer(settings: config.Model, data: config.Data, num_classes: int) -> nn.Module:
@@ -86,19 +59,6 @@ def build_peer(settings: config.Model, data: config.Data, num_classes: int) -> n
         mask_predictor=MaskRCNNPredictor(mask.channels, mask.channels, num_classes + 1),
     )
     return model
-
-
-def to_peer(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our weights under torchvision's names; its background rows, which nothing reads, are zeros."""
-    renamed = {}
-    for name, tensor in state.items():
-        rows = 4 if name.startswith("box_head.deltas.") else 1 if name.startswith("mask_head.masks.") else 0
-        if rows:
-            tensor = torch.cat([tensor.new_zeros(rows, *tensor.shape[1:]), tensor])
-        for pattern, replacement in RENAMES:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = tensor.contiguous()
-    return renamed
 
 
 def samples(annotations: Path, images: Path) -> list[tuple[torch.Tensor, dict]]:

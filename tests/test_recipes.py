@@ -203,6 +203,10 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
         (["train.schedule.milestones=[11, 8]"], "train.schedule.milestones: expected ascending epochs, got [11, 8]"),
         (["train.schedule.milestones=[8, 12]"], "train.schedule.milestones: expected epochs before the last, 12"),
         (
+            ["model.backbone=resnext50_32x4d", "model.width=8"],
+            "model.width: expected a multiple of 64, since the groups of resnext50_32x4d have whole channels, got 8",
+        ),
+        (
             ["model.backbone=resnet18", "model.stride_in_1x1=true"],
             "model.stride_in_1x1: has no effect on resnet18, which has no bottlenecks",
         ),

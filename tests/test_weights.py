@@ -81,7 +81,7 @@ def test_missing_weights_are_told_with_what_is_there_instead(tmp_path):
 
 def test_other_formats_are_refused(tmp_path):
     (tmp_path / "model.pth").touch()
-    with pytest.raises(ValueError, match=r"received .*model\.pth; checkpoints of other systems are read by"):
+    with pytest.raises(ValueError, match=r"received .*model\.pth; checkpoints of other systems end in"):
         find_weights(tmp_path / "model.pth")
 
 
@@ -125,3 +125,10 @@ def test_a_live_norm_keeps_its_count_where_the_weights_have_none():
     assert norm.num_batches_tracked.item() == 7
     with pytest.raises(ValueError, match=r"fit the model: missing: running_var; put"):
         fill(norm, {name: tensor for name, tensor in state.items() if name != "running_var"}, "somewhere")
+
+
+def test_a_folder_that_holds_anything_but_weights_is_not_replaced(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match=r"holds thesis\.txt, which would be lost; expected a new folder"):
+        save_weights(tmp_path, {"a": torch.zeros(1)}, RECIPE, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

@@ -34,12 +34,14 @@ def save_weights(
     """Write the weights folder in place of an earlier one.
 
     recipe   carries the class names and category ids
+    Raises ValueError where the folder holds anything else.
     A crash at any moment leaves the earlier folder or the new one, complete: the files are written and synced
     beside it, and `find_weights` knows the earlier folder by the name it bears for the instant of the exchange.
     """
     if not recipe.classes:
         raise ValueError("expected a recipe with its class names, received none; fill `classes` and `category_ids`")
     folder = Path(folder)
+    _refuse_to_replace(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     tensors = model.state_dict() if isinstance(model, nn.Module) else model
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -83,7 +85,7 @@ def find_weights(path: str | Path) -> Path:
         if path.suffix != ".safetensors":
             raise ValueError(
                 f"expected a weights folder, a run folder or a .safetensors file, received {path}; "
-                "checkpoints of other systems are read by `maskrcnn convert`"
+                "checkpoints of other systems end in .pth, .pt, .pkl or .ckpt"
             )
         return path
     places = (path, path / "weights" / "best", path / "weights" / "last")
@@ -129,6 +131,16 @@ def _some(names: list[str]) -> str:
 
 def _shape(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "a scalar"
+
+
+def _refuse_to_replace(folder: Path) -> None:
+    """Earlier weights give way to new ones; nothing else does."""
+    others = sorted({entry.name for entry in folder.iterdir()} - {MODEL, CONFIG, METRICS}) if folder.is_dir() else []
+    if others:
+        raise ValueError(
+            f"{folder} holds {_some(others)}, which would be lost; expected a new folder, an empty one, or one of "
+            "earlier weights"
+        )
 
 
 def _exchange(draft: Path, folder: Path) -> None:

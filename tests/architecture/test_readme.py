@@ -87,10 +87,11 @@ def place(tmp_path, monkeypatch):
 
 
 def model_final(path: Path) -> Path:
-    """A small network as Detectron2 publishes large ones; published files are not downloaded in tests."""
-    model = Model(backbone="resnet50", width=8, channels=16, box_head=BoxHead(hidden=16))
+    """A slim network as Detectron2 publishes large ones; published files are not downloaded in tests."""
+    model = Model(backbone="resnet50", channels=16, box_head=BoxHead(hidden=16))
     generator = torch.Generator().manual_seed(0)
-    tensors = {name: 0.1 * torch.rand(shape, generator=generator) for name, shape in shapes(model, 80).items()}
+    tensors = {name: 0.01 * torch.randn(shape, generator=generator) for name, shape in shapes(model, 80).items()}
+    tensors |= {name: 1 + tensor for name, tensor in tensors.items() if name.endswith("running_var")}
     arrays = {name: tensor.numpy() for name, tensor in write(MAKERS["detectron2"], tensors).items()}
     path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
     return path

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from maskrcnn.cli import doors
+from maskrcnn.recipes import read_recipe
+from maskrcnn.weights import Weights
 
 SCORES = dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"), 0.25)
 
@@ -16,7 +18,7 @@ def runs(monkeypatch):
     asked = []
 
     def run(recipe, weights, out, world, progress):
-        asked.append((recipe, weights, out))
+        asked.append((recipe, weights.origin, out))
         assert world.is_main
         return {
             "bbox": SCORES,
@@ -24,7 +26,7 @@ def runs(monkeypatch):
             "speed": {"predict": 12.345, "evaluate": 6.7, "images": 3, "seconds": 1},
         }
 
-    monkeypatch.setattr("maskrcnn.convert.checkpoint.load_any", lambda source: source)
+    monkeypatch.setattr("maskrcnn.convert.checkpoint.load_any", lambda source: Weights({}, read_recipe("demo"), source))
     monkeypatch.setattr("maskrcnn.evaluate.run.run", run)
     monkeypatch.setattr("maskrcnn.evaluate.report.write_report", lambda folder: folder / "report.html")
     return asked
@@ -38,6 +40,12 @@ def test_weights_are_scored_and_the_speed_is_printed(maskrcnn, runs, capsys):
     assert text.startswith("best on 3 pictures of datasets/shapes\n")
     assert "25.0" in text
     assert "12.35 images/s predicting, 6.70 images/s in all\nwritten to here\nreport: here/report.html\n" in text
+
+
+def test_other_sides_than_those_of_the_weights_are_told(maskrcnn, runs, capsys):
+    assert maskrcnn("eval", "demo", "--weights", "best", "data.short_sides=[99]", "data.max_side=101") == 0
+    side = max(read_recipe("demo").data.short_sides)
+    assert f"a short side of 99, at most 101; the weights' own are {side} and" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("setting", ["train.batch=3", "model.channels=8", "data.mean=[1, 2, 3]", "data.rounding=down"])
@@ -62,7 +70,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(maskrcnn, runs,
 
 
 def test_processes_that_hold_no_metrics_are_silent(maskrcnn, monkeypatch, capsys):
-    monkeypatch.setattr("maskrcnn.convert.checkpoint.load_any", lambda source: source)
+    monkeypatch.setattr("maskrcnn.convert.checkpoint.load_any", lambda source: Weights({}, read_recipe("demo"), source))
     monkeypatch.setattr("maskrcnn.evaluate.run.run", lambda *arguments: {})
     assert maskrcnn("eval", "demo", "--weights", "best") == 0
     assert capsys.readouterr().out == ""

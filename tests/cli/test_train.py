@@ -67,7 +67,7 @@ def test_a_run_that_begins_with_weights_takes_their_network_and_pixels(maskrcnn,
     assert recipe.model == replace(network, mask_head=MaskHead(rois=32))
     (Path.cwd() / "mine.yml").write_text("model: {channels: 8, box_head: {rois: 64, score: 0.2}}\n")
     assert maskrcnn("train", "mine.yml", "--weights", "detectron2://name") == 0
-    assert runs[1][0].model == replace(network, box_head=BoxHead(rois=64))  # how to learn is the recipe's
+    assert runs[1][0].model == replace(network, box_head=BoxHead(rois=64, score=0.2))
     assert (recipe.data.std, recipe.data.short_sides, recipe.train.batch) == ((1.0, 1.0, 1.0), (500,), 2)
 
 

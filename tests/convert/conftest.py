@@ -7,7 +7,7 @@ from maskrcnn.config import BoxHead, Model, Recipe
 from maskrcnn.convert.maker import shapes
 from maskrcnn.weights import Weights
 
-SMALL = Model(backbone="resnet50", width=8, channels=16, box_head=BoxHead(hidden=24))
+SMALL = Model(backbone="resnet50", channels=16, box_head=BoxHead(hidden=24))
 
 
 @pytest.fixture(scope="session")

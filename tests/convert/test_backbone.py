@@ -82,7 +82,11 @@ def test_a_pickle_of_caffe2_fills_the_backbone_and_turns_its_colours(tmp_path, n
     state, path = caffe2(norm), tmp_path / "R-50.pkl"
     path.write_bytes(pickle.dumps({"model": state, "__author__": "Caffe2"}, protocol=2))
     model = ResNet(50, norm=norm, width=8)
-    load_backbone(model, config.Model(norm=norm, width=8, pretrained=str(path)), lambda _: None)
+    load_backbone(
+        model,
+        config.Model(norm=norm, width=8, stride_in_1x1=norm != "group_norm", pretrained=str(path)),
+        lambda _: None,
+    )
     blue, red = torch.from_numpy(state["conv1_w"])[:, [0, 2]].unbind(1)
     std = config.Data().std
     assert torch.equal(model.stem.weight[:, 2], blue * std[2])
@@ -100,7 +104,7 @@ def test_norms_that_msra_folded_scale_and_shift_alone(tmp_path):
     state = {name: array for name, array in state.items() if not name.endswith(("_rm", "_riv"))}
     path.write_bytes(pickle.dumps(state, protocol=2))
     model = resnet(50)
-    load_backbone(model, config.Model(width=8, pretrained=str(path)), lambda _: None)
+    load_backbone(model, config.Model(width=8, stride_in_1x1=True, pretrained=str(path)), lambda _: None)
     scale, shift = model.res2[1].conv3.norm.scale_and_shift()
     assert torch.allclose(scale, torch.from_numpy(state["res2_1_branch2c_bn_s"]), rtol=1e-6)
     assert torch.equal(shift, torch.from_numpy(state["res2_1_branch2c_bn_b"]))
@@ -234,3 +238,18 @@ def test_offline_a_sentence_says_which_file_goes_where(tmp_path, cache, monkeypa
     ):
         published_file("resnet50", lambda _: None)
     assert list(cache.iterdir()) == []
+
+
+def test_a_file_of_msra_wants_its_stride_in_the_1x1_and_torchvisions_do_not(tmp_path):
+    (tmp_path / "R-50.pkl").write_bytes(pickle.dumps(caffe2(), protocol=2))
+    settings = config.Model(width=8, pretrained=str(tmp_path / "R-50.pkl"))
+    with pytest.raises(
+        ValueError, match=r"R-50\.pkl has the stride .* 1 x 1 convolution; set model\.stride_in_1x1=true"
+    ):
+        load_backbone(resnet(50), settings)
+    torch.save(theirs(50), tmp_path / "tv.pth")
+    settings = config.Model(width=8, stride_in_1x1=True, pretrained=str(tmp_path / "tv.pth"))
+    with pytest.raises(
+        ValueError, match=r"tv\.pth has the stride .* 3 x 3 convolution; set model\.stride_in_1x1=false"
+    ):
+        load_backbone(resnet(50), settings)

@@ -8,13 +8,13 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from maskrcnn.config import Data
+from maskrcnn.config import RPN, BoxHead, Data, MaskHead, Model, Recipe
 from maskrcnn.convert import checkpoint, zoo
 from maskrcnn.convert.checkpoint import MAKERS, load_any, maker_of
 from maskrcnn.convert.export import export
 from maskrcnn.convert.maker import shapes, write
 from maskrcnn.convert.mindspore_file import write_ckpt
-from maskrcnn.weights import save_weights
+from maskrcnn.weights import Weights, save_weights
 
 
 def save(maker, state, folder):
@@ -73,8 +73,12 @@ def test_our_own_weights_come_with_their_recipe_and_take_no_other(small, tmp_pat
         found = load_any(place)
         assert found.recipe == small.recipe
         assert all(torch.equal(found.tensors[name], tensor) for name, tensor in small.tensors.items())
-    with pytest.raises(ValueError, match=r"has a recipe beside it; leave out model.roi_samples=0"):
+    assert load_any(folder, ["classes=[a, b]"]).recipe.classes == ("a", "b")
+    with pytest.raises(ValueError, match=r"has a recipe beside it, which knows its network; leave out model\.\*"):
         load_any(folder, ["model.roi_samples=0"])
+    (folder / "config.yml").unlink()
+    with pytest.raises(FileNotFoundError, match=r"expected config\.yml beside"):
+        load_any(folder / "model.safetensors")
 
 
 def test_a_safetensors_file_without_a_recipe_may_be_of_another_maker(small, tmp_path):
@@ -165,8 +169,8 @@ def test_differences_that_the_other_system_cannot_be_told_are_listed(small, tmp_
 def test_detectron2_gets_a_configuration_that_says_what_these_weights_need(small, tmp_path):
     recipe = msgspec.structs.replace(small.recipe, data=Data(short_sides=(640, 800)))
     sentences = list(export(small._replace(recipe=recipe), "detectron2", tmp_path / "w.pth"))
-    assert sentences[1] == f"its configuration: {tmp_path / 'w.yaml'}"
-    assert sentences[3:] == ["  data.whole_levels: False here, True there"]
+    assert sentences[0].endswith(f"; its configuration: {tmp_path / 'w.yaml'}")
+    assert sentences[2:] == ["  data.whole_levels: False here, True there"]
     config = yaml.safe_load((tmp_path / "w.yaml").read_text())
     model = config["MODEL"]
     assert model["WEIGHTS"] == str(tmp_path / "w.pth")
@@ -175,20 +179,63 @@ def test_detectron2_gets_a_configuration_that_says_what_these_weights_need(small
         "ASPECT_RATIOS": [[0.5, 1.0, 2.0]],
         "OFFSET": 0.5,
     }
-    assert (model["RESNETS"]["STRIDE_IN_1X1"], model["RESNETS"]["WIDTH_PER_GROUP"]) == (False, 8)
+    assert (model["RESNETS"]["STRIDE_IN_1X1"], model["RESNETS"]["RES2_OUT_CHANNELS"]) == (False, 256)
     assert (model["ROI_BOX_HEAD"]["POOLER_SAMPLING_RATIO"], model["ROI_HEADS"]["NUM_CLASSES"]) == (2, 2)
     assert (config["INPUT"]["FORMAT"], config["INPUT"]["MIN_SIZE_TEST"]) == ("RGB", 800)
 
 
+def test_what_detectron2_was_given_comes_back_with_its_own_recipe(small, tmp_path):
+    data = Data(mean=(110.0, 110.0, 110.0), std=(1.0, 1.0, 1.0))  # which in Detectron2's rules is blue first
+    recipe = msgspec.structs.replace(small.recipe, data=data)
+    list(export(small._replace(recipe=recipe), "detectron2", tmp_path / "w.pth"))
+    found = load_any(tmp_path / "w.pth")
+    assert found.recipe == recipe
+    assert torch.equal(found.tensors["backbone.stem.weight"], small.tensors["backbone.stem.weight"])
+
+
+def test_names_that_would_steer_a_terminal_do_not(small, tmp_path):
+    state = write(MAKERS["mmdetection"], small.tensors)
+    torch.save({"meta": {"CLASSES": ["cat\x1b[31m", "dog"]}, "state_dict": state}, tmp_path / "w.pth")
+    assert load_any(tmp_path / "w.pth").recipe.classes == ("cat?[31m", "dog")
+
+
 def test_a_network_that_the_other_system_does_not_have_is_refused(small, tmp_path):
-    grouped = msgspec.structs.replace(small.recipe.model, norm="group_norm", head_norm="none")
+    grouped = msgspec.structs.replace(small.recipe.model, norm="group_norm")
     tensors = {name: tensor for name, tensor in small.tensors.items() if "running" not in name}
     weights = small._replace(tensors=tensors, recipe=msgspec.structs.replace(small.recipe, model=grouped))
     for to, file in (("torchvision", "w.pth"), ("mindspore", "w.ckpt")):
-        with pytest.raises(ValueError, match=rf"{to} has no Mask R-CNN with model.norm=group_norm"):
+        with pytest.raises(ValueError, match=rf"{to} has no Mask R-CNN with model.norm=group_norm, expected frozen"):
             list(export(weights, to, tmp_path / file))
-    with pytest.raises(ValueError, match=r"Detectron2's group norm has 32 groups; these weights, with model.width=8"):
+    with pytest.raises(
+        ValueError, match=r"Detectron2's group norm has 32 groups; these weights, with model.channels=16"
+    ):
         list(export(weights, "detectron2", tmp_path / "w.pth"))
     with pytest.raises(ValueError, match=r"w\.txt: expected a file that ends in \.ckpt for mindspore"):
         list(export(weights, "mindspore", tmp_path / "w.txt"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("to", "file", "settings", "sentence"),
+    [
+        (
+            "mindspore",
+            "w.ckpt",
+            {"mask_head": MaskHead(convs=5)},
+            r"model\.mask_head\.convs=5, expected 4; export to det",
+        ),
+        ("mindspore", "w.ckpt", {"rpn": RPN(convs=2)}, r"model\.rpn\.convs=2, expected 1"),
+        ("torchvision", "w.pth", {"box_head": BoxHead(class_agnostic=True)}, r"class_agnostic=True, expected False"),
+        ("torchvision", "w.pth", {"width": 32}, r"model\.width=32, expected 64"),
+        ("torchvision", "w.pth", {"rpn": RPN(aspect_ratios=(1.0, 2.0))}, r"aspect_ratios=\[1\.0, 2\.0\], expected \[0"),
+    ],
+)
+def test_layers_that_the_other_system_has_no_place_for_are_refused_before_anything_is_written(
+    to, file, settings, sentence, tmp_path
+):
+    model = Model(**{"backbone": "resnet18", "channels": 16, "box_head": BoxHead(hidden=8), **settings})
+    tensors = {name: torch.zeros(shape) for name, shape in shapes(model, 2).items()}
+    weights = Weights(tensors, Recipe(model=model, classes=("cat", "dog"), category_ids=(1, 2)), "here")
+    with pytest.raises(ValueError, match=sentence):
+        list(export(weights, to, tmp_path / file))
     assert list(tmp_path.iterdir()) == []

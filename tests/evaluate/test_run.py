@@ -1,13 +1,15 @@
 """Evaluation: every picture once, whatever the number of processes, and numbers that are what was found."""
 
 import json
+from dataclasses import replace
 
 import msgspec
 import pytest
 import torch
 from torch import nn
 
-from maskrcnn.config import RPN, BoxHead, Data, MaskHead, Model
+from maskrcnn.config import RPN, BoxHead, Data, Evaluate, MaskHead, Model, Recipe
+from maskrcnn.data.buckets import resized_size
 from maskrcnn.data.coco import find_split, read
 from maskrcnn.distributed import World
 from maskrcnn.evaluate import run
@@ -141,6 +143,29 @@ def test_classes_are_known_by_name_and_those_without_annotations_are_left_out(re
     predictions = json.loads((tmp_path / "predictions.json").read_text())
     assert {entry["category_id"] for entry in predictions} == {7}
     assert len(predictions) == sum(category == 3 for objects in BOXES.values() for category, *_ in objects)
+
+
+def test_pictures_are_padded_alone_where_anchors_depend_on_the_padding(recipe, dataset, alone, monkeypatch):
+    seen = []
+    prepare = run.prepare
+    monkeypatch.setattr(run, "prepare", lambda raw, *rest: (seen.append(raw.bucket), prepare(raw, *rest))[1])
+    divided = msgspec.structs.replace(
+        recipe, model=Model(rpn=RPN(anchor_strides="divided")), evaluate=Evaluate(batch=1)
+    )
+    for one in (msgspec.structs.replace(recipe, evaluate=Evaluate(batch=1)), divided):
+        run.evaluate(Oracle(recipe.data), dataset, one, alone)
+    assert len(set(seen[: len(SIZES)])) <= recipe.data.num_buckets
+    sizes = [resized_size(*SIZES[number], 60, 100) for number in SIZES]
+    assert sorted(seen[len(SIZES) :]) == sorted((-(-h // 32) * 32, -(-w // 32) * 32) for h, w in sizes)
+
+
+def test_names_that_repeat_are_told_apart_by_their_place_and_refused_where_they_cannot_be(dataset):
+    twins = replace(dataset, category_names=("cell", "cell"), category_ids=(11, 12))
+    assert run.label_ids(("cell", "cell"), twins) == [11, 12]
+    assert run.label_ids(("N/A", "<b>dog</b>", "N/A"), dataset) == [None, 7, None]
+    weights = Weights({}, Recipe(classes=("cell", "other"), category_ids=(1, 2)), "weights")
+    with pytest.raises(ValueError, match="has several categories called cell; give each its own name"):
+        run.check_classes(weights, twins)
 
 
 def test_a_weights_folder_is_evaluated_with_its_own_network_and_pixels(recipe, alone, tmp_path):

@@ -7,9 +7,14 @@ overfitted eight photos, and find a hundred boxes on any other. Trained once, on
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+pytest.importorskip("torchvision", reason="torchvision is not installed here; `make parity` brings it")
+pytest.importorskip("pycocotools", reason="pycocotools is not installed here; `make parity` brings it")
+
 from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 

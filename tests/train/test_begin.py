@@ -56,6 +56,33 @@ def test_boxes_that_know_no_classes_are_kept_whole():
     assert torch.equal(model.state_dict()["box_head.deltas.weight"], begin.tensors["box_head.deltas.weight"])
 
 
+def test_a_mask_for_all_of_one_old_class_is_kept_whole_for_several_new_ones():
+    one = Model(**{**_fields(small(agnostic=True)), "mask_head": MaskHead(convs=1, channels=8, class_agnostic=True)})
+    begin = Weights(build(one, 1).state_dict(), Recipe(model=one, classes=("cell",), category_ids=(1,)), "old.pth")
+    for classes in (("a", "b", "cell"), ("a", "b")):
+        model = build(one, len(classes))
+        sentence = begin_with(model, begin, classes)
+        assert "starts afresh" not in sentence
+        for name in ("box_head.deltas.weight", "mask_head.masks.weight"):
+            assert torch.equal(model.state_dict()[name], begin.tensors[name])
+
+
+def test_names_that_repeat_meet_each_other_in_order():
+    begin, model = weights(), build(small(), 3)
+    begin = begin._replace(recipe=Recipe(model=small(), classes=("N/A", "cat", "N/A"), category_ids=(1, 2, 3)))
+    begin_with(model, begin, ("cat", "N/A", "N/A"))
+    expected = begin.tensors["mask_head.masks.bias"][[1, 0, 2]]
+    assert torch.equal(model.state_dict()["mask_head.masks.bias"], expected)
+
+
+def test_frozen_statistics_may_come_alive():
+    begin, live = weights(), Model(**{**_fields(small()), "norm": "batch_norm", "head_norm": "none"})
+    model = build(live, 3)
+    begin_with(model, begin, OLD)
+    assert torch.equal(model.backbone.stem.norm.running_var, begin.tensors["backbone.stem.norm.running_var"])
+    assert model.backbone.stem.norm.num_batches_tracked == 0
+
+
 def test_heads_that_do_not_fit_start_afresh_and_are_named():
     begin, model = weights(), build(Model(**{**_fields(small()), "box_head": BoxHead(hidden=12)}), 3)
     sentence = begin_with(model, begin, OLD)

@@ -1,5 +1,6 @@
 """`maskrcnn convert`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -7,6 +8,8 @@ from typer import Argument, Option
 
 from maskrcnn.cli.words import WEIGHTS, writable
 
+OF_WEIGHTS = ("model", "data", "evaluate", "classes", "category_ids", "name")
+"""What a recipe beside weights says about them."""
 Channels = Literal["rgb", "bgr"]
 Target = Literal["torchvision", "detectron2", "mindspore"]
 
@@ -34,6 +37,9 @@ def convert(
         return
     if source is None or dest is None:
         raise ValueError("expected SOURCE and DEST, or --list")
+    refuse_without_effect(overrides or ())
+    if dest.is_file() and to is None:
+        raise ValueError(f"{dest} is a file; expected a folder, or --to for a file of another system")
     writable(dest)
     from maskrcnn.convert.checkpoint import load_any
     from maskrcnn.convert.export import export
@@ -47,6 +53,15 @@ def convert(
     else:
         for sentence in export(weights, to, dest):
             print(sentence)
+
+
+def refuse_without_effect(overrides: Sequence[str]) -> None:
+    """Raise ValueError for settings that weights do not have."""
+    from maskrcnn.recipes.read import read_overrides
+
+    idle = [path for path, _ in read_overrides(overrides).settings if path.partition(".")[0] not in OF_WEIGHTS]
+    if idle:
+        raise ValueError(f"{', '.join(idle)}: weights have no such setting; expected some of {', '.join(OF_WEIGHTS)}")
 
 
 def _about(backbone: str, classes: tuple[str, ...]) -> str:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from maskrcnn.cli.words import WEIGHTS
+
 DEFAULT = "config/maskrcnn/mask_rcnn_resnet50_fpn_1x.yml"
 WITHOUT_EFFECT = ("ms_mode", "ms_loss_scaler", "ms_loss_scaler_value", "eval_parallel", "run_profilor")
 """They steer MindSpore's compiler, loss scaler and profiler; evaluation always uses every process."""
-SUFFIXES = (".safetensors", ".ckpt", ".pth", ".pkl")
-"""Of files that `--ckpt_path` finds in a folder."""
 OBJECT_STORAGE = ("enable_modelarts", "data_url", "train_url", "ckpt_url", "multi_data_url", "pretrain_url", "data_dir")
 
 
@@ -43,6 +43,7 @@ def _train(words: Sequence[str]) -> None:
 
     parser = _with_settings(_parser("Train: the door to `maskrcnn train`."))
     parser.add_argument("--resume_ckpt", metavar="PATH", help="continue from this checkpoint, or `auto`")
+    parser.add_argument("--weights", metavar="WEIGHTS", help=f"begin with these. {WEIGHTS}")
     parser.add_argument("--save_dir", type=Path, metavar="DIR", help="the run's folder")
     parser.add_argument("--lr_init", metavar="RATE", help="train.optimizer.lr")
     parser.add_argument("--log_interval", metavar="STEPS", help="train.log_every")
@@ -56,7 +57,13 @@ def _train(words: Sequence[str]) -> None:
         "train.log_every": flags.log_interval,
         "train.evaluate_every": None if flags.run_eval is None else int(flags.run_eval),
     }
-    train(flags.config, [*_shared(flags), *_settings(given), *settings], flags.resume_ckpt or None, out=flags.save_dir)
+    train(
+        flags.config,
+        [*_shared(flags), *_settings(given), *settings],
+        flags.resume_ckpt or None,
+        flags.weights,
+        flags.save_dir,
+    )
 
 
 def _evaluate(words: Sequence[str]) -> None:
@@ -90,6 +97,8 @@ def _infer(words: Sequence[str]) -> None:
 
 def find_weights(place: str) -> list[str]:
     """The weights at a path: a file, a weights folder, or all of those in a folder or in its `weights/`; or a name."""
+    from maskrcnn.convert.files import SUFFIXES
+
     path = Path(place)
     if "://" in place or path.is_file() or (path / "model.safetensors").is_file():
         return [place]
@@ -97,7 +106,7 @@ def find_weights(place: str) -> list[str]:
         raise FileNotFoundError(f"--ckpt_path: there is nothing at {path}")
     inside = sorted(one for folder in (path, path / "weights") if folder.is_dir() for one in folder.iterdir())
     whole = [one for one in inside if not one.name.startswith(".")]  # a crash may leave drafts
-    found = [one for one in whole if one.suffix in SUFFIXES or (one / "model.safetensors").is_file()]
+    found = [one for one in whole if one.suffix.lower() in SUFFIXES or (one / "model.safetensors").is_file()]
     if not found:
         raise FileNotFoundError(f"--ckpt_path: {path} holds no weights: no {', '.join(SUFFIXES)}, no folders of them")
     return [str(one) for one in found]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from maskrcnn.cli.words import WEIGHTS, DataOverrides, writable
+from maskrcnn.config import Recipe
 
 WITHOUT_EFFECT = (
     "model",
@@ -60,11 +61,24 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
     with start(recipe.device) as world:
         for one in weights:
             own = folder / Path(one).name.removesuffix(".safetensors") if len(weights) > 1 else folder
-            metrics = run.run(recipe, load_any(one), own, world, ticker() if world.is_main else None)
+            trained = load_any(one)
+            if world.is_main:
+                say_sides(recipe, trained.recipe)
+            metrics = run.run(recipe, trained, own, world, ticker() if world.is_main else None)
             if metrics:  # only the first of several processes has them
                 print(f"{one} on {metrics['speed']['images']} pictures of {recipe.data.dataset_dir}")
                 show(metrics)
                 print(f"written to {own}\nreport: {write_report(own)}", flush=True)
+
+
+def say_sides(recipe: Recipe, trained: Recipe) -> None:
+    """Tell where pictures are resized to other sides than the weights ask for; published numbers are of those."""
+    (short, longest), (theirs, their_longest) = ((max(r.data.short_sides), r.data.max_side) for r in (recipe, trained))
+    if (short, longest) != (theirs, their_longest):
+        print(
+            f"pictures are resized to a short side of {short}, at most {longest}; the weights' own are {theirs} and "
+            f"{their_longest}: data.short_sides=[{theirs}] data.max_side={their_longest}"
+        )
 
 
 def score_predictions(annotations: Path, predictions: Path, out: Path | None) -> None:

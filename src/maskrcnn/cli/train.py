@@ -29,6 +29,9 @@ def train(
         return
     from maskrcnn.convert.checkpoint import load_any
     from maskrcnn.recipes.adopt import with_network_of
+    from maskrcnn.recipes.read import read_overrides
 
+    if "model.pretrained" in dict(read_overrides(overrides or ()).settings):
+        raise ValueError(f"model.pretrained has no effect on a run that begins with --weights {weights}; leave one out")
     begin = load_any(weights)
     loop.run(with_network_of(recipe, begin.recipe, overrides or ()), folder, resume, begin)

@@ -59,7 +59,10 @@ def load_backbone(backbone: nn.Module, settings: config.Model, say: Callable[[st
         path = zoo.bring(_published_backbone(settings), say)
     else:
         path = Path(settings.pretrained).expanduser()
-    fill(backbone, rename(read_file(path).tensors), path, ADVICE)
+    tensors = read_file(path).tensors
+    if not any(name.startswith("res2.") for name in tensors):  # of our own names nothing can be told
+        _expect_stride(settings, str(path), in_1x1=caffe2.is_msra(tensors))
+    fill(backbone, rename(tensors), path, ADVICE)
     say(f"backbone: {settings.backbone} weights from {path}")
 
 
@@ -90,13 +93,17 @@ def _published_backbone(settings: config.Model) -> zoo.Published:
             f"model.pretrained: {one.name} is a whole detector, not a backbone; expected a path, imagenet, or one of "
             f"{', '.join(row.name for row in zoo.PUBLISHED.values() if not row.classes)}"
         )
-    if settings.stride_in_1x1 != one.stride_in_1x1:
-        side = 1 if one.stride_in_1x1 else 3
-        raise ValueError(
-            f"model.pretrained: {one.name} has the stride of a bottleneck in its {side} x {side} convolution; "
-            f"set model.stride_in_1x1={str(one.stride_in_1x1).lower()}"
-        )
+    _expect_stride(settings, one.name, in_1x1=one.stride_in_1x1)
     return one
+
+
+def _expect_stride(settings: config.Model, origin: str, in_1x1: bool) -> None:
+    if settings.stride_in_1x1 != in_1x1:
+        side = 1 if in_1x1 else 3
+        raise ValueError(
+            f"model.pretrained: {origin} has the stride of a bottleneck in its {side} x {side} convolution; "
+            f"set model.stride_in_1x1={str(in_1x1).lower()}"
+        )
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -64,6 +64,12 @@ def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
+def is_msra(state: Mapping[str, Tensor]) -> bool:
+    """Whether a file is one of MSRA's: Caffe2's names, neither groups nor group norm."""
+    middle = state.get("res2_0_branch2b_w")
+    return middle is not None and middle.shape[0] == middle.shape[1] and not any("_gn_" in name for name in state)
+
+
 def _stem(weight: Tensor, is_divided: bool) -> Tensor:
     """Red first, for divided pixels."""
     return weight.flip(1) * (1.0 if is_divided else torch.tensor(Data().std)[:, None, None])

@@ -14,8 +14,11 @@ from maskrcnn.convert.maker import Channels, Maker, State, read
 from maskrcnn.convert.mindspore import MINDSPORE
 from maskrcnn.convert.mmdetection import MMDETECTION
 from maskrcnn.convert.torchvision import TORCHVISION
+from maskrcnn.recipes.adopt import from_text, override
+from maskrcnn.recipes.read import read_overrides
 from maskrcnn.weights import CONFIG, Weights, load_weights
 
+OWN_NAME = "mask_head.masks.weight"
 MAKERS = {maker.name: maker for maker in (TORCHVISION, MINDSPORE, DETECTRON2, MMDETECTION)}
 
 
@@ -33,11 +36,16 @@ def load_any(source: str | Path, overrides: Sequence[str] = (), channels: Channe
         return _load_foreign(zoo.bring(published), published, overrides, channels)
     path = Path(source).expanduser()
     is_ours = path.suffix == ".safetensors" and path.with_name(CONFIG).is_file()
-    if path.suffix in SUFFIXES and not path.is_dir() and not is_ours:
+    if path.suffix.lower() in SUFFIXES and not path.is_dir() and not is_ours:
         return _load_foreign(path, zoo.of_file(path.name), overrides, channels)
-    if overrides or channels:
-        raise ValueError(f"{path} has a recipe beside it; leave out {' '.join(overrides) or f'--channels {channels}'}")
-    return load_weights(path)
+    if channels or any(one.partition(".")[0] == "model" for one in _paths(overrides)):
+        raise ValueError(f"{path} has a recipe beside it, which knows its network; leave out model.* and --channels")
+    weights = load_weights(path)
+    return weights._replace(recipe=override(weights.recipe, overrides, weights.origin)) if overrides else weights
+
+
+def _paths(overrides: Sequence[str]) -> list[str]:
+    return [path for path, _ in read_overrides(overrides).settings]
 
 
 def maker_of(state: State) -> Maker:
@@ -45,7 +53,7 @@ def maker_of(state: State) -> Maker:
     for maker in MAKERS.values():
         if maker.recognises(state):
             return maker
-    names = ", ".join(list(state)[:3])
+    names = ", ".join(map(printable, list(state)[:3]))
     raise ValueError(f"expected a Mask R-CNN of {', '.join(MAKERS)}, received tensors named {names}, ...")
 
 
@@ -58,11 +66,14 @@ def _published_detector(name: str) -> zoo.Published:
 
 def _load_foreign(path: Path, published: zoo.Published | None, overrides: Sequence[str], channels: Channels) -> Weights:
     content = read_file(path)
+    if OWN_NAME in content.tensors:
+        return load_weights(path)  # says that its recipe is missing
     hint = content.hint
     if published is not None:
         hint, overrides = f"{published.name} {hint}", [*published.overrides, *overrides]
     try:
-        weights = read(maker_of(content.tensors), content.tensors, hint, overrides, channels)
+        known = from_text(content.recipe, f"the recipe in {path}") if content.recipe else None
+        weights = read(maker_of(content.tensors), content.tensors, hint, overrides, channels, known)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return weights._replace(recipe=_with_names(weights.recipe, content.classes), origin=str(path))
@@ -71,4 +82,11 @@ def _load_foreign(path: Path, published: zoo.Published | None, overrides: Sequen
 def _with_names(recipe: Recipe, names: tuple[str, ...]) -> Recipe:
     """The recipe with the class names that a file carries, where it has only numbers for them."""
     numbered = recipe.classes == coco_classes(len(recipe.classes))[0] and len(recipe.classes) not in COCO_COUNTS
-    return structs.replace(recipe, classes=names) if numbered and len(names) == len(recipe.classes) else recipe
+    if not numbered or len(names) != len(recipe.classes):
+        return recipe
+    return structs.replace(recipe, classes=tuple(map(printable, names)))
+
+
+def printable(name: str) -> str:
+    """A name from a file, without what would steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)

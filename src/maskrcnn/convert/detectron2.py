@@ -25,6 +25,7 @@ from maskrcnn.config import Data, Recipe, Triple
 from maskrcnn.convert.classes import coco_classes
 from maskrcnn.convert.maker import Described, Maker, Rule, State
 from maskrcnn.convert.structure import structure_of
+from maskrcnn.models.mask_rcnn import shape_of
 
 RULES: tuple[Rule, ...] = (
     (r"^backbone\.stem\.", "backbone.bottom_up.stem.conv1."),
@@ -97,7 +98,7 @@ def _describe(state: State, hint: str) -> Described:
     from_detectron1, is_city = "noaug" in hint, "cityscapes" in hint.lower()
     model = replace(
         model,
-        stride_in_1x1=model.norm != "group_norm" and std == WHOLE,
+        stride_in_1x1=model.norm != "group_norm" and std == WHOLE and shape_of(model.backbone)[0] >= 50,
         roi_half_pixel=not from_detectron1,
         roi_samples=2 if from_detectron1 else 0,
         rpn=replace(model.rpn, anchor_offset=0.0),

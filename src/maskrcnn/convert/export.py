@@ -2,21 +2,24 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from maskrcnn.config import Recipe
 from maskrcnn.convert.checkpoint import MAKERS
 from maskrcnn.convert.detectron2_config import ALWAYS, CANNOT, config_of
-from maskrcnn.convert.maker import write
+from maskrcnn.convert.files import OWN_RECIPE
+from maskrcnn.convert.maker import Maker, write
 from maskrcnn.convert.mindspore_file import write_ckpt
 from maskrcnn.recipes.adopt import OF_TRAINING
 from maskrcnn.recipes.flat import flatten
+from maskrcnn.recipes.write import to_text
 from maskrcnn.weights import Weights, sync
 
 SUFFIXES = {"torchvision": (".pth", ".safetensors"), "detectron2": (".pth",), "mindspore": (".ckpt",)}
@@ -35,6 +38,37 @@ NOT_COMPARED = (
 PREPROCESSING = tuple(
     f"data.{name}" for name in ("mean", "std", "short_sides", "max_side", "rounding", "antialias", "whole_levels")
 )
+NETWORK = (
+    *("model.backbone", "model.width", "model.channels", "model.rpn.convs"),
+    *(f"model.box_head.{name}" for name in ("convs", "fcs", "hidden", "pool", "class_agnostic")),
+    *(f"model.mask_head.{name}" for name in ("convs", "channels", "pool", "class_agnostic")),
+)
+"""Settings without which the numbers are those of another network."""
+ANYTHING = ["frozen_batch_norm", "batch_norm", "none", ""]
+BUILT: dict[str, dict[str, list[Any]]] = {
+    "torchvision": {
+        "model.norm": ["frozen_batch_norm", "batch_norm"],
+        "model.head_norm": ANYTHING,
+        "model.width": [64],
+        "model.rpn.aspect_ratios": [[0.5, 1.0, 2.0]],
+        "model.box_head.class_agnostic": [False],
+        "model.mask_head.class_agnostic": [False],
+    },
+    "mindspore": {
+        "model.norm": ["frozen_batch_norm", "batch_norm"],
+        "model.head_norm": ["none", ""],
+        "model.width": [64],
+        "model.rpn.aspect_ratios": [[0.5, 1.0, 2.0]],
+        "model.rpn.convs": [1],
+        "model.box_head.convs": [0],
+        "model.box_head.fcs": [2],
+        "model.box_head.class_agnostic": [False],
+        "model.mask_head.convs": [4],
+        "model.mask_head.class_agnostic": [False],
+    },
+    "detectron2": {},
+}
+"""What the networks of the other systems may be, where that is not everything."""
 
 
 def export(weights: Weights, to: str, path: Path) -> Iterator[str]:
@@ -44,45 +78,57 @@ def export(weights: Weights, to: str, path: Path) -> Iterator[str]:
     """
     if path.suffix not in SUFFIXES[to]:
         raise ValueError(f"{path}: expected a file that ends in {' or '.join(SUFFIXES[to])} for {to}")
-    if weights.recipe.model.norm == "group_norm" and to != "detectron2":
-        raise ValueError(f"{to} has no Mask R-CNN with model.norm=group_norm; export to detectron2")
-    maker = MAKERS[to]
+    maker, recipe = MAKERS[to], weights.recipe
+    _expect_built(recipe, to)
     state = {name: tensor.contiguous() for name, tensor in write(maker, weights.tensors).items()}
-    theirs = maker.describe(maker.modernise(state), "").recipe
-    config = ""
-    if to == "detectron2":
-        config = config_of(weights.recipe, path)
-        data = weights.recipe.data
-        state |= {
-            "pixel_mean": torch.tensor(data.mean)[:, None, None],
-            "pixel_std": torch.tensor(data.std)[:, None, None],
-        }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, WRITERS[path.suffix], {"model": state} if config else state)
     size = sum(tensor.numel() for tensor in state.values()) / 1e6
-    yield f"written to {path}: {len(state)} tensors, {size:.1f} million numbers"
-    if config:
-        beside = path.with_suffix(".yaml")
-        _replace(beside, lambda text, draft: draft.write_text(text, encoding="utf-8"), config)
-        yield f"its configuration: {beside}"
-    differences = [f"  {one}" for one in _differences(weights.recipe, ALWAYS if config else theirs)]
-    differences = [one for one in differences if not config or one.split()[0].rstrip(":") in CANNOT]
+    told = f"written to {path}: {len(state)} tensors, {size:.1f} million numbers"
+    if to == "detectron2":
+        config = config_of(recipe, path)
+        _replace(path, WRITERS[path.suffix], {"model": state, "meta": {OWN_RECIPE: to_text(recipe)}})
+        _replace(path.with_suffix(".yaml"), lambda text, draft: draft.write_text(text, encoding="utf-8"), config)
+        yield f"{told}; its configuration: {path.with_suffix('.yaml')}"
+        differences = [one for one in _differences(recipe, ALWAYS) if one[0] in CANNOT]
+    else:
+        differences = list(_differences(recipe, _described(maker, state, recipe)))
+        _replace(path, WRITERS[path.suffix], state)
+        yield told
     if differences:
-        yield f"{to} has no settings for some of what these weights were made with, so results will differ a little:"
-        yield from differences
+        yield f"{to} cannot know these from the file; set them there where it has them, or results will differ:"
+        yield from (f"  {key}: {ours} here, {theirs} there" for key, ours, theirs in differences)
 
 
-def _differences(ours: Recipe, theirs: Recipe) -> Iterator[str]:
-    """Settings that would have to agree for the same results."""
+def _expect_built(recipe: Recipe, to: str) -> None:
+    """Raise ValueError where the other system has no such network."""
+    settings = dict(flatten(msgspec.to_builtins(recipe)))
+    for key, values in BUILT[to].items():
+        if settings[key] not in values:
+            others = " or ".join(map(str, values))
+            hint = "" if to == "detectron2" else "; export to detectron2, which has more"
+            raise ValueError(f"{to} has no Mask R-CNN with {key}={settings[key]}, expected {others}{hint}")
+
+
+def _described(maker: Maker, state: Mapping[str, Tensor], recipe: Recipe) -> Recipe:
+    """What the other system takes a file for; ValueError where that is another network."""
+    theirs = maker.describe(maker.modernise(state), "").recipe
+    for key, here, there in _differences(recipe, theirs):
+        if key in NETWORK:
+            raise ValueError(f"{maker.name} has no Mask R-CNN with {key}={here}, it would take it for {there}")
+    return theirs
+
+
+def _differences(ours: Recipe, theirs: Recipe) -> Iterator[tuple[str, Any, Any]]:
+    """Settings that would have to agree for the same results: name, here, there."""
     other = dict(flatten(msgspec.to_builtins(theirs)))
     for key, value in flatten(msgspec.to_builtins(ours)):
         compared = key in PREPROCESSING or not key.startswith(NOT_COMPARED)
         if compared and key not in OF_TRAINING and value != other[key]:
-            yield f"{key}: {value} here, {other[key]} there"
+            yield key, value, other[key]
 
 
 def _replace(path: Path, writer: Callable[[Any, Path], object], content: Any) -> None:
     """Write beside the path, then take its place: nothing half-written bears its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(descriptor)
     draft = Path(name)

@@ -1,6 +1,10 @@
 """Tensors from files of every make: what a file is, its first bytes tell. Nothing that a file names is ever run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import io
+import re
+import zipfile
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,12 +15,29 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from maskrcnn.convert.mindspore_file import read_ckpt
-from maskrcnn.convert.pickles import read_pickle
+from maskrcnn.convert.pickles import Refused, check_pickle, printable, read_pickle
 
 SUFFIXES = (".pth", ".pt", ".pkl", ".ckpt", ".safetensors")
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"
+OWN_RECIPE = "maskrcnn_recipe"
+"""Where `meta` of a file that we wrote for another system has its recipe."""
 INSIDE = ("state_dict", "model", "model_ema", "blobs")
 """Where checkpoints that hold more than weights keep them."""
+
+
+MOST_COPIES = 4
+"""Bytes of all tensors per byte of the file: some share their numbers, and an expanded one has few."""
+TYPES = {
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool),
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64),
+}
+GROWING = {
+    "_codecs encode",
+    *(f"{part} {name}" for part in ("builtins", "__builtin__") for name in ("bytearray", "set")),
+}
+"""Functions that torch calls for a file, that no weights need, and that could make much of little."""
+OLD_PICKLES = 5
+"""Pickles at the start of a file of torch before 1.6; the numbers follow them."""
 
 
 class Content(NamedTuple):
@@ -27,6 +48,8 @@ class Content(NamedTuple):
     """Its name, and the configuration that it carries if any: they may say what shapes cannot."""
     classes: tuple[str, ...] = ()
     """Names in label order, where the file has them, as MMDetection's do."""
+    recipe: str = ""
+    """The text of our own, where we wrote the file for another system."""
 
 
 def read_file(path: str | Path) -> Content:
@@ -38,7 +61,7 @@ def read_file(path: str | Path) -> Content:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path} (working directory {Path.cwd()}); expected {', '.join(SUFFIXES)}")
     content = _read(path)
-    tensors = dict(_named_tensors(content))
+    tensors = dict(_named_tensors(path, content))
     if not tensors:
         raise ValueError(f"{path} holds no named tensors; expected the weights of a network")
     meta = content["meta"] if isinstance(content.get("meta"), Mapping) else {}
@@ -48,29 +71,107 @@ def read_file(path: str | Path) -> Content:
 def _read(path: Path) -> Any:
     with path.open("rb") as stream:
         start = stream.read(4)
-    if path.suffix == ".safetensors":
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is not a complete safetensors file ({error}); copy it again") from error
-    if start == ZIP or (start[:1] == PICKLE and path.suffix != ".pkl"):
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=start == ZIP)
-        except Exception as error:  # torch raises half a dozen kinds here; none of them has run foreign code
-            raise ValueError(f"{path} is not a file of plain tensors: {str(error).splitlines()[0]}") from error
-    return read_ckpt(path) if path.suffix == ".ckpt" else read_pickle(path)
+            reason = printable(str(error))
+            raise ValueError(f"{path} is not a complete safetensors file ({reason}); copy it again") from error
+    if start == ZIP or (start[:1] == PICKLE and suffix != ".pkl"):
+        return _read_torch(path, is_zip=start == ZIP)
+    return read_ckpt(path) if suffix == ".ckpt" else read_pickle(path)
 
 
-def _named_tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
+def _read_torch(path: Path, is_zip: bool) -> Any:
+    """By torch's own reader of plain tensors, for what is no larger than it looks.
+
+    It also takes `argparse.Namespace`, in which torchvision's training keeps its settings: one has nothing but
+    attributes, and runs nothing when it is made.
+    """
+    try:
+        _check_zip(path) if is_zip else _check_old(path)
+        with torch.serialization.safe_globals([Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except Refused as error:
+        raise ValueError(f"{path} {error}; {_advice(path)}") from None
+    except Exception as error:  # torch raises half a dozen kinds here; none of them has run foreign code
+        raise ValueError(_sentence(path, str(error) or type(error).__name__)) from error
+
+
+def _check_zip(path: Path) -> None:
+    """The directory first: torch would inflate what is compressed. Then the pickles, see `check_pickle`."""
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise Refused("is compressed, which files of torch never are")
+        if sum(entry.file_size for entry in entries) > size:
+            raise Refused(f"speaks of more bytes than the {size} that it has")
+        for entry in entries:
+            if entry.filename.rpartition("/")[2] == "data.pkl":
+                check_pickle(io.BytesIO(archive.read(entry)), names=GROWING)
+
+
+def _check_old(path: Path) -> None:
+    with path.open("rb") as stream:
+        for _ in range(OLD_PICKLES):
+            check_pickle(stream, names=GROWING)
+
+
+def _sentence(path: Path, reason: str) -> str:
+    """What torch said, without the colours, and without its advice to try again unprotected."""
+    asked = re.search(r"GLOBAL (\S+)", reason)
+    if asked is not None:
+        return f"{path} asks for {printable(asked[1][:80])}, which is no tensor; {_advice(path)}"
+    told = re.search(r"error: (.+)", reason)
+    short = told[1] if told is not None else reason.strip().splitlines()[0]
+    return f"{path} is not a file of plain tensors ({printable(short[:200])}); nothing of it was run, copy it again"
+
+
+def _advice(path: Path) -> str:
+    return (
+        "nothing of it was run. If you made the file yourself, save its tensors alone: "
+        f'torch.save(torch.load({str(path)!r}, weights_only=False)["model"], "weights.pth")'
+    )
+
+
+def _named_tensors(path: Path, content: Any) -> Iterator[tuple[str, Tensor]]:
     """Of a flat table, or of the table that a checkpoint keeps its weights in."""
     if not isinstance(content, Mapping):
         return
     inner = next((content[name] for name in INSIDE if isinstance(content.get(name), Mapping)), content)
+    size, left = path.stat().st_size, MOST_COPIES * path.stat().st_size
     for name, value in inner.items():
-        if isinstance(value, Tensor):
-            yield str(name).removeprefix("module."), value
-        elif isinstance(value, np.ndarray) and value.dtype != object:
-            yield str(name), torch.from_numpy(value)
+        is_array = isinstance(value, np.ndarray) and value.dtype != object
+        if not isinstance(name, str) or not (is_array or isinstance(value, Tensor)):
+            continue
+        tensor = torch.from_numpy(value) if is_array else value
+        if not name.isprintable():
+            raise ValueError(f"{path} has a tensor named {name[:80]!r}; expected names without control characters")
+        what = _odd(tensor)
+        if what:
+            raise ValueError(
+                f"{path}: expected {name} to be a plain tensor of numbers, received {what}; save it as one"
+            )
+        left -= tensor.numel() * tensor.element_size()
+        if left < 0:
+            raise ValueError(
+                f"{path}: expected tensors of at most {MOST_COPIES} times the {size} bytes of the file, but with {name} "
+                "they have more: it is expanded or shared; save clones of the tensors"
+            )
+        yield name if is_array else name.removeprefix("module."), tensor
+
+
+def _odd(tensor: Tensor) -> str:
+    """What a tensor is that is not numbers in memory, one behind the other."""
+    if tensor.is_quantized:
+        return "a quantised one"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "a sparse or nested one"
+    if tensor.device.type != "cpu":
+        return f"one on the device {tensor.device.type}, without numbers"
+    return "" if tensor.dtype in TYPES else f"one of {tensor.dtype}"
 
 
 def _config(meta: Mapping[str, Any]) -> str:
@@ -81,6 +182,6 @@ def _config(meta: Mapping[str, Any]) -> str:
 def _classes(meta: Mapping[str, Any]) -> tuple[str, ...]:
     """The names that MMDetection's checkpoints carry, of version 2 or 3."""
     dataset = meta["dataset_meta"] if isinstance(meta.get("dataset_meta"), Mapping) else {}
-    names = meta.get("CLASSES") or dataset.get("CLASSES") or dataset.get("classes") or ()
-    is_list = isinstance(names, Sequence) and not isinstance(names, str)
-    return tuple(map(str, names)) if is_list else ()
+    places = (meta.get("CLASSES"), dataset.get("CLASSES"), dataset.get("classes"))
+    names = next((names for names in places if isinstance(names, list | tuple) and names), ())
+    return tuple(map(printable, names)) if all(isinstance(name, str) for name in names) else ()

@@ -66,16 +66,24 @@ class Maker:
         return name
 
 
-def read(maker: Maker, state: State, hint: str = "", overrides: Sequence[str] = (), channels: Channels = "") -> Weights:
+def read(
+    maker: Maker,
+    state: State,
+    hint: str = "",
+    overrides: Sequence[str] = (),
+    channels: Channels = "",
+    known: Recipe | None = None,
+) -> Weights:
     """Their tensors as ours.
 
     Halves become float32.
     overrides   settings that replace those of the maker's description
     channels    `rgb` or `bgr`, where the maker's description is not to be trusted
+    known       the recipe, red first, of what we wrote ourselves
     Raises ValueError where the network is another one, or tensors are missing, unknown or of another shape.
     """
     state = maker.modernise(state)
-    recipe, bgr = maker.describe(state, hint)
+    recipe, bgr = maker.describe(state, hint) if known is None else (known, False)
     recipe = override(recipe, overrides, f"of {maker.name}") if overrides else recipe
     bgr = channels == "bgr" if channels else bgr
     tensors, faults = {}, []

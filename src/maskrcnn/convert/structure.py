@@ -11,6 +11,20 @@ from maskrcnn.config import RPN, BoxHead, MaskHead, Model
 
 BLOCKS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}
 """Depth by the blocks of res4, and whether they are bottlenecks."""
+SIDES = {
+    "backbone.stem.weight": 4,
+    "backbone.res2.0.conv2.weight": 4,
+    "neck.lateral.0.weight": 4,
+    "box_head.fcs.0.weight": 2,
+    "box_head.classes.weight": 2,
+    "box_head.classes.bias": 1,
+    "box_head.deltas.weight": 2,
+    "box_head.deltas.bias": 1,
+    "mask_head.upsample.bias": 1,
+    "mask_head.masks.weight": 4,
+    "mask_head.masks.bias": 1,
+}
+"""How many sides those tensors have that tell of the rest, or whose rows are moved before shapes are compared."""
 BACKBONES = get_args(get_type_hints(Model)["backbone"])
 
 
@@ -27,13 +41,18 @@ def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], back
 
     theirs                  our name of a tensor to the name it has in `state`
     background_everywhere   box deltas and masks have a row for the background
-    Batch norm counts as frozen. Raises ValueError where a tensor that every Mask R-CNN has is missing.
+    Batch norm counts as frozen.
+    Raises ValueError where a tensor that every Mask R-CNN has is missing, or has another number of sides or an empty one.
     """
 
     def shape(name: str) -> tuple[int, ...]:
         if theirs(name) not in state:
             raise ValueError(f"expected a Mask R-CNN with a feature pyramid, but there is no {theirs(name)}")
-        return tuple(state[theirs(name)].shape)
+        found = tuple(state[theirs(name)].shape)
+        if len(found) != SIDES[name] or 0 in found:
+            received = " x ".join(map(str, found)) or "a scalar"
+            raise ValueError(f"expected {SIDES[name]} sides, none of them 0, of {theirs(name)}, received {received}")
+        return found
 
     def number(pattern: str) -> int:
         return sum(1 for _ in takewhile(lambda i: theirs(pattern.format(i)) in state, count()))
@@ -43,10 +62,14 @@ def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], back
             return "frozen_batch_norm"
         return "group_norm" if theirs(f"{name}.norm.weight") in state else "none"
 
+    for name in SIDES:
+        shape(name)
     has_bottlenecks = theirs("backbone.res2.0.conv3.weight") in state
     backbone = _backbone(shape, number("backbone.res4.{}.conv1.weight"), has_bottlenecks)
     background = int(background_everywhere)
     num_classes = shape("box_head.classes.bias")[0] - 1
+    if not num_classes:
+        raise ValueError(f"expected a class beside the background, but {theirs('box_head.classes.bias')} has one row")
     hidden, flat = shape("box_head.fcs.0.weight")
     channels = shape("neck.lateral.0.weight")[0]
     mask_rows = shape("mask_head.masks.bias")[0] - background

@@ -16,7 +16,7 @@ from msgspec import Struct, json, structs
 from torch import Tensor, nn
 
 from maskrcnn.config import Recipe
-from maskrcnn.data.buckets import buckets_for, plan_evaluation
+from maskrcnn.data.buckets import MAX_SHAPES, buckets_for, plan_evaluation
 from maskrcnn.data.coco import CocoData, find_split, read
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch, prepare
@@ -144,6 +144,8 @@ def predict_share(
 ) -> Share:
     """Predict this process's batches. Masks are encoded in a thread while the model is busy with the next batch."""
     settings = recipe.data
+    if recipe.model.rpn.anchor_strides == "divided":  # then anchors depend on the padding: each shape gets its own
+        settings = structs.replace(settings, num_buckets=MAX_SHAPES)
     buckets = buckets_for(dataset.sizes, settings, [max(settings.short_sides)])
     plan = plan_evaluation(dataset.sizes, settings, buckets, batch=recipe.evaluate.batch)[world.rank :: world.size]
     loader = Loader(dataset, plan, settings, pin_memory=world.device.type == "cuda")
@@ -166,13 +168,18 @@ def predict_share(
 def check_classes(weights: Weights, dataset: CocoData) -> None:
     """Raise ValueError, naming the difference, unless the weights know all categories of the annotations by name."""
     ours, theirs = weights.recipe.classes, dataset.category_names
-    if set(theirs) <= set(ours):
+    if ours == theirs or set(theirs) <= set(ours):
+        twice = [name for name in dict.fromkeys(theirs) if theirs.count(name) > 1]
+        if ours != theirs and twice:
+            raise ValueError(
+                f"{dataset.annotations} has several categories called {_some(twice)}; give each its own name"
+            )
         return
     only = [_some([name for name in a if name not in b]) for a, b in ((ours, theirs), (theirs, ours))]
     raise ValueError(
         f"the weights {weights.origin} have {len(ours)} classes and {dataset.annotations} has {len(theirs)} "
         f"categories, only the weights know {only[0]}, only the data set knows {only[1]}; evaluate on annotations "
-        "with the categories that were trained"
+        "with the categories that were trained, or name the classes by `maskrcnn convert WEIGHTS DEST classes=[a,b]`"
     )
 
 
@@ -206,17 +213,24 @@ def _predict(model: nn.Module, loader: Loader, recipe: Recipe, world: World, sha
 def _to_coco(batch: Batch, dataset: CocoData, recipe: Recipe) -> Results:
     """Results under the data set's ids; classes that it does not have are left out."""
     raw, names = batch.raw, recipe.classes
-    ids = dict(zip(dataset.category_names, dataset.category_ids, strict=True))
-    known = np.array([name in ids for name in names])
+    of_labels = label_ids(names, dataset)
+    known = np.array([id is not None for id in of_labels])
     inclusive = recipe.model.mask_head.paste == "inclusive"
     found = from_detections(batch.detections, raw.sizes.float(), raw.original_sizes, names, inclusive=inclusive)
-    of_labels = [ids.get(name, 0) for name in names]
     pairs = zip(raw.image_ids.tolist(), found, strict=True)
     return [
         result
         for image, instances in pairs
-        for result in instances[known[instances.labels - 1]].to_coco(image, of_labels)
+        for result in instances[known[instances.labels - 1]].to_coco(image, [id or 0 for id in of_labels])
     ]
+
+
+def label_ids(names: Sequence[str], dataset: CocoData) -> list[int | None]:
+    """The data set's id of each class of the weights, in label order; None of a class that it does not have."""
+    if tuple(names) == dataset.category_names:  # which may repeat
+        return list(dataset.category_ids)
+    ids = dict(zip(dataset.category_names, dataset.category_ids, strict=True))
+    return [ids.get(name) for name in names]
 
 
 def _wait_for(tensor: Tensor) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from maskrcnn.config import Recipe
+from maskrcnn.recipes import text
 from maskrcnn.recipes.check import build
 from maskrcnn.recipes.flat import flatten
 from maskrcnn.recipes.read import Layer, read_overrides
@@ -27,6 +28,24 @@ OF_TRAINING = (
     "model.mask_head.rois",
 )
 """Settings inside it that only say how to learn: no prediction depends on them."""
+OF_CHOICE = (
+    "model.rpn.test_candidates",
+    "model.rpn.test_proposals",
+    "model.rpn.nms_iou",
+    "model.box_head.score",
+    "model.box_head.nms_iou",
+    "model.box_head.candidates",
+    "model.box_head.detections",
+)
+"""Settings inside it that say how many of the boxes to keep: a matter of the data rather than of the weights."""
+
+
+def from_text(content: str, origin: str) -> Recipe:
+    """The recipe that `write_recipe` wrote; ValueError where it is none."""
+    settings = text.parse(content)
+    if not isinstance(settings, dict):
+        raise ValueError(f"{origin}: expected settings, received {type(settings).__name__}")
+    return build([Layer(origin, list(settings.items()))], origin)
 
 
 def override(recipe: Recipe, words: Sequence[str], title: str) -> Recipe:
@@ -35,7 +54,8 @@ def override(recipe: Recipe, words: Sequence[str], title: str) -> Recipe:
 
 
 def with_network_of(recipe: Recipe, weights: Recipe, words: Sequence[str] = ()) -> Recipe:
-    """The recipe with the network of some weights, and pixels prepared as for them.
+    """The recipe with the network of some weights, and pixels prepared as for them. How it learns and how many boxes it
+    keeps stay as they were.
 
     words   a command line, whose settings win where they say something about that
     """
@@ -51,7 +71,7 @@ def _all(recipe: Recipe, origin: str) -> Layer:
 
 
 def _belongs_to_weights(path: str) -> bool:
-    return path in OF_THE_WEIGHTS or (path.startswith("model.") and path not in OF_TRAINING)
+    return path in OF_THE_WEIGHTS or (path.startswith("model.") and path not in (*OF_TRAINING, *OF_CHOICE))
 
 
 def _is_about_weights(path: str) -> bool:

@@ -56,6 +56,11 @@ def _model(recipe: Recipe) -> Iterator[Contradiction]:
         )
     if model.stride_in_1x1 and model.backbone in WITHOUT_BOTTLENECKS:
         yield ("model.stride_in_1x1", "model.backbone"), f"has no effect on {model.backbone}, which has no bottlenecks"
+    if model.backbone.startswith("resnext") and model.width % 64:
+        yield (
+            ("model.width", "model.backbone"),
+            f"expected a multiple of 64, since the groups of {model.backbone} have whole channels, got {model.width}",
+        )
     if not model.pretrained and model.frozen_stages:
         yield (
             ("model.frozen_stages", "model.pretrained"),

@@ -14,7 +14,12 @@ from maskrcnn.recipes import text
 
 def write_recipe(recipe: config.Recipe, path: Path) -> None:
     """Write every setting; `read_recipe(path)` gives an equal recipe back."""
-    path.write_text("\n".join(_lines(recipe)) + "\n", encoding="utf-8")
+    path.write_text(to_text(recipe), encoding="utf-8")
+
+
+def to_text(recipe: config.Recipe) -> str:
+    """Every setting, as YAML with its reason."""
+    return "\n".join(_lines(recipe)) + "\n"
 
 
 def _lines(section: config.Settings, indent: str = "") -> Iterator[str]:

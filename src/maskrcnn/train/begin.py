@@ -21,36 +21,47 @@ def begin_with(model: nn.Module, weights: Weights, classes: Sequence[str]) -> st
     Raises ValueError where the backbone or the pyramid does not fit: a head alone would learn from noise.
     """
     old = weights.recipe.classes
-    kept = {name: old.index(name) for name in classes if name in old}
+    kept = _same_names(classes, old)
     afresh = []
     for name, tensor in model.state_dict().items():
-        theirs = weights.tensors.get(name)
-        layer = name.rpartition(".")[0]
-        if theirs is not None and layer in ROWS and _has_rows_for(theirs, layer, len(old)) and tuple(classes) != old:
-            _copy_rows(tensor, theirs, layer, {classes.index(name): row for name, row in kept.items()})
+        theirs, layer = weights.tensors.get(name), name.rpartition(".")[0]
+        if theirs is not None and _is_by_class(tensor, theirs, layer, len(classes), len(old)):
+            _copy_rows(tensor, theirs, layer, kept)
         elif theirs is not None and theirs.shape == tensor.shape:
             tensor.copy_(theirs)
+        elif theirs is None and name.endswith("num_batches_tracked"):
+            continue  # frozen norms have none
         elif name.startswith(HEADS):
             afresh.append(layer)
         else:
             raise ValueError(f"the weights {weights.origin} do not fit: {_difference(name, tensor, theirs)}; {REMEDY}")
-    return _sentence(weights, classes, list(kept), list(dict.fromkeys(afresh)))
+    return _sentence(weights, classes, [classes[place] for place in kept], list(dict.fromkeys(afresh)))
 
 
 REMEDY = "leave out the settings under `model` that change their network"
 
 
-def _has_rows_for(tensor: Tensor, layer: str, num_classes: int) -> bool:
-    rows, has_background = ROWS[layer]
-    return len(tensor) == rows * (num_classes + has_background)
+def _same_names(classes: Sequence[str], old: Sequence[str]) -> dict[int, int]:
+    """Place of a class here to its place there; of a name that repeats the first meets the first, and so on."""
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(old):
+        places.setdefault(name, []).append(place)
+    return {place: places[name].pop(0) for place, name in enumerate(classes) if places.get(name)}
 
 
-def _copy_rows(tensor: Tensor, theirs: Tensor, layer: str, label_of: dict[int, int]) -> None:
+def _is_by_class(tensor: Tensor, theirs: Tensor, layer: str, num_classes: int, num_old: int) -> bool:
+    """Whether both have something for each of their classes, of one kind."""
+    rows, has_background = ROWS.get(layer, (0, False))
+    lengths = rows * (num_classes + has_background), rows * (num_old + has_background)
+    return rows > 0 and (len(tensor), len(theirs)) == lengths and tensor.shape[1:] == theirs.shape[1:]
+
+
+def _copy_rows(tensor: Tensor, theirs: Tensor, layer: str, kept: dict[int, int]) -> None:
     """Rows of each class that both know, by their places among the classes, and those of the background."""
     rows, has_background = ROWS[layer]
     if has_background:
         tensor[BACKGROUND] = theirs[BACKGROUND]
-    for ours, old in label_of.items():
+    for ours, old in kept.items():
         to, source = (rows * (place + has_background) for place in (ours, old))
         tensor[to : to + rows] = theirs[source : source + rows]
 

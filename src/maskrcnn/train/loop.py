@@ -94,6 +94,8 @@ class Training:
 
         torch.manual_seed(settings.seed)
         self.model = build(recipe.model, len(recipe.classes))
+        if start is not None and weights is not None:
+            log.say(f"goes on from step {start.step}; {weights.origin} only tells which network that is")
         if start is None and world.is_main:
             if weights is None:
                 load_backbone(self.model.backbone, recipe.model, log.say)

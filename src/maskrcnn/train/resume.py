@@ -69,7 +69,8 @@ def check_same(recipe: Recipe, found: Checkpoint, num_images: int) -> None:
     ]
     if differing:
         raise ValueError(
-            f"{found.path} belongs to another recipe: {'; '.join(differing)}; set these back, or start a new run"
+            f"{found.path} belongs to another recipe: {'; '.join(differing)}; set these back, give --weights again if "
+            "the run began with them, or start a new run"
         )
 
 
