@@ -196,7 +196,7 @@ def test_what_detectron2_was_given_comes_back_with_its_own_recipe(small, tmp_pat
 def test_names_that_would_steer_a_terminal_do_not(small, tmp_path):
     state = write(MAKERS["mmdetection"], small.tensors)
     torch.save({"meta": {"CLASSES": ["cat\x1b[31m", "dog"]}, "state_dict": state}, tmp_path / "w.pth")
-    assert load_any(tmp_path / "w.pth").recipe.classes == ("cat?[31m", "dog")
+    assert load_any(tmp_path / "w.pth").recipe.classes == ("cat\\x1b[31m", "dog")
 
 
 def test_a_network_that_the_other_system_does_not_have_is_refused(small, tmp_path):

@@ -259,3 +259,94 @@ def older(names):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file .*absent\.pkl"):
         read_pickle(tmp_path / "absent.pkl")
+
+
+DTYPE = b"cnumpy\ndtype\nX\x02\x00\x00\x00f4\x85R"
+
+
+def test_arrays_that_share_their_bytes_hold_no_more_than_the_file(place):
+    raw = b"B" + struct.pack("<I", 4096) + bytes(4096) + b"q\x01"
+    array = ARRAY + b"(K\x01M\x00\x04\x85" + DTYPE + b"\x89h\x01tb"
+    refuse(place, b"\x80\x03](" + raw + array * 20 + b"e.", "is damaged: its arrays have more bytes than the file")
+    (place / "one.pkl").write_bytes(b"\x80\x03](" + raw + array + b"e.")
+    assert read_pickle(place / "one.pkl")[1].shape == (1024,)
+
+
+def test_an_array_that_is_referred_to_again_is_one_array(place):
+    array = np.arange(1000.0)
+    found = read_pickle(write(place / "a.pkl", [array] * 100, 4))
+    assert len({id(one) for one in found}) == 1
+
+
+def test_bytes_that_are_spelled_as_text_are_not_copied_at_every_call(place):
+    text = b"X" + struct.pack("<I", 5000) + b"a" * 5000 + b"q\x01"
+    call = b"c_codecs\nencode\nh\x01X\x06\x00\x00\x00latin1\x86R"
+    (place / "a.pkl").write_bytes(b"\x80\x02](" + text + call * 50 + b"e.")
+    assert len({id(one) for one in read_pickle(place / "a.pkl")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        (b"(" + b"K\x01" * 65 + b"t", "an array has 65 sides"),
+        (b"\x8a\x08" + bytes(7) + b"\x7fJ\x00\x00\x00\x7f\x86", "needs [0-9]+ bytes and has 0"),
+        (b"\x8a\x09" + bytes(7) + b"\x80\x00\x85", "is not made of whole numbers"),
+        (b"(" + (b"\x8b" + struct.pack("<i", 1000) + b"\x7f" * 1000) * 40 + b"t", "holds a whole number of 7999 bits"),
+    ],
+    ids=["many", "large", "too large", "enormous"],
+)
+def test_sides_are_few_and_small_before_they_are_multiplied(place, shape, words):
+    refuse(place, b"\x80\x02" + ARRAY + b"(K\x01" + shape + DTYPE + b"\x89C\x00tb.", words)
+
+
+NESTED = b")q\x00" + b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(12))
+"""A tuple of twice a tuple of twice a tuple ..., to an unfolded size of 2 ** 13 - 1."""
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"})K\x01s.", "has a key that is neither"),
+        (b"}(K\x01K\x02)K\x01u.", "has a key that is neither"),
+        (b"(K\x01K\x02)K\x01d.", "has a key that is neither"),
+        (b"})" + b"2\x86" * 27 + b"K\x01s.", "has the instruction DUP"),
+        (b"}" + NESTED + b"K\x01s.", "has a key that is neither"),
+        (b"}\x8a\x09" + bytes(8) + b"\x01K\x01s.", "has a key that is neither"),
+        (b"\x8f(" + NESTED + b"\x90.", "has the instruction EMPTY_SET"),
+        (b"(" + NESTED + b"\x91.", "has the instruction FROZENSET"),
+    ],
+    ids=["one", "many", "old", "doubled", "nested", "long", "set", "frozenset"],
+)
+def test_nothing_is_hashed_but_numbers_and_text(place, content, words):
+    refuse(place, b"\x80\x04" + content, words)
+
+
+def test_a_tuple_of_tuples_unfolds_to_a_bounded_size(place):
+    again = b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(12, 30))
+    (place / "small.pkl").write_bytes(b"\x80\x02" + NESTED + b".")
+    assert len(read_pickle(place / "small.pkl")) == 2
+    refuse(place, b"\x80\x02" + NESTED + again + b".", "holds a tuple of more than 32768 objects")
+
+
+PAIRS = b"](](X\x01\x00\x00\x00aK\x01ee"
+CALL = b"ccollections\nOrderedDict\n"
+
+
+def test_an_ordered_dictionary_of_python_2_is_made_of_a_list_of_its_own(place):
+    (place / "a.pkl").write_bytes(b"\x80\x02" + CALL + PAIRS + b"\x85R.")
+    assert read_pickle(place / "a.pkl") == {"a": 1}
+    shared = b"\x80\x02](" + PAIRS + b"q\x01" + (CALL + b"h\x01\x85R") * 3 + b"e."
+    refuse(place, shared, "calls a function with an object that it refers to elsewhere")
+    copies = b"\x80\x02](" + CALL + PAIRS + b"\x85Rq\x01" + (CALL + b"h\x01\x85R") * 3 + b"e."
+    refuse(place, copies, "calls a function with an object that it refers to elsewhere")
+    grown = b"\x80\x02" + CALL + b"]q\x01\x85h\x01" + PAIRS + b"a0R."
+    refuse(place, grown, "changes an object that it refers to elsewhere")
+    state = b"\x80\x02}q\x01" + CALL + b")Rh\x01b."
+    refuse(place, state, "calls a function with an object that it refers to elsewhere")
+
+
+def test_names_and_types_of_a_file_do_not_reach_the_terminal_as_they_are(place):
+    refuse(place, b"\x80\x02c\x1b[31m\nevil\x07\n.", r"asks for \\x1b\[31m\.evil\\x07;")
+    refuse(place, b"\x80\x02cnumpy\ndtype\nX\x03\x00\x00\x00\x1b[m\x85R.", r"values of type '\\x1b\[m'")
+    refuse(place, b"\x80\x02cnumpy\ndtype\n" + NESTED.replace(b"q\x0c", b"") + b"\x85R.", "calls a function")
+    refuse(place, b"\x80\x02cnumpy\ndtype\n)\x85R.", "holds values of type a tuple")

@@ -13,6 +13,7 @@ from maskrcnn.convert.files import SUFFIXES, read_file
 from maskrcnn.convert.maker import Channels, Maker, State, read
 from maskrcnn.convert.mindspore import MINDSPORE
 from maskrcnn.convert.mmdetection import MMDETECTION
+from maskrcnn.convert.pickle_check import printable
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.recipes.adopt import from_text, override
 from maskrcnn.recipes.read import read_overrides
@@ -85,8 +86,3 @@ def _with_names(recipe: Recipe, names: tuple[str, ...]) -> Recipe:
     if not numbered or len(names) != len(recipe.classes):
         return recipe
     return structs.replace(recipe, classes=tuple(map(printable, names)))
-
-
-def printable(name: str) -> str:
-    """A name from a file, without what would steer a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name)

@@ -58,7 +58,6 @@ OTHERS = (
     (r"^backbone\.(?!bottom_up\.|fpn_)", "a model with another backbone than a ResNet with FPN"),
 )
 """What a tensor's name betrays: this is not our Mask R-CNN. The first that applies is the one to say."""
-MASKS = "roi_heads.mask_head.predictor.bias"
 WHOLE = (1.0, 1.0, 1.0)
 """Pixels are not divided."""
 NORM = ".norm.weight"
@@ -89,7 +88,6 @@ def _number_convs(state: State) -> dict[str, Tensor]:
 
 def _describe(state: State, hint: str) -> Described:
     """Names and shapes say what was built, and the rules of the model zoo how it is fed."""
-    _refuse(state)
     model, num_classes = structure_of(state, DETECTRON2.theirs, background_everywhere=False)
     if model.head_norm == "frozen_batch_norm":  # a frozen norm stands in backbones alone
         model = replace(model, norm="batch_norm", head_norm="batch_norm")
@@ -126,26 +124,11 @@ def _triple(tensor: Tensor) -> Triple:
     return first, second, third
 
 
-def _refuse(state: State) -> None:
-    """Say what a file is that is not our Mask R-CNN."""
-    for pattern, what in OTHERS:
-        found = next((name for name in state if re.search(pattern, name)), None)
-        if found is not None:
-            raise ValueError(
-                f"expected Detectron2's Mask R-CNN with FPN on a ResNet, received {what} (it has {found}); "
-                "choose another checkpoint"
-            )
-    if MASKS not in state:
-        raise ValueError(
-            f"expected Detectron2's Mask R-CNN, received a network without {MASKS}, such as Faster R-CNN, which "
-            "predicts no masks; choose another checkpoint"
-        )
-
-
 DETECTRON2 = Maker(
     name="detectron2",
     rules=RULES,
     describe=_describe,
+    others=OTHERS,
     mark=r"^(backbone\.bottom_up\.|proposal_generator\.)",
     idle=r"^pixel_(mean|std)$|^proposal_generator\.anchor_generator\.|\.num_batches_tracked$",
     modernise=_modernise,

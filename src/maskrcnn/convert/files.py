@@ -1,10 +1,10 @@
 """Tensors from files of every make: what a file is, its first bytes tell. Nothing that a file names is ever run."""
 
-import io
 import re
 import zipfile
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from maskrcnn.convert.mindspore_file import read_ckpt
-from maskrcnn.convert.pickles import Refused, check_pickle, printable, read_pickle
+from maskrcnn.convert.pickle_check import Refused, check_pickle, printable
+from maskrcnn.convert.pickles import read_pickle
 
 SUFFIXES = (".pth", ".pt", ".pkl", ".ckpt", ".safetensors")
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"
@@ -23,19 +24,17 @@ OWN_RECIPE = "maskrcnn_recipe"
 """Where `meta` of a file that we wrote for another system has its recipe."""
 INSIDE = ("state_dict", "model", "model_ema", "blobs")
 """Where checkpoints that hold more than weights keep them."""
-
-
 MOST_COPIES = 4
 """Bytes of all tensors per byte of the file: some share their numbers, and an expanded one has few."""
 TYPES = {
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool),
     *(torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64),
 }
-GROWING = {
-    "_codecs encode",
-    *(f"{part} {name}" for part in ("builtins", "__builtin__") for name in ("bytearray", "set")),
-}
-"""Functions that torch calls for a file, that no weights need, and that could make much of little."""
+NEEDED = (
+    r"(torch(\.(_utils|_tensor|cuda|sparse|storage|serialization|nn\.parameter))?|collections) |argparse Namespace$"
+)
+ELSEWHERE = rf"(?s)(?!{NEEDED}).*"
+"""Functions that tensors do not need; torch would call some of them, which could make much of little."""
 OLD_PICKLES = 5
 """Pickles at the start of a file of torch before 1.6; the numbers follow them."""
 
@@ -65,7 +64,8 @@ def read_file(path: str | Path) -> Content:
     if not tensors:
         raise ValueError(f"{path} holds no named tensors; expected the weights of a network")
     meta = content["meta"] if isinstance(content.get("meta"), Mapping) else {}
-    return Content(tensors, f"{path.stem} {_config(meta)}".strip(), _classes(meta))
+    recipe = meta[OWN_RECIPE] if isinstance(meta.get(OWN_RECIPE), str) else ""
+    return Content(tensors, f"{path.stem} {_config(meta)}".strip(), _classes(meta), recipe)
 
 
 def _read(path: Path) -> Any:
@@ -94,7 +94,7 @@ def _read_torch(path: Path, is_zip: bool) -> Any:
         with torch.serialization.safe_globals([Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Refused as error:
-        raise ValueError(f"{path} {error}; {_advice(path)}") from None
+        raise ValueError(f"{path} is not a file of plain tensors: it {error}; {_advice(path)}") from None
     except Exception as error:  # torch raises half a dozen kinds here; none of them has run foreign code
         raise ValueError(_sentence(path, str(error) or type(error).__name__)) from error
 
@@ -105,27 +105,30 @@ def _check_zip(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise Refused("is compressed, which files of torch never are")
+            raise zipfile.BadZipFile(
+                "a part of it is compressed, as in programs of TorchScript and never in files of tensors"
+            )
         if sum(entry.file_size for entry in entries) > size:
-            raise Refused(f"speaks of more bytes than the {size} that it has")
+            raise zipfile.BadZipFile(f"its parts claim more bytes than the {size} that it has")
         for entry in entries:
             if entry.filename.rpartition("/")[2] == "data.pkl":
-                check_pickle(io.BytesIO(archive.read(entry)), names=GROWING)
+                del entry.CRC  # torch leaves a wrong one where it is told to save the time
+                check_pickle(BytesIO(archive.read(entry)), names=ELSEWHERE)
 
 
 def _check_old(path: Path) -> None:
     with path.open("rb") as stream:
         for _ in range(OLD_PICKLES):
-            check_pickle(stream, names=GROWING)
+            check_pickle(stream, names=ELSEWHERE)
 
 
 def _sentence(path: Path, reason: str) -> str:
     """What torch said, without the colours, and without its advice to try again unprotected."""
     asked = re.search(r"GLOBAL (\S+)", reason)
     if asked is not None:
-        return f"{path} asks for {printable(asked[1][:80])}, which is no tensor; {_advice(path)}"
+        return f"{path} is not a file of plain tensors: it asks for {printable(asked[1][:80])}; {_advice(path)}"
     told = re.search(r"error: (.+)", reason)
-    short = told[1] if told is not None else reason.strip().splitlines()[0]
+    short = told[1] if told is not None else reason.strip().splitlines()[0].partition(". ")[0]
     return f"{path} is not a file of plain tensors ({printable(short[:200])}); nothing of it was run, copy it again"
 
 
@@ -157,8 +160,8 @@ def _named_tensors(path: Path, content: Any) -> Iterator[tuple[str, Tensor]]:
         left -= tensor.numel() * tensor.element_size()
         if left < 0:
             raise ValueError(
-                f"{path}: expected tensors of at most {MOST_COPIES} times the {size} bytes of the file, but with {name} "
-                "they have more: it is expanded or shared; save clones of the tensors"
+                f"{path}: expected tensors of at most {MOST_COPIES} times the {size} bytes of the file, but with "
+                f"{name} they have more: it is expanded or shared; save clones of the tensors"
             )
         yield name if is_array else name.removeprefix("module."), tensor
 
@@ -184,4 +187,4 @@ def _classes(meta: Mapping[str, Any]) -> tuple[str, ...]:
     dataset = meta["dataset_meta"] if isinstance(meta.get("dataset_meta"), Mapping) else {}
     places = (meta.get("CLASSES"), dataset.get("CLASSES"), dataset.get("classes"))
     names = next((names for names in places if isinstance(names, list | tuple) and names), ())
-    return tuple(map(printable, names)) if all(isinstance(name, str) for name in names) else ()
+    return tuple(names) if all(isinstance(name, str) for name in names) else ()

@@ -44,6 +44,9 @@ class Maker:
     Raises ValueError for a network that cannot be read."""
     mark: str
     """Matches a name in each of their checkpoints, and none in other makers'."""
+    others: tuple[tuple[str, str], ...] = ()
+    """(pattern, words) of names in their networks that are no Mask R-CNN with a feature pyramid on a ResNet, and what
+    those are; the first that applies is said."""
     idle: str = r"^$"
     """Matches their tensors that hold no weights."""
     background_last: bool = True
@@ -58,6 +61,20 @@ class Maker:
     def recognises(self, state: State) -> bool:
         """Whether these are tensors of this maker."""
         return any(re.search(self.mark, name) for name in state)
+
+    def refuse_others(self, state: State) -> None:
+        """Raise ValueError that says what a file is, if it is not our Mask R-CNN."""
+        expected = f"expected {self.name}'s Mask R-CNN on a ResNet with a feature pyramid"
+        for pattern, words in self.others:
+            found = next((name for name in state if re.search(pattern, name)), None)
+            if found is not None:
+                raise ValueError(f"{expected}, received {words} (it has {found}); choose another checkpoint")
+        masks = self.theirs("mask_head.masks.weight")
+        if masks not in state:
+            raise ValueError(
+                f"{expected}, received a network without {masks}, such as Faster R-CNN, which predicts no masks; "
+                "choose another checkpoint"
+            )
 
     def theirs(self, name: str) -> str:
         """Their name of one of our tensors."""
@@ -83,6 +100,7 @@ def read(
     Raises ValueError where the network is another one, or tensors are missing, unknown or of another shape.
     """
     state = maker.modernise(state)
+    maker.refuse_others(state)
     recipe, bgr = maker.describe(state, hint) if known is None else (known, False)
     recipe = override(recipe, overrides, f"of {maker.name}") if overrides else recipe
     bgr = channels == "bgr" if channels else bgr
@@ -92,7 +110,9 @@ def read(
     for ours, theirs in names.items():
         if theirs in state:
             tensors[ours] = _to_ours(maker, ours, state[theirs], bgr)
-            if tensors[ours].shape != expected[ours]:
+            if not state[theirs].is_floating_point() and not ours.endswith("num_batches_tracked"):
+                faults.append(f"{theirs} holds {str(state[theirs].dtype).removeprefix('torch.')} for real numbers")
+            elif tensors[ours].shape != expected[ours]:
                 faults.append(
                     f"{theirs} is {_sides(state[theirs].shape)}, which {ours} of {_sides(expected[ours])} cannot take"
                 )

@@ -85,7 +85,11 @@ def _describe(state: Mapping[str, Tensor], hint: str = "") -> Described:
 
     hint   the published or the file's name, and the configuration that the file carries; empty where neither is known
     """
-    _refuse(state, hint)
+    if re.search(r"gn[-_+]ws|gn%2Bws|ConvWS", hint):
+        raise ValueError(
+            "expected MMDetection's plain Mask R-CNN, received one with weight standardization (its name says so, its "
+            "tensors cannot); choose another checkpoint"
+        )
     structure = structure_of(state, MMDETECTION.theirs, background_everywhere=False)
     backbone, norm = structure.model.backbone, structure.model.norm
     bgr = _is_blue_first(state, norm, hint)
@@ -117,7 +121,8 @@ def _is_blue_first(state: Mapping[str, Tensor], norm: str, hint: str) -> bool:
         return told[1] == "False"
     if norm == "group_norm":
         return re.search("contrib|scratch", hint) is None
-    return "caffe" in hint or not state["backbone.bn1.running_mean"].any().item()
+    means = state.get("backbone.bn1.running_mean")
+    return "caffe" in hint or (means is not None and not means.any().item())
 
 
 def _triple(name: str, hint: str, bgr: bool) -> tuple[float, float, float] | None:
@@ -130,30 +135,11 @@ def _triple(name: str, hint: str, bgr: bool) -> tuple[float, float, float] | Non
     return (third, second, first) if bgr else (first, second, third)
 
 
-def _refuse(state: Mapping[str, Tensor], hint: str) -> None:
-    """Say what a file is that is not our Mask R-CNN, by the name that betrays it."""
-    found = next(((name, what) for pattern, what in OTHERS for name in state if re.search(pattern, name)), None)
-    if found is not None:
-        raise ValueError(
-            f"expected MMDetection's Mask R-CNN with FPN, received {found[1]} (it has {found[0]}); "
-            "choose another checkpoint"
-        )
-    if not any(name.startswith("roi_head.mask_head.") for name in state):
-        raise ValueError(
-            "expected MMDetection's Mask R-CNN with FPN, received a network without a mask head, such as Faster R-CNN; "
-            "choose another checkpoint"
-        )
-    if re.search(r"gn[-_+]ws|gn%2Bws|ConvWS", hint):
-        raise ValueError(
-            "expected MMDetection's Mask R-CNN with FPN, received one with weight standardization (its name says so, "
-            "its tensors cannot); choose another checkpoint"
-        )
-
-
 MMDETECTION = Maker(
     name="mmdetection",
     rules=RULES,
     describe=_describe,
+    others=OTHERS,
     mark=r"^(roi_head|rpn_head\.rpn_(conv|cls|reg)|neck\.(lateral|fpn)_convs|bbox_head\.(fc_cls|shared_fcs))\.",
     idle=r"\.num_batches_tracked$",
     modernise=_modernise,

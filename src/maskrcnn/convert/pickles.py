@@ -2,35 +2,25 @@
 
 A pickle is a program: it names functions and calls them. Here no name leads to a function of Python or numpy. The few
 that stand for arrays lead to the classes below, which take plain data and check it; any other is refused.
-
-A program may also refer to one object again and again, so that a small file asks for much: a copy of a list at every
-mention, the hash of a tuple of the same tuple twice, of the same tuple twice ... `check_pickle` refuses both.
 """
 
 import math
 import pickle
-import pickletools
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
+
+from maskrcnn.convert.pickle_check import Refused, check_pickle, function_name, printable
 
 PLAIN = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|c(8|16))|[?bBhHiIlLqQefdFD]")
 """Data types of numbers. Objects, text, dates and records are refused: objects could hold anything."""
 REFUSED = {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "NEWOBJ", "NEWOBJ_EX", "NEXT_BUFFER"}
 """Instructions that no pickle of arrays needs: objects from elsewhere, and instances of classes."""
-NEVER = {"DUP", "EMPTY_SET", "ADDITEMS", "FROZENSET"}
-"""Instructions that nothing needs: no pickler writes the first, and sets would hash what they hold."""
-PUT, GET = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}, {"GET", "BINGET", "LONG_BINGET"}
-TUPLES = {"EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}
-CALLS = {"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"}
-FILLS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS"}
-CONTAINERS = {"collections OrderedDict", "collections Counter", "torch Size"}
-"""Calls of these make what can be copied by another call."""
-MOST_SIDES, LONGEST_NUMBER, LARGEST_TUPLE = 64, 128, 2**15
-"""Of arrays; of whole numbers, in bits; of tuples, in all that they hold, however deep, counted at every mention."""
+MOST_SIDES = 64
+"""Of an array."""
 
 
 def read_pickle(path: str | Path) -> object:
@@ -53,15 +43,6 @@ def read_pickle(path: str | Path) -> object:
         except Exception as error:  # pickle raises a dozen kinds on damaged files
             reason = printable(str(error).splitlines()[0]) if str(error) else type(error).__name__
             raise ValueError(f"{path} is not a complete pickle of numpy arrays ({reason}); copy it again") from error
-
-
-def printable(text: str) -> str:
-    """Foreign text as a terminal may show it: control characters as Python writes them."""
-    return text if text.isprintable() else repr(text)[1:-1]
-
-
-class Refused(ValueError):
-    """Says what a file holds that is not an array."""
 
 
 class _Stand:
@@ -100,6 +81,10 @@ class _Array:
     """An array: made empty, then described by its state, and filled when all is read."""
 
     __slots__ = ("kind", "order", "raw", "shape")
+    raw: bytes | bytearray | str
+    kind: _Kind
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
 
     def __init__(self, kind: object = None, shape: object = None, code: object = None) -> None:
         if kind is not ARRAY:
@@ -112,7 +97,7 @@ class _Array:
         _, shape, kind, fortran, raw = state
         self.describe(raw, kind, shape, "F" if fortran else "C")
 
-    def describe(self, raw: object, kind: object, shape: object, order: object = "C") -> "_Array":
+    def describe(self, raw: object, kind: object, shape: object, order: object = "C") -> None:
         """Take bytes for numbers; as many as the shape says."""
         if not isinstance(kind, _Kind):
             raise Refused("holds an array without a data type")
@@ -128,7 +113,6 @@ class _Array:
         if len(raw) != expected:
             raise Refused(f"is damaged: an array of {shape} needs {expected} bytes and has {len(raw)}")
         self.raw, self.kind, self.shape, self.order = raw, kind, shape, "F" if order == "F" else "C"
-        return self
 
     def fill(self) -> np.ndarray:
         """The numbers, in memory of their own."""
@@ -147,7 +131,9 @@ class _Table(dict):
 
 
 def _array(raw: object, kind: object, shape: object, order: object = "C") -> _Array:
-    return _Array(ARRAY).describe(raw, kind, shape, order)
+    array = _Array(ARRAY)
+    array.describe(raw, kind, shape, order)
+    return array
 
 
 def _scalar(kind: object, raw: object = b"") -> Any:
@@ -195,116 +181,17 @@ STANDS = {
 class _Unpickler(pickle.Unpickler):
     """Knows the names of `STANDS` and no others."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: BinaryIO) -> None:
         super().__init__(stream, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> Any:
         stand = STANDS.get((module, name))
         if stand is None:
-            raise Refused(f"asks for {printable(f'{module}.{name}'[:80])}")
+            raise Refused(f"asks for {function_name(module, name)}")
         return stand
 
     def persistent_load(self, pid: object) -> Any:
         raise Refused("refers to objects outside itself")
-
-
-PLAIN_VALUE, OBJECT, CONTAINER, SHARED, MARK = "plain", "object", "container", "shared", "mark"
-"""What is on the stack: numbers and text; what calls make; lists, dictionaries and tuples; those that the file has
-referred to before, or tuples that hold one; and the place where a list of arguments begins."""
-PLAIN_TYPES = {"int", "int_or_bool", "bool", "float", "str", "bytes", "bytes_or_str", "bytearray", "None"}
-"""What pickletools calls numbers and text."""
-
-
-class _Item(NamedTuple):
-    kind: str
-    size: int = 1
-    """Of a tuple, with all that it holds, however deep."""
-    name: str = ""
-    """Text, or "module name" of a function."""
-
-
-def check_pickle(stream: IO[bytes], refused: Collection[str] = (), names: Collection[str] = ()) -> None:
-    """Walk the instructions of a pickle without following them, and stop behind it.
-
-    What it makes is in proportion to its length: only numbers and text are keys, and what it refers to again is
-    not given to a call, which might copy it, nor changed.
-    refused   further instructions that it may not have
-    names     functions that it may not name, "module name"
-    Raises Refused, and other exceptions where it is damaged; lengths beyond the end of the file are damage.
-    """
-    stack, memo = list[_Item](), dict[int, _Item]()
-    for number, (instruction, argument, _) in enumerate(pickletools.genops(stream)):
-        name = instruction.name
-        if name in refused or name in NEVER:
-            raise Refused(f"has the instruction {name}")
-        if isinstance(argument, int) and argument.bit_length() > LONGEST_NUMBER:
-            raise Refused(f"holds a whole number of {argument.bit_length()} bits")
-        if name in PUT:
-            slot = len(memo) if name == "MEMOIZE" else int(argument or 0)
-            if slot > number + 1:  # the reader makes room for all slots below
-                raise Refused(f"numbers its objects up to {slot}, which would fill the memory")
-            memo[slot] = stack[-1]
-        elif name in GET:
-            item = memo[int(argument or 0)]
-            stack.append(item._replace(kind=SHARED) if item.kind == CONTAINER else item)
-        else:
-            taken = _take(stack, instruction)
-            _check_taken(name, taken)
-            stack += _made(instruction, argument, taken, names)
-
-
-def _take(stack: list[_Item], instruction: pickletools.OpcodeInfo) -> list[_Item]:
-    """What an instruction takes off the stack, without the mark."""
-    before = instruction.stack_before
-    start = len(stack) - len(before)
-    if pickletools.markobject in before:
-        mark = next(at for at in range(len(stack) - 1, -1, -1) if stack[at].kind == MARK)
-        start = mark - before.index(pickletools.markobject)
-    if start < 0:
-        raise IndexError("stack underflow")
-    taken = [item for item in stack[start:] if item.kind != MARK]
-    del stack[start:]
-    return taken
-
-
-def _check_taken(name: str, taken: list[_Item]) -> None:
-    keys = {"SETITEM": taken[1:2], "SETITEMS": taken[1::2], "DICT": taken[::2]}.get(name, [])
-    if any(key.kind != PLAIN_VALUE for key in keys):
-        raise Refused("has a key that is neither a number nor text")
-    if name in CALLS and any(item.kind == SHARED for item in taken):
-        raise Refused("calls a function with an object that it refers to elsewhere")
-    if name in FILLS and taken[0].kind == SHARED:
-        raise Refused("changes an object that it refers to elsewhere")
-
-
-def _made(
-    instruction: pickletools.OpcodeInfo, argument: object, taken: list[_Item], names: Collection[str]
-) -> list[_Item]:
-    """What an instruction leaves on the stack."""
-    name = instruction.name
-    if name in FILLS or name == "BUILD":
-        return taken[:1]
-    if name == "MARK":
-        return [_Item(MARK)]
-    if name in TUPLES:
-        size = 1 + sum(item.size for item in taken)
-        if size > LARGEST_TUPLE:
-            raise Refused(f"holds a tuple of more than {LARGEST_TUPLE} objects")
-        return [_Item(SHARED if any(item.kind == SHARED for item in taken) else CONTAINER, size)]
-    if name in ("GLOBAL", "STACK_GLOBAL"):
-        function = str(argument) if name == "GLOBAL" else " ".join(item.name for item in taken)
-        if function in names:
-            raise Refused(f"asks for {function.replace(' ', '.')}")
-        return [_Item(OBJECT, name=function)]
-    if name in CALLS:
-        is_object = name == "REDUCE" and taken[0].name not in CONTAINERS
-        return [_Item(OBJECT if is_object else CONTAINER)]
-    return [
-        _Item(PLAIN_VALUE, name=argument if isinstance(argument, str) else "")
-        if made.name in PLAIN_TYPES
-        else _Item(OBJECT if made is pickletools.anyobject else CONTAINER)
-        for made in instruction.stack_after
-    ]
 
 
 class _Reading:

@@ -42,7 +42,7 @@ def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], back
     theirs                  our name of a tensor to the name it has in `state`
     background_everywhere   box deltas and masks have a row for the background
     Batch norm counts as frozen.
-    Raises ValueError where a tensor that every Mask R-CNN has is missing, or has another number of sides or an empty one.
+    Raises ValueError where a tensor that every Mask R-CNN has is missing, of another number of sides, or empty.
     """
 
     def shape(name: str) -> tuple[int, ...]:
@@ -51,7 +51,8 @@ def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], back
         found = tuple(state[theirs(name)].shape)
         if len(found) != SIDES[name] or 0 in found:
             received = " x ".join(map(str, found)) or "a scalar"
-            raise ValueError(f"expected {SIDES[name]} sides, none of them 0, of {theirs(name)}, received {received}")
+            sides = f"{SIDES[name]} side{'s' if SIDES[name] > 1 else ''}"
+            raise ValueError(f"expected {theirs(name)} of {sides}, none of them 0, received {received}")
         return found
 
     def number(pattern: str) -> int:

@@ -52,7 +52,7 @@ OTHERS = (
     (r"^backbone\.body\.(0\.|features)", "MobileNet"),
 )
 """What a tensor's name betrays: this is not our Mask R-CNN."""
-MASKS = "roi_heads.mask_predictor.mask_fcn_logits.bias"
+ANCHORS = 3
 
 
 def _modernise(state: State) -> dict[str, Tensor]:
@@ -89,8 +89,13 @@ def _number_layers(state: State) -> dict[str, Tensor]:
 
 def _describe(state: State, hint: str) -> Described:
     """Names and shapes say everything but the anchors, of which torchvision's helpers have one kind."""
-    state = _modernise(state)
-    _refuse(state)
+    objectness = state.get("rpn.head.cls_logits.bias")
+    anchors = ANCHORS if objectness is None else objectness.numel()
+    if anchors != ANCHORS:
+        raise ValueError(
+            f"expected {ANCHORS} anchors in each cell, as torchvision's Mask R-CNN has, received {anchors}, whose "
+            "sizes and ratios the file does not tell; choose another checkpoint"
+        )
     model, num_classes = structure_of(state, TORCHVISION.theirs, background_everywhere=True)
     backbone_norm, head_norm = (
         "batch_norm" if norm == "frozen_batch_norm" and not _is_frozen(state, name) else norm
@@ -120,33 +125,12 @@ def _is_frozen(state: State, name: str) -> bool:
     return f"{name.rpartition('.')[0]}.num_batches_tracked" not in state
 
 
-def _refuse(state: State) -> None:
-    """Say what a file is that is not our Mask R-CNN."""
-    for pattern, what in OTHERS:
-        found = next((name for name in state if re.search(pattern, name)), None)
-        if found is not None:
-            raise ValueError(
-                f"expected torchvision's Mask R-CNN on a ResNet, received {what} (it has {found}); "
-                "choose another checkpoint"
-            )
-    if MASKS not in state:
-        raise ValueError(
-            f"expected torchvision's Mask R-CNN, received a network without {MASKS}, such as Faster R-CNN, which "
-            "predicts no masks; choose another checkpoint"
-        )
-    anchors = state["rpn.head.cls_logits.bias"].shape[0] if "rpn.head.cls_logits.bias" in state else 3
-    if anchors != 3:
-        raise ValueError(
-            f"expected 3 anchors in each cell, as torchvision's Mask R-CNN has, received {anchors}, whose sizes and "
-            "ratios the file does not tell; choose another checkpoint"
-        )
-
-
 TORCHVISION = Maker(
     name="torchvision",
     rules=RULES,
     describe=_describe,
     mark=r"^(module\.)?backbone\.body\.",
+    others=OTHERS,
     background_last=False,
     background_everywhere=True,
     modernise=_modernise,
