@@ -53,7 +53,7 @@ class Case(NamedTuple):
     """Least score of a photo's detections."""
 
 
-CASES = {"v1": Case(7, 300, 150, 0.75, 11.0, 0.1), "v2": Case(2, 60, 150, 1.0, 10.6, 0.3)}
+CASES = {"v1": Case(7, 300, 150, 0.75, 11.0, 0.1), "v2": Case(2, 60, 60, 1.0, 10.6, 0.3)}
 CLASSIFIER = "roi_heads.box_predictor.cls_score"
 STILL = 8
 """Channels of the first version's stem that hardly vary, as some of ImageNet's do: there eps is most of the root."""
@@ -308,7 +308,7 @@ WATCHED = {
 def learn(name: str) -> dict[str, np.ndarray]:
     """Losses and gradients of one picture in float64, with every anchor and every proposal in the losses.
 
-    Norms are as in prediction. Proposals are rounded to float32 and mask targets to 1/255, as they are stored.
+    Norms are as in prediction. Boxes are rounded to float32 and mask targets to 1/255, as they are stored.
     """
     import torch
     from pycocotools.mask import decode, frPyObjects
@@ -332,10 +332,10 @@ def learn(name: str) -> dict[str, np.ndarray]:
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
-    corners = [np.array(polygon).reshape(-1, 2) for polygon in POLYGONS]
+    corners = [np.array(polygon, np.float32).reshape(-1, 2) for polygon in POLYGONS]
     masks = [decode(frPyObjects([list(p)], TRAINING_HEIGHT, TRAINING_WIDTH))[..., 0] for p in POLYGONS]
     target = {
-        "boxes": torch.tensor(np.array([[*ring.min(axis=0), *ring.max(axis=0)] for ring in corners])),
+        "boxes": torch.tensor([[*ring.min(axis=0), *ring.max(axis=0)] for ring in corners], dtype=torch.float64),
         "labels": torch.tensor(LABELS),
         "masks": torch.from_numpy(np.stack(masks)),
     }
@@ -355,7 +355,8 @@ def learn(name: str) -> dict[str, np.ndarray]:
 
     roi_heads.project_masks_on_boxes, model.rpn.filter_proposals = project_rounded, choose_rounded
     try:
-        losses = model([normal(picture(TRAINING_HEIGHT, TRAINING_WIDTH)).double()], [target])
+        pixels = torch.from_numpy(picture(TRAINING_HEIGHT, TRAINING_WIDTH)).double() / 255
+        losses = model([pixels], [target])
     finally:
         roi_heads.project_masks_on_boxes = project
     sum(losses.values()).backward()
