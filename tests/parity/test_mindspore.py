@@ -132,10 +132,16 @@ def test_every_backbone_of_its_is_told_from_shapes(model):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda s: {n: t for n, t in s.items() if not n.startswith("mask_head")}, "there is no mask_head"),
+        (
+            lambda s: {n: t for n, t in s.items() if not n.startswith("mask_head")},
+            "received a network without mask_head",
+        ),
         (lambda s: {**s, "backbone.fpn_convs.0.conv.1.gamma": torch.ones(256)}, "conv.1.gamma is unknown"),
         (lambda s: {n: t for n, t in s.items() if "layer3.5" not in n}, "received 5 blocks"),
-        (lambda s: {n: t for n, t in s.items() if n != "bbox_head.bbox_delta.weight"}, "bbox_delta.weight is missing"),
+        (
+            lambda s: {n: t for n, t in s.items() if n != "bbox_head.bbox_delta.weight"},
+            "there is no bbox_head.bbox_delta.weight",
+        ),
         (lambda s: {n: t for n, t in s.items() if ".upsample.6" not in n}, "upsample.6.weight is missing"),
         (lambda s: {**s, "bbox_head.extra": torch.ones(2)}, "bbox_head.extra is unknown"),
     ],

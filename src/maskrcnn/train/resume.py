@@ -68,9 +68,10 @@ def check_same(recipe: Recipe, found: Checkpoint, num_images: int) -> None:
         if value != before.get(key) and _decides(key)
     ]
     if differing:
+        is_network = any(one.startswith("model.") for one in differing)
+        again = ", give --weights again if the run began with them," if is_network else ","
         raise ValueError(
-            f"{found.path} belongs to another recipe: {'; '.join(differing)}; set these back, give --weights again if "
-            "the run began with them, or start a new run"
+            f"{found.path} belongs to another recipe: {'; '.join(differing)}; set these back{again} or start a new run"
         )
 
 
