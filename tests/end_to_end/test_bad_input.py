@@ -261,7 +261,8 @@ def test_a_checkpoint_that_cannot_be_gone_on_from(place, refusal):
     told = refusal("train tiny.yml --out new --resume run train.batch=2 model.channels=16")
     assert told == (
         "run/checkpoints/step-1 belongs to another recipe: model.channels: 8 in the checkpoint, 16 now; "
-        "train.batch: 4 in the checkpoint, 2 now; set these back, or start a new run"
+        "train.batch: 4 in the checkpoint, 2 now; set these back, give --weights again "
+        "if the run began with them, or start a new run"
     )
     told = refusal("train tiny.yml --out new --resume run/weights")
     assert told == "run/weights: expected a checkpoint (a folder step-<n>) or a run that holds one, found none"
