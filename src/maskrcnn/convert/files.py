@@ -35,6 +35,7 @@ NEEDED = (
 )
 ELSEWHERE = rf"(?s)(?!{NEEDED}).*"
 """Functions that tensors do not need; torch would call some of them, which could make much of little."""
+ADVICE = "nothing of it was run. Where it was made, save tensors alone: torch.save(model.state_dict(), 'weights.pth')"
 OLD_PICKLES = 5
 """Pickles at the start of a file of torch before 1.6; the numbers follow them."""
 
@@ -94,7 +95,7 @@ def _read_torch(path: Path, is_zip: bool) -> Any:
         with torch.serialization.safe_globals([Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Refused as error:
-        raise ValueError(f"{path} is not a file of plain tensors: it {error}; {_advice(path)}") from None
+        raise ValueError(f"{path} is not a file of plain tensors: it {error}; {ADVICE}") from None
     except Exception as error:  # torch raises half a dozen kinds here; none of them has run foreign code
         raise ValueError(_sentence(path, str(error) or type(error).__name__)) from error
 
@@ -126,17 +127,10 @@ def _sentence(path: Path, reason: str) -> str:
     """What torch said, without the colours, and without its advice to try again unprotected."""
     asked = re.search(r"GLOBAL (\S+)", reason)
     if asked is not None:
-        return f"{path} is not a file of plain tensors: it asks for {printable(asked[1][:80])}; {_advice(path)}"
+        return f"{path} is not a file of plain tensors: it asks for {printable(asked[1][:80])}; {ADVICE}"
     told = re.search(r"error: (.+)", reason)
     short = told[1] if told is not None else reason.strip().splitlines()[0].partition(". ")[0]
     return f"{path} is not a file of plain tensors ({printable(short[:200])}); nothing of it was run, copy it again"
-
-
-def _advice(path: Path) -> str:
-    return (
-        "nothing of it was run. If you made the file yourself, save its tensors alone: "
-        f'torch.save(torch.load({str(path)!r}, weights_only=False)["model"], "weights.pth")'
-    )
 
 
 def _named_tensors(path: Path, content: Any) -> Iterator[tuple[str, Tensor]]:
