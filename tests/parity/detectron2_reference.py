@@ -289,7 +289,10 @@ GRADIENTS = 64
 
 
 def learn(model: Any, picture: np.ndarray) -> dict[str, np.ndarray]:
-    """Losses and gradients of one picture, with every anchor and every proposal in the losses."""
+    """Losses and gradients of one picture in float64, with every anchor and every proposal in the losses.
+
+    Detectron2 holds boxes in float32, and so the proposals as they are stored are those that its heads saw.
+    """
     import torch
     from detectron2.modeling.roi_heads import mask_head
     from detectron2.structures import Boxes, Instances, PolygonMasks
@@ -303,19 +306,25 @@ def learn(model: Any, picture: np.ndarray) -> dict[str, np.ndarray]:
     objects.gt_masks = PolygonMasks([[corners] for corners in polygons])
     fed = [{"image": torch.from_numpy(picture[::-1].copy()), "instances": objects}]
 
-    model.train()
+    model.double().train()
     generator, heads = model.proposal_generator, model.roi_heads
     generator.pre_nms_topk[True], generator.post_nms_topk[True] = TRAINING_CANDIDATES, TRAINING_PROPOSALS
     heads.batch_size_per_image, heads.positive_fraction = 4096, 1.0
     generator.batch_size_per_image, generator.positive_fraction = 10**6, 1.0
     seen: dict[str, Any] = {}
     sample, loss = generator.label_and_sample_anchors, mask_head.mask_rcnn_loss
+    propose = generator.predict_proposals
 
     def label_and_sample(anchors: Any, instances: Any) -> Any:
         labels, boxes = sample(anchors, instances)
         generator.batch_size_per_image = int((labels[0] >= 0).sum())  # what the losses are divided by
         seen["anchors"] = np.array([(labels[0] == 1).sum(), (labels[0] == 0).sum()], np.int32)
         return labels, boxes
+
+    def propose_and_tell(anchors: Any, logits: Any, deltas: Any, sizes: Any) -> Any:
+        (found,) = propose(anchors, [level.float() for level in logits], deltas, sizes)  # NMS takes one type
+        seen["proposals"] = found.proposal_boxes.tensor.numpy()
+        return [found]
 
     def mask_loss(logits: Any, instances: Any, period: int = 0) -> Any:
         (found,) = instances
@@ -328,22 +337,25 @@ def learn(model: Any, picture: np.ndarray) -> dict[str, np.ndarray]:
         return (boxes[:, None] == objects.gt_boxes.tensor).all(dim=2).int().argmax(dim=1)
 
     generator.label_and_sample_anchors, mask_head.mask_rcnn_loss = label_and_sample, mask_loss
+    generator.predict_proposals = propose_and_tell
     try:
         with EventStorage():
             losses = model(fed)
         sum(losses.values()).backward()
     finally:
-        generator.label_and_sample_anchors, mask_head.mask_rcnn_loss = sample, loss
+        mask_head.mask_rcnn_loss = loss
+    print({name: f"{value.item():.5f}" for name, value in losses.items()}, len(seen["mask_boxes"]), "masks")
     parameters = dict(model.named_parameters())
-    stored = {f"loss.{name}": np.array([value.item()], np.float32) for name, value in losses.items()}
+    stored = {f"loss.{name}": np.array([value.item()]) for name, value in losses.items()}
     for name in WATCHED:
         gradient = parameters[name].grad.numpy().flatten()
-        stored[f"gradient.{name}"] = gradient[entries(gradient.size)]
+        stored[f"gradient.{name}"] = gradient[entries(gradient.size)].astype(np.float32)
         stored[f"largest.{name}"] = np.array([np.abs(gradient).max()], np.float32)
     order = np.lexsort(seen["mask_boxes"].numpy().T)
     return {
         **stored,
         "anchors": seen["anchors"],
+        "proposals": seen["proposals"],
         "mask_boxes": seen["mask_boxes"].numpy()[order],
         "mask_objects": seen["mask_objects"].numpy()[order].astype(np.int16),
         "mask_targets": np.packbits(seen["mask_targets"].numpy()[order].reshape(len(order), -1), axis=1),
@@ -377,7 +389,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("detectron2", type=Path)
     parser.add_argument("--photos", type=Path, help="folder of JPEG files, of which the first 20 are taken")
-    parser.add_argument("--only", choices=CASES)
+    parser.add_argument("--only", choices=[*CASES, "training"])
     parser.add_argument("--commit", help="where the checkout carries no history")
     arguments = parser.parse_args()
     sys.path.insert(0, str(HERE))
@@ -398,12 +410,15 @@ def main() -> None:
             raise SystemExit(f"{name}: what is found hangs by the last digits; give it another seed or background")
         about = {**told, "config": case.config}
         write(STORED / f"detectron2_{name}.safetensors", {"bias": bias, **pack(found)}, about)
-        if name != "r50":
-            continue
-        if arguments.photos:
+        if name == "r50" and arguments.photos:
             tensors, marks = of_photos(model, arguments.photos)
             write(STORED / "detectron2_photos.safetensors", {"bias": bias, **tensors}, {**about, **marks})
+    if arguments.only in (None, "training"):
+        case = CASES["r50"]
+        model = build(arguments.detectron2, case.config)
+        bias = fill(model, case, synthetic)
         learnt = learn(model, picture(TRAINING_HEIGHT, TRAINING_WIDTH))
+        about = {**told, "config": case.config}
         write(STORED / "detectron2_training.safetensors", {"bias": bias, **learnt}, about)
 
 
