@@ -167,7 +167,8 @@ def test_an_archive_whose_parts_lie_on_one_another_is_refused(tmp_path):
 def test_instructions_of_torch_that_could_make_much_of_little_are_refused(tmp_path, save, content, words):
     path = save(tmp_path / "w.pth", b"\x80\x02" + content)
     with pytest.raises(
-        ValueError, match=rf"w\.pth is not a file of plain tensors: it {words}; nothing of it was run. Where it was made"
+        ValueError,
+        match=rf"w\.pth is not a file of plain tensors: it {words}; nothing of it was run. Where it was made",
     ):
         read_file(path)
 
