@@ -25,7 +25,7 @@ bench: .venv-peers/.installed  ## runs us beside torchvision: make bench DATA=DI
 	.venv-peers/bin/python benchmarks/cpu.py --data $(DATA) --config $(CONFIG)
 
 parity: .venv-peers/.installed  ## compares us with torchvision and with stored numbers of the others, stage by stage
-	.venv-peers/bin/python -m pytest -q tests/parity tests/convert tests/ops/test_roi_align.py --durations=10
+	.venv-peers/bin/python -m pytest -q tests/parity tests/ops/test_roi_align.py --durations=10
 
 # Its torch is the one that this torchvision wants, not the one that the project is tested with.
 .venv-peers/.installed: pyproject.toml benchmarks/requirements.txt
