@@ -305,6 +305,10 @@ def test_no_bin_has_more_samples_than_there_is_room_for(output_size):
 def test_it_equals_torchvision(samples, half_pixel):
     operators = pytest.importorskip("torchvision.ops", reason="torchvision is not installed")
     pyramid, (boxes, images) = pyramid_of(), rois()
+    if samples == 0:  # a box larger than its level has at most as many samples as the level has cells
+        boxes = torch.minimum(boxes.clamp(min=0), torch.tensor([80.0, 48.0] * 2))
+        inside = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        boxes, images = boxes[inside], images[inside]
     levels = roi_levels(boxes, STRIDES, 64, 3)
     pooled = roi_align(pyramid, boxes, images, **SETTINGS | {"samples": samples, "half_pixel": half_pixel})
     for index, stride in enumerate(STRIDES):

@@ -30,7 +30,8 @@ def roi_align(
     boxes      xyxy, absolute pixels, continuous; empty or NaN ones give finite values nobody reads
     images     the image of the batch that each box lies in, int64
     strides    pixels per cell, finest level first, each twice the one before
-    samples    points per output bin and axis; 0 takes as many as a bin of each box has cells, rounded up
+    samples    points per output bin and axis; 0 takes as many as a bin of each box has cells, rounded up, and no more
+               than as if the box spanned its level
     half_pixel pixel (x, y) lies at (x, y) / stride - 0.5 in units of cells; otherwise at (x, y) / stride, and boxes
                have at least one cell: half a cell off, as the first RoIAlign and weights that were trained with it
     canonical  a box of canonical_size pixels belongs to the level of stride 2**canonical_level, see `roi_levels`
