@@ -43,7 +43,9 @@ def test_a_file_is_recognised_and_read_bit_for_bit(small, maker, tmp_path):
 
 @pytest.mark.parametrize("maker", MAKERS)
 def test_no_maker_takes_the_tensors_of_another(small, maker):
-    assert maker_of(write(MAKERS[maker], small.tensors)) is MAKERS[maker]
+    state = write(MAKERS[maker], small.tensors)
+    assert maker_of(state) is MAKERS[maker]
+    assert [one.name for one in MAKERS.values() if one.recognises(state)] == [maker]
 
 
 def test_what_a_file_cannot_tell_is_told_on_the_command_line(small, tmp_path):

@@ -10,18 +10,8 @@ from typer import Argument, Option
 from maskrcnn.cli.words import WEIGHTS, DataOverrides, writable
 from maskrcnn.config import Recipe
 
-WITHOUT_EFFECT = (
-    "model",
-    "train",
-    "classes",
-    "category_ids",
-    "data.mean",
-    "data.std",
-    "data.rounding",
-    "data.antialias",
-    "data.whole_levels",
-)
-"""Settings that weights bring with them, or that only training has."""
+WITHOUT_EFFECT = ("model", "train", "classes", "category_ids")
+"""Settings that weights bring with them, besides those of how they see pixels, or that only training has."""
 
 
 def evaluate(
@@ -98,10 +88,11 @@ def score_predictions(annotations: Path, predictions: Path, out: Path | None) ->
 
 def refuse_without_effect(overrides: Sequence[str]) -> None:
     """Raise ValueError for settings that an evaluation does not look at."""
+    from maskrcnn.recipes.adopt import OF_THE_WEIGHTS
     from maskrcnn.recipes.read import read_overrides
 
-    given = [path for path, _ in read_overrides(overrides).settings]
-    idle = [path for path in given if any(f"{path}.".startswith(f"{one}.") for one in WITHOUT_EFFECT)]
+    given, without_effect = read_overrides(overrides).settings, (*WITHOUT_EFFECT, *OF_THE_WEIGHTS)
+    idle = [path for path, _ in given if any(f"{path}.".startswith(f"{one}.") for one in without_effect)]
     if idle:
         has = "have" if len(idle) > 1 else "has"
         raise ValueError(

@@ -104,8 +104,10 @@ def _expect_built(recipe: Recipe, to: str) -> None:
     for key, values in BUILT[to].items():
         if settings[key] not in values:
             others = " or ".join(map(str, values))
-            hint = "" if to == "detectron2" else "; export to detectron2, which has more"
-            raise ValueError(f"{to} has no Mask R-CNN with {key}={settings[key]}, expected {others}{hint}")
+            raise ValueError(
+                f"{to} has no Mask R-CNN with {key}={settings[key]}, expected {others}; export to detectron2, which has "
+                "more"
+            )
 
 
 def _described(maker: Maker, state: Mapping[str, Tensor], recipe: Recipe) -> Recipe:

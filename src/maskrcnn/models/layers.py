@@ -25,8 +25,7 @@ class FrozenBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def scale_and_shift(self) -> tuple[Float[Tensor, "C"], Float[Tensor, "C"]]:
-        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
-        return scale, self.bias - self.running_mean * scale
+        return _scale_and_shift(self.weight, self.bias, self.running_mean, self.running_var, self.eps)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -39,12 +38,22 @@ class BatchNorm(nn.BatchNorm2d):
     def scale_and_shift(self) -> tuple[Float[Tensor, "C"], Float[Tensor, "C"]]:
         assert self.running_mean is not None, "tracked by default"
         assert self.running_var is not None, "as the mean"
-        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
-        return scale, self.bias - self.running_mean * scale
+        return _scale_and_shift(self.weight, self.bias, self.running_mean, self.running_var, self.eps)
 
     def forward(self, x: Float[Tensor, "B C H W"], relu: bool = False) -> Float[Tensor, "B C H W"]:
         x = super().forward(x)
         return F.relu(x, inplace=True) if relu else x
+
+
+def _scale_and_shift(
+    weight: Float[Tensor, "C"],
+    bias: Float[Tensor, "C"],
+    mean: Float[Tensor, "C"],
+    variance: Float[Tensor, "C"],
+    eps: float,
+) -> tuple[Float[Tensor, "C"], Float[Tensor, "C"]]:
+    scale = weight * torch.rsqrt(variance + eps)
+    return scale, bias - mean * scale
 
 
 class GroupNorm(nn.GroupNorm):
