@@ -105,8 +105,8 @@ def _expect_built(recipe: Recipe, to: str) -> None:
         if settings[key] not in values:
             others = " or ".join(map(str, values))
             raise ValueError(
-                f"{to} has no Mask R-CNN with {key}={settings[key]}, expected {others}; export to detectron2, which has "
-                "more"
+                f"{to} has no Mask R-CNN with {key}={settings[key]}, expected {others}; "
+                "export to detectron2, which has more"
             )
 
 
