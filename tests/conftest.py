@@ -15,6 +15,8 @@ from beartype import BeartypeConf, beartype
 from jaxtyping import jaxtyped
 
 REPOSITORY = Path(__file__).parents[1]
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read where a kernel is defined: they run on the CPU, step by step
 _typed = jaxtyped(typechecker=beartype(conf=BeartypeConf(is_pep484_tower=True)))
 
 
@@ -69,3 +71,10 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the shared data are not at {folder}; set MASKRCNN_SHARED_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def gpu() -> torch.device:
+    """Where Triton kernels are tested: a GPU, or the CPU, on which Triton's interpreter runs them."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
