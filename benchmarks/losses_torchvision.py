@@ -23,9 +23,12 @@ from torchvision_peer import samples
 
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data import coco
+from maskrcnn.data.annotated import Annotated
 from maskrcnn.data.buckets import DIVISOR, Step, resized_size
-from maskrcnn.data.loader import RawBatch, make_batch
-from maskrcnn.data.transforms import prepare
+from maskrcnn.data.coco import CocoData
+from maskrcnn.data.feeder import micro_batch_maker
+from maskrcnn.data.loader import make_batch
+from maskrcnn.data.transforms import RawBatch
 from maskrcnn.draw import PALETTE
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.models.matching import sample
@@ -43,7 +46,7 @@ NAMES = {
 Losses = dict[str, Tensor]
 
 
-def ours(weights: Path) -> tuple[nn.Module, Callable[[RawBatch], Losses]]:
+def ours(weights: Path, dataset: CocoData) -> tuple[nn.Module, Callable[[RawBatch], Losses]]:
     overrides = (
         f"model.rpn.train_proposals={PROPOSALS}",
         f"model.box_head.rois={EVERYTHING}",
@@ -54,9 +57,11 @@ def ours(weights: Path) -> tuple[nn.Module, Callable[[RawBatch], Losses]]:
     model = build(recipe.model, len(recipe.classes))
     fill(model, tensors, origin)
 
+    cpu = torch.device("cpu")
+    make = micro_batch_maker(Annotated(dataset, cpu), cpu, recipe.data, one_shape=False)
+
     def losses(raw: RawBatch) -> Losses:
-        batch, targets = prepare(raw, torch.device("cpu"), recipe.data)
-        found = model.losses(batch, targets, raw.keys)
+        found = model.losses(*make(raw))
         assert found["count/masks_left_out"] == 0
         return {name: found[name] for name in NAMES}
 
@@ -99,7 +104,7 @@ class _Sampler:
         return list(chosen & (label == POSITIVE)), list(chosen & (label == NEGATIVE))
 
 
-def photos(data: Path, number: int) -> tuple[list[RawBatch], dict[int, dict]]:
+def photos(data: Path, number: int) -> tuple[CocoData, list[RawBatch], dict[int, dict]]:
     """The first training photos with objects and without crowd regions, each a batch of its own."""
     annotations, images = data / "annotations" / "instances_train2017.json", data / "train2017"
     dataset = coco.read(annotations, images)
@@ -111,7 +116,7 @@ def photos(data: Path, number: int) -> tuple[list[RawBatch], dict[int, dict]]:
         bucket = (-(-size[0] // DIVISOR) * DIVISOR, -(-size[1] // DIVISOR) * DIVISOR)
         step = Step(bucket, np.array([index]), np.array([size]), np.array([False]), np.array([index]))
         batches.append(make_batch(dataset, step, max_rowsize=64))
-    return batches, {target["image_id"]: target for _, target in samples(annotations, images)}
+    return dataset, batches, {target["image_id"]: target for _, target in samples(annotations, images)}
 
 
 def train(
@@ -238,11 +243,11 @@ def main() -> None:
     parser.add_argument("--redraw", action="store_true", help="only the picture, from the stored curves")
     args = parser.parse_args()
     if not args.redraw:
-        batches, targets = photos(args.data, args.steps * args.batch)
+        dataset, batches, targets = photos(args.data, args.steps * args.batch)
         settings = {"batch": args.batch, "rate": args.rate}
         runs = {
             "torchvision": train(*peer(args.weights, targets, 1.0), batches, **settings),
-            "ours": train(*ours(args.weights), batches, **settings),
+            "ours": train(*ours(args.weights, dataset), batches, **settings),
             "torchvision, once more": train(*peer(args.weights, targets, 1 + 1e-6), batches, **settings),
         }
         args.curves.parent.mkdir(parents=True, exist_ok=True)

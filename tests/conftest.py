@@ -13,6 +13,8 @@ import pytest
 import torch
 from beartype import BeartypeConf, beartype
 from jaxtyping import jaxtyped
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 REPOSITORY = Path(__file__).parents[1]
 if not torch.cuda.is_available():
@@ -36,6 +38,10 @@ def _check_module(module: ModuleType) -> None:
     """Wrap plain functions and methods of a complete module; Numba's and torch's own objects stay as they are."""
     for name, value in list(vars(module).items()):
         if getattr(value, "__module__", None) != module.__name__:
+            continue
+        if inspect.isgeneratorfunction(
+            getattr(value, "__wrapped__", None)
+        ):  # a context manager: it promises another type
             continue
         if isinstance(value, FunctionType):
             setattr(module, name, _checked(value))
@@ -78,3 +84,56 @@ def gpu() -> torch.device:
     """Where Triton kernels are tested: a GPU, or the CPU, on which Triton's interpreter runs them."""
     pytest.importorskip("triton", reason="Triton is not installed")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Tape(TorchDispatchMode):
+    """Records the operations of a function and repeats them on the same tensors: what a CUDA graph is, on a CPU.
+
+    No line of Python runs in a replay, so numbers that a step takes from Python stay what they were, and what asks the
+    device for a number is refused, as on a GPU. A recording leaves everything as it was.
+    """
+
+    WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal.default")
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.changed, self.num_recorded = [], {}, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if any(name in str(func) for name in self.WAITS):
+            raise RuntimeError(f"{func} waits for the device")
+        kwargs = kwargs or {}
+        for parameter, value in zip(func._schema.arguments, args, strict=False):
+            if parameter.alias_info is not None and parameter.alias_info.is_write:
+                for tensor in tree_flatten(value)[0]:
+                    self.changed.setdefault(tensor.data_ptr(), (tensor, tensor.clone()))
+        result = func(*args, **kwargs)
+        self.calls.append((func, args, kwargs, result))
+        return result
+
+    def run(self, function):
+        return function()
+
+    def record(self, function):
+        tape = Tape()
+        self.num_recorded += 1
+        with tape:
+            results = function()
+        with torch.no_grad():
+            for tensor, before in tape.changed.values():
+                tensor.copy_(before)
+        return results, tape.replay
+
+    @torch.no_grad()
+    def replay(self):
+        for func, args, kwargs, result in self.calls:
+            again = func(*args, **kwargs)
+            for old, new in zip(tree_flatten(result)[0], tree_flatten(again)[0], strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+@pytest.fixture
+def tape() -> Tape:
+    """A recorder for `Captured` that needs no GPU."""
+    return Tape()

@@ -13,6 +13,7 @@ AboveZero = Annotated[float, Meta(gt=0.0)]
 NotNegative = Annotated[float, Meta(ge=0.0)]
 Triple = tuple[float, float, float]
 Rounding = Literal["nearest", "down"]
+Execution = Literal["auto", "eager", "captured", "compiled"]
 Four = tuple[AboveZero, AboveZero, AboveZero, AboveZero]
 MAX_LOG_SCALE = math.log(1000.0 / 16)
 """A decoded box grows at most 62.5 times: `exp` stays finite on untrained heads (Girshick 2015, Detectron)."""
@@ -146,8 +147,8 @@ class MaskHead(Settings):
     """One mask for all classes of a box rather than one for each."""
     paste: Literal["centres", "inclusive"] = "centres"
     """Masks meet pixels at their centres, or boxes are whole pixels with their last one inside, as in torchvision."""
-    rois: Positive = 128
-    """Positive boxes per image that the mask loss has room for, shared over the batch."""
+    rois: Positive = 64
+    """Positive boxes per image that the mask loss has room for, shared over the batch; what exceeds it is counted."""
 
 
 class Model(Settings):
@@ -243,6 +244,15 @@ class Train(Settings):
     """Images on one device at once; 0 takes batch / devices."""
     mixed_precision: bool = False
     """bf16 where the device has it, otherwise fp16 with a loss scale."""
+    execution: Execution = "auto"
+    """`captured` replays each step as one CUDA graph, one for each padded size; `compiled` fuses its kernels before;
+    `eager` does neither. `auto` compiles on a GPU and is eager elsewhere."""
+    recompute: bool = False
+    """The backward pass computes the backbone's activations again instead of keeping them: more images fit, each step
+    takes longer by most of the backbone's forward pass."""
+    deterministic: bool = False
+    """The same run gives the same bits on the same GPU, with slower kernels where there is a choice. A CPU always
+    does."""
     ema: Fraction = 0.0
     """Decay per step of a moving average of the weights, which then is what is evaluated and kept; 0 keeps none."""
     evaluate_every: Natural = 1
@@ -268,6 +278,8 @@ class Evaluate(Settings):
     """Images on one device at once, also in prediction."""
     mixed_precision: bool = False
     """As `train.mixed_precision`, in evaluation and, unless told otherwise, in prediction."""
+    execution: Execution = "auto"
+    """As `train.execution`, in evaluation and prediction."""
 
 
 class Recipe(Settings):

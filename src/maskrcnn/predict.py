@@ -6,10 +6,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from glob import glob
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, cast, get_args, overload
 
 import numpy as np
@@ -24,7 +27,10 @@ from maskrcnn.data.buckets import DIVISOR, Bucket, resized_size
 from maskrcnn.data.decode import MEBIBYTE, decode, to_rgb
 from maskrcnn.data.transforms import to_pixels
 from maskrcnn.distributed import DeviceSetting, choose_device
+from maskrcnn.execution import Execution, choose_execution, executed, to_host
 from maskrcnn.instances import Instances, from_detections
+from maskrcnn.memory import explained
+from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.precision import Precision, choose_precision
 from maskrcnn.structures import Detections, ImageBatch
@@ -33,6 +39,8 @@ from maskrcnn.weights import fill
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 Array = UInt8[np.ndarray, "_ _ 3"]
 PrecisionSetting = Literal["auto", "fp32", "bf16"]
+
+LESS_MEMORY = "what helps: fewer pictures at once (evaluate.batch of the weights' config.yml), precision bf16"
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif")
 """What counts as a picture in a folder; a file named outright may have any ending."""
@@ -56,7 +64,10 @@ def load(
     if precision not in get_args(PrecisionSetting):
         raise ValueError(f"expected precision auto, fp32 or bf16, received {precision!r}")
     mixed = recipe.evaluate.mixed_precision if precision == "auto" else precision == "bf16"
-    return Predictor(model.to(chosen).eval(), recipe, chosen, choose_precision(chosen, mixed))
+    precision_of_model = choose_precision(chosen, mixed)
+    model = folded(model.to(chosen).eval(), precision_of_model.dtype)
+    execution = choose_execution(recipe.evaluate.execution, chosen, "evaluate.execution")
+    return Predictor(model, recipe, chosen, precision_of_model, execution)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,6 +78,9 @@ class Predictor:
     recipe: Recipe
     device: torch.device
     precision: Precision
+    execution: Execution = "eager"
+    _results: Lock = field(default_factory=Lock, init=False)
+    """Held while results lie where a recorded graph's next prediction, maybe of another thread, overwrites them."""
 
     def __repr__(self) -> str:
         names = ", ".join(self.recipe.classes[:5]) + (", ..." if len(self.recipe.classes) > 5 else "")
@@ -129,8 +143,15 @@ class Predictor:
         target = torch.tensor(sizes, device=self.device)
         unflipped = torch.zeros(len(pictures), dtype=torch.bool, device=self.device)
         pixels = to_pixels(padded.to(self.device), raw_sizes, target, unflipped, _bucket(sizes), self.recipe.data)
-        with self.precision.autocast():
-            return self.model(ImageBatch(pixels, target.float()))
+        alone = nullcontext() if self.execution == "eager" else self._results
+        with alone, self.precision.autocast(), explained(self.device, len(sizes), _bucket(sizes), LESS_MEMORY):
+            found = to_host(self._forward(ImageBatch(pixels, target.float())), self.device)
+            detections: Detections = found.wait()
+        return detections
+
+    @cached_property
+    def _forward(self) -> Callable[[ImageBatch], Detections]:
+        return executed(self.model, self.execution, self.device)
 
     def _size(self, picture: Array) -> tuple[int, int]:
         """(height, width) as evaluation resizes it."""

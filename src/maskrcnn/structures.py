@@ -39,6 +39,14 @@ class Targets(NamedTuple):
     """Object g owns edges[first_edge[g] : first_edge[g + 1]]."""
 
 
+class MicroBatch(NamedTuple):
+    """Images that go through the model at once in training, and the random key of each."""
+
+    images: ImageBatch
+    targets: Targets
+    keys: Int[Tensor, "B"]
+
+
 class Proposals(NamedTuple):
     """Boxes the RPN offers, best first, without gradient."""
 

@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
 FOUNDATION = {"config", "structures", "boxes", "masks"}
-RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "distributed", "precision"}
+RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "distributed", "precision", "execution", "memory"}
 MAY_SEE = {
     "config": set(),
     "structures": set(),
@@ -24,6 +24,8 @@ MAY_SEE = {
     "weights": {"config", "recipes"},
     "distributed": set(),
     "precision": set(),
+    "execution": {"config"},
+    "memory": set(),
     "evaluate": RUN | {"instances", "draw"},
     "train": RUN | {"evaluate", "convert.backbone"},
     "predict": RUN | {"instances", "draw", "convert"},

@@ -28,7 +28,7 @@ def steps_of(data, settings, batch=4, epoch=0):
 
 
 def tensors(batch):
-    return [*batch[:-2], *batch.targets]
+    return batch[:-1]
 
 
 def assert_same(first, second):
@@ -42,7 +42,7 @@ def loader_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
 
 
-def test_a_batch_holds_pictures_and_annotations_side_by_side(data):
+def test_a_batch_holds_pictures_side_by_side_and_says_which_they_are(data):
     steps = steps_of(data, recipe(0))
     for step, batch in zip(steps, loader.Loader(data, steps, recipe(0)), strict=True):
         assert batch.image_ids.tolist() == (step.indices + 1).tolist()
@@ -53,35 +53,8 @@ def test_a_batch_holds_pictures_and_annotations_side_by_side(data):
             np.testing.assert_array_equal(batch.images[slot, :height, :width], noise)
             assert batch.images[slot, height:].sum() == batch.images[slot, :, width:].sum() == 0
             assert batch.raw_sizes[slot].tolist() == batch.original_sizes[slot].tolist() == [height, width]
-            assert batch.targets.valid[slot].sum() == index + 1
-            assert batch.targets.crowd[slot].sum() == (index >= 2)
         assert torch.equal(batch.keys, torch.from_numpy(step.keys))
-
-
-def test_targets_are_padded_to_powers_of_two_and_never_cut(write_split, annotate):
-    rows = [annotate(id, 1 if id <= 33 else 2) for id in range(1, 35)]
-    data = coco.read(*write_split(rows, sizes=SIZES[:3]))
-    targets = loader.make_targets(data, np.array([2, 0, 1]))
-    assert targets.boxes.shape == (3, 64, 4)
-    assert targets.edges.shape == (3, 256, 4)  # 33 squares of 4 edges
-    assert targets.valid.sum(dim=1).tolist() == [0, 33, 1]
-    assert targets.first_edge[0].tolist() == [0] * 65
-    assert targets.first_edge[1, :3].tolist() == [0, 4, 8]
-    assert targets.first_edge[1, 33:].tolist() == [132] * 32
-    assert targets.edges[1, 4:8].abs().sum() > 0
-    assert targets.edges[1, 132:].abs().sum() == 0
-    small = loader.make_targets(data, np.array([2]))
-    assert (small.boxes.shape, small.edges.shape) == ((1, 8, 4), (1, 64, 4))
-
-
-def test_edges_are_those_of_their_object_and_crowd_regions_have_none(write_split, annotate):
-    triangle = [[1.0, 2.0, 9.0, 2.0, 9.0, 30.0]]
-    data = coco.read(*write_split([annotate(1), annotate(2, iscrowd=1), annotate(3, segmentation=triangle)]))
-    targets = loader.make_targets(data, np.array([0]))
-    assert targets.first_edge[0, :4].tolist() == [0, 4, 4, 7]
-    start = {tuple(edge[:2].tolist()) for edge in targets.edges[0, 4:7]}
-    assert start == {(1, 2), (9, 2), (9, 30)}
-    assert targets.valid[0, :3].all()
+        assert torch.equal(batch.indices, torch.from_numpy(step.indices))
 
 
 def test_threads_change_nothing(data):
@@ -163,8 +136,3 @@ def test_real_photos_fill_batches_at_the_stated_sizes(shared_data):
     steps = buckets.plan_evaluation(data.sizes, settings, chosen, batch=8)[:4]
     for batch in loader.Loader(data, steps, settings):
         assert torch.equal(batch.raw_sizes, batch.original_sizes)
-        right = batch.targets.boxes[..., 2].amax(dim=1)
-        assert (right <= batch.original_sizes[:, 1] + 1).all()
-        first = batch.targets.first_edge
-        assert (first.diff(dim=1) >= 0).all()
-        assert (first[:, -1] <= batch.targets.edges.shape[1]).all()

@@ -5,7 +5,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from maskrcnn.config import Data
-from maskrcnn.data.transforms import RawBatch, prepare, resample
+from maskrcnn.data.transforms import RawBatch, prepare, resample, resize_targets
 from maskrcnn.structures import Targets
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -25,7 +25,7 @@ def empty_targets(batch, objects=8, edges=64):
     )
 
 
-def raw_batch(pictures, sizes, bucket, flip=None, targets=None, original_sizes=None):
+def raw_batch(pictures, sizes, bucket, flip=None, original_sizes=None):
     """Noise around each picture, so that reading beyond it shows."""
     raw = torch.tensor([picture.shape[:2] for picture in pictures])
     images = torch.randint(0, 256, (len(pictures), *raw.amax(dim=0), 3), dtype=torch.uint8)
@@ -39,9 +39,9 @@ def raw_batch(pictures, sizes, bucket, flip=None, targets=None, original_sizes=N
         original_sizes=raw if original_sizes is None else torch.tensor(original_sizes),
         flip=torch.tensor(flip or [False] * count),
         keys=torch.arange(count),
+        indices=torch.arange(count),
         image_ids=torch.arange(count),
         bucket=bucket,
-        targets=empty_targets(count) if targets is None else targets,
     )
 
 
@@ -57,7 +57,7 @@ CASES = [((48, 64), (80, 107)), ((64, 40), (32, 20)), ((37, 91), (61, 29)), ((20
 @pytest.mark.parametrize("flip", [False, True])
 def test_each_picture_equals_interpolation_of_it_alone(flip, antialias):
     pictures = noise(*(raw for raw, _ in CASES))
-    batch, _ = prepare(
+    batch = prepare(
         raw_batch(pictures, [size for _, size in CASES], (96, 128), [flip] * len(CASES)),
         CPU,
         Data(mean=NOTHING, std=ONE, antialias=antialias),
@@ -77,7 +77,7 @@ def test_whole_levels_are_those_of_pillow(flip):
     pictures = noise(*(raw for raw, _ in CASES))
     settings = Data(whole_levels=True)
     raw = raw_batch(pictures, [size for _, size in CASES], (96, 128), [flip] * len(CASES))
-    batch, _ = prepare(raw, CPU, settings)
+    batch = prepare(raw, CPU, settings)
     for pixels, picture, (_, (height, width)) in zip(batch.pixels, pictures, CASES, strict=True):
         resized = Image.fromarray(picture.numpy()).resize((width, height), Image.Resampling.BILINEAR)
         expected = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float()
@@ -92,13 +92,13 @@ def test_whole_levels_are_those_of_pillow(flip):
 
 def test_a_picture_that_keeps_its_size_keeps_its_values():
     (picture,) = noise((20, 33))
-    batch, _ = prepare(raw_batch([picture], [(20, 33)], (32, 64)), CPU, PLAIN)
+    batch = prepare(raw_batch([picture], [(20, 33)], (32, 64)), CPU, PLAIN)
     assert torch.equal(batch.pixels[0, :, :20, :33], picture.permute(2, 0, 1).float())
 
 
 def test_normalised_pixels_have_zero_padding_and_channels_last():
     gray = torch.full((10, 20, 3), 128, dtype=torch.uint8)
-    batch, _ = prepare(raw_batch([gray, gray], [(20, 40), (30, 15)], (32, 64)), CPU, Data())
+    batch = prepare(raw_batch([gray, gray], [(20, 40), (30, 15)], (32, 64)), CPU, Data())
     assert batch.pixels.shape == (2, 3, 32, 64)
     assert batch.pixels.is_contiguous(memory_format=torch.channels_last)
     assert batch.sizes.tolist() == [[20, 40], [30, 15]]
@@ -111,20 +111,15 @@ def test_normalised_pixels_have_zero_padding_and_channels_last():
 def test_red_stays_the_first_channel_and_rows_stay_rows():
     picture = torch.zeros(2, 4, 3, dtype=torch.uint8)
     picture[0, 3, 0] = 200  # red in the top right corner
-    batch, _ = prepare(raw_batch([picture, picture], [(2, 4)] * 2, (32, 32), [False, True]), CPU, PLAIN)
+    batch = prepare(raw_batch([picture, picture], [(2, 4)] * 2, (32, 32), [False, True]), CPU, PLAIN)
     assert batch.pixels[0].nonzero().tolist() == [[0, 0, 3]]
     assert batch.pixels[1].nonzero().tolist() == [[0, 0, 0]]
 
 
 def test_a_picture_reduced_while_decoding_is_resized_from_what_was_decoded():
     (picture,) = noise((30, 50))
-    targets = empty_targets(1)
-    targets.boxes[0, 0] = torch.tensor([10.0, 20.0, 40.0, 60.0])
-    targets.valid[0, 0] = True
-    raw = raw_batch([picture], [(30, 50)], (32, 64), targets=targets, original_sizes=[(60, 100)])
-    batch, resized = prepare(raw, CPU, PLAIN)
+    batch = prepare(raw_batch([picture], [(30, 50)], (32, 64), original_sizes=[(60, 100)]), CPU, PLAIN)
     assert torch.equal(batch.pixels[0, :, :30, :50], picture.permute(2, 0, 1).float())
-    assert resized.boxes[0, 0].tolist() == [5, 10, 20, 30]
 
 
 def one_object(box, edge):
@@ -136,8 +131,7 @@ def one_object(box, edge):
 
 
 def resized_targets(targets, flip):
-    (picture,) = noise((20, 40))
-    return prepare(raw_batch([picture], [(60, 80)], (64, 96), [flip], targets), CPU, PLAIN)[1]
+    return resize_targets(targets, torch.tensor([[20.0, 40.0]]), torch.tensor([[60.0, 80.0]]), torch.tensor([flip]))
 
 
 def test_boxes_and_edges_are_scaled_by_height_and_width():

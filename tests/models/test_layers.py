@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch import nn
 
 from maskrcnn.models.fpn import FPN
-from maskrcnn.models.layers import Conv, GroupNorm
+from maskrcnn.models.layers import BatchNorm, Conv, FrozenBatchNorm, GroupNorm, folded
 from maskrcnn.models.resnet import ResNet
 
 
@@ -105,3 +106,23 @@ def test_coarse_features_reach_the_finest_level():
     features[3] = torch.ones(1, 4, 4, 8, requires_grad=True)
     fpn(features)[0].sum().backward()
     assert features[3].grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("norm", ["frozen_batch_norm", "batch_norm", "group_norm", None])
+def test_a_folded_network_gives_the_same_bits_with_less_work(norm, dtype):
+    torch.manual_seed(0)
+    network = nn.Sequential(Conv(3, 8, 3, norm=norm, relu=True), Conv(8, 4, 1, norm=norm), nn.ConvTranspose2d(4, 2, 2))
+    for name, buffer in network.named_buffers():
+        if buffer.is_floating_point():
+            buffer.uniform_(0.5, 2.0) if "var" in name else buffer.normal_()
+    network.eval()
+    x = torch.randn(2, 3, 5, 7)
+    less = folded(network, dtype)
+    with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        assert torch.equal(less(x), network(x))
+    assert not any(isinstance(module, FrozenBatchNorm | BatchNorm) for module in less.modules())
+    assert not any(parameter.requires_grad for parameter in less.parameters())
+    assert less[0].weight.dtype == dtype
+    assert network[0].weight.dtype == torch.float32
+    assert (network[0].norm is None) == (norm is None)

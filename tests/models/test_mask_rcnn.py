@@ -9,6 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrcnn import config
 from maskrcnn.data.transforms import to_pixels
+from maskrcnn.execution import Captured
+from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.structures import ImageBatch, Targets
 
@@ -307,3 +309,14 @@ def test_the_published_architecture_has_the_published_number_of_weights():
     background_of_torchvision = 4 * (1024 + 1) + (256 + 1)  # box deltas and a mask for background, which nothing reads
     # torchvision's table of maskrcnn_resnet50_fpn: num_params 44401393, for 90 classes and background
     assert sum(p.numel() for p in model.parameters()) == 44_401_393 - background_of_torchvision
+
+
+def test_a_recorded_prediction_replays_to_what_an_eager_one_finds(model, tape):
+    predict = Captured(folded(model.eval()), tape)
+    other = batch()._replace(pixels=batch().pixels.flip(3))
+    with torch.inference_mode():
+        for images in (batch(), other, batch(), other):
+            found, expected = predict(images), model(images)
+            for name, part in expected._asdict().items():
+                torch.testing.assert_close(getattr(found, name), part, rtol=1e-5, atol=1e-5)
+    assert tape.num_recorded == 1

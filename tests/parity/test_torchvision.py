@@ -27,9 +27,11 @@ from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.convert.maker import read, write
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.data import coco
+from maskrcnn.data.annotated import Annotated
 from maskrcnn.data.buckets import Step, resized_size
-from maskrcnn.data.loader import make_batch, make_targets
-from maskrcnn.data.transforms import prepare, to_pixels
+from maskrcnn.data.feeder import micro_batch_maker
+from maskrcnn.data.loader import make_batch
+from maskrcnn.data.transforms import to_pixels
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.ops.paste import inclusive_boxes
 from maskrcnn.ops.rasterize import rasterize
@@ -371,7 +373,8 @@ def step(version, state, dataset, monkeypatch):
     bucket = tuple(-(-side // 32) * 32 for side in size)
     only = Step(bucket, np.array([index]), np.array([size]), np.array([False]), np.array([5]))
     raw = make_batch(dataset, only, data.max_rowsize)
-    batch, targets = prepare(raw, torch.device("cpu"), data)
+    cpu = torch.device("cpu")
+    batch, targets, _ = micro_batch_maker(Annotated(dataset, cpu), cpu, data, one_shape=False)(raw)
 
     def project(gt_masks, boxes, matched, size):
         images = torch.zeros(len(boxes), dtype=torch.long)
@@ -452,9 +455,10 @@ def test_mask_targets_cover_what_torchvisions_cover_within_half_a_per_cent(share
     ours, theirs, exact = [], [], []
     for split in ("val", "train"):
         data = coco.read(folder / "annotations" / f"instances_{split}2017.json", folder / f"{split}2017")
+        annotated = Annotated(data, torch.device("cpu"))
         by_id = {target["image_id"]: target for _, target in (photos if split == "val" else peer.photos(folder, split))}
         for index, image_id in enumerate(data.image_ids):
-            masks, targets = by_id[int(image_id)]["masks"], make_targets(data, np.array([index]))
+            masks, targets = by_id[int(image_id)]["masks"], annotated.pick(torch.tensor([index]), annotated.room())
             learnt = torch.nonzero(targets.valid[0] & ~targets.crowd[0]).squeeze(1)
             assert len(learnt) == len(masks)
             if len(learnt) == 0:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from maskrcnn.train.step import GRADIENT_NORM, Losses
+from maskrcnn.train.stopwatch import HostStopwatch, Spent
 from maskrcnn.train.window import Step, Window
 
 NAN, INF = float("nan"), float("inf")
@@ -10,11 +11,12 @@ NAN, INF = float("nan"), float("inf")
 def step(number: int, mean: list[float], parts: list[list[float]] | None = None) -> Step:
     names = ("rpn/box", "mask_head/mask", "count/rois", GRADIENT_NORM)
     losses = Losses(names, torch.tensor(mean), torch.tensor(parts or [mean[:3]] * 2))
-    return Step(number, losses, [[139, 285], [632, 724]], seconds=0.5, waited=0.1)
+    return Step(number, losses, [[139, 285], [632, 724]])
 
 
 def window(*steps: Step, overflow_allowed: bool = False) -> Window:
-    window = Window(overflow_allowed=overflow_allowed)
+    window = Window(HostStopwatch(), overflow_allowed=overflow_allowed)
+    window.stopwatch.settle(1e-9)
     window.steps.extend(steps)
     return window
 
@@ -26,10 +28,16 @@ def test_entries_are_averaged_over_steps_and_counts_stand_apart():
     assert means.total == 4.5
 
 
-def test_speed_and_waiting_are_those_of_the_steps_alone():
-    means = window(step(1, [1.0] * 4), step(2, [1.0] * 4)).read()
-    assert means.steps_per_second == pytest.approx(2.0, rel=0.05)
-    assert means.waiting == pytest.approx(0.2, rel=0.05)
+class FourSeconds(HostStopwatch):
+    def read(self):
+        return Spent(seconds=4.0, waited=1.0)
+
+
+def test_speed_and_waiting_are_those_of_the_stopwatch():
+    both = Window(FourSeconds())
+    both.steps += [step(1, [1.0] * 4), step(2, [1.0] * 4)]
+    means = both.read()
+    assert (means.steps_per_second, means.waiting) == (0.5, 0.25)
 
 
 def test_a_loss_that_is_not_finite_is_traced_to_its_step_entries_and_images():

@@ -26,7 +26,7 @@ def run_and_exit(command: Callable[[], object]) -> NoReturn:
         if end.code == INTERRUPTED:
             _stop("interrupted", INTERRUPTED)
         raise
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
         if os.environ.get("MASKRCNN_DEBUG", "0") != "0":
             raise
         _stop(f"error: {error}", 2)

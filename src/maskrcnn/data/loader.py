@@ -1,6 +1,6 @@
 """Batches of decoded pictures, made ahead of time by threads.
 
-Threads rather than processes: decoders and kernels release the interpreter's lock, annotations are shared
+Threads rather than processes: decoders and kernels release the interpreter's lock, the data set is shared
 for nothing, and there is no fork to hang.
 """
 
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from maskrcnn.config import Data
@@ -21,10 +20,6 @@ from maskrcnn.data.buckets import Step
 from maskrcnn.data.coco import CocoData
 from maskrcnn.data.decode import decode
 from maskrcnn.data.transforms import RawBatch
-from maskrcnn.masks import Rings, edges_from_rings
-from maskrcnn.structures import Targets
-
-MIN_OBJECTS, MIN_EDGES = 8, 64  # smallest padding, so that few shapes occur
 
 
 class Loader:
@@ -101,7 +96,7 @@ def micro_steps(step: Step, rank: int, world_size: int, micro_batch: int) -> lis
 
 
 def make_batch(data: CocoData, step: Step, max_rowsize: int) -> RawBatch:
-    """Decode a step's pictures and collate them with their annotations."""
+    """Decode a step's pictures and collate them."""
     pictures = [
         decode(data.images / data.file_names[index], tuple(data.sizes[index].tolist()), max_rowsize)
         for index in step.indices
@@ -117,26 +112,9 @@ def make_batch(data: CocoData, step: Step, max_rowsize: int) -> RawBatch:
         original_sizes=torch.from_numpy(data.sizes[step.indices]),
         flip=torch.from_numpy(step.flips),
         keys=torch.from_numpy(step.keys),
+        indices=torch.from_numpy(step.indices),
         image_ids=torch.from_numpy(data.image_ids[step.indices]),
         bucket=step.bucket,
-        targets=make_targets(data, step.indices),
-    )
-
-
-def make_targets(data: CocoData, indices: Int64[np.ndarray, " B"]) -> Targets:
-    """The annotations of some images, padded to powers of two, in original-image pixels."""
-    objects = [slice(*data.first_object[index : index + 2].tolist()) for index in indices]
-    outlines = [_outline_edges(data, part) for part in objects]
-    num_objects = _padded(max(part.stop - part.start for part in objects), MIN_OBJECTS)
-    num_edges = _padded(max(len(edges) for edges, _ in outlines), MIN_EDGES)
-    first_edge = [np.pad(first, (0, num_objects + 1 - len(first)), mode="edge") for _, first in outlines]
-    return Targets(
-        boxes=_stack([data.boxes[part] for part in objects], num_objects),
-        labels=_stack([data.labels[part] for part in objects], num_objects),
-        crowd=_stack([data.crowd[part] for part in objects], num_objects),
-        valid=_stack([np.ones(part.stop - part.start, bool) for part in objects], num_objects),
-        edges=_stack([edges for edges, _ in outlines], num_edges),
-        first_edge=torch.from_numpy(np.stack(first_edge)),
     )
 
 
@@ -145,27 +123,4 @@ def pin(batch: RawBatch) -> RawBatch:
     pinned: dict[str, Any] = {
         key: value.pin_memory() for key, value in batch._asdict().items() if isinstance(value, Tensor)
     }
-    return batch._replace(**pinned, targets=Targets(*(tensor.pin_memory() for tensor in batch.targets)))
-
-
-def _outline_edges(data: CocoData, objects: slice) -> tuple[Float32[np.ndarray, "e 4"], Int64[np.ndarray, " _"]]:
-    """Edges of an image's objects and where each object's begin; crowd regions get none."""
-    rings = data.first_ring[objects.start : objects.stop + 1]
-    first_point = data.rings.first[rings].astype(np.int64)
-    first = data.rings.first[rings[0] : rings[-1] + 1] - data.rings.first[rings[0]]
-    edges = edges_from_rings(Rings(data.rings.points[first_point[0] : first_point[-1]], first))
-    learnt: Bool[np.ndarray, " g"] = ~data.crowd[objects]
-    lengths = np.diff(first_point)  # a closed ring has as many edges as points
-    return edges[np.repeat(learnt, lengths)], np.concatenate([[0], np.cumsum(lengths * learnt)])
-
-
-def _padded(count: int, least: int) -> int:
-    return max(least, 1 << (count - 1).bit_length())
-
-
-def _stack(rows: list[np.ndarray], length: int) -> Tensor:
-    """Rows of different lengths as one array, filled up with zeros."""
-    stacked = np.zeros((len(rows), length, *rows[0].shape[1:]), rows[0].dtype)
-    for target, row in zip(stacked, rows, strict=True):
-        target[: len(row)] = row
-    return torch.from_numpy(stacked)
+    return batch._replace(**pinned)

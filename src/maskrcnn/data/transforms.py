@@ -19,7 +19,7 @@ SMALLEST_SIDE = 0.5
 
 
 class RawBatch(NamedTuple):
-    """Decoded pictures and their annotations, before anything is resized."""
+    """Decoded pictures, before anything is resized."""
 
     images: UInt8[Tensor, "B h w 3"]
     """RGB, padded at the right and bottom to the batch's largest."""
@@ -31,29 +31,19 @@ class RawBatch(NamedTuple):
     """(height, width) that the annotations live in."""
     flip: Bool[Tensor, " B"]
     keys: Int[Tensor, " B"]
+    indices: Int[Tensor, " B"]
+    """Place of each picture in the data set."""
     image_ids: Int[Tensor, " B"]
     bucket: tuple[int, int]
     """(height, width) to pad to."""
-    targets: Targets
-    """In the frame of `original_sizes`, unflipped. Crowd regions have no edges: nothing learns their outlines."""
 
 
-def prepare(raw: RawBatch, device: torch.device, settings: Data) -> tuple[ImageBatch, Targets]:
-    """Bring a batch to the device and into the model's frame.
-
-    Pixels as from `to_pixels`. Boxes are cut to the image; those whose sides are then below `SMALLEST_SIDE` lose
-    `valid`.
-    """
-    images, raw_sizes, sizes, original_sizes, flip, targets = (
-        raw.images.to(device, non_blocking=True),
-        raw.raw_sizes.to(device, non_blocking=True),
-        raw.sizes.to(device, non_blocking=True).float(),
-        raw.original_sizes.to(device, non_blocking=True).float(),
-        raw.flip.to(device, non_blocking=True),
-        Targets(*(tensor.to(device, non_blocking=True) for tensor in raw.targets)),
+def prepare(raw: RawBatch, device: torch.device, settings: Data) -> ImageBatch:
+    """Bring pictures to the device and into the model's frame, as `to_pixels` does."""
+    images, raw_sizes, sizes, flip = (
+        tensor.to(device, non_blocking=True) for tensor in (raw.images, raw.raw_sizes, raw.sizes, raw.flip)
     )
-    pixels = to_pixels(images, raw_sizes, sizes.long(), flip, raw.bucket, settings)
-    return ImageBatch(pixels, sizes), resize_targets(targets, original_sizes, sizes, flip)
+    return ImageBatch(to_pixels(images, raw_sizes, sizes, flip, raw.bucket, settings), sizes.float())
 
 
 def to_pixels(
@@ -146,7 +136,10 @@ def resampling_matrix(
 def resize_targets(
     targets: Targets, original_sizes: Float[Tensor, "B 2"], sizes: Float[Tensor, "B 2"], flip: Bool[Tensor, " B"]
 ) -> Targets:
-    """Bring annotations from the original frame to the resized one, mirrored where the picture is."""
+    """Bring annotations from the original frame to the resized one, mirrored where the picture is.
+
+    Boxes are cut to the image; those whose sides are then below `SMALLEST_SIDE` lose `valid`.
+    """
     scale = (sizes / original_sizes).flip(1).repeat(1, 2)[:, None]
     boxes, edges = targets.boxes * scale, targets.edges * scale
     width = sizes[:, 1, None, None]

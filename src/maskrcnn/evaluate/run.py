@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -13,16 +13,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from msgspec import Struct, json, structs
-from torch import Tensor, nn
+from torch import nn
 
+from maskrcnn.clock import Mark, mark, seconds_between
 from maskrcnn.config import Recipe
 from maskrcnn.data.buckets import MAX_SHAPES, buckets_for, plan_evaluation
 from maskrcnn.data.coco import CocoData, find_split, read
+from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch, prepare
 from maskrcnn.distributed import World
 from maskrcnn.evaluate.coco import Metrics, score
+from maskrcnn.execution import Execution, OnTheWay, choose_execution, executed, to_host
 from maskrcnn.instances import from_detections
+from maskrcnn.memory import explained
+from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.precision import choose_precision
 from maskrcnn.recipes import write_recipe
@@ -35,6 +40,11 @@ IN_DETAILS = ("curves", "errors", "confusion", "images")
 """Long entries of the metrics, which the report draws and people do not read."""
 AHEAD = 4
 """Batches whose masks may wait to be encoded: bounds memory where encoding is slower than the model."""
+
+LESS_MEMORY = (
+    "what helps: a smaller evaluate.batch, evaluate.mixed_precision=true, smaller data.short_sides, fewer "
+    "model.box_head.detections"
+)
 
 Results = list[dict[str, Any]]
 Progress = Callable[[int, int], None]
@@ -57,6 +67,23 @@ class Batch(NamedTuple):
 
     raw: RawBatch
     detections: Detections
+
+
+class Queued(NamedTuple):
+    """A batch that the device is busy with, between two marks of its clock."""
+
+    raw: RawBatch
+    begin: Mark
+    end: Mark
+    detections: OnTheWay
+
+
+class Time(NamedTuple):
+    """What the model spent on a batch of some padded size."""
+
+    bucket: tuple[int, int]
+    images: int
+    seconds: float
 
 
 def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Progress | None = None) -> Metrics:
@@ -152,9 +179,10 @@ def predict_share(
     total = sum(len(step.indices) for step in plan)
     share = Share(image_ids=[], results=[], predicted=0, seconds=0.0)
     model.eval()  # live batch norms rest
+    times: list[Time] = []
     waiting: deque[Future[Results]] = deque()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder") as encoder:
-        for batch in _predict(model, loader, recipe, world, share):
+        for batch in _predict(model, loader, recipe, world, times):
             waiting.append(encoder.submit(_to_coco, batch, dataset, recipe))
             if len(waiting) > AHEAD:
                 share.results += waiting.popleft().result()
@@ -162,6 +190,9 @@ def predict_share(
             if progress is not None:
                 progress(len(share.image_ids), total)
         share.results += chain.from_iterable(future.result() for future in waiting)
+    share.predicted, share.seconds = warm(
+        times, choose_execution(recipe.evaluate.execution, world.device, "evaluate.execution")
+    )
     return share
 
 
@@ -192,22 +223,43 @@ def versions(world: World) -> dict[str, str]:
 
 
 @torch.inference_mode()
-def _predict(model: nn.Module, loader: Loader, recipe: Recipe, world: World, share: Share) -> Iterator[Batch]:
-    """Detections of each batch, on the CPU. The first batch is not timed where others follow: it compiles and tunes."""
-    precision = choose_precision(world.device, recipe.evaluate.mixed_precision)
-    for number, raw in enumerate(loader):
-        images, _ = prepare(raw, world.device, recipe.data)
-        _wait_for(images.pixels)
-        begin = time.perf_counter()
-        with precision.autocast():
-            detections = model(images)
-        _wait_for(detections.boxes)
-        seconds = time.perf_counter() - begin
-        if number == 1:
-            share.predicted, share.seconds = 0, 0.0
-        share.predicted += len(raw.image_ids)
-        share.seconds += seconds
-        yield Batch(raw, Detections(*(part.to("cpu") for part in detections)))
+def _predict(model: nn.Module, loader: Loader, recipe: Recipe, world: World, times: list[Time]) -> Iterator[Batch]:
+    """Detections of each batch, on the CPU; meanwhile the device has begun with the next."""
+    device, settings = world.device, recipe.evaluate
+    precision = choose_precision(device, settings.mixed_precision)
+    execution = choose_execution(settings.execution, device, "evaluate.execution")
+    forward = executed(folded(model, precision.dtype), execution, device)
+    queued: Queued | None = None
+    for raw, images in feed(loader, lambda raw: prepare(raw, device, recipe.data), device):
+        with precision.autocast(), explained(device, len(raw.image_ids), raw.bucket, LESS_MEMORY):
+            begin = mark(device)
+            detections = forward(images)
+            before, queued = queued, Queued(raw, begin, mark(device), to_host(detections, device))
+        if before is not None:
+            yield _arrived(before, times)
+    if queued is not None:
+        yield _arrived(queued, times)
+
+
+def _arrived(batch: Queued, times: list[Time]) -> Batch:
+    detections = batch.detections.wait()
+    times.append(Time(batch.raw.bucket, len(batch.raw.image_ids), seconds_between(batch.begin, batch.end)))
+    return Batch(batch.raw, detections)
+
+
+def warm(times: Sequence[Time], execution: Execution) -> tuple[int, float]:
+    """Images, and the seconds of the model on them: without the batches that compiled, tuned or recorded.
+
+    These are the first, and where graphs are recorded the first two of each shape; if there are no others, all count.
+    """
+    seen: Counter[tuple[int, int, int]] = Counter()
+    counted = []
+    for number, one in enumerate(times):
+        if number and (execution == "eager" or seen[*one.bucket, one.images] >= 2):
+            counted.append(one)
+        seen[*one.bucket, one.images] += 1
+    counted = counted or list(times)
+    return sum(one.images for one in counted), sum(one.seconds for one in counted)
 
 
 def _to_coco(batch: Batch, dataset: CocoData, recipe: Recipe) -> Results:
@@ -231,12 +283,6 @@ def label_ids(names: Sequence[str], dataset: CocoData) -> list[int | None]:
         return list(dataset.category_ids)
     ids = dict(zip(dataset.category_names, dataset.category_ids, strict=True))
     return [ids.get(name) for name in names]
-
-
-def _wait_for(tensor: Tensor) -> None:
-    """Return when the device has computed it; a clock would otherwise show the time of asking."""
-    if tensor.device.type != "cpu":
-        torch.get_device_module(tensor.device).synchronize(tensor.device)
 
 
 def _version(package: str) -> str:

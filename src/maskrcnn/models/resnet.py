@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from maskrcnn.models.layers import Conv
 
@@ -91,6 +93,8 @@ class ResNet(nn.Module):
             block = partial(Bottleneck, groups=groups, group_width=group_width, stride_in_1x1=stride_in_1x1)
             expansion = Bottleneck.expansion
         self.pool_at_end = pool_at_end
+        self.recompute = False
+        """Whether the backward pass computes what is inside the blocks again instead of keeping it."""
         self.stem = Conv(3, width, 7, stride=2, norm=norm, relu=True)
         channels, self.channels = width, []
         for number, (num_blocks, stride) in enumerate(zip(BLOCKS[depth], (1, 2, 2, 2), strict=True)):
@@ -109,9 +113,15 @@ class ResNet(nn.Module):
         x = F.max_pool2d(F.pad(x, (0, 1, 0, 1)), 3, stride=2) if self.pool_at_end else F.max_pool2d(x, 3, 2, padding=1)
         features = []
         for name in ("res2", "res3", "res4", "res5"):
-            x = self.get_submodule(name)(x)
+            for block in self.get_submodule(name).children():
+                x = self._again(block, x) if self.recompute and torch.is_grad_enabled() else block(x)
             features.append(x)
         return features
+
+    def _again(self, block: nn.Module, x: Float[Tensor, "B Cin _ _"]) -> Float[Tensor, "B Cout _ _"]:
+        # Nothing in a block is random, and asking a GPU for its generator's state cannot be recorded.
+        result: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
+        return result
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int, norm: str) -> Conv | None:

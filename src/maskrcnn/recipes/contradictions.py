@@ -75,6 +75,11 @@ def _train(recipe: Recipe) -> Iterator[Contradiction]:
             ("train.micro_batch", "train.batch"),
             f"expected at most train.batch, {train.batch}, got {train.micro_batch}",
         )
+    if train.recompute and recipe.model.norm == "batch_norm":
+        yield (
+            ("train.recompute", "model.norm"),
+            "expected false, since live batch norm would count what is computed again twice",
+        )
     if train.optimizer.kind == "adamw" and train.optimizer.momentum != Optimizer().momentum:
         yield ("train.optimizer.momentum", "train.optimizer.kind"), "has no effect on adamw; leave it out"
 

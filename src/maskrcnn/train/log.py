@@ -21,6 +21,7 @@ from rich.table import Column
 
 from maskrcnn.evaluate.coco import TITLES, headline, percent
 from maskrcnn.evaluate.ticker import Ticker
+from maskrcnn.memory import GIBIBYTE
 from maskrcnn.train.window import Means
 
 METRICS, RESULTS, LOG = "metrics.jsonl", "results.csv", "log.txt"
@@ -84,8 +85,21 @@ class Log:
         if self._bar is not None:
             self._bar.advance(self._bar.task_ids[0])
 
-    def steps(self, means: Means, *, step: int, total_steps: int, epoch: int, lr: float, images: int) -> None:
-        """The means over the steps since the last such line; `images` in each step."""
+    def steps(
+        self,
+        means: Means,
+        *,
+        step: int,
+        total_steps: int,
+        epoch: int,
+        lr: float,
+        images: int,
+        memory: int | None = None,
+    ) -> None:
+        """The means over the steps since the last such line; `images` in each step.
+
+        memory   the most bytes that the device held, where it counts them
+        """
         if not self.is_main:
             return
         rate = means.steps_per_second * images
@@ -100,9 +114,10 @@ class Log:
             "waiting": means.waiting,
             "seconds": time.perf_counter() - self._start,
         }
-        self._append(row)
+        self._append(row if memory is None else {**row, "memory": memory})
         names = "  ".join(f"{name} {value:.3f}" for name, value in means.losses.items())
-        pace = f"lr {lr:.2e}  {rate:.1f} images/s  waiting {means.waiting:.0%}"
+        held = "" if memory is None else f"  memory {memory / GIBIBYTE:.1f} GiB"
+        pace = f"lr {lr:.2e}  {rate:.1f} images/s  waiting {means.waiting:.0%}{held}"
         left = timedelta(seconds=round((total_steps - step) / means.steps_per_second))
         line = f"epoch {epoch}  loss {means.total:.3f}  {pace}  {names}"  # a narrow terminal cuts off its end
         plain = f"step {step}/{total_steps}  {left} left  {line}"

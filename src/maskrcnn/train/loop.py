@@ -1,9 +1,9 @@
 """Training from a recipe to a folder with weights, numbers and a report."""
 
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,21 @@ from maskrcnn import distributed
 from maskrcnn.config import Recipe
 from maskrcnn.convert.backbone import load_backbone
 from maskrcnn.data import coco
+from maskrcnn.data.annotated import Annotated
 from maskrcnn.data.buckets import buckets_for, plan_epoch
+from maskrcnn.data.feeder import feed, micro_batch_maker
 from maskrcnn.data.loader import Loader
-from maskrcnn.data.transforms import RawBatch, prepare
+from maskrcnn.data.transforms import RawBatch
 from maskrcnn.distributed import World
 from maskrcnn.evaluate.report import write_report
 from maskrcnn.evaluate.run import IN_DETAILS, evaluate, versions
+from maskrcnn.execution import choose_algorithms, choose_execution
+from maskrcnn.memory import explained, peak_memory
 from maskrcnn.models.mask_rcnn import build
+from maskrcnn.models.resnet import ResNet
 from maskrcnn.precision import choose_precision
 from maskrcnn.recipes import write_recipe
+from maskrcnn.structures import MicroBatch
 from maskrcnn.train import checkpoint
 from maskrcnn.train.begin import begin_with
 from maskrcnn.train.checkpoint import Checkpoint
@@ -32,7 +38,8 @@ from maskrcnn.train.optimizer import Average, build_optimizer, load_state_tensor
 from maskrcnn.train.plan import micro_batch_size, num_steps, read_training, read_validation, with_classes
 from maskrcnn.train.resume import CHECKPOINTS, check_same, find_start
 from maskrcnn.train.schedule import base_rate, learning_rate
-from maskrcnn.train.step import MicroBatch, update
+from maskrcnn.train.step import Updater
+from maskrcnn.train.stopwatch import stopwatch_for
 from maskrcnn.train.window import Step, Window
 from maskrcnn.weights import Weights, find_weights, save_weights
 
@@ -102,10 +109,28 @@ class Training:
             else:
                 log.say(begin_with(self.model, weights, recipe.classes))
         self.model.to(world.device)
+        assert isinstance(self.model.backbone, ResNet), "the only kind that recipes know"
+        self.model.backbone.recompute = settings.recompute
         world.broadcast(self.model)
-        self.optimizer = build_optimizer(self.model, settings.optimizer)
+        self.execution = choose_execution(settings.execution, world.device, "train.execution")
+        choose_algorithms(world.device, deterministic=settings.deterministic)
         self.precision = choose_precision(world.device, settings.mixed_precision)
         self.scaler = self.precision.scaler()
+        self.optimizer = build_optimizer(
+            self.model, settings.optimizer, rate_on_device=world.device.type == "cuda" and self.execution != "eager"
+        )
+        self.update = Updater(
+            self.model,
+            self.optimizer,
+            world=world,
+            precision=self.precision,
+            scaler=self.scaler,
+            clip_norm=settings.optimizer.clip_norm,
+            execution=self.execution,
+        )
+        self.make = micro_batch_maker(
+            Annotated(self.data, world.device), world.device, recipe.data, one_shape=self.execution != "eager"
+        )
         self.window = self._new_window()
         self.step = 0
         if start is not None:
@@ -151,7 +176,7 @@ class Training:
         )
         self.model.train()  # live batch norms are
         self.wish.deferring = True
-        with closing(iter(loader)) as parts:
+        with closing(iter(loader)) as pictures, closing(feed(pictures, self.make, world.device)) as parts:
             while self.step < end:
                 self.window.steps.append(self._step(loader, parts))
                 stop = world.any(self.wish.raised)
@@ -163,34 +188,37 @@ class Training:
                 if stop:
                     raise KeyboardInterrupt
         self.wish.deferring = False
+        self.window.stopwatch.pause()
         if world.any(self.wish.raised):  # while the last checkpoint was written
             raise KeyboardInterrupt
 
-    def _step(self, loader: Loader, parts: Iterator[RawBatch]) -> Step:
+    def _step(self, loader: Loader, parts: Iterable[tuple[RawBatch, MicroBatch]]) -> Step:
         """One update of the weights and of their average."""
-        settings, waited, begin = self.recipe.train, loader.waited_seconds, time.perf_counter()
-        image_ids: list[list[int]] = []
+        watch, waited = self.window.stopwatch, loader.waited_seconds
+        watch.fetch()
+        raws, batches = zip(*islice(parts, self.num_parts), strict=True)
+        watch.begin(loader.waited_seconds - waited)
         set_rate(self.optimizer, self._rate(self.step))
-        losses = update(
-            self.model,
-            self.optimizer,
-            (self._prepare(next(parts), image_ids) for _ in range(self.num_parts)),
-            num_micro_batches=self.num_parts,
-            world=self.world,
-            precision=self.precision,
-            scaler=self.scaler,
-            clip_norm=settings.optimizer.clip_norm,
-        )
+        with explained(self.world.device, self.micro_batch, raws[0].bucket, self._less_memory()):
+            losses = self.update(batches)
         self.step += 1
         if self.average is not None:
             self.average.update(self.model, self.step)
+        watch.end()
         self.log.advance()
-        return Step(self.step, losses, image_ids, time.perf_counter() - begin, loader.waited_seconds - waited)
+        return Step(self.step, losses, [raw.image_ids.tolist() for raw in raws])
 
-    def _prepare(self, raw: RawBatch, image_ids: list[list[int]]) -> MicroBatch:
-        image_ids.append(raw.image_ids.tolist())
-        images, targets = prepare(raw, self.world.device, self.recipe.data)
-        return MicroBatch(images, targets, raw.keys.to(self.world.device, non_blocking=True))
+    def _less_memory(self) -> str:
+        """What a person can do whose device is too small for this recipe."""
+        settings, smaller = self.recipe.train, max(1, self.micro_batch // 2)
+        remedies = {
+            f"train.micro_batch={smaller} (the same batch, in more parts)": self.micro_batch > 1,
+            "train.mixed_precision=true": not settings.mixed_precision,
+            "train.recompute=true": not settings.recompute,
+            f"a smaller data.short_sides than {max(self.recipe.data.short_sides)}": True,
+            f"a smaller model.mask_head.rois than {self.recipe.model.mask_head.rois}": True,
+        }
+        return "what helps: " + ", ".join(remedy for remedy, is_new in remedies.items() if is_new)
 
     def _evaluate(self, epoch: int) -> None:
         """Score the weights that are kept, unless that was done before the run was stopped."""
@@ -232,11 +260,12 @@ class Training:
             epoch=epoch + 1,
             lr=self._rate(self.step - 1),
             images=self.recipe.train.batch,
+            memory=peak_memory(self.world.device),
         )
         self.window = self._new_window()
 
     def _new_window(self) -> Window:
-        return Window(overflow_allowed=self.scaler.is_enabled())
+        return Window(stopwatch_for(self.world.device), overflow_allowed=self.scaler.is_enabled())
 
     def _checkpoint_due(self, end_of_epoch: int) -> bool:
         every = self.recipe.train.checkpoint_every
@@ -246,6 +275,7 @@ class Training:
         """Write a checkpoint, unless the losses say that the weights are spoilt."""
         if self.window.steps:
             self.window.check()
+        self.window.stopwatch.pause()
         if self.world.is_main:
             average = {} if self.average is None else {"average": self.average.tensors()}
             checkpoint.save(
@@ -290,6 +320,6 @@ class Training:
         trained = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
         return (
             f"{self.total_steps} steps of {self.recipe.train.batch} images{split}, {self.steps_per_epoch} in an epoch"
-            f"{start}; {self.world.device}, {str(self.precision.dtype).removeprefix('torch.')}; "
+            f"{start}; {self.world.device}, {str(self.precision.dtype).removeprefix('torch.')}, {self.execution}; "
             f"{trained / 1e6:.1f} million trained parameters"
         )

@@ -1,6 +1,7 @@
 """The optimizer, its state under the names of the parameters, and the moving average of the weights."""
 
 import copy
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -13,8 +14,13 @@ FUSED_ON = ("cpu", "cuda")
 """Devices for which torch itself brings both optimizers as one kernel; others take its default."""
 
 
-def build_optimizer(model: nn.Module, settings: config.Optimizer) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW over the trainable parameters; the rate is set at each step."""
+def build_optimizer(
+    model: nn.Module, settings: config.Optimizer, *, rate_on_device: bool = False
+) -> torch.optim.Optimizer:
+    """SGD with momentum or AdamW over the trainable parameters; the rate is set at each step.
+
+    rate_on_device   as a tensor, which a recorded step reads anew at every replay
+    """
     norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()}
     trainable = [p for p in model.parameters() if p.requires_grad]
     fused = True if all(p.device.type in FUSED_ON for p in trainable) else None
@@ -24,14 +30,21 @@ def build_optimizer(model: nn.Module, settings: config.Optimizer) -> torch.optim
         for is_norm, decay in decays
     ]
     groups = [group for group in groups if group["params"]]
-    if settings.kind == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.999), fused=fused)
-    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=fused)
+    rate = torch.tensor(settings.lr, device=trainable[0].device) if rate_on_device else settings.lr
+    if settings.kind == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, fused=fused)
+    capturable = rate_on_device and trainable[0].device.type == "cuda"
+    if capturable:  # the first step with new shapes is not recorded, and torch would call that slow
+        warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.999), fused=fused, capturable=capturable)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def state_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:

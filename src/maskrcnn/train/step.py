@@ -1,32 +1,25 @@
 """One update of the weights: micro-batches, the mean of their gradients over all processes, clip, step.
 
-Nothing here waits for the device: losses come back as tensors.
+Nothing here waits for the device: losses come back as tensors. So the whole update can be one recorded graph.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from maskrcnn.distributed import World
+from maskrcnn.execution import Captured, CudaRecorder, Execution, Recorder, compiled
 from maskrcnn.models.layers import BatchNorm
 from maskrcnn.precision import Precision
-from maskrcnn.structures import ImageBatch, Targets
+from maskrcnn.structures import ImageBatch, MicroBatch, Targets
 
 COUNT = "count/"
 """Entries of the losses that tell something and are not minimised."""
 GRADIENT_NORM = "count/gradient_norm"
-
-
-class MicroBatch(NamedTuple):
-    """Images that go through the model at once, and the random key of each."""
-
-    images: ImageBatch
-    targets: Targets
-    keys: Int[Tensor, "B"]
 
 
 @runtime_checkable
@@ -50,45 +43,65 @@ class Losses(NamedTuple):
     """Of each micro-batch of this process, without the norm of the gradient, which belongs to all."""
 
 
-def update(
-    model: Learner,
-    optimizer: torch.optim.Optimizer,
-    micro_batches: Iterable[MicroBatch],
-    *,
-    num_micro_batches: int,
-    world: World,
-    precision: Precision,
-    scaler: torch.amp.GradScaler,
-    clip_norm: float = 0.0,
-) -> Losses:
-    """Move the weights once, along the gradient of the mean loss over the images of all processes.
+class Updater:
+    """Moves the weights once per call, in the way that `execution` says."""
 
-    Every micro-batch of every process holds the same number of images, so that the mean of their means is the
-    mean over images. Parameters that no loss reached count as having a gradient of zero: all processes then
-    reduce the same tensors, and one without a single object does not keep the others waiting.
-    With fp16 an update whose gradient is not finite is left out, and the loss scale falls.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    names: tuple[str, ...] = ()
-    parts = []
-    for batch in micro_batches:
-        with precision.autocast():
-            losses = model.losses(*batch)
-        names = tuple(losses)
+    def __init__(
+        self,
+        model: Learner,
+        optimizer: torch.optim.Optimizer,
+        *,
+        world: World,
+        precision: Precision,
+        scaler: torch.amp.GradScaler,
+        clip_norm: float = 0.0,
+        execution: Execution = "eager",
+        recorder: Recorder | None = None,
+    ) -> None:
+        """`recorder` makes the recordings of every execution but `eager`; None takes the GPU's, if there is one."""
+        self.model, self.optimizer, self.world = model, optimizer, world
+        self.precision, self.scaler, self.clip_norm = precision, scaler, clip_norm
+        self._losses = compiled(model.losses) if execution == "compiled" else model.losses
+        if recorder is None and world.device.type == "cuda":
+            recorder = CudaRecorder(world.device)
+        self._captured = Captured(self._update, recorder) if recorder and execution != "eager" else None
+
+    def __call__(self, micro_batches: Sequence[MicroBatch]) -> Losses:
+        """Along the gradient of the mean loss over the images of all processes.
+
+        Every micro-batch of every process holds the same number of images, so that the mean of their means is the
+        mean over images. Parameters that no loss reached count as having a gradient of zero: all processes then
+        reduce the same tensors, and one without a single object does not keep the others waiting.
+        With fp16 an update whose gradient is not finite is left out, and the loss scale falls.
+        """
+        if self._captured is None:
+            return self._update(micro_batches)
+        names, mean, parts = self._captured(list(micro_batches))
+        return Losses(names, mean.clone(), parts.clone())
+
+    def _update(self, micro_batches: Sequence[MicroBatch]) -> Losses:
+        """Everything between the pictures and the new weights; of it only the kernels are replayed."""
+        self.optimizer.zero_grad(set_to_none=True)
+        learnt = [self._learn(batch, len(micro_batches)) for batch in micro_batches]
+        parts = torch.stack([torch.stack([loss.detach().float() for loss in losses.values()]) for losses in learnt])
+        mean = parts.mean(0)
+        gradients = _gradients(self.model)
+        self.world.all_reduce_mean([*gradients, mean, *_running_statistics(self.model)])
+        self.scaler.unscale_(self.optimizer)
+        norm = get_total_norm(gradients, foreach=True)
+        if self.clip_norm:
+            clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm, foreach=True)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return Losses((*learnt[0], GRADIENT_NORM), torch.cat([mean, norm[None]]), parts)
+
+    def _learn(self, batch: MicroBatch, num_micro_batches: int) -> dict[str, Tensor]:
+        """Add a micro-batch's part of the gradient; its losses."""
+        with self.precision.autocast():
+            losses = self._losses(*batch)
         total = torch.stack([loss for name, loss in losses.items() if not name.startswith(COUNT)]).sum()
-        scaler.scale(total / num_micro_batches).backward()
-        parts.append(torch.stack([loss.detach().float() for loss in losses.values()]))
-    all_parts = torch.stack(parts)
-    mean = all_parts.mean(0)
-    gradients = _gradients(model)
-    world.all_reduce_mean([*gradients, mean, *_running_statistics(model)])
-    scaler.unscale_(optimizer)
-    norm = get_total_norm(gradients, foreach=True)
-    if clip_norm:
-        clip_grads_with_norm_(model.parameters(), clip_norm, norm, foreach=True)
-    scaler.step(optimizer)
-    scaler.update()
-    return Losses((*names, GRADIENT_NORM), torch.cat([mean, norm[None]]), all_parts)
+        self.scaler.scale(total / num_micro_batches).backward()
+        return losses
 
 
 def _running_statistics(model: Learner) -> list[Tensor]:

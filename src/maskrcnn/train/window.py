@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from maskrcnn.train.step import COUNT, GRADIENT_NORM, Losses
+from maskrcnn.train.stopwatch import Stopwatch
 
 
 class Step(NamedTuple):
@@ -16,10 +17,6 @@ class Step(NamedTuple):
     losses: Losses
     image_ids: list[list[int]]
     """Of each micro-batch of this process."""
-    seconds: float
-    """Until it was queued."""
-    waited: float
-    """Seconds of these until its pictures were there."""
 
 
 class Means(NamedTuple):
@@ -39,13 +36,13 @@ class Means(NamedTuple):
 class Window:
     """Collects steps without waiting for the device until it is asked for their numbers.
 
-    Its clock runs only in steps and while it waits for them, not while others write or evaluate.
+    Its stopwatch runs only in steps and while it waits for them, not while others write or evaluate.
     """
 
-    def __init__(self, *, overflow_allowed: bool = False) -> None:
+    def __init__(self, stopwatch: Stopwatch, *, overflow_allowed: bool = False) -> None:
         """`overflow_allowed`: the gradient may be infinite, because fp16's loss scale is there to meet that."""
         self.steps: list[Step] = []
-        self._seconds_of_waiting = 0.0
+        self.stopwatch = stopwatch
         self._overflow_allowed = overflow_allowed
 
     def check(self) -> list[list[float]]:
@@ -55,7 +52,7 @@ class Window:
         """
         begin = time.perf_counter()
         rows = torch.stack([step.losses.mean for step in self.steps]).tolist()
-        self._seconds_of_waiting += time.perf_counter() - begin
+        self.stopwatch.settle(time.perf_counter() - begin)
         for step, row in zip(self.steps, rows, strict=True):
             bad = {name: value for name, value in zip(step.losses.names, row, strict=True) if not math.isfinite(value)}
             if self._overflow_allowed:
@@ -69,12 +66,12 @@ class Window:
         rows = self.check()
         names = self.steps[0].losses.names
         means = {name: sum(column) / len(rows) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
-        seconds = sum(step.seconds for step in self.steps) + self._seconds_of_waiting
+        spent = self.stopwatch.read()
         return Means(
             losses={name: value for name, value in means.items() if not name.startswith(COUNT)},
             counts={name.removeprefix(COUNT): value for name, value in means.items() if name.startswith(COUNT)},
-            steps_per_second=len(rows) / seconds,
-            waiting=sum(step.waited for step in self.steps) / seconds,
+            steps_per_second=len(rows) / spent.seconds,
+            waiting=spent.waited / spent.seconds,
         )
 
 

@@ -1,0 +1,63 @@
+"""Batches on the device, made ready while the device is busy with the one before.
+
+On a GPU everything from the copy to the last padded pixel runs on a stream of its own, beside the step.
+"""
+
+from collections.abc import Callable, Generator, Iterable
+from typing import TypeVar
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from maskrcnn.config import Data
+from maskrcnn.data.annotated import Annotated
+from maskrcnn.data.transforms import RawBatch, prepare, resize_targets
+from maskrcnn.structures import MicroBatch, Targets
+
+T = TypeVar("T")
+
+
+def feed(
+    batches: Iterable[RawBatch], make: Callable[[RawBatch], T], device: torch.device
+) -> Generator[tuple[RawBatch, T], None, None]:
+    """Each batch, and what `make` makes of it: tensors on the device, in any nesting of tuples.
+
+    A GPU's host never runs more than one batch ahead of what the device has done with the last one but one: that bounds
+    memory, and is far enough for the device never to wait.
+    """
+    if device.type != "cuda":
+        yield from ((raw, make(raw)) for raw in batches)
+        return
+    side = torch.cuda.Stream(device)
+    busy: torch.cuda.Event | None = None
+    for raw in batches:
+        with torch.cuda.stream(side):
+            made = make(raw)
+        stream = torch.cuda.current_stream(device)
+        stream.wait_stream(side)
+        for tensor in tree_leaves(made):
+            tensor.record_stream(stream)
+        yield raw, made
+        before, busy = busy, stream.record_event()
+        if before is not None:
+            before.synchronize()
+
+
+def micro_batch_maker(
+    annotated: Annotated, device: torch.device, settings: Data, *, one_shape: bool
+) -> Callable[[RawBatch], MicroBatch]:
+    """What makes a training batch of decoded pictures.
+
+    one_shape   annotations of all batches are padded alike, so that only the bucket decides the shape of a step
+    """
+    whole = annotated.room() if one_shape else None
+
+    def make(raw: RawBatch) -> MicroBatch:
+        images = prepare(raw, device, settings)
+        found = annotated.pick(raw.indices, whole or annotated.room(raw.indices.numpy()))
+        targets = Targets(*(tensor.to(device, non_blocking=True) for tensor in found))
+        original_sizes = raw.original_sizes.to(device, non_blocking=True).float()
+        flip, keys = raw.flip.to(device, non_blocking=True), raw.keys.to(device, non_blocking=True)
+        return MicroBatch(images, resize_targets(targets, original_sizes, images.sizes, flip), keys)
+
+    return make

@@ -1,0 +1,42 @@
+"""The memory of a device: how much was used, and what to do when it is not enough."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+GIBIBYTE = 2**30
+_SAID_BY_A_PROCESSOR = ("can't allocate memory", "not enough memory")
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Most bytes that tensors took at once since the last call; None where the device does not count."""
+    if device.type == "cpu":
+        return None
+    counter = torch.get_device_module(device.type)
+    most = int(counter.max_memory_allocated(device))
+    counter.reset_peak_memory_stats(device)
+    return most
+
+
+@contextmanager
+def explained(device: torch.device, num_images: int, bucket: Sequence[int], advice: str) -> Iterator[None]:
+    """Turns the device's error for too little memory into a MemoryError that names the batch and the remedies."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        images = f"{num_images} image{'s' * (num_images > 1)} of {bucket[0]} x {bucket[1]} at once"
+        raise MemoryError(f"{_name(device)} has too little memory for {images}; {advice}") from error
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or any(part in str(error) for part in _SAID_BY_A_PROCESSOR)
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cpu":
+        return "this machine"
+    _, total = torch.get_device_module(device.type).mem_get_info(device)
+    return f"{device} ({total / GIBIBYTE:.0f} GiB)"
