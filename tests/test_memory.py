@@ -17,7 +17,9 @@ CPU = torch.device("cpu")
 )
 def test_the_sentence_names_the_batch_its_padded_size_and_what_helps(error):
     with (
-        pytest.raises(MemoryError, match=r"this machine has too little memory for 3 images of 800 x 1344 at once; pray$"),
+        pytest.raises(
+            MemoryError, match=r"this machine has too little memory for 3 images of 800 x 1344 at once; pray$"
+        ),
         explained(CPU, 3, (800, 1344), "pray"),
     ):
         raise error

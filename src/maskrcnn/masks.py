@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import NamedTuple, no_type_check
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int32, Shaped, UInt8, UInt32
+from jaxtyping import Bool, Float32, Float64, Int, Int32, Shaped, UInt8, UInt32
 from numba import njit
 from numpy import ndarray
 from numpy.typing import ArrayLike
@@ -113,6 +113,13 @@ def string_from_counts(counts: ArrayLike) -> str:
     runs = _unsigned(counts)
     characters = np.empty(MAX_STRING_LENGTH * len(runs), np.uint8)
     return characters[: write_string(runs, characters)].tobytes().decode("ascii")
+
+
+def strings_from_counts(counts: Int[ndarray, " N"], stops: Int[ndarray, " D"]) -> list[str]:
+    """Encode many masks: the runs of each follow those of the one before it up to its stop. Releases the GIL."""
+    characters, ends = _write_strings(counts, stops)
+    text = characters.tobytes().decode("ascii")
+    return [text[start:stop] for start, stop in pairwise([0, *ends.tolist()])]
 
 
 def counts_from_bitmap(mask: Shaped[ndarray, "h w"]) -> UInt32[ndarray, " N"]:
@@ -352,3 +359,16 @@ def write_string(counts, characters):
             characters[length] = bits + 48 + (32 if more else 0)
             length += 1
     return length
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _write_strings(counts, stops):
+    """(all characters, where each mask's end)."""
+    characters = np.empty(MAX_STRING_LENGTH * len(counts), np.uint8)
+    ends = np.empty(len(stops), np.int64)
+    start = length = 0
+    for d in range(len(stops)):
+        length += write_string(counts[start : stops[d]], characters[length:])
+        start, ends[d] = stops[d], length
+    return characters[:length], ends

@@ -9,7 +9,18 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
 FOUNDATION = {"config", "structures", "boxes", "masks"}
-RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "distributed", "precision", "execution", "memory"}
+RUN = FOUNDATION | {
+    "ops",
+    "models",
+    "data",
+    "recipes",
+    "weights",
+    "distributed",
+    "precision",
+    "execution",
+    "memory",
+    "clock",
+}
 MAY_SEE = {
     "config": set(),
     "structures": set(),
@@ -26,11 +37,14 @@ MAY_SEE = {
     "precision": set(),
     "execution": {"config"},
     "memory": set(),
+    "clock": set(),
     "evaluate": RUN | {"instances", "draw"},
     "train": RUN | {"evaluate", "convert.backbone"},
     "predict": RUN | {"instances", "draw", "convert"},
     "convert": FOUNDATION | {"models", "recipes", "weights"},
+    "bench": RUN | {"clock", "instances", "train", "evaluate", "convert.maker", "convert.torchvision"},
     "cli": {
+        "bench",
         "config",
         "distributed",
         "precision",

@@ -11,6 +11,10 @@ from maskrcnn.cli.app import app
 
 REPOSITORY = Path(__file__).parents[2]
 SURFACE = """
+bench eval CONFIG [OVERRIDES] --batch --repeats --peer --out
+bench ops CONFIG [OVERRIDES] --batch --repeats --bucket --out
+bench predict CONFIG [OVERRIDES] --batch --repeats --bucket --peer --out
+bench train CONFIG [OVERRIDES] --batch --repeats --bucket --peer --out
 convert [SOURCE] [DEST] [OVERRIDES] --to --channels --list
 data check SOURCE [OVERRIDES]
 data shapes FOLDER --num-train --num-val --seed --side
@@ -42,7 +46,8 @@ def test_the_commands_and_their_options_are_these():
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["train"], ["eval"], ["predict"], ["convert"], ["data", "show"], ["demo"], ["doctor"]]
+    "words",
+    [[], ["train"], ["eval"], ["predict"], ["convert"], ["data", "show"], ["demo"], ["doctor"], ["bench", "train"]],
 )
 def test_help_answers_without_importing_anything_heavy(words):
     code = (

@@ -34,6 +34,7 @@ Instances.size
 Instances.to_coco(image_id, category_ids)
 Instances.to_supervision()
 Predictor.device
+Predictor.execution
 Predictor.model
 Predictor.precision
 Predictor.predict(images, score)
@@ -43,6 +44,7 @@ load(path, *, device, precision)
 OPERATORS = """
 group_norm(x, weight, bias, *, groups, eps, relu)
 inclusive_boxes(boxes, *, cells)
+match(candidates, boxes, real, crowd, *, positive_iou, negative_iou, keep_best)
 nms(boxes, groups, valid, *, threshold, num_keep)
 paste(probabilities, boxes, *, height, width, threshold)
 paste_rle(probabilities, boxes, *, height, width, threshold)

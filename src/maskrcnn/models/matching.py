@@ -4,11 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from maskrcnn import boxes as box
-from maskrcnn.structures import IGNORED, NEGATIVE, POSITIVE, Targets
-
-CROWD_COVER = 0.5
-"""A box with at least this share inside a crowd region is nobody's background."""
+from maskrcnn.ops.match import match as match_boxes
+from maskrcnn.structures import NEGATIVE, POSITIVE, Targets
 
 
 def match(
@@ -19,25 +16,16 @@ def match(
     negative_iou: float,
     keep_best: bool = False,
 ) -> tuple[Int[Tensor, "B N"], Int[Tensor, "B N"]]:
-    """Index of the annotation that each candidate overlaps most, and its label: positive, negative or ignored.
-
-    keep_best   the best candidates of every annotation are positive however little they overlap
-                (Ren et al. 2015, section 3.1.2), so that no object goes without an anchor
-    Candidates between the two thresholds, or in a crowd, are ignored. Without annotations all are negative.
-    """
-    shared = box.intersection(targets.boxes, candidates)  # (B, G, N): reductions over G stay contiguous in N
-    size = box.area(candidates)
-    union = box.area(targets.boxes)[:, :, None] + size[:, None, :] - shared
-    real = (targets.valid & ~targets.crowd)[:, :, None]
-    overlap = torch.where(real, shared / union.clamp(min=1e-9), 0.0)
-
-    best, target = overlap.max(dim=1)
-    label = torch.where(best >= positive_iou, POSITIVE, torch.where(best < negative_iou, NEGATIVE, IGNORED))
-    if keep_best:
-        rescued = (overlap == overlap.amax(dim=2, keepdim=True)) & (overlap > 0)
-        label = torch.where(rescued.any(dim=1), POSITIVE, label)
-    in_crowd = torch.where((targets.valid & targets.crowd)[:, :, None], shared, 0.0).amax(dim=1) >= CROWD_COVER * size
-    return target, torch.where(in_crowd & (label == NEGATIVE), IGNORED, label)
+    """Index of the annotation that each candidate overlaps most, and its label; see `maskrcnn.ops.match.match`."""
+    return match_boxes(
+        candidates,
+        targets.boxes,
+        targets.valid & ~targets.crowd,
+        targets.valid & targets.crowd,
+        positive_iou=positive_iou,
+        negative_iou=negative_iou,
+        keep_best=keep_best,
+    )
 
 
 def sample(

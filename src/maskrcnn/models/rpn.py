@@ -99,7 +99,9 @@ class RPN(nn.Module):
         x, inside = neighbourhoods(pyramid, cell, radius=len(self.convs))
         for conv in self.convs:
             assert isinstance(conv, Conv)
-            windows = x.unfold(2, 3, 1).unfold(3, 3, 1).movedim(4, -1).flatten(4)
+            side = x.shape[2] - 2
+            shifted = [x[:, :, i : i + side, j : j + side] for i in range(3) for j in range(3)]
+            windows = torch.stack(shifted, dim=4).flatten(4)
             inside = inside[:, :, 1:-1, 1:-1]
             x = F.relu(F.linear(windows, conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)) * inside[..., None]
         x = x[:, :, 0, 0]

@@ -1,9 +1,10 @@
-"""Non-maximum suppression in batches: `reference.py` defines it, `cpu.py` is fast on processors."""
+"""Non-maximum suppression in batches: `reference.py` defines it, `cpu.py` and `triton.py` are fast."""
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from maskrcnn.ops.gpu import has_triton
 from maskrcnn.ops.nms import cpu, reference
 
 __all__ = ["nms"]
@@ -40,6 +41,15 @@ def _nms(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float, num_kee
 
 
 _nms.register_kernel("cpu")(cpu.nms)
+
+
+@_nms.register_kernel("cuda")
+def _(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float, num_keep: int) -> tuple[Tensor, Tensor]:
+    if not has_triton():
+        return reference.nms(boxes, groups, valid, threshold=threshold, num_keep=num_keep)
+    from maskrcnn.ops.nms import triton
+
+    return triton.nms(boxes, groups, valid, threshold, num_keep)
 
 
 @_nms.register_fake

@@ -1,10 +1,13 @@
 """`paste`: mask probabilities inside boxes become masks of the image, as bitmaps or as run lengths."""
 
+from typing import TypeGuard
+
 import torch
 from jaxtyping import Bool, Float, Float32
 from numpy import ndarray
 from torch import Tensor
 
+from maskrcnn.ops.gpu import has_triton
 from maskrcnn.ops.paste import cpu, reference
 
 
@@ -40,9 +43,10 @@ def paste_rle(
     """The masks of `paste`, to the last pixel, as COCO's {"size": [height, width], "counts": compressed string}.
 
     No mask is ever held in full: memory and time follow the number of runs, not of pixels. Releases the GIL.
+    On a GPU the runs are found there, and Python waits for them.
     """
     _expect_arguments(probabilities.shape, boxes.shape, height, width, threshold)
-    strings = cpu.paste_strings(_on_cpu(probabilities), _on_cpu(boxes), height, width, threshold)
+    strings = _strings(probabilities, boxes, height, width, threshold)
     return [{"size": [height, width], "counts": string} for string in strings]
 
 
@@ -61,8 +65,19 @@ def inclusive_boxes(boxes: Float[Tensor, "D 4"], *, cells: int) -> Float[Tensor,
 
 @torch.library.custom_op("maskrcnn::paste", mutates_args=())
 def _paste(probabilities: Tensor, boxes: Tensor, height: int, width: int, threshold: float) -> Tensor:
-    implementation = cpu.paste if boxes.is_cpu else reference.paste
-    return implementation(probabilities, boxes, height, width, threshold)
+    return reference.paste(probabilities, boxes, height, width, threshold)
+
+
+_paste.register_kernel("cpu")(cpu.paste)
+
+
+@_paste.register_kernel("cuda")
+def _(probabilities: Tensor, boxes: Tensor, height: int, width: int, threshold: float) -> Tensor:
+    if not has_triton():
+        return reference.paste(probabilities, boxes, height, width, threshold)
+    from maskrcnn.ops.paste import triton
+
+    return triton.paste(probabilities, boxes, height, width, threshold)
 
 
 @_paste.register_fake
@@ -70,6 +85,20 @@ def _(probabilities: Tensor, boxes: Tensor, height: int, width: int, threshold: 
     if boxes.device.type == "cpu":
         return boxes.new_empty((boxes.shape[0], width, height), dtype=torch.bool).transpose(1, 2)
     return boxes.new_empty((boxes.shape[0], height, width), dtype=torch.bool)
+
+
+def _strings(
+    probabilities: Tensor | ndarray, boxes: Tensor | ndarray, height: int, width: int, threshold: float
+) -> list[str]:
+    if _is_on_gpu(probabilities) and _is_on_gpu(boxes) and has_triton():
+        from maskrcnn.ops.paste import triton
+
+        return triton.paste_strings(probabilities.detach().float(), boxes.detach().float(), height, width, threshold)
+    return cpu.paste_strings(_on_cpu(probabilities), _on_cpu(boxes), height, width, threshold)
+
+
+def _is_on_gpu(values: Tensor | ndarray) -> TypeGuard[Tensor]:
+    return isinstance(values, Tensor) and values.is_cuda
 
 
 def _on_cpu(values: Tensor | ndarray) -> ndarray:

@@ -28,7 +28,7 @@ def _taps(
     """For each pixel: the nearer cell before its centre (in the padded grid), how far behind it, and if any is near."""
     sides = (high - low)[:, None]
     centres = torch.arange(size, dtype=low.dtype, device=low.device) + 0.5
-    position = (centres - low[:, None]) * (cells / sides) - 0.5
+    position = (centres - low[:, None]) * (sides.new_full((), cells) / sides) - 0.5
     inside = (sides > 0) & torch.isfinite(sides) & (position > -1) & (position < cells)
     position = torch.where(inside, position, 0.0)
     cell = torch.floor(position)

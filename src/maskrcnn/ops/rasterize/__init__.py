@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from maskrcnn.ops.gpu import has_triton
 from maskrcnn.ops.rasterize import cpu, reference
 
 
@@ -34,8 +35,19 @@ def rasterize(
 
 @torch.library.custom_op("maskrcnn::rasterize", mutates_args=())
 def _rasterize(edges: Tensor, first_edge: Tensor, boxes: Tensor, images: Tensor, objects: Tensor, size: int) -> Tensor:
-    implementation = cpu.rasterize if boxes.is_cpu else reference.rasterize
-    return implementation(edges, first_edge, boxes, images, objects, size)
+    return reference.rasterize(edges, first_edge, boxes, images, objects, size)
+
+
+_rasterize.register_kernel("cpu")(cpu.rasterize)
+
+
+@_rasterize.register_kernel("cuda")
+def _(edges: Tensor, first_edge: Tensor, boxes: Tensor, images: Tensor, objects: Tensor, size: int) -> Tensor:
+    if not has_triton():
+        return reference.rasterize(edges, first_edge, boxes, images, objects, size)
+    from maskrcnn.ops.rasterize import triton
+
+    return triton.rasterize(edges, first_edge, boxes, images, objects, size)
 
 
 @_rasterize.register_fake

@@ -22,7 +22,9 @@ def rasterize(
     sides = torch.where(not_empty[:, None], sides, 1.0)
     corner = torch.where(not_empty[:, None], boxes[:, :2], 0.0)
     points = edges[images].unflatten(2, (2, 2))
-    (u1, v1), (u2, v2) = ((points - corner[:, None, None]) * (size / sides)[:, None, None]).permute(2, 3, 0, 1)
+    (u1, v1), (u2, v2) = ((points - corner[:, None, None]) * (sides.new_full((), size) / sides)[:, None, None]).permute(
+        2, 3, 0, 1
+    )
 
     place = torch.arange(edges.shape[1], device=edges.device)
     start, stop = first_edge[images, objects], first_edge[images, objects + 1]

@@ -1,16 +1,20 @@
-"""RoIAlign over a whole pyramid: `reference.py` defines it, `cpu.py` is fast on processors."""
+"""RoIAlign over a whole pyramid: `reference.py` defines it, `cpu.py` and `triton.py` are fast."""
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from maskrcnn.ops.gpu import has_triton
 from maskrcnn.ops.roi_align import cpu, reference
 from maskrcnn.ops.roi_align.reference import roi_levels
 
 __all__ = ["roi_align", "roi_levels"]
+
+GPU_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def roi_align(
@@ -39,7 +43,8 @@ def roi_align(
     Samples more than one cell outside a level are 0, nearer ones take its border. Computed in float32 (float64 for
     float64 features), returned in the type of the features and in channels-last memory, which is also what the pyramid
     had best come in.
-    Differentiable once, in `pyramid`; boxes are constants. No boxes gives an empty result with gradient.
+    Differentiable once, in `pyramid`; boxes are constants. No boxes gives an empty result with gradient. On a GPU the
+    gradient has the same bits in every run only under `torch.use_deterministic_algorithms(True)`.
     Raises ValueError when strides and pyramid disagree, and on a processor when `images` leaves the batch.
     Source: He et al. 2017, section 3; level rule: Lin et al. 2017, eq. 1.
     """
@@ -50,20 +55,17 @@ def roi_align(
     if boxes.shape != (len(images), 4):
         raise ValueError(f"roi_align: expected boxes ({len(images)}, 4) as `images` has, received {tuple(boxes.shape)}")
     boxes = boxes.detach().to(torch.promote_types(pyramid[0].dtype, torch.float32))
-    if boxes.device.type == "cpu":
-        shape = (output_size, samples, half_pixel, canonical_size, canonical_level)
-        return torch.ops.maskrcnn.roi_align(pyramid, boxes, images, list(strides), *shape)
-    return reference.roi_align(
-        pyramid,
-        boxes,
-        images,
-        strides=strides,
-        output_size=output_size,
-        samples=samples,
-        half_pixel=half_pixel,
-        canonical_size=canonical_size,
-        canonical_level=canonical_level,
-    )
+    settings = (list(strides), output_size, samples, half_pixel, canonical_size, canonical_level)
+    if _has_kernel(boxes.device.type, pyramid[0].dtype):
+        return torch.ops.maskrcnn.roi_align(pyramid, boxes, images, *settings)
+    return reference.roi_align(pyramid, boxes, images, *settings)
+
+
+def _has_kernel(device: str, dtype: torch.dtype) -> bool:
+    if device == "cuda" and dtype in GPU_TYPES:
+        # The search for Triton cannot be traced; who compiles for a GPU needs Triton anyway.
+        return torch.compiler.is_compiling() or has_triton()
+    return device == "cpu"
 
 
 @torch.library.custom_op("maskrcnn::roi_align", mutates_args=(), device_types="cpu")
@@ -81,6 +83,13 @@ def _forward(
     return cpu.forward(
         pyramid, boxes, images, strides, output_size, samples, half_pixel, canonical_size, canonical_level
     )
+
+
+@_forward.register_kernel("cuda")
+def _forward_on_gpu(*arguments: Any) -> Tensor:
+    from maskrcnn.ops.roi_align import triton
+
+    return triton.forward(*arguments)
 
 
 @_forward.register_fake
@@ -105,6 +114,15 @@ def _backward(
     return cpu.backward(
         grad, boxes, images, num_images, sizes, strides, samples, half_pixel, canonical_size, canonical_level
     )
+
+
+@_backward.register_kernel("cuda")
+def _backward_on_gpu(*arguments: Any) -> list[Tensor]:
+    from maskrcnn.ops.roi_align import triton
+
+    if torch.are_deterministic_algorithms_enabled():
+        return triton.backward_deterministic(*arguments)
+    return triton.backward(*arguments)
 
 
 @_backward.register_fake

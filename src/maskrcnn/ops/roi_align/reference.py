@@ -92,7 +92,6 @@ def roi_align(
     pyramid: list[Float[Tensor, "B C _ _"]],
     boxes: Float[Tensor, "R 4"],
     images: Int[Tensor, "R"],
-    *,
     strides: Sequence[int],
     output_size: int,
     samples: int,
