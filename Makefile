@@ -1,11 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench parity
+.PHONY: help demo test lint bench bench-gpu parity
 
 python := .venv/bin/python
 installed := .venv/.installed
 
 help:  ## says what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 
 demo: $(installed)  ## draws shapes, learns them, and writes runs/demo/report.html
 	$(python) -m maskrcnn demo
@@ -20,9 +20,18 @@ lint: $(installed)  ## checks style, format and types
 
 DATA ?= datasets/shapes
 CONFIG ?= demo
-bench: .venv-peers/.installed  ## runs us beside torchvision: make bench DATA=DIR CONFIG=RECIPE
+BATCH ?= 1
+bench: .venv-peers/.installed  ## times us beside torchvision: make bench DATA=DIR CONFIG=RECIPE BATCH=N
 	@test -d $(DATA) || .venv-peers/bin/python -m maskrcnn data shapes $(DATA)
-	.venv-peers/bin/python benchmarks/cpu.py --data $(DATA) --config $(CONFIG)
+	for verb in train predict eval; do \
+	  .venv-peers/bin/python -m maskrcnn bench $$verb $(CONFIG) data.dataset_dir=$(DATA) --batch $(BATCH) --repeats 5 \
+	  || exit; \
+	done
+
+# With the Python that has torch for the GPU; the package itself is taken from src/.
+PYTHON ?= python3
+bench-gpu:  ## measures everything on a GPU, in pieces: make bench-gpu DATA=DIR PYTHON=python3
+	$(PYTHON) benchmarks/gpu.py --data $(DATA)
 
 parity: .venv-peers/.installed  ## compares us with torchvision and with stored numbers of the others, stage by stage
 	.venv-peers/bin/python -m pytest -q tests/parity tests/ops/test_roi_align.py --durations=10

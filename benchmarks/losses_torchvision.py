@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
-from torchvision_peer import samples
+from torchvision_samples import samples
 
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data import coco

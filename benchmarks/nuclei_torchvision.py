@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
-from torchvision_peer import build_peer, samples
+from torchvision_samples import samples
 
+from maskrcnn.bench.peer import build_peer
 from maskrcnn.evaluate.coco import score_files
 from maskrcnn.recipes import read_recipe
 

@@ -284,8 +284,9 @@ def test_a_photo_has_the_same_detections(index, photos, ours, theirs):
 
 def test_weights_that_went_through_ours_give_torchvision_its_own_detections(version, photos, ours, theirs):
     _, theirs = at(SMALL, ours, theirs)
-    again, _ = at(SMALL, ours, peer.build(version))[::-1]
-    again.load_state_dict(write(TORCHVISION, ours.model.state_dict()), strict=True)
+    again = at(SMALL, ours, peer.build(version))[1]
+    tensors = load_any(peer.FOLDER / f"torchvision_{version}.safetensors").tensors
+    again.load_state_dict(write(TORCHVISION, tensors), strict=True)
     pixels = normal(photos[1][0])
     with torch.inference_mode():
         expected, found = theirs([pixels])[0], again.eval()([pixels])[0]
@@ -368,7 +369,8 @@ def step(version, state, dataset, monkeypatch):
 
     index = next(i for i in range(len(dataset.image_ids)) if 6 <= len(objects := objects_of(dataset, i)) <= 12 and not
                  dataset.crowd[objects].any())  # fmt: skip
-    data = weights.recipe.data
+    objects, data = objects_of(dataset, index), weights.recipe.data
+    target = target_of(torch.from_numpy(dataset.boxes[objects]), torch.from_numpy(dataset.labels[objects]))
     size = resized_size(*dataset.sizes[index].tolist(), SIDE, LONGEST, data.rounding)
     bucket = tuple(-(-side // 32) * 32 for side in size)
     only = Step(bucket, np.array([index]), np.array([size]), np.array([False]), np.array([5]))
@@ -382,23 +384,21 @@ def step(version, state, dataset, monkeypatch):
         return masks.to(boxes.dtype)
 
     monkeypatch.setattr(roi_heads, "project_masks_on_boxes", project)
-    return ours.eval(), theirs, raw, batch, targets
+    return ours.eval(), theirs, raw, batch, targets, target
 
 
 def objects_of(dataset, index):
     return np.arange(*dataset.first_object[index : index + 2])
 
 
-def target_of(targets, dtype):
+def target_of(boxes, labels):
     """Of the only image, in torchvision's form; its masks are resized, but never looked at."""
-    number = int(targets.valid.sum())
-    boxes, labels = targets.boxes[0, :number].to(dtype), targets.labels[0, :number]
-    return {"boxes": boxes, "labels": labels, "masks": torch.zeros(number, 32, 32, dtype=torch.uint8)}
+    return {"boxes": boxes, "labels": labels, "masks": torch.zeros(len(boxes), 32, 32, dtype=torch.uint8)}
 
 
 def test_a_training_step_has_the_same_losses(step):
-    ours, theirs, raw, batch, targets = step
-    expected = theirs([normal(raw.images[0].permute(2, 0, 1))], [target_of(raw.targets, torch.float32)])
+    ours, theirs, raw, batch, targets, target = step
+    expected = theirs([normal(raw.images[0].permute(2, 0, 1))], [target])
     found = ours.losses(batch, targets, raw.keys)
     for name, their_name in LOSSES.items():
         assert found[name].item() == pytest.approx(expected[their_name].item(), rel=1e-5), name
@@ -412,7 +412,7 @@ def test_a_training_step_has_the_same_gradient_of_every_weight(step, monkeypatch
 
     torchvision's own gradients change by as much when its picture becomes brighter by a millionth.
     """
-    ours, theirs, raw, batch, targets = step
+    ours, theirs, raw, batch, targets, _ = step
     ours, theirs = ours.double(), theirs.double()
     batch = batch._replace(pixels=batch.pixels.double())
     proposals = []
@@ -427,7 +427,8 @@ def test_a_training_step_has_the_same_gradient_of_every_weight(step, monkeypatch
     found = ours.losses(batch, targets, raw.keys)
     boxes = proposals[0].boxes[0][proposals[0].valid[0]].double()
     size = tuple(batch.sizes[0].int().tolist())
-    target = target_of(targets, torch.float64)
+    real = targets.valid[0]
+    target = target_of(targets.boxes[0, real].double(), targets.labels[0, real])
     monkeypatch.setattr(theirs.transform, "forward", lambda *_: (ImageList(batch.pixels, [size]), [target]))
     monkeypatch.setattr(theirs.rpn, "filter_proposals", lambda *_: ([boxes], None))
     expected = theirs([batch.pixels[0]], [target])

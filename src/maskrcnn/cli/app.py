@@ -4,6 +4,7 @@ from typing import Any
 
 import typer
 
+from maskrcnn.cli import bench as benchmarks
 from maskrcnn.cli.convert import convert
 from maskrcnn.cli.data import check, shapes, show
 from maskrcnn.cli.demo import demo
@@ -30,3 +31,10 @@ data.command(context_settings=WITH_SETTINGS)(check)
 data.command()(shapes)
 data.command(context_settings=WITH_SETTINGS)(show)
 app.add_typer(data, name="data")
+
+bench = typer.Typer(help="Say how fast this machine is, how fast it could be, and how fast torchvision is.", **PLAIN)
+bench.command(context_settings=WITH_SETTINGS)(benchmarks.train)
+bench.command(context_settings=WITH_SETTINGS)(benchmarks.predict)
+bench.command("eval", context_settings=WITH_SETTINGS)(benchmarks.evaluate)
+bench.command(context_settings=WITH_SETTINGS)(benchmarks.ops)
+app.add_typer(bench, name="bench")

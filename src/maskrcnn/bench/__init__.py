@@ -1,0 +1,1 @@
+"""How fast this machine trains, predicts and evaluates, how fast it could, and how fast torchvision does the same."""

@@ -1,0 +1,61 @@
+"""Photos of a data set in batches of one padded size."""
+
+import numpy as np
+from jaxtyping import Int64
+
+from maskrcnn.config import Data
+from maskrcnn.data.buckets import DIVISOR, Bucket, Step, assign, buckets_for, image_keys, resized_sizes
+from maskrcnn.data.coco import CocoData
+
+
+def read_bucket(text: str) -> Bucket:
+    """`HxW` as numbers.
+
+    >>> read_bucket("800x1344")
+    (800, 1344)
+    """
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) and int(side) % DIVISOR == 0 for side in sides):
+        raise ValueError(f"--bucket: expected HEIGHTxWIDTH in multiples of {DIVISOR}, such as 800x1344, got {text}")
+    return int(sides[0]), int(sides[1])
+
+
+def widest_bucket(settings: Data) -> Bucket:
+    """What holds every picture that is wider than high."""
+    short = max(settings.short_sides)
+    height, width = (-(-side // DIVISOR) * DIVISOR for side in (short, max(short, settings.max_side)))
+    return height, width
+
+
+def full_batches(data: CocoData, settings: Data, bucket: Bucket | None, batch: int) -> list[Step]:
+    """Batches of one bucket, the most frequent unless one is given, with photos repeated to fill the last.
+
+    Photos have the largest short side and are not flipped. Raises ValueError where no photo fits.
+    """
+    sides = np.full(len(data.sizes), max(settings.short_sides))
+    sizes = resized_sizes(data.sizes, sides, settings.max_side, settings.rounding)
+    bucket, chosen = _most_frequent(data, settings, sizes) if bucket is None else (bucket, _fitting(sizes, bucket))
+    if not len(chosen):
+        smallest = " x ".join(map(str, sizes[sizes.prod(axis=1).argmin()]))
+        raise ValueError(
+            f"--bucket: no picture of {data.annotations} fits into {bucket[0]}x{bucket[1]}, the smallest of them is "
+            f"{smallest}; give a larger one"
+        )
+    chosen = np.resize(chosen, -(-len(chosen) // batch) * batch)
+    keys, no_flips = image_keys(0, 0, len(chosen)), np.zeros(batch, bool)
+    parts = zip(chosen.reshape(-1, batch), keys.reshape(-1, batch), strict=True)
+    return [Step(bucket, images, sizes[images], no_flips, own) for images, own in parts]
+
+
+def _most_frequent(
+    data: CocoData, settings: Data, sizes: Int64[np.ndarray, "n 2"]
+) -> tuple[Bucket, Int64[np.ndarray, " m"]]:
+    """The bucket of most photos, and these."""
+    buckets = buckets_for(data.sizes, settings, [max(settings.short_sides)])
+    owner = assign(sizes, buckets)
+    most = int(np.bincount(owner).argmax())
+    return buckets[most], np.flatnonzero(owner == most)
+
+
+def _fitting(sizes: Int64[np.ndarray, "n 2"], bucket: Bucket) -> Int64[np.ndarray, " m"]:
+    return np.flatnonzero((sizes <= np.array(bucket)).all(axis=1))

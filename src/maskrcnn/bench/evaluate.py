@@ -1,0 +1,174 @@
+"""An evaluation from picture files to scores, in parts and whole, beside one of torchvision's network and pasting.
+
+The first batches of each padded size compile, tune or record. How fast the others go is told apart from the whole.
+"""
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import cycle, islice, pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from msgspec import json, structs
+
+from maskrcnn.bench.comparison import EAGER, PEER, without_empty
+from maskrcnn.bench.peer_evaluation import evaluate_peer
+from maskrcnn.bench.results import Row, Section
+from maskrcnn.bench.scene import Ask, Scene, set_up
+from maskrcnn.bench.timing import in_turns, steady_seconds
+from maskrcnn.config import Recipe
+from maskrcnn.data.buckets import Step, buckets_for, plan_evaluation
+from maskrcnn.data.coco import CocoData, find_split, read
+from maskrcnn.data.feeder import feed
+from maskrcnn.data.loader import Loader
+from maskrcnn.data.transforms import prepare
+from maskrcnn.distributed import World
+from maskrcnn.evaluate.run import evaluate
+from maskrcnn.instances import from_detections
+
+COLD = 3
+"""Batches of a padded size until recorded ones are replayed."""
+
+
+class Course(NamedTuple):
+    """When things happened in one evaluation, in seconds."""
+
+    begin: float
+    arrivals: list[float]
+    """Of each batch's detections."""
+    end: float
+
+
+def run(recipe: Recipe, ask: Ask) -> list[Section]:
+    """The table of times, over as many pictures as `ask.repeats` batches hold, repeated where there are fewer."""
+    settings = recipe.data
+    data = read(*find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path))
+    scene = set_up(recipe, recipe.evaluate, data, ask)
+    with tempfile.TemporaryDirectory() as folder:
+        many = repeated(data, ask.batch * ask.repeats, Path(folder))
+        rows = [*_parts(scene), *_whole(scene, many)]
+    title = f"Evaluation, {recipe.name}, batch {ask.batch}, {scene.facts['precision']}"
+    facts = {**scene.facts, "pictures": str(len(many.image_ids))}
+    notes = (
+        [scene.lacks_peer] if scene.lacks_peer else [f"beside {PEER}'s network, loading, encoding and scoring are ours"]
+    )
+    return [Section(scene.key("eval"), title, facts, without_empty(rows), notes)]
+
+
+def repeated(data: CocoData, number: int, folder: Path) -> CocoData:
+    """So many pictures of a data set, again and again under new ids, with annotations in a file of their own."""
+    source = json.decode(data.annotations.read_bytes())
+    objects: dict[int, list[dict[str, Any]]] = {}
+    for annotation in source["annotations"]:
+        objects.setdefault(annotation["image_id"], []).append(annotation)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for new_id, image in enumerate(islice(cycle(source["images"]), number), 1):
+        images.append({**image, "id": new_id})
+        for annotation in objects.get(image["id"], []):
+            annotations.append({**annotation, "id": len(annotations) + 1, "image_id": new_id})
+    file = folder / "annotations.json"
+    file.write_bytes(json.encode({**source, "images": images, "annotations": annotations}))
+    return read(file, data.images)
+
+
+def warm_seconds(course: Course, steps: Sequence[Step], cold: int = COLD) -> float | None:
+    """Of one image in batches that found everything ready, and its share of what comes after them.
+
+    While a batch is on its way, the device begins with the next: where one of the two was cold, neither counts.
+    """
+    seen: Counter[tuple[int, ...]] = Counter()
+    is_cold = []
+    for step in steps:
+        shape = (*step.bucket, len(step.indices))
+        is_cold.append(seen[shape] < cold)
+        seen[shape] += 1
+    sizes, spent = (
+        [len(step.indices) for step in steps],
+        [after - before for before, after in pairwise(course.arrivals)],
+    )
+    warm = [place for place in range(1, len(steps)) if not any(is_cold[place : place + 2])]
+    if not warm:
+        return None
+    alone = sum(spent[place - 1] for place in warm) / sum(sizes[place] for place in warm)
+    return alone + (course.end - course.arrivals[-1]) / sum(sizes)
+
+
+def watched(evaluation: Callable[[Callable[[int, int], None]], object]) -> Course:
+    """The course of an evaluation that tells its progress after each batch."""
+    arrivals: list[float] = []
+    begin = time.perf_counter()
+    evaluation(lambda done, total: arrivals.append(time.perf_counter()))
+    return Course(begin, arrivals, time.perf_counter())
+
+
+def _parts(scene: Scene) -> list[Row]:
+    """Each by itself, on one padded size."""
+    settings, device, batch = scene.recipe.data, scene.device, scene.ask.batch
+    batches = feed(
+        Loader(scene.data, cycle(scene.steps), settings, pin_memory=device.type == "cuda"),
+        lambda raw: prepare(raw, device, settings),
+        device,
+    )
+    ahead = settings.num_workers * settings.prefetch_size
+    loading = steady_seconds(batches, device, skip=ahead + 1, count=scene.ask.repeats)
+    batches.close()
+    encoding = in_turns({"": _encoder(scene)}, torch.device("cpu"), scene.ask.repeats)[""]
+    return [
+        _row(f"decoding and feeding alone, {settings.num_workers} threads", loading / batch),
+        _row("encoding alone", encoding / batch),
+    ]
+
+
+def _encoder(scene: Scene) -> Callable[[], object]:
+    """Detections of one batch on the host to COCO results."""
+    with torch.inference_mode(), scene.precision.autocast():
+        found = scene.model.eval()(prepare(scene.raw, scene.device, scene.recipe.data))
+    detections = type(found)(*(tensor.cpu() for tensor in found))
+    sizes, originals, names = scene.raw.sizes.float(), scene.raw.original_sizes, scene.data.category_names
+    return lambda: [one.to_coco() for one in from_detections(detections, sizes, originals, names)]
+
+
+def _whole(scene: Scene, data: CocoData) -> list[Row]:
+    recipe, settings = scene.recipe, structs.replace(scene.recipe.evaluate, batch=scene.ask.batch)
+    recipe = structs.replace(recipe, evaluate=settings, classes=data.category_names, category_ids=data.category_ids)
+    buckets = buckets_for(data.sizes, recipe.data, [max(recipe.data.short_sides)])
+    steps = plan_evaluation(data.sizes, recipe.data, buckets, batch=scene.ask.batch)
+    speed: dict[str, float] = {}
+
+    def ours(progress: Callable[[int, int], None]) -> None:
+        speed.update(evaluate(scene.model, data, recipe, World(scene.device), progress=progress)["speed"])
+
+    courses = {"": watched(ours)}
+    if not scene.lacks_peer:
+        courses[PEER] = watched(lambda progress: evaluate_peer(scene, data, steps, progress))
+    cold = 1 if scene.execution == EAGER else COLD
+    warm = {name: warm_seconds(course, steps, cold) for name, course in courses.items()}
+    whole = {name: (course.end - course.begin) / len(data.image_ids) for name, course in courses.items()}
+    ours_ends, peer_ends = (
+        (one.end - one.arrivals[-1]) / len(data.image_ids) for one in (courses[""], courses.get(PEER, courses[""]))
+    )
+    return [
+        _row(f"prediction alone, {scene.execution}", 1 / speed["predict"]),
+        _row(
+            "after the last prediction: encoding what is left, scoring",
+            ours_ends,
+            peer_ends if PEER in courses else None,
+        ),
+        _row("whole, once everything is warm", warm[""], warm.get(PEER)),
+        _row("whole, as it was", whole[""], whole.get(PEER)),
+    ]
+
+
+def _row(part: str, ours: float | None, theirs: float | None = None) -> Row:
+    """From seconds for each image."""
+    return {
+        "part": part,
+        "ms/image": ours and 1000 * ours,
+        f"{PEER}, ms/image": theirs and 1000 * theirs,
+        "ratio": theirs / ours if ours and theirs else None,
+        "images/s": 1 / ours if ours else None,
+    }

@@ -1,0 +1,261 @@
+"""Calls of every operator at real sizes, with what they must at least read and write."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from maskrcnn.boxes import clip
+from maskrcnn.config import Model
+from maskrcnn.data.buckets import Bucket
+from maskrcnn.models.anchors import cell_anchors, level_anchors
+from maskrcnn.models.resnet import ResNet
+from maskrcnn.ops.group_norm import group_norm
+from maskrcnn.ops.group_norm import reference as plain_group_norm
+from maskrcnn.ops.match import match
+from maskrcnn.ops.match import reference as plain_match
+from maskrcnn.ops.nms import nms
+from maskrcnn.ops.nms import reference as plain_nms
+from maskrcnn.ops.paste import paste, paste_rle
+from maskrcnn.ops.paste import reference as plain_paste
+from maskrcnn.ops.rasterize import rasterize
+from maskrcnn.ops.rasterize import reference as plain_rasterize
+from maskrcnn.ops.roi_align import reference as plain_roi_align
+from maskrcnn.ops.roi_align import roi_align, roi_levels
+
+OBJECTS, CORNERS = 16, 48
+"""Annotated objects of an image, and points of an outline: about twice COCO's means."""
+PHOTO = 480, 640
+NUM_LEVELS = 5
+
+
+class Case(NamedTuple):
+    """One call, bound to its arguments."""
+
+    name: str
+    size: str
+    kernel: Callable[[], Any]
+    reference: Callable[[], Any] | None
+    bytes: int | None
+    """At least so many are read and written; None where memory is not what counts."""
+    on_device: bool = True
+    """Nothing of it happens on the host."""
+
+
+def cases(settings: Model, batch: int, bucket: Bucket, dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
+    """In the order in which a step and a prediction call them."""
+    torch.manual_seed(0)
+    objects = _boxes(batch, OBJECTS, bucket).to(device)
+    yield _match_anchors(settings, bucket, objects)
+    yield from _suppressions(settings, batch, bucket, device)
+    pyramid = _pyramid(settings, batch, bucket, dtype, device)
+    box, mask = settings.box_head, settings.mask_head
+    for pool, rois, learns in (
+        (box.pool, box.rois, True),
+        (box.pool, settings.rpn.test_proposals, False),
+        (mask.pool, mask.rois, True),
+        (mask.pool, box.detections, False),
+    ):
+        yield _roi_align(settings, pyramid, _boxes(batch, rois, bucket).to(device), pool, learns)
+    yield _rasterize(objects, mask.rois, 2 * mask.pool)
+    yield from _pastes(box.detections, 2 * mask.pool, device)
+    if "group_norm" in (settings.norm, settings.head_norm):
+        yield _group_norm(pyramid[0])
+
+
+def bytes_of(*trees: object) -> int:
+    """Of all tensors, those that share memory once."""
+    storages = [leaf.untyped_storage() for leaf in tree_leaves(trees) if isinstance(leaf, Tensor)]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def cells_under(boxes: Float[Tensor, "R 4"], pyramid: Sequence[Tensor], strides: Sequence[int]) -> int:
+    """How many cells boxes cover on their levels, each of a level at most once."""
+    levels, total = roi_levels(boxes, strides), 0
+    for number, (level, stride) in enumerate(zip(pyramid, strides, strict=True)):
+        sides = (boxes[levels == number, 2:] - boxes[levels == number, :2]) / stride + 1
+        total += min(int(sides.prod(dim=1).sum()), level[:, 0].numel())
+    return total
+
+
+def _match_anchors(settings: Model, bucket: Bucket, objects: Float[Tensor, "B G 4"]) -> Case:
+    strides = (*ResNet.strides, 2 * ResNet.strides[-1])
+    anchors = torch.cat(
+        [
+            level_anchors(
+                cell_anchors(size, settings.rpn.aspect_ratios),
+                height=-(-bucket[0] // stride),
+                width=-(-bucket[1] // stride),
+                stride=(stride, stride),
+                offset=settings.rpn.anchor_offset,
+            )
+            for size, stride in zip(settings.rpn.anchor_sizes, strides, strict=True)
+        ]
+    ).to(objects.device)
+    every = anchors.expand(len(objects), -1, -1)
+    real = torch.ones(objects.shape[:2], dtype=torch.bool, device=objects.device)
+    arguments = every, objects, real, ~real
+    limits: dict[str, Any] = {
+        "positive_iou": settings.rpn.positive_iou,
+        "negative_iou": settings.rpn.negative_iou,
+        "keep_best": True,
+    }
+
+    def kernel() -> Any:
+        return match(*arguments, **limits)
+
+    return Case(
+        "match",
+        f"{len(objects)} x {len(anchors):,} anchors, {objects.shape[1]} objects",
+        kernel,
+        lambda: plain_match.match(*arguments, **limits),
+        bytes_of(arguments, kernel()),
+    )
+
+
+def _suppressions(settings: Model, batch: int, bucket: Bucket, device: torch.device) -> Iterator[Case]:
+    """Of the RPN in training and in prediction, and of the box head."""
+    rpn, box = settings.rpn, settings.box_head
+    for name, candidates, groups, threshold, kept in (
+        ("nms, levels", NUM_LEVELS * rpn.train_candidates, NUM_LEVELS, rpn.nms_iou, rpn.train_proposals),
+        ("nms, levels", NUM_LEVELS * rpn.test_candidates, NUM_LEVELS, rpn.nms_iou, rpn.test_proposals),
+        ("nms, classes", box.candidates, 80, box.nms_iou, box.detections),
+    ):
+        boxes = _boxes(batch, candidates, bucket).to(device)
+        label = torch.randint(groups, boxes.shape[:2]).to(device)
+        yield _nms(name, boxes, label, threshold, kept)
+
+
+def _nms(name: str, boxes: Float[Tensor, "B N 4"], groups: Int[Tensor, "B N"], threshold: float, kept: int) -> Case:
+    valid = torch.ones_like(groups, dtype=torch.bool)
+
+    def kernel() -> Any:
+        return nms(boxes, groups, valid, threshold=threshold, num_keep=kept)
+
+    return Case(
+        name,
+        f"{boxes.shape[0]} x {boxes.shape[1]:,} boxes, {kept:,} kept",
+        kernel,
+        lambda: plain_nms.nms(boxes, groups, valid, threshold=threshold, num_keep=kept),
+        bytes_of(boxes, groups, valid, kernel()),
+    )
+
+
+def _roi_align(settings: Model, pyramid: list[Tensor], boxes: Float[Tensor, "B R 4"], pool: int, learns: bool) -> Case:
+    """A pass forward, or one forward and back."""
+    batch, rois = boxes.shape[:2]
+    images = torch.arange(batch, device=boxes.device).repeat_interleave(rois)
+    flat = boxes.flatten(0, 1)
+    same: dict[str, Any] = {
+        "strides": ResNet.strides,
+        "output_size": pool,
+        "samples": settings.roi_samples,
+        "half_pixel": settings.roi_half_pixel,
+    }
+    levels = [level.detach().requires_grad_(learns) for level in pyramid]
+    shape = (batch * rois, pyramid[0].shape[1], pool, pool)
+    upstream = torch.randn(shape, dtype=pyramid[0].dtype, device=boxes.device)
+    upstream = upstream.contiguous(memory_format=torch.channels_last)
+
+    def passes(align: Callable[[], Tensor]) -> Any:
+        if not learns:
+            return align()
+        with torch.enable_grad():
+            pooled = align()
+        return [pooled.detach(), *torch.autograd.grad(pooled, levels, upstream)]
+
+    def plain() -> Tensor:
+        return plain_roi_align.roi_align(levels, flat, images, **same, canonical_size=224, canonical_level=4)
+
+    row = pyramid[0].shape[1] * pyramid[0].element_size()
+    least = cells_under(flat, pyramid, ResNet.strides) * row + upstream.nbytes
+    return Case(
+        f"roi_align{', forward and backward' if learns else ''}",
+        f"{batch} x {rois:,} RoIs, {pool} x {pool}",
+        lambda: passes(lambda: roi_align(levels, flat, images, **same)),
+        lambda: passes(plain),
+        least + (upstream.nbytes + bytes_of(pyramid) if learns else 0),
+    )
+
+
+def _rasterize(objects: Float[Tensor, "B G 4"], rois: int, size: int) -> Case:
+    """Every RoI is one of the objects, whose outline is an ellipse."""
+    batch, number = objects.shape[:2]
+    angle = torch.arange(CORNERS, device=objects.device) * (2 * torch.pi / CORNERS)
+    circle = torch.stack([angle.cos(), angle.sin()], dim=1)
+    centre, half = (objects[..., :2] + objects[..., 2:]) / 2, (objects[..., 2:] - objects[..., :2]) / 2
+    points = centre[:, :, None] + half[:, :, None] * circle
+    edges = torch.cat([points, points.roll(-1, dims=2)], dim=3).flatten(1, 2).contiguous()
+    first = (torch.arange(number + 1, device=objects.device) * CORNERS).expand(batch, -1).contiguous()
+    images = torch.arange(batch, device=objects.device).repeat_interleave(rois)
+    owner = torch.arange(batch * rois, device=objects.device) % number
+    boxes = objects[images, owner]
+    arguments = edges, first, boxes, images, owner
+
+    def kernel() -> Tensor:
+        return rasterize(*arguments, size=size)
+
+    return Case(
+        "rasterize",
+        f"{batch} x {rois} RoIs, {CORNERS} edges, {size} x {size}",
+        kernel,
+        lambda: plain_rasterize.rasterize(*arguments, size),
+        bytes_of(arguments, kernel()),
+    )
+
+
+def _pastes(number: int, cells: int, device: torch.device) -> Iterator[Case]:
+    """Masks of one photo, as bitmaps and as run lengths."""
+    grid = torch.linspace(-1.2, 1.2, cells)
+    blob = (4 * (1 - grid[:, None] ** 2 - grid**2)).sigmoid()
+    probabilities, boxes = blob.expand(number, -1, -1).contiguous().to(device), _boxes(1, number, PHOTO)[0].to(device)
+    place: dict[str, Any] = {"height": PHOTO[0], "width": PHOTO[1]}
+
+    def kernel() -> Tensor:
+        return paste(probabilities, boxes, **place)
+
+    size = f"{number} masks, {PHOTO[0]} x {PHOTO[1]}"
+    yield Case(
+        "paste",
+        size,
+        kernel,
+        lambda: plain_paste.paste(probabilities, boxes, *PHOTO, 0.5),
+        bytes_of(probabilities, boxes, kernel()),
+    )
+    yield Case("paste_rle", size, lambda: paste_rle(probabilities, boxes, **place), None, None, on_device=False)
+
+
+def _group_norm(x: Float[Tensor, "B C H W"]) -> Case:
+    channels = x.shape[1]
+    groups = min(32, channels // 2)
+    weight, bias = torch.ones(channels, device=x.device), torch.zeros(channels, device=x.device)
+    return Case(
+        "group_norm",
+        " x ".join(map(str, x.shape)),
+        lambda: group_norm(x, weight, bias, groups=groups, relu=True),
+        lambda: plain_group_norm.group_norm(x, weight, bias, groups=groups, eps=1e-5, relu=True),
+        2 * x.nbytes,
+    )
+
+
+def _pyramid(settings: Model, batch: int, bucket: Bucket, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
+    return [
+        torch.randn(batch, settings.channels, bucket[0] // stride, bucket[1] // stride, device=device)
+        .to(dtype)
+        .contiguous(memory_format=torch.channels_last)
+        for stride in ResNet.strides
+    ]
+
+
+def _boxes(batch: int, number: int, bucket: Bucket) -> Float[Tensor, "B N 4"]:
+    """Of all sizes, crowded around a few places, as what a network proposes around objects is."""
+    height, width = bucket
+    places = torch.rand(batch, OBJECTS, 2)[:, torch.arange(number) % OBJECTS]
+    centre = (places + 0.03 * torch.randn(batch, number, 2)) * torch.tensor([width, height])
+    side = 16.0 * (0.6 * min(bucket) / 16.0) ** torch.rand(batch, OBJECTS, 1)[:, torch.arange(number) % OBJECTS]
+    half = 0.5 * side * torch.exp(0.3 * torch.randn(batch, number, 2))
+    boxes = torch.cat([centre - half, centre + half], dim=2)
+    return clip(boxes, torch.tensor([[height, width]]).expand(batch, 2).float())

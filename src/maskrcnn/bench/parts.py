@@ -1,0 +1,70 @@
+"""A prediction and an update of the weights in parts, as they are timed one by one."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from maskrcnn.bench.timing import Lap, Work
+from maskrcnn.distributed import World
+from maskrcnn.models.mask_rcnn import MaskRCNN
+from maskrcnn.precision import Precision
+from maskrcnn.structures import ImageBatch
+from maskrcnn.train.step import COUNT
+
+TRUNK, PROPOSE, DETECT, SEGMENT = "backbone and FPN", "RPN", "box head", "mask head"
+FORWARD, BACKWARD, REDUCE, MOVE = "forward and losses", "backward", "reduction", "clip and optimizer"
+
+
+def stages(model: MaskRCNN, images: ImageBatch) -> dict[str, Work]:
+    """Each stage of a prediction, on what the one before gave."""
+
+    def trunk() -> list[Tensor]:
+        return model.neck(model.backbone(images.pixels))
+
+    pyramid = trunk()
+    proposals = model.rpn.propose(pyramid, images.sizes)
+    found = model.box_head.detect(pyramid, proposals, images.sizes)
+    return {
+        TRUNK: trunk,
+        PROPOSE: lambda: model.rpn.propose(pyramid, images.sizes),
+        DETECT: lambda: model.box_head.detect(pyramid, proposals, images.sizes),
+        SEGMENT: lambda: model.mask_head.segment(pyramid, found),
+    }
+
+
+def learnt(losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    """The sum of what is minimised."""
+    return torch.stack([loss for name, loss in losses.items() if not name.startswith(COUNT)]).sum()
+
+
+def eager_update(
+    losses: Callable[[], Mapping[str, Tensor]],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    world: World,
+    precision: Precision,
+    clip_norm: float,
+    lap: Lap = lambda _: None,
+) -> Mapping[str, Tensor]:
+    """One update line by line, of any network, whose stages `lap` is told."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer.zero_grad(set_to_none=True)
+    with precision.autocast():
+        found = losses()
+        total = learnt(found)
+    lap(FORWARD)
+    total.backward()
+    lap(BACKWARD)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    world.all_reduce_mean(gradients)
+    lap(REDUCE)
+    norm = get_total_norm(gradients, foreach=True)
+    if clip_norm:
+        clip_grads_with_norm_(parameters, clip_norm, norm, foreach=True)
+    optimizer.step()
+    lap(MOVE)
+    return found

@@ -1,0 +1,127 @@
+"""The arithmetic and the memory traffic of a network, counted on fake tensors: nothing is computed.
+
+Only products of matrices and convolutions count, each reading its inputs and writing its results once: all else can be
+fused with them, or is small. So no implementation of these products is faster than the sum over them of the larger of
+operations / rate and bytes / bandwidth.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from maskrcnn.bench.ceilings import Ceilings
+from maskrcnn.bench.parts import BACKWARD, FORWARD, learnt, stages
+from maskrcnn.data.buckets import Bucket
+from maskrcnn.models.layers import folded
+from maskrcnn.models.mask_rcnn import MaskRCNN
+from maskrcnn.precision import Precision
+from maskrcnn.structures import ImageBatch, Targets
+
+OBJECTS, EDGES = 8, 64
+"""Slots for annotations: they decide no product's size."""
+
+
+class Operation(NamedTuple):
+    """One product of matrices, or convolution."""
+
+    flops: int
+    bytes: int
+
+
+Parts = dict[str, list[Operation]]
+
+
+def prediction(model: MaskRCNN, batch: int, bucket: Bucket, precision: Precision) -> Parts:
+    """Of each stage."""
+    model = folded(model, precision.dtype).eval()
+    with _counted(precision) as counter, torch.no_grad():
+        works = stages(model, _images(model, batch, bucket))
+        return {name: counter.during(work) for name, work in works.items()}
+
+
+def training(model: MaskRCNN, batch: int, bucket: Bucket, precision: Precision) -> Parts:
+    """Of the pass to the losses, and of that back to the weights. The model loses its gradients."""
+    total: list[Tensor] = []
+    with _counted(precision) as counter:
+        images = _images(model, batch, bucket)
+        keys = torch.zeros(batch, dtype=torch.int64, device=images.pixels.device)
+        forward = counter.during(lambda: total.append(learnt(model.losses(images, _targets(images), keys))))
+        backward = counter.during(lambda: total[0].backward())
+    model.zero_grad(set_to_none=True)  # they are fake
+    return {FORWARD: forward, BACKWARD: backward}
+
+
+def least_seconds(operations: list[Operation], ceilings: Ceilings) -> float:
+    """No implementation of these products is faster."""
+    return sum(max(one.flops / ceilings.flops, one.bytes / ceilings.bandwidth) for one in operations)
+
+
+def multiplications(operations: list[Operation]) -> float:
+    """How many, each with its addition."""
+    return sum(one.flops for one in operations) / 2
+
+
+def optimizer_bytes(model: MaskRCNN, kind: str) -> int:
+    """What an update reads and writes: weights, gradients, and one average for SGD, two for AdamW."""
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    return trained * {"sgd": 5, "adamw": 7}[kind]
+
+
+class Counter(TorchDispatchMode):
+    """Notes the operations that run while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._operations: list[Operation] = []
+
+    def during(self, work: Callable[[], object]) -> list[Operation]:
+        """Those of one call."""
+        self._operations = []
+        work()
+        return self._operations
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is None and func is not torch.ops.prim.device.default:
+            with self:
+                result = func.decompose(*args, **kwargs)  # `linear` consists of products that have formulas
+            if result is not NotImplemented:
+                return result
+        result = func(*args, **kwargs)
+        if formula is not None:
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
+            size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+            self._operations.append(Operation(formula(*args, **kwargs, out_val=result), size))
+        return result
+
+
+@contextmanager
+def _counted(precision: Precision) -> Iterator[Counter]:
+    with FakeTensorMode(allow_non_fake_inputs=True), precision.autocast(), Counter() as counter:
+        yield counter
+
+
+def _images(model: MaskRCNN, batch: int, bucket: Bucket) -> ImageBatch:
+    device = next(model.parameters()).device
+    pixels = torch.empty(batch, 3, *bucket, device=device).contiguous(memory_format=torch.channels_last)
+    return ImageBatch(pixels, torch.empty(batch, 2, device=device))
+
+
+def _targets(images: ImageBatch) -> Targets:
+    batch, sizes = len(images.sizes), images.sizes
+    return Targets(
+        boxes=sizes.new_zeros(batch, OBJECTS, 4),
+        labels=sizes.new_zeros(batch, OBJECTS, dtype=torch.int64),
+        crowd=sizes.new_zeros(batch, OBJECTS, dtype=torch.bool),
+        valid=sizes.new_zeros(batch, OBJECTS, dtype=torch.bool),
+        edges=sizes.new_zeros(batch, EDGES, 4),
+        first_edge=sizes.new_zeros(batch, OBJECTS + 1, dtype=torch.int64),
+    )

@@ -1,0 +1,68 @@
+"""Operations and bytes as a person counts them."""
+
+import pytest
+import torch
+
+from maskrcnn import config
+from maskrcnn.bench import work
+from maskrcnn.bench.ceilings import Ceilings
+from maskrcnn.bench.scene import lively
+from maskrcnn.bench.work import Counter, Operation, least_seconds, multiplications
+from maskrcnn.precision import Precision
+
+FLOAT32 = Precision("cpu", torch.float32)
+
+
+@pytest.fixture(scope="module")
+def small():
+    settings = config.Model(backbone="resnet18", width=16, channels=16, box_head=config.BoxHead(hidden=32))
+    return lively(settings, 3)
+
+
+def test_a_product_of_2x3_and_3x5_has_30_multiplications_and_moves_31_numbers():
+    with Counter() as counter:
+        operations = counter.during(lambda: torch.zeros(2, 3) @ torch.zeros(3, 5))
+    assert operations == [Operation(flops=60, bytes=4 * (6 + 15 + 10))]
+    assert multiplications(operations) == 30
+
+
+def test_a_linear_layer_counts_and_what_is_no_product_does_not():
+    layer = torch.nn.Linear(3, 5)
+    with Counter() as counter, torch.no_grad():
+        operations = counter.during(lambda: layer(torch.zeros(2, 3)).relu().exp())
+    assert [operation.flops for operation in operations] == [60]
+
+
+def test_each_product_takes_the_longer_of_its_two_times():
+    ceilings = Ceilings(flops=100.0, bandwidth=10.0)
+    assert least_seconds([Operation(200, 5), Operation(50, 30)], ceilings) == 2.0 + 3.0
+
+
+def test_a_prediction_of_resnet_50_needs_269_billion_multiplications():
+    model = lively(config.Model(), 80)
+    parts = work.prediction(model, 1, (800, 1344), FLOAT32)
+    found = {name: multiplications(operations) / 1e9 for name, operations in parts.items()}
+    expected = {"backbone and FPN": 148.5, "RPN": 53.2, "box head": 14.3, "mask head": 53.0}
+    assert found == pytest.approx(expected, rel=0.01)
+
+
+def test_half_the_bytes_in_half_the_precision_and_twice_the_work_for_twice_the_images(small):
+    def totals(batch, dtype):
+        parts = work.training(small, batch, (128, 192), Precision("cpu", dtype))
+        every = [operation for operations in parts.values() for operation in operations]
+        return sum(operation.flops for operation in every), sum(operation.bytes for operation in every)
+
+    (flops, size), (same, half), (twice, _) = (
+        totals(1, torch.float32),
+        totals(1, torch.bfloat16),
+        totals(2, torch.float32),
+    )
+    assert flops == same
+    assert half == pytest.approx(0.5 * size, rel=0.02)
+    assert twice == pytest.approx(2 * flops, rel=0.01)
+    assert all(parameter.grad is None for parameter in small.parameters())
+
+
+def test_sgd_reads_three_numbers_and_writes_two_for_each_trained_one(small):
+    trained = sum(parameter.numel() for parameter in small.parameters() if parameter.requires_grad)
+    assert work.optimizer_bytes(small, "sgd") == 5 * 4 * trained
