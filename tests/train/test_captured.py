@@ -23,7 +23,7 @@ TINY = config.Model(
     box_head=config.BoxHead(hidden=32, rois=24),
     mask_head=config.MaskHead(convs=1, channels=16, rois=6),
 )
-NUM_STEPS = 12
+NUM_STEPS = 8
 
 
 def lesson(number: int, height: int, width: int) -> MicroBatch:
@@ -42,8 +42,18 @@ def lesson(number: int, height: int, width: int) -> MicroBatch:
     return MicroBatch(ImageBatch(pixels, sizes), targets, torch.tensor([3 * number, 3 * number + 1]))
 
 
-def learn(recorder=None, *, kind="sgd", mixed=False, micro_batches=1, clip_norm=1.0, model_settings=TINY, compile=None):
-    """Losses of some steps over two shapes in turn, and the weights they lead to."""
+def learn(
+    recorder=None,
+    *,
+    kind="sgd",
+    mixed=False,
+    micro_batches=1,
+    clip_norm=1.0,
+    model_settings=TINY,
+    compile=None,
+    shapes=((64, 96), (96, 64)),
+):
+    """Losses of some steps over shapes in turn, and the weights they lead to."""
     torch.manual_seed(0)
     model = build(model_settings, 2).train()
     if compile is not None:
@@ -64,7 +74,7 @@ def learn(recorder=None, *, kind="sgd", mixed=False, micro_batches=1, clip_norm=
     losses = []
     for step in range(NUM_STEPS):
         set_rate(optimizer, 0.01 / (1 + step))
-        shape = (64, 96) if step % 2 else (96, 64)
+        shape = shapes[step % len(shapes)]
         found = update([lesson(step * micro_batches + part, *shape) for part in range(micro_batches)])
         losses.append(found.mean)
     return torch.stack(losses), dict(model.named_parameters())
@@ -118,9 +128,13 @@ def test_the_rate_that_a_step_reads_is_the_one_set_last(tape):
 def test_a_traced_step_learns_what_an_eager_one_does():
     """Forward and backward as graphs of plain operations: what a compiler is given."""
     torch._dynamo.reset()
-    eager, _ = learn()
-    real = torch.compile
-    traced, _ = learn(compile=lambda function: real(function, fullgraph=True, dynamic=False, backend="aot_eager"))
+    shapes, real = [(64, 96)], torch.compile
+    eager, _ = learn(shapes=shapes)
+
+    def trace(function):
+        return real(function, fullgraph=True, dynamic=False, backend="aot_eager")
+
+    traced, _ = learn(compile=trace, shapes=shapes)
     torch.testing.assert_close(traced, eager, rtol=1e-5, atol=1e-5)
 
 
