@@ -71,12 +71,24 @@ def test_masks_fill_their_boxes_in_the_picture(three):
 
 
 def test_run_lengths_polygons_and_bitmaps_are_the_same_masks(three):
-    for mask, rle, rings in zip(three.masks, three.rle, three.polygons, strict=True):
+    for mask, rle, outlines in zip(three.masks, three.rle, three.polygons, strict=True):
         assert rle["size"] == list(SIZE)
         np.testing.assert_array_equal(bitmap_from_counts(counts_from_string(rle["counts"]), *SIZE), mask)
-        x, y = np.concatenate(rings).T
+        ((ring,),) = outlines
+        x, y = ring.T
         assert (x.min(), x.max()) == (np.flatnonzero(mask.any(0))[0], np.flatnonzero(mask.any(0))[-1] + 1)
         assert (y.min(), y.max()) == (np.flatnonzero(mask.any(1))[0], np.flatnonzero(mask.any(1))[-1] + 1)
+
+
+def test_a_hole_comes_with_the_outline_it_lies_in(three):
+    grid = torch.ones(1, 8, 8)
+    grid[0, 3:5, 3:5] = grid[0, :, 6] = 0
+    one = replace(three[0], probabilities=grid, boxes=np.array([[10, 20, 74, 52]], np.float32))
+    ((left, right),) = one.polygons
+    (body, hole), (strip,) = left, right
+    assert hole.min(axis=0).tolist() > body.min(axis=0).tolist()
+    assert hole.max(axis=0).tolist() < body.max(axis=0).tolist()
+    assert body[:, 0].max() < strip[:, 0].min()
 
 
 def test_coco_entries_have_xywh_boxes_and_the_ids_of_the_data_set(three):

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from maskrcnn.draw import draw_instances
-from maskrcnn.masks import bitmap_from_counts, counts_from_string, polygons_from_bitmap
-from maskrcnn.ops.paste import inclusive_boxes, paste, paste_rle
+from maskrcnn.masks import Outline, bitmap_from_counts, counts_from_string
+from maskrcnn.ops.paste import inclusive_boxes, paste, paste_outlines, paste_rle
 from maskrcnn.structures import Detections
 
 Index = int | np.integer | slice | Int[np.ndarray, " k"] | Bool[np.ndarray, " n"] | list[int]
@@ -87,9 +87,13 @@ class Instances:
         return paste_rle(self.probabilities, self._frames(), height=height, width=width)
 
     @cached_property
-    def polygons(self) -> list[list[Float[np.ndarray, "_ 2"]]]:
-        """The rings (x, y) of each mask along the edges of its pixels; holes turn the other way."""
-        return [polygons_from_bitmap(mask) for mask in self._bitmaps()]
+    def polygons(self) -> list[list[Outline]]:
+        """The rings (x, y) along the edges of the pixels: `for body, *holes in polygons[0]` goes over the first mask's.
+
+        A mask has an outline for each of its pieces. Bodies turn clockwise on the screen, holes the other way.
+        """
+        height, width = self.size
+        return paste_outlines(self.probabilities, self._frames(), height=height, width=width)
 
     def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """COCO result entries; boxes become [x, y, width, height].

@@ -42,13 +42,16 @@ Predictor.recipe
 load(path, *, device, precision)
 """
 OPERATORS = """
+conv3x3(x, weight, bias, *, relu)
 group_norm(x, weight, bias, *, groups, eps, relu)
 inclusive_boxes(boxes, *, cells)
 match(candidates, boxes, real, crowd, *, positive_iou, negative_iou, keep_best)
 nms(boxes, groups, valid, *, threshold, num_keep)
 paste(probabilities, boxes, *, height, width, threshold)
+paste_outlines(probabilities, boxes, *, height, width, threshold)
 paste_rle(probabilities, boxes, *, height, width, threshold)
 rasterize(edges, first_edge, boxes, images, objects, *, size)
+resize(images, raw_sizes, sizes, flip, *, bucket, mean, std, antialias, whole_levels)
 roi_align(pyramid, boxes, images, *, strides, output_size, samples, half_pixel, canonical_size, canonical_level)
 roi_levels(boxes, strides, canonical_size, canonical_level)
 """

@@ -8,9 +8,11 @@ from maskrcnn.bench import work
 from maskrcnn.bench.ceilings import Ceilings
 from maskrcnn.bench.scene import lively
 from maskrcnn.bench.work import Counter, Operation, least_seconds, multiplications
+from maskrcnn.models.layers import Conv
+from maskrcnn.ops import conv3x3
 from maskrcnn.precision import Precision
 
-FLOAT32 = Precision("cpu", torch.float32)
+FLOAT32, BFLOAT16 = (Precision("cpu", dtype) for dtype in (torch.float32, torch.bfloat16))
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +42,22 @@ def test_each_product_takes_the_longer_of_its_two_times():
 
 def test_a_prediction_of_resnet_50_needs_269_billion_multiplications():
     model = lively(config.Model(), 80)
-    parts = work.prediction(model, 1, (800, 1344), FLOAT32)
+    parts = work.prediction(model, 1, (800, 1344), BFLOAT16)
     found = {name: multiplications(operations) / 1e9 for name, operations in parts.items()}
     expected = {"backbone and FPN": 148.5, "RPN": 53.2, "box head": 14.3, "mask head": 53.0}
     assert found == pytest.approx(expected, rel=0.01)
 
 
-def test_half_the_bytes_in_half_the_precision_and_twice_the_work_for_twice_the_images(small):
+def test_a_processor_does_with_a_quarter_in_convolutions_that_keep_the_size():
+    layer = Conv(64, 96, 3)
+    with Counter() as counter, torch.no_grad():
+        operations = counter.during(lambda: layer(torch.zeros(2, 64, 8, 12)))
+    assert sum(operation.flops for operation in operations) == 2 * (2 * 8 * 12 * 64 * 96 * 9 // 4)
+
+
+def test_half_the_bytes_in_half_the_precision_and_twice_the_work_for_twice_the_images(small, monkeypatch):
+    monkeypatch.setattr(conv3x3, "MIN_CHANNELS", 1000)
+
     def totals(batch, dtype):
         parts = work.training(small, batch, (128, 192), Precision("cpu", dtype))
         every = [operation for operations in parts.values() for operation in operations]

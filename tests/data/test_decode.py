@@ -2,7 +2,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from maskrcnn.data.decode import UPRIGHT, decode
 
@@ -35,6 +35,34 @@ def test_a_jpeg_decodes_to_the_same_bytes_as_with_pillow(tmp_path, options, mode
     noise = np.random.default_rng(0).integers(0, 256, (37, 51, 3), np.uint8)
     path = save(tmp_path / "a.jpg", image=Image.fromarray(noise).convert(mode), **options)
     np.testing.assert_array_equal(decode(path), np.asarray(Image.open(path).convert("RGB")))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quality": 90, "optimize": True},
+        {"quality": 60, "restart_marker_rows": 1},
+        {"quality": 85, "progressive": True, "subsampling": 0},
+        {"quality": 85, "comment": "a comment", "dpi": (300, 300), "icc_profile": b"profile"},
+        {"quality": 1},
+        {"quality": 100},
+    ],
+)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 17), (16, 9)])
+def test_a_jpeg_of_any_kind_and_size_decodes_as_with_pillow(tmp_path, options, mode, height, width):
+    noise = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
+    path = save(tmp_path / "a.jpg", image=Image.fromarray(noise).convert(mode), **options)
+    np.testing.assert_array_equal(decode(path), np.asarray(Image.open(path).convert("RGB")))
+
+
+@pytest.mark.parametrize("orientation", [0, 1, *UPRIGHT])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_turned_jpeg_decodes_as_pillow_turns_it(tmp_path, orientation, mode):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "a.jpg", image=Image.fromarray(gradient()).convert(mode), exif=exif, quality=80)
+    np.testing.assert_array_equal(decode(path), np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB")))
 
 
 def test_real_jpegs_decode_to_the_same_bytes_as_with_pillow(shared_data):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from maskrcnn.ops.paste import paste, paste_rle, reference
+from maskrcnn.masks import rings_from_bitmap
+from maskrcnn.ops.paste import paste, paste_outlines, paste_rle, reference
 
 coco = pytest.importorskip("pycocotools.mask")
 
@@ -72,6 +73,18 @@ def test_kernel_reference_and_run_lengths_agree_in_every_pixel(seed, coarse):
     assert paste_rle(probabilities, boxes, height=height, width=width, threshold=threshold) == as_rle(expected)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_outlines_are_those_of_the_bitmaps(seed):
+    probabilities, boxes, height, width = random_case(seed, coarse=False)
+    masks = paste(probabilities, boxes, height=height, width=width, threshold=0.4).numpy()
+    outlines = paste_outlines(probabilities, boxes, height=height, width=width, threshold=0.4)
+    for mask, found in zip(masks, outlines, strict=True):
+        rings = rings_from_bitmap(mask)
+        points = [point for outline in found for ring in outline for point in ring.tolist()]
+        assert points == rings.points.tolist()
+        assert [len(ring) for outline in found for ring in outline] == np.diff(rings.first).tolist()
+
+
 def test_realistic_masks_equal_pycocotools_to_the_last_run():
     generator = np.random.default_rng(4)
     rows, columns = np.mgrid[:28, :28] / 27 - 0.5
@@ -115,7 +128,7 @@ def test_boxes_that_hold_no_pixel_give_one_run(box):
 
 def test_no_detections_give_no_masks():
     none = torch.zeros(0, 28, 28), torch.zeros(0, 4)
-    assert paste_rle(*none, height=3, width=4) == []
+    assert paste_rle(*none, height=3, width=4) == paste_outlines(*none, height=3, width=4) == []
     assert paste(*none, height=3, width=4).shape == (0, 3, 4)
     assert reference.paste(*none, 3, 4, 0.5).shape == (0, 3, 4)
 

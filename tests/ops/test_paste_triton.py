@@ -12,7 +12,7 @@ from maskrcnn.ops.paste import cpu, paste_rle, reference
 
 @pytest.fixture
 def kernels(gpu):
-    """Asserts that bitmaps equal the reference and strings those of the CPU, and returns the bitmaps."""
+    """Asserts that bitmaps equal the reference and run lengths those of the CPU, and returns the bitmaps."""
     from maskrcnn.ops.paste import triton
 
     def compare(probabilities, boxes, height, width, threshold=0.5):
@@ -21,8 +21,9 @@ def kernels(gpu):
         assert (masks.shape, masks.dtype, masks.device) == ((len(boxes), height, width), torch.bool, case[0].device)
         assert masks.is_contiguous()
         assert torch.equal(masks, reference.paste(*case))
-        strings = cpu.paste_strings(probabilities.numpy(), boxes.numpy(), height, width, threshold)
-        assert triton.paste_strings(*case) == strings
+        expected = cpu.paste_runs(probabilities.numpy(), boxes.numpy(), height, width, threshold)
+        for found, runs in zip(triton.paste_runs(*case), expected, strict=True):
+            assert np.array_equal(found.cpu().numpy(), runs)
         return masks.cpu()
 
     return compare

@@ -67,7 +67,7 @@ def rasterize(triton):
 
 
 def paste(triton):
-    for draw in (triton.paste, triton.paste_strings):
+    for draw in (triton.paste, triton.paste_runs):
         draw(torch.zeros(100, 28, 28), torch.zeros(100, 4), 800, 1333, 0.5)
 
 

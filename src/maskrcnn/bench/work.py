@@ -2,10 +2,10 @@
 
 Only products of matrices and convolutions count, each reading its inputs and writing its results once: all else can be
 fused with them, or is small. So no implementation of these products is faster than the sum over them of the larger of
-operations / rate and bytes / bandwidth.
+operations / rate and bytes / bandwidth. Where a processor convolves by fewer products (`ops/conv3x3`), those count.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,13 +14,14 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from maskrcnn.bench.ceilings import Ceilings
 from maskrcnn.bench.parts import BACKWARD, FORWARD, learnt, stages
 from maskrcnn.data.buckets import Bucket
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import MaskRCNN
+from maskrcnn.ops.conv3x3.cpu import num_multiplications
 from maskrcnn.precision import Precision
 from maskrcnn.structures import ImageBatch, Targets
 
@@ -107,6 +108,16 @@ class Counter(TorchDispatchMode):
 def _counted(precision: Precision) -> Iterator[Counter]:
     with FakeTensorMode(allow_non_fake_inputs=True), precision.autocast(), Counter() as counter:
         yield counter
+
+
+@register_flop_formula(torch.ops.maskrcnn.conv3x3)
+def _conv3x3(x: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
+    return 2 * num_multiplications(x, weight[0])
+
+
+@register_flop_formula(torch.ops.maskrcnn.conv3x3_weight_gradient)
+def _conv3x3_weight_gradient(grad: Sequence[int], x: Sequence[int], *_: object, **__: object) -> int:
+    return 2 * num_multiplications(x, grad[1])
 
 
 def _images(model: MaskRCNN, batch: int, bucket: Bucket) -> ImageBatch:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from maskrcnn.ops.conv3x3 import conv3x3
 from maskrcnn.ops.group_norm import group_norm
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -108,10 +109,15 @@ class Conv(nn.Conv2d):
             isinstance(self.norm, BatchNorm) and not self.norm.is_live
         )
         weight, bias = self.with_norm() if is_fixed else (self.weight, self.bias)
+        if self.norm is None or is_fixed:
+            return self._convolve(x, weight, bias, relu=self.relu)
+        return self.norm(self._convolve(x, weight, bias, relu=False), relu=self.relu)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool) -> Tensor:
+        if (self.kernel_size, self.stride, self.groups) == ((3, 3), (1, 1), 1):
+            return conv3x3(x, weight, bias, relu=relu)
         x = F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
-        if self.norm is not None and not is_fixed:
-            return self.norm(x, relu=self.relu)
-        return F.relu(x, inplace=True) if self.relu else x
+        return F.relu(x, inplace=True) if relu else x
 
     def with_norm(self) -> tuple[Float[Tensor, "Cout _ _ _"], Float[Tensor, " Cout"]]:
         """Weight and bias that do what convolution and batch norm with fixed statistics do."""

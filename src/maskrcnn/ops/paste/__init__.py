@@ -1,12 +1,13 @@
-"""`paste`: mask probabilities inside boxes become masks of the image, as bitmaps or as run lengths."""
+"""`paste`: mask probabilities inside boxes become masks of the image, as bitmaps, run lengths or outlines."""
 
 from typing import TypeGuard
 
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64, Integer
 from numpy import ndarray
 from torch import Tensor
 
+from maskrcnn.masks import Outline, outlines_from_runs, strings_from_counts
 from maskrcnn.ops.gpu import has_triton
 from maskrcnn.ops.paste import cpu, reference
 
@@ -46,8 +47,26 @@ def paste_rle(
     On a GPU the runs are found there, and Python waits for them.
     """
     _expect_arguments(probabilities.shape, boxes.shape, height, width, threshold)
-    strings = _strings(probabilities, boxes, height, width, threshold)
+    strings = strings_from_counts(*_runs(probabilities, boxes, height, width, threshold))
     return [{"size": [height, width], "counts": string} for string in strings]
+
+
+def paste_outlines(
+    probabilities: Float[Tensor, "D M M"] | Float32[ndarray, "D M M"],
+    boxes: Float[Tensor, "D 4"] | Float32[ndarray, "D 4"],
+    *,
+    height: int,
+    width: int,
+    threshold: float = 0.5,
+) -> list[list[Outline]]:
+    """The masks of `paste`, to the last pixel, as rings of points (x, y) along the edges of their pixels.
+
+    Each mask has an outline for each piece of its body, from left to right: the ring around it, clockwise on the
+    screen, then those of its holes, the other way. Pixels that touch at a corner alone are of different pieces.
+    Costs as `paste_rle`, and releases the GIL as it does.
+    """
+    _expect_arguments(probabilities.shape, boxes.shape, height, width, threshold)
+    return outlines_from_runs(*_runs(probabilities, boxes, height, width, threshold), height)
 
 
 def inclusive_boxes(boxes: Float[Tensor, "D 4"], *, cells: int) -> Float[Tensor, "D 4"]:
@@ -87,14 +106,16 @@ def _(probabilities: Tensor, boxes: Tensor, height: int, width: int, threshold: 
     return boxes.new_empty((boxes.shape[0], height, width), dtype=torch.bool)
 
 
-def _strings(
+def _runs(
     probabilities: Tensor | ndarray, boxes: Tensor | ndarray, height: int, width: int, threshold: float
-) -> list[str]:
+) -> tuple[Integer[ndarray, " N"], Int64[ndarray, " D"]]:
+    """COCO's run lengths of all masks, one mask behind the other, and where each mask's stop."""
     if _is_on_gpu(probabilities) and _is_on_gpu(boxes) and has_triton():
         from maskrcnn.ops.paste import triton
 
-        return triton.paste_strings(probabilities.detach().float(), boxes.detach().float(), height, width, threshold)
-    return cpu.paste_strings(_on_cpu(probabilities), _on_cpu(boxes), height, width, threshold)
+        runs = triton.paste_runs(probabilities.detach().float(), boxes.detach().float(), height, width, threshold)
+        return runs[0].cpu().numpy(), runs[1].numpy()
+    return cpu.paste_runs(_on_cpu(probabilities), _on_cpu(boxes), height, width, threshold)
 
 
 def _is_on_gpu(values: Tensor | ndarray) -> TypeGuard[Tensor]:

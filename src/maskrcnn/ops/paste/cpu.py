@@ -4,17 +4,14 @@ Down a column the value is linear between two cells, and its float32 arithmetic 
 while `f` grows. So the ends decide about all pixels in between; where they differ, bisection finds the one change.
 """
 
-from itertools import pairwise
 from typing import no_type_check
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int64, UInt32
 from numba import njit
 from numpy import ndarray
 from torch import Tensor
-
-from maskrcnn.masks import MAX_STRING_LENGTH, write_string
 
 _HALF = np.float32(0.5)
 _MINUS_ONE = np.float32(-1)
@@ -29,17 +26,15 @@ def paste(
     return torch.from_numpy(columns).transpose(1, 2)
 
 
-def paste_strings(
+def paste_runs(
     probabilities: Float32[ndarray, "D M M"],
     boxes: Float32[ndarray, "D 4"],
     height: int,
     width: int,
     threshold: float,
-) -> list[str]:
-    """One compressed string of run lengths for each mask."""
-    characters, ends = _paste_strings(*_contiguous(probabilities, boxes), height, width, np.float32(threshold))
-    text = characters.tobytes().decode("ascii")
-    return [text[start:stop] for start, stop in pairwise([0, *ends.tolist()])]
+) -> tuple[UInt32[ndarray, " N"], Int64[ndarray, " D"]]:
+    """COCO's run lengths of all masks, one mask behind the other, and where each mask's stop."""
+    return _paste_runs(*_contiguous(probabilities, boxes), height, width, np.float32(threshold))
 
 
 def _contiguous(*arrays: ndarray) -> tuple[Float32[ndarray, "..."], ...]:
@@ -50,7 +45,7 @@ def _contiguous(*arrays: ndarray) -> tuple[Float32[ndarray, "..."], ...]:
 @no_type_check
 def _paste(probabilities, boxes, threshold, columns):
     width, height = columns.shape[1:]
-    counts = _room_for_counts(probabilities, height, width)
+    counts = np.empty(_most_counts(probabilities, height, width), np.uint32)
     for d in range(len(boxes)):
         num_counts = _count_runs(probabilities[d], boxes[d], height, width, threshold, counts)
         pixels = columns[d].reshape(-1)
@@ -64,30 +59,27 @@ def _paste(probabilities, boxes, threshold, columns):
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _paste_strings(probabilities, boxes, height, width, threshold):
-    """(all characters, where each mask's end)."""
-    counts = _room_for_counts(probabilities, height, width)
-    ends = np.zeros(len(boxes), np.int64)
-    characters = np.empty(4096, np.uint8)
-    length = 0
+def _paste_runs(probabilities, boxes, height, width, threshold):
+    room = _most_counts(probabilities, height, width)
+    counts = np.empty(2 * room, np.uint32)
+    stops = np.empty(len(boxes), np.int64)
+    num_counts = 0
     for d in range(len(boxes)):
-        num_counts = _count_runs(probabilities[d], boxes[d], height, width, threshold, counts)
-        needed = length + MAX_STRING_LENGTH * num_counts
-        if needed > len(characters):
-            larger = np.empty(2 * needed, np.uint8)
-            larger[:length] = characters[:length]
-            characters = larger
-        length += write_string(counts[:num_counts], characters[length:])
-        ends[d] = length
-    return characters[:length], ends
+        if num_counts + room > len(counts):
+            larger = np.empty(2 * (num_counts + room), np.uint32)
+            larger[:num_counts] = counts[:num_counts]
+            counts = larger
+        num_counts += _count_runs(probabilities[d], boxes[d], height, width, threshold, counts[num_counts:])
+        stops[d] = num_counts
+    return counts[:num_counts], stops
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _room_for_counts(probabilities, height, width):
-    """A column changes at most at each of its pixels, and once within and once before each pair of cells."""
+def _most_counts(probabilities, height, width):
+    """Of a mask whose columns change at most at each pixel, and once within and once before each pair of cells."""
     changes = min(height, 2 * (probabilities.shape[2] + 1)) + 1
-    return np.empty(width * changes + 2, np.uint32)
+    return width * changes + 2
 
 
 @njit(nogil=True, cache=True)

@@ -16,8 +16,6 @@ import triton.language as tl
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from maskrcnn.masks import strings_from_counts
-
 TILE = 32, 64  # rows and columns drawn at once: 16 pixels for each thread of 4 warps
 COLUMNS = 32  # walked by one program: narrow, so that few boxes too keep all multiprocessors busy
 
@@ -39,14 +37,6 @@ def paste(
                 enable_fp_fusion=False,
             )
     return masks
-
-
-def paste_strings(
-    probabilities: Float[Tensor, "D M M"], boxes: Float[Tensor, "D 4"], height: int, width: int, threshold: float
-) -> list[str]:
-    """One compressed string of run lengths for each mask."""
-    counts, stops = paste_runs(probabilities, boxes, height, width, threshold)
-    return strings_from_counts(counts.cpu().numpy(), stops.numpy())
 
 
 def paste_runs(

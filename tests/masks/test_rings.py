@@ -1,28 +1,20 @@
-import inspect
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from numba.core.registry import CPUDispatcher
 
-from maskrcnn import masks
 from maskrcnn.masks import (
-    bitmap_from_counts,
+    Rings,
     counts_from_bitmap,
-    counts_from_string,
     edges_from_rings,
+    outlines_from_runs,
     polygons_from_bitmap,
     rings_from_bitmap,
     rings_from_counts,
     rings_from_polygons,
     signed_areas,
-    string_from_counts,
 )
-
-coco = pytest.importorskip("pycocotools.mask")
 
 BITMAPS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=9))
 FRAME = np.array([[1, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]], bool)  # 3 rows, 4 columns, one hole
@@ -35,6 +27,32 @@ def winding_numbers(rings, height, width):
     down, up = (y1 <= rows) & (rows < y2), (y2 <= rows) & (rows < y1)
     left = x1 + (rows - y1) * (x2 - x1) / np.where(y1 == y2, 1, y2 - y1) <= columns
     return ((up & left).astype(int) - (down & left)).sum(axis=0)
+
+
+def outlines_of(*masks):
+    runs = [counts_from_bitmap(mask) for mask in masks]
+    return outlines_from_runs(np.concatenate(runs), np.cumsum([len(part) for part in runs]), len(masks[0]))
+
+
+def rings_apart(rings):
+    return np.split(rings.points, rings.first[1:-1]) if len(rings.points) else []
+
+
+def drawn_again(outline, shape):
+    points, lengths = np.concatenate(outline), [len(ring) for ring in outline]
+    return winding_numbers(Rings(points, np.cumsum([0, *lengths], dtype=np.int32)), *shape)
+
+
+def is_in_one_piece(mask):
+    """Whether all pixels are reached from one of them, side by side."""
+    left = {tuple(pixel) for pixel in np.argwhere(mask).tolist()}
+    waiting = [left.pop()]
+    while waiting:
+        i, j = waiting.pop()
+        reached = left & {(i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)}
+        left -= reached
+        waiting += reached
+    return not left
 
 
 def is_same(one, other):
@@ -89,7 +107,7 @@ def test_the_rings_of_a_bitmap_give_it_back_at_pixel_centres(mask):
 @given(BITMAPS)
 @settings(max_examples=100, deadline=None)
 def test_rings_turn_a_corner_at_every_point(mask):
-    for ring in polygons_from_bitmap(mask):
+    for ring in (*polygons_from_bitmap(mask), *rings_apart(rings_from_bitmap(mask))):
         step = np.roll(ring, -1, axis=0) - ring
         assert ((step != 0).sum(axis=1) == 1).all()
         assert ((step != 0)[:, 0] != (np.roll(step, 1, axis=0) != 0)[:, 0]).all()
@@ -101,55 +119,11 @@ def test_run_lengths_and_bitmaps_give_the_same_rings(mask):
     assert is_same(rings_from_counts(counts_from_bitmap(mask), *mask.shape), rings_from_bitmap(mask))
 
 
-@given(BITMAPS)
-@settings(max_examples=100, deadline=None)
-def test_run_lengths_and_strings_equal_those_of_pycocotools(mask):
-    theirs = coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
-    counts = counts_from_bitmap(mask)
-    assert string_from_counts(counts) == theirs
-    assert np.array_equal(counts_from_string(theirs), counts)
-    assert np.array_equal(bitmap_from_counts(counts, *mask.shape), mask)
-
-
-@given(st.lists(st.integers(0, 2**32 - 1), max_size=12))
-@settings(max_examples=200, deadline=None)
-def test_any_run_lengths_survive_the_string(counts):
-    assert counts_from_string(string_from_counts(counts)).tolist() == counts
-
-
-@given(st.lists(st.integers(0, 4000), min_size=1, max_size=12))
-@settings(max_examples=100, deadline=None)
-def test_strings_of_plain_run_lengths_equal_those_of_pycocotools(counts):
-    theirs = coco.frPyObjects({"size": [1, sum(counts)], "counts": counts}, 1, sum(counts))
-    assert string_from_counts(counts).encode() == theirs["counts"]
-
-
-def test_counts_run_down_the_columns():
-    mask = np.array([[0, 0, 1], [1, 0, 1]])
-    assert counts_from_bitmap(mask).tolist() == [1, 1, 2, 2]
-    assert counts_from_bitmap(~mask.astype(bool)).tolist() == [0, 1, 1, 2, 2]
-    assert bitmap_from_counts([1, 1, 2, 2], 2, 3).tolist() == mask.astype(bool).tolist()
-
-
-def test_empty_runs_in_between_are_allowed():
-    assert bitmap_from_counts([1, 1, 0, 2, 2], 2, 3).sum() == 3
-    assert is_same(rings_from_counts([1, 1, 0, 2, 2], 2, 3), rings_from_counts([1, 3, 2], 2, 3))
-
-
 def test_a_small_object_in_a_huge_image_needs_no_bitmap_of_the_image():
     height, width = 60_000, 50_000
     counts = [height * 40_000 + 7, 2, height - 2, 2, height * 9_998 + height - 9]
     rings = rings_from_counts(counts, height, width)
     assert rings.points.tolist() == [[40_000, 7], [40_002, 7], [40_002, 9], [40_000, 9]]
-
-
-def test_compressed_masks_of_the_official_results_survive_unchanged(shared_data):
-    path = shared_data / "coco_golden" / "instances_val2014_fakesegm100_results.json"
-    for entry in json.loads(path.read_text())[:200]:
-        (height, width), string = entry["segmentation"]["size"], entry["segmentation"]["counts"]
-        counts = counts_from_string(string)
-        assert string_from_counts(counts) == string
-        assert np.array_equal(bitmap_from_counts(counts, height, width), coco.decode(entry["segmentation"]))
 
 
 def test_polygons_are_turned_to_positive_area_and_keep_their_order():
@@ -198,43 +172,69 @@ def test_a_malformed_polygon_is_refused_by_its_place(polygon, message):
         rings_from_polygons([[0, 0, 4, 0, 4, 2], polygon])
 
 
-@pytest.mark.parametrize("read", [bitmap_from_counts, rings_from_counts])
-@pytest.mark.parametrize("counts", [[], [5], [3, 4], [2**32 - 1, 7]])
-def test_run_lengths_that_miss_the_image_are_refused(read, counts):
-    with pytest.raises(ValueError, match="sum to 2 x 3 = 6 pixels, received"):
-        read(counts, 2, 3)
+def test_empty_runs_in_between_do_not_cut_an_outline():
+    assert is_same(rings_from_counts([1, 1, 0, 2, 2], 2, 3), rings_from_counts([1, 3, 2], 2, 3))
+    assert rings_from_counts([1, 1, 0, 1, 3], 3, 2).points.tolist() == [[0, 1], [1, 1], [1, 3], [0, 3]]
 
 
-@pytest.mark.parametrize("counts", [[-1, 7], [2**32, 6], [0.5, 5.5], [[6]]])
-def test_what_is_no_run_length_is_refused(counts):
-    with pytest.raises(ValueError, match=r"expected .*run lengths"):
-        bitmap_from_counts(np.array(counts), 2, 3)
+def test_each_hole_follows_the_body_it_lies_in():
+    mask = np.zeros((9, 12), bool)
+    mask[0:9, 0:7] = True
+    mask[1:8, 1:6] = False  # the left body's hole, around a body
+    mask[2:7, 2:5] = True
+    mask[3, 3] = mask[5, 3] = False  # that has two holes, one below the other
+    mask[4:6, 9:11] = True
+    (outlines,) = outlines_of(mask)
+    corners = [[ring[0].tolist() for ring in outline] for outline in outlines]
+    assert corners == [[[0, 0], [1, 8]], [[2, 2], [3, 4], [3, 6]], [[9, 4]]]
+    assert [ring.tolist() for ring in outlines[2]] == [[[9, 4], [11, 4], [11, 6], [9, 6]]]
 
 
-@pytest.mark.parametrize(
-    ("string", "message"),
-    [
-        ("52 3", "at 2: the characters"),
-        ("52é", "at 2: the characters"),
-        (b"52\xff", "at 2: the characters"),
-        ("52p", "at 2: the characters"),
-        ("52Q", "at 3: the string ends within a run"),
-        ("5N", "at 1: .* negative"),
-        ("ooooooooooooo1", "at 7: .* larger"),
-        ("oooooo?", "at 6: .* larger"),
-    ],
-)
-def test_a_malformed_string_is_refused_with_the_place_of_its_fault(string, message):
-    with pytest.raises(ValueError, match=message):
-        counts_from_string(string)
+def test_a_hole_below_another_of_the_same_body_is_found_through_it():
+    mask = np.ones((7, 4), bool)
+    mask[1:3, 1:3] = mask[4:6, 1] = False  # both begin in the same column
+    (((body, *holes),),) = outlines_of(mask)
+    assert len(body) == 4
+    assert [hole[0].tolist() for hole in holes] == [[1, 3], [1, 6]]
 
 
-def test_a_stack_of_masks_is_refused():
-    with pytest.raises(ValueError, match="one object at a time"):
-        inspect.unwrap(counts_from_bitmap)(np.zeros((1, 2, 3)))  # without the tests' own checks of shapes
+def test_a_hole_below_a_notch_belongs_to_the_body_around_both():
+    mask = np.ones((6, 5), bool)
+    mask[1, 1:] = mask[3:5, 2] = False
+    (((body, hole),),) = outlines_of(mask)
+    assert (len(body), hole[0].tolist()) == (8, [2, 5])
 
 
-def test_every_kernel_releases_the_gil():
-    kernels = [value for value in vars(masks).values() if isinstance(value, CPUDispatcher)]
-    assert kernels
-    assert all(kernel.targetoptions["nogil"] for kernel in kernels)
+def test_polygons_stand_from_top_to_bottom_and_begin_at_their_upper_left_corner():
+    mask = np.array([[0, 0, 0, 1, 1], [1, 0, 0, 1, 1], [1, 1, 0, 0, 0]], bool)
+    right, left = polygons_from_bitmap(mask)
+    assert right.tolist() == [[3, 0], [5, 0], [5, 2], [3, 2]]
+    assert left.tolist() == [[0, 1], [1, 1], [1, 2], [2, 2], [2, 3], [0, 3]]
+
+
+def test_no_masks_have_no_outlines():
+    assert outlines_from_runs(np.zeros(0, np.uint32), np.zeros(0, np.int64), 3) == []
+
+
+@given(st.integers(1, 9), st.data())
+@settings(max_examples=200, deadline=None)
+def test_outlines_of_many_masks_drawn_again_are_their_pieces_to_the_last_pixel(height, data):
+    shapes = st.integers(1, 9).map(lambda width: (height, width))
+    masks = data.draw(st.lists(arrays(np.bool_, shapes), min_size=1, max_size=3))
+    for mask, outlines in zip(masks, outlines_of(*masks), strict=True):
+        pieces = [drawn_again(outline, mask.shape) for outline in outlines]
+        assert np.array_equal(sum(pieces, np.zeros(mask.shape, int)), mask.astype(int))
+        assert all(is_in_one_piece(piece == 1) and set(piece.flat) <= {0, 1} for piece in pieces)
+        rings = [ring for outline in outlines for ring in outline]
+        assert is_same(rings, rings_apart(rings_from_bitmap(mask)))
+
+
+def test_larger_masks_keep_their_pieces_and_holes():
+    random = np.random.default_rng(0)
+    smooth = sum(np.roll(random.random((60, 90)), shift, (0, 1)) for shift in np.ndindex(4, 4))
+    (outlines,) = outlines_of(smooth > 8)
+    assert len(outlines) > 20
+    assert max(len(outline) for outline in outlines) > 5
+    pieces = [drawn_again(outline, smooth.shape) for outline in outlines]
+    assert np.array_equal(sum(pieces), (smooth > 8).astype(int))
+    assert all(is_in_one_piece(piece == 1) and set(piece.flat) <= {0, 1} for piece in pieces)

@@ -1,0 +1,191 @@
+"""Tiles of pixels to points and back: F(4 x 4, 3 x 3) of Lavin and Gray 2016, at 0, 1, -1, 2, -2 and infinity.
+
+Formulas are for one dimension; kernels apply them to rows, then to columns, a vector of channels at a time.
+"""
+
+from typing import Any, no_type_check
+
+import numpy as np
+from numba import njit
+
+from maskrcnn.ops.conv3x3.vectors import WIDTH, clear, move, shift, transform
+
+TILE, PATCH = 4, 6
+POINTS = PATCH * PATCH
+FLOAT = 4
+"""Bytes."""
+
+jit = njit(nogil=True, cache=True, error_model="numpy")
+
+
+def of_inputs(d0: Any, d1: Any, d2: Any, d3: Any, d4: Any, d5: Any) -> list[Any]:
+    """Six neighbours to points."""
+    even, odd = d4 - 4 * d2, d3 - 4 * d1
+    far, near = d4 - d2, 2 * (d3 - d1)
+    return [4 * d0 - 5 * d2 + d4, even + odd, even - odd, far + near, far - near, 4 * d1 - 5 * d3 + d5]
+
+
+def of_weights(g0: Any, g1: Any, g2: Any) -> list[Any]:
+    """Three weights to points."""
+    ends, middle = (g0 + g2) * (1 / 6), g1 * (1 / 6)
+    far, near = g0 * (1 / 24) + g2 * (1 / 6), g1 * (1 / 12)
+    return [g0 * (1 / 4), (ends + middle) * -1.0, middle - ends, far + near, far - near, g2]
+
+
+def to_outputs(d0: Any, d1: Any, d2: Any, d3: Any, d4: Any, d5: Any) -> list[Any]:
+    """Products at points to four neighbours of the result."""
+    near, near_odd = d1 + d2, d1 - d2
+    far, far_odd = d3 + d4, 2 * (d3 - d4)
+    return [d0 + near + far, near_odd + far_odd, near + 4 * far, near_odd + 4 * far_odd + d5]
+
+
+def of_gradients(d0: Any, d1: Any, d2: Any, d3: Any) -> list[Any]:
+    """The transpose of `to_outputs`."""
+    even, odd = d0 + d2, d1 + d3
+    far, near = d0 + 4 * d2, 2 * d1 + 8 * d3
+    return [d0, even + odd, even - odd, far + near, far - near, d3]
+
+
+def to_weights(d0: Any, d1: Any, d2: Any, d3: Any, d4: Any, d5: Any) -> list[Any]:
+    """The transpose of `of_weights`."""
+    near, near_odd = (d1 + d2) * (1 / 6), (d2 - d1) * (1 / 6)
+    far, far_odd = (d3 + d4) * (1 / 24), (d3 - d4) * (1 / 12)
+    return [d0 * (1 / 4) - near + far, near_odd + far_odd, 4 * far - near + d5]
+
+
+_of_inputs, _of_weights, _of_gradients = transform(of_inputs, 6), transform(of_weights, 3), transform(of_gradients, 4)
+_to_outputs, _to_weights = transform(to_outputs, 6), transform(to_weights, 6)
+
+
+@jit
+@no_type_check
+def pixels_to_points(pixels, first, count, values, point_step, tile_step, group, group_step):
+    """Tiles of the input, each with a border of one, to points.
+
+    pixels   (B, H, W, C)
+    values   flat; points and tiles lie the given numbers of floats apart, `group` channels are neighbours, and such
+             groups lie `group_step` apart
+    """
+    height, width, channels = pixels.shape[1:]
+    across = (width + TILE - 1) // TILE
+    of_image = across * ((height + TILE - 1) // TILE)
+    scratch = np.empty(2 * POINTS * WIDTH, np.float32)
+    patch, half = scratch.ctypes.data, scratch.ctypes.data + FLOAT * POINTS * WIDTH
+    for number in range(count):
+        tile = first + number
+        image, y, x = tile // of_image, TILE * (tile % of_image // across) - 1, TILE * (tile % across) - 1
+        is_inside = 0 <= y <= height - PATCH and 0 <= x <= width - PATCH
+        corner = pixels.ctypes.data + FLOAT * ((image * height + y) * width + x) * channels
+        for channel in range(0, channels, WIDTH):
+            source, row, column = corner + FLOAT * channel, width * channels, channels
+            if not is_inside:
+                _gather(source, y, x, height, width, channels, PATCH, patch)
+                source, row, column = patch, PATCH * WIDTH, WIDTH
+            place = number * tile_step + channel // group * group_step + channel % group
+            target = values.ctypes.data + FLOAT * place
+            for j in range(PATCH):
+                _of_inputs(source + FLOAT * j * column, row, half + FLOAT * j * WIDTH, PATCH * WIDTH)
+            for i in range(PATCH):
+                _of_inputs(half + FLOAT * i * PATCH * WIDTH, WIDTH, target + FLOAT * i * PATCH * point_step, point_step)
+
+
+@jit
+@no_type_check
+def gradient_to_points(pixels, first, count, values, point_step, tile_step, group, group_step):
+    """As `pixels_to_points`, of the result's gradient, whose tiles have no border."""
+    height, width, channels = pixels.shape[1:]
+    across = (width + TILE - 1) // TILE
+    of_image = across * ((height + TILE - 1) // TILE)
+    scratch = np.empty(2 * POINTS * WIDTH, np.float32)
+    patch, half = scratch.ctypes.data, scratch.ctypes.data + FLOAT * POINTS * WIDTH
+    for number in range(count):
+        tile = first + number
+        image, y, x = tile // of_image, TILE * (tile % of_image // across), TILE * (tile % across)
+        corner = pixels.ctypes.data + FLOAT * ((image * height + y) * width + x) * channels
+        for channel in range(0, channels, WIDTH):
+            _gather(corner + FLOAT * channel, y, x, height, width, channels, TILE, patch)
+            place = number * tile_step + channel // group * group_step + channel % group
+            target = values.ctypes.data + FLOAT * place
+            for j in range(TILE):
+                _of_gradients(patch + FLOAT * j * WIDTH, TILE * WIDTH, half + FLOAT * j * WIDTH, PATCH * WIDTH)
+            for i in range(PATCH):
+                _of_gradients(
+                    half + FLOAT * i * PATCH * WIDTH, WIDTH, target + FLOAT * i * PATCH * point_step, point_step
+                )
+
+
+@jit
+@no_type_check
+def points_to_pixels(values, point_step, tile_step, pixels, first, count, offset, floor):
+    """Tiles of the result, with an offset for each channel, and not below `floor`."""
+    height, width, channels = pixels.shape[1:]
+    across = (width + TILE - 1) // TILE
+    of_image = across * ((height + TILE - 1) // TILE)
+    scratch = np.empty(2 * POINTS * WIDTH, np.float32)
+    patch, half = scratch.ctypes.data, scratch.ctypes.data + FLOAT * POINTS * WIDTH
+    for number in range(count):
+        tile = first + number
+        image, y, x = tile // of_image, TILE * (tile % of_image // across), TILE * (tile % across)
+        corner = pixels.ctypes.data + FLOAT * ((image * height + y) * width + x) * channels
+        for channel in range(0, channels, WIDTH):
+            source = values.ctypes.data + FLOAT * (number * tile_step + channel)
+            for j in range(PATCH):
+                at = source + FLOAT * j * point_step
+                _to_outputs(at, PATCH * point_step, half + FLOAT * j * WIDTH, PATCH * WIDTH)
+            for i in range(TILE):
+                _to_outputs(half + FLOAT * i * PATCH * WIDTH, WIDTH, patch + FLOAT * i * TILE * WIDTH, WIDTH)
+            for i in range(min(TILE, height - y)):
+                for j in range(min(TILE, width - x)):
+                    target = corner + FLOAT * ((i * width + j) * channels + channel)
+                    cell = patch + FLOAT * (i * TILE + j) * WIDTH
+                    shift(cell, offset.ctypes.data + FLOAT * channel, floor, target)
+
+
+@jit
+@no_type_check
+def weights_to_points(weight, panels, first, stop):
+    """Input channels first..stop of (3, 3, C, K) to (36, panels, C, columns of a panel)."""
+    channels, outputs = weight.shape[2:]
+    num_panels, columns = panels.shape[1], panels.shape[3]
+    scratch = np.empty(POINTS * WIDTH, np.float32)
+    half, step = scratch.ctypes.data, channels * outputs
+    point_step = num_panels * channels * columns
+    for channel in range(first, stop):
+        for output in range(0, outputs, WIDTH):
+            source = weight.ctypes.data + FLOAT * (channel * outputs + output)
+            for j in range(3):
+                _of_weights(source + FLOAT * j * step, 3 * step, half + FLOAT * j * WIDTH, 3 * WIDTH)
+            place = (output // columns * channels + channel) * columns + output % columns
+            target = panels.ctypes.data + FLOAT * place
+            for i in range(PATCH):
+                _of_weights(half + FLOAT * i * 3 * WIDTH, WIDTH, target + FLOAT * i * PATCH * point_step, point_step)
+
+
+@jit
+@no_type_check
+def points_to_weights(points, weight, first, stop):
+    """The transpose of `weights_to_points`, from (36, C, K) to (3, 3, C, K)."""
+    channels, outputs = weight.shape[2:]
+    scratch = np.empty(POINTS * WIDTH, np.float32)
+    half, step = scratch.ctypes.data, channels * outputs
+    for channel in range(first, stop):
+        for output in range(0, outputs, WIDTH):
+            place = FLOAT * (channel * outputs + output)
+            source, target = points.ctypes.data + place, weight.ctypes.data + place
+            for j in range(PATCH):
+                _to_weights(source + FLOAT * j * step, PATCH * step, half + FLOAT * j * WIDTH, PATCH * WIDTH)
+            for i in range(3):
+                _to_weights(half + FLOAT * i * PATCH * WIDTH, WIDTH, target + FLOAT * i * 3 * step, step)
+
+
+@jit
+@no_type_check
+def _gather(source, y, x, height, width, channels, side, patch):
+    """A vector of each of side x side pixels; those beyond the picture are zero."""
+    for i in range(side):
+        for j in range(side):
+            target = patch + FLOAT * (i * side + j) * WIDTH
+            if 0 <= y + i < height and 0 <= x + j < width:
+                move(source + FLOAT * (i * width + j) * channels, 0, target, 0)
+            else:
+                clear(target)
