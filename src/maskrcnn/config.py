@@ -243,7 +243,7 @@ class Train(Settings):
     micro_batch: Natural = 0
     """Images on one device at once; 0 takes batch / devices."""
     mixed_precision: bool = False
-    """bf16 where the device has it, otherwise fp16 with a loss scale."""
+    """bf16 where the device has it, otherwise fp16 with a loss scale; float32 on a processor without bf16."""
     execution: Execution = "auto"
     """`captured` replays each step as one CUDA graph, one for each padded size; `compiled` fuses its kernels before;
     `eager` does neither. `auto` compiles on a GPU and is eager elsewhere."""

@@ -20,13 +20,23 @@ class Precision(NamedTuple):
 
 
 def choose_precision(device: torch.device, mixed: bool) -> Precision:
-    """bf16 where the device computes in it, else fp16 with a loss scale."""
+    """bf16 where the device computes in it, else fp16 with a loss scale, or on a processor float32.
+
+    A processor that has to emulate bf16 takes ten times as long as for float32.
+    """
     if not mixed:
         return Precision(device.type, torch.float32)
+    if device.type == "cpu":
+        return Precision("cpu", torch.bfloat16 if processor_has_bf16() else torch.float32)
     return Precision(device.type, torch.bfloat16 if _has_bf16(device.type) else torch.float16)
+
+
+def processor_has_bf16() -> bool:
+    """Whether it multiplies bf16 by itself: AMX or AVX-512 BF16 on x86, BF16 instructions on ARM."""
+    return any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
 def _has_bf16(kind: str) -> bool:
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return kind == "cpu" or torch.get_device_module(kind).is_bf16_supported()  # the first Ascend 910 has fp16 alone
+    return bool(torch.get_device_module(kind).is_bf16_supported())  # the first Ascend 910 has fp16 alone

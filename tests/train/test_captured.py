@@ -7,7 +7,7 @@ import torch
 from maskrcnn import config
 from maskrcnn.distributed import World
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.precision import choose_precision
+from maskrcnn.precision import Precision
 from maskrcnn.structures import ImageBatch, MicroBatch, Targets
 from maskrcnn.train.optimizer import build_optimizer, set_rate
 from maskrcnn.train.step import Updater
@@ -60,7 +60,7 @@ def learn(
         model.losses = compile(model.losses)
     settings = config.Optimizer(kind=kind, lr=0.01)
     optimizer = build_optimizer(model, settings, rate_on_device=recorder is not None)
-    precision = choose_precision(CPU.device, mixed)
+    precision = Precision("cpu", torch.bfloat16 if mixed else torch.float32)
     update = Updater(
         model,
         optimizer,
@@ -104,7 +104,7 @@ def test_the_rate_that_a_step_reads_is_the_one_set_last(tape):
     torch.manual_seed(0)
     model = build(TINY, 2)
     optimizer = build_optimizer(model, config.Optimizer(lr=0.5), rate_on_device=True)
-    precision = choose_precision(CPU.device, False)
+    precision = Precision("cpu", torch.float32)
     update = Updater(
         model,
         optimizer,

@@ -93,13 +93,25 @@ def test_clipping_bounds_the_whole_gradient(pixels):
 
 
 def test_mixed_precision_computes_in_bf16_and_keeps_float32_weights(pixels):
-    precision = choose_precision(torch.device("cpu"), mixed=True)
-    assert (precision.dtype, precision.scaler().is_enabled()) == (torch.bfloat16, False)
+    precision = Precision("cpu", torch.bfloat16)
+    assert not precision.scaler().is_enabled()
     model, exact = Tiny(), Tiny()
     mixed, full = step(model, [pixels], precision=precision), step(exact, [pixels])
     assert model.layer.weight.dtype == mixed.mean.dtype == torch.float32
     torch.testing.assert_close(mixed.mean, full.mean, rtol=0.05, atol=0.05)
     assert not torch.equal(mixed.mean, full.mean)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "dtype"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({"avx2": True, "avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+    ],
+)
+def test_a_processor_mixes_precisions_only_if_it_has_bf16(capabilities, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert choose_precision(torch.device("cpu"), mixed=True).dtype == dtype
 
 
 @pytest.mark.parametrize(("has_bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])

@@ -44,11 +44,9 @@ def _devices() -> Iterator[Fact]:
 
 
 def _bf16_on_cpu() -> str:
-    import torch
+    from maskrcnn.precision import processor_has_bf16
 
-    capabilities = torch.cpu.get_capabilities()
-    found = [name for name in ("amx_bf16", "avx512_bf16") if capabilities.get(name)]
-    return f"in hardware ({', '.join(found)})" if found else "emulated, slower than float32"
+    return "in hardware" if processor_has_bf16() else "not in hardware: mixed precision stays in float32"
 
 
 def _kernels() -> Iterator[Fact]:

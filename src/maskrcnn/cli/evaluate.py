@@ -3,12 +3,14 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 from maskrcnn.cli.words import WEIGHTS, DataOverrides, writable
-from maskrcnn.config import Recipe
+
+if TYPE_CHECKING:
+    from maskrcnn.config import Recipe  # takes 30 ms, for which help would have to wait
 
 WITHOUT_EFFECT = ("model", "train", "classes", "category_ids")
 """Settings that weights bring with them, besides those of how they see pixels, or that only training has."""
@@ -61,7 +63,7 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
                 print(f"written to {own}\nreport: {write_report(own)}", flush=True)
 
 
-def say_sides(recipe: Recipe, trained: Recipe) -> None:
+def say_sides(recipe: "Recipe", trained: "Recipe") -> None:
     """Tell where pictures are resized to other sides than the weights ask for; published numbers are of those."""
     (short, longest), (theirs, their_longest) = ((max(r.data.short_sides), r.data.max_side) for r in (recipe, trained))
     if (short, longest) != (theirs, their_longest):
