@@ -6,7 +6,7 @@ Kernels that are kept by `cache=True` do not notice changes in this file.
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 

@@ -9,7 +9,7 @@ from maskrcnn.ops.conv3x3 import cpu, reference
 __all__ = ["conv3x3"]
 
 MIN_CHANNELS, MIN_TILES = 64, 48
-"""Fewer channels, or fewer tiles of 4 x 4 pixels for the weights to be transformed for, are not worth the transforms."""
+"""Fewer channels do not repay the transforms of pixels, fewer tiles of 4 x 4 pixels that of the weights."""
 
 
 def conv3x3(

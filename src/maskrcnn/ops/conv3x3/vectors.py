@@ -25,20 +25,19 @@ _VECTOR = ir.VectorType(_FLOAT, WIDTH)
 _NOTHING, _ZEROS = ir.Constant(_VECTOR, ir.Undefined), ir.Constant(_VECTOR, [0.0] * WIDTH)
 
 
-@no_type_check
 class Vector:
     """Numbers in registers that formulas add and multiply."""
 
-    def __init__(self, builder, value):
+    def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
         self.builder, self.value = builder, value
 
-    def __add__(self, other):
+    def __add__(self, other: "Vector") -> "Vector":
         return Vector(self.builder, self.builder.fadd(self.value, other.value, flags=("contract",)))
 
-    def __sub__(self, other):
+    def __sub__(self, other: "Vector") -> "Vector":
         return Vector(self.builder, self.builder.fsub(self.value, other.value, flags=("contract",)))
 
-    def __mul__(self, number):
+    def __mul__(self, number: float) -> "Vector":
         factor = ir.Constant(_VECTOR, [float(number)] * WIDTH)
         return Vector(self.builder, self.builder.fmul(self.value, factor, flags=("contract",)))
 
