@@ -12,6 +12,7 @@ import pytest
 from hotcoco import mask as rle
 
 from maskrcnn.evaluate import coco
+from maskrcnn.evaluate.engine import Truth
 
 HEIGHT, WIDTH = 30, 50
 
@@ -127,6 +128,30 @@ def test_equals_pycocotools_on_real_photos_with_crowds(shared_data):
         ours = [metrics[kind][name] for name in coco.NAMES]
         assert ours == pytest.approx(list(referee(annotations, results, kind)), abs=1e-12)
     assert 0.1 < metrics["segm"]["AP"] < 0.9
+
+
+@pytest.mark.parametrize("num_processes", [1, 3])
+def test_images_may_come_in_any_order_and_be_shared_between_processes(shared_data, num_processes):
+    annotations = shared_data / "coco_mini" / "annotations" / "instances_val2017.json"
+    results = jittered(annotations, np.random.default_rng(6))
+    truth = Truth(annotations)
+    images = np.random.default_rng(7).permutation(truth.image_ids).tolist()
+    first, *others = [coco.Evaluation(truth) for _ in range(num_processes)]
+    for number in range(0, len(images), 5):
+        batch = images[number : number + 5]
+        mine = [result for image in batch for result in results if result["image_id"] == image]
+        [first, *others][number % num_processes].add(batch, mine)
+    first.merge(other.to_bytes() for other in others)
+    assert first.metrics() == coco.score(annotations, results)
+
+
+def test_images_that_never_come_do_not_count(truth):
+    evaluation = coco.Evaluation(Truth(truth))
+    evaluation.add([2], perfect(truth)[2:])
+    metrics = evaluation.metrics()
+    assert (metrics["segm"]["AR100"], metrics["errors"]["missed"]) == (pytest.approx(1), 0)
+    assert metrics["images"] == [{"id": 2, "found": 1, "wrong": 0, "missed": 0, "f1": 1.0}]
+    assert coco.Evaluation(Truth(truth)).metrics()["images"] == []
 
 
 def test_perfect_results_score_one_and_absent_sizes_are_none(truth):
@@ -269,6 +294,8 @@ def test_a_missed_object_is_an_error_of_its_kind(truth):
         ({"segmentation": None}, r"result 1 \(image 1\) has a segmentation that is neither RLE nor polygons"),
         ({"segmentation": [[1, 2]]}, r"result 1 \(image 1\) has a segmentation that is neither RLE nor polygons"),
         ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": "\x01"}}, r"result 1 \(image 1\) .* invalid RLE"),
+        ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": "Th[1"}}, r"result 1 \(image 1\) .* RLE"),
+        ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": "T3h["}}, r"result 1 \(image 1\) .* ends within a run"),
         ({"segmentation": {"size": [WIDTH, HEIGHT], "counts": "a"}}, r"size is \[50, 30\], the picture's \[30, 50\]"),
     ],
 )

@@ -13,6 +13,8 @@ from maskrcnn.data.buckets import resized_size
 from maskrcnn.data.coco import find_split, read
 from maskrcnn.distributed import World
 from maskrcnn.evaluate import run
+from maskrcnn.evaluate.coco import Evaluation
+from maskrcnn.evaluate.engine import Truth
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.recipes import read_recipe
 from maskrcnn.structures import Detections
@@ -50,10 +52,20 @@ class Oracle(nn.Module):
 
 
 class Recorded(World):
-    """The first of two processes, which is given what the second one found."""
+    """The first of several processes, which is given what the others found."""
 
     def gather_bytes(self, content):
-        return [content, self.other]
+        return [content, *self.others]
+
+
+def watched(function, name, events):
+    """The same function, which says that it was called."""
+
+    def called(*arguments):
+        events.append(name)
+        return function(*arguments)
+
+    return called
 
 
 @pytest.fixture
@@ -101,22 +113,55 @@ def test_progress_counts_to_all_pictures(recipe, dataset, alone):
     assert calls == [(2, 5), (4, 5), (5, 5)]
 
 
-def test_two_processes_find_the_same_as_one(recipe, dataset, alone, tmp_path):
-    model = Oracle(recipe.data, moved=1.0)
+def share_of(world, model, dataset, recipe):
+    """What one of several processes gives to the first, as bytes."""
+    evaluation = Evaluation(Truth(dataset.annotations))
+    share = run.predict_share(model, dataset, recipe, world, evaluation, keep=True)
+    share.scored = evaluation.to_bytes()
+    return share
+
+
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_several_processes_find_the_same_as_one(recipe, dataset, alone, tmp_path, size):
+    model, cpu = Oracle(recipe.data, moved=1.0), torch.device("cpu")
     whole = run.evaluate(model, dataset, recipe, alone, tmp_path / "one")
-    second = World(torch.device("cpu"), rank=1, size=2)
-    share = run.predict_share(model, dataset, recipe, second)
-    assert 0 < len(share.image_ids) < len(SIZES)
-    Recorded.other = msgspec.json.encode(share)
-    both = run.evaluate(model, dataset, recipe, Recorded(torch.device("cpu"), rank=0, size=2), tmp_path / "two")
-    for kind in ("bbox", "segm"):
-        assert both[kind] == whole[kind]
-    assert (tmp_path / "one/predictions.json").read_bytes() == (tmp_path / "two/predictions.json").read_bytes()
+    shares = [share_of(World(cpu, rank, size), model, dataset, recipe) for rank in range(1, size)]
+    assert 0 < len(shares[0].image_ids) < len(SIZES)
+    Recorded.others = [msgspec.msgpack.encode(share) for share in shares]
+    together = run.evaluate(model, dataset, recipe, Recorded(cpu, rank=0, size=size), tmp_path / "many")
+    for name in set(whole) - {"speed", "versions"}:
+        assert together[name] == whole[name], name
+    assert (tmp_path / "one/predictions.json").read_bytes() == (tmp_path / "many/predictions.json").read_bytes()
+
+
+@pytest.mark.parametrize("change", ["dropped", "doubled"])
+def test_an_image_that_is_dropped_or_doubled_on_the_way_is_noticed(recipe, dataset, change):
+    model, cpu = Oracle(recipe.data), torch.device("cpu")
+    share = share_of(World(cpu, 1, 2), model, dataset, recipe)
+    share.image_ids = share.image_ids[1:] if change == "dropped" else [*share.image_ids, share.image_ids[0]]
+    Recorded.others = [msgspec.msgpack.encode(share)]
+    with pytest.raises(AssertionError, match="every image is predicted exactly once"):
+        run.evaluate(model, dataset, recipe, Recorded(cpu, rank=0, size=2))
 
 
 def test_more_processes_than_batches_leave_some_without_pictures(recipe, dataset):
-    share = run.predict_share(Oracle(recipe.data), dataset, recipe, World(torch.device("cpu"), rank=7, size=8))
-    assert share == run.Share(image_ids=[], results=[], predicted=0, seconds=0.0)
+    share = share_of(World(torch.device("cpu"), rank=7, size=8), Oracle(recipe.data), dataset, recipe)
+    assert (share.image_ids, share.predictions, share.predicted) == ([], {}, 0)
+
+
+def test_results_are_scored_while_the_model_predicts(recipe, dataset, alone, monkeypatch):
+    """A batch is handed over when the next one is under way; here the last two would otherwise wait for their turn."""
+    monkeypatch.setattr(run, "AHEAD", 0)
+    monkeypatch.setattr(Oracle, "forward", watched(Oracle.forward, "predicted", events := []))
+    monkeypatch.setattr(Evaluation, "add", watched(Evaluation.add, "scored", events))
+    run.evaluate(Oracle(recipe.data), dataset, recipe, alone)
+    assert events == ["predicted", "predicted", "scored", "predicted", "scored", "scored"]
+
+
+def test_results_are_not_kept_where_nobody_wants_the_file(recipe, dataset, alone):
+    evaluation = Evaluation(Truth(dataset.annotations))
+    share = run.predict_share(Oracle(recipe.data), dataset, recipe, alone, evaluation, keep=False)
+    assert (len(share.image_ids), share.predictions) == (len(SIZES), {})
 
 
 @pytest.mark.parametrize(

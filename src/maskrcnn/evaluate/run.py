@@ -1,9 +1,9 @@
-"""Predict every validation picture, score the results, and write what was found."""
+"""Predict every validation picture, score the results meanwhile, and write what was found."""
 
 import platform
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from msgspec import Struct, json, structs
+from msgspec import Struct, json, msgpack, structs
 from torch import nn
 
 from maskrcnn.clock import Mark, mark, seconds_between
@@ -23,7 +23,8 @@ from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch, prepare
 from maskrcnn.distributed import World
-from maskrcnn.evaluate.coco import Metrics, score
+from maskrcnn.evaluate.coco import Evaluation, Metrics
+from maskrcnn.evaluate.engine import Truth
 from maskrcnn.execution import Execution, OnTheWay, choose_execution, executed, to_host
 from maskrcnn.instances import from_detections
 from maskrcnn.memory import explained
@@ -39,7 +40,7 @@ METRICS, DETAILS, PREDICTIONS = "metrics.json", "details.json", "predictions.jso
 IN_DETAILS = ("curves", "errors", "confusion", "images")
 """Long entries of the metrics, which the report draws and people do not read."""
 AHEAD = 4
-"""Batches whose masks may wait to be encoded: bounds memory where encoding is slower than the model."""
+"""Batches that may wait to be encoded and scored: bounds memory where that is slower than the model."""
 
 LESS_MEMORY = (
     "what helps: a smaller evaluate.batch, evaluate.mixed_precision=true, smaller data.short_sides, fewer "
@@ -52,14 +53,17 @@ Progress = Callable[[int, int], None]
 
 
 class Share(Struct):
-    """What one process found."""
+    """What one process did."""
 
     image_ids: list[int]
-    results: Results
+    predictions: dict[int, bytes]
+    """The results of each image as JSON, without brackets; empty where nobody wants the file."""
     predicted: int
     """Images whose prediction was timed."""
     seconds: float
     """Spent on them by the model alone."""
+    scored: bytes = b""
+    """The state of the evaluation, for the first process."""
 
 
 class Batch(NamedTuple):
@@ -130,14 +134,18 @@ def evaluate(
     The metrics of the other processes are empty.
     """
     begin = time.perf_counter()
-    mine = predict_share(model, dataset, recipe, world, progress)
-    shares = [json.decode(content, type=Share) for content in world.gather_bytes(json.encode(mine))]
+    evaluation = Evaluation(Truth(dataset.annotations))
+    mine = predict_share(model, dataset, recipe, world, evaluation, progress, keep=out is not None)
+    if not world.is_main:
+        mine.scored = evaluation.to_bytes()
+    contents = world.gather_bytes(b"" if world.is_main else msgpack.encode(mine))
     if not world.is_main:
         return Metrics()
+    shares = [mine, *(msgpack.decode(content, type=Share) for content in contents[1:])]
     seen = sorted(chain.from_iterable(share.image_ids for share in shares))
     assert seen == sorted(dataset.image_ids.tolist()), "every image is predicted exactly once"
-    results = sorted(chain.from_iterable(share.results for share in shares), key=lambda result: result["image_id"])
-    metrics = score(dataset.annotations, results)
+    evaluation.merge(share.scored for share in shares[1:])
+    metrics = evaluation.metrics()
     seconds = time.perf_counter() - begin
     metrics["speed"] = {
         "predict": sum(share.predicted / share.seconds for share in shares if share.predicted),
@@ -147,14 +155,22 @@ def evaluate(
     }
     metrics["versions"] = versions(world)
     if out is not None:
-        save(out, metrics, results)
+        save(out, metrics, dict(chain.from_iterable(share.predictions.items() for share in shares)))
     return metrics
 
 
-def save(folder: Path, metrics: Metrics, results: Results) -> None:
-    """Write metrics.json, details.json (what the report draws) and predictions.json (COCO results)."""
+def save(folder: Path, metrics: Metrics, predictions: Mapping[int, bytes]) -> None:
+    """Write metrics.json, details.json (what the report draws) and predictions.json (COCO results).
+
+    predictions   of each image, as JSON without brackets
+    """
     save_metrics(folder, metrics)
-    (folder / PREDICTIONS).write_bytes(json.encode(results))
+    with (folder / PREDICTIONS).open("wb") as file:
+        file.write(b"[")
+        parts = (predictions[number] for number in sorted(predictions) if predictions[number])
+        for place, part in enumerate(parts):
+            file.writelines([b"," * (place > 0), part])
+        file.write(b"]")
 
 
 def save_metrics(folder: Path, metrics: Metrics) -> None:
@@ -167,9 +183,19 @@ def save_metrics(folder: Path, metrics: Metrics) -> None:
 
 
 def predict_share(
-    model: nn.Module, dataset: CocoData, recipe: Recipe, world: World, progress: Progress | None = None
+    model: nn.Module,
+    dataset: CocoData,
+    recipe: Recipe,
+    world: World,
+    evaluation: Evaluation,
+    progress: Progress | None = None,
+    *,
+    keep: bool,
 ) -> Share:
-    """Predict this process's batches. Masks are encoded in a thread while the model is busy with the next batch."""
+    """Predict this process's batches. A thread encodes and scores one while the model is busy with the next.
+
+    keep   whether results are also kept as JSON
+    """
     settings = recipe.data
     if recipe.model.rpn.anchor_strides == "divided":  # then anchors depend on the padding: each shape gets its own
         settings = structs.replace(settings, num_buckets=MAX_SHAPES)
@@ -177,19 +203,27 @@ def predict_share(
     plan = plan_evaluation(dataset.sizes, settings, buckets, batch=recipe.evaluate.batch)[world.rank :: world.size]
     loader = Loader(dataset, plan, settings, pin_memory=world.device.type == "cuda")
     total = sum(len(step.indices) for step in plan)
-    share = Share(image_ids=[], results=[], predicted=0, seconds=0.0)
+    share = Share(image_ids=[], predictions={}, predicted=0, seconds=0.0)
     model.eval()  # live batch norms rest
     times: list[Time] = []
-    waiting: deque[Future[Results]] = deque()
+    waiting: deque[Future[None]] = deque()
+
+    def take(batch: Batch) -> None:
+        results = _to_coco(batch, dataset, recipe)
+        evaluation.add(list(results), list(chain.from_iterable(results.values())))
+        if keep:
+            share.predictions |= {number: json.encode(found)[1:-1] for number, found in results.items()}
+
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder") as encoder:
         for batch in _predict(model, loader, recipe, world, times):
-            waiting.append(encoder.submit(_to_coco, batch, dataset, recipe))
+            waiting.append(encoder.submit(take, batch))
             if len(waiting) > AHEAD:
-                share.results += waiting.popleft().result()
+                waiting.popleft().result()
             share.image_ids += batch.raw.image_ids.tolist()
             if progress is not None:
                 progress(len(share.image_ids), total)
-        share.results += chain.from_iterable(future.result() for future in waiting)
+        for future in waiting:
+            future.result()
     share.predicted, share.seconds = warm(
         times, choose_execution(recipe.evaluate.execution, world.device, "evaluate.execution")
     )
@@ -262,19 +296,18 @@ def warm(times: Sequence[Time], execution: Execution) -> tuple[int, float]:
     return sum(one.images for one in counted), sum(one.seconds for one in counted)
 
 
-def _to_coco(batch: Batch, dataset: CocoData, recipe: Recipe) -> Results:
-    """Results under the data set's ids; classes that it does not have are left out."""
+def _to_coco(batch: Batch, dataset: CocoData, recipe: Recipe) -> dict[int, Results]:
+    """Results of each image under the data set's ids; classes that it does not have are left out."""
     raw, names = batch.raw, recipe.classes
     of_labels = label_ids(names, dataset)
     known = np.array([id is not None for id in of_labels])
     inclusive = recipe.model.mask_head.paste == "inclusive"
     found = from_detections(batch.detections, raw.sizes.float(), raw.original_sizes, names, inclusive=inclusive)
     pairs = zip(raw.image_ids.tolist(), found, strict=True)
-    return [
-        result
+    return {
+        image: instances[known[instances.labels - 1]].to_coco(image, [id or 0 for id in of_labels])
         for image, instances in pairs
-        for result in instances[known[instances.labels - 1]].to_coco(image, [id or 0 for id in of_labels])
-    ]
+    }
 
 
 def label_ids(names: Sequence[str], dataset: CocoData) -> list[int | None]:

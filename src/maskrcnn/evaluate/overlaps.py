@@ -1,0 +1,137 @@
+"""How much results and objects overlap: of boxes and of masks, as COCO measures it. Kernels release the GIL.
+
+A mask is decoded once to the pixels, counted down the columns, at which it begins and ends again. The common pixels of
+two masks are then found in one walk along both, and most pairs need none: one ends before the other begins.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, no_type_check
+
+import numpy as np
+from jaxtyping import Int64
+from numba import njit
+from numpy import ndarray
+
+MOST_BITS = 35
+"""Of one run in a string: 33 are needed, which is 7 characters of 5."""
+
+
+class Runs(NamedTuple):
+    """Foreground of masks: that of mask m begins and ends in turn at edges[stops[m] : stops[m + 1]]."""
+
+    edges: Int64[ndarray, " E"]
+    stops: Int64[ndarray, "N+1"]
+    areas: Int64[ndarray, " N"]
+
+
+NO_RUNS = Runs(np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(0, np.int64))
+
+
+def runs_from_strings(masks: Sequence[str], pixels: Sequence[int]) -> Runs | None:
+    """Decode COCO's compressed run lengths; None if any of them is damaged, or longer than its image has pixels."""
+    text = "".join(masks)
+    if not text.isascii():
+        return None
+    ends = np.cumsum([len(mask) for mask in masks], dtype=np.int64)
+    edges, stops, areas, good = _decode(np.frombuffer(text.encode(), np.uint8), ends, np.array(pixels, np.int64))
+    return Runs(edges, stops, areas) if good else None
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def mask_overlaps(found, rows, objects, is_crowd, first, last):
+    """IoU of the masks `rows` of one set with [first:last] of another; with a crowd, the share that lies in it."""
+    overlaps = np.zeros((len(rows), last - first))
+    for d, row in enumerate(rows):
+        mine, area = found.edges[found.stops[row] : found.stops[row + 1]], found.areas[row]
+        for g in range(first, last):
+            common = _common(mine, objects.edges[objects.stops[g] : objects.stops[g + 1]])
+            if common:
+                overlaps[d, g - first] = common / (area if is_crowd[g] else area + objects.areas[g] - common)
+    return overlaps
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def box_overlaps(found, rows, objects, is_crowd, first, last):
+    """The same of boxes [x, y, width, height]."""
+    overlaps = np.zeros((len(rows), last - first))
+    for d, row in enumerate(rows):
+        x, y, width, height = found[row]
+        for g in range(first, last):
+            left, top, across, down = objects[g]
+            common_width = min(x + width, left + across) - max(x, left)
+            common_height = min(y + height, top + down) - max(y, top)
+            if common_width > 0 and common_height > 0:
+                common, area = common_width * common_height, width * height
+                overlaps[d, g - first] = common / (area if is_crowd[g] else area + across * down - common)
+    return overlaps
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _decode(characters, ends, pixels):
+    """(edges, their stops, areas, whether every string is one that can be decoded)."""
+    edges, stops = np.empty(len(characters), np.int64), np.zeros(len(ends) + 1, np.int64)
+    areas = np.zeros(len(ends), np.int64)
+    num_edges = place = 0
+    for mask in range(len(ends)):
+        position = before = last = value = np.int64(0)
+        first, bits = num_edges, 0
+        while place < ends[mask]:
+            symbol = np.int64(characters[place]) - 48
+            place += 1
+            value |= (symbol & 31) << bits
+            bits += 5
+            if symbol < 0 or symbol > 63 or bits > MOST_BITS:
+                return edges, stops, areas, False
+            if symbol & 32:
+                continue
+            if symbol & 16:
+                value -= np.int64(1) << bits
+            if num_edges - first > 2:
+                value += before
+            if value < 0:
+                return edges, stops, areas, False
+            if (num_edges - first) % 2:
+                areas[mask] += value
+            position += value
+            edges[num_edges] = position
+            num_edges += 1
+            before, last, value, bits = last, value, np.int64(0), 0
+        if bits or position > pixels[mask]:
+            return edges, stops, areas, False
+        num_edges -= (num_edges - first) % 2  # background at the end
+        stops[mask + 1] = num_edges
+    return edges[:num_edges], stops, areas, True
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _common(mine, other):
+    """Pixels that two masks share."""
+    if not len(mine) or not len(other) or mine[-1] <= other[0] or other[-1] <= mine[0]:
+        return 0
+    common = 0
+    i, j = _place(mine, other[0]), _place(other, mine[0])
+    while i < len(mine) and j < len(other):
+        common += max(0, min(mine[i + 1], other[j + 1]) - max(mine[i], other[j]))
+        if mine[i + 1] < other[j + 1]:
+            i += 2
+        else:
+            j += 2
+    return common
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _place(edges, position):
+    """Where the first stretch stands that ends behind a position."""
+    low, high = 0, len(edges) // 2
+    while low < high:
+        middle = (low + high) // 2
+        if edges[2 * middle + 1] <= position:
+            low = middle + 1
+        else:
+            high = middle
+    return 2 * low

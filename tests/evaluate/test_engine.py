@@ -1,0 +1,61 @@
+"""hotcoco stays behind one file, and annotations come out as they went in."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from maskrcnn.evaluate.engine import Truth
+
+SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+def test_one_file_knows_hotcoco():
+    doors = [path for path in SOURCE.rglob("*.py") if "hotcoco" in imported(path)]
+    assert doors == [SOURCE / "evaluate" / "engine.py"]
+
+
+@pytest.fixture
+def truth():
+    annotations = [
+        {"id": 5, "image_id": 40, "category_id": 9, "bbox": [1, 0, 2, 2], "area": 7.5, "iscrowd": 0}
+        | {"segmentation": [[1, 0, 3, 0, 3, 2, 1, 2]]},
+        {"id": 3, "image_id": 40, "category_id": 2, "bbox": [0, 0, 1, 1], "iscrowd": 1}
+        | {"segmentation": {"size": [2, 4], "counts": [0, 3, 5]}},
+        {"id": 8, "image_id": 40, "category_id": 2, "bbox": [2, 0, 1, 2], "area": 2.0, "iscrowd": 0},
+        {"id": 9, "image_id": 40, "category_id": 2, "bbox": [0, 0, 1, 1], "area": 1.0, "iscrowd": 0}
+        | {"segmentation": {"size": [2, 4], "counts": "\x01"}},
+    ]
+    return Truth(
+        {
+            "images": [{"id": 90, "height": 3, "width": 2}, {"id": 40, "height": 2, "width": 4}],
+            "categories": [{"id": 9, "name": "dog"}, {"id": 2, "name": "cat"}],
+            "annotations": annotations,
+        }
+    )
+
+
+def test_images_and_categories_are_counted_in_order_of_their_ids(truth):
+    assert (truth.image_ids, truth.sizes) == ([40, 90], [(2, 4), (3, 2)])
+    assert (truth.category_ids, truth.names, truth.num_objects()) == ([2, 9], ["cat", "dog"], [2, 1])
+    assert [(one["id"], one["image_id"], one["category_id"]) for one in truth.annotations(0, True)] == [
+        (5, 0, 1),
+        (3, 0, 0),
+        (8, 0, 0),
+        (9, 0, 0),
+    ]
+    assert truth.annotations(1, True) == []
+
+
+def test_every_mask_becomes_run_lengths_and_a_damaged_one_has_no_pixels(truth):
+    masks = [one["segmentation"] for one in truth.annotations(0, True)]
+    assert [mask["size"] for mask in masks] == [[2, 4]] * 4
+    assert [mask["counts"] for mask in masks] == [b"242", b"035", b"422", b""]  # without a mask, the box is it
