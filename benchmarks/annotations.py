@@ -33,7 +33,7 @@ HEIGHT, WIDTH = 480, 640
 MEAN_POINTS, CROWDS, IN_TWO_PARTS = 22, 0.012, 0.1  # of COCO's polygons; shares of its objects
 SLICE = 4096  # objects drawn at once
 MOST_LINKS = 50_000  # to one file; file systems allow little more
-BATCH, WARM = 16, 1000  # samples, and how many are drawn before memory is compared
+BATCH = 16
 
 Answer = dict[str, float]
 
@@ -137,17 +137,17 @@ def child(name: str, annotations: Path, pictures: Path) -> None:
     """A process that is measured: answers each order with the seconds it took and what it then holds."""
     opened, data = opener(name), None
     for line in sys.stdin:
-        order, *number = line.split()
+        order, *marks = line.split()
         begin = time.perf_counter()
         if order == "open":
             data = opened(annotations, pictures)
-        elif order == "draw":
-            draw_samples(data, int(number[0]))
-        answer = {"seconds": time.perf_counter() - begin, **memory(), **(counted(data) if data is not None else {})}
-        print(json.encode(answer).decode(), flush=True)
+        for _ in draw_samples(data, [int(mark) for mark in marks]) if order == "draw" else [None]:
+            known = counted(data) if data is not None else {}
+            print(json.encode({"seconds": time.perf_counter() - begin, **memory(), **known}).decode(), flush=True)
 
 
-def draw_samples(data: Any, number: int) -> None:
+def draw_samples(data: Any, marks: Sequence[int]) -> Iterator[int]:
+    """Stops after so many samples of one epoch."""
     from maskrcnn.config import Data
     from maskrcnn.data.buckets import buckets_for, plan_epoch
     from maskrcnn.data.loader import Loader
@@ -155,8 +155,9 @@ def draw_samples(data: Any, number: int) -> None:
     settings = Data(num_workers=2)
     buckets = buckets_for(data.sizes, settings, settings.short_sides)
     steps = plan_epoch(data.sizes, settings, buckets, batch=BATCH, seed=0, epoch=0)
-    for _ in Loader(data, steps[: -(-number // BATCH)], settings):
-        pass
+    drawn = (BATCH * number for number, _ in enumerate(Loader(data, steps, settings), 1))
+    for mark in marks:
+        yield next(number for number in drawn if number >= mark)
 
 
 def memory() -> Answer:
@@ -264,24 +265,25 @@ def compare_processes(paths: tuple[Path, Path], folder: Path, number: int) -> "l
     return rows
 
 
-def compare_samples(paths: tuple[Path, Path], folder: Path, samples: int) -> "list[Row]":
-    """What a process holds after a warm-up and after so many pictures."""
+def compare_samples(paths: tuple[Path, Path], folder: Path, marks: Sequence[int]) -> "list[Row]":
+    """What a process holds after so many pictures of an epoch, its two workers being threads."""
     one = Child("ours", paths, folder / "together")
     one.ask("open")
-    answers = {WARM: one.ask(f"draw {WARM}"), samples: one.ask(f"draw {samples - WARM}")}
+    one.tell(" ".join(["draw", *map(str, marks)]))
+    answers = [one.hear() for _ in marks]
     one.end()
     return [
         {
-            "samples drawn": number,
+            "samples drawn": mark,
             "resident, MiB": answer["resident"],
             "private, MiB": answer["private"],
-            "ratio to the first": answer["resident"] / answers[WARM]["resident"],
+            "ratio to the first": answer["resident"] / answers[0]["resident"],
         }
-        for number, answer in answers.items()
+        for mark, answer in zip(marks, answers, strict=True)
     ]
 
 
-def run(images: int, objects: int, repeats: int, processes: int, samples: int) -> "list[Section]":
+def run(images: int, objects: int, repeats: int, processes: int, samples: Sequence[int]) -> "list[Section]":
     import torch
 
     from maskrcnn.bench.machine import facts
@@ -308,7 +310,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--objects", type=int, default=860_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--processes", type=int, default=8)
-    parser.add_argument("--samples", type=int, default=10_000)
+    parser.add_argument("--samples", type=int, nargs="+", default=[1000, 2000, 5000, 10_000])
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args(words)

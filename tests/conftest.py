@@ -70,6 +70,14 @@ class _CheckingFinder:
 sys.meta_path.insert(0, _CheckingFinder())
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Tests neither find nor leave anything in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MASKRCNN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real data sets beside the repository, or where $MASKRCNN_SHARED_DATA points."""

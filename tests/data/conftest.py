@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maskrcnn.data import annotation_cache
+
 CATEGORIES = [{"id": 7, "name": "cup"}, {"id": 3, "name": "cat"}]
 SQUARE = [[10.0, 5.0, 30.0, 5.0, 30.0, 25.0, 10.0, 25.0]]
 
@@ -48,3 +50,11 @@ def write_split(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
 @pytest.fixture
 def annotate() -> Callable[..., dict]:
     return annotation
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own for the entries of annotation files, also of small ones."""
+    monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(annotation_cache, "SMALL", 0)
+    return tmp_path / "cache" / "annotations"

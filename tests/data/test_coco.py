@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 
 from maskrcnn import masks
-from maskrcnn.data import coco
+from maskrcnn.data import coco, packed
+
+
+RUNS = {"size": [40, 60], "counts": [2400]}
 
 
 def outline(data, row):
@@ -97,6 +100,42 @@ def test_any_number_of_objects_is_kept(write_split, annotate):
     assert data.first_ring[-1] == 5000
 
 
+def test_it_does_not_matter_how_many_annotations_a_thread_takes(write_split, annotate, monkeypatch):
+    rows = [
+        annotate(id, 1 + id % 3, bbox=[1, 2, id, 4] if id % 4 else [1, 2, 0, 4], segmentation=shape)
+        for id, shape in enumerate(
+            ([[1, 2, 3, 4, 5, 9]], None, RUNS, [[1, 2], [1, 1, 9, 1, 9, 9]], [[1e1, 2, 3, 4, 5, 6]])
+        )
+    ]
+    paths = write_split(rows, sizes=[(40, 60)] * 3)
+    whole = packed.read_content(paths[0].read_bytes(), paths[0])
+    monkeypatch.setattr(packed, "SLICE", 2)
+    parts = packed.read_content(paths[0].read_bytes(), paths[0])
+    assert (len(whole.outlines), len(parts.outlines)) == (1, 3)
+    for one, other in zip(packed.arrange(whole), packed.arrange(parts), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_an_entry_is_counted_in_the_whole_file(write_split, annotate, monkeypatch):
+    monkeypatch.setattr(packed, "SLICE", 2)
+    file, pictures = write_split([annotate(1), annotate(2), annotate(3), annotate(4, bbox=None)])
+    with pytest.raises(ValueError, match=r"annotations entry 3, id 4: .*\$\.annotations\[3\]\.bbox"):
+        coco.read(file, pictures)
+
+
+def test_pictures_may_lie_in_folders_below(write_split):
+    names = ["1.png", "a/2.png", "a/b/3.png"]
+    images = [{"id": id, "file_name": name, "height": 40, "width": 60} for id, name in enumerate(names, 1)]
+    file, pictures = write_split([], images=images)
+    for name in names[1:]:
+        (pictures / name).parent.mkdir()
+        (pictures / name).touch()
+    assert list(coco.read(file, pictures).file_names) == names
+    (pictures / "a" / "2.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"lacks a/2\.png of image 2 \(1 of 3 pictures"):
+        coco.read(file, pictures)
+
+
 def test_a_split_without_objects_is_read(write_split):
     data = coco.read(*write_split([]))
     assert data.first_object.tolist() == [0, 0]
@@ -107,9 +146,6 @@ def test_the_summary_counts_everything(write_split, annotate):
     text = coco.summary(coco.read(*write_split([annotate(1), annotate(2, iscrowd=1)], sizes=[(40, 60), (20, 30)])))
     assert "2 images (1 without objects), 2 objects (1 crowd regions), 2 categories" in text
     assert "cat (id 3): 0, cup (id 7): 2" in text
-
-
-RUNS = {"size": [40, 60], "counts": [2400]}
 
 
 @pytest.mark.parametrize(

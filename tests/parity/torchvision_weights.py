@@ -20,7 +20,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.append(str(REPOSITORY / "benchmarks"))
-from torchvision_peer import samples  # noqa: E402  # the folder is no package
+from torchvision_samples import samples  # noqa: E402  # the folder is no package
 
 FOLDER = REPOSITORY / "runs" / "parity"
 CLASSES = 80

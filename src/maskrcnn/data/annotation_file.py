@@ -4,6 +4,7 @@ import codecs
 import json
 import math
 import re
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -34,36 +35,53 @@ class AnnotationEntry(Struct, gc=False):
 
 class AnnotationFile(Struct):
     images: list[ImageEntry]
-    annotations: list[AnnotationEntry]
+    annotations: list[Raw]
+    """Text of JSON; `decode_row` makes an `AnnotationEntry` of one, which for all of them would fill the memory."""
     categories: list[CategoryEntry]
 
 
-def parse(path: Path) -> AnnotationFile:
-    """The content of an annotation file. Raises one sentence with the file's and the entry's name."""
+_rows = msgspec.json.Decoder(list[AnnotationEntry])
+
+
+def open_file(path: Path) -> BufferedReader:
+    """The annotation file, or one sentence about what is there instead."""
     try:
-        text = path.read_bytes()
+        return path.open("rb")
     except (FileNotFoundError, IsADirectoryError):
         found = listing(path.parent) if path.parent.is_dir() else "nothing: the folder does not exist"
         raise FileNotFoundError(f"the annotation file {path} does not exist; {path.parent} holds {found}") from None
+
+
+def parse(text: bytes, path: Path) -> AnnotationFile:
+    """The content of an annotation file but for its annotations. Raises one sentence with the entry's name."""
     try:
         return msgspec.json.decode(text, type=AnnotationFile)
     except msgspec.DecodeError as error:
-        raise ValueError(f"{path}: {_explain(text, error)}") from None
+        raise ValueError(f"{path}: {_explain(text, str(error))}") from None
 
 
-def _explain(text: bytes, error: msgspec.DecodeError) -> str:
+def decode_row(file: AnnotationFile, place: int, text: bytes, path: Path) -> AnnotationEntry:
+    """One of the annotations. Raises as `parse`, which the text was given to."""
+    try:
+        return _rows.decode(b"[" + bytes(file.annotations[place]) + b"]")[0]
+    except msgspec.DecodeError as error:
+        complaint = str(error).replace("$[0]", f"$.annotations[{place}]")
+        raise ValueError(f"{path}: {_explain(text, complaint)}") from None
+
+
+def _explain(text: bytes, complaint: str) -> str:
     """Which record a parser's complaint is about; reads the file a second time, slowly."""
     if text.startswith(codecs.BOM_UTF8):
         return "begins with a byte order mark, which JSON does not allow; save it as UTF-8 without one"
     try:
         content = json.loads(text)
     except ValueError:
-        return f"is not complete JSON ({error}); copy or export it again"
-    place = re.search(r"\$\.(\w+)\[(\d+)\]", str(error))
+        return f"is not complete JSON ({complaint}); copy or export it again"
+    place = re.search(r"\$\.(\w+)\[(\d+)\]", complaint)
     if place:
         record = content[place[1]][int(place[2])]
         id = record.get("id", "without id") if isinstance(record, dict) else "without id"
-        return f"{place[1]} entry {place[2]}, id {id}: {error}; correct this entry"
+        return f"{place[1]} entry {place[2]}, id {id}: {complaint}; correct this entry"
     rows = content.get("annotations") if isinstance(content, dict) else None
     for row in rows if isinstance(rows, list) else []:
         if isinstance(row, dict) and not _is_finite(row):
@@ -71,7 +89,7 @@ def _explain(text: bytes, error: msgspec.DecodeError) -> str:
                 f"annotation {row.get('id')} of image {row.get('image_id')} holds a number that is NaN or infinite; "
                 "correct or remove it"
             )
-    return f"{error}; expected a COCO instances file with `images`, `annotations` and `categories`"
+    return f"{complaint}; expected a COCO instances file with `images`, `annotations` and `categories`"
 
 
 def _is_finite(value: Any) -> bool:

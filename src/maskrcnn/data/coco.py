@@ -1,17 +1,20 @@
 """COCO annotations as columns: one array per field, objects sorted by image, outlines packed.
 
-A file of 860,000 objects becomes a few arrays that threads share, instead of millions of Python objects.
+A file of 860,000 objects becomes a few arrays that threads and processes share, instead of millions of Python objects.
 """
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from maskrcnn.data.annotation_file import AnnotationEntry, ImageEntry, listing, parse
-from maskrcnn.data.outlines import pack_outlines
+from maskrcnn.data.annotation_cache import packed
+from maskrcnn.data.annotation_file import listing
+from maskrcnn.data.names import Names
 from maskrcnn.masks import Rings
 
 
@@ -22,7 +25,7 @@ class CocoData:
     annotations: Path
     images: Path
     image_ids: Int64[np.ndarray, " N"]
-    file_names: list[str]
+    file_names: Sequence[str]
     """Below `images`."""
     sizes: Int64[np.ndarray, "N 2"]
     """(height, width) as the file states them: the frame of boxes and outlines."""
@@ -48,54 +51,28 @@ def read(annotations: Path, images: Path) -> CocoData:
     """Read and check a COCO instances file whose pictures lie in the folder `images`.
 
     Objects without a box or whose box lies outside their image are dropped, and `notes` says how many; images
-    without objects stay. Raises FileNotFoundError or ValueError: one sentence with file, ids and what to do.
+    without objects stay. A large file is parsed once and then read from a cache, which tells the same.
+    Raises FileNotFoundError or ValueError: one sentence with file, ids and what to do.
     """
-    file = parse(annotations)
-    _check_images(file.images, annotations, images)
-    image_ids = np.array([image.id for image in file.images], np.int64)
-    sizes = np.array([(image.height, image.width) for image in file.images], np.int64)
-    categories = sorted(file.categories, key=lambda category: category.id)
-    category_ids = np.array([category.id for category in categories], np.int64)
-    _refuse_duplicates(image_ids, annotations, "image")
-    _refuse_duplicates(category_ids, annotations, "category")
-    if not categories:
-        raise ValueError(f"{annotations}: `categories` is empty; give every class an id and a name")
-
-    notes: list[str] = []
-    rows = file.annotations
-    _refuse_duplicates(np.array([row.id for row in rows], np.int64), annotations, "annotation")
-    image = _look_up(np.array([row.image_id for row in rows], np.int64), image_ids, rows, annotations, "image")
-    label = 1 + _look_up(
-        np.array([row.category_id for row in rows], np.int64), category_ids, rows, annotations, "category"
-    )
-    boxes = _boxes(rows, annotations)
-    seen = _inside(boxes, sizes[image])
-    if not seen.all():
-        notes.append(
-            f"{np.count_nonzero(~seen)} objects have no box of positive width and height inside their image "
-            f"and are left out, first annotation {rows[np.flatnonzero(~seen)[0]].id}"
-        )
-    order = np.argsort(image, kind="stable")
-    order = order[seen[order]]
-    rows, image, boxes = [rows[i] for i in order], image[order], boxes[order]
-
-    rings, first_ring, found = pack_outlines(rows, boxes, sizes[image], annotations)
+    columns = packed(annotations)
+    names = Names(columns.name_text, columns.first_letter)
+    _check_pictures(names, columns.image_ids, annotations, images)
     return CocoData(
         annotations=annotations,
         images=images,
-        image_ids=image_ids,
-        file_names=[image.file_name for image in file.images],
-        sizes=sizes,
-        first_object=np.searchsorted(image, np.arange(len(image_ids) + 1)).astype(np.int64),
-        annotation_ids=np.array([row.id for row in rows], np.int64),
-        labels=label[order],
-        boxes=boxes,
-        crowd=np.array([bool(row.iscrowd) for row in rows], bool),
-        rings=rings,
-        first_ring=first_ring,
-        category_ids=tuple(category_ids.tolist()),
-        category_names=tuple(category.name for category in categories),
-        notes=(*notes, *found),
+        image_ids=columns.image_ids,
+        file_names=names,
+        sizes=columns.sizes,
+        first_object=columns.first_object,
+        annotation_ids=columns.annotation_ids,
+        labels=columns.labels,
+        boxes=columns.boxes,
+        crowd=columns.crowd,
+        rings=Rings(columns.points, columns.first_point),
+        first_ring=columns.first_ring,
+        category_ids=tuple(columns.category_ids.tolist()),
+        category_names=columns.category_names,
+        notes=columns.notes,
     )
 
 
@@ -135,65 +112,31 @@ def summary(data: CocoData) -> str:
     return "\n".join(lines + [f"  note: {note}" for note in data.notes])
 
 
-def _check_images(rows: Sequence[ImageEntry], annotations: Path, images: Path) -> None:
-    if not rows:
-        raise ValueError(f"{annotations}: `images` is empty; there is nothing to read")
+def _check_pictures(names: Names, ids: Int64[np.ndarray, " N"], annotations: Path, images: Path) -> None:
     if not images.is_dir():
         raise FileNotFoundError(f"the picture folder {images} of {annotations} does not exist; correct its path")
-    for row in rows:
-        if row.height <= 0 or row.width <= 0:
-            raise ValueError(
-                f"{annotations}: image {row.id} states height {row.height} and width {row.width}; both must be positive"
-            )
-    present = {path.name for path in images.iterdir()}
-    missing = [row for row in rows if row.file_name not in present and not (images / row.file_name).is_file()]
+    missing = _missing(names, images)
     if missing:
         raise FileNotFoundError(
-            f"{images} lacks {missing[0].file_name} of image {missing[0].id} ({len(missing)} of {len(rows)} pictures "
+            f"{images} lacks {names[missing[0]]} of image {ids[missing[0]]} ({len(missing)} of {len(names)} pictures "
             f"are missing); {annotations} names it: complete the folder or remove the entries"
         )
 
 
-def _refuse_duplicates(ids: Int64[np.ndarray, " n"], path: Path, noun: str) -> None:
-    values, counts = np.unique(ids, return_counts=True)
-    if (counts > 1).any():
-        raise ValueError(f"{path}: {noun} id {values[counts > 1][0]} occurs more than once; ids must be unique")
+def _missing(names: Names, images: Path) -> list[int]:
+    """Places of names that are no files below the folder.
 
-
-def _look_up(
-    wanted: Int64[np.ndarray, " n"],
-    ids: Int64[np.ndarray, " m"],
-    rows: Sequence[AnnotationEntry],
-    path: Path,
-    noun: str,
-) -> Int64[np.ndarray, " n"]:
-    """Position of each wanted id."""
-    order = np.argsort(ids)
-    position = order[np.searchsorted(ids, wanted, sorter=order).clip(max=len(ids) - 1)]
-    strange = np.flatnonzero(ids[position] != wanted)
-    if len(strange):
-        row = rows[strange[0]]
-        raise ValueError(
-            f"{path}: annotation {row.id} of image {row.image_id} names {noun} {wanted[strange[0]]}, which the file "
-            f"does not list; add the {noun} or remove the annotation"
-        )
-    return position
-
-
-def _boxes(rows: Sequence[AnnotationEntry], path: Path) -> Float32[np.ndarray, "n 4"]:
-    boxes = np.array([row.bbox for row in rows], np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    with np.errstate(over="ignore"):
-        narrow = boxes.astype(np.float32)
-    broken = np.flatnonzero(~np.isfinite(narrow).all(axis=1))
-    if len(broken):
-        row = rows[broken[0]]
-        raise ValueError(f"{path}: annotation {row.id} of image {row.image_id} has the box {row.bbox}; correct it")
-    return narrow
-
-
-def _inside(boxes: Float32[np.ndarray, "n 4"], sizes: Int64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
-    """Which boxes keep some area when cut to their image."""
-    low = boxes[:, :2].clip(min=0)
-    high = np.minimum(boxes[:, 2:], sizes[:, ::-1])
-    return (high > low).all(axis=1)
+    Folders are listed, as to ask for each file takes far longer, and names compared as they lie in memory.
+    """
+    encoded = names.encoded()
+    parents = {name.rpartition(b"/")[0] for name in encoded} if ord("/") in names.text else {b""}
+    present: set[bytes] = set()
+    for parent in parents:
+        with suppress(OSError):
+            found = os.listdir(os.path.join(os.fsencode(images), parent))
+            present.update([parent + b"/" + name for name in found] if parent else found)
+    if present.issuperset(encoded):
+        return []
+    return [
+        place for place, name in enumerate(encoded) if name not in present and not (images / names[place]).is_file()
+    ]

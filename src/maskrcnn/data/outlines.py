@@ -1,17 +1,18 @@
 """The `segmentation` fields of an annotation file, packed as rings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple, no_type_check
 
 import msgspec
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from msgspec import Struct
+from numba import njit
 
-from maskrcnn.data.annotation_file import AnnotationEntry
-from maskrcnn.masks import Rings, counts_from_string, rings_from_counts, rings_from_polygons
-
-CHUNK = 4096  # annotations decoded at once: bounds the memory that Python numbers take
+from maskrcnn.data.scan import LEAST, Scanned, scan_runs
+from maskrcnn.masks import Rings, counts_from_string, rings_from_counts, rings_from_polygons, signed_areas
 
 
 class _RunLengths(Struct, gc=False):
@@ -19,117 +20,141 @@ class _RunLengths(Struct, gc=False):
     counts: str | list[int]
 
 
+THREADS = 4
+"""That copy rings into their order."""
+
 _Segmentation = list[list[float]] | _RunLengths | None
+_segmentations = msgspec.json.Decoder(_Segmentation)
 
 
-def pack_outlines(
-    rows: Sequence[AnnotationEntry], boxes: Float32[np.ndarray, "n 4"], sizes: Int64[np.ndarray, "n 2"], path: Path
-) -> tuple[Rings, Int64[np.ndarray, " n+1"], list[str]]:
-    """Rings of all objects in order, the first ring of each object, and sentences about what was repaired.
+class Outlines(NamedTuple):
+    """Rings of some annotations; those of one in their order, annotations in any order."""
 
-    Polygons of fewer than three points are left out; an object with no outline at all gets its box as outline.
+    points: Float32[np.ndarray, "V 2"]
+    lengths: Int64[np.ndarray, " R"]
+    """Points of each ring."""
+    owners: Int64[np.ndarray, " R"]
+    """Whose ring it is."""
+    num_objects: int
+    """Annotations, also those without a ring."""
+    num_short: int
+    """Polygons of fewer than three points, left out."""
+    num_boxes: int
+    """Annotations with no outline at all, which get their box as outline."""
+
+
+def read_outlines(
+    scanned: Scanned,
+    seen: Bool[np.ndarray, " n"],
+    others: Mapping[int, bytes | msgspec.Raw],
+    sizes: Int64[np.ndarray, "n 2"],
+    path: Path,
+) -> Outlines:
+    """The outlines of the annotations that are seen.
+
+    others    text of the segmentations whose polygons the scan does not tell
+    sizes     of each annotation's image
+    Raises ValueError: one sentence with the annotation's name.
     """
-    pieces: list[Rings] = []
-    owners: list[Int64[np.ndarray, " r"]] = []
-    num_short = num_boxes = 0
-    for start in range(0, len(rows), CHUNK):
-        chunk = rows[start : start + CHUNK]
-        polygons: list[list[float]] = []
-        polygon_owners: list[int] = []
-        for index, segmentation in enumerate(_decode(chunk, path), start):
-            if isinstance(segmentation, _RunLengths):
-                rings = _run_length_rings(segmentation, rows[index], sizes[index], path)
-                if len(rings.first) > 1:
-                    pieces.append(rings)
-                    owners.append(np.full(len(rings.first) - 1, index))
-                    continue
-                whole = []
-            else:
-                whole = [polygon for polygon in segmentation or () if len(polygon) >= 6]
-                num_short += len(segmentation or ()) - len(whole)
-            if not whole:
-                num_boxes += 1
-                whole = [_rectangle(boxes[index])]
-            polygons.extend(whole)
-            polygon_owners.extend([index] * len(whole))
-        if polygons:
-            pieces.append(_polygon_rings(polygons, polygon_owners, rows, path))
-            owners.append(np.array(polygon_owners))
-    rings, first_ring = _arrange(pieces, owners, len(rows))
-    notes = []
-    if num_short:
-        notes.append(f"{num_short} polygons of fewer than three points are left out")
-    if num_boxes:
-        notes.append(f"{num_boxes} objects have no outline; their boxes stand in for it")
-    return rings, first_ring, notes
+    _turn_rings(scanned.points, scanned.first, signed_areas(Rings(scanned.points, scanned.first)))
+    pieces = [Rings(scanned.points, scanned.first)]
+    owners = [scanned.owners]
+    num_short = int(scanned.num_short[seen].sum())
+    for place, text in others.items():
+        if seen[place]:
+            who = f"{path}: annotation {scanned.ids[place]} of image {scanned.image_ids[place]}"
+            rings, short = _rings(text, sizes[place], who)
+            pieces.append(rings)
+            owners.append(np.full(len(rings.first) - 1, place))
+            num_short += short
+    owner = np.concatenate(owners)
+    bare = np.flatnonzero(seen & (np.bincount(owner, minlength=len(seen)) == 0))
+    corners = scanned.boxes[bare][:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
+    points = np.concatenate([*(rings.points for rings in pieces), corners])
+    lengths = np.concatenate([*(np.diff(rings.first) for rings in pieces), np.full(len(bare), 4)]).astype(np.int64)
+    owner = np.concatenate([owner, bare])
+    if not seen.all():
+        kept = seen[owner]
+        points, lengths, owner = points[np.repeat(kept, lengths)], lengths[kept], owner[kept]
+    return Outlines(points, lengths, (np.cumsum(seen) - 1)[owner], int(seen.sum()), num_short, len(bare))
 
 
-def _decode(rows: Sequence[AnnotationEntry], path: Path) -> list[_Segmentation]:
-    text = b"[" + b",".join([row.segmentation for row in rows]) + b"]"
+def arrange_outlines(
+    pieces: Sequence[Outlines], places: Int64[np.ndarray, " n"]
+) -> tuple[Rings, Int64[np.ndarray, " n+1"]]:
+    """All rings in the order of their rows' places, and the first ring of each place."""
+    lengths = np.concatenate([piece.lengths for piece in pieces])
+    starts = np.cumsum([0, *(piece.num_objects for piece in pieces)])
+    owners = places[np.concatenate([start + piece.owners for start, piece in zip(starts, pieces, strict=False)])]
+    order = np.argsort(owners, kind="stable")
+    first = np.concatenate([[0], np.cumsum(lengths[order])])
+    targets = np.empty_like(lengths)
+    targets[order] = first[:-1]
+    points = np.empty((first[-1], 2), np.float32)
+    ends = np.cumsum([len(piece.lengths) for piece in pieces]).tolist()
+
+    def copy(piece: Outlines, end: int) -> None:
+        _copy_rings(piece.points, piece.lengths, targets[end - len(piece.lengths) : end], points)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(copy, pieces, ends))  # which raises what a thread raised
+    first_ring = np.searchsorted(owners[order], np.arange(len(places) + 1))
+    return Rings(points, first.astype(np.int32)), first_ring.astype(np.int64)
+
+
+def _rings(text: bytes | msgspec.Raw, size: Int64[np.ndarray, "2"], who: str) -> tuple[Rings, int]:
+    """The rings of any segmentation, and how many polygons were too short."""
+    runs = scan_runs(np.frombuffer(text, np.uint8))
+    if runs is not None:
+        return _run_length_rings(*runs, size, who), 0
     try:
-        return msgspec.json.decode(text, type=list[_Segmentation])
-    except msgspec.DecodeError:
-        for row in rows:
-            try:
-                msgspec.json.decode(row.segmentation, type=_Segmentation)
-            except msgspec.DecodeError as error:
-                raise ValueError(
-                    f"{path}: annotation {row.id} of image {row.image_id} has a segmentation that is neither polygons "
-                    f"nor run lengths ({error}); correct or remove it"
-                ) from None
-        raise
-
-
-def _run_length_rings(runs: _RunLengths, row: AnnotationEntry, size: Int64[np.ndarray, "2"], path: Path) -> Rings:
-    height, width = size.tolist()
-    who = f"{path}: annotation {row.id} of image {row.image_id}"
-    if runs.size != (height, width):
+        segmentation = _segmentations.decode(text)
+    except msgspec.DecodeError as error:
         raise ValueError(
-            f"{who} has run lengths for (height, width) {runs.size} but the image is {(height, width)}; "
+            f"{who} has a segmentation that is neither polygons nor run lengths ({error}); correct or remove it"
+        ) from None
+    if isinstance(segmentation, _RunLengths):
+        return _run_length_rings(segmentation.size, segmentation.counts, size, who), 0
+    whole = [polygon for polygon in segmentation or () if len(polygon) >= LEAST]
+    for polygon in whole:
+        try:
+            rings_from_polygons([polygon])
+        except ValueError as error:
+            raise ValueError(f"{who} has a malformed outline ({error}); correct or remove it") from None
+    return rings_from_polygons(whole), len(segmentation or ()) - len(whole)
+
+
+def _run_length_rings(
+    stated: tuple[int, int], counts: str | list[int] | Int64[np.ndarray, " n"], size: Int64[np.ndarray, "2"], who: str
+) -> Rings:
+    height, width = size.tolist()
+    if stated != (height, width):
+        raise ValueError(
+            f"{who} has run lengths for (height, width) {stated} but the image is {(height, width)}; "
             "encode the mask at the image's size"
         )
     try:
-        counts = counts_from_string(runs.counts) if isinstance(runs.counts, str) else runs.counts
-        return rings_from_counts(counts, height, width)
+        runs = counts_from_string(counts) if isinstance(counts, str) else counts
+        return rings_from_counts(runs, height, width)
     except ValueError as error:
         raise ValueError(f"{who} has malformed run lengths ({error}); correct or remove it") from None
 
 
-def _rectangle(box: Float32[np.ndarray, "4"]) -> list[float]:
-    x1, y1, x2, y2 = box.tolist()
-    return [x1, y1, x2, y1, x2, y2, x1, y2]
+@njit(nogil=True, cache=True)
+@no_type_check
+def _turn_rings(points, first, areas):
+    """Let every ring run the way that makes its area positive."""
+    for ring in range(len(areas)):
+        if areas[ring] < 0:
+            start, stop = first[ring], first[ring + 1]
+            points[start:stop] = points[start:stop][::-1].copy()
 
 
-def _polygon_rings(
-    polygons: Sequence[Sequence[float]], owners: Sequence[int], rows: Sequence[AnnotationEntry], path: Path
-) -> Rings:
-    try:
-        return rings_from_polygons(polygons)
-    except ValueError:
-        for polygon, owner in zip(polygons, owners, strict=True):
-            try:
-                rings_from_polygons([polygon])
-            except ValueError as error:
-                row = rows[owner]
-                raise ValueError(
-                    f"{path}: annotation {row.id} of image {row.image_id} has a malformed outline ({error}); "
-                    "correct or remove it"
-                ) from None
-        raise
-
-
-def _arrange(
-    pieces: Sequence[Rings], owners: Sequence[Int64[np.ndarray, " _"]], num_objects: int
-) -> tuple[Rings, Int64[np.ndarray, " {num_objects}+1"]]:
-    """All rings in the order of their objects."""
-    if not pieces:
-        return Rings(np.zeros((0, 2), np.float32), np.zeros(1, np.int32)), np.zeros(num_objects + 1, np.int64)
-    owner = np.concatenate(owners)
-    lengths = np.concatenate([np.diff(piece.first) for piece in pieces]).astype(np.int64)
-    points = np.concatenate([piece.points for piece in pieces])
-    starts = np.cumsum(lengths) - lengths
-    order = np.argsort(owner, kind="stable")
-    first = np.concatenate([[0], np.cumsum(lengths[order])])
-    source = np.arange(len(points)) + np.repeat(starts[order] - first[:-1], lengths[order])
-    first_ring = np.searchsorted(owner[order], np.arange(num_objects + 1))
-    return Rings(points[source], first.astype(np.int32)), first_ring.astype(np.int64)
+@njit(nogil=True, cache=True)
+@no_type_check
+def _copy_rings(points, lengths, targets, out):
+    start = 0
+    for ring in range(len(lengths)):
+        for k in range(lengths[ring]):
+            out[targets[ring] + k, 0], out[targets[ring] + k, 1] = points[start + k, 0], points[start + k, 1]
+        start += lengths[ring]

@@ -1,0 +1,132 @@
+"""Values of JSON, read by kernels from text that is known to be JSON.
+
+A reader that meets a spelling it does not know says so, and leaves the value to a parser. All release the GIL.
+"""
+
+from typing import no_type_check
+
+import numpy as np
+from numba import njit
+
+QUOTE, BACKSLASH, COMMA, BLANK, MINUS, POINT, ZERO, NINE = b'"\\, -.09'
+LEFT_BRACE, RIGHT_BRACE, LEFT_BRACKET, RIGHT_BRACKET = b"{}[]"
+LETTER_E, CAPITAL_E, LETTER_F, LETTER_N, LETTER_T = b"eEfnt"
+
+_MOST_DIGITS = 18  # fit into int64
+_TENS = 10.0 ** np.arange(_MOST_DIGITS + 1)  # all exact
+_ROUNDING = 2.0**-50  # more than the errors of a numerator of 18 digits, of the quotient and of a sum
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def skip_blanks(text, place):
+    while place < len(text) and text[place] <= BLANK:
+        place += 1
+    return place
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def skip_string(text, place):
+    """Behind the string that begins with the quotation mark at `place`."""
+    place += 1
+    while text[place] != QUOTE:
+        place += 2 if text[place] == BACKSLASH else 1
+    return place + 1
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def skip_value(text, place):
+    """Where a value ends: at what parts it from the next, or at the end of what it is in."""
+    depth = 0
+    while True:
+        character = text[place]
+        if character == QUOTE:
+            place = skip_string(text, place)
+            continue
+        if character in (LEFT_BRACKET, LEFT_BRACE):
+            depth += 1
+        elif character in (RIGHT_BRACKET, RIGHT_BRACE):
+            if depth == 0:
+                return place
+            depth -= 1
+        elif character == COMMA and depth == 0:
+            return place
+        place += 1
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _read_digits(text, place, value):
+    """(the number of which `value` are the digits so far, where it ends)."""
+    while ZERO <= text[place] <= NINE:
+        value = 10 * value + (np.int64(text[place]) - ZERO)
+        place += 1
+    return value, place
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def read_whole(text, place):
+    """(a whole number, where it ends, whether it was understood)."""
+    is_negative = text[place] == MINUS
+    begin = place + is_negative
+    value, place = _read_digits(text, begin, np.int64(0))
+    understood = begin < place <= begin + _MOST_DIGITS
+    understood &= text[place] not in (POINT, LETTER_E, CAPITAL_E)
+    return -value if is_negative else value, place, understood
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def read_flag(text, place):
+    if text[place] == LETTER_T:
+        return True, place + len("true"), True
+    if text[place] == LETTER_F:
+        return False, place + len("false"), True
+    value, place, understood = read_whole(text, place)
+    return value != 0, place, understood
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def read_decimal(text, place):
+    """(a number, which may miss the nearest float64 by its last bits, where it ends, whether it was understood)."""
+    is_negative = text[place] == MINUS
+    begin = place + is_negative
+    digits, place = _read_digits(text, begin, np.int64(0))
+    num_digits, num_decimals = place - begin, 0
+    if text[place] == POINT:
+        begin = place + 1
+        digits, place = _read_digits(text, begin, digits)
+        num_decimals = place - begin
+    if not 0 < num_digits <= _MOST_DIGITS - num_decimals or text[place] in (LETTER_E, CAPITAL_E):
+        return 0.0, place, False
+    value = digits / _TENS[num_decimals]
+    return -value if is_negative else value, place, True
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def is_certain(value, size):
+    """Whether float32 is the same for all numbers as near to `value` as one of this size may have missed the truth."""
+    error = _ROUNDING * abs(size)
+    return np.float32(value - error) == np.float32(value + error)
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def read_wholes(text, place, out):
+    """(how many whole numbers, where their list ends, whether it was understood and fits into `out`)."""
+    if text[place] != LEFT_BRACKET:
+        return 0, place, False
+    num = 0
+    while text[place] != RIGHT_BRACKET:
+        value, place, understood = read_whole(text, skip_blanks(text, place + 1))
+        if not understood or num == len(out):
+            return num, place, False
+        out[num] = value
+        num += 1
+        place = skip_blanks(text, place)
+    return num, place + 1, True
