@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # a process that is measured imports what it needs and no mor
 REPOSITORY = Path(__file__).parents[1]
 MEBIBYTE = 2**20
 HEIGHT, WIDTH = 480, 640
-MEAN_POINTS, CROWDS, IN_TWO_PARTS = 22, 0.012, 0.1  # of COCO's polygons; shares of its objects
+MEAN_POINTS, CROWDS, IN_TWO_PARTS = 23, 0.012, 0.1  # of COCO's polygons; shares of its objects
 SLICE = 4096  # objects drawn at once
 MOST_LINKS = 50_000  # to one file; file systems allow little more
 BATCH = 16

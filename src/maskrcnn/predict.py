@@ -29,7 +29,7 @@ from maskrcnn.data.transforms import to_pixels
 from maskrcnn.distributed import DeviceSetting, choose_device
 from maskrcnn.execution import Execution, choose_execution, executed, to_host
 from maskrcnn.instances import Instances, from_detections
-from maskrcnn.memory import explained
+from maskrcnn.memory import explained, keep_freed_memory
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.precision import Precision, choose_precision
@@ -65,6 +65,7 @@ def load(
     chosen = _device(device)
     if precision not in get_args(PrecisionSetting):
         raise ValueError(f"expected precision auto, fp32 or bf16, received {precision!r}")
+    keep_freed_memory(chosen)
     number_type = _precision(precision, chosen, recipe)
     model = folded(model.to(chosen).eval(), number_type.dtype)
     execution = choose_execution(recipe.evaluate.execution, chosen, "evaluate.execution")

@@ -7,7 +7,6 @@ import pytest
 from maskrcnn import masks
 from maskrcnn.data import coco, packed
 
-
 RUNS = {"size": [40, 60], "counts": [2400]}
 
 

@@ -66,7 +66,7 @@ def _places() -> Iterator[Fact]:
     from maskrcnn.recipes import recipe_folder
 
     yield "recipes", str(recipe_folder())
-    yield "downloaded weights", f"{cache_folder()} (MASKRCNN_CACHE moves it)"
+    yield "weights, annotations", f"{cache_folder()} (MASKRCNN_CACHE moves it)"
 
 
 def _packages() -> Iterator[Fact]:

@@ -134,6 +134,7 @@ def evaluate(
     The metrics of the other processes are empty.
     """
     begin = time.perf_counter()
+    keep_freed_memory(world.device)
     evaluation = Evaluation(Truth(dataset.annotations))
     mine = predict_share(model, dataset, recipe, world, evaluation, progress, keep=out is not None)
     if not world.is_main:

@@ -23,7 +23,7 @@ from maskrcnn.distributed import World
 from maskrcnn.evaluate.report import write_report
 from maskrcnn.evaluate.run import IN_DETAILS, evaluate, versions
 from maskrcnn.execution import choose_algorithms, choose_execution
-from maskrcnn.memory import explained, peak_memory
+from maskrcnn.memory import explained, keep_freed_memory, peak_memory
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.models.resnet import ResNet
 from maskrcnn.precision import choose_precision
@@ -114,6 +114,7 @@ class Training:
         world.broadcast(self.model)
         self.execution = choose_execution(settings.execution, world.device, "train.execution")
         choose_algorithms(world.device, deterministic=settings.deterministic)
+        keep_freed_memory(world.device)
         self.precision = choose_precision(world.device, settings.mixed_precision)
         self.scaler = self.precision.scaler()
         self.optimizer = build_optimizer(
