@@ -44,7 +44,7 @@ def test_the_doctor_tells_devices_kernels_places_and_packages():
     assert "threads" in facts["cpu"]
     assert facts["op nms"].startswith("Numba on the CPU")
     assert Path(facts["recipes"]).is_dir()
-    assert "MASKRCNN_CACHE" in facts["downloaded weights"]
+    assert "MASKRCNN_CACHE" in facts["weights, annotations"]
 
 
 def test_the_doctor_says_how_to_get_what_is_missing(monkeypatch):
