@@ -21,12 +21,13 @@ lint: $(installed)  ## checks style, format and types
 DATA ?= datasets/shapes
 CONFIG ?= demo
 BATCH ?= 1
-bench: .venv-peers/.installed  ## times us beside torchvision: make bench DATA=DIR CONFIG=RECIPE BATCH=N
+bench: .venv-peers/.installed  ## times us beside torchvision and others: make bench DATA=DIR CONFIG=RECIPE BATCH=N
 	@test -d $(DATA) || .venv-peers/bin/python -m maskrcnn data shapes $(DATA)
 	for verb in train predict eval; do \
 	  .venv-peers/bin/python -m maskrcnn bench $$verb $(CONFIG) data.dataset_dir=$(DATA) --batch $(BATCH) --repeats 5 \
 	  || exit; \
 	done
+	for noun in masks annotations evaluation loading; do .venv-peers/bin/python benchmarks/$$noun.py || exit; done
 
 # With the Python that has torch for the GPU; the package itself is taken from src/.
 PYTHON ?= python3

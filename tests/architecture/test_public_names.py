@@ -42,6 +42,7 @@ Predictor.recipe
 load(path, *, device, precision)
 """
 OPERATORS = """
+conv1x1(x, weight, bias, residual, *, relu)
 conv3x3(x, weight, bias, *, relu)
 group_norm(x, weight, bias, *, groups, eps, relu)
 inclusive_boxes(boxes, *, cells)

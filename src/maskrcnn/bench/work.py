@@ -110,6 +110,11 @@ def _counted(precision: Precision) -> Iterator[Counter]:
         yield counter
 
 
+@register_flop_formula(torch.ops.maskrcnn.conv1x1)
+def _conv1x1(x: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
+    return 2 * x[0] * x[2] * x[3] * weight[0] * weight[1]
+
+
 @register_flop_formula(torch.ops.maskrcnn.conv3x3)
 def _conv3x3(x: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
     return 2 * num_multiplications(x, weight[0])

@@ -29,8 +29,9 @@ class FPN(nn.Module):
             nn.init.kaiming_uniform_(conv.weight, a=1)
 
     def forward(self, features: list[Float[Tensor, "B _ _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
-        levels = [lateral(x) for lateral, x in zip(self.lateral, features, strict=True)]
-        for i in range(len(levels) - 1, 0, -1):
-            levels[i - 1] = levels[i - 1] + F.interpolate(levels[i], scale_factor=2.0, mode=self.upsample)
+        levels: list[Tensor] = []
+        for lateral, x in zip(reversed(self.lateral), reversed(features), strict=True):
+            above = F.interpolate(levels[0], scale_factor=2.0, mode=self.upsample) if levels else None
+            levels.insert(0, lateral(x, above))
         pyramid = [output(x) for output, x in zip(self.output, levels, strict=True)]
         return [*pyramid, F.max_pool2d(pyramid[-1], 1, stride=2)]

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from maskrcnn.ops.conv1x1 import conv1x1
 from maskrcnn.ops.conv3x3 import conv3x3
 from maskrcnn.ops.group_norm import group_norm
 
@@ -79,7 +80,7 @@ NORMS = {"frozen_batch_norm": FrozenBatchNorm, "batch_norm": BatchNorm, "group_n
 
 
 class Conv(nn.Conv2d):
-    """Convolution, then norm, then ReLU; padded so that stride alone decides the output's size.
+    """Convolution, norm, what is added to it, ReLU; padded so that stride alone decides the output's size.
 
     A batch norm with fixed statistics never runs as a layer of its own: its scale goes into the weights and its shift
     into the bias, which saves a pass over the activations and leaves the gradient of the weights exact.
@@ -104,26 +105,39 @@ class Conv(nn.Conv2d):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Float[Tensor, "B Cin H W"]) -> Float[Tensor, "B Cout h w"]:
+    def forward(
+        self, x: Float[Tensor, "B Cin H W"], residual: Float[Tensor, "B Cout h w"] | None = None
+    ) -> Float[Tensor, "B Cout h w"]:
         is_fixed = isinstance(self.norm, FrozenBatchNorm) or (
             isinstance(self.norm, BatchNorm) and not self.norm.is_live
         )
         weight, bias = self.with_norm() if is_fixed else (self.weight, self.bias)
         if self.norm is None or is_fixed:
-            return self._convolve(x, weight, bias, relu=self.relu)
-        return self.norm(self._convolve(x, weight, bias, relu=False), relu=self.relu)
+            return self._convolve(x, weight, bias, residual, relu=self.relu)
+        y = self._convolve(x, weight, bias, None, relu=False)
+        return self.norm(y, relu=self.relu) if residual is None else _sum(self.norm(y), residual, relu=self.relu)
 
-    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool) -> Tensor:
-        if (self.kernel_size, self.stride, self.groups) == ((3, 3), (1, 1), 1):
-            return conv3x3(x, weight, bias, relu=relu)
-        x = F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
-        return F.relu(x, inplace=True) if relu else x
+    def _convolve(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, *, relu: bool
+    ) -> Tensor:
+        keeps_size = self.stride == (1, 1) and self.groups == 1
+        if keeps_size and self.kernel_size == (1, 1):
+            return conv1x1(x, weight, bias, residual, relu=relu)
+        if keeps_size and self.kernel_size == (3, 3):
+            y = conv3x3(x, weight, bias, relu=relu and residual is None)
+            return y if residual is None else _sum(y, residual, relu=relu)
+        return _sum(F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups), residual, relu=relu)
 
     def with_norm(self) -> tuple[Float[Tensor, "Cout _ _ _"], Float[Tensor, " Cout"]]:
         """Weight and bias that do what convolution and batch norm with fixed statistics do."""
         assert isinstance(self.norm, FrozenBatchNorm | BatchNorm), "the norms that have statistics"
         scale, shift = self.norm.scale_and_shift()
         return self.weight * scale[:, None, None, None], shift
+
+
+def _sum(x: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
+    x = x if residual is None else x + residual
+    return F.relu(x, inplace=True) if relu else x
 
 
 def folded(model: Model, dtype: torch.dtype = torch.float32) -> Model:

@@ -22,12 +22,12 @@ class Basic(nn.Module):
     def __init__(self, in_channels: int, channels: int, stride: int, norm: str) -> None:
         super().__init__()
         self.conv1 = Conv(in_channels, channels, 3, stride=stride, norm=norm, relu=True)
-        self.conv2 = Conv(channels, channels, 3, norm=norm)
+        self.conv2 = Conv(channels, channels, 3, norm=norm, relu=True)
         self.shortcut = _shortcut(in_channels, channels, stride, norm)
 
     def forward(self, x: Float[Tensor, "B Cin H W"]) -> Float[Tensor, "B Cout h w"]:
         residual = x if self.shortcut is None else self.shortcut(x)
-        return F.relu(self.conv2(self.conv1(x)) + residual, inplace=True)
+        return self.conv2(self.conv1(x), residual)
 
 
 class Bottleneck(nn.Module):
@@ -54,12 +54,12 @@ class Bottleneck(nn.Module):
         first, second = (stride, 1) if stride_in_1x1 else (1, stride)
         self.conv1 = Conv(in_channels, inner, 1, stride=first, norm=norm, relu=True)
         self.conv2 = Conv(inner, inner, 3, stride=second, groups=groups, norm=norm, relu=True)
-        self.conv3 = Conv(inner, out_channels, 1, norm=norm)
+        self.conv3 = Conv(inner, out_channels, 1, norm=norm, relu=True)
         self.shortcut = _shortcut(in_channels, out_channels, stride, norm)
 
     def forward(self, x: Float[Tensor, "B Cin H W"]) -> Float[Tensor, "B Cout h w"]:
         residual = x if self.shortcut is None else self.shortcut(x)
-        return F.relu(self.conv3(self.conv2(self.conv1(x))) + residual, inplace=True)
+        return self.conv3(self.conv2(self.conv1(x)), residual)
 
 
 class ResNet(nn.Module):

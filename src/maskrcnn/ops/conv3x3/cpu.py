@@ -16,7 +16,6 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from maskrcnn.ops.conv3x3.vectors import COLUMNS, ROWS, multiply, multiply_add
 from maskrcnn.ops.conv3x3.winograd import (
     FLOAT,
     POINTS,
@@ -29,6 +28,7 @@ from maskrcnn.ops.conv3x3.winograd import (
     weights_to_points,
 )
 from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.vectors import COLUMNS, ROWS, multiply, multiply_add
 
 BLOCK = 48
 """Tiles that a thread takes at a time, a multiple of `ROWS`."""

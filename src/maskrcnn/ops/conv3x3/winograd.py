@@ -8,7 +8,7 @@ from typing import Any, no_type_check
 import numpy as np
 from numba import njit
 
-from maskrcnn.ops.conv3x3.vectors import WIDTH, clear, move, shift, transform
+from maskrcnn.ops.vectors import WIDTH, clear, move, shift, transform
 
 TILE, PATCH = 4, 6
 POINTS = PATCH * PATCH

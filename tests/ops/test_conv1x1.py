@@ -1,0 +1,87 @@
+"""A linear layer at each pixel, and what follows it."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maskrcnn.ops import conv1x1 as op
+from maskrcnn.ops.conv1x1 import conv1x1, cpu, reference
+
+SIDES = st.integers(2, 11)
+
+
+@pytest.fixture(autouse=True)
+def small_cases_too(monkeypatch):
+    monkeypatch.setattr(op, "MIN_PIXELS", 4)
+
+
+def arguments(batch, channels, outputs, height, width):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch, channels, height, width, generator=generator)
+    weight = torch.randn(outputs, channels, 1, 1, generator=generator) / channels**0.5
+    residual = torch.randn(batch, outputs, height, width, generator=generator)
+    return x, weight, torch.randn(outputs, generator=generator), residual
+
+
+def assert_close(found, expected):
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found.double(), expected.double(), rtol=0, atol=2e-6 * float(expected.abs().max()))
+
+
+@given(st.integers(1, 3), SIDES, SIDES, st.sampled_from([32, 96]), st.sampled_from([32, 64]), st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_it_is_the_convolution_of_the_definition(batch, height, width, channels, outputs, relu):
+    x, weight, bias, residual = arguments(batch, channels, outputs, height, width)
+    for more in ((None, None), (bias, None), (bias, residual)):
+        exact = [None if one is None else one.double() for one in (x, weight, *more)]
+        assert_close(conv1x1(x, weight, *more, relu=relu), reference.conv1x1(*exact, relu))
+
+
+def test_by_hand():
+    """Two of the first channel, three of the second, one of bias, and what there was; below zero is zero."""
+    x = torch.zeros(1, 32, 2, 3)
+    x[0, 0], x[0, 1] = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), -1.0
+    weight = torch.zeros(32, 32, 1, 1)
+    weight[5, 0], weight[5, 1] = 2.0, 3.0
+    residual = torch.zeros(1, 32, 2, 3)
+    residual[0, 5, 1] = 0.5
+    y = conv1x1(x, weight, torch.ones(32), residual, relu=True)
+    assert y[0, 5].tolist() == [[0.0, 2.0, 4.0], [6.5, 8.5, 10.5]]
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_gradients_are_those_of_the_definition(relu):
+    leaves = [tensor.requires_grad_() for tensor in arguments(2, 32, 64, 5, 7)]
+    y = conv1x1(*leaves, relu=relu)
+    upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+    upstream = torch.where(y.abs() > 1e-4, upstream, 0.0)  # nothing that rounding turns at the ReLU
+    exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    expected = torch.autograd.grad(reference.conv1x1(*exact, relu), exact, upstream.double())
+    for one, other in zip(torch.autograd.grad(y, leaves, upstream), expected, strict=True):
+        assert_close(one, other)
+
+
+def test_threads_change_no_bit(monkeypatch):
+    case = arguments(1, 64, 32, 41, 31)
+    found = conv1x1(*case)
+    monkeypatch.setattr(cpu, "in_parts", lambda work, count, smallest=1: work(0, count))
+    assert torch.equal(conv1x1(*case), found)
+
+
+def test_what_it_is_not_made_for_runs_in_pytorch(monkeypatch):
+    monkeypatch.setattr(cpu, "forward", lambda *_: pytest.fail("not made for this"))
+    uneven, few = arguments(1, 32, 12, 6, 6), arguments(1, 32, 32, 1, 3)
+    for case in (uneven, few, [tensor.double() for tensor in arguments(1, 32, 32, 6, 6)]):
+        assert_close(conv1x1(*case), reference.conv1x1(*[tensor.double() for tensor in case], False))
+
+
+def test_not_a_number_passes_through_the_relu():
+    x, weight, bias, residual = arguments(1, 32, 32, 4, 4)
+    x[0, 0, 0, 0] = torch.nan
+    assert conv1x1(x, weight, bias, residual, relu=True).isnan().any()
+
+
+def test_compilers_see_one_node():
+    x, weight, bias, residual = arguments(2, 32, 32, 6, 9)
+    torch.library.opcheck(torch.ops.maskrcnn.conv1x1, (x.requires_grad_(), weight, bias, residual, True))
