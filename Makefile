@@ -27,7 +27,8 @@ bench: .venv-peers/.installed  ## times us beside torchvision and others: make b
 	  .venv-peers/bin/python -m maskrcnn bench $$verb $(CONFIG) data.dataset_dir=$(DATA) --batch $(BATCH) --repeats 5 \
 	  || exit; \
 	done
-	for noun in masks annotations evaluation loading; do .venv-peers/bin/python benchmarks/$$noun.py || exit; done
+	for noun in masks annotations evaluation; do .venv-peers/bin/python benchmarks/$$noun.py || exit; done
+	.venv-peers/bin/python benchmarks/loading.py --data $(DATA)
 
 # With the Python that has torch for the GPU; the package itself is taken from src/.
 PYTHON ?= python3

@@ -27,7 +27,7 @@ from maskrcnn.evaluate.coco import Evaluation, Metrics
 from maskrcnn.evaluate.engine import Truth
 from maskrcnn.execution import Execution, OnTheWay, choose_execution, executed, to_host
 from maskrcnn.instances import from_detections
-from maskrcnn.memory import explained
+from maskrcnn.memory import explained, keep_freed_memory
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.precision import choose_precision
