@@ -44,17 +44,17 @@ from maskrcnn.memory import keep_freed_memory
 if sys.argv[1:] == ["keep"]:
     keep_freed_memory(torch.device("cpu"))
 for _ in range(8):
-    torch.ones(2**22)
+    torch.ones(2**24)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(8):
-    torch.ones(2**22)
+    torch.ones(2**24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have no such switch")
 def test_freed_memory_is_used_again():
-    """16 MiB are 4,096 pages. Blocks have to be a little larger than what was freed: the first do not fit."""
+    """64 MiB are 16,384 pages. Blocks have to be a little larger than what was freed: the first do not fit."""
     given_back, kept = (
         int(subprocess.run([sys.executable, "-c", FAULTS, *words], capture_output=True, text=True, check=True).stdout)
         for words in ([], ["keep"])

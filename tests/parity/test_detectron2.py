@@ -41,8 +41,6 @@ from .detectron2_reference import (
 from .weights import picture
 
 STORED = Path(__file__).parent / "stored"
-CLOSE = 3e-5
-"""Of the largest entry: convolutions with fewer products round about five times as much as direct ones."""
 LOSSES = {
     "rpn/objectness": "loss_rpn_cls",
     "rpn/box": "loss_rpn_loc",
@@ -124,17 +122,17 @@ def test_each_part_says_what_detectron2_says(case):
     with torch.no_grad():
         pyramid = model.neck(model.backbone(batch.pixels))
         for number, level in enumerate(pyramid):
-            expect_close(level.flatten()[:: step(level.numel())], stored[f"pyramid.{number}"], CLOSE)
+            expect_close(level.flatten()[:: step(level.numel())], stored[f"pyramid.{number}"], 1e-5)
         proposals = model.rpn.propose(pyramid, batch.sizes)
         chosen = stored["proposals"][stored["chosen"].long()]
         logits, deltas = model.box_head._predict(pyramid, chosen[None])
     boxes, objectness = proposals.boxes[proposals.valid], proposals.objectness[proposals.valid]
     assert len(boxes) == len(stored["proposals"])
-    expect_close(objectness, stored["objectness"], CLOSE)
+    expect_close(objectness, stored["objectness"], 1e-5)
     far = (boxes - stored["proposals"][:, None]).abs().amax(dim=2)
     assert far.amin(dim=1).max() < 0.01
-    expect_close(logits[0].roll(-1, 1), stored["logits"], CLOSE)
-    expect_close(deltas[0].flatten(1), stored["deltas"], CLOSE)
+    expect_close(logits[0].roll(-1, 1), stored["logits"], 1e-5)
+    expect_close(deltas[0].flatten(1), stored["deltas"], 1e-5)
 
 
 def test_the_same_objects_are_found_with_the_same_masks(case):
