@@ -33,7 +33,6 @@ from torch.autograd import DeviceType  # noqa: E402
 
 from maskrcnn.bench import evaluate, ops, predict, results, timing, train  # noqa: E402
 from maskrcnn.bench.machine import facts  # noqa: E402
-from maskrcnn.bench.parts import learnt  # noqa: E402
 from maskrcnn.bench.results import Row, Section  # noqa: E402
 from maskrcnn.bench.scene import Ask, lively, set_up  # noqa: E402
 from maskrcnn.config import Recipe  # noqa: E402
@@ -43,12 +42,12 @@ from maskrcnn.data.feeder import feed, micro_batch_maker  # noqa: E402
 from maskrcnn.data.loader import Loader  # noqa: E402
 from maskrcnn.data.shapes import generate  # noqa: E402
 from maskrcnn.distributed import World, choose_device  # noqa: E402
-from maskrcnn.execution import Execution, choose_algorithms, choose_execution  # noqa: E402
+from maskrcnn.execution import Execution, choose_algorithms, choose_execution, is_recorded  # noqa: E402
 from maskrcnn.precision import choose_precision  # noqa: E402
 from maskrcnn.recipes import read_recipe  # noqa: E402
 from maskrcnn.train.optimizer import build_optimizer, set_rate  # noqa: E402
 from maskrcnn.train.plan import read_training  # noqa: E402
-from maskrcnn.train.step import Updater  # noqa: E402
+from maskrcnn.train.step import Updater, learnt  # noqa: E402
 
 R50 = "maskrcnn/mask_rcnn_resnet50_fpn_1x"
 SMALLER = ("data.short_sides=[480]", "data.max_side=800", "data.num_buckets=2")
@@ -216,15 +215,12 @@ def _losses(session: Session, recipe: Recipe, steps: int, execution: Execution, 
     make = micro_batch_maker(Annotated(data, device), device, recipe.data, one_shape=True)
     model = lively(recipe.model, len(data.category_ids)).to(device).train()
     precision = choose_precision(device, mixed)
-    optimizer = build_optimizer(
-        model, settings.optimizer, rate_on_device=device.type == "cuda" and execution != "eager"
-    )
+    optimizer = build_optimizer(model, settings.optimizer, rate_on_device=is_recorded(execution, device))
     update = Updater(
         model,
         optimizer,
         world=World(device),
         precision=precision,
-        scaler=precision.scaler(),
         clip_norm=GRADIENT_NORM,
         execution=execution,
     )

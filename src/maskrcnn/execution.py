@@ -46,6 +46,11 @@ def choose_algorithms(device: torch.device, *, deterministic: bool = False) -> N
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
+def is_recorded(execution: Execution, device: torch.device) -> bool:
+    """Whether graphs are recorded: then what changes between steps has to lie on the device."""
+    return execution != "eager" and device.type == "cuda"
+
+
 def compiled(function: Callable[..., T]) -> Callable[..., T]:
     """The function as fused kernels, made anew for each combination of shapes; refuses to leave its one graph."""
     fused = torch.compile(function, fullgraph=True, dynamic=False)
@@ -61,7 +66,7 @@ def executed(function: Callable[..., T], execution: Execution, device: torch.dev
     """The function in the way that `execution` says; on a GPU its results hold until the next call, see `Captured`."""
     choose_algorithms(device)
     runs = compiled(function) if execution == "compiled" else function
-    return Captured(runs, CudaRecorder(device)) if execution != "eager" and device.type == "cuda" else runs
+    return Captured(runs, CudaRecorder(device)) if is_recorded(execution, device) else runs
 
 
 @runtime_checkable

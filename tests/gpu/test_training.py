@@ -61,7 +61,6 @@ def learn(photos, device, execution, *, mixed=False, model_settings=SMALL, steps
         optimizer,
         world=World(device),
         precision=precision,
-        scaler=precision.scaler(),
         execution=execution,
     )
     losses = []

@@ -66,7 +66,6 @@ def learn(
         optimizer,
         world=CPU,
         precision=precision,
-        scaler=precision.scaler(),
         clip_norm=clip_norm,
         execution="eager" if recorder is None else "captured",
         recorder=recorder,
@@ -110,7 +109,6 @@ def test_the_rate_that_a_step_reads_is_the_one_set_last(tape):
         optimizer,
         world=CPU,
         precision=precision,
-        scaler=precision.scaler(),
         execution="captured",
         recorder=tape,
     )

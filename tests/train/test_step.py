@@ -48,7 +48,7 @@ def micro_batch(pixels: torch.Tensor) -> MicroBatch:
 
 def step(model: Tiny, parts: list[torch.Tensor], lr: float = 0.1, clip_norm: float = 0.0, precision=FLOAT32):
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, weight_decay=0.5)
-    update = Updater(model, optimizer, world=CPU, precision=precision, scaler=precision.scaler(), clip_norm=clip_norm)
+    update = Updater(model, optimizer, world=CPU, precision=precision, clip_norm=clip_norm)
     return update([micro_batch(part) for part in parts])
 
 
@@ -148,7 +148,7 @@ class Pair(World):
 def test_processes_share_the_statistics_of_live_batch_norms_and_of_no_others(pixels):
     model, world = Normed(), Pair(torch.device("cpu"), size=2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    Updater(model, optimizer, world=world, precision=FLOAT32, scaler=FLOAT32.scaler())([micro_batch(pixels)])
+    Updater(model, optimizer, world=world, precision=FLOAT32)([micro_batch(pixels)])
     assert world.shapes[-2:] == [(3,), (3,)]
     mean = 0.1 * pixels.mean(dim=(0, 2, 3))  # momentum 0.1, from 0
     torch.testing.assert_close(model.live.running_mean, mean / 2)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
@@ -12,7 +11,7 @@ from maskrcnn.distributed import World
 from maskrcnn.models.mask_rcnn import MaskRCNN
 from maskrcnn.precision import Precision
 from maskrcnn.structures import ImageBatch
-from maskrcnn.train.step import COUNT
+from maskrcnn.train.step import learnt
 
 TRUNK, PROPOSE, DETECT, SEGMENT = "backbone and FPN", "RPN", "box head", "mask head"
 FORWARD, BACKWARD, REDUCE, MOVE = "forward and losses", "backward", "reduction", "clip and optimizer"
@@ -33,11 +32,6 @@ def stages(model: MaskRCNN, images: ImageBatch) -> dict[str, Work]:
         DETECT: lambda: model.box_head.detect(pyramid, proposals, images.sizes),
         SEGMENT: lambda: model.mask_head.segment(pyramid, found),
     }
-
-
-def learnt(losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-    """The sum of what is minimised."""
-    return torch.stack([loss for name, loss in losses.items() if not name.startswith(COUNT)]).sum()
 
 
 def eager_update(

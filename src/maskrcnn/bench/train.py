@@ -23,7 +23,7 @@ from maskrcnn.data.annotated import Annotated
 from maskrcnn.data.feeder import feed, micro_batch_maker
 from maskrcnn.data.loader import Loader
 from maskrcnn.distributed import World
-from maskrcnn.execution import Execution
+from maskrcnn.execution import Execution, is_recorded
 from maskrcnn.models.mask_rcnn import MaskRCNN
 from maskrcnn.structures import MicroBatch
 from maskrcnn.train.optimizer import build_optimizer, set_rate
@@ -103,10 +103,9 @@ class Contest:
         model, precision = self._model(rois), self.scene.precision
         return Updater(
             model,
-            self._optimizer(model, rate_on_device=self.scene.device.type == "cuda" and execution != EAGER),
+            self._optimizer(model, rate_on_device=is_recorded(execution, self.scene.device)),
             world=World(self.scene.device),
             precision=precision,
-            scaler=precision.scaler(),
             clip_norm=self.scene.recipe.train.optimizer.clip_norm,
             execution=execution,
         )

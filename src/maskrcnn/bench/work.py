@@ -17,13 +17,14 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from maskrcnn.bench.ceilings import Ceilings
-from maskrcnn.bench.parts import BACKWARD, FORWARD, learnt, stages
+from maskrcnn.bench.parts import BACKWARD, FORWARD, stages
 from maskrcnn.data.buckets import Bucket
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import MaskRCNN
 from maskrcnn.ops.conv3x3.cpu import num_multiplications
 from maskrcnn.precision import Precision
 from maskrcnn.structures import ImageBatch, Targets
+from maskrcnn.train.step import learnt
 
 OBJECTS, EDGES = 8, 64
 """Slots for annotations: they decide no product's size."""

@@ -22,7 +22,7 @@ from maskrcnn.data.transforms import RawBatch
 from maskrcnn.distributed import World
 from maskrcnn.evaluate.report import write_report
 from maskrcnn.evaluate.run import IN_DETAILS, evaluate, versions
-from maskrcnn.execution import choose_algorithms, choose_execution
+from maskrcnn.execution import choose_algorithms, choose_execution, is_recorded
 from maskrcnn.memory import explained, keep_freed_memory, peak_memory
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.models.resnet import ResNet
@@ -116,16 +116,14 @@ class Training:
         choose_algorithms(world.device, deterministic=settings.deterministic)
         keep_freed_memory(world.device)
         self.precision = choose_precision(world.device, settings.mixed_precision)
-        self.scaler = self.precision.scaler()
         self.optimizer = build_optimizer(
-            self.model, settings.optimizer, rate_on_device=world.device.type == "cuda" and self.execution != "eager"
+            self.model, settings.optimizer, rate_on_device=is_recorded(self.execution, world.device)
         )
         self.update = Updater(
             self.model,
             self.optimizer,
             world=world,
             precision=self.precision,
-            scaler=self.scaler,
             clip_norm=settings.optimizer.clip_norm,
             execution=self.execution,
         )
@@ -266,7 +264,7 @@ class Training:
         self.window = self._new_window()
 
     def _new_window(self) -> Window:
-        return Window(stopwatch_for(self.world.device), overflow_allowed=self.scaler.is_enabled())
+        return Window(stopwatch_for(self.world.device), overflow_allowed=self.update.scaler.is_enabled())
 
     def _checkpoint_due(self, end_of_epoch: int) -> bool:
         every = self.recipe.train.checkpoint_every
@@ -290,7 +288,7 @@ class Training:
                 {
                     "recipe": msgspec.to_builtins(self.recipe),
                     "num_images": len(self.data.image_ids),
-                    "scaler": self.scaler.state_dict(),
+                    "scaler": self.update.scaler.state_dict(),
                     "versions": versions(self.world),
                 },
                 keep=self.recipe.train.keep_checkpoints,
@@ -311,8 +309,8 @@ class Training:
         self.step = start.step
         self.model.load_state_dict(start.tensors["model"])
         load_state_tensors(self.optimizer, self.model, start.tensors["optimizer"])
-        if start.state["scaler"] and self.scaler.is_enabled():
-            self.scaler.load_state_dict(start.state["scaler"])
+        if start.state["scaler"] and self.update.scaler.is_enabled():
+            self.update.scaler.load_state_dict(start.state["scaler"])
 
     def _plan(self) -> str:
         shares = (self.world.size, self.num_parts, self.micro_batch)

@@ -3,7 +3,7 @@
 Nothing here waits for the device: losses come back as tensors. So the whole update can be one recorded graph.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -53,14 +53,13 @@ class Updater:
         *,
         world: World,
         precision: Precision,
-        scaler: torch.amp.GradScaler,
         clip_norm: float = 0.0,
         execution: Execution = "eager",
         recorder: Recorder | None = None,
     ) -> None:
         """`recorder` makes the recordings of every execution but `eager`; None takes the GPU's, if there is one."""
         self.model, self.optimizer, self.world = model, optimizer, world
-        self.precision, self.scaler, self.clip_norm = precision, scaler, clip_norm
+        self.precision, self.scaler, self.clip_norm = precision, precision.scaler(), clip_norm
         self._losses = compiled(model.losses) if execution == "compiled" else model.losses
         if recorder is None and world.device.type == "cuda":
             recorder = CudaRecorder(world.device)
@@ -82,8 +81,8 @@ class Updater:
     def _update(self, micro_batches: Sequence[MicroBatch]) -> Losses:
         """Everything between the pictures and the new weights; of it only the kernels are replayed."""
         self.optimizer.zero_grad(set_to_none=True)
-        learnt = [self._learn(batch, len(micro_batches)) for batch in micro_batches]
-        parts = torch.stack([torch.stack([loss.detach().float() for loss in losses.values()]) for losses in learnt])
+        found = [self._learn(batch, len(micro_batches)) for batch in micro_batches]
+        parts = torch.stack([torch.stack([loss.detach().float() for loss in losses.values()]) for losses in found])
         mean = parts.mean(0)
         gradients = _gradients(self.model)
         self.world.all_reduce_mean([*gradients, mean, *_running_statistics(self.model)])
@@ -93,15 +92,19 @@ class Updater:
             clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm, foreach=True)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return Losses((*learnt[0], GRADIENT_NORM), torch.cat([mean, norm[None]]), parts)
+        return Losses((*found[0], GRADIENT_NORM), torch.cat([mean, norm[None]]), parts)
 
     def _learn(self, batch: MicroBatch, num_micro_batches: int) -> dict[str, Tensor]:
         """Add a micro-batch's part of the gradient; its losses."""
         with self.precision.autocast():
             losses = self._losses(*batch)
-        total = torch.stack([loss for name, loss in losses.items() if not name.startswith(COUNT)]).sum()
-        self.scaler.scale(total / num_micro_batches).backward()
+        self.scaler.scale(learnt(losses) / num_micro_batches).backward()
         return losses
+
+
+def learnt(losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    """The sum of what is minimised."""
+    return torch.stack([loss for name, loss in losses.items() if not name.startswith(COUNT)]).sum()
 
 
 def _running_statistics(model: Learner) -> list[Tensor]:
