@@ -43,6 +43,7 @@ from maskrcnn.data.loader import Loader  # noqa: E402
 from maskrcnn.data.shapes import generate  # noqa: E402
 from maskrcnn.distributed import World, choose_device  # noqa: E402
 from maskrcnn.execution import Execution, choose_algorithms, choose_execution, is_recorded  # noqa: E402
+from maskrcnn.files import written_whole  # noqa: E402
 from maskrcnn.precision import choose_precision  # noqa: E402
 from maskrcnn.recipes import read_recipe  # noqa: E402
 from maskrcnn.train.optimizer import build_optimizer, set_rate  # noqa: E402
@@ -113,7 +114,8 @@ class Session(NamedTuple):
         self.out.mkdir(parents=True, exist_ok=True)
         known = facts(self.device)
         path = self.out / f"{results.slug(known['device'])}-{known['date']}-{name}"
-        results.replace(path, text.encode())
+        with written_whole(path) as draft:
+            draft.write_text(text, encoding="utf-8")
         print(f"written to {path}")
 
 

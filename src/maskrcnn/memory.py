@@ -10,6 +10,8 @@ GIBIBYTE = 2**30
 _MOST_MAPPED, _LEAST_TRIMMED = -4, -1
 """M_MMAP_MAX and M_TRIM_THRESHOLD of glibc's mallopt."""
 _NEVER = 2**31 - 1
+_ANOTHER_LIBRARY = OSError, AttributeError, TypeError
+"""What is raised where the functions of glibc are missing."""
 _SAID_BY_A_PROCESSOR = ("can't allocate memory", "not enough memory")
 
 
@@ -30,10 +32,19 @@ def keep_freed_memory(device: torch.device) -> None:
     for the activations of a large photo that is a tenth of a prediction. Does nothing with other libraries.
     """
     if device.type == "cpu":
-        with suppress(OSError, AttributeError, TypeError):
+        with suppress(*_ANOTHER_LIBRARY):
             library = ctypes.CDLL(None)
             library.mallopt(_MOST_MAPPED, 0)
             library.mallopt(_LEAST_TRIMMED, _NEVER)
+
+
+def give_back_memory() -> None:
+    """Return to the system what this process has freed, which the allocators of its threads would keep.
+
+    Does nothing with other libraries than glibc.
+    """
+    with suppress(*_ANOTHER_LIBRARY):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from maskrcnn.data.decode import MEBIBYTE, decode, to_rgb
 from maskrcnn.data.transforms import to_pixels
 from maskrcnn.distributed import DeviceSetting, choose_device
 from maskrcnn.execution import Execution, choose_execution, executed, to_host
+from maskrcnn.files import written_whole
 from maskrcnn.instances import Instances, from_detections
 from maskrcnn.memory import explained, keep_freed_memory
 from maskrcnn.models.layers import folded
@@ -203,9 +203,8 @@ def predict_paths(
                 entries.append({**entry, "category_name": name, "file_name": str(path)})
         if progress is not None:
             progress(path, result)
-    draft = out / ".predictions.json"
-    draft.write_text(json.dumps(entries), encoding="utf-8")
-    os.replace(draft, out / "predictions.json")
+    with written_whole(out / "predictions.json") as draft:
+        draft.write_text(json.dumps(entries), encoding="utf-8")
     return failures
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from maskrcnn.config import Recipe
+from maskrcnn.files import sync
 from maskrcnn.recipes import read_recipe, write_recipe
 
 MODEL, CONFIG, METRICS = "model.safetensors", "config.yml", "metrics.json"
@@ -156,14 +157,3 @@ def _exchange(draft: Path, folder: Path) -> None:
 
 def _previous(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.previous")
-
-
-def sync(path: Path) -> None:
-    """Wait until the disk has it. Windows cannot open folders, and orders their entries itself."""
-    if os.name == "nt" and path.is_dir():
-        return
-    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,6 +20,7 @@ RUN = FOUNDATION | {
     "execution",
     "memory",
     "clock",
+    "files",
 }
 MAY_SEE = {
     "config": set(),
@@ -30,9 +31,10 @@ MAY_SEE = {
     "recipes": {"config"},
     "ops": FOUNDATION,
     "models": FOUNDATION | {"ops"},
-    "data": FOUNDATION | {"ops"},
+    "data": FOUNDATION | {"ops", "files", "memory"},
     "instances": FOUNDATION | {"ops", "draw"},
-    "weights": {"config", "recipes"},
+    "weights": {"config", "recipes", "files"},
+    "files": set(),
     "distributed": set(),
     "precision": set(),
     "trial": {"ops", "precision"},
@@ -42,7 +44,7 @@ MAY_SEE = {
     "evaluate": RUN | {"instances", "draw"},
     "train": RUN | {"evaluate", "convert.backbone"},
     "predict": RUN | {"instances", "draw", "convert", "trial"},
-    "convert": FOUNDATION | {"models", "recipes", "weights"},
+    "convert": FOUNDATION | {"models", "recipes", "weights", "files"},
     "bench": RUN | {"clock", "instances", "train", "evaluate", "convert.maker", "convert.torchvision"},
     "cli": {
         "bench",
@@ -60,6 +62,7 @@ MAY_SEE = {
         "predict",
         "convert",
         "weights",
+        "files",
     },
     "__main__": {"cli"},
 }

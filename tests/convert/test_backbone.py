@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from maskrcnn import config
 from maskrcnn.convert import backbone, download
 from maskrcnn.convert.backbone import load_backbone, published_file, rename
-from maskrcnn.convert.download import cache_folder
+from maskrcnn.files import cache_folder
 from maskrcnn.models.resnet import ResNet
 
 SMALL = config.Model(backbone="resnet18", width=8)

@@ -14,7 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from maskrcnn.convert import download
-from maskrcnn.convert.download import Meter, cache_folder, fetch
+from maskrcnn.convert.download import Meter, fetch
+from maskrcnn.files import cache_folder
 
 CONTENT = bytes(range(251)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskrcnn.convert import download
+from maskrcnn import files
 from maskrcnn.data import annotation_cache, coco, column_file, fingerprint
 from maskrcnn.masks import Rings
 
@@ -105,7 +105,7 @@ def test_the_arrays_lie_in_the_file_and_torch_takes_them_without_a_warning(split
 def test_entries_lie_where_weights_are_cached(monkeypatch, tmp_path):
     for name in ("MASKRCNN_CACHE", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
-        assert annotation_cache.folder() == download.cache_folder() / "annotations"
+        assert annotation_cache.folder() == files.cache_folder() / "annotations"
         assert tmp_path / name in annotation_cache.folder().parents
         monkeypatch.delenv(name)
 

@@ -1,6 +1,5 @@
 """Tables of numbers, on the screen and in files that later benchmarks of the same day add to."""
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from msgspec import Struct, field, json
 
 from maskrcnn.bench.machine import Facts
+from maskrcnn.files import written_whole
 
 Cell = str | int | float | None
 Row = dict[str, Cell]
@@ -56,16 +56,11 @@ def add(folder: Path, sections: Sequence[Section]) -> tuple[Path, Path]:
     merged = {section.key: section for section in (*results.sections, *sections)}
     results = Results(results.device, results.date, list(merged.values()))
     folder.mkdir(parents=True, exist_ok=True)
-    replace(data, json.format(json.encode(results), indent=1) + b"\n")
-    replace(text, markdown(results).encode())
+    contents = {data: json.format(json.encode(results), indent=1) + b"\n", text: markdown(results).encode()}
+    for path, content in contents.items():
+        with written_whole(path) as draft:
+            draft.write_bytes(content)
     return data, text
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file under another name first."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(content)
-    beside.replace(path)
 
 
 def slug(name: str) -> str:

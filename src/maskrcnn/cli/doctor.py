@@ -62,7 +62,7 @@ def _kernels() -> Iterator[Fact]:
 
 
 def _places() -> Iterator[Fact]:
-    from maskrcnn.convert.download import cache_folder
+    from maskrcnn.files import cache_folder
     from maskrcnn.recipes import recipe_folder
 
     yield "recipes", str(recipe_folder())

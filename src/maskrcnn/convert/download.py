@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from maskrcnn.files import cache_folder
+
 fcntl: Any
 try:
     fcntl = importlib.import_module("fcntl")
@@ -35,12 +37,6 @@ BLOCK = 1 << 20
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
-
-
-def cache_folder() -> Path:
-    """Where downloaded weights are kept: $MASKRCNN_CACHE, or `maskrcnn` in the user's cache folder."""
-    root = os.environ.get("MASKRCNN_CACHE")
-    return Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "maskrcnn"
 
 
 def fetch(

@@ -1,7 +1,5 @@
 """Our weights as a file that another system reads."""
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,11 @@ from maskrcnn.convert.detectron2_config import ALWAYS, CANNOT, config_of
 from maskrcnn.convert.files import OWN_RECIPE
 from maskrcnn.convert.maker import Maker, write
 from maskrcnn.convert.mindspore_file import write_ckpt
+from maskrcnn.files import written_whole
 from maskrcnn.recipes.adopt import OF_TRAINING
 from maskrcnn.recipes.flat import flatten
 from maskrcnn.recipes.write import to_text
-from maskrcnn.weights import Weights, sync
+from maskrcnn.weights import Weights
 
 SUFFIXES = {"torchvision": (".pth", ".safetensors"), "detectron2": (".pth",), "mindspore": (".ckpt",)}
 NOT_COMPARED = (
@@ -131,17 +130,9 @@ def _differences(ours: Recipe, theirs: Recipe) -> Iterator[tuple[str, Any, Any]]
 def _replace(path: Path, writer: Callable[[Any, Path], object], content: Any) -> None:
     """Write beside the path, then take its place: nothing half-written bears its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    draft = Path(name)
-    try:
+    with written_whole(path, synced=True) as draft:
         writer(content, draft)
         draft.chmod(0o644)
-        sync(draft)
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
 
 
 WRITERS: dict[str, Callable[[Any, Path], object]] = {

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from maskrcnn.weights import sync
+from maskrcnn.files import written_whole
 
 TYPES = {
     "Float32": torch.float32,
@@ -75,19 +75,12 @@ def write_ckpt(path: str | Path, tensors: Mapping[str, Tensor]) -> Path:
     headers = [(_encode(name), _type(name, tensor), tensor) for name, tensor in tensors.items()]
     if not headers:
         raise ValueError(f"{path}: expected tensors to write, received none")
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with draft.open("wb") as stream:
-            for tag, kind, tensor in headers:
-                content = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
-                for part in content.split(SLICE) if content.numel() else (content,):
-                    stream.write(_header(tag, tensor.shape, kind, len(part)))
-                    stream.write(part.numpy().data)
-        sync(draft)
-        draft.replace(path)
-        sync(path.absolute().parent)
-    finally:
-        draft.unlink(missing_ok=True)
+    with written_whole(path, synced=True) as draft, draft.open("wb") as stream:
+        for tag, kind, tensor in headers:
+            content = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+            for part in content.split(SLICE) if content.numel() else (content,):
+                stream.write(_header(tag, tensor.shape, kind, len(part)))
+                stream.write(part.numpy().data)
     return path
 
 

@@ -4,7 +4,6 @@ An entry is named after what the annotation file says, so it cannot be out of da
 docs/decisions/0014-annotation-cache.md says why it is done this way.
 """
 
-import ctypes
 import hashlib
 import importlib
 import os
@@ -15,12 +14,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedIOBase, BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from maskrcnn.data import column_file
 from maskrcnn.data.annotation_file import open_file
 from maskrcnn.data.fingerprint import fingerprint, of_file, recall
 from maskrcnn.data.packed import Packed, arrange, read_content
+from maskrcnn.files import cache_folder, written_whole
+from maskrcnn.memory import give_back_memory
 
 fcntl: Any
 try:
@@ -59,12 +59,9 @@ def packed(path: Path) -> Packed:
 
 
 def folder() -> Path:
-    """Where entries are kept: `annotations` in the folder where downloaded weights are."""
-    root = os.environ.get("MASKRCNN_CACHE")
-    if root:
-        return Path(root) / "annotations"
+    """Where entries are kept: `annotations` in the cache folder."""
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "maskrcnn" / "annotations"
+        return cache_folder() / "annotations"
     except RuntimeError:  # a user without a home: no folder can be made below
         return Path(os.devnull) / "annotations"
 
@@ -101,14 +98,8 @@ def _parse(stream: BufferedReader, path: Path) -> Packed:
     if mapped is None:
         return columns
     del content, columns
-    _give_back()
+    give_back_memory()  # for COCO 260 MB
     return mapped
-
-
-def _give_back() -> None:
-    """Return to the system what parsing held: for COCO 260 MB, which the threads' allocators would keep."""
-    with suppress(OSError, AttributeError, TypeError):  # where there is another library than glibc
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _entry(content: bytes) -> Path:
@@ -121,16 +112,11 @@ def _memory(path: Path) -> Path:
 
 
 def _save(columns: Packed, entry: Path) -> None:
-    """Write an entry under another name first."""
+    """Write an entry whole; it is not synchronised with the disk: what a crash may leave is told by the fingerprint."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     remove_old(entry.parent)
-    part = entry.with_name(f"{entry.name}.{uuid4().hex}.part")
-    try:
-        with part.open("xb+") as stream:
-            column_file.write(stream, columns._asdict())
-        part.replace(entry)  # not synchronised with the disk first: what a crash may leave is told by the fingerprint
-    finally:
-        part.unlink(missing_ok=True)
+    with written_whole(entry) as draft, draft.open("xb+") as stream:
+        column_file.write(stream, columns._asdict())
 
 
 def remove_old(place: Path) -> None:

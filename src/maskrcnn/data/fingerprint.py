@@ -9,10 +9,11 @@ from contextlib import suppress
 from io import BufferedIOBase, BufferedReader
 from itertools import cycle
 from pathlib import Path
-from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
+
+from maskrcnn.files import written_whole
 
 SIZE = hashlib.sha256().digest_size
 BLOCK = 1 << 20
@@ -69,7 +70,9 @@ def of_file(stream: BufferedReader, memory: Path) -> bytes:
     age = time.time() - max(state.modified_ns, state.changed_ns) / 1e9
     if age > SETTLED and state == _state(stream) and os.name == "posix":
         with suppress(OSError):
-            _write(memory, msgspec.json.encode(Memory(state, found.hex())))
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(memory) as draft:
+                draft.write_bytes(msgspec.json.encode(Memory(state, found.hex())))
     return found
 
 
@@ -85,17 +88,6 @@ def recall(stream: BufferedReader, memory: Path) -> bytes | None:
 def _state(stream: BufferedReader) -> State:
     state = os.fstat(stream.fileno())
     return State(state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-
-
-def _write(path: Path, text: bytes) -> None:
-    """A reader sees all of it or what was there before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
-    try:
-        part.write_bytes(text)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _hash(block: bytes | memoryview) -> bytes:

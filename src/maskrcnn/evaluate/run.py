@@ -26,6 +26,7 @@ from maskrcnn.distributed import World
 from maskrcnn.evaluate.coco import Evaluation, Metrics
 from maskrcnn.evaluate.engine import Truth
 from maskrcnn.execution import Execution, OnTheWay, choose_execution, executed, to_host
+from maskrcnn.files import written_whole
 from maskrcnn.instances import from_detections
 from maskrcnn.memory import explained, keep_freed_memory
 from maskrcnn.models.layers import folded
@@ -166,7 +167,7 @@ def save(folder: Path, metrics: Metrics, predictions: Mapping[int, bytes]) -> No
     predictions   of each image, as JSON without brackets
     """
     save_metrics(folder, metrics)
-    with (folder / PREDICTIONS).open("wb") as file:
+    with written_whole(folder / PREDICTIONS) as draft, draft.open("wb") as file:
         file.write(b"[")
         parts = (predictions[number] for number in sorted(predictions) if predictions[number])
         for place, part in enumerate(parts):
@@ -179,8 +180,10 @@ def save_metrics(folder: Path, metrics: Metrics) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     main = {name: value for name, value in metrics.items() if name not in IN_DETAILS}
     details = {name: value for name, value in metrics.items() if name in IN_DETAILS}
-    (folder / METRICS).write_bytes(json.format(json.encode(main), indent=1) + b"\n")
-    (folder / DETAILS).write_bytes(json.encode(details))
+    contents = {METRICS: json.format(json.encode(main), indent=1) + b"\n", DETAILS: json.encode(details)}
+    for name, content in contents.items():
+        with written_whole(folder / name) as draft:
+            draft.write_bytes(content)
 
 
 def predict_share(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import safetensors.torch
 from torch import Tensor
 
-from maskrcnn.weights import sync
+from maskrcnn.files import sync
 
 STATE = "state.json"
 

@@ -21,6 +21,7 @@ from rich.table import Column
 
 from maskrcnn.evaluate.coco import TITLES, headline, percent
 from maskrcnn.evaluate.ticker import Ticker
+from maskrcnn.files import written_whole
 from maskrcnn.memory import GIBIBYTE
 from maskrcnn.train.window import Means
 
@@ -150,10 +151,9 @@ class Log:
         """Drop the lines of steps that are going to be trained again."""
         path = self.out / METRICS
         if self.is_main and path.is_file():
-            draft = path.with_name(f".{METRICS}")
             rows = [row for row in _rows(self.out) if row["step"] <= step]
-            draft.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
-            os.replace(draft, path)
+            with written_whole(path) as draft:
+                draft.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
             _write_results(self.out / RESULTS, evaluations(self.out))
 
     def _describe(self, text: str) -> None:

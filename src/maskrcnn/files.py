@@ -1,0 +1,47 @@
+"""Files on disk: where what was fetched or made once is kept, and how a file is written whole."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+
+def cache_folder() -> Path:
+    """Where downloads and parsed annotations are kept: $MASKRCNN_CACHE, or `maskrcnn` in the user's cache folder.
+
+    Raises RuntimeError for a user without a home.
+    """
+    root = os.environ.get("MASKRCNN_CACHE")
+    return Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "maskrcnn"
+
+
+@contextmanager
+def written_whole(path: Path, *, synced: bool = False) -> Iterator[Path]:
+    """A place beside `path` to write to, whose file takes the name of `path` in the end, or is removed on an error.
+
+    A reader sees the earlier file or all of the new one.
+
+    synced   also after a crash of the machine
+    """
+    draft = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        yield draft
+        if synced:
+            sync(draft)
+        draft.replace(path)
+        if synced:
+            sync(path.absolute().parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk has it. Windows cannot open folders, and orders their entries itself."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

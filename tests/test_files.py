@@ -1,0 +1,48 @@
+"""A file is there whole, or as it was."""
+
+import pytest
+
+from maskrcnn.files import cache_folder, written_whole
+
+
+@pytest.mark.parametrize("synced", [False, True])
+def test_a_file_takes_its_name_when_all_is_written(synced, tmp_path):
+    path = tmp_path / "numbers.json"
+    path.write_text("old")
+    with written_whole(path, synced=synced) as draft:
+        draft.write_text("new")
+        assert draft.parent == tmp_path
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_leaves_what_was_there(tmp_path):
+    path = tmp_path / "numbers.json"
+    path.write_text("old")
+
+    def write():
+        with written_whole(path) as draft:
+            draft.write_text("half")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        write()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writers_at_the_same_time_do_not_meet(tmp_path):
+    path = tmp_path / "numbers.json"
+    with written_whole(path) as one, written_whole(path) as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one"  # the inner one was done first
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    monkeypatch.delenv("MASKRCNN_CACHE", raising=False)
+    assert cache_folder() == tmp_path / "user" / "maskrcnn"
+    monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
