@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from maskrcnn.ops.channels_last import empty_result, suits
 from maskrcnn.ops.conv1x1 import cpu, reference
 
 __all__ = ["conv1x1"]
@@ -32,11 +33,7 @@ def conv1x1(
 
 def _is_faster(x: Tensor, weight: Tensor, residual: Tensor | None) -> bool:
     """Whether the processor's kernel can do it, and gains by it."""
-    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-        return False
-    kinds = {x.dtype, weight.dtype, torch.float32 if residual is None else residual.dtype}
-    suits = kinds == {torch.float32} and all(channels % 32 == 0 for channels in weight.shape[:2])
-    return suits and len(x) * x.shape[2] * x.shape[3] >= MIN_PIXELS
+    return suits(x, weight, residual) and len(x) * x.shape[2] * x.shape[3] >= MIN_PIXELS
 
 
 @torch.library.custom_op("maskrcnn::conv1x1", mutates_args=(), device_types="cpu")
@@ -46,8 +43,7 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | 
 
 @_forward.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
-    shape = len(x), len(weight), *x.shape[2:]
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    return empty_result(x, len(weight))
 
 
 def _save(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]

@@ -8,11 +8,11 @@ passes take as long as the product.
 from typing import no_type_check
 
 import numpy as np
-import torch
 from numba import njit
 from numpy import ndarray
 from torch import Tensor
 
+from maskrcnn.ops.channels_last import empty_result, pixels
 from maskrcnn.ops.threads import in_parts
 from maskrcnn.ops.vectors import ACROSS, COLUMNS, ROWS, WIDTH, multiply, shift
 
@@ -25,34 +25,34 @@ FLOAT = 4
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
     """The result in channels-last memory; there are `ROWS` pixels or more."""
     outputs, channels = weight.shape[:2]
-    y = torch.empty((len(x), outputs, *x.shape[2:]), memory_format=torch.channels_last)
+    y = empty_result(x, outputs)
     panels = weight.detach().reshape(-1, COLUMNS, channels).transpose(1, 2).contiguous().numpy()
     offset = np.zeros(outputs, np.float32) if bias is None else bias.detach().contiguous().numpy()
     floor = np.float32(0 if relu else -np.inf)
-    source, target = _pixels(x), _pixels(y)
-    other = np.empty((0, outputs), np.float32) if residual is None else _pixels(residual)
+    source, target = _rows(x), _rows(y)
+    other = np.empty((0, outputs), np.float32) if residual is None else _rows(residual)
     groups = -(-len(source) // ROWS)
     in_parts(lambda a, b: _convolve(source, panels, offset, other, floor, target, a, b), groups, BLOCK)
     return y
 
 
-def _pixels(x: Tensor) -> ndarray:
-    """(B * H * W, C), a view where memory is channels-last."""
-    return x.detach().permute(0, 2, 3, 1).contiguous().flatten(0, 2).numpy()
+def _rows(x: Tensor) -> ndarray:
+    """(B * H * W, C)."""
+    return pixels(x).reshape(-1, x.shape[1])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 @no_type_check
-def _convolve(pixels, panels, offset, residual, floor, out, first, stop):
+def _convolve(rows, panels, offset, residual, floor, out, first, stop):
     """Groups first..stop of the result's rows; the last group ends with the last row, over some of the one before."""
-    channels, outputs, last = pixels.shape[1], out.shape[1], len(out) - ROWS
+    channels, outputs, last = rows.shape[1], out.shape[1], len(out) - ROWS
     scratch = np.empty(ROWS * COLUMNS, np.float32)
     for start in range(first, stop, BLOCK):
         for panel in range(len(panels)):
             right = panels.ctypes.data + FLOAT * panel * channels * COLUMNS
             for group in range(start, min(start + BLOCK, stop)):
                 row = min(group * ROWS, last)
-                left = pixels.ctypes.data + FLOAT * row * channels
+                left = rows.ctypes.data + FLOAT * row * channels
                 multiply(left, channels, 1, right, COLUMNS, scratch.ctypes.data, COLUMNS, channels)
                 for i in range(ROWS):
                     for v in range(ACROSS):

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from maskrcnn.ops.channels_last import empty_result, suits
 from maskrcnn.ops.conv3x3 import cpu, reference
 
 __all__ = ["conv3x3"]
@@ -31,10 +32,8 @@ def conv3x3(
 
 def _is_faster(x: Tensor, weight: Tensor) -> bool:
     """Whether the processor's kernel can do it, and gains by it."""
-    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or not x.dtype == weight.dtype == torch.float32:
-        return False
-    suits = all(channels >= MIN_CHANNELS and channels % 32 == 0 for channels in weight.shape[:2])
-    return suits and cpu.num_tiles(x.shape) >= MIN_TILES
+    is_large = min(weight.shape[:2]) >= MIN_CHANNELS and cpu.num_tiles(x.shape) >= MIN_TILES
+    return is_large and suits(x, weight)
 
 
 @torch.library.custom_op("maskrcnn::conv3x3", mutates_args=(), device_types="cpu")
@@ -44,8 +43,7 @@ def _winograd(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Ten
 
 @_winograd.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-    shape = len(x), len(weight), *x.shape[2:]
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    return empty_result(x, len(weight))
 
 
 @torch.library.custom_op("maskrcnn::conv3x3_weight_gradient", mutates_args=(), device_types="cpu")

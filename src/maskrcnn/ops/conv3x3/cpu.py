@@ -16,6 +16,7 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
+from maskrcnn.ops.channels_last import empty_result, pixels
 from maskrcnn.ops.conv3x3.winograd import (
     FLOAT,
     POINTS,
@@ -42,19 +43,18 @@ CHANNELS = 32
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
     """The result in channels-last memory."""
-    x = _channels_last(x)
-    y = torch.empty((len(x), len(weight), *x.shape[2:]), memory_format=torch.channels_last)
+    y = empty_result(x, len(weight))
     panels = _panels(weight)
     offset = np.zeros(len(weight), np.float32) if bias is None else bias.detach().contiguous().numpy()
     floor = np.float32(0 if relu else -np.inf)
-    source, target = _pixels(x), _pixels(y)
+    source, target = pixels(x), pixels(y)
     in_parts(lambda a, b: _convolve(source, panels, offset, floor, target, a, b), num_tiles(x.shape), BLOCK)
     return y
 
 
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     """Of the weight (K, C, 3, 3), from the gradient of the result and the input."""
-    inputs, outputs = _pixels(_channels_last(x)), _pixels(_channels_last(grad))
+    inputs, outputs = pixels(x), pixels(grad)
     channels, num_outputs = x.shape[1], grad.shape[1]
     points = np.zeros((POINTS, channels, num_outputs), np.float32)
     left, right = (np.empty(POINTS * (GRADIENT_BLOCK * c + SHIFT), np.float32) for c in (channels, num_outputs))
@@ -87,44 +87,35 @@ def _panels(weight: Tensor) -> ndarray:
     return panels
 
 
-def _channels_last(x: Tensor) -> Tensor:
-    return x.detach().contiguous(memory_format=torch.channels_last)
-
-
-def _pixels(x: Tensor) -> ndarray:
-    """(B, H, W, C), a view of channels-last memory."""
-    return x.permute(0, 2, 3, 1).contiguous().numpy()
-
-
 def _add_block(
     inputs: ndarray, outputs: ndarray, first: int, count: int, left: ndarray, right: ndarray, points: ndarray
 ) -> None:
     """Add what some tiles say about the weights: first threads share tiles, then points."""
 
     def transform(a: int, b: int) -> None:
-        pixels_to_points(inputs, first + a, b - a, *_in_panels(left, inputs, a))
-        gradient_to_points(outputs, first + a, b - a, *_in_panels(right, outputs, a))
+        pixels_to_points(inputs, first + a, b - a, *_in_panels(left, inputs.shape[3], a))
+        gradient_to_points(outputs, first + a, b - a, *_in_panels(right, outputs.shape[3], a))
 
     in_parts(transform, count, BLOCK)
     in_parts(lambda a, b: _add_products(left, right, count, points, a, b), POINTS)
 
 
-def _in_panels(values: ndarray, pixels: ndarray, tile: int) -> tuple[ndarray, int, int, int, int]:
+def _in_panels(values: ndarray, channels: int, tile: int) -> tuple[ndarray, int, int, int, int]:
     """Where the points of tile `tile` and those after it go."""
-    step = GRADIENT_BLOCK * pixels.shape[3] + SHIFT
+    step = GRADIENT_BLOCK * channels + SHIFT
     return values[tile * COLUMNS :], step, COLUMNS, COLUMNS, GRADIENT_BLOCK * COLUMNS
 
 
 @jit
 @no_type_check
-def _convolve(pixels, panels, offset, floor, out, first, stop):
+def _convolve(source, panels, offset, floor, out, first, stop):
     """Tiles first..stop of a result."""
-    channels, outputs = pixels.shape[3], out.shape[3]
+    channels, outputs = source.shape[3], out.shape[3]
     left_step, result_step = BLOCK * channels + SHIFT, BLOCK * outputs + SHIFT
     left, result = np.empty(POINTS * left_step, np.float32), np.empty(POINTS * result_step, np.float32)
     for start in range(first, stop, BLOCK):
         count = min(BLOCK, stop - start)
-        pixels_to_points(pixels, start, count, left, left_step, channels, channels, 0)
+        pixels_to_points(source, start, count, left, left_step, channels, channels, 0)
         for point in range(POINTS):
             for output in range(0, outputs, COLUMNS):
                 right = panels.ctypes.data + FLOAT * (point * outputs + output) * channels

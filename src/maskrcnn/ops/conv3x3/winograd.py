@@ -67,15 +67,11 @@ def pixels_to_points(pixels, first, count, values, point_step, tile_step, group,
              groups lie `group_step` apart
     """
     height, width, channels = pixels.shape[1:]
-    across = (width + TILE - 1) // TILE
-    of_image = across * ((height + TILE - 1) // TILE)
     scratch = np.empty(2 * POINTS * WIDTH, np.float32)
     patch, half = scratch.ctypes.data, scratch.ctypes.data + FLOAT * POINTS * WIDTH
     for number in range(count):
-        tile = first + number
-        image, y, x = tile // of_image, TILE * (tile % of_image // across) - 1, TILE * (tile % across) - 1
+        y, x, corner = _corner_of(pixels, first + number, 1)
         is_inside = 0 <= y <= height - PATCH and 0 <= x <= width - PATCH
-        corner = pixels.ctypes.data + FLOAT * ((image * height + y) * width + x) * channels
         for channel in range(0, channels, WIDTH):
             source, row, column = corner + FLOAT * channel, width * channels, channels
             if not is_inside:
@@ -94,14 +90,10 @@ def pixels_to_points(pixels, first, count, values, point_step, tile_step, group,
 def gradient_to_points(pixels, first, count, values, point_step, tile_step, group, group_step):
     """As `pixels_to_points`, of the result's gradient, whose tiles have no border."""
     height, width, channels = pixels.shape[1:]
-    across = (width + TILE - 1) // TILE
-    of_image = across * ((height + TILE - 1) // TILE)
     scratch = np.empty(2 * POINTS * WIDTH, np.float32)
     patch, half = scratch.ctypes.data, scratch.ctypes.data + FLOAT * POINTS * WIDTH
     for number in range(count):
-        tile = first + number
-        image, y, x = tile // of_image, TILE * (tile % of_image // across), TILE * (tile % across)
-        corner = pixels.ctypes.data + FLOAT * ((image * height + y) * width + x) * channels
+        y, x, corner = _corner_of(pixels, first + number, 0)
         for channel in range(0, channels, WIDTH):
             _gather(corner + FLOAT * channel, y, x, height, width, channels, TILE, patch)
             place = number * tile_step + channel // group * group_step + channel % group
@@ -119,14 +111,10 @@ def gradient_to_points(pixels, first, count, values, point_step, tile_step, grou
 def points_to_pixels(values, point_step, tile_step, pixels, first, count, offset, floor):
     """Tiles of the result, with an offset for each channel, and not below `floor`."""
     height, width, channels = pixels.shape[1:]
-    across = (width + TILE - 1) // TILE
-    of_image = across * ((height + TILE - 1) // TILE)
     scratch = np.empty(2 * POINTS * WIDTH, np.float32)
     patch, half = scratch.ctypes.data, scratch.ctypes.data + FLOAT * POINTS * WIDTH
     for number in range(count):
-        tile = first + number
-        image, y, x = tile // of_image, TILE * (tile % of_image // across), TILE * (tile % across)
-        corner = pixels.ctypes.data + FLOAT * ((image * height + y) * width + x) * channels
+        y, x, corner = _corner_of(pixels, first + number, 0)
         for channel in range(0, channels, WIDTH):
             source = values.ctypes.data + FLOAT * (number * tile_step + channel)
             for j in range(PATCH):
@@ -176,6 +164,17 @@ def points_to_weights(points, weight, first, stop):
                 _to_weights(source + FLOAT * j * step, PATCH * step, half + FLOAT * j * WIDTH, PATCH * WIDTH)
             for i in range(3):
                 _to_weights(half + FLOAT * i * PATCH * WIDTH, WIDTH, target + FLOAT * i * 3 * step, step)
+
+
+@jit
+@no_type_check
+def _corner_of(pixels, tile, border):
+    """Row, column and address of a tile's first pixel; with a border these may lie outside the picture."""
+    height, width, channels = pixels.shape[1:]
+    across = (width + TILE - 1) // TILE
+    of_image = across * ((height + TILE - 1) // TILE)
+    image, y, x = tile // of_image, TILE * (tile % of_image // across) - border, TILE * (tile % across) - border
+    return y, x, pixels.ctypes.data + FLOAT * ((image * height + y) * width + x) * channels
 
 
 @jit

@@ -1,0 +1,25 @@
+"""Pictures in channels-last memory, for kernels that run along channels on the processor."""
+
+import torch
+from jaxtyping import Float, Shaped
+from numpy import ndarray
+from torch import Tensor
+
+
+def suits(x: Tensor, weight: Tensor, *others: Tensor | None) -> bool:
+    """Whether a convolution is one for our kernels: on the processor, in float32, channels in whole vectors."""
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return False
+    is_float = all(one is None or one.dtype == torch.float32 for one in (x, weight, *others))
+    return is_float and all(channels % 32 == 0 for channels in weight.shape[:2])
+
+
+def empty_result(x: Float[Tensor, "B C H W"], outputs: int) -> Float[Tensor, "B {outputs} H W"]:
+    """Of the size of `x`, not filled."""
+    shape = len(x), outputs, *x.shape[2:]
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def pixels(x: Shaped[Tensor, "B C H W"]) -> Shaped[ndarray, "B H W C"]:
+    """A view where memory is channels-last, otherwise a copy."""
+    return x.detach().permute(0, 2, 3, 1).contiguous().numpy()
