@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from maskrcnn import execution
-from maskrcnn.execution import Captured, choose_execution, compiled
+from maskrcnn.execution import Captured, choose_algorithms, choose_execution, compiled
 from maskrcnn.structures import ImageBatch
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -83,3 +83,22 @@ def test_a_compiled_function_takes_as_many_shapes_as_are_recorded(monkeypatch):
     double = compiled(lambda x: x * 2)
     for width in range(1, execution.MOST_GRAPHS + 1):
         assert double(torch.ones(width)).tolist() == [2.0] * width
+
+
+@pytest.fixture
+def switches():
+    """torch's, as they were, in the end."""
+    chosen, deterministic = torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.backends.cudnn.benchmark = chosen
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def test_an_evaluation_leaves_a_deterministic_run_deterministic(switches, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    gpu = torch.device("cuda")
+    choose_algorithms(gpu)
+    assert torch.backends.cudnn.benchmark
+    choose_algorithms(gpu, deterministic=True)
+    choose_algorithms(gpu)
+    assert not torch.backends.cudnn.benchmark

@@ -40,10 +40,11 @@ def choose_algorithms(device: torch.device, *, deterministic: bool = False) -> N
     """Which of a GPU's algorithms torch takes: the fastest for each shape, or those that repeat their bits."""
     if device.type != "cuda":
         return
-    torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without which cuBLAS adds in any order
         torch.use_deterministic_algorithms(True, warn_only=True)
+    # An evaluation in the middle of a deterministic run leaves that as it is.
+    torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
 
 
 def is_recorded(execution: Execution, device: torch.device) -> bool:

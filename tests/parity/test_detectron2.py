@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from maskrcnn.instances import from_detections
 from maskrcnn.masks import bitmap_from_counts, counts_from_string
 from maskrcnn.models import mask_head
 from maskrcnn.models.mask_rcnn import build
+from maskrcnn.ops import conv3x3
 from maskrcnn.structures import Detections, ImageBatch, Proposals, Targets
 
 from .detectron2_reference import (
@@ -116,7 +118,9 @@ def case(request, tmp_path_factory):
     return *load(tmp_path_factory.mktemp(request.param), request.param, stored), stored
 
 
-def test_each_part_says_what_detectron2_says(case):
+def test_each_part_says_what_detectron2_says(case, monkeypatch):
+    """With direct convolutions, as theirs are: ours with fewer products would differ by one and a half of 1e-5."""
+    monkeypatch.setattr(conv3x3, "MIN_TILES", sys.maxsize)
     model, recipe, stored = case
     batch = batch_of(picture(HEIGHT, WIDTH), recipe.data)
     with torch.no_grad():

@@ -282,25 +282,6 @@ def test_a_photo_has_the_same_detections(index, photos, ours, theirs):
     assert overlap >= 0.999
 
 
-@pytest.mark.parametrize("index", FULL)
-def test_our_convolutions_find_the_same(index, photos, ours, theirs, own_convolutions):
-    """They round more: what a photo's detections differ by."""
-    ours, theirs = at(800, ours, theirs)
-    pixels, _ = photos[index]
-    with torch.inference_mode():
-        expected, probabilities = detections(theirs, normal(pixels))
-    found = ours.predict(pixels, score=0.0)
-    assert len(found) == len(expected["scores"])
-    order = partners(found, expected)
-    scores = np.abs(found.scores[order] - expected["scores"].numpy()).max()
-    sides = np.abs(found.boxes[order] - expected["boxes"].numpy()).max()
-    cells = (found.probabilities[order] - probabilities).abs().max().item()
-    print(f"{len(found)} detections: scores {scores:.1e}, boxes {sides:.1e} px, mask cells {cells:.1e}")
-    assert scores < 3e-4
-    assert sides < 0.1
-    assert cells < 5e-3
-
-
 def test_weights_that_went_through_ours_give_torchvision_its_own_detections(version, photos, ours, theirs):
     _, theirs = at(SMALL, ours, theirs)
     again = at(SMALL, ours, peer.build(version))[1]
