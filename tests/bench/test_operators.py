@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from maskrcnn import config
-from maskrcnn.bench.operators import bytes_of, cases, cells_under
+from maskrcnn.bench.case import bytes_of
+from maskrcnn.bench.operators import cases, cells_under
 from maskrcnn.bench.ops import difference
 
 TINY = config.Model(
     norm="group_norm",
-    channels=8,
+    channels=32,
     rpn=config.RPN(train_candidates=30, train_proposals=20, test_candidates=20, test_proposals=10),
     box_head=config.BoxHead(rois=6, candidates=40, detections=5),
     mask_head=config.MaskHead(rois=4),
@@ -35,6 +36,9 @@ def test_each_case_agrees_with_its_definition():
         "rasterize",
         "paste",
         "paste_rle",
+        "conv3x3",
+        "conv1x1",
+        "resize",
         "group_norm",
     ]
 

@@ -1,20 +1,19 @@
 """Calls of every operator at real sizes, with what they must at least read and write."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from maskrcnn.bench.case import PHOTO, Case, bytes_of
+from maskrcnn.bench.dense import convolutions, group_normalisation, resizing
 from maskrcnn.boxes import clip
 from maskrcnn.config import Model
 from maskrcnn.data.buckets import Bucket
 from maskrcnn.models.anchors import cell_anchors, level_anchors
 from maskrcnn.models.resnet import ResNet
-from maskrcnn.ops.group_norm import group_norm
-from maskrcnn.ops.group_norm import reference as plain_group_norm
 from maskrcnn.ops.match import match
 from maskrcnn.ops.match import reference as plain_match
 from maskrcnn.ops.nms import nms
@@ -28,21 +27,7 @@ from maskrcnn.ops.roi_align import roi_align, roi_levels
 
 OBJECTS, CORNERS = 16, 48
 """Annotated objects of an image, and points of an outline: about twice COCO's means."""
-PHOTO = 480, 640
 NUM_LEVELS = 5
-
-
-class Case(NamedTuple):
-    """One call, bound to its arguments."""
-
-    name: str
-    size: str
-    kernel: Callable[[], Any]
-    reference: Callable[[], Any] | None
-    bytes: int | None
-    """At least so many are read and written; None where memory is not what counts."""
-    on_device: bool = True
-    """Nothing of it happens on the host."""
 
 
 def cases(settings: Model, batch: int, bucket: Bucket, dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
@@ -62,14 +47,10 @@ def cases(settings: Model, batch: int, bucket: Bucket, dtype: torch.dtype, devic
         yield _roi_align(settings, pyramid, _boxes(batch, rois, bucket).to(device), pool, learns)
     yield _rasterize(objects, mask.rois, 2 * mask.pool)
     yield from _pastes(box.detections, 2 * mask.pool, device)
+    yield from convolutions(pyramid[0])
+    yield resizing(batch, bucket, device)
     if "group_norm" in (settings.norm, settings.head_norm):
-        yield _group_norm(pyramid[0])
-
-
-def bytes_of(*trees: object) -> int:
-    """Of all tensors, those that share memory once."""
-    storages = [leaf.untyped_storage() for leaf in tree_leaves(trees) if isinstance(leaf, Tensor)]
-    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+        yield group_normalisation(pyramid[0])
 
 
 def cells_under(boxes: Float[Tensor, "R 4"], pyramid: Sequence[Tensor], strides: Sequence[int]) -> int:
@@ -226,19 +207,6 @@ def _pastes(number: int, cells: int, device: torch.device) -> Iterator[Case]:
         bytes_of(probabilities, boxes, kernel()),
     )
     yield Case("paste_rle", size, lambda: paste_rle(probabilities, boxes, **place), None, None, on_device=False)
-
-
-def _group_norm(x: Float[Tensor, "B C H W"]) -> Case:
-    channels = x.shape[1]
-    groups = min(32, channels // 2)
-    weight, bias = torch.ones(channels, device=x.device), torch.zeros(channels, device=x.device)
-    return Case(
-        "group_norm",
-        " x ".join(map(str, x.shape)),
-        lambda: group_norm(x, weight, bias, groups=groups, relu=True),
-        lambda: plain_group_norm.group_norm(x, weight, bias, groups=groups, eps=1e-5, relu=True),
-        2 * x.nbytes,
-    )
 
 
 def _pyramid(settings: Model, batch: int, bucket: Bucket, dtype: torch.dtype, device: torch.device) -> list[Tensor]:

@@ -8,10 +8,11 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from maskrcnn.bench.batches import widest_bucket
+from maskrcnn.bench.case import Case
 from maskrcnn.bench.ceilings import Ceilings, measure
 from maskrcnn.bench.comparison import Costs, left_out, without_empty
 from maskrcnn.bench.machine import facts
-from maskrcnn.bench.operators import Case, cases
+from maskrcnn.bench.operators import cases
 from maskrcnn.bench.results import Row, Section, cell
 from maskrcnn.bench.scene import Ask
 from maskrcnn.bench.timing import compare

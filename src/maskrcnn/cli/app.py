@@ -32,7 +32,7 @@ data.command()(shapes)
 data.command(context_settings=WITH_SETTINGS)(show)
 app.add_typer(data, name="data")
 
-bench = typer.Typer(help="Say how fast this machine is, how fast it could be, and how fast torchvision is.", **PLAIN)
+bench = typer.Typer(help="Time steps, predictions and operators, beside torchvision.", **PLAIN)
 bench.command(context_settings=WITH_SETTINGS)(benchmarks.train)
 bench.command(context_settings=WITH_SETTINGS)(benchmarks.predict)
 bench.command("eval", context_settings=WITH_SETTINGS)(benchmarks.evaluate)

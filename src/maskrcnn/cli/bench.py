@@ -40,7 +40,7 @@ def predict(
     peer: Peer = True,
     out: Out = None,
 ) -> None:
-    """Time a prediction, stage by stage and whole, also of a single image."""
+    """Time a prediction, stage by stage, whole, and of one image."""
     _measure("predict", config, overrides, out, batch, repeats, bucket, peer)
 
 
