@@ -6,14 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskrcnn.ops import conv1x1 as op
+from maskrcnn.ops import vectors
 from maskrcnn.ops.conv1x1 import conv1x1, cpu, reference
 
-SIDES = st.integers(2, 11)
+SIDES = st.integers(3, 11)
 
 
 @pytest.fixture(autouse=True)
 def small_cases_too(monkeypatch):
-    monkeypatch.setattr(op, "MIN_PIXELS", 4)
+    monkeypatch.setattr(op, "MIN_PIXELS", vectors.ROWS)
 
 
 def arguments(batch, channels, outputs, height, width):

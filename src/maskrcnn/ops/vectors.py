@@ -6,6 +6,7 @@ instructions of it, multiplications fused with additions where it has such.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, no_type_check
 
 import llvmlite.binding
@@ -15,8 +16,12 @@ from numba.extending import intrinsic
 
 WIDTH = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8
 """Numbers of a vector."""
-ROWS, ACROSS = 4, 2
-"""Of a block of a product, in rows and in vectors: as many sums as a processor has under way at once."""
+ROWS, ADDED_ROWS, ACROSS = 6, 4, 2
+"""Of a block of a product, in rows, fewer where it is added to what is there, and in vectors.
+
+Each sum stays in one of 16 registers. Six rows reach a processor's peak where four wait for memory; four divide all
+numbers of channels.
+"""
 COLUMNS = ACROSS * WIDTH
 """Of a block of a product."""
 
@@ -90,59 +95,116 @@ def shift(typing_context, source, offset, floor, target):
     def generate(context, builder, signature, arguments):
         source, offset, floor, target = arguments
         value = builder.fadd(*(_load(builder, _place(builder, at)) for at in (source, offset)))
-        least = _spread(builder, floor)
-        value = builder.select(builder.fcmp_ordered("<", value, least), least, value)
-        _store(builder, value, _place(builder, target))
+        _store(builder, _not_below(builder, value, _spread(builder, floor)), _place(builder, target))
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.float32, types.intp), generate
 
 
-def _product(adds: bool) -> Any:
-    @intrinsic
-    @no_type_check
-    def multiply(typing_context, left, left_row, left_step, right, right_step, result, result_row, depth):
-        def generate(context, builder, signature, arguments):
-            left, left_row, left_step, right, right_step, result, result_row, depth = arguments
-            blocks = [(row, column) for row in range(ROWS) for column in range(ACROSS)]
-            places = [_place(builder, result, result_row, row, column * WIDTH) for row, column in blocks]
-            first = [_load(builder, place) if adds else _ZEROS for place in places]
-            before, loop, after = builder.block, *map(builder.append_basic_block, ("loop", "after"))
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            step, *sums = builder.phi(_ADDRESS), *(builder.phi(_VECTOR) for _ in blocks)
-            right_at, left_at = (_address(builder, *one, step) for one in ((right, right_step), (left, left_step)))
-            vectors = [_load(builder, _place(builder, right_at, plus=column * WIDTH)) for column in range(ACROSS)]
-            numbers = [
-                _spread(builder, _load(builder, _place(builder, left_at, left_row, row, kind=_FLOAT)))
-                for row in range(ROWS)
-            ]
-            products = [builder.fmul(numbers[row], vectors[column], flags=("contract",)) for row, column in blocks]
-            grown = [builder.fadd(*pair, flags=("contract",)) for pair in zip(sums, products, strict=True)]
-            following = builder.add(step, ir.Constant(_ADDRESS, 1))
-            starts = [ir.Constant(_ADDRESS, 0), *first]
-            for name, start, value in zip((step, *sums), starts, (following, *grown), strict=True):
-                name.add_incoming(start, before)
-                name.add_incoming(value, loop)
-            builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
-            builder.position_at_end(after)
-            for value, place in zip(grown, places, strict=True):
-                _store(builder, value, place)
-            return context.get_dummy_value()
+@intrinsic
+@no_type_check
+def multiply(typing_context, left, left_row, right, result, result_row, depth):
+    """`result[ROWS, COLUMNS] = left[ROWS, depth] @ right[depth, COLUMNS]`, depth at least 1.
 
-        return types.void(*[types.intp] * 8), generate
+    Goto and van de Geijn 2008. Rows of the left matrix and of the result lie the given numbers of floats apart; the
+    right one has no gaps.
+    """
 
-    return multiply
+    def generate(context, builder, signature, arguments):
+        left, left_row, right, result, result_row, depth = arguments
+        columns, step = ir.Constant(_ADDRESS, COLUMNS), ir.Constant(_ADDRESS, 1)
+        sums = [[_ZEROS] * ACROSS] * ROWS
+        sums = _add_product(builder, sums, left, left_row, step, right, columns, depth)
+        _store_block(builder, sums, result, result_row)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6), generate
 
 
-multiply = _product(adds=False)
-"""`result[ROWS, COLUMNS] = left[ROWS, depth] @ right[depth, COLUMNS]`, depth at least 1 (Goto and van de Geijn 2008).
+@intrinsic
+@no_type_check
+def multiply_finish(typing_context, left, left_row, right, other, other_row, offset, floor, result, result_row, depth):
+    """As `multiply`, with a matrix and an offset for each column added, and then not below `floor`."""
 
-Numbers of the left matrix lie `left_row` and `left_step` floats apart down its rows and along its depth. Rows of the
-others lie `right_step` and `result_row` apart, and their columns are neighbours.
-"""
-multiply_add = _product(adds=True)
-"""As `multiply`, added to what the result holds."""
+    def generate(context, builder, signature, arguments):
+        left, left_row, right, other, other_row, offset, floor, result, result_row, depth = arguments
+        columns, step = ir.Constant(_ADDRESS, COLUMNS), ir.Constant(_ADDRESS, 1)
+        sums = [[_ZEROS] * ACROSS] * ROWS
+        sums = _add_product(builder, sums, left, left_row, step, right, columns, depth)
+        others, least = _load_block(builder, ROWS, other, other_row), _spread(builder, floor)
+        offsets = [_load(builder, _place(builder, offset, plus=vector * WIDTH)) for vector in range(ACROSS)]
+        for row, added in zip(sums, others, strict=True):
+            for vector in range(ACROSS):
+                value = builder.fadd(builder.fadd(row[vector], offsets[vector]), added[vector])
+                row[vector] = _not_below(builder, value, least)
+        _store_block(builder, sums, result, result_row)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6, types.float32, *[types.intp] * 3), generate
+
+
+@intrinsic
+@no_type_check
+def multiply_add(typing_context, left, right, step, result, result_row, depth):
+    """`result[ADDED_ROWS, COLUMNS] += left[ADDED_ROWS, depth] @ right[depth, COLUMNS]`, depth at least 1.
+
+    Along the depth numbers of the left matrix and rows of the right one lie `step` floats apart; rows of the left one
+    are neighbours.
+    """
+
+    def generate(context, builder, signature, arguments):
+        left, right, step, result, result_row, depth = arguments
+        sums = _load_block(builder, ADDED_ROWS, result, result_row)
+        sums = _add_product(builder, sums, left, ir.Constant(_ADDRESS, 1), step, right, step, depth)
+        _store_block(builder, sums, result, result_row)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 6), generate
+
+
+@no_type_check
+def _add_product(builder, sums, left, left_row, left_step, right, right_step, depth):
+    """A block of sums (rows, vectors) and a product, from a loop over the depth that keeps them in registers."""
+    before, loop, after = builder.block, *map(builder.append_basic_block, ("loop", "after"))
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    number, held = builder.phi(_ADDRESS), [[builder.phi(_VECTOR) for _ in row] for row in sums]
+    right_at, left_at = (_address(builder, *one, number) for one in ((right, right_step), (left, left_step)))
+    vectors = [_load(builder, _place(builder, right_at, plus=vector * WIDTH)) for vector in range(ACROSS)]
+    grown = []
+    for row, values in enumerate(held):
+        factor = _spread(builder, _load(builder, _place(builder, left_at, left_row, row, kind=_FLOAT)))
+        products = [builder.fmul(factor, vector, flags=("contract",)) for vector in vectors]
+        grown.append([builder.fadd(*pair, flags=("contract",)) for pair in zip(values, products, strict=True)])
+    following = builder.add(number, ir.Constant(_ADDRESS, 1))
+    starts, ends = ([first, *chain(*block)] for first, block in ((ir.Constant(_ADDRESS, 0), sums), (following, grown)))
+    for name, start, end in zip((number, *chain(*held)), starts, ends, strict=True):
+        name.add_incoming(start, before)
+        name.add_incoming(end, loop)
+    builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+    builder.position_at_end(after)
+    return grown
+
+
+@no_type_check
+def _load_block(builder, rows, base, distance):
+    return [
+        [_load(builder, _place(builder, base, distance, row, vector * WIDTH)) for vector in range(ACROSS)]
+        for row in range(rows)
+    ]
+
+
+@no_type_check
+def _store_block(builder, block, base, distance):
+    for row, values in enumerate(block):
+        for vector, value in enumerate(values):
+            _store(builder, value, _place(builder, base, distance, row, vector * WIDTH))
+
+
+@no_type_check
+def _not_below(builder, value, least):
+    """What is no number stays so."""
+    return builder.select(builder.fcmp_ordered("<", value, least), least, value)
 
 
 @no_type_check

@@ -9,6 +9,7 @@ tiles would go through memory, and start threads of its own that have to wait fo
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import no_type_check
 
 import numpy as np
@@ -29,7 +30,7 @@ from maskrcnn.ops.conv3x3.winograd import (
     weights_to_points,
 )
 from maskrcnn.ops.threads import in_parts
-from maskrcnn.ops.vectors import COLUMNS, ROWS, multiply, multiply_add
+from maskrcnn.ops.vectors import ADDED_ROWS, COLUMNS, ROWS, multiply, multiply_add
 
 BLOCK = 48
 """Tiles that a thread takes at a time, a multiple of `ROWS`."""
@@ -39,6 +40,8 @@ SHIFT = 80
 """Numbers between the matrices of a block, lest all 36 rows of a tile fall into one set of the cache."""
 CHANNELS = 32
 """Whose weights are worth a thread."""
+OUTPUTS = 16
+"""Whose weights' gradient is summed at a time."""
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
@@ -53,18 +56,19 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tenso
 
 
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    """Of the weight (K, C, 3, 3), from the gradient of the result and the input."""
-    inputs, outputs = pixels(x), pixels(grad)
-    channels, num_outputs = x.shape[1], grad.shape[1]
-    points = np.zeros((POINTS, channels, num_outputs), np.float32)
-    left, right = (np.empty(POINTS * (GRADIENT_BLOCK * c + SHIFT), np.float32) for c in (channels, num_outputs))
+    """Of the weight (K, C, 3, 3), from the gradient of the result and the input, in channels-last memory."""
+    outputs, channels = grad.shape[1], x.shape[1]
+    weight = torch.empty((outputs, channels, 3, 3), memory_format=torch.channels_last)
+    left, right = (np.empty(POINTS * (GRADIENT_BLOCK * c + SHIFT), np.float32) for c in (outputs, channels))
+    sums = np.empty((outputs // OUTPUTS, POINTS, OUTPUTS, channels), np.float32)
+    gradients, inputs, result = pixels(grad), pixels(x), pixels(weight)
     total = num_tiles(x.shape)
     for first in range(0, total, GRADIENT_BLOCK):
         count = min(GRADIENT_BLOCK, total - first)
-        _add_block(inputs, outputs, first, count, left, right, points)
-    weight = np.empty((3, 3, channels, num_outputs), np.float32)
-    in_parts(lambda a, b: points_to_weights(points, weight, a, b), channels, CHANNELS)
-    return torch.from_numpy(weight).permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
+        is_first, is_last = first == 0, first + count == total
+        in_parts(partial(_transform_tiles, gradients, inputs, left, right, first), count, BLOCK)
+        in_parts(partial(_add_products, left, right, count, sums, result, is_first, is_last), len(sums))
+    return weight
 
 
 def num_tiles(shape: Sequence[int]) -> int:
@@ -79,31 +83,12 @@ def num_multiplications(shape: Sequence[int], outputs: int) -> int:
 
 
 def _panels(weight: Tensor) -> ndarray:
-    """(K, C, 3, 3) to points (36, K / COLUMNS, C, COLUMNS)."""
+    """(K, C, 3, 3) to points (36, K / COLUMNS * C * COLUMNS and what keeps them apart)."""
     outputs, channels = weight.shape[:2]
     arranged = weight.detach().permute(2, 3, 1, 0).contiguous().numpy()
-    panels = np.empty((POINTS, outputs // COLUMNS, channels, COLUMNS), np.float32)
-    in_parts(lambda a, b: weights_to_points(arranged, panels, a, b), channels, CHANNELS)
+    panels = np.empty((POINTS, outputs * channels + SHIFT), np.float32)
+    in_parts(lambda a, b: weights_to_points(arranged, panels, COLUMNS, a, b), channels, CHANNELS)
     return panels
-
-
-def _add_block(
-    inputs: ndarray, outputs: ndarray, first: int, count: int, left: ndarray, right: ndarray, points: ndarray
-) -> None:
-    """Add what some tiles say about the weights: first threads share tiles, then points."""
-
-    def transform(a: int, b: int) -> None:
-        pixels_to_points(inputs, first + a, b - a, *_in_panels(left, inputs.shape[3], a))
-        gradient_to_points(outputs, first + a, b - a, *_in_panels(right, outputs.shape[3], a))
-
-    in_parts(transform, count, BLOCK)
-    in_parts(lambda a, b: _add_products(left, right, count, points, a, b), POINTS)
-
-
-def _in_panels(values: ndarray, channels: int, tile: int) -> tuple[ndarray, int, int, int, int]:
-    """Where the points of tile `tile` and those after it go."""
-    step = GRADIENT_BLOCK * channels + SHIFT
-    return values[tile * COLUMNS :], step, COLUMNS, COLUMNS, GRADIENT_BLOCK * COLUMNS
 
 
 @jit
@@ -113,31 +98,50 @@ def _convolve(source, panels, offset, floor, out, first, stop):
     channels, outputs = source.shape[3], out.shape[3]
     left_step, result_step = BLOCK * channels + SHIFT, BLOCK * outputs + SHIFT
     left, result = np.empty(POINTS * left_step, np.float32), np.empty(POINTS * result_step, np.float32)
-    for start in range(first, stop, BLOCK):
-        count = min(BLOCK, stop - start)
+    num_blocks = (stop - first + BLOCK - 1) // BLOCK
+    for block in range(num_blocks):
+        start = first + (stop - first) * block // num_blocks
+        count = first + (stop - first) * (block + 1) // num_blocks - start
         pixels_to_points(source, start, count, left, left_step, channels, channels, 0)
         for point in range(POINTS):
             for output in range(0, outputs, COLUMNS):
-                right = panels.ctypes.data + FLOAT * (point * outputs + output) * channels
+                right = panels.ctypes.data + FLOAT * (point * panels.shape[1] + output * channels)
                 for row in range(0, count, ROWS):
                     rows = left.ctypes.data + FLOAT * (point * left_step + row * channels)
-                    block = result.ctypes.data + FLOAT * (point * result_step + row * outputs + output)
-                    multiply(rows, channels, 1, right, COLUMNS, block, outputs, channels)
+                    sums = result.ctypes.data + FLOAT * (point * result_step + row * outputs + output)
+                    multiply(rows, channels, right, sums, outputs, channels)
         points_to_pixels(result, result_step, outputs, out, start, count, offset, floor)
 
 
 @jit
 @no_type_check
-def _add_products(left, right, count, points, first, stop):
-    """Inputs times gradients, added up over tiles, for points first..stop."""
-    channels, outputs = points.shape[1:]
-    for point in range(first, stop):
-        left_at = left.ctypes.data + FLOAT * point * (GRADIENT_BLOCK * channels + SHIFT)
-        right_at = right.ctypes.data + FLOAT * point * (GRADIENT_BLOCK * outputs + SHIFT)
-        for output in range(0, outputs, COLUMNS):
-            panel = right_at + FLOAT * output * GRADIENT_BLOCK
-            for channel in range(0, channels, ROWS):
-                in_panel = channel % COLUMNS
-                rows = left_at + FLOAT * ((channel - in_panel) * GRADIENT_BLOCK + in_panel)
-                block = points.ctypes.data + FLOAT * ((point * channels + channel) * outputs + output)
-                multiply_add(rows, 1, COLUMNS, panel, COLUMNS, block, outputs, count)
+def _transform_tiles(gradients, inputs, left, right, offset, first, stop):
+    """Tiles offset + first..stop of both to points, `COLUMNS` channels of all tiles beside each other."""
+    left_step, right_step = len(left) // POINTS, len(right) // POINTS
+    group, left_tiles, right_tiles = GRADIENT_BLOCK * COLUMNS, left[first * COLUMNS :], right[first * COLUMNS :]
+    gradient_to_points(gradients, offset + first, stop - first, left_tiles, left_step, COLUMNS, COLUMNS, group)
+    pixels_to_points(inputs, offset + first, stop - first, right_tiles, right_step, COLUMNS, COLUMNS, group)
+
+
+@jit
+@no_type_check
+def _add_products(left, right, count, sums, weight, is_first, is_last, first, stop):
+    """Gradients times inputs, added up over tiles, for groups first..stop of outputs; the last turn makes weights."""
+    channels = sums.shape[3]
+    left_step, right_step = len(left) // POINTS, len(right) // POINTS
+    for group in range(first, stop):
+        if is_first:
+            sums[group] = 0
+        for point in range(POINTS):
+            for row in range(0, OUTPUTS, ADDED_ROWS):
+                output = group * OUTPUTS + row
+                in_panel = output % COLUMNS
+                rows = left.ctypes.data + FLOAT * (point * left_step + (output - in_panel) * GRADIENT_BLOCK + in_panel)
+                for channel in range(0, channels, COLUMNS):
+                    panel = right.ctypes.data + FLOAT * (point * right_step + channel * GRADIENT_BLOCK)
+                    result = sums.ctypes.data + FLOAT * (
+                        ((group * POINTS + point) * OUTPUTS + row) * channels + channel
+                    )
+                    multiply_add(rows, panel, COLUMNS, result, channels, count)
+        if is_last:
+            points_to_weights(sums[group], weight[group * OUTPUTS : (group + 1) * OUTPUTS])

@@ -131,13 +131,12 @@ def points_to_pixels(values, point_step, tile_step, pixels, first, count, offset
 
 @jit
 @no_type_check
-def weights_to_points(weight, panels, first, stop):
-    """Input channels first..stop of (3, 3, C, K) to (36, panels, C, columns of a panel)."""
+def weights_to_points(weight, panels, columns, first, stop):
+    """Input channels first..stop of (3, 3, C, K) to (36, at least K * C), each point as (K / columns, C, columns)."""
     channels, outputs = weight.shape[2:]
-    num_panels, columns = panels.shape[1], panels.shape[3]
     scratch = np.empty(POINTS * WIDTH, np.float32)
     half, step = scratch.ctypes.data, channels * outputs
-    point_step = num_panels * channels * columns
+    point_step = panels.shape[1]
     for channel in range(first, stop):
         for output in range(0, outputs, WIDTH):
             source = weight.ctypes.data + FLOAT * (channel * outputs + output)
@@ -151,19 +150,19 @@ def weights_to_points(weight, panels, first, stop):
 
 @jit
 @no_type_check
-def points_to_weights(points, weight, first, stop):
-    """The transpose of `weights_to_points`, from (36, C, K) to (3, 3, C, K)."""
-    channels, outputs = weight.shape[2:]
-    scratch = np.empty(POINTS * WIDTH, np.float32)
-    half, step = scratch.ctypes.data, channels * outputs
-    for channel in range(first, stop):
-        for output in range(0, outputs, WIDTH):
-            place = FLOAT * (channel * outputs + output)
-            source, target = points.ctypes.data + place, weight.ctypes.data + place
+def points_to_weights(points, weight):
+    """The transpose of `weights_to_points`, from (36, K, C) to (K, 3, 3, C)."""
+    outputs, channels = points.shape[1:]
+    scratch = np.empty(3 * PATCH * WIDTH, np.float32)
+    half, step = scratch.ctypes.data, outputs * channels
+    for output in range(outputs):
+        for channel in range(0, channels, WIDTH):
+            source = points.ctypes.data + FLOAT * (output * channels + channel)
+            target = weight.ctypes.data + FLOAT * (output * 9 * channels + channel)
             for j in range(PATCH):
                 _to_weights(source + FLOAT * j * step, PATCH * step, half + FLOAT * j * WIDTH, PATCH * WIDTH)
             for i in range(3):
-                _to_weights(half + FLOAT * i * PATCH * WIDTH, WIDTH, target + FLOAT * i * 3 * step, step)
+                _to_weights(half + FLOAT * i * PATCH * WIDTH, WIDTH, target + FLOAT * i * 3 * channels, channels)
 
 
 @jit
