@@ -135,6 +135,22 @@ class Conv(nn.Conv2d):
         return self.weight * scale[:, None, None, None], shift
 
 
+class Doubling(nn.ConvTranspose2d):
+    """A deconvolution with 2 x 2 weights and stride 2, then ReLU: a linear layer at each pixel makes four of it."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 2, stride=2)
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        assert self.bias is not None, "asked for by default"
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Float[Tensor, "B Cin H W"]) -> Float[Tensor, "B Cout 2*H 2*W"]:  # type: ignore[override]
+        assert self.bias is not None, "asked for by default"
+        weight, bias = self.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None], self.bias.repeat(4)
+        y = conv1x1(x, weight, bias, relu=True).permute(0, 2, 3, 1).unflatten(3, (2, 2, self.out_channels))
+        return y.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+
 def _sum(x: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
     x = x if residual is None else x + residual
     return F.relu(x, inplace=True) if relu else x

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from maskrcnn.models.box_head import Boxes, RoIs
-from maskrcnn.models.layers import Conv
+from maskrcnn.models.layers import Conv, Doubling
 from maskrcnn.models.losses import mask_loss
 from maskrcnn.ops.rasterize import rasterize
 from maskrcnn.ops.roi_align import roi_align
@@ -41,11 +40,8 @@ class MaskHead(nn.Module):
         super().__init__()
         inputs = [channels] + [width] * (convs - 1)
         self.convs = nn.Sequential(*[Conv(i, width, 3, norm=norm, relu=True) for i in inputs])
-        self.upsample = nn.ConvTranspose2d(width, width, 2, stride=2)
+        self.upsample = Doubling(width, width)
         self.masks = Conv(width, 1 if class_agnostic else num_classes, 1)
-        nn.init.kaiming_normal_(self.upsample.weight, mode="fan_out", nonlinearity="relu")
-        if self.upsample.bias is not None:
-            nn.init.zeros_(self.upsample.bias)
         nn.init.normal_(self.masks.weight, std=0.001)
         self.strides, self.rois = tuple(strides), rois
         self.roi_align = partial(roi_align, strides=strides, output_size=pool, samples=samples, half_pixel=half_pixel)
@@ -85,9 +81,14 @@ class MaskHead(nn.Module):
         self, pyramid: list[Tensor], boxes: Float[Tensor, "R 4"], images: Int[Tensor, "R"], labels: Int[Tensor, "R"]
     ) -> Float[Tensor, "R M M"]:
         levels = pyramid[: len(self.strides)]
-        x = self.roi_align(levels, boxes, images)
-        logits = self.masks(F.relu(self.upsample(self.convs(x)), inplace=True))
-        chosen = (
-            (labels - 1).clamp(min=0, max=logits.shape[1] - 1)[:, None, None, None].expand(-1, 1, *logits.shape[2:])
-        )
-        return logits.gather(1, chosen).squeeze(1)
+        x = self.upsample(self.convs(self.roi_align(levels, boxes, images)))
+        return self.masks(x).squeeze(1) if self.masks.out_channels == 1 else self._draw_class(x, labels)
+
+    def _draw_class(self, x: Float[Tensor, "R C M M"], labels: Int[Tensor, "R"]) -> Float[Tensor, "R M M"]:
+        """Of all masks the one that is wanted: each box meets the weights of its own class alone."""
+        assert self.masks.bias is not None, "no norm stands in for it"
+        classes = torch.arange(1, self.masks.out_channels + 1, device=labels.device)
+        one_hot = (labels.clamp(1, len(classes))[:, None] == classes).to(x.dtype)
+        weight, bias = one_hot @ self.masks.weight.flatten(1), one_hot @ self.masks.bias
+        logits = x.permute(0, 2, 3, 1).flatten(1, 2) @ weight[:, :, None] + bias[:, None, None]
+        return logits.unflatten(1, x.shape[2:]).squeeze(3)

@@ -55,7 +55,7 @@ def _differentiate(ctx, grad):  # type: ignore[no-untyped-def]
     x, weight, y = ctx.saved_tensors
     needs_x, needs_weight, needs_bias, needs_residual, _ = ctx.needs_input_grad
     if y is not None:
-        grad = torch.where(y > 0, grad, 0.0)
+        grad = torch.ops.aten.threshold_backward(grad, y, 0)
     rows, matrix = grad.permute(0, 2, 3, 1), weight.flatten(1)
     return (
         (rows @ matrix).permute(0, 3, 1, 2) if needs_x else None,

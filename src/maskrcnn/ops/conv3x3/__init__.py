@@ -66,7 +66,7 @@ def _differentiate(ctx, grad):  # type: ignore[no-untyped-def]
     x, weight, y = ctx.saved_tensors
     needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
     if y is not None:
-        grad = torch.where(y > 0, grad, 0.0)
+        grad = torch.ops.aten.threshold_backward(grad, y, 0)
     turned = weight.transpose(0, 1).flip(2, 3)
     return (
         _winograd(grad, turned, None, False) if needs_x else None,
