@@ -36,7 +36,23 @@ def test_it_is_the_convolution_of_the_definition(batch, height, width, channels,
     x, weight, bias, residual = arguments(batch, channels, outputs, height, width)
     for more in ((None, None), (bias, None), (bias, residual)):
         exact = [None if one is None else one.double() for one in (x, weight, *more)]
-        assert_close(conv1x1(x, weight, *more, relu=relu), reference.conv1x1(*exact, relu))
+        assert_close(conv1x1(x, weight, *more, relu=relu), reference.conv1x1(*exact, 1, relu))
+
+
+@given(SIDES, SIDES, st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_a_stride_leaves_out_pixels(height, width, relu):
+    x, weight, bias, _ = arguments(3, 64, 32, 2 * height, 2 * width - 1)
+    residual = torch.ones(3, 32, height, width)
+    leaves = [tensor.requires_grad_() for tensor in (x, weight, bias, residual)]
+    y = conv1x1(*leaves, stride=2, relu=relu)
+    exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    expected = reference.conv1x1(*exact, 2, relu)
+    assert_close(y, expected)
+    upstream = torch.where(y.abs() > 1e-4, 1.0, 0.0)
+    gradients = torch.autograd.grad(expected, exact, upstream.double())
+    for one, other in zip(torch.autograd.grad(y, leaves, upstream), gradients, strict=True):
+        assert_close(one, other)
 
 
 def test_by_hand():
@@ -58,7 +74,7 @@ def test_gradients_are_those_of_the_definition(relu):
     upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
     upstream = torch.where(y.abs() > 1e-4, upstream, 0.0)  # nothing that rounding turns at the ReLU
     exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
-    expected = torch.autograd.grad(reference.conv1x1(*exact, relu), exact, upstream.double())
+    expected = torch.autograd.grad(reference.conv1x1(*exact, 1, relu), exact, upstream.double())
     for one, other in zip(torch.autograd.grad(y, leaves, upstream), expected, strict=True):
         assert_close(one, other)
 
@@ -74,7 +90,7 @@ def test_what_it_is_not_made_for_runs_in_pytorch(monkeypatch):
     monkeypatch.setattr(cpu, "forward", lambda *_: pytest.fail("not made for this"))
     uneven, few = arguments(1, 32, 12, 6, 6), arguments(1, 32, 32, 1, 3)
     for case in (uneven, few, [tensor.double() for tensor in arguments(1, 32, 32, 6, 6)]):
-        assert_close(conv1x1(*case), reference.conv1x1(*[tensor.double() for tensor in case], False))
+        assert_close(conv1x1(*case), reference.conv1x1(*[tensor.double() for tensor in case], 1, False))
 
 
 def test_not_a_number_passes_through_the_relu():

@@ -38,7 +38,7 @@ def convolutions(x: Float[Tensor, "B C H W"]) -> Iterator[Case]:
         "conv1x1",
         size,
         lambda: conv1x1(x, point, bias, x, relu=True),
-        lambda: plain_conv1x1.conv1x1(x, point, bias, x, True),
+        lambda: plain_conv1x1.conv1x1(x, point, bias, x, 1, True),
         2 * x.nbytes + point.nbytes,
     )
 

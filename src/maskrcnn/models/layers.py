@@ -120,10 +120,9 @@ class Conv(nn.Conv2d):
     def _convolve(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, *, relu: bool
     ) -> Tensor:
-        keeps_size = self.stride == (1, 1) and self.groups == 1
-        if keeps_size and self.kernel_size == (1, 1):
-            return conv1x1(x, weight, bias, residual, relu=relu)
-        if keeps_size and self.kernel_size == (3, 3):
+        if self.groups == 1 and self.kernel_size == (1, 1):
+            return conv1x1(x, weight, bias, residual, stride=self.stride[0], relu=relu)
+        if self.groups == 1 and self.kernel_size == (3, 3) and self.stride == (1, 1):
             y = conv3x3(x, weight, bias, relu=relu and residual is None)
             return y if residual is None else _sum(y, residual, relu=relu)
         return _sum(F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups), residual, relu=relu)

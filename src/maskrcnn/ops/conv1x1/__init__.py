@@ -17,23 +17,25 @@ def conv1x1(
     x: Float[Tensor, "B C H W"],
     weight: Float[Tensor, "K C 1 1"],
     bias: Float[Tensor, " K"] | None = None,
-    residual: Float[Tensor, "B K H W"] | None = None,
+    residual: Float[Tensor, "B K h w"] | None = None,
     *,
+    stride: int = 1,
     relu: bool = False,
-) -> Float[Tensor, "B K H W"]:
-    """A linear layer at each pixel; add the bias and the residual, then ReLU where asked.
+) -> Float[Tensor, "B K h w"]:
+    """A linear layer at each pixel, or at each `stride`-th of a row and column from the first on.
 
+    Add the bias and the residual, then ReLU where asked.
     On a processor, in float32, with channels in multiples of 32 and enough pixels, results lie in channels-last memory.
     Differentiable once.
     """
-    if _is_faster(x, weight, residual):
-        return _forward(x, weight, bias, residual, relu)
-    return reference.conv1x1(x, weight, bias, residual, relu)
+    if _is_faster(x, weight, residual, stride):
+        return _forward(x[:, :, ::stride, ::stride], weight, bias, residual, relu)
+    return reference.conv1x1(x, weight, bias, residual, stride, relu)
 
 
-def _is_faster(x: Tensor, weight: Tensor, residual: Tensor | None) -> bool:
+def _is_faster(x: Tensor, weight: Tensor, residual: Tensor | None, stride: int) -> bool:
     """Whether the processor's kernel can do it, and gains by it."""
-    return suits(x, weight, residual) and len(x) * x.shape[2] * x.shape[3] >= MIN_PIXELS
+    return suits(x, weight, residual) and len(x) * x.shape[2] * x.shape[3] >= MIN_PIXELS * stride**2
 
 
 @torch.library.custom_op("maskrcnn::conv1x1", mutates_args=(), device_types="cpu")

@@ -9,8 +9,11 @@ from maskrcnn.ops.conv3x3 import cpu, reference
 
 __all__ = ["conv3x3"]
 
-MIN_CHANNELS, MIN_TILES = 64, 48
-"""Fewer channels do not repay the transforms of pixels, fewer tiles of 4 x 4 pixels that of the weights."""
+MIN_CHANNELS, MIN_TILES, MIN_GRADIENT_TILES = 64, 48, 16
+"""Fewer channels do not repay the transforms of pixels, fewer tiles of 4 x 4 pixels those of the weights.
+
+The weights' gradient is transformed but once, so that it repays earlier.
+"""
 
 
 def conv3x3(
@@ -26,22 +29,24 @@ def conv3x3(
     memory and are off by some 5e-6 of the largest, five times a direct convolution's error. Differentiable once.
     """
     if _is_faster(x, weight):
-        return _winograd(x, weight, bias, relu)
+        return _convolve(x, weight, bias, relu)
     return reference.conv3x3(x, weight, bias, relu)
 
 
 def _is_faster(x: Tensor, weight: Tensor) -> bool:
     """Whether the processor's kernel can do it, and gains by it."""
-    is_large = min(weight.shape[:2]) >= MIN_CHANNELS and cpu.num_tiles(x.shape) >= MIN_TILES
+    is_large = min(weight.shape[:2]) >= MIN_CHANNELS and cpu.num_tiles(x.shape) >= MIN_GRADIENT_TILES
     return is_large and suits(x, weight)
 
 
 @torch.library.custom_op("maskrcnn::conv3x3", mutates_args=(), device_types="cpu")
-def _winograd(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-    return cpu.forward(x, weight, bias, relu)
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+    if cpu.num_tiles(x.shape) >= MIN_TILES:
+        return cpu.forward(x, weight, bias, relu)
+    return reference.conv3x3(x, weight, bias, relu).contiguous(memory_format=torch.channels_last)
 
 
-@_winograd.register_fake
+@_convolve.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
     return empty_result(x, len(weight))
 
@@ -69,11 +74,11 @@ def _differentiate(ctx, grad):  # type: ignore[no-untyped-def]
         grad = torch.ops.aten.threshold_backward(grad, y, 0)
     turned = weight.transpose(0, 1).flip(2, 3)
     return (
-        _winograd(grad, turned, None, False) if needs_x else None,
+        _convolve(grad, turned, None, False) if needs_x else None,
         _weight_gradient(grad, x) if needs_weight else None,
         grad.sum((0, 2, 3)) if needs_bias else None,
         None,
     )
 
 
-_winograd.register_autograd(_differentiate, setup_context=_save)
+_convolve.register_autograd(_differentiate, setup_context=_save)

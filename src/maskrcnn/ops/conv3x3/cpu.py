@@ -38,8 +38,6 @@ GRADIENT_BLOCK = 256
 """Tiles that threads share at a time for the gradient of the weights."""
 SHIFT = 80
 """Numbers between the matrices of a block, lest all 36 rows of a tile fall into one set of the cache."""
-CHANNELS = 32
-"""Whose weights are worth a thread."""
 OUTPUTS = 16
 """Whose weights' gradient is summed at a time."""
 
@@ -51,7 +49,9 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tenso
     offset = np.zeros(len(weight), np.float32) if bias is None else bias.detach().contiguous().numpy()
     floor = np.float32(0 if relu else -np.inf)
     source, target = pixels(x), pixels(y)
-    in_parts(lambda a, b: _convolve(source, panels, offset, floor, target, a, b), num_tiles(x.shape), BLOCK)
+    total = num_tiles(x.shape)
+    part = max(ROWS, min(BLOCK, total // torch.get_num_threads()))
+    in_parts(lambda a, b: _convolve(source, panels, offset, floor, target, a, b), total, part)
     return y
 
 
@@ -60,14 +60,14 @@ def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     outputs, channels = grad.shape[1], x.shape[1]
     weight = torch.empty((outputs, channels, 3, 3), memory_format=torch.channels_last)
     left, right = (np.empty(POINTS * (GRADIENT_BLOCK * c + SHIFT), np.float32) for c in (outputs, channels))
-    sums = np.empty((outputs // OUTPUTS, POINTS, OUTPUTS, channels), np.float32)
     gradients, inputs, result = pixels(grad), pixels(x), pixels(weight)
-    total = num_tiles(x.shape)
+    total, groups = num_tiles(x.shape), outputs // OUTPUTS
+    sums = np.empty((groups if total > GRADIENT_BLOCK else 0, POINTS, OUTPUTS, channels), np.float32)
     for first in range(0, total, GRADIENT_BLOCK):
         count = min(GRADIENT_BLOCK, total - first)
         is_first, is_last = first == 0, first + count == total
         in_parts(partial(_transform_tiles, gradients, inputs, left, right, first), count, BLOCK)
-        in_parts(partial(_add_products, left, right, count, sums, result, is_first, is_last), len(sums))
+        in_parts(partial(_add_products, left, right, count, sums, result, is_first, is_last), groups)
     return weight
 
 
@@ -85,9 +85,9 @@ def num_multiplications(shape: Sequence[int], outputs: int) -> int:
 def _panels(weight: Tensor) -> ndarray:
     """(K, C, 3, 3) to points (36, K / COLUMNS * C * COLUMNS and what keeps them apart)."""
     outputs, channels = weight.shape[:2]
-    arranged = weight.detach().permute(2, 3, 1, 0).contiguous().numpy()
+    source = weight.detach().numpy()
     panels = np.empty((POINTS, outputs * channels + SHIFT), np.float32)
-    in_parts(lambda a, b: weights_to_points(arranged, panels, COLUMNS, a, b), channels, CHANNELS)
+    in_parts(lambda a, b: weights_to_points(source, panels, COLUMNS, a, b), outputs // COLUMNS)
     return panels
 
 
@@ -126,12 +126,17 @@ def _transform_tiles(gradients, inputs, left, right, offset, first, stop):
 @jit
 @no_type_check
 def _add_products(left, right, count, sums, weight, is_first, is_last, first, stop):
-    """Gradients times inputs, added up over tiles, for groups first..stop of outputs; the last turn makes weights."""
+    """Gradients times inputs, added up over tiles, for groups first..stop of outputs; the last turn makes weights.
+
+    What is first and last at once needs no memory for its sums but what it works on.
+    """
     channels = sums.shape[3]
     left_step, right_step = len(left) // POINTS, len(right) // POINTS
+    scratch = np.empty((POINTS, OUTPUTS, channels), np.float32)
     for group in range(first, stop):
+        held = sums[group] if len(sums) else scratch
         if is_first:
-            sums[group] = 0
+            held[:] = 0
         for point in range(POINTS):
             for row in range(0, OUTPUTS, ADDED_ROWS):
                 output = group * OUTPUTS + row
@@ -139,9 +144,7 @@ def _add_products(left, right, count, sums, weight, is_first, is_last, first, st
                 rows = left.ctypes.data + FLOAT * (point * left_step + (output - in_panel) * GRADIENT_BLOCK + in_panel)
                 for channel in range(0, channels, COLUMNS):
                     panel = right.ctypes.data + FLOAT * (point * right_step + channel * GRADIENT_BLOCK)
-                    result = sums.ctypes.data + FLOAT * (
-                        ((group * POINTS + point) * OUTPUTS + row) * channels + channel
-                    )
+                    result = held.ctypes.data + FLOAT * ((point * OUTPUTS + row) * channels + channel)
                     multiply_add(rows, panel, COLUMNS, result, channels, count)
         if is_last:
-            points_to_weights(sums[group], weight[group * OUTPUTS : (group + 1) * OUTPUTS])
+            points_to_weights(held, weight[group * OUTPUTS : (group + 1) * OUTPUTS])

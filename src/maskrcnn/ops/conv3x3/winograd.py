@@ -132,20 +132,24 @@ def points_to_pixels(values, point_step, tile_step, pixels, first, count, offset
 @jit
 @no_type_check
 def weights_to_points(weight, panels, columns, first, stop):
-    """Input channels first..stop of (3, 3, C, K) to (36, at least K * C), each point as (K / columns, C, columns)."""
-    channels, outputs = weight.shape[2:]
-    scratch = np.empty(POINTS * WIDTH, np.float32)
-    half, step = scratch.ctypes.data, channels * outputs
-    point_step = panels.shape[1]
-    for channel in range(first, stop):
-        for output in range(0, outputs, WIDTH):
-            source = weight.ctypes.data + FLOAT * (channel * outputs + output)
-            for j in range(3):
-                _of_weights(source + FLOAT * j * step, 3 * step, half + FLOAT * j * WIDTH, 3 * WIDTH)
-            place = (output // columns * channels + channel) * columns + output % columns
-            target = panels.ctypes.data + FLOAT * place
-            for i in range(PATCH):
-                _of_weights(half + FLOAT * i * 3 * WIDTH, WIDTH, target + FLOAT * i * PATCH * point_step, point_step)
+    """Panels first..stop, of `columns` outputs each, of (K, C, 3, 3) to (36, at least K * C), as (C, columns)."""
+    channels, point_step = weight.shape[1], panels.shape[1]
+    scratch = np.empty((2 * POINTS, WIDTH), np.float32)
+    own, half = scratch.ctypes.data, scratch.ctypes.data + FLOAT * POINTS * WIDTH
+    for panel in range(first, stop):
+        for channel in range(channels):
+            for column in range(0, columns, WIDTH):
+                output = panel * columns + column
+                for number in range(WIDTH):
+                    for i in range(3):
+                        for j in range(3):
+                            scratch[i * 3 + j, number] = weight[output + number, channel, i, j]
+                for j in range(3):
+                    _of_weights(own + FLOAT * j * WIDTH, 3 * WIDTH, half + FLOAT * j * WIDTH, 3 * WIDTH)
+                target = panels.ctypes.data + FLOAT * ((panel * channels + channel) * columns + column)
+                for i in range(PATCH):
+                    place = target + FLOAT * i * PATCH * point_step
+                    _of_weights(half + FLOAT * i * 3 * WIDTH, WIDTH, place, point_step)
 
 
 @jit
