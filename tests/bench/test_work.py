@@ -40,11 +40,13 @@ def test_each_product_takes_the_longer_of_its_two_times():
     assert least_seconds([Operation(200, 5), Operation(50, 30)], ceilings) == 2.0 + 3.0
 
 
-def test_a_prediction_of_resnet_50_needs_269_billion_multiplications():
+def test_a_prediction_of_resnet_50_needs_267_billion_multiplications():
+    """The 269 billion of the paper's network, without the masks of 79 classes that nobody wants."""
+    unwanted = 100 * 28 * 28 * 256 * 79 / 1e9
     model = lively(config.Model(), 80)
     parts = work.prediction(model, 1, (800, 1344), BFLOAT16)
     found = {name: multiplications(operations) / 1e9 for name, operations in parts.items()}
-    expected = {"backbone and FPN": 148.5, "RPN": 53.2, "box head": 14.3, "mask head": 53.0}
+    expected = {"backbone and FPN": 148.5, "RPN": 53.2, "box head": 14.3, "mask head": 53.0 - unwanted}
     assert found == pytest.approx(expected, rel=0.01)
 
 
@@ -56,7 +58,8 @@ def test_a_processor_does_with_a_quarter_in_convolutions_that_keep_the_size():
 
 
 def test_half_the_bytes_in_half_the_precision_and_twice_the_work_for_twice_the_images(small, monkeypatch):
-    monkeypatch.setattr(conv3x3, "MIN_CHANNELS", 1000)
+    for least in ("MIN_CHANNELS", "MIN_PIXELS"):
+        monkeypatch.setattr(conv3x3, least, 10**9)  # all convolutions directly
 
     def totals(batch, dtype):
         parts = work.training(small, batch, (128, 192), Precision("cpu", dtype))

@@ -27,7 +27,9 @@ def arguments(batch, channels, outputs, height, width):
 
 def assert_close(found, expected):
     assert found.shape == expected.shape
-    torch.testing.assert_close(found.double(), expected.double(), rtol=0, atol=2e-6 * float(expected.abs().max()))
+    torch.testing.assert_close(
+        found.double(), expected.double(), rtol=0, atol=2e-6 * float(expected.detach().abs().max())
+    )
 
 
 @given(st.integers(1, 3), SIDES, SIDES, st.sampled_from([32, 96]), st.sampled_from([32, 64]), st.booleans())

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskrcnn.ops import conv3x3 as op
-from maskrcnn.ops.conv3x3 import conv3x3, cpu, reference, winograd
+from maskrcnn.ops import vectors
+from maskrcnn.ops.conv3x3 import conv3x3, cpu, reference, strided, winograd
 
 SIDES = st.integers(1, 11)
 
@@ -18,6 +19,7 @@ def small_cases_too(monkeypatch):
     monkeypatch.setattr(op, "MIN_CHANNELS", 32)
     monkeypatch.setattr(op, "MIN_TILES", 0)
     monkeypatch.setattr(op, "MIN_GRADIENT_TILES", 0)
+    monkeypatch.setattr(op, "MIN_PIXELS", vectors.ROWS)
 
 
 def arguments(batch, channels, outputs, height, width, seed=0):
@@ -33,8 +35,8 @@ def assert_close(found, expected):
     torch.testing.assert_close(found.double(), expected.double(), rtol=0, atol=2e-5 * float(expected.abs().max()))
 
 
-def in_float64(x, weight, bias, relu):
-    return reference.conv3x3(x.double(), weight.double(), bias.double(), relu)
+def in_float64(x, weight, bias, relu, stride=1):
+    return reference.conv3x3(x.double(), weight.double(), bias.double(), stride, relu)
 
 
 @given(st.integers(1, 3), SIDES, SIDES, st.sampled_from([32, 64, 96]), st.sampled_from([32, 64]), st.booleans())
@@ -42,6 +44,13 @@ def in_float64(x, weight, bias, relu):
 def test_it_is_the_convolution_of_the_definition(batch, height, width, channels, outputs, relu):
     case = arguments(batch, channels, outputs, height, width)
     assert_close(conv3x3(*case, relu=relu), in_float64(*case, relu))
+
+
+@given(st.integers(5, 23), st.integers(5, 23), st.sampled_from([32, 96]), st.sampled_from([32, 64]), st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_a_stride_leaves_out_pixels(height, width, channels, outputs, relu):
+    case = arguments(2, channels, outputs, height, width)
+    assert_close(conv3x3(*case, stride=2, relu=relu), in_float64(*case, relu, 2))
 
 
 def matrix(formula, num_inputs):
@@ -66,16 +75,23 @@ def test_many_blocks_of_tiles_fit_together():
     assert cpu.num_tiles(case[0].shape) > 2 * cpu.GRADIENT_BLOCK > cpu.BLOCK
     assert_close(conv3x3(*case), in_float64(*case, False))
     leaves = [tensor.double().requires_grad_() for tensor in case]
-    reference.conv3x3(*leaves, False).square().sum().backward()
+    reference.conv3x3(*leaves, 1, False).square().sum().backward()
     grad = 2 * in_float64(*case, False).float()
-    assert_close(torch.ops.maskrcnn.conv3x3_weight_gradient(grad, case[0]), leaves[1].grad)
+    assert_close(torch.ops.maskrcnn.conv3x3_weight_gradient(grad, case[0], 1), leaves[1].grad)
 
 
-def test_threads_change_no_bit(monkeypatch):
+@pytest.mark.parametrize("stride", [1, 2])
+def test_threads_change_no_bit(stride, monkeypatch):
     case = arguments(2, 64, 32, 41, 30)
-    found = conv3x3(*case), torch.ops.maskrcnn.conv3x3_weight_gradient(conv3x3(*case), case[0])
-    monkeypatch.setattr(cpu, "in_parts", lambda work, count, smallest=1: work(0, count))
-    alone = conv3x3(*case), torch.ops.maskrcnn.conv3x3_weight_gradient(conv3x3(*case), case[0])
+
+    def results():
+        y = conv3x3(*case, stride=stride)
+        return y, torch.ops.maskrcnn.conv3x3_weight_gradient(y, case[0], stride)
+
+    found = results()
+    for module in (cpu, strided):
+        monkeypatch.setattr(module, "in_parts", lambda work, count, smallest=1: work(0, count))
+    alone = results()
     assert all(map(torch.equal, found, alone))
 
 
@@ -88,14 +104,15 @@ def test_one_weight_moves_the_picture_by_a_pixel():
 
 
 @pytest.mark.parametrize("relu", [False, True])
-def test_gradients_are_those_of_the_definition(relu):
-    leaves = [tensor.requires_grad_() for tensor in arguments(2, 32, 64, 9, 14)]
-    y = conv3x3(*leaves, relu=relu)
+@pytest.mark.parametrize(("stride", "height", "width"), [(1, 9, 14), (2, 9, 14), (2, 32, 35)])
+def test_gradients_are_those_of_the_definition(stride, height, width, relu):
+    leaves = [tensor.requires_grad_() for tensor in arguments(2, 32, 64, height, width)]
+    y = conv3x3(*leaves, stride=stride, relu=relu)
     upstream = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
     upstream = torch.where(y.abs() > 1e-3, upstream, 0.0)  # nothing that rounding turns at the ReLU
     found = torch.autograd.grad(y, leaves, upstream)
     exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
-    expected = torch.autograd.grad(reference.conv3x3(*exact, relu), exact, upstream.double())
+    expected = torch.autograd.grad(reference.conv3x3(*exact, stride, relu), exact, upstream.double())
     for one, other in zip(found, expected, strict=True):
         assert_close(one, other)
 
@@ -125,7 +142,7 @@ def test_few_tiles_are_not_worth_it(monkeypatch):
     assert_close(y, in_float64(*case, False))
     assert y.is_contiguous(memory_format=torch.channels_last)
     exact = [tensor.detach().double().requires_grad_() for tensor in case]
-    gradients = torch.autograd.grad(reference.conv3x3(*exact, False).sum(), exact)
+    gradients = torch.autograd.grad(reference.conv3x3(*exact, 1, False).sum(), exact)
     for one, other in zip(torch.autograd.grad(y.sum(), case), gradients, strict=True):
         assert_close(one, other)
 
@@ -141,7 +158,9 @@ def test_nothing_in_gives_nothing_out():
     assert conv3x3(x, weight, bias).shape == (0, 64, 14, 14)
 
 
-def test_compilers_see_one_node():
+@pytest.mark.parametrize("stride", [1, 2])
+def test_compilers_see_one_node(stride):
     x, weight, bias = arguments(2, 32, 32, 6, 9)
-    torch.library.opcheck(torch.ops.maskrcnn.conv3x3, (x.requires_grad_(), weight, bias, True))
-    torch.library.opcheck(torch.ops.maskrcnn.conv3x3_weight_gradient, (torch.randn(2, 32, 6, 9), x.detach()))
+    torch.library.opcheck(torch.ops.maskrcnn.conv3x3, (x.requires_grad_(), weight, bias, stride, True))
+    grad = torch.randn(2, 32, -(-6 // stride), -(-9 // stride))
+    torch.library.opcheck(torch.ops.maskrcnn.conv3x3_weight_gradient, (grad, x.detach(), stride))

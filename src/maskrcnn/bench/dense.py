@@ -31,7 +31,7 @@ def convolutions(x: Float[Tensor, "B C H W"]) -> Iterator[Case]:
         "conv3x3",
         size,
         lambda: conv3x3(x, square, bias, relu=True),
-        lambda: plain_conv3x3.conv3x3(x, square, bias, True),
+        lambda: plain_conv3x3.conv3x3(x, square, bias, 1, True),
         2 * x.nbytes + square.nbytes,
     )
     yield Case(

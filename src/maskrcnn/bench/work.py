@@ -5,6 +5,7 @@ fused with them, or is small. So no implementation of these products is faster t
 operations / rate and bytes / bandwidth. Where a processor convolves by fewer products (`ops/conv3x3`), those count.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -117,13 +118,25 @@ def _conv1x1(x: Sequence[int], weight: Sequence[int], *_: object, **__: object) 
 
 
 @register_flop_formula(torch.ops.maskrcnn.conv3x3)
-def _conv3x3(x: Sequence[int], weight: Sequence[int], *_: object, **__: object) -> int:
-    return 2 * num_multiplications(x, weight[0])
+def _conv3x3(
+    x: Sequence[int],
+    weight: Sequence[int],
+    bias: object,
+    stride: int,
+    *_: object,
+    out_shape: Sequence[int],
+    **__: object,
+) -> int:
+    return _flops_of_3x3(x, out_shape, stride)
 
 
 @register_flop_formula(torch.ops.maskrcnn.conv3x3_weight_gradient)
-def _conv3x3_weight_gradient(grad: Sequence[int], x: Sequence[int], *_: object, **__: object) -> int:
-    return 2 * num_multiplications(x, grad[1])
+def _conv3x3_weight_gradient(grad: Sequence[int], x: Sequence[int], stride: int, *_: object, **__: object) -> int:
+    return _flops_of_3x3(x, grad, stride)
+
+
+def _flops_of_3x3(x: Sequence[int], y: Sequence[int], stride: int) -> int:
+    return 2 * (num_multiplications(x, y[1]) if stride == 1 else 9 * x[1] * math.prod(y))
 
 
 def _images(model: MaskRCNN, batch: int, bucket: Bucket) -> ImageBatch:

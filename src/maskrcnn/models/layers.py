@@ -120,10 +120,11 @@ class Conv(nn.Conv2d):
     def _convolve(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, *, relu: bool
     ) -> Tensor:
+        stride = self.stride[0]
         if self.groups == 1 and self.kernel_size == (1, 1):
-            return conv1x1(x, weight, bias, residual, stride=self.stride[0], relu=relu)
-        if self.groups == 1 and self.kernel_size == (3, 3) and self.stride == (1, 1):
-            y = conv3x3(x, weight, bias, relu=relu and residual is None)
+            return conv1x1(x, weight, bias, residual, stride=stride, relu=relu)
+        if self.groups == 1 and self.kernel_size == (3, 3):
+            y = conv3x3(x, weight, bias, stride=stride, relu=relu and residual is None)
             return y if residual is None else _sum(y, residual, relu=relu)
         return _sum(F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups), residual, relu=relu)
 

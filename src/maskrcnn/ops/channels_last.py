@@ -1,5 +1,6 @@
 """Pictures in channels-last memory, for kernels that run along channels on the processor."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from numpy import ndarray
@@ -14,12 +15,18 @@ def suits(x: Tensor, weight: Tensor, *others: Tensor | None) -> bool:
     return is_float and all(channels % 32 == 0 for channels in weight.shape[:2])
 
 
-def empty_result(x: Float[Tensor, "B C H W"], outputs: int) -> Float[Tensor, "B {outputs} H W"]:
-    """Of the size of `x`, not filled."""
-    shape = len(x), outputs, *x.shape[2:]
+def empty_result(x: Float[Tensor, "B C H W"], outputs: int, stride: int = 1) -> Float[Tensor, "B {outputs} h w"]:
+    """Of the size of `x`, or of every `stride`-th pixel from the first on, not filled."""
+    shape = len(x), outputs, *(-(-side // stride) for side in x.shape[2:])
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
 def pixels(x: Shaped[Tensor, "B C H W"]) -> Shaped[ndarray, "B H W C"]:
     """A view where memory is channels-last, otherwise a copy."""
     return x.detach().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def offset_and_floor(bias: Tensor | None, outputs: int, relu: bool) -> tuple[ndarray, np.float32]:
+    """What is added to each channel of a result, and what no number of it is below."""
+    offset = np.zeros(outputs, np.float32) if bias is None else bias.detach().contiguous().numpy()
+    return offset, np.float32(0 if relu else -np.inf)

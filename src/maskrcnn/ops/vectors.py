@@ -11,7 +11,7 @@ from typing import Any, no_type_check
 
 import llvmlite.binding
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
 WIDTH = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8
@@ -24,6 +24,11 @@ numbers of channels.
 """
 COLUMNS = ACROSS * WIDTH
 """Of a block of a product."""
+FLOAT = 4
+"""Bytes."""
+
+jit = njit(nogil=True, cache=True, error_model="numpy")
+"""For kernels that work on addresses."""
 
 _ADDRESS, _FLOAT, _INDEX = ir.IntType(64), ir.FloatType(), ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, WIDTH)

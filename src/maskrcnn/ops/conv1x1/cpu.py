@@ -1,4 +1,4 @@
-"""1 x 1 convolutions as products of matrices that end in what follows them, each number written once.
+"""1 x 1 convolutions as products of matrices that end in what follows them.
 
 In channels-last memory a picture is a matrix of pixels and channels. Torch's library writes the bias everywhere, adds
 the product, then reads all of it again for the residual, and again for the ReLU; for a network's first stages these
@@ -8,31 +8,23 @@ passes take as long as the product.
 from typing import no_type_check
 
 import numpy as np
-from numba import njit
 from numpy import ndarray
 from torch import Tensor
 
-from maskrcnn.ops.channels_last import empty_result, pixels
+from maskrcnn.ops.channels_last import empty_result, offset_and_floor, pixels
 from maskrcnn.ops.threads import in_parts
-from maskrcnn.ops.vectors import COLUMNS, ROWS, multiply_finish
+from maskrcnn.ops.vectors import COLUMNS, FLOAT, ROWS, jit, multiply_finish
 
 BLOCK = 8
 """Groups of `ROWS` pixels that meet one panel of weights after another: few enough to stay in the cache."""
-FLOAT = 4
-"""Bytes."""
-
-jit = njit(nogil=True, cache=True, error_model="numpy")
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
     """The result in channels-last memory; there are `ROWS` pixels or more."""
-    outputs, channels = weight.shape[:2]
+    outputs = len(weight)
     y = empty_result(x, outputs)
-    matrix = weight.detach().reshape(outputs, channels).numpy()
-    panels = np.empty((outputs // COLUMNS, channels, COLUMNS), np.float32)
-    in_parts(lambda a, b: _arrange(matrix, panels, a, b), len(panels))
-    offset = np.zeros(outputs, np.float32) if bias is None else bias.detach().contiguous().numpy()
-    floor = np.float32(0 if relu else -np.inf)
+    panels = _in_panels(weight.detach().reshape(outputs, -1).numpy())
+    offset, floor = offset_and_floor(bias, outputs, relu)
     source, target = _rows(x), _rows(y)
     other = np.empty((0, outputs), np.float32) if residual is None else _rows(residual)
     groups = -(-len(source) // ROWS)
@@ -45,10 +37,16 @@ def _rows(x: Tensor) -> ndarray:
     return pixels(x).reshape(-1, x.shape[1])
 
 
+def _in_panels(weight: ndarray) -> ndarray:
+    """(K, C) to (K / COLUMNS, C, COLUMNS)."""
+    panels = np.empty((len(weight) // COLUMNS, weight.shape[1], COLUMNS), np.float32)
+    in_parts(lambda a, b: _arrange(weight, panels, a, b), len(panels))
+    return panels
+
+
 @jit
 @no_type_check
 def _arrange(weight, panels, first, stop):
-    """Panels first..stop of (K, C) as (K / COLUMNS, C, COLUMNS)."""
     for panel in range(first, stop):
         for channel in range(weight.shape[1]):
             for column in range(COLUMNS):

@@ -1,18 +1,22 @@
-"""A convolution with 3 x 3 weights that keeps the size: `reference.py` defines it, `cpu.py` multiplies a quarter."""
+"""A convolution with 3 x 3 weights and a border: `reference.py` defines it.
+
+On a processor `cpu.py` multiplies a quarter, and `strided.py` has weights' gradients of those that leave out pixels.
+"""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from maskrcnn.ops.channels_last import empty_result, suits
-from maskrcnn.ops.conv3x3 import cpu, reference
+from maskrcnn.ops.conv3x3 import cpu, reference, strided
 
 __all__ = ["conv3x3"]
 
-MIN_CHANNELS, MIN_TILES, MIN_GRADIENT_TILES = 64, 48, 16
+MIN_CHANNELS, MIN_TILES, MIN_GRADIENT_TILES, MIN_PIXELS = 64, 48, 16, 128
 """Fewer channels do not repay the transforms of pixels, fewer tiles of 4 x 4 pixels those of the weights.
 
-The weights' gradient is transformed but once, so that it repays earlier.
+The weights' gradient is transformed but once, so that it repays earlier. With a stride, fewer pixels of the result do
+not repay copying patches.
 """
 
 
@@ -21,62 +25,76 @@ def conv3x3(
     weight: Float[Tensor, "K C 3 3"],
     bias: Float[Tensor, " K"] | None = None,
     *,
+    stride: int = 1,
     relu: bool = False,
-) -> Float[Tensor, "B K H W"]:
-    """Correlate with stride 1 and a border of zeros, add the bias, then ReLU where asked.
+) -> Float[Tensor, "B K h w"]:
+    """Correlate with a border of zeros, at each pixel or each `stride`-th from the first on.
 
-    On a processor, in float32, with enough channels in multiples of 32 and enough pixels, results lie in channels-last
-    memory and are off by some 5e-6 of the largest, five times a direct convolution's error. Differentiable once.
+    Add the bias, then ReLU where asked. On a processor, in float32, with enough channels in multiples of 32 and enough
+    pixels, results lie in channels-last memory. With stride 1 they are off by some 5e-6 of the largest, five times a
+    direct convolution's error. Differentiable once.
     """
-    if _is_faster(x, weight):
-        return _convolve(x, weight, bias, relu)
-    return reference.conv3x3(x, weight, bias, relu)
+    if _is_faster(x, weight, stride):
+        return _convolve(x, weight, bias, stride, relu)
+    return reference.conv3x3(x, weight, bias, stride, relu)
 
 
-def _is_faster(x: Tensor, weight: Tensor) -> bool:
-    """Whether the processor's kernel can do it, and gains by it."""
-    is_large = min(weight.shape[:2]) >= MIN_CHANNELS and cpu.num_tiles(x.shape) >= MIN_GRADIENT_TILES
-    return is_large and suits(x, weight)
+def _is_faster(x: Tensor, weight: Tensor, stride: int) -> bool:
+    """Whether the processor's kernels can do it, and gain by it."""
+    if not suits(x, weight):
+        return False
+    if stride > 1:
+        return len(x) * x.shape[2] * x.shape[3] >= MIN_PIXELS * stride**2
+    return min(weight.shape[:2]) >= MIN_CHANNELS and cpu.num_tiles(x.shape) >= MIN_GRADIENT_TILES
 
 
 @torch.library.custom_op("maskrcnn::conv3x3", mutates_args=(), device_types="cpu")
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-    if cpu.num_tiles(x.shape) >= MIN_TILES:
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, relu: bool) -> Tensor:
+    if stride == 1 and cpu.num_tiles(x.shape) >= MIN_TILES:
         return cpu.forward(x, weight, bias, relu)
-    return reference.conv3x3(x, weight, bias, relu).contiguous(memory_format=torch.channels_last)
+    return reference.conv3x3(x, weight, bias, stride, relu).contiguous(memory_format=torch.channels_last)
 
 
 @_convolve.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-    return empty_result(x, len(weight))
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, relu: bool) -> Tensor:
+    return empty_result(x, len(weight), stride)
 
 
 @torch.library.custom_op("maskrcnn::conv3x3_weight_gradient", mutates_args=(), device_types="cpu")
-def _weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    return cpu.weight_gradient(grad, x)
+def _weight_gradient(grad: Tensor, x: Tensor, stride: int) -> Tensor:
+    return strided.weight_gradient(grad, x, stride) if stride > 1 else cpu.weight_gradient(grad, x)
 
 
 @_weight_gradient.register_fake
-def _(grad: Tensor, x: Tensor) -> Tensor:
+def _(grad: Tensor, x: Tensor, stride: int) -> Tensor:
     weight = x.new_empty((grad.shape[1], x.shape[1], 3, 3))
     return weight.contiguous(memory_format=torch.channels_last)
 
 
+def _input_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    if stride == 1:
+        return _convolve(grad, weight.transpose(0, 1).flip(2, 3), None, 1, False)
+    return torch.ops.aten.convolution_backward(
+        grad, x, weight, None, [stride, stride], [1, 1], [1, 1], False, [0, 0], 1, [True, False, False]
+    )[0]
+
+
 def _save(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    x, weight, _, relu = inputs
+    x, weight, _, stride, relu = inputs
     ctx.save_for_backward(x, weight, output if relu else None)
+    ctx.stride = stride
 
 
 def _differentiate(ctx, grad):  # type: ignore[no-untyped-def]
     x, weight, y = ctx.saved_tensors
-    needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+    needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
     if y is not None:
         grad = torch.ops.aten.threshold_backward(grad, y, 0)
-    turned = weight.transpose(0, 1).flip(2, 3)
     return (
-        _convolve(grad, turned, None, False) if needs_x else None,
-        _weight_gradient(grad, x) if needs_weight else None,
+        _input_gradient(grad, x, weight, ctx.stride) if needs_x else None,
+        _weight_gradient(grad, x, ctx.stride) if needs_weight else None,
         grad.sum((0, 2, 3)) if needs_bias else None,
+        None,
         None,
     )
 

@@ -17,20 +17,18 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from maskrcnn.ops.channels_last import empty_result, pixels
+from maskrcnn.ops.channels_last import empty_result, offset_and_floor, pixels
 from maskrcnn.ops.conv3x3.winograd import (
-    FLOAT,
     POINTS,
     TILE,
     gradient_to_points,
-    jit,
     pixels_to_points,
     points_to_pixels,
     points_to_weights,
     weights_to_points,
 )
 from maskrcnn.ops.threads import in_parts
-from maskrcnn.ops.vectors import ADDED_ROWS, COLUMNS, ROWS, multiply, multiply_add
+from maskrcnn.ops.vectors import ADDED_ROWS, COLUMNS, FLOAT, ROWS, jit, multiply, multiply_add
 
 BLOCK = 48
 """Tiles that a thread takes at a time, a multiple of `ROWS`."""
@@ -46,8 +44,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tenso
     """The result in channels-last memory."""
     y = empty_result(x, len(weight))
     panels = _panels(weight)
-    offset = np.zeros(len(weight), np.float32) if bias is None else bias.detach().contiguous().numpy()
-    floor = np.float32(0 if relu else -np.inf)
+    offset, floor = offset_and_floor(bias, len(weight), relu)
     source, target = pixels(x), pixels(y)
     total = num_tiles(x.shape)
     part = max(ROWS, min(BLOCK, total // torch.get_num_threads()))

@@ -6,16 +6,11 @@ Formulas are for one dimension; kernels apply them to rows, then to columns, a v
 from typing import Any, no_type_check
 
 import numpy as np
-from numba import njit
 
-from maskrcnn.ops.vectors import WIDTH, clear, move, shift, transform
+from maskrcnn.ops.vectors import FLOAT, WIDTH, clear, jit, move, shift, transform
 
 TILE, PATCH = 4, 6
 POINTS = PATCH * PATCH
-FLOAT = 4
-"""Bytes."""
-
-jit = njit(nogil=True, cache=True, error_model="numpy")
 
 
 def of_inputs(d0: Any, d1: Any, d2: Any, d3: Any, d4: Any, d5: Any) -> list[Any]:

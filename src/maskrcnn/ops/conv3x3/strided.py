@@ -1,0 +1,84 @@
+"""The gradient of the weights of a 3 x 3 convolution that leaves out pixels, as products of matrices over its patches.
+
+Winograd's transforms need neighbours. Here the 9 pixels under some hundred pixels of the result are copied beside each
+other, and multiplied with their gradients. Torch's library does as well with everything else.
+"""
+
+from functools import partial
+from typing import no_type_check
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskrcnn.ops.channels_last import pixels
+from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.vectors import ADDED_ROWS, COLUMNS, FLOAT, WIDTH, clear, jit, move, multiply_add
+
+TAPS = 9
+BLOCK = 256
+"""Pixels that threads share at a time."""
+PIXELS = 24
+"""Whose patches are worth a thread."""
+OUTPUTS = 16
+"""Whose weights are worth a thread."""
+
+
+def weight_gradient(grad: Tensor, x: Tensor, stride: int) -> Tensor:
+    """Of the weight (K, C, 3, 3), from the gradient of the result and the input, in channels-last memory."""
+    outputs, channels = grad.shape[1], x.shape[1]
+    weight = torch.empty((outputs, channels, 3, 3), memory_format=torch.channels_last)
+    gradients, inputs, result = pixels(grad), pixels(x), pixels(weight)
+    result[:] = 0
+    left, right = (np.empty((c // COLUMNS, BLOCK, COLUMNS), np.float32) for c in (outputs, TAPS * channels))
+    total = grad.numel() // outputs
+    for first in range(0, total, BLOCK):
+        count = min(BLOCK, total - first)
+        in_parts(partial(_arrange_pixels, gradients, inputs, stride, left, right, first), count, PIXELS)
+        in_parts(partial(_add_products, left, right, count, result), outputs // OUTPUTS)
+    return weight
+
+
+@jit
+@no_type_check
+def _arrange_pixels(gradients, inputs, stride, left, right, offset, first, stop):
+    """Pixels offset + first..stop of the gradient and their patches, `COLUMNS` numbers of all pixels together."""
+    height, width, outputs = gradients.shape[1:]
+    rows = gradients.reshape(-1, outputs)
+    for number in range(first, stop):
+        source, place = rows[offset + number].ctypes.data, FLOAT * number * COLUMNS
+        for output in range(0, outputs, WIDTH):
+            panel = left[output // COLUMNS].ctypes.data + FLOAT * (output % COLUMNS)
+            move(source + FLOAT * output, 0, panel + place, 0)
+        _copy_patch(inputs, stride, height, width, offset + number, right.ctypes.data + place, BLOCK * COLUMNS)
+
+
+@jit
+@no_type_check
+def _copy_patch(source, stride, height, width, pixel, target, step):
+    """The 9 pixels of the input under a pixel of the result, in groups of `COLUMNS` numbers that lie `step` apart."""
+    channels = source.shape[3]
+    image, top, left = pixel // (height * width), stride * (pixel // width % height) - 1, stride * (pixel % width) - 1
+    for tap in range(TAPS):
+        y, x = top + tap // 3, left + tap % 3
+        is_inside = 0 <= y < source.shape[1] and 0 <= x < source.shape[2]
+        pixel_at = source.ctypes.data + FLOAT * ((image * source.shape[1] + y) * source.shape[2] + x) * channels
+        for channel in range(0, channels, WIDTH):
+            group = (tap * channels + channel) // COLUMNS
+            place = target + FLOAT * (group * step + channel % COLUMNS)
+            if is_inside:
+                move(pixel_at + FLOAT * channel, 0, place, 0)
+            else:
+                clear(place)
+
+
+@jit
+@no_type_check
+def _add_products(left, right, count, weight, first, stop):
+    """Gradients times patches, added up over pixels, for groups first..stop of outputs."""
+    inner = right.shape[0] * COLUMNS
+    for output in range(first * OUTPUTS, stop * OUTPUTS, ADDED_ROWS):
+        rows = left[output // COLUMNS].ctypes.data + FLOAT * (output % COLUMNS)
+        for column in range(0, inner, COLUMNS):
+            result = weight.ctypes.data + FLOAT * (output * inner + column)
+            multiply_add(rows, right[column // COLUMNS].ctypes.data, COLUMNS, result, inner, count)
