@@ -9,7 +9,7 @@ from maskrcnn.bench.ceilings import Ceilings
 from maskrcnn.bench.scene import lively
 from maskrcnn.bench.work import Counter, Operation, least_seconds, multiplications
 from maskrcnn.models.layers import Conv
-from maskrcnn.ops import conv3x3
+from maskrcnn.ops import conv1x1, conv3x3
 from maskrcnn.precision import Precision
 
 FLOAT32, BFLOAT16 = (Precision("cpu", dtype) for dtype in (torch.float32, torch.bfloat16))
@@ -58,8 +58,8 @@ def test_a_processor_does_with_a_quarter_in_convolutions_that_keep_the_size():
 
 
 def test_half_the_bytes_in_half_the_precision_and_twice_the_work_for_twice_the_images(small, monkeypatch):
-    for least in ("MIN_CHANNELS", "MIN_PIXELS"):
-        monkeypatch.setattr(conv3x3, least, 10**9)  # all convolutions directly
+    for module, least in ((conv3x3, "MIN_CHANNELS"), (conv3x3, "MIN_PIXELS"), (conv1x1, "MIN_PIXELS")):
+        monkeypatch.setattr(module, least, 10**9)  # all convolutions are torch's
 
     def totals(batch, dtype):
         parts = work.training(small, batch, (128, 192), Precision("cpu", dtype))
