@@ -29,6 +29,7 @@ bench: .venv-peers/.installed  ## times us beside torchvision and others: make b
 	done
 	for noun in masks annotations evaluation; do .venv-peers/bin/python benchmarks/$$noun.py || exit; done
 	.venv-peers/bin/python benchmarks/loading.py --data $(DATA)
+	.venv-peers/bin/python benchmarks/photo.py $$(ls $(DATA)/val2017/* | head -n 1) --config $(CONFIG)
 
 # With the Python that has torch for the GPU; the package itself is taken from src/.
 PYTHON ?= python3

@@ -32,6 +32,7 @@ from maskrcnn.instances import Instances, from_detections
 from maskrcnn.memory import explained, keep_freed_memory
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
+from maskrcnn.models.undrawn import Undrawn
 from maskrcnn.precision import Precision, choose_precision
 from maskrcnn.structures import Detections, ImageBatch
 from maskrcnn.trial import fastest_on_processor
@@ -60,7 +61,8 @@ def load(
                 processor that has bf16 and is faster with it, as a short trial shows, bf16
     """
     tensors, recipe, origin = load_any(path)
-    model = build(recipe.model, len(recipe.classes))
+    with Undrawn():
+        model = build(recipe.model, len(recipe.classes))
     fill(model, tensors, origin)
     chosen = _device(device)
     if precision not in get_args(PrecisionSetting):

@@ -19,6 +19,7 @@ from maskrcnn.data.loader import make_batch, pin
 from maskrcnn.data.transforms import RawBatch
 from maskrcnn.distributed import choose_device
 from maskrcnn.execution import Execution, choose_algorithms, choose_execution
+from maskrcnn.memory import keep_freed_memory
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.models.resnet import ResNet
 from maskrcnn.precision import Precision, choose_precision
@@ -102,11 +103,13 @@ class Scene:
 def set_up(recipe: Recipe, settings: config.Train | config.Evaluate, data: CocoData, ask: Ask) -> Scene:
     """Take the device, choose photos, and build the network.
 
+    What training and prediction ask of the process holds here too, for all sides.
     settings   the section of the recipe whose precision and execution count
     """
     device = choose_device(recipe.device, 0)
     section = "train" if isinstance(settings, config.Train) else "evaluate"
     choose_algorithms(device)
+    keep_freed_memory(device)
     model = lively(recipe.model, len(data.category_ids)).to(device)
     assert isinstance(model.backbone, ResNet), "the only kind that recipes know"
     model.backbone.recompute = recipe.train.recompute

@@ -31,6 +31,7 @@ from maskrcnn.instances import from_detections
 from maskrcnn.memory import explained, keep_freed_memory
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
+from maskrcnn.models.undrawn import Undrawn
 from maskrcnn.precision import choose_precision
 from maskrcnn.recipes import write_recipe
 from maskrcnn.recipes.adopt import with_network_of
@@ -105,7 +106,8 @@ def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Pro
     annotations, images = find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path)
     dataset = read(annotations, images)
     check_classes(weights, dataset)
-    model = build(trained.model, len(trained.classes))
+    with Undrawn():
+        model = build(trained.model, len(trained.classes))
     fill(model, weights.tensors, weights.origin)
     recipe = structs.replace(
         with_network_of(recipe, trained),
