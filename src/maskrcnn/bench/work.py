@@ -22,7 +22,8 @@ from maskrcnn.bench.parts import BACKWARD, FORWARD, stages
 from maskrcnn.data.buckets import Bucket
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import MaskRCNN
-from maskrcnn.ops.conv3x3.cpu import num_multiplications
+from maskrcnn.ops.conv3x3 import MIN_TILES
+from maskrcnn.ops.conv3x3.cpu import num_multiplications, num_tiles
 from maskrcnn.precision import Precision
 from maskrcnn.structures import ImageBatch, Targets
 from maskrcnn.train.step import learnt
@@ -127,16 +128,16 @@ def _conv3x3(
     out_shape: Sequence[int],
     **__: object,
 ) -> int:
-    return _flops_of_3x3(x, out_shape, stride)
+    return _flops_of_3x3(x, out_shape, is_transformed=stride == 1 and num_tiles(x) >= MIN_TILES)
 
 
 @register_flop_formula(torch.ops.maskrcnn.conv3x3_weight_gradient)
 def _conv3x3_weight_gradient(grad: Sequence[int], x: Sequence[int], stride: int, *_: object, **__: object) -> int:
-    return _flops_of_3x3(x, grad, stride)
+    return _flops_of_3x3(x, grad, is_transformed=stride == 1)
 
 
-def _flops_of_3x3(x: Sequence[int], y: Sequence[int], stride: int) -> int:
-    return 2 * (num_multiplications(x, y[1]) if stride == 1 else 9 * x[1] * math.prod(y))
+def _flops_of_3x3(x: Sequence[int], y: Sequence[int], *, is_transformed: bool) -> int:
+    return 2 * (num_multiplications(x, y[1]) if is_transformed else 9 * x[1] * math.prod(y))
 
 
 def _images(model: MaskRCNN, batch: int, bucket: Bucket) -> ImageBatch:
