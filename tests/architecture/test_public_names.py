@@ -42,8 +42,8 @@ Predictor.recipe
 load(path, *, device, precision)
 """
 OPERATORS = """
-conv1x1(x, weight, bias, residual, *, relu)
-conv3x3(x, weight, bias, *, relu)
+conv1x1(x, weight, bias, residual, *, stride, relu)
+conv3x3(x, weight, bias, *, stride, relu)
 group_norm(x, weight, bias, *, groups, eps, relu)
 inclusive_boxes(boxes, *, cells)
 match(candidates, boxes, real, crowd, *, positive_iou, negative_iou, keep_best)
