@@ -6,6 +6,7 @@ from torch import Tensor
 
 from maskrcnn.ops.channels_last import empty_result, suits
 from maskrcnn.ops.conv1x1 import cpu, reference
+from maskrcnn.ops.operator import operator
 
 __all__ = ["conv1x1"]
 
@@ -38,7 +39,7 @@ def _is_faster(x: Tensor, weight: Tensor, residual: Tensor | None, stride: int) 
     return suits(x, weight, residual) and len(x) * x.shape[2] * x.shape[3] >= MIN_PIXELS * stride**2
 
 
-@torch.library.custom_op("maskrcnn::conv1x1", mutates_args=(), device_types="cpu")
+@operator("conv1x1", "cpu")
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
     return cpu.forward(x, weight, bias, residual, relu)
 

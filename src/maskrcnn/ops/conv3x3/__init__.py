@@ -9,6 +9,7 @@ from torch import Tensor
 
 from maskrcnn.ops.channels_last import empty_result, suits
 from maskrcnn.ops.conv3x3 import cpu, reference, strided
+from maskrcnn.ops.operator import operator
 
 __all__ = ["conv3x3"]
 
@@ -48,7 +49,7 @@ def _is_faster(x: Tensor, weight: Tensor, stride: int) -> bool:
     return min(weight.shape[:2]) >= MIN_CHANNELS and cpu.num_tiles(x.shape) >= MIN_GRADIENT_TILES
 
 
-@torch.library.custom_op("maskrcnn::conv3x3", mutates_args=(), device_types="cpu")
+@operator("conv3x3", "cpu")
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, relu: bool) -> Tensor:
     if stride == 1 and cpu.num_tiles(x.shape) >= MIN_TILES:
         return cpu.forward(x, weight, bias, relu)
@@ -60,7 +61,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, relu: bool) -
     return empty_result(x, len(weight), stride)
 
 
-@torch.library.custom_op("maskrcnn::conv3x3_weight_gradient", mutates_args=(), device_types="cpu")
+@operator("conv3x3_weight_gradient", "cpu")
 def _weight_gradient(grad: Tensor, x: Tensor, stride: int) -> Tensor:
     return strided.weight_gradient(grad, x, stride) if stride > 1 else cpu.weight_gradient(grad, x)
 

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maskrcnn.ops.group_norm import cpu, reference
+from maskrcnn.ops.operator import operator
 
 __all__ = ["group_norm"]
 
@@ -40,7 +41,7 @@ def group_norm(
     return reference.group_norm(x, weight, bias, groups=groups, eps=eps, relu=relu)
 
 
-@torch.library.custom_op("maskrcnn::group_norm", mutates_args=(), device_types="cpu")
+@operator("group_norm", "cpu")
 def _forward(
     x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -55,7 +56,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, relu: bo
     return y, mean, torch.empty_like(mean)
 
 
-@torch.library.custom_op("maskrcnn::group_norm_backward", mutates_args=(), device_types="cpu")
+@operator("group_norm_backward", "cpu")
 def _backward(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:

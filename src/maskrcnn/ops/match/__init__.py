@@ -6,6 +6,7 @@ from torch import Tensor
 
 from maskrcnn.ops.gpu import has_triton
 from maskrcnn.ops.match import cpu, reference
+from maskrcnn.ops.operator import operator
 
 __all__ = ["match"]
 
@@ -42,7 +43,7 @@ def match(
     return torch.ops.maskrcnn.match(candidates, boxes, real, crowd, positive_iou, negative_iou, keep_best)
 
 
-@torch.library.custom_op("maskrcnn::match", mutates_args=())
+@operator("match")
 def _match(
     candidates: Tensor,
     boxes: Tensor,

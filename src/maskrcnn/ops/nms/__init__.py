@@ -6,6 +6,7 @@ from torch import Tensor
 
 from maskrcnn.ops.gpu import has_triton
 from maskrcnn.ops.nms import cpu, reference
+from maskrcnn.ops.operator import operator
 
 __all__ = ["nms"]
 
@@ -35,7 +36,7 @@ def nms(
     return torch.ops.maskrcnn.nms(boxes.detach().float(), groups, valid, threshold, num_keep)
 
 
-@torch.library.custom_op("maskrcnn::nms", mutates_args=())
+@operator("nms")
 def _nms(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float, num_keep: int) -> tuple[Tensor, Tensor]:
     return reference.nms(boxes, groups, valid, threshold=threshold, num_keep=num_keep)
 

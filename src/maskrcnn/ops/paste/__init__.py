@@ -9,6 +9,7 @@ from torch import Tensor
 
 from maskrcnn.masks import Outline, outlines_from_runs, strings_from_counts
 from maskrcnn.ops.gpu import has_triton
+from maskrcnn.ops.operator import operator
 from maskrcnn.ops.paste import cpu, reference
 
 
@@ -82,7 +83,7 @@ def inclusive_boxes(boxes: Float[Tensor, "D 4"], *, cells: int) -> Float[Tensor,
     return torch.cat([low + cell, low + cell * (cells + 1)], dim=1)
 
 
-@torch.library.custom_op("maskrcnn::paste", mutates_args=())
+@operator("paste")
 def _paste(probabilities: Tensor, boxes: Tensor, height: int, width: int, threshold: float) -> Tensor:
     return reference.paste(probabilities, boxes, height, width, threshold)
 

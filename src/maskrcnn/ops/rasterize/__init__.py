@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from maskrcnn.ops.gpu import has_triton
+from maskrcnn.ops.operator import operator
 from maskrcnn.ops.rasterize import cpu, reference
 
 
@@ -33,7 +34,7 @@ def rasterize(
     return _rasterize(edges.detach().float(), first_edge, boxes.detach().float(), images, objects, size)
 
 
-@torch.library.custom_op("maskrcnn::rasterize", mutates_args=())
+@operator("rasterize")
 def _rasterize(edges: Tensor, first_edge: Tensor, boxes: Tensor, images: Tensor, objects: Tensor, size: int) -> Tensor:
     return reference.rasterize(edges, first_edge, boxes, images, objects, size)
 

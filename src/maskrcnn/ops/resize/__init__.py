@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from maskrcnn.config import Triple
+from maskrcnn.ops.operator import operator
 from maskrcnn.ops.resize import cpu, reference
 
 
@@ -38,7 +39,7 @@ def resize(
     return _resize(images, raw_sizes, sizes, flip, *bucket, mean, std, antialias, whole_levels)
 
 
-@torch.library.custom_op("maskrcnn::resize", mutates_args=(), device_types="cpu")
+@operator("resize", "cpu")
 def _resize(
     images: Tensor,
     raw_sizes: Tensor,

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from maskrcnn.ops.gpu import has_triton
+from maskrcnn.ops.operator import operator
 from maskrcnn.ops.roi_align import cpu, reference
 from maskrcnn.ops.roi_align.reference import roi_levels
 
@@ -68,7 +69,7 @@ def _has_kernel(device: str, dtype: torch.dtype) -> bool:
     return device == "cpu"
 
 
-@torch.library.custom_op("maskrcnn::roi_align", mutates_args=(), device_types="cpu")
+@operator("roi_align", "cpu")
 def _forward(
     pyramid: Sequence[Tensor],
     boxes: Tensor,
@@ -98,7 +99,7 @@ def _(pyramid, boxes, images, strides, output_size, samples, half_pixel, canonic
     return torch.empty(shape, dtype=pyramid[0].dtype, device=pyramid[0].device, memory_format=torch.channels_last)
 
 
-@torch.library.custom_op("maskrcnn::roi_align_backward", mutates_args=(), device_types="cpu")
+@operator("roi_align_backward", "cpu")
 def _backward(
     grad: Tensor,
     boxes: Tensor,
