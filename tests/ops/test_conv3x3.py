@@ -32,7 +32,9 @@ def arguments(batch, channels, outputs, height, width, seed=0):
 def assert_close(found, expected):
     """To 2e-5 of the largest entry."""
     assert found.shape == expected.shape
-    torch.testing.assert_close(found.double(), expected.double(), rtol=0, atol=2e-5 * float(expected.detach().abs().max()))
+    torch.testing.assert_close(
+        found.double(), expected.double(), rtol=0, atol=2e-5 * float(expected.detach().abs().max())
+    )
 
 
 def in_float64(x, weight, bias, relu, stride=1):

@@ -1,6 +1,5 @@
 """`rasterize`: annotated outlines become mask targets inside boxes, all RoIs at once."""
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
