@@ -228,7 +228,7 @@ def peak_memory() -> float:
 def in_process(side: str, folder: Path) -> Record:
     """The same in a process of its own."""
     command = [sys.executable, __file__, "--side", side, "--folder", str(folder)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     record: Record = json.loads(done.stdout)
     return record
 

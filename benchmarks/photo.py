@@ -2,7 +2,8 @@
 
 Every side runs in a process of its own with its default settings, sides take turns, and weights are the same. Besides
 the median of later predictions each process tells how long its first result took from the start, and how much of that
-is torch's own import.
+is torch's own import; torchvision's converts our weights first. Where torchvision has no such network we are measured
+alone.
 
     python benchmarks/photo.py PHOTO [--config mask_rcnn_resnet50_fpn_1x] [--repeats 5] [--rounds 5] [--out DIR]
 """
@@ -14,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -47,14 +47,14 @@ def torchvision(weights: Path, photo: Path) -> Predict:
     import torch
     from PIL import Image
 
-    from maskrcnn.bench.peer import same_network
-    from maskrcnn.models.mask_rcnn import build
-    from maskrcnn.weights import fill, load_weights
+    from maskrcnn.bench.peer import build_peer
+    from maskrcnn.convert.maker import write
+    from maskrcnn.convert.torchvision import TORCHVISION
+    from maskrcnn.weights import load_weights
 
-    tensors, recipe, origin = load_weights(weights)
-    model = build(recipe.model, len(recipe.classes))
-    fill(model, tensors, origin)
-    peer = same_network(model.eval(), recipe.model, recipe.data, len(recipe.classes)).eval()
+    tensors, recipe, _ = load_weights(weights)
+    peer = build_peer(recipe.model, recipe.data, len(recipe.classes)).eval()
+    peer.load_state_dict(write(TORCHVISION, tensors))
 
     @torch.inference_mode()
     def predict() -> list[float]:
@@ -89,7 +89,7 @@ def measure(side: str, weights: Path, photo: Path, repeats: int) -> Record:
 def in_process(side: str, weights: Path, photo: Path, repeats: int) -> Record:
     """The same in a process of its own."""
     command = [sys.executable, __file__, str(photo), "--side", side, "--weights", str(weights)]
-    done = subprocess.run([*command, "--repeats", str(repeats)], check=True, capture_output=True, text=True)
+    done = subprocess.run([*command, "--repeats", str(repeats)], check=True, stdout=subprocess.PIPE, text=True)
     record: Record = json.loads(done.stdout)
     return record
 
@@ -101,6 +101,7 @@ def run(photo: Path, name: str, repeats: int, rounds: int) -> Any:
     from msgspec.structs import replace
 
     from maskrcnn.bench.machine import facts
+    from maskrcnn.bench.peer import lacking
     from maskrcnn.bench.results import Section
     from maskrcnn.bench.scene import lively
     from maskrcnn.recipes import read_recipe
@@ -108,27 +109,31 @@ def run(photo: Path, name: str, repeats: int, rounds: int) -> Any:
 
     classes = tuple(f"class {number}" for number in range(1, NUM_CLASSES + 1))
     recipe = replace(read_recipe(name, []), classes=classes, category_ids=tuple(range(1, NUM_CLASSES + 1)))
-    sides = [side for side in SIDES if side == "ours" or find_spec(side)]
+    model = lively(recipe.model, NUM_CLASSES)
+    lack = lacking(model, recipe.model, recipe.data, NUM_CLASSES)
+    sides = ["ours"] if lack else list(SIDES)
     with tempfile.TemporaryDirectory() as folder:
-        weights = save_weights(Path(folder) / "weights", lively(recipe.model, NUM_CLASSES), recipe, {})
+        weights = save_weights(Path(folder) / "weights", model, recipe, {})
         in_process("ours", weights, photo, 1)  # compiles kernels
         runs: dict[str, list[Record]] = {side: [] for side in sides}
         for _ in range(rounds):
             for side, mine in runs.items():
                 mine.append(in_process(side, weights, photo, repeats))
     title = f"One photo from its file to masks, {name}, each side in {rounds} processes"
-    return Section("photo", title, facts(torch.device("cpu")), table(runs), notes(runs))
+    return Section("photo", title, facts(torch.device("cpu")), table(runs), [*notes(runs), *([lack] if lack else [])])
 
 
 def table(runs: dict[str, list[Record]]) -> list[Record]:
     """Medians of each side."""
-    rows = []
+    later = {side: median(run["later"] for run in mine) for side, mine in runs.items()}
+    rows: list[Record] = []
     for side, mine in runs.items():
-        row = {"side": side, "prediction, s": median(run["later"] for run in mine)}
-        row["of torchvision's"] = row["prediction, s"] / median(run["later"] for run in runs.get("torchvision", mine))
-        row |= {"import of torch, s": median(run["import"] for run in mine)}
-        row |= {"first result after it, s": median(run["first"] - run["import"] for run in mine)}
-        rows.append(row)
+        ratio = {"of torchvision's": later[side] / later["torchvision"]} if "torchvision" in runs else {}
+        times = {
+            "import of torch, s": median(run["import"] for run in mine),
+            "first result after it, s": median(run["first"] - run["import"] for run in mine),
+        }
+        rows.append({"side": side, "prediction, s": later[side], **ratio, **times})
     return rows
 
 

@@ -1,24 +1,12 @@
 """The benchmark of annotation files runs, and what it draws is read as it was meant."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from maskrcnn.data.coco import read
-
-FILE = Path(__file__).parents[2] / "benchmarks" / "annotations.py"
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmarks_annotations", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_a_drawn_file_holds_what_it_should(benchmark, tmp_path):

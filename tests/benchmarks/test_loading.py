@@ -1,8 +1,5 @@
 """The benchmark of loading runs, and both sides make the same batches."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -13,16 +10,7 @@ from maskrcnn.config import Data
 from maskrcnn.data.coco import find_split, read
 from maskrcnn.data.shapes import generate
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "loading.py"
 SMALL = {"short_sides": (96,), "max_side": 120, "num_buckets": 2, "num_workers": 0}
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmarks_loading", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

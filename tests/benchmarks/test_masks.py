@@ -1,24 +1,11 @@
 """The benchmark of masks runs, and what it compares is the same."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 pytest.importorskip("pycocotools", reason="the peer, pycocotools, is not installed")
 
 from maskrcnn.masks import polygons_from_bitmap
-
-FILE = Path(__file__).parents[2] / "benchmarks" / "masks.py"
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmarks_masks", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def turned(rings):

@@ -1,35 +1,25 @@
 """The benchmark of one photo runs, and its sides find the same."""
 
-import importlib.util
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "photo.py"
 
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmarks_photo", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_each_side_predicts_in_a_process_of_its_own(benchmark, tmp_path):
+@pytest.mark.parametrize(("recipe", "has_peer"), [("nuclei", True), ("demo", False)])
+def test_each_side_predicts_in_a_process_of_its_own(benchmark, tmp_path, recipe, has_peer):
     photo = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (128, 160, 3), np.uint8)).save(photo)
-    section = benchmark.run(photo, "demo", repeats=1, rounds=1)
-    sides = ["ours", "torchvision"] if find_spec("torchvision") else ["ours"]
+    section = benchmark.run(photo, recipe, repeats=1, rounds=1)
+    sides = ["ours", "torchvision"] if has_peer and find_spec("torchvision") else ["ours"]
     assert [row["side"] for row in section.rows] == sides
     for row in section.rows:
         assert all(value > 0 for name, value in row.items() if name != "side")
     counts = {word for word in section.notes[0].split() if word.isdigit()}
     assert len(counts) == 1
     assert counts != {"0"}
+    assert ("torchvision" in section.notes[-1]) == (sides == ["ours"])
 
 
 def test_ratios_are_of_medians(benchmark):

@@ -117,10 +117,7 @@ def multiply(typing_context, left, left_row, right, result, result_row, depth):
 
     def generate(context, builder, signature, arguments):
         left, left_row, right, result, result_row, depth = arguments
-        columns, step = ir.Constant(_ADDRESS, COLUMNS), ir.Constant(_ADDRESS, 1)
-        sums = [[_ZEROS] * ACROSS] * ROWS
-        sums = _add_product(builder, sums, left, left_row, step, right, columns, depth)
-        _store_block(builder, sums, result, result_row)
+        _store_block(builder, _product(builder, left, left_row, right, depth), result, result_row)
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 6), generate
@@ -133,9 +130,7 @@ def multiply_finish(typing_context, left, left_row, right, other, other_row, off
 
     def generate(context, builder, signature, arguments):
         left, left_row, right, other, other_row, offset, floor, result, result_row, depth = arguments
-        columns, step = ir.Constant(_ADDRESS, COLUMNS), ir.Constant(_ADDRESS, 1)
-        sums = [[_ZEROS] * ACROSS] * ROWS
-        sums = _add_product(builder, sums, left, left_row, step, right, columns, depth)
+        sums = _product(builder, left, left_row, right, depth)
         others, least = _load_block(builder, ROWS, other, other_row), _spread(builder, floor)
         offsets = [_load(builder, _place(builder, offset, plus=vector * WIDTH)) for vector in range(ACROSS)]
         for row, added in zip(sums, others, strict=True):
@@ -165,6 +160,13 @@ def multiply_add(typing_context, left, right, step, result, result_row, depth):
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 6), generate
+
+
+@no_type_check
+def _product(builder, left, left_row, right, depth):
+    """What `multiply` stores, (rows, vectors)."""
+    columns, step = ir.Constant(_ADDRESS, COLUMNS), ir.Constant(_ADDRESS, 1)
+    return _add_product(builder, [[_ZEROS] * ACROSS] * ROWS, left, left_row, step, right, columns, depth)
 
 
 @no_type_check

@@ -18,6 +18,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from maskrcnn.ops.channels_last import empty_result, offset_and_floor, pixels
+from maskrcnn.ops.conv3x3.panels import BLOCK as GRADIENT_BLOCK
+from maskrcnn.ops.conv3x3.panels import OUTPUTS, PANEL, add_products
 from maskrcnn.ops.conv3x3.winograd import (
     POINTS,
     TILE,
@@ -28,16 +30,12 @@ from maskrcnn.ops.conv3x3.winograd import (
     weights_to_points,
 )
 from maskrcnn.ops.threads import in_parts
-from maskrcnn.ops.vectors import ADDED_ROWS, COLUMNS, FLOAT, ROWS, jit, multiply, multiply_add
+from maskrcnn.ops.vectors import COLUMNS, FLOAT, ROWS, jit, multiply
 
 BLOCK = 48
 """Tiles that a thread takes at a time, a multiple of `ROWS`."""
-GRADIENT_BLOCK = 256
-"""Tiles that threads share at a time for the gradient of the weights."""
 SHIFT = 80
 """Numbers between the matrices of a block, lest all 36 rows of a tile fall into one set of the cache."""
-OUTPUTS = 16
-"""Whose weights' gradient is summed at a time."""
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
@@ -115,9 +113,9 @@ def _convolve(source, panels, offset, floor, out, first, stop):
 def _transform_tiles(gradients, inputs, left, right, offset, first, stop):
     """Tiles offset + first..stop of both to points, `COLUMNS` channels of all tiles beside each other."""
     left_step, right_step = len(left) // POINTS, len(right) // POINTS
-    group, left_tiles, right_tiles = GRADIENT_BLOCK * COLUMNS, left[first * COLUMNS :], right[first * COLUMNS :]
-    gradient_to_points(gradients, offset + first, stop - first, left_tiles, left_step, COLUMNS, COLUMNS, group)
-    pixels_to_points(inputs, offset + first, stop - first, right_tiles, right_step, COLUMNS, COLUMNS, group)
+    left_tiles, right_tiles = left[first * COLUMNS :], right[first * COLUMNS :]
+    gradient_to_points(gradients, offset + first, stop - first, left_tiles, left_step, COLUMNS, COLUMNS, PANEL)
+    pixels_to_points(inputs, offset + first, stop - first, right_tiles, right_step, COLUMNS, COLUMNS, PANEL)
 
 
 @jit
@@ -135,13 +133,8 @@ def _add_products(left, right, count, sums, weight, is_first, is_last, first, st
         if is_first:
             held[:] = 0
         for point in range(POINTS):
-            for row in range(0, OUTPUTS, ADDED_ROWS):
-                output = group * OUTPUTS + row
-                in_panel = output % COLUMNS
-                rows = left.ctypes.data + FLOAT * (point * left_step + (output - in_panel) * GRADIENT_BLOCK + in_panel)
-                for channel in range(0, channels, COLUMNS):
-                    panel = right.ctypes.data + FLOAT * (point * right_step + channel * GRADIENT_BLOCK)
-                    result = held.ctypes.data + FLOAT * ((point * OUTPUTS + row) * channels + channel)
-                    multiply_add(rows, panel, COLUMNS, result, channels, count)
+            gradients = left.ctypes.data + FLOAT * point * left_step
+            inputs = right.ctypes.data + FLOAT * point * right_step
+            add_products(gradients, inputs, count, group * OUTPUTS, held[point].ctypes.data, channels)
         if is_last:
             points_to_weights(held, weight[group * OUTPUTS : (group + 1) * OUTPUTS])

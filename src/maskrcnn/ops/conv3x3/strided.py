@@ -12,16 +12,13 @@ import torch
 from torch import Tensor
 
 from maskrcnn.ops.channels_last import pixels
+from maskrcnn.ops.conv3x3.panels import BLOCK, OUTPUTS, PANEL, add_products
 from maskrcnn.ops.threads import in_parts
-from maskrcnn.ops.vectors import ADDED_ROWS, COLUMNS, FLOAT, WIDTH, clear, jit, move, multiply_add
+from maskrcnn.ops.vectors import COLUMNS, FLOAT, WIDTH, clear, jit, move
 
 TAPS = 9
-BLOCK = 256
-"""Pixels that threads share at a time."""
 PIXELS = 24
 """Whose patches are worth a thread."""
-OUTPUTS = 16
-"""Whose weights are worth a thread."""
 
 
 def weight_gradient(grad: Tensor, x: Tensor, stride: int) -> Tensor:
@@ -35,7 +32,7 @@ def weight_gradient(grad: Tensor, x: Tensor, stride: int) -> Tensor:
     for first in range(0, total, BLOCK):
         count = min(BLOCK, total - first)
         in_parts(partial(_arrange_pixels, gradients, inputs, stride, left, right, first), count, PIXELS)
-        in_parts(partial(_add_products, left, right, count, result), outputs // OUTPUTS)
+        in_parts(partial(_add_groups, left, right, count, result), outputs // OUTPUTS)
     return weight
 
 
@@ -50,13 +47,13 @@ def _arrange_pixels(gradients, inputs, stride, left, right, offset, first, stop)
         for output in range(0, outputs, WIDTH):
             panel = left[output // COLUMNS].ctypes.data + FLOAT * (output % COLUMNS)
             move(source + FLOAT * output, 0, panel + place, 0)
-        _copy_patch(inputs, stride, height, width, offset + number, right.ctypes.data + place, BLOCK * COLUMNS)
+        _copy_patch(inputs, stride, height, width, offset + number, right.ctypes.data + place)
 
 
 @jit
 @no_type_check
-def _copy_patch(source, stride, height, width, pixel, target, step):
-    """The 9 pixels of the input under a pixel of the result, in groups of `COLUMNS` numbers that lie `step` apart."""
+def _copy_patch(source, stride, height, width, pixel, target):
+    """The 9 pixels of the input under a pixel of the result, to a place in the first of their panels."""
     channels = source.shape[3]
     image, top, left = pixel // (height * width), stride * (pixel // width % height) - 1, stride * (pixel % width) - 1
     for tap in range(TAPS):
@@ -64,8 +61,8 @@ def _copy_patch(source, stride, height, width, pixel, target, step):
         is_inside = 0 <= y < source.shape[1] and 0 <= x < source.shape[2]
         pixel_at = source.ctypes.data + FLOAT * ((image * source.shape[1] + y) * source.shape[2] + x) * channels
         for channel in range(0, channels, WIDTH):
-            group = (tap * channels + channel) // COLUMNS
-            place = target + FLOAT * (group * step + channel % COLUMNS)
+            panel = (tap * channels + channel) // COLUMNS
+            place = target + FLOAT * (panel * PANEL + channel % COLUMNS)
             if is_inside:
                 move(pixel_at + FLOAT * channel, 0, place, 0)
             else:
@@ -74,11 +71,8 @@ def _copy_patch(source, stride, height, width, pixel, target, step):
 
 @jit
 @no_type_check
-def _add_products(left, right, count, weight, first, stop):
-    """Gradients times patches, added up over pixels, for groups first..stop of outputs."""
-    inner = right.shape[0] * COLUMNS
-    for output in range(first * OUTPUTS, stop * OUTPUTS, ADDED_ROWS):
-        rows = left[output // COLUMNS].ctypes.data + FLOAT * (output % COLUMNS)
-        for column in range(0, inner, COLUMNS):
-            result = weight.ctypes.data + FLOAT * (output * inner + column)
-            multiply_add(rows, right[column // COLUMNS].ctypes.data, COLUMNS, result, inner, count)
+def _add_groups(left, right, count, weight, first, stop):
+    """Groups first..stop of outputs."""
+    columns = right.shape[0] * COLUMNS
+    for output in range(first * OUTPUTS, stop * OUTPUTS, OUTPUTS):
+        add_products(left.ctypes.data, right.ctypes.data, count, output, weight[output].ctypes.data, columns)
