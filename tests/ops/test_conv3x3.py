@@ -18,7 +18,6 @@ SIDES = st.integers(1, 11)
 def small_cases_too(monkeypatch):
     monkeypatch.setattr(op, "MIN_CHANNELS", 32)
     monkeypatch.setattr(op, "MIN_TILES", 0)
-    monkeypatch.setattr(op, "MIN_GRADIENT_TILES", 0)
     monkeypatch.setattr(op, "MIN_PIXELS", vectors.ROWS)
 
 
@@ -139,14 +138,32 @@ def test_what_it_is_not_made_for_runs_directly(monkeypatch):
 def test_few_tiles_are_not_worth_it(monkeypatch):
     monkeypatch.setattr(op, "MIN_TILES", 7)
     monkeypatch.setattr(cpu, "forward", lambda *_: pytest.fail("not worth it"))
-    case = [tensor.requires_grad_() for tensor in arguments(1, 32, 32, 8, 12)]
-    y = conv3x3(*case)
-    assert_close(y, in_float64(*case, False))
-    assert y.is_contiguous(memory_format=torch.channels_last)
-    exact = [tensor.detach().double().requires_grad_() for tensor in case]
-    gradients = torch.autograd.grad(reference.conv3x3(*exact, 1, False).sum(), exact)
-    for one, other in zip(torch.autograd.grad(y.sum(), case), gradients, strict=True):
-        assert_close(one, other)
+    case = arguments(1, 32, 32, 8, 12)
+    assert_close(conv3x3(*case), in_float64(*case, False))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("channels", "outputs", "height"), [(64, 32, 14), (160, 96, 14), (160, 96, 50)])
+def test_weights_that_outweigh_the_tiles_are_transformed_on_the_way(channels, outputs, height, layout, monkeypatch):
+    """Both ways, of weights in any order in memory, more than a group of them; tiles are no multiple of rows."""
+    x, weight, bias = arguments(1, channels, outputs, height, 13)
+    weight = weight.contiguous(memory_format=layout)
+    are_few = cpu.num_tiles(x.shape) * cpu.CHANNELS_PER_TILE <= channels
+    assert are_few == (height == 14)
+    other = "_convolve" if are_few else "_convolve_few"
+    monkeypatch.setattr(cpu, other, lambda *_: pytest.fail("the other way"))
+    assert_close(conv3x3(x, weight, bias, relu=True), in_float64(x, weight, bias, True))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("height", [6, 50])
+def test_the_gradient_of_the_input_takes_weights_in_any_order(height, layout):
+    x, weight, bias = arguments(1, 96, 64, height, 13)
+    leaf = x.double().requires_grad_()
+    y = in_float64(leaf, weight, bias, False)
+    y.square().sum().backward()
+    grad = 2 * y.detach().float()
+    assert_close(torch.ops.maskrcnn.conv3x3_input_gradient(grad, weight.contiguous(memory_format=layout)), leaf.grad)
 
 
 def test_not_a_number_passes_through_the_relu():

@@ -94,6 +94,21 @@ def clear(typing_context, target):
 
 @intrinsic
 @no_type_check
+def prefetch(typing_context, source):
+    """Have the line of memory at an address brought near, as it will be read soon; it need not exist."""
+
+    def generate(context, builder, signature, arguments):
+        place = _place(builder, arguments[0], kind=ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [place.type, *[_INDEX] * 3])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch.p0", (), kind)
+        builder.call(fetch, [place, *(ir.Constant(_INDEX, number) for number in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), generate
+
+
+@intrinsic
+@no_type_check
 def shift(typing_context, source, offset, floor, target):
     """`target = max(source + offset, floor)`, vectors at addresses and a number; what is no number stays so."""
 

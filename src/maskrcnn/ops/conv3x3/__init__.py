@@ -13,11 +13,10 @@ from maskrcnn.ops.operator import operator
 
 __all__ = ["conv3x3"]
 
-MIN_CHANNELS, MIN_TILES, MIN_GRADIENT_TILES, MIN_PIXELS = 64, 48, 16, 128
+MIN_CHANNELS, MIN_TILES, MIN_PIXELS = 64, 16, 128
 """Fewer channels do not repay the transforms of pixels, fewer tiles of 4 x 4 pixels those of the weights.
 
-The weights' gradient is transformed but once, so that it repays earlier. With a stride, fewer pixels of the result do
-not repay copying patches.
+With a stride, fewer pixels of the result do not repay copying patches for the weights' gradient.
 """
 
 
@@ -46,12 +45,12 @@ def _is_faster(x: Tensor, weight: Tensor, stride: int) -> bool:
         return False
     if stride > 1:
         return len(x) * x.shape[2] * x.shape[3] >= MIN_PIXELS * stride**2
-    return min(weight.shape[:2]) >= MIN_CHANNELS and cpu.num_tiles(x.shape) >= MIN_GRADIENT_TILES
+    return min(weight.shape[:2]) >= MIN_CHANNELS and cpu.num_tiles(x.shape) >= MIN_TILES
 
 
 @operator("conv3x3", "cpu")
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, relu: bool) -> Tensor:
-    if stride == 1 and cpu.num_tiles(x.shape) >= MIN_TILES:
+    if stride == 1:
         return cpu.forward(x, weight, bias, relu)
     return reference.conv3x3(x, weight, bias, stride, relu).contiguous(memory_format=torch.channels_last)
 
@@ -72,9 +71,19 @@ def _(grad: Tensor, x: Tensor, stride: int) -> Tensor:
     return weight.contiguous(memory_format=torch.channels_last)
 
 
-def _input_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+@operator("conv3x3_input_gradient", "cpu")
+def _input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
+    return cpu.input_gradient(grad, weight)
+
+
+@_input_gradient.register_fake
+def _(grad: Tensor, weight: Tensor) -> Tensor:
+    return empty_result(grad, weight.shape[1])
+
+
+def _gradient_of_input(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
     if stride == 1:
-        return _convolve(grad, weight.transpose(0, 1).flip(2, 3), None, 1, False)
+        return _input_gradient(grad, weight)
     return torch.ops.aten.convolution_backward(
         grad, x, weight, None, [stride, stride], [1, 1], [1, 1], False, [0, 0], 1, [True, False, False]
     )[0]
@@ -92,7 +101,7 @@ def _differentiate(ctx, grad):  # type: ignore[no-untyped-def]
     if y is not None:
         grad = torch.ops.aten.threshold_backward(grad, y, 0)
     return (
-        _input_gradient(grad, x, weight, ctx.stride) if needs_x else None,
+        _gradient_of_input(grad, x, weight, ctx.stride) if needs_x else None,
         _weight_gradient(grad, x, ctx.stride) if needs_weight else None,
         grad.sum((0, 2, 3)) if needs_bias else None,
         None,

@@ -34,20 +34,47 @@ from maskrcnn.ops.vectors import COLUMNS, FLOAT, ROWS, jit, multiply
 
 BLOCK = 48
 """Tiles that a thread takes at a time, a multiple of `ROWS`."""
+FEW, CHANNELS_PER_TILE = 4, 4
+"""Tiles that are worth a thread of their own, and channels for each tile from which on weights outweigh the tiles."""
 SHIFT = 80
 """Numbers between the matrices of a block, lest all 36 rows of a tile fall into one set of the cache."""
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
     """The result in channels-last memory."""
-    y = empty_result(x, len(weight))
-    panels = _panels(weight)
-    offset, floor = offset_and_floor(bias, len(weight), relu)
-    source, target = pixels(x), pixels(y)
-    total = num_tiles(x.shape)
+    return _convolved(x, weight.detach().numpy(), bias, relu)
+
+
+def input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
+    """Of the input, from the gradient of the result, in channels-last memory."""
+    return _convolved(grad, weight.detach().numpy().transpose(1, 0, 2, 3)[:, :, ::-1, ::-1], None, False)
+
+
+def _convolved(x: Tensor, weight: ndarray, bias: Tensor | None, relu: bool) -> Tensor:
+    outputs, channels = weight.shape[:2]
+    y = empty_result(x, outputs)
+    offset, floor = offset_and_floor(bias, outputs, relu)
+    source, target, total = pixels(x), pixels(y), num_tiles(x.shape)
+    if total * CHANNELS_PER_TILE <= channels:
+        _convolve_few(source, weight, offset, floor, target, total)
+        return y
+    panels = np.empty((POINTS, outputs * channels + SHIFT), np.float32)
+    in_parts(partial(weights_to_points, weight, panels, COLUMNS), outputs // COLUMNS)
     part = max(ROWS, min(BLOCK, total // torch.get_num_threads()))
-    in_parts(lambda a, b: _convolve(source, panels, offset, floor, target, a, b), total, part)
+    in_parts(partial(_convolve, source, panels, offset, floor, target), total, part)
     return y
+
+
+def _convolve_few(
+    source: ndarray, weight: ndarray, offset: ndarray, floor: np.float32, target: ndarray, total: int
+) -> None:
+    """All tiles of a result. Weights outweigh them: transformed, they do not go through memory."""
+    outputs, channels = weight.shape[:2]
+    rows = -(-total // ROWS) * ROWS
+    left, result = (np.empty(POINTS * (rows * c + SHIFT), np.float32) for c in (channels, outputs))
+    in_parts(partial(_tiles_to_points, source, left), total, FEW)
+    in_parts(partial(_multiply_panels, left, weight, result, rows), outputs // COLUMNS)
+    in_parts(partial(_points_to_tiles, result, target, offset, floor), total, FEW)
 
 
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
@@ -77,15 +104,6 @@ def num_multiplications(shape: Sequence[int], outputs: int) -> int:
     return num_tiles(shape) * POINTS * shape[1] * outputs
 
 
-def _panels(weight: Tensor) -> ndarray:
-    """(K, C, 3, 3) to points (36, K / COLUMNS * C * COLUMNS and what keeps them apart)."""
-    outputs, channels = weight.shape[:2]
-    source = weight.detach().numpy()
-    panels = np.empty((POINTS, outputs * channels + SHIFT), np.float32)
-    in_parts(lambda a, b: weights_to_points(source, panels, COLUMNS, a, b), outputs // COLUMNS)
-    return panels
-
-
 @jit
 @no_type_check
 def _convolve(source, panels, offset, floor, out, first, stop):
@@ -106,6 +124,43 @@ def _convolve(source, panels, offset, floor, out, first, stop):
                     sums = result.ctypes.data + FLOAT * (point * result_step + row * outputs + output)
                     multiply(rows, channels, right, sums, outputs, channels)
         points_to_pixels(result, result_step, outputs, out, start, count, offset, floor)
+
+
+@jit
+@no_type_check
+def _tiles_to_points(source, points, first, stop):
+    """Tiles first..stop of all, channels beside each other."""
+    channels = source.shape[3]
+    pixels_to_points(
+        source, first, stop - first, points[first * channels :], len(points) // POINTS, channels, channels, 0
+    )
+
+
+@jit
+@no_type_check
+def _multiply_panels(left, weight, result, rows, first, stop):
+    """All tiles by panels first..stop of the weights."""
+    outputs, channels = weight.shape[:2]
+    left_step, result_step = len(left) // POINTS, len(result) // POINTS
+    panel = np.empty((POINTS, channels * COLUMNS + SHIFT), np.float32)
+    for output in range(first * COLUMNS, stop * COLUMNS, COLUMNS):
+        weights_to_points(weight[output : output + COLUMNS], panel, COLUMNS, 0, 1)
+        for point in range(POINTS):
+            right = panel[point].ctypes.data
+            for row in range(0, rows, ROWS):
+                tiles = left.ctypes.data + FLOAT * (point * left_step + row * channels)
+                sums = result.ctypes.data + FLOAT * (point * result_step + row * outputs + output)
+                multiply(tiles, channels, right, sums, outputs, channels)
+
+
+@jit
+@no_type_check
+def _points_to_tiles(points, target, offset, floor, first, stop):
+    """Tiles first..stop of the result."""
+    outputs = target.shape[3]
+    points_to_pixels(
+        points[first * outputs :], len(points) // POINTS, outputs, target, first, stop - first, offset, floor
+    )
 
 
 @jit

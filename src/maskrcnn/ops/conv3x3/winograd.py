@@ -7,10 +7,16 @@ from typing import Any, no_type_check
 
 import numpy as np
 
-from maskrcnn.ops.vectors import FLOAT, WIDTH, clear, jit, move, shift, transform
+from maskrcnn.ops.vectors import FLOAT, WIDTH, clear, jit, move, prefetch, shift, transform
 
 TILE, PATCH = 4, 6
 POINTS = PATCH * PATCH
+GROUP = 64
+"""Channels whose weights are put in order at a time: some lines of memory, and less than a cache."""
+AHEAD = 4
+"""Channels by which weights are asked for before they are needed."""
+LINE = 16
+"""Numbers of a line of memory."""
 
 
 def of_inputs(d0: Any, d1: Any, d2: Any, d3: Any, d4: Any, d5: Any) -> list[Any]:
@@ -129,22 +135,50 @@ def points_to_pixels(values, point_step, tile_step, pixels, first, count, offset
 def weights_to_points(weight, panels, columns, first, stop):
     """Panels first..stop, of `columns` outputs each, of (K, C, 3, 3) to (36, at least K * C), as (C, columns)."""
     channels, point_step = weight.shape[1], panels.shape[1]
-    scratch = np.empty((2 * POINTS, WIDTH), np.float32)
-    own, half = scratch.ctypes.data, scratch.ctypes.data + FLOAT * POINTS * WIDTH
+    gathered, half = np.empty((3, 3, GROUP, columns), np.float32), np.empty(3 * PATCH * WIDTH, np.float32)
+    half_at = half.ctypes.data
     for panel in range(first, stop):
-        for channel in range(channels):
-            for column in range(0, columns, WIDTH):
-                output = panel * columns + column
-                for number in range(WIDTH):
-                    for i in range(3):
-                        for j in range(3):
-                            scratch[i * 3 + j, number] = weight[output + number, channel, i, j]
-                for j in range(3):
-                    _of_weights(own + FLOAT * j * WIDTH, 3 * WIDTH, half + FLOAT * j * WIDTH, 3 * WIDTH)
-                target = panels.ctypes.data + FLOAT * ((panel * channels + channel) * columns + column)
-                for i in range(PATCH):
-                    place = target + FLOAT * i * PATCH * point_step
-                    _of_weights(half + FLOAT * i * 3 * WIDTH, WIDTH, place, point_step)
+        for start in range(0, channels, GROUP):
+            group = weight[panel * columns : (panel + 1) * columns, start : start + GROUP]
+            count = group.shape[1]
+            if group.strides[0] != FLOAT:
+                _gather_weights(group, gathered)
+                group = gathered.transpose(3, 2, 0, 1)
+            row, tap = group.strides[2] // FLOAT, group.strides[3] // FLOAT
+            for channel in range(count):
+                _prefetch_taps(group, channel + AHEAD)
+                for column in range(0, columns, WIDTH):
+                    own = group.ctypes.data + channel * group.strides[1] + FLOAT * column
+                    place = (panel * channels + start + channel) * columns + column
+                    target = panels.ctypes.data + FLOAT * place
+                    for j in range(3):
+                        _of_weights(own + FLOAT * j * tap, row, half_at + FLOAT * j * WIDTH, 3 * WIDTH)
+                    for i in range(PATCH):
+                        point = target + FLOAT * i * PATCH * point_step
+                        _of_weights(half_at + FLOAT * i * 3 * WIDTH, WIDTH, point, point_step)
+
+
+@jit
+@no_type_check
+def _prefetch_taps(weight, channel):
+    for i in range(3):
+        for j in range(3):
+            place = channel * weight.strides[1] + i * weight.strides[2] + j * weight.strides[3]
+            prefetch(weight.ctypes.data + place)
+
+
+@jit
+@no_type_check
+def _gather_weights(weight, gathered):
+    """Some outputs and channels (k, c, 3, 3) to (3, 3, c, k), one line of memory after the other."""
+    for output in range(weight.shape[0]):
+        for i in range(3):
+            for j in range(3):
+                following = weight[output, :, i, j].ctypes.data + weight.strides[0]
+                for channel in range(0, weight.shape[1], LINE):
+                    prefetch(following + channel * weight.strides[1])
+                for channel in range(weight.shape[1]):
+                    gathered[i, j, channel, output] = weight[output, channel, i, j]
 
 
 @jit
