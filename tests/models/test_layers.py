@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from maskrcnn.models.fpn import FPN
-from maskrcnn.models.layers import BatchNorm, Conv, FrozenBatchNorm, GroupNorm, folded
+from maskrcnn.models.layers import BatchNorm, Conv, Doubling, FrozenBatchNorm, GroupNorm, folded
 from maskrcnn.models.resnet import ResNet
 
 
@@ -98,6 +98,15 @@ def test_bilinear_doubling_mixes_neighbouring_cells():
     features = [torch.zeros(1, 1, 16 >> i, 32 >> i) for i in range(4)]
     features[3][0, 0, 0, :2] = torch.tensor([0.0, 4.0])
     assert fpn(features)[2][0, 0, 0, :4].tolist() == [0.0, 1.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize("channels", [3, 32])
+def test_a_doubling_arranged_is_a_transposed_convolution(channels):
+    doubling = Doubling(channels, 64)
+    nn.init.normal_(doubling.bias)
+    x = torch.randn(7, channels, 6, 10)
+    expected = torch.nn.functional.conv_transpose2d(x, doubling.weight, doubling.bias, stride=2).relu()
+    torch.testing.assert_close(doubling.arranged(doubling(x)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_coarse_features_reach_the_finest_level():

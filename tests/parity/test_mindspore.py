@@ -46,7 +46,8 @@ def answers(weights, model_settings):
         images = torch.zeros(len(BOXES), dtype=torch.int64)
         # The head gives one class at a time: all 80 for 20 boxes would be 80 passes, so its parts are called.
         cells = model.mask_head.roi_align(pyramid[:4], boxes[0], images)
-        masks = model.mask_head.masks(torch.relu(model.mask_head.upsample(model.mask_head.convs(cells))))
+        doubled = model.mask_head.upsample(model.mask_head.convs(cells))
+        masks = model.mask_head.upsample.arranged(model.mask_head.masks(doubled))
     rpn, head = model.rpn, model.box_head
     anchors, around = torch.cat(rpn._anchors(pyramid)), boxes[0, :, None].expand(-1, 80, -1)
     return {

@@ -144,11 +144,17 @@ class Doubling(nn.ConvTranspose2d):
         assert self.bias is not None, "asked for by default"
         nn.init.zeros_(self.bias)
 
-    def forward(self, x: Float[Tensor, "B Cin H W"]) -> Float[Tensor, "B Cout 2*H 2*W"]:  # type: ignore[override]
+    def forward(self, x: Float[Tensor, "B Cin H W"]) -> Float[Tensor, "B Cout H 4*W"]:  # type: ignore[override]
+        """The four of a pixel stay beside each other: what follows at each by itself need not wait for `arranged`."""
         assert self.bias is not None, "asked for by default"
         weight, bias = self.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None], self.bias.repeat(4)
-        y = conv1x1(x, weight, bias, relu=True).permute(0, 2, 3, 1).unflatten(3, (2, 2, self.out_channels))
-        return y.transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+        y = conv1x1(x, weight, bias, relu=True).permute(0, 2, 3, 1)
+        return y.unflatten(3, (4, self.out_channels)).flatten(2, 3).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def arranged(y: Float[Tensor, "*B H 4*W"]) -> Float[Tensor, "*B 2*H 2*W"]:
+        """Each pixel's four as two rows of two."""
+        return y.unflatten(-1, (-1, 2, 2)).transpose(-3, -2).flatten(-4, -3).flatten(-2)
 
 
 def _sum(x: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
