@@ -30,7 +30,7 @@ from maskrcnn.execution import Execution, choose_execution, executed, to_host
 from maskrcnn.files import written_whole
 from maskrcnn.instances import Instances, from_detections
 from maskrcnn.memory import explained, keep_freed_memory
-from maskrcnn.models.layers import folded
+from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.models.undrawn import Undrawn
 from maskrcnn.precision import Precision, choose_precision
@@ -60,16 +60,17 @@ def load(
     precision   `auto` is that of the recipe's evaluation, so that what the metrics promise is what comes; on a
                 processor that has bf16 and is faster with it, as a short trial shows, bf16
     """
-    tensors, recipe, origin = load_any(path)
-    with Undrawn():
-        model = build(recipe.model, len(recipe.classes))
-    fill(model, tensors, origin)
     chosen = _device(device)
     if precision not in get_args(PrecisionSetting):
         raise ValueError(f"expected precision auto, fp32 or bf16, received {precision!r}")
     keep_freed_memory(chosen)
+    tensors, recipe, origin = load_any(path)
     number_type = _precision(precision, chosen, recipe)
-    model = folded(model.to(chosen).eval(), number_type.dtype)
+    with Undrawn():
+        model = build(recipe.model, len(recipe.classes))
+    fill(model, tensors, origin)
+    model = model.to(chosen).eval()
+    fold(model, number_type.dtype)
     execution = choose_execution(recipe.evaluate.execution, chosen, "evaluate.execution")
     return Predictor(model, recipe, chosen, number_type, execution)
 

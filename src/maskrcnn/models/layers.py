@@ -163,11 +163,19 @@ def _sum(x: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
 
 
 def folded(model: Model, dtype: torch.dtype = torch.float32) -> Model:
-    """A copy that predicts the same with less work: batch norms live in their convolutions, matrices are of `dtype`.
+    """A copy that `fold` changed."""
+    model = copy.deepcopy(model)
+    fold(model, dtype)
+    return model
 
-    What autocast to that type would do at every call is done once. The copy has no gradients.
+
+@torch.no_grad()
+def fold(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+    """Let it predict the same with less work: batch norms live in their convolutions, matrices are of `dtype`.
+
+    What autocast to that type would do at every call is done once. It learns no more: no weight has a gradient.
     """
-    model = copy.deepcopy(model).requires_grad_(False)
+    model.requires_grad_(False)
     for module in model.modules():
         if isinstance(module, Conv) and isinstance(module.norm, FrozenBatchNorm | BatchNorm):
             weight, shift = module.with_norm()
@@ -175,4 +183,3 @@ def folded(model: Model, dtype: torch.dtype = torch.float32) -> Model:
             module.norm = None
         if isinstance(module, MATRICES):
             module.to(dtype)
-    return model
