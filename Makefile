@@ -27,9 +27,9 @@ bench: .venv-peers/.installed  ## times us beside torchvision and others: make b
 	  .venv-peers/bin/python -m maskrcnn bench $$verb $(CONFIG) data.dataset_dir=$(DATA) --batch $(BATCH) --repeats 5 \
 	  || exit; \
 	done
-	for noun in masks annotations evaluation; do .venv-peers/bin/python benchmarks/$$noun.py || exit; done
-	.venv-peers/bin/python benchmarks/loading.py --data $(DATA)
 	.venv-peers/bin/python benchmarks/photo.py $$(ls $(DATA)/val2017/* | head -n 1) --config $(CONFIG)
+	.venv-peers/bin/python benchmarks/loading.py --data $(DATA)
+	for noun in masks annotations evaluation; do .venv-peers/bin/python benchmarks/$$noun.py || exit; done
 
 # With the Python that has torch for the GPU; the package itself is taken from src/.
 PYTHON ?= python3
