@@ -1,17 +1,13 @@
 """The memory of a device: how much was used, how it is used again, and what to do when it is not enough."""
 
-import ctypes
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import torch
 
+from maskrcnn.allocator import keep_freed
+
 GIBIBYTE = 2**30
-_MOST_MAPPED, _LEAST_TRIMMED = -4, -1
-"""M_MMAP_MAX and M_TRIM_THRESHOLD of glibc's mallopt."""
-_NEVER = 2**31 - 1
-_ANOTHER_LIBRARY = OSError, AttributeError, TypeError
-"""What is raised where the functions of glibc are missing."""
 _SAID_BY_A_PROCESSOR = ("can't allocate memory", "not enough memory")
 
 
@@ -26,25 +22,9 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def keep_freed_memory(device: torch.device) -> None:
-    """Let this process keep what it frees on a processor, and use it again.
-
-    glibc gives each large block back to the system, which fills it with zeros, page by page, when it is wanted again:
-    for the activations of a large photo that is a tenth of a prediction. Does nothing with other libraries.
-    """
+    """Let this process use again what it frees on a processor."""
     if device.type == "cpu":
-        with suppress(*_ANOTHER_LIBRARY):
-            library = ctypes.CDLL(None)
-            library.mallopt(_MOST_MAPPED, 0)
-            library.mallopt(_LEAST_TRIMMED, _NEVER)
-
-
-def give_back_memory() -> None:
-    """Return to the system what this process has freed, which the allocators of its threads would keep.
-
-    Does nothing with other libraries than glibc.
-    """
-    with suppress(*_ANOTHER_LIBRARY):
-        ctypes.CDLL(None).malloc_trim(0)
+        keep_freed()
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -264,3 +266,9 @@ def test_real_data_are_read_whole_and_outlines_fill_the_stated_area(shared_data,
     stated = np.array([ids[id]["area"] for id in data.annotation_ids.tolist()])
     agree = np.abs(area - stated)[single] <= 0.01 * stated[single] + 1
     assert agree.mean() > 0.99, "parts may overlap, so objects of one ring are compared"
+
+
+def test_annotation_files_are_read_without_torch():
+    """Whose libraries take two seconds and hundreds of megabytes."""
+    code = "import sys, maskrcnn.data.coco; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -78,7 +78,8 @@ def repeated(data: CocoData, number: int, folder: Path) -> CocoData:
 def warm_seconds(course: Course, steps: Sequence[Step], cold: int = COLD) -> float | None:
     """Of one image in batches that found everything ready, and its share of what comes after them.
 
-    While a batch is on its way, the device begins with the next: where one of the two was cold, neither counts.
+    While a batch is on its way, the device begins with the next: where one of the two was cold, neither counts. The
+    last, behind which no other begins, arrives at once on a processor, and does not count either.
     """
     seen: Counter[tuple[int, ...]] = Counter()
     is_cold = []
@@ -90,7 +91,7 @@ def warm_seconds(course: Course, steps: Sequence[Step], cold: int = COLD) -> flo
         [len(step.indices) for step in steps],
         [after - before for before, after in pairwise(course.arrivals)],
     )
-    warm = [place for place in range(1, len(steps)) if not any(is_cold[place : place + 2])]
+    warm = [place for place in range(1, len(steps) - 1) if not any(is_cold[place : place + 2])]
     if not warm:
         return None
     alone = sum(spent[place - 1] for place in warm) / sum(sizes[place] for place in warm)

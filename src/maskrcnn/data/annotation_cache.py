@@ -15,12 +15,12 @@ from io import BufferedIOBase, BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
+from maskrcnn.allocator import give_back
 from maskrcnn.data import column_file
 from maskrcnn.data.annotation_file import open_file
 from maskrcnn.data.fingerprint import fingerprint, of_file, recall
 from maskrcnn.data.packed import Packed, arrange, read_content
 from maskrcnn.files import cache_folder, written_whole
-from maskrcnn.memory import give_back_memory
 
 fcntl: Any
 try:
@@ -98,7 +98,7 @@ def _parse(stream: BufferedReader, path: Path) -> Packed:
     if mapped is None:
         return columns
     del content, columns
-    give_back_memory()  # for COCO 260 MB
+    give_back()  # for COCO 260 MB
     return mapped
 
 
