@@ -123,7 +123,8 @@ def run(photo: Path, name: str, repeats: int, rounds: int) -> Any:
             for side, mine in runs.items():
                 mine.append(in_process(side, weights, photo, repeats))
     title = f"One photo from its file to masks, {name}, each side in {rounds} processes"
-    return Section(f"photo, {name}", title, facts(torch.device("cpu")), table(runs), [*notes(runs), *([lack] if lack else [])])
+    known = facts(torch.device("cpu"))
+    return Section(f"photo, {name}", title, known, table(runs), [*notes(runs), *([lack] if lack else [])])
 
 
 def table(runs: dict[str, list[Record]]) -> list[Record]:
