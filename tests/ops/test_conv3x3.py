@@ -138,8 +138,16 @@ def test_what_it_is_not_made_for_runs_directly(monkeypatch):
 def test_few_tiles_are_not_worth_it(monkeypatch):
     monkeypatch.setattr(op, "MIN_TILES", 7)
     monkeypatch.setattr(cpu, "forward", lambda *_: pytest.fail("not worth it"))
-    case = arguments(1, 32, 32, 8, 12)
-    assert_close(conv3x3(*case), in_float64(*case, False))
+    x, weight, bias = arguments(1, 32, 32, 8, 12)
+    x = x.contiguous(memory_format=torch.channels_last)
+    case = [tensor.requires_grad_() for tensor in (x, weight, bias)]
+    y = conv3x3(*case)
+    assert_close(y, in_float64(*case, False))
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    exact = [tensor.detach().double().requires_grad_() for tensor in case]
+    gradients = torch.autograd.grad(reference.conv3x3(*exact, 1, False).sum(), exact)
+    for one, other in zip(torch.autograd.grad(y.sum(), case), gradients, strict=True):
+        assert_close(one, other)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

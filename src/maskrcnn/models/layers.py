@@ -169,7 +169,6 @@ def folded(model: Model, dtype: torch.dtype = torch.float32) -> Model:
     return model
 
 
-@torch.no_grad()
 def fold(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
     """Let it predict the same with less work: batch norms live in their convolutions, matrices are of `dtype`.
 

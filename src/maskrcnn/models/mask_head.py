@@ -82,8 +82,8 @@ class MaskHead(nn.Module):
     ) -> Float[Tensor, "R M M"]:
         levels = pyramid[: len(self.strides)]
         x = self.upsample(self.convs(self.roi_align(levels, boxes, images)))
-        one_class = self.masks.out_channels == 1
-        return self.upsample.arranged(self.masks(x).squeeze(1) if one_class else self._draw_class(x, labels))
+        logits = self.masks(x).squeeze(1) if self.masks.out_channels == 1 else self._draw_class(x, labels)
+        return self.upsample.arranged(logits)
 
     def _draw_class(self, x: Float[Tensor, "R C H W"], labels: Int[Tensor, "R"]) -> Float[Tensor, "R H W"]:
         """Of all masks the one that is wanted: each box meets the weights of its own class alone."""

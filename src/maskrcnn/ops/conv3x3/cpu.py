@@ -118,11 +118,10 @@ def _convolve(source, panels, offset, floor, out, first, stop):
         pixels_to_points(source, start, count, left, left_step, channels, channels, 0)
         for point in range(POINTS):
             for output in range(0, outputs, COLUMNS):
+                tiles = left.ctypes.data + FLOAT * point * left_step
                 right = panels.ctypes.data + FLOAT * (point * panels.shape[1] + output * channels)
-                for row in range(0, count, ROWS):
-                    rows = left.ctypes.data + FLOAT * (point * left_step + row * channels)
-                    sums = result.ctypes.data + FLOAT * (point * result_step + row * outputs + output)
-                    multiply(rows, channels, right, sums, outputs, channels)
+                sums = result.ctypes.data + FLOAT * (point * result_step + output)
+                _multiply_tiles(tiles, count, channels, right, sums, outputs)
         points_to_pixels(result, result_step, outputs, out, start, count, offset, floor)
 
 
@@ -146,11 +145,18 @@ def _multiply_panels(left, weight, result, rows, first, stop):
     for output in range(first * COLUMNS, stop * COLUMNS, COLUMNS):
         weights_to_points(weight[output : output + COLUMNS], panel, COLUMNS, 0, 1)
         for point in range(POINTS):
-            right = panel[point].ctypes.data
-            for row in range(0, rows, ROWS):
-                tiles = left.ctypes.data + FLOAT * (point * left_step + row * channels)
-                sums = result.ctypes.data + FLOAT * (point * result_step + row * outputs + output)
-                multiply(tiles, channels, right, sums, outputs, channels)
+            tiles = left.ctypes.data + FLOAT * point * left_step
+            sums = result.ctypes.data + FLOAT * (point * result_step + output)
+            _multiply_tiles(tiles, rows, channels, panel[point].ctypes.data, sums, outputs)
+
+
+@jit
+@no_type_check
+def _multiply_tiles(tiles, count, channels, panel, sums, outputs):
+    """Tiles at one point, (count, channels), by one panel; all at addresses, with room for whole blocks of rows."""
+    for row in range(0, count, ROWS):
+        at = FLOAT * row
+        multiply(tiles + at * channels, channels, panel, sums + at * outputs, outputs, channels)
 
 
 @jit
