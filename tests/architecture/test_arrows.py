@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
-FOUNDATION = {"config", "structures", "boxes", "masks"}
+FOUNDATION = {"config", "structures", "boxes", "masks", "kernels"}
 RUN = FOUNDATION | {
     "ops",
     "models",
@@ -26,7 +26,8 @@ MAY_SEE = {
     "config": set(),
     "structures": set(),
     "boxes": set(),
-    "masks": set(),
+    "masks": {"kernels"},
+    "kernels": {"files"},
     "draw": set(),
     "recipes": {"config"},
     "ops": FOUNDATION,

@@ -6,7 +6,8 @@ A reader that meets a spelling it does not know says so, and leaves the value to
 from typing import no_type_check
 
 import numpy as np
-from numba import njit
+
+from maskrcnn.kernels import kernel
 
 QUOTE, BACKSLASH, COMMA, BLANK, MINUS, POINT, ZERO, NINE = b'"\\, -.09'
 LEFT_BRACE, RIGHT_BRACE, LEFT_BRACKET, RIGHT_BRACKET = b"{}[]"
@@ -17,7 +18,7 @@ _TENS = 10.0 ** np.arange(_MOST_DIGITS + 1)  # all exact
 _ROUNDING = 2.0**-50  # more than the errors of a numerator of 18 digits, of the quotient and of a sum
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def skip_blanks(text, place):
     while place < len(text) and text[place] <= BLANK:
@@ -25,7 +26,7 @@ def skip_blanks(text, place):
     return place
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def skip_string(text, place):
     """Behind the string that begins with the quotation mark at `place`."""
@@ -35,7 +36,7 @@ def skip_string(text, place):
     return place + 1
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def skip_value(text, place):
     """Where a value ends: at what parts it from the next, or at the end of what it is in."""
@@ -56,7 +57,7 @@ def skip_value(text, place):
         place += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _read_digits(text, place, value):
     """(the number of which `value` are the digits so far, where it ends)."""
@@ -66,7 +67,7 @@ def _read_digits(text, place, value):
     return value, place
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def read_whole(text, place):
     """(a whole number, where it ends, whether it was understood)."""
@@ -78,7 +79,7 @@ def read_whole(text, place):
     return -value if is_negative else value, place, understood
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def read_flag(text, place):
     if text[place] == LETTER_T:
@@ -89,7 +90,7 @@ def read_flag(text, place):
     return value != 0, place, understood
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def read_decimal(text, place):
     """(a number, which may miss the nearest float64 by its last bits, where it ends, whether it was understood)."""
@@ -107,7 +108,7 @@ def read_decimal(text, place):
     return -value if is_negative else value, place, True
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def is_certain(value, size):
     """Whether float32 is the same for all numbers as near to `value` as one of this size may have missed the truth."""
@@ -115,7 +116,7 @@ def is_certain(value, size):
     return np.float32(value - error) == np.float32(value + error)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def read_wholes(text, place, out):
     """(how many whole numbers, where their list ends, whether it was understood and fits into `out`)."""

@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from msgspec import Struct
-from numba import njit
 
 from maskrcnn.data.scan import LEAST, Scanned, scan_runs
+from maskrcnn.kernels import kernel
 from maskrcnn.masks import Rings, counts_from_string, rings_from_counts, rings_from_polygons, signed_areas
 
 
@@ -140,7 +140,7 @@ def _run_length_rings(
         raise ValueError(f"{who} has malformed run lengths ({error}); correct or remove it") from None
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _turn_rings(points, first, areas):
     """Let every ring run the way that makes its area positive."""
@@ -150,7 +150,7 @@ def _turn_rings(points, first, areas):
             points[start:stop] = points[start:stop][::-1].copy()
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _copy_rings(points, lengths, targets, out):
     start = 0

@@ -9,7 +9,6 @@ from typing import NamedTuple, no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
-from numba import njit
 
 from maskrcnn.data.json_values import (
     BACKSLASH,
@@ -29,6 +28,7 @@ from maskrcnn.data.json_values import (
     skip_string,
     skip_value,
 )
+from maskrcnn.kernels import kernel
 
 LEAST = 6
 """Numbers of a polygon of three points."""
@@ -97,7 +97,7 @@ def scan_runs(text: UInt8[np.ndarray, " T"]) -> tuple[tuple[int, int], Int64[np.
     return ((int(size[0]), int(size[1])), counts[:num].copy()) if num else None
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _scan(text, stops, whole, boxes, crowd, segmentations, num_short, strange, numbers, first, owners):
     """Fill the arrays; gives the number of polygons."""
@@ -115,7 +115,7 @@ def _scan(text, stops, whole, boxes, crowd, segmentations, num_short, strange, n
     return num_rings
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _scan_row(text, place, row, whole, boxes, crowd, segmentations, numbers, first, num_rings):
     """(rings so far, polygons left out, whether all was understood but the polygons, whether these were not)."""
@@ -162,7 +162,7 @@ def _scan_row(text, place, row, whole, boxes, crowd, segmentations, numbers, fir
     return rings, num_short, seen & _NEEDED == _NEEDED, strange_outline
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _scan_runs(text, size, counts):
     """How many counts there are; 0 where they are not understood."""
@@ -186,7 +186,7 @@ def _scan_runs(text, size, counts):
     return num_counts if num_sizes == 2 and text[place] == RIGHT_BRACE else 0
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _find_key(text, begin, stop):
     """Its number; -1 for one that is spelt with escapes."""
@@ -203,7 +203,7 @@ def _find_key(text, begin, stop):
     return _OTHER
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _read_box(text, place, boxes, row):
     """(where a list of x, y, width and height ends, whether it was understood)."""
@@ -221,7 +221,7 @@ def _read_box(text, place, boxes, row):
     return place + 1, understood and text[place] == RIGHT_BRACKET
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _read_next(text, place):
     """The number behind a comma, as `read_decimal` gives it."""
@@ -231,7 +231,7 @@ def _read_next(text, place):
     return read_decimal(text, skip_blanks(text, place + 1))
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _read_polygons(text, place, numbers, first, num_rings):
     """(rings so far, polygons left out, where they end, whether all was understood) of null or of lists in a list."""
@@ -257,7 +257,7 @@ def _read_polygons(text, place, numbers, first, num_rings):
     return num_rings, num_short, place + 1, True
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _read_numbers(text, place, numbers, end):
     """(how many numbers there are now, where their list ends, whether it was understood)."""

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from numba import njit
 from numpy import ndarray
 
 from maskrcnn.evaluate.engine import Found
 from maskrcnn.evaluate.overlaps import NO_RUNS, Runs, box_overlaps, mask_overlaps, runs_from_strings
+from maskrcnn.kernels import kernel
 
 MIN_SCORE = 0.5
 """What a person is shown by default; confusion and the quality of single images are counted from here."""
@@ -78,7 +78,7 @@ def objects_of(annotations: Sequence[Sequence[dict[str, Any]]], with_masks: bool
     return Objects(first, categories, is_crowd, boxes, runs)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def examine(boxes, runs, ranked, objects, with_masks, num_classes, confusion):
     """(kind of each ranked result, the class in which it would be right or -1, which objects nothing comes near).
@@ -102,7 +102,7 @@ def examine(boxes, runs, ranked, objects, with_masks, num_classes, confusion):
     return kinds, mended, is_missed
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _match(overlaps, categories, objects, is_crowd, num_classes):
     """(object of each result, -1 without, -2 where it does not count; which objects are taken): COCO's greedy way.
@@ -129,7 +129,7 @@ def _match(overlaps, categories, objects, is_crowd, num_classes):
     return target, taken
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _judge(overlaps, categories, objects, is_crowd, target, taken, kinds, mended, is_missed):
     """Fill what each result is, the class in which it would be right, and which objects nothing comes near."""
@@ -144,7 +144,7 @@ def _judge(overlaps, categories, objects, is_crowd, target, taken, kinds, mended
                 mended[d], is_missed[near] = objects[near], False
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _error(overlaps, category, objects, is_crowd, taken):
     """(kind of error of a result that matched nothing, the object that it would find without it or -1)."""
@@ -167,7 +167,7 @@ def _error(overlaps, category, objects, is_crowd, taken):
     return (BACKGROUND if other <= FAR_IOU else BOTH), -1
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _confuse(overlaps, categories, objects, is_crowd, order, scores, kinds, confusion):
     """Count: the best result that is shown chooses first, among objects of any class."""

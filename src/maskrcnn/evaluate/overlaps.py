@@ -9,8 +9,9 @@ from typing import NamedTuple, no_type_check
 
 import numpy as np
 from jaxtyping import Int64
-from numba import njit
 from numpy import ndarray
+
+from maskrcnn.kernels import kernel
 
 MOST_BITS = 35
 """Of one run in a string: 33 are needed, which is 7 characters of 5."""
@@ -37,7 +38,7 @@ def runs_from_strings(masks: Sequence[str], pixels: Sequence[int]) -> Runs | Non
     return Runs(edges, stops, areas) if good else None
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def mask_overlaps(found, rows, objects, is_crowd, first, last):
     """IoU of the masks `rows` of one set with [first:last] of another; with a crowd, the share that lies in it."""
@@ -51,7 +52,7 @@ def mask_overlaps(found, rows, objects, is_crowd, first, last):
     return overlaps
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def box_overlaps(found, rows, objects, is_crowd, first, last):
     """The same of boxes [x, y, width, height]."""
@@ -68,7 +69,7 @@ def box_overlaps(found, rows, objects, is_crowd, first, last):
     return overlaps
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _decode(characters, ends, pixels):
     """(edges, their stops, areas, whether every string is one that can be decoded)."""
@@ -106,7 +107,7 @@ def _decode(characters, ends, pixels):
     return edges[:num_edges], stops, areas, True
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _common(mine, other):
     """Pixels that two masks share."""
@@ -123,7 +124,7 @@ def _common(mine, other):
     return common
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _place(edges, position):
     """Where the first stretch stands that ends behind a position."""

@@ -4,10 +4,10 @@ from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8, UInt32
-from numba import njit
 from numpy import ndarray
 from numpy.typing import ArrayLike
 
+from maskrcnn.kernels import kernel
 from maskrcnn.masks.counts import of_image
 
 
@@ -30,7 +30,7 @@ def _binary(mask: ArrayLike) -> UInt8[ndarray, "h w"]:
     return np.ascontiguousarray(mask != 0).view(np.uint8)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _fill_runs(counts, bitmap):
     height = len(bitmap)
@@ -46,7 +46,7 @@ def _fill_runs(counts, bitmap):
         position = stop
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _count_runs(bitmap):
     height, width = bitmap.shape

@@ -6,10 +6,10 @@ from typing import NamedTuple, no_type_check
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Integer, Shaped
-from numba import njit
 from numpy import ndarray
 from numpy.typing import ArrayLike
 
+from maskrcnn.kernels import kernel
 from maskrcnn.masks.bitmaps import counts_from_bitmap
 from maskrcnn.masks.counts import of_image
 from maskrcnn.masks.trace import trace
@@ -112,7 +112,7 @@ def _polygon_points(polygon: ArrayLike, place: int) -> Float32[ndarray, "_ 2"]:
     return numbers.reshape(-1, 2)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _signed_area(points, start, stop):
     # Relative to the first point: far from the origin float32 coordinates lose nothing to cancellation.
@@ -123,7 +123,7 @@ def _signed_area(points, start, stop):
     return 0.5 * twice
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _signed_areas(points, first):
     areas = np.empty(len(first) - 1, np.float64)
@@ -132,7 +132,7 @@ def _signed_areas(points, first):
     return areas
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _turn_rings_to_positive_area(points, first):
     for r in range(len(first) - 1):

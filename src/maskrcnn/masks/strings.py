@@ -5,10 +5,10 @@ from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Integer, UInt32
-from numba import njit
 from numpy import ndarray
 from numpy.typing import ArrayLike
 
+from maskrcnn.kernels import kernel
 from maskrcnn.masks.counts import unsigned
 
 _MAX_LENGTH = 7  # characters of one run: 33 bits (an unsigned count or the difference of two), 5 in each
@@ -46,7 +46,7 @@ def strings_from_counts(counts: Integer[ndarray, " N"], stops: Integer[ndarray, 
     return [text[start:stop] for start, stop in pairwise([0, *ends.tolist()])]
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _decode(characters):
     """(counts, place, fault): where and why decoding stopped."""
@@ -75,7 +75,7 @@ def _decode(characters):
     return counts[:num_counts].copy(), len(characters), _GOOD
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _write_string(counts, characters):
     """Encode `counts` into `characters`, which has room for _MAX_LENGTH each; returns how many were written."""
@@ -94,7 +94,7 @@ def _write_string(counts, characters):
     return length
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _write_strings(counts, stops):
     """(all characters, where each mask's end)."""

@@ -12,13 +12,14 @@ column: the object in between touches both, so that crack's ring is the hole's b
 from typing import no_type_check
 
 import numpy as np
-from numba import njit
+
+from maskrcnn.kernels import kernel
 
 _NONE = -1
 _BELOW = 2**31 - 1  # all rows
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def trace(counts, stops, height):
     """(points, first point of each ring, first ring of each mask); a body's ring is followed by those of its holes.
@@ -39,7 +40,7 @@ def trace(counts, stops, height):
     return points, first, first_ring
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _columns(counts, stops, height):
     """(rows, x, first, stop_column): column c at x[c] is entered and left, in turn, at rows[first[c] : first[c + 1]].
@@ -81,7 +82,7 @@ def _columns(counts, stops, height):
     return rows, x, first, stop_column
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _num_pieces(counts, stops, height):
     """Runs of foreground, cut at the columns' ends."""
@@ -96,7 +97,7 @@ def _num_pieces(counts, stops, height):
     return pieces
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _corners(rows, x, first, stop_column):
     """(corners, following, above, stop_corner): where outlines turn, pair by pair down the lines between columns.
@@ -118,7 +119,7 @@ def _corners(rows, x, first, stop_column):
     return corners[:corner], following[:corner], above[:corner], stop_corner
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _meet(rows, bounds, x, corner, corners, following, above, begun):
     """Add the corners on the line between two columns; returns how many there are now."""
@@ -146,7 +147,7 @@ def _meet(rows, bounds, x, corner, corners, following, above, begun):
     return corner
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _join(one, other, is_forward, following):
     if is_forward:
@@ -155,7 +156,7 @@ def _join(one, other, is_forward, following):
         following[other] = one
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _rings(following, above, stop_corner):
     """(first corner, number of corners, ring of the body) of each ring, and the first ring of each mask."""
@@ -176,7 +177,7 @@ def _rings(following, above, stop_corner):
     return start[:ring], length[:ring], body[:ring], first_ring
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _mark(ring_of, following, corner, ring):
     """Give a ring's corners its number; returns how many there are."""

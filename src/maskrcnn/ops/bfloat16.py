@@ -1,7 +1,4 @@
-"""bf16 inside Numba kernels, which know no such type: memory holds its 16 bits, arithmetic is float32.
-
-Kernels that are kept by `cache=True` do not notice changes in this file.
-"""
+"""bf16 inside Numba kernels, which know no such type: memory holds its 16 bits, arithmetic is float32."""
 
 from collections.abc import Callable
 from typing import Any

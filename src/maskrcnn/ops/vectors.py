@@ -9,26 +9,32 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, no_type_check
 
-import llvmlite.binding
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-WIDTH = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8
+from maskrcnn.kernels import VECTOR_WIDTH, kernel
+
+WIDTH = VECTOR_WIDTH
 """Numbers of a vector."""
 ROWS, ADDED_ROWS, ACROSS = 6, 4, 2
-"""Of a block of a product, in rows, fewer where it is added to what is there, and in vectors.
+"""Register block of a matrix product: rows, rows when accumulating, vectors per row.
 
 Each sum stays in one of 16 registers. Six rows reach a processor's peak where four wait for memory; four divide all
 numbers of channels.
 """
 COLUMNS = ACROSS * WIDTH
-"""Of a block of a product."""
+"""Columns of a register block."""
 FLOAT = 4
 """Bytes."""
 
-jit = njit(nogil=True, cache=True, error_model="numpy")
-"""For kernels that work on addresses."""
+jit = kernel(error_model="numpy")
+"""Decorates kernels that work on addresses.
+
+These are addresses of the kernel's own arguments, which the caller holds until the kernel returns, and never of an
+array that the kernel made: Numba frees such an array after its last use by name, whatever still reads its memory.
+`tests/architecture/test_addresses.py` finds what breaks this.
+"""
 
 _ADDRESS, _FLOAT, _INDEX = ir.IntType(64), ir.FloatType(), ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, WIDTH)

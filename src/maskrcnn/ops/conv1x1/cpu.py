@@ -28,7 +28,8 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | N
     source, target = _rows(x), _rows(y)
     other = np.empty((0, outputs), np.float32) if residual is None else _rows(residual)
     groups = -(-len(source) // ROWS)
-    in_parts(lambda a, b: _convolve(source, panels, offset, other, floor, target, a, b), groups, BLOCK)
+    nothing = np.zeros(COLUMNS, np.float32)
+    in_parts(lambda a, b: _convolve(source, panels, offset, other, nothing, floor, target, a, b), groups, BLOCK)
     return y
 
 
@@ -55,10 +56,12 @@ def _arrange(weight, panels, first, stop):
 
 @jit
 @no_type_check
-def _convolve(rows, panels, offset, residual, floor, out, first, stop):
-    """Groups first..stop of the result's rows; the last group ends with the last row, over some of the one before."""
+def _convolve(rows, panels, offset, residual, nothing, floor, out, first, stop):
+    """Compute groups first..stop of the result's rows; the last ends with the last row, over some of the one before.
+
+    nothing   zeros for a panel's columns, added where there is no residual
+    """
     channels, outputs, last = rows.shape[1], out.shape[1], len(out) - ROWS
-    nothing = np.zeros(COLUMNS, np.float32)
     for start in range(first, stop, BLOCK):
         for panel in range(len(panels)):
             right = panels.ctypes.data + FLOAT * panel * channels * COLUMNS

@@ -9,7 +9,6 @@ tiles would go through memory, and start threads of its own that have to wait fo
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import no_type_check
 
 import numpy as np
@@ -21,8 +20,11 @@ from maskrcnn.ops.channels_last import empty_result, offset_and_floor, pixels
 from maskrcnn.ops.conv3x3.panels import BLOCK as GRADIENT_BLOCK
 from maskrcnn.ops.conv3x3.panels import OUTPUTS, PANEL, add_products
 from maskrcnn.ops.conv3x3.winograd import (
+    GROUP,
     POINTS,
+    SCRATCH,
     TILE,
+    WEIGHT_SCRATCH,
     gradient_to_points,
     pixels_to_points,
     points_to_pixels,
@@ -58,11 +60,28 @@ def _convolved(x: Tensor, weight: ndarray, bias: Tensor | None, relu: bool) -> T
     if total * CHANNELS_PER_TILE <= channels:
         _convolve_few(source, weight, offset, floor, target, total)
         return y
-    panels = np.empty((POINTS, outputs * channels + SHIFT), np.float32)
-    in_parts(partial(weights_to_points, weight, panels, COLUMNS), outputs // COLUMNS)
-    part = max(ROWS, min(BLOCK, total // torch.get_num_threads()))
-    in_parts(partial(_convolve, source, panels, offset, floor, target), total, part)
+    panels = _numbers(POINTS, outputs * channels + SHIFT)
+
+    def transform_weights(first: int, stop: int) -> None:
+        weights_to_points(weight, panels, COLUMNS, _gathered(), _numbers(WEIGHT_SCRATCH), first, stop)
+
+    def convolve(first: int, stop: int) -> None:
+        left, result = (_numbers(POINTS, BLOCK * c + SHIFT) for c in (channels, outputs))
+        _convolve(source, panels, offset, floor, target, left, result, _numbers(SCRATCH), first, stop)
+
+    in_parts(transform_weights, outputs // COLUMNS)
+    in_parts(convolve, total, max(ROWS, min(BLOCK, total // torch.get_num_threads())))
     return y
+
+
+def _numbers(*shape: int) -> ndarray:
+    """Memory that is not filled. Kernels get all of theirs from here, so that it outlives the addresses in them."""
+    return np.empty(shape, np.float32)
+
+
+def _gathered() -> ndarray:
+    """Memory for some weights of a panel, put in order."""
+    return _numbers(3, 3, GROUP, COLUMNS)
 
 
 def _convolve_few(
@@ -71,25 +90,46 @@ def _convolve_few(
     """All tiles of a result. Weights outweigh them: transformed, they do not go through memory."""
     outputs, channels = weight.shape[:2]
     rows = -(-total // ROWS) * ROWS
-    left, result = (np.empty(POINTS * (rows * c + SHIFT), np.float32) for c in (channels, outputs))
-    in_parts(partial(_tiles_to_points, source, left), total, FEW)
-    in_parts(partial(_multiply_panels, left, weight, result, rows), outputs // COLUMNS)
-    in_parts(partial(_points_to_tiles, result, target, offset, floor), total, FEW)
+    left, result = (_numbers(POINTS * (rows * c + SHIFT)) for c in (channels, outputs))
+
+    def transform_tiles(first: int, stop: int) -> None:
+        _tiles_to_points(source, left, _numbers(SCRATCH), first, stop)
+
+    def multiply_panels(first: int, stop: int) -> None:
+        panel = _numbers(POINTS, channels * COLUMNS + SHIFT)
+        _multiply_panels(left, weight, result, rows, panel, _gathered(), _numbers(WEIGHT_SCRATCH), first, stop)
+
+    def transform_back(first: int, stop: int) -> None:
+        _points_to_tiles(result, target, offset, floor, _numbers(SCRATCH), first, stop)
+
+    in_parts(transform_tiles, total, FEW)
+    in_parts(multiply_panels, outputs // COLUMNS)
+    in_parts(transform_back, total, FEW)
 
 
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     """Of the weight (K, C, 3, 3), from the gradient of the result and the input, in channels-last memory."""
     outputs, channels = grad.shape[1], x.shape[1]
     weight = torch.empty((outputs, channels, 3, 3), memory_format=torch.channels_last)
-    left, right = (np.empty(POINTS * (GRADIENT_BLOCK * c + SHIFT), np.float32) for c in (outputs, channels))
+    left, right = (_numbers(POINTS * (GRADIENT_BLOCK * c + SHIFT)) for c in (outputs, channels))
     gradients, inputs, result = pixels(grad), pixels(x), pixels(weight)
     total, groups = num_tiles(x.shape), outputs // OUTPUTS
-    sums = np.empty((groups if total > GRADIENT_BLOCK else 0, POINTS, OUTPUTS, channels), np.float32)
-    for first in range(0, total, GRADIENT_BLOCK):
-        count = min(GRADIENT_BLOCK, total - first)
-        is_first, is_last = first == 0, first + count == total
-        in_parts(partial(_transform_tiles, gradients, inputs, left, right, first), count, BLOCK)
-        in_parts(partial(_add_products, left, right, count, sums, result, is_first, is_last), groups)
+    is_one_block = total <= GRADIENT_BLOCK
+    sums = _numbers(0 if is_one_block else groups, POINTS, OUTPUTS, channels)
+    for start in range(0, total, GRADIENT_BLOCK):
+        count = min(GRADIENT_BLOCK, total - start)
+
+        def transform_tiles(first: int, stop: int, start: int = start) -> None:
+            _transform_tiles(gradients, inputs, left, right, start, _numbers(SCRATCH), first, stop)
+
+        def add_up(first: int, stop: int, start: int = start, count: int = count) -> None:
+            own = _numbers(POINTS, OUTPUTS if is_one_block else 0, channels)
+            is_first, is_last = start == 0, start + count == total
+            scratch = _numbers(WEIGHT_SCRATCH)
+            _add_products(left, right, count, sums, result, is_first, is_last, own, scratch, first, stop)
+
+        in_parts(transform_tiles, count, BLOCK)
+        in_parts(add_up, groups)
     return weight
 
 
@@ -106,54 +146,58 @@ def num_multiplications(shape: Sequence[int], outputs: int) -> int:
 
 @jit
 @no_type_check
-def _convolve(source, panels, offset, floor, out, first, stop):
-    """Tiles first..stop of a result."""
+def _convolve(source, panels, offset, floor, out, left, result, scratch, first, stop):
+    """Compute tiles first..stop of a result.
+
+    left, result   (POINTS, at least BLOCK * channels)
+    """
     channels, outputs = source.shape[3], out.shape[3]
-    left_step, result_step = BLOCK * channels + SHIFT, BLOCK * outputs + SHIFT
-    left, result = np.empty(POINTS * left_step, np.float32), np.empty(POINTS * result_step, np.float32)
+    left_step, result_step = left.shape[1], result.shape[1]
+    left_values, result_values = left.reshape(-1), result.reshape(-1)
     num_blocks = (stop - first + BLOCK - 1) // BLOCK
     for block in range(num_blocks):
         start = first + (stop - first) * block // num_blocks
         count = first + (stop - first) * (block + 1) // num_blocks - start
-        pixels_to_points(source, start, count, left, left_step, channels, channels, 0)
+        pixels_to_points(source, start, count, left_values, left_step, channels, channels, 0, scratch)
         for point in range(POINTS):
             for output in range(0, outputs, COLUMNS):
                 tiles = left.ctypes.data + FLOAT * point * left_step
                 right = panels.ctypes.data + FLOAT * (point * panels.shape[1] + output * channels)
                 sums = result.ctypes.data + FLOAT * (point * result_step + output)
                 _multiply_tiles(tiles, count, channels, right, sums, outputs)
-        points_to_pixels(result, result_step, outputs, out, start, count, offset, floor)
+        points_to_pixels(result_values, result_step, outputs, out, start, count, offset, floor, scratch)
 
 
 @jit
 @no_type_check
-def _tiles_to_points(source, points, first, stop):
-    """Tiles first..stop of all, channels beside each other."""
-    channels = source.shape[3]
-    pixels_to_points(
-        source, first, stop - first, points[first * channels :], len(points) // POINTS, channels, channels, 0
-    )
+def _tiles_to_points(source, points, scratch, first, stop):
+    """Transform tiles first..stop of all, channels beside each other."""
+    channels, step = source.shape[3], len(points) // POINTS
+    pixels_to_points(source, first, stop - first, points[first * channels :], step, channels, channels, 0, scratch)
 
 
 @jit
 @no_type_check
-def _multiply_panels(left, weight, result, rows, first, stop):
-    """All tiles by panels first..stop of the weights."""
+def _multiply_panels(left, weight, result, rows, panel, gathered, scratch, first, stop):
+    """Multiply all tiles by panels first..stop of the weights.
+
+    panel   (POINTS, at least channels * COLUMNS)
+    """
     outputs, channels = weight.shape[:2]
     left_step, result_step = len(left) // POINTS, len(result) // POINTS
-    panel = np.empty((POINTS, channels * COLUMNS + SHIFT), np.float32)
     for output in range(first * COLUMNS, stop * COLUMNS, COLUMNS):
-        weights_to_points(weight[output : output + COLUMNS], panel, COLUMNS, 0, 1)
+        weights_to_points(weight[output : output + COLUMNS], panel, COLUMNS, gathered, scratch, 0, 1)
         for point in range(POINTS):
             tiles = left.ctypes.data + FLOAT * point * left_step
+            right = panel.ctypes.data + FLOAT * point * panel.shape[1]
             sums = result.ctypes.data + FLOAT * (point * result_step + output)
-            _multiply_tiles(tiles, rows, channels, panel[point].ctypes.data, sums, outputs)
+            _multiply_tiles(tiles, rows, channels, right, sums, outputs)
 
 
 @jit
 @no_type_check
 def _multiply_tiles(tiles, count, channels, panel, sums, outputs):
-    """Tiles at one point, (count, channels), by one panel; all at addresses, with room for whole blocks of rows."""
+    """Multiply tiles at one point, (count, channels), by one panel; all are addresses, with room for whole blocks."""
     for row in range(0, count, ROWS):
         at = FLOAT * row
         multiply(tiles + at * channels, channels, panel, sums + at * outputs, outputs, channels)
@@ -161,41 +205,45 @@ def _multiply_tiles(tiles, count, channels, panel, sums, outputs):
 
 @jit
 @no_type_check
-def _points_to_tiles(points, target, offset, floor, first, stop):
-    """Tiles first..stop of the result."""
-    outputs = target.shape[3]
-    points_to_pixels(
-        points[first * outputs :], len(points) // POINTS, outputs, target, first, stop - first, offset, floor
-    )
+def _points_to_tiles(points, target, offset, floor, scratch, first, stop):
+    """Transform tiles first..stop of the result back."""
+    outputs, step = target.shape[3], len(points) // POINTS
+    points_to_pixels(points[first * outputs :], step, outputs, target, first, stop - first, offset, floor, scratch)
 
 
 @jit
 @no_type_check
-def _transform_tiles(gradients, inputs, left, right, offset, first, stop):
-    """Tiles offset + first..stop of both to points, `COLUMNS` channels of all tiles beside each other."""
-    left_step, right_step = len(left) // POINTS, len(right) // POINTS
+def _transform_tiles(gradients, inputs, left, right, start, scratch, first, stop):
+    """Transform tiles start + first..stop of both, `COLUMNS` channels of all tiles beside each other."""
+    left_step, right_step, count = len(left) // POINTS, len(right) // POINTS, stop - first
     left_tiles, right_tiles = left[first * COLUMNS :], right[first * COLUMNS :]
-    gradient_to_points(gradients, offset + first, stop - first, left_tiles, left_step, COLUMNS, COLUMNS, PANEL)
-    pixels_to_points(inputs, offset + first, stop - first, right_tiles, right_step, COLUMNS, COLUMNS, PANEL)
+    gradient_to_points(gradients, start + first, count, left_tiles, left_step, COLUMNS, COLUMNS, PANEL, scratch)
+    pixels_to_points(inputs, start + first, count, right_tiles, right_step, COLUMNS, COLUMNS, PANEL, scratch)
 
 
 @jit
 @no_type_check
-def _add_products(left, right, count, sums, weight, is_first, is_last, first, stop):
-    """Gradients times inputs, added up over tiles, for groups first..stop of outputs; the last turn makes weights.
+def _add_products(left, right, count, sums, weight, is_first, is_last, own, scratch, first, stop):
+    """Add up gradients times inputs over tiles, for groups first..stop of outputs; the last turn makes weights.
 
-    What is first and last at once needs no memory for its sums but what it works on.
+    sums   (groups, POINTS, OUTPUTS, channels), or none where one block holds all tiles: then `own` is room for a group
     """
-    channels = sums.shape[3]
-    left_step, right_step = len(left) // POINTS, len(right) // POINTS
-    scratch = np.empty((POINTS, OUTPUTS, channels), np.float32)
     for group in range(first, stop):
-        held = sums[group] if len(sums) else scratch
-        if is_first:
-            held[:] = 0
-        for point in range(POINTS):
-            gradients = left.ctypes.data + FLOAT * point * left_step
-            inputs = right.ctypes.data + FLOAT * point * right_step
-            add_products(gradients, inputs, count, group * OUTPUTS, held[point].ctypes.data, channels)
+        held = sums[group] if len(sums) else own
+        _add_group(left, right, count, group * OUTPUTS, held, is_first)
         if is_last:
-            points_to_weights(held, weight[group * OUTPUTS : (group + 1) * OUTPUTS])
+            points_to_weights(held, weight[group * OUTPUTS : (group + 1) * OUTPUTS], scratch)
+
+
+@jit
+@no_type_check
+def _add_group(left, right, count, first, sums, is_first):
+    """Add up products for `OUTPUTS` outputs from `first` on, (POINTS, OUTPUTS, channels)."""
+    channels = sums.shape[2]
+    left_step, right_step = len(left) // POINTS, len(right) // POINTS
+    if is_first:
+        sums[:] = 0
+    for point in range(POINTS):
+        gradients = left.ctypes.data + FLOAT * point * left_step
+        inputs = right.ctypes.data + FLOAT * point * right_step
+        add_products(gradients, inputs, count, first, sums[point].ctypes.data, channels)

@@ -41,9 +41,8 @@ def weight_gradient(grad: Tensor, x: Tensor, stride: int) -> Tensor:
 def _arrange_pixels(gradients, inputs, stride, left, right, offset, first, stop):
     """Pixels offset + first..stop of the gradient and their patches, `COLUMNS` numbers of all pixels together."""
     height, width, outputs = gradients.shape[1:]
-    rows = gradients.reshape(-1, outputs)
     for number in range(first, stop):
-        source, place = rows[offset + number].ctypes.data, FLOAT * number * COLUMNS
+        source, place = gradients.ctypes.data + FLOAT * (offset + number) * outputs, FLOAT * number * COLUMNS
         for output in range(0, outputs, WIDTH):
             panel = left[output // COLUMNS].ctypes.data + FLOAT * (output % COLUMNS)
             move(source + FLOAT * output, 0, panel + place, 0)

@@ -5,8 +5,6 @@ Formulas are for one dimension; kernels apply them to rows, then to columns, a v
 
 from typing import Any, no_type_check
 
-import numpy as np
-
 from maskrcnn.ops.vectors import FLOAT, WIDTH, clear, jit, move, prefetch, shift, transform
 
 TILE, PATCH = 4, 6
@@ -58,28 +56,34 @@ _of_inputs, _of_weights, _of_gradients = transform(of_inputs, 6), transform(of_w
 _to_outputs, _to_weights = transform(to_outputs, 6), transform(to_weights, 6)
 
 
+SCRATCH = 2 * POINTS * WIDTH
+"""Numbers that each transform of a tile wants for itself, handed in by the caller."""
+WEIGHT_SCRATCH = 3 * PATCH * WIDTH
+"""Numbers that each transform of weights wants for itself."""
+
+
 @jit
 @no_type_check
-def pixels_to_points(pixels, first, count, values, point_step, tile_step, group, group_step):
-    """Tiles of the input, each with a border of one, to points.
+def pixels_to_points(pixels, first, count, values, point_step, tile_step, group, group_step, scratch):
+    """Transform tiles of the input, each with a border of one.
 
-    pixels   (B, H, W, C)
-    values   flat; points and tiles lie the given numbers of floats apart, `group` channels are neighbours, and such
-             groups lie `group_step` apart
+    pixels    (B, H, W, C)
+    values    flat; points and tiles lie the given numbers of floats apart, `group` channels are neighbours, and such
+              groups lie `group_step` apart
+    scratch   `SCRATCH` numbers
     """
     height, width, channels = pixels.shape[1:]
-    scratch = np.empty(2 * POINTS * WIDTH, np.float32)
     patch, half = scratch.ctypes.data, scratch.ctypes.data + FLOAT * POINTS * WIDTH
     for number in range(count):
-        y, x, corner = _corner_of(pixels, first + number, 1)
+        y, x, corner = _corner_of(height, width, first + number, 1)
         is_inside = 0 <= y <= height - PATCH and 0 <= x <= width - PATCH
         for channel in range(0, channels, WIDTH):
-            source, row, column = corner + FLOAT * channel, width * channels, channels
+            source, row, column = pixels.ctypes.data + FLOAT * (corner * channels + channel), width * channels, channels
             if not is_inside:
                 _gather(source, y, x, height, width, channels, PATCH, patch)
                 source, row, column = patch, PATCH * WIDTH, WIDTH
-            place = number * tile_step + channel // group * group_step + channel % group
-            target = values.ctypes.data + FLOAT * place
+            offset = number * tile_step + channel // group * group_step + channel % group
+            target = values.ctypes.data + FLOAT * offset
             for j in range(PATCH):
                 _of_inputs(source + FLOAT * j * column, row, half + FLOAT * j * WIDTH, PATCH * WIDTH)
             for i in range(PATCH):
@@ -88,17 +92,17 @@ def pixels_to_points(pixels, first, count, values, point_step, tile_step, group,
 
 @jit
 @no_type_check
-def gradient_to_points(pixels, first, count, values, point_step, tile_step, group, group_step):
-    """As `pixels_to_points`, of the result's gradient, whose tiles have no border."""
+def gradient_to_points(pixels, first, count, values, point_step, tile_step, group, group_step, scratch):
+    """Transform tiles of the result's gradient, which have no border; arguments as of `pixels_to_points`."""
     height, width, channels = pixels.shape[1:]
-    scratch = np.empty(2 * POINTS * WIDTH, np.float32)
     patch, half = scratch.ctypes.data, scratch.ctypes.data + FLOAT * POINTS * WIDTH
     for number in range(count):
-        y, x, corner = _corner_of(pixels, first + number, 0)
+        y, x, corner = _corner_of(height, width, first + number, 0)
         for channel in range(0, channels, WIDTH):
-            _gather(corner + FLOAT * channel, y, x, height, width, channels, TILE, patch)
-            place = number * tile_step + channel // group * group_step + channel % group
-            target = values.ctypes.data + FLOAT * place
+            source = pixels.ctypes.data + FLOAT * (corner * channels + channel)
+            _gather(source, y, x, height, width, channels, TILE, patch)
+            offset = number * tile_step + channel // group * group_step + channel % group
+            target = values.ctypes.data + FLOAT * offset
             for j in range(TILE):
                 _of_gradients(patch + FLOAT * j * WIDTH, TILE * WIDTH, half + FLOAT * j * WIDTH, PATCH * WIDTH)
             for i in range(PATCH):
@@ -109,13 +113,15 @@ def gradient_to_points(pixels, first, count, values, point_step, tile_step, grou
 
 @jit
 @no_type_check
-def points_to_pixels(values, point_step, tile_step, pixels, first, count, offset, floor):
-    """Tiles of the result, with an offset for each channel, and not below `floor`."""
+def points_to_pixels(values, point_step, tile_step, pixels, first, count, offset, floor, scratch):
+    """Transform tiles of the result back, add an offset to each channel, and clip at `floor`.
+
+    scratch   `SCRATCH` numbers
+    """
     height, width, channels = pixels.shape[1:]
-    scratch = np.empty(2 * POINTS * WIDTH, np.float32)
     patch, half = scratch.ctypes.data, scratch.ctypes.data + FLOAT * POINTS * WIDTH
     for number in range(count):
-        y, x, corner = _corner_of(pixels, first + number, 0)
+        y, x, corner = _corner_of(height, width, first + number, 0)
         for channel in range(0, channels, WIDTH):
             source = values.ctypes.data + FLOAT * (number * tile_step + channel)
             for j in range(PATCH):
@@ -125,37 +131,45 @@ def points_to_pixels(values, point_step, tile_step, pixels, first, count, offset
                 _to_outputs(half + FLOAT * i * PATCH * WIDTH, WIDTH, patch + FLOAT * i * TILE * WIDTH, WIDTH)
             for i in range(min(TILE, height - y)):
                 for j in range(min(TILE, width - x)):
-                    target = corner + FLOAT * ((i * width + j) * channels + channel)
+                    target = pixels.ctypes.data + FLOAT * ((corner + i * width + j) * channels + channel)
                     cell = patch + FLOAT * (i * TILE + j) * WIDTH
                     shift(cell, offset.ctypes.data + FLOAT * channel, floor, target)
 
 
 @jit
 @no_type_check
-def weights_to_points(weight, panels, columns, first, stop):
-    """Panels first..stop, of `columns` outputs each, of (K, C, 3, 3) to (36, at least K * C), as (C, columns)."""
-    channels, point_step = weight.shape[1], panels.shape[1]
-    gathered, half = np.empty((3, 3, GROUP, columns), np.float32), np.empty(3 * PATCH * WIDTH, np.float32)
-    half_at = half.ctypes.data
+def weights_to_points(weight, panels, columns, gathered, scratch, first, stop):
+    """Transform panels first..stop, `columns` outputs each, of (K, C, 3, 3) to (36, at least K * C), as (C, columns).
+
+    gathered   (3, 3, GROUP, columns), for weights whose outputs are no neighbours in memory
+    scratch    `WEIGHT_SCRATCH` numbers
+    """
+    channels = weight.shape[1]
     for panel in range(first, stop):
         for start in range(0, channels, GROUP):
             group = weight[panel * columns : (panel + 1) * columns, start : start + GROUP]
-            count = group.shape[1]
             if group.strides[0] != FLOAT:
                 _gather_weights(group, gathered)
-                group = gathered.transpose(3, 2, 0, 1)
-            row, tap = group.strides[2] // FLOAT, group.strides[3] // FLOAT
-            for channel in range(count):
-                _prefetch_taps(group, channel + AHEAD)
-                for column in range(0, columns, WIDTH):
-                    own = group.ctypes.data + channel * group.strides[1] + FLOAT * column
-                    place = (panel * channels + start + channel) * columns + column
-                    target = panels.ctypes.data + FLOAT * place
-                    for j in range(3):
-                        _of_weights(own + FLOAT * j * tap, row, half_at + FLOAT * j * WIDTH, 3 * WIDTH)
-                    for i in range(PATCH):
-                        point = target + FLOAT * i * PATCH * point_step
-                        _of_weights(half_at + FLOAT * i * 3 * WIDTH, WIDTH, point, point_step)
+                group = gathered.transpose(3, 2, 0, 1)[:, : group.shape[1]]
+            _group_to_points(group, panels, (panel * channels + start) * columns, columns, scratch)
+
+
+@jit
+@no_type_check
+def _group_to_points(weight, panels, offset, columns, scratch):
+    """Transform some channels of a panel, (columns, c, 3, 3), outputs beside each other, to `offset` in the panels."""
+    row, tap = weight.strides[2] // FLOAT, weight.strides[3] // FLOAT
+    half, point_step = scratch.ctypes.data, panels.shape[1]
+    for channel in range(weight.shape[1]):
+        _prefetch_taps(weight, channel + AHEAD)
+        for column in range(0, columns, WIDTH):
+            own = weight.ctypes.data + channel * weight.strides[1] + FLOAT * column
+            target = panels.ctypes.data + FLOAT * (offset + channel * columns + column)
+            for j in range(3):
+                _of_weights(own + FLOAT * j * tap, row, half + FLOAT * j * WIDTH, 3 * WIDTH)
+            for i in range(PATCH):
+                point = target + FLOAT * i * PATCH * point_step
+                _of_weights(half + FLOAT * i * 3 * WIDTH, WIDTH, point, point_step)
 
 
 @jit
@@ -163,14 +177,14 @@ def weights_to_points(weight, panels, columns, first, stop):
 def _prefetch_taps(weight, channel):
     for i in range(3):
         for j in range(3):
-            place = channel * weight.strides[1] + i * weight.strides[2] + j * weight.strides[3]
-            prefetch(weight.ctypes.data + place)
+            offset = channel * weight.strides[1] + i * weight.strides[2] + j * weight.strides[3]
+            prefetch(weight.ctypes.data + offset)
 
 
 @jit
 @no_type_check
 def _gather_weights(weight, gathered):
-    """Some outputs and channels (k, c, 3, 3) to (3, 3, c, k), one line of memory after the other."""
+    """Copy some outputs and channels (k, c, 3, 3) to (3, 3, c, k), one line of memory after the other."""
     for output in range(weight.shape[0]):
         for i in range(3):
             for j in range(3):
@@ -183,10 +197,12 @@ def _gather_weights(weight, gathered):
 
 @jit
 @no_type_check
-def points_to_weights(points, weight):
-    """The transpose of `weights_to_points`, from (36, K, C) to (K, 3, 3, C)."""
+def points_to_weights(points, weight, scratch):
+    """Transpose `weights_to_points`, from (36, K, C) to (K, 3, 3, C).
+
+    scratch   `WEIGHT_SCRATCH` numbers
+    """
     outputs, channels = points.shape[1:]
-    scratch = np.empty(3 * PATCH * WIDTH, np.float32)
     half, step = scratch.ctypes.data, outputs * channels
     for output in range(outputs):
         for channel in range(0, channels, WIDTH):
@@ -200,19 +216,18 @@ def points_to_weights(points, weight):
 
 @jit
 @no_type_check
-def _corner_of(pixels, tile, border):
-    """Row, column and address of a tile's first pixel; with a border these may lie outside the picture."""
-    height, width, channels = pixels.shape[1:]
+def _corner_of(height, width, tile, border):
+    """Find a tile's first pixel: row, column, and number in the batch; with a border it may lie outside the picture."""
     across = (width + TILE - 1) // TILE
     of_image = across * ((height + TILE - 1) // TILE)
     image, y, x = tile // of_image, TILE * (tile % of_image // across) - border, TILE * (tile % across) - border
-    return y, x, pixels.ctypes.data + FLOAT * ((image * height + y) * width + x) * channels
+    return y, x, (image * height + y) * width + x
 
 
 @jit
 @no_type_check
 def _gather(source, y, x, height, width, channels, side, patch):
-    """A vector of each of side x side pixels; those beyond the picture are zero."""
+    """Copy a vector of each of side x side pixels; those beyond the picture are zero."""
     for i in range(side):
         for j in range(side):
             target = patch + FLOAT * (i * side + j) * WIDTH

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numba import njit
 from numpy import ndarray
 from torch import Tensor
 
+from maskrcnn.kernels import kernel
 from maskrcnn.ops.bfloat16 import narrow, widen
 from maskrcnn.ops.threads import in_parts
 
@@ -103,14 +103,14 @@ def _over_blocks(kernel: Callable, pixels: ndarray, *others: object) -> None:
     in_parts(lambda first, last: kernel(pixels, *others, blocks, first, last), num_images * blocks, smallest)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def _place(pixels, blocks, item):  # type: ignore[no-untyped-def]
     """Image, block, first and last pixel of the item-th of all blocks."""
     image, block = item // blocks, item % blocks
     return image, block, pixels.shape[1] * block // blocks, pixels.shape[1] * (block + 1) // blocks
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def _moments(pixels, sums, blocks, first, last):  # type: ignore[no-untyped-def]
     """Sums of values and of their squares: float32 in a block, from an origin amid some of its pixels."""
     channels = pixels.shape[2]
@@ -135,7 +135,7 @@ def _moments(pixels, sums, blocks, first, last):  # type: ignore[no-untyped-def]
             sums[image, block, 1, c] = squares[c] + shift * (2 * moved + count * shift)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def _normalise(pixels, centre, scale, bias, floor, out, blocks, first, last):  # type: ignore[no-untyped-def]
     for item in range(first, last):
         image, _, start, stop = _place(pixels, blocks, item)
@@ -147,7 +147,7 @@ def _normalise(pixels, centre, scale, bias, floor, out, blocks, first, last):  #
                 result[c] = narrow(floor if value < floor else value, result[c])
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def _products(pixels, grads, centre, scale, bias, floor, sums, blocks, first, last):  # type: ignore[no-untyped-def]
     """Sums of gradients behind the ReLU, and of their products with the centred values; float32 within a block."""
     channels = pixels.shape[2]
@@ -172,7 +172,7 @@ def _products(pixels, grads, centre, scale, bias, floor, sums, blocks, first, la
             sums[image, block, 0, c], sums[image, block, 1, c] = total[c], products[c]
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def _gradient(pixels, grads, centre, scale, bias, floor, offset, slope, out, blocks, first, last):  # type: ignore[no-untyped-def]
     for item in range(first, last):
         image, _, start, stop = _place(pixels, blocks, item)

@@ -7,9 +7,9 @@ object in every block tells afterwards in which blocks its best candidates are.
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from maskrcnn.kernels import kernel
 from maskrcnn.ops.match.reference import CROWD_COVER, SMALLEST_UNION
 from maskrcnn.ops.threads import in_parts
 from maskrcnn.structures import IGNORED, NEGATIVE, POSITIVE
@@ -48,7 +48,7 @@ def match(
     return target, label
 
 
-@njit(nogil=True, cache=True, error_model="numpy")  # no fastmath: overlaps are those of the reference
+@kernel(error_model="numpy")  # no fastmath: overlaps are those of the reference
 def _assign(candidates, boxes, real, crowd, positive_iou, negative_iou, target, label, peaks, first, last):  # type: ignore[no-untyped-def]
     """Fill target and label (B, N) and peaks (B, G, blocks) for blocks[first:last], counted through all images."""
     number = candidates.dtype.type
@@ -83,7 +83,7 @@ def _assign(candidates, boxes, real, crowd, positive_iou, negative_iou, target, 
             target[image, start + k] = which[k]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _rescue(candidates, boxes, real, crowd, peaks, label):  # type: ignore[no-untyped-def]
     """Make positive the best candidates of every object that overlaps one."""
     corners = np.empty((5, BLOCK), candidates.dtype)
@@ -102,7 +102,7 @@ def _rescue(candidates, boxes, real, crowd, peaks, label):  # type: ignore[no-un
                             label[image, start + k] = POSITIVE
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def _load(candidates, corners):  # type: ignore[no-untyped-def]
     """Fill x1, y1, x2, y2 and area, (5, BLOCK), with zeros behind; returns the rectangle around all."""
     zero = candidates.dtype.type(0)
@@ -115,7 +115,7 @@ def _load(candidates, corners):  # type: ignore[no-untyped-def]
     return -_largest(-inside[0]), -_largest(-inside[1]), _largest(inside[2]), _largest(inside[3])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def _overlap(box, corners, shared, overlap):  # type: ignore[no-untyped-def]
     """Fill the area that each candidate shares with a box, and its share of their union."""
     zero, smallest = box.dtype.type(0), box.dtype.type(SMALLEST_UNION)
@@ -128,7 +128,7 @@ def _overlap(box, corners, shared, overlap):  # type: ignore[no-untyped-def]
         overlap[k] = shared[k] / max(size + corners[4, k] - shared[k], smallest)
 
 
-@njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})  # without order among equals it takes vector instructions
+@kernel(fastmath={"nnan", "nsz"})  # without order among equals it takes vector instructions
 def _largest(values):  # type: ignore[no-untyped-def]
     largest = values[0]
     for value in values:

@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from maskrcnn.kernels import kernel
 from maskrcnn.ops.threads import in_parts
 
 LOOK = 64  # survivors compared in one vectorised stretch before asking whether one of them suppresses
@@ -23,7 +23,7 @@ def nms(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float, num_keep
     return index, kept
 
 
-@njit(nogil=True, cache=True)  # no fastmath: ties at the threshold fall as in the reference
+@kernel()  # no fastmath: ties at the threshold fall as in the reference
 def _sweep(boxes, groups, valid, threshold, index, kept, first, last):  # type: ignore[no-untyped-def]
     """Fill index[first:last] and kept[first:last], both (B, num_keep)."""
     num_boxes, num_keep = boxes.shape[1], index.shape[1]
@@ -44,7 +44,7 @@ def _sweep(boxes, groups, valid, threshold, index, kept, first, last):  # type: 
             count += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def _suppressed(box, group, survivors, survivor_groups, count, threshold):  # type: ignore[no-untyped-def]
     """Whether one of the first `count` survivors overlaps the box too much."""
     zero = np.float32(0)

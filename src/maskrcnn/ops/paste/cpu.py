@@ -9,9 +9,10 @@ from typing import no_type_check
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64, UInt32
-from numba import njit
 from numpy import ndarray
 from torch import Tensor
+
+from maskrcnn.kernels import kernel
 
 _HALF = np.float32(0.5)
 _MINUS_ONE = np.float32(-1)
@@ -41,7 +42,7 @@ def _contiguous(*arrays: ndarray) -> tuple[Float32[ndarray, "..."], ...]:
     return tuple(np.ascontiguousarray(array, np.float32) for array in arrays)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _paste(probabilities, boxes, threshold, columns):
     width, height = columns.shape[1:]
@@ -57,7 +58,7 @@ def _paste(probabilities, boxes, threshold, columns):
             position = stop
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _paste_runs(probabilities, boxes, height, width, threshold):
     room = _most_counts(probabilities, height, width)
@@ -74,7 +75,7 @@ def _paste_runs(probabilities, boxes, height, width, threshold):
     return counts[:num_counts], stops
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _most_counts(probabilities, height, width):
     """Of a mask whose columns change at most at each pixel, and once within and once before each pair of cells."""
@@ -82,7 +83,7 @@ def _most_counts(probabilities, height, width):
     return width * changes + 2
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _count_runs(probabilities, box, height, width, threshold, counts):
     """Write the run lengths of one mask; returns how many."""
@@ -121,7 +122,7 @@ def _count_runs(probabilities, box, height, width, threshold, counts):
     return num_counts
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _taps(low, high, size, cells):
     """Pixels [first, last) lie near the grid; for each, the cell before its centre (padded grid) and how far behind."""
@@ -141,7 +142,7 @@ def _taps(low, high, size, cells):
     return first, last, cell, fraction
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _first_rows(first, last, cell, cells):
     """The first pixel row at or behind each cell of the padded grid."""
@@ -154,7 +155,7 @@ def _first_rows(first, last, cell, cells):
     return rows
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _first_row_like_tail(value, change, fraction, start, stop, threshold, tail):
     while start < stop:
@@ -166,7 +167,7 @@ def _first_row_like_tail(value, change, fraction, start, stop, threshold, tail):
     return start
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _change(place, counts, num_counts, position):
     """End a run at `place`; a run of no pixels joins its neighbours, save at the very beginning."""

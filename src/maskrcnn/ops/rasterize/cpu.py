@@ -5,9 +5,9 @@ from typing import no_type_check
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numba import njit
 from torch import Tensor
 
+from maskrcnn.kernels import kernel
 from maskrcnn.ops.rasterize.reference import SMALLEST_SIDE
 
 _HALF = np.float32(0.5)
@@ -39,7 +39,7 @@ def _expect_within(name: str, index: Int[Tensor, "..."], last: int) -> None:
             raise ValueError(f"{name}: expected indices from 0 to {last}, received {low} to {high}")
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _rasterize(edges, first_edge, boxes, images, objects, masks):
     size = masks.shape[1]
@@ -67,14 +67,14 @@ def _rasterize(edges, first_edge, boxes, images, objects, masks):
         _fill(winding, masks[r])
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _first_centre(position, cells):
     """The first cell whose centre is not left of (above) `position`; `cells` where there is none."""
     return np.int64(min(max(np.ceil(position - _HALF), np.float32(0)), cells))
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _fill(winding, mask):
     for i in range(mask.shape[0]):

@@ -12,9 +12,9 @@ from typing import no_type_check
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from numba import njit
 from torch import Tensor
 
+from maskrcnn.kernels import kernel
 from maskrcnn.ops.threads import in_parts
 
 ROWS = 200  # of the result, about a millisecond of work
@@ -47,7 +47,7 @@ def resize(
     return pixels.permute(0, 3, 1, 2)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _taps(raw, wanted, mirrored, antialias):
     """(first, weights): each of the wanted samples is a sum over raw ones, as many as there are weights, from first.
@@ -74,7 +74,7 @@ def _taps(raw, wanted, mirrored, antialias):
     return first, weights
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _resize_rows(picture, first_y, down, first_x, across, mean, std, whole_levels, out, start, stop):
     """Rows start to stop of the result, padding included."""
@@ -102,21 +102,21 @@ def _resize_rows(picture, first_y, down, first_x, across, mean, std, whole_level
     out[max(start, len(first_y)) : stop] = 0
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _normalise(levels, mean, std, row):
     for e in range(len(levels)):
         row[e] = (levels[e] - mean[e]) / std[e]
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _round(levels):
     for e in range(len(levels)):
         levels[e] = np.floor(levels[e] + np.float32(0.5))
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _resample_across(row, first, weights, line):
     # Unsigned places spare the check for negative ones: 3.0 becomes 0.9 ms for 480 rows of 640 pixels.
@@ -128,7 +128,7 @@ def _resample_across(row, first, weights, line):
                 line[3 * x + c] = value if t == 0 else line[3 * x + c] + value
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 @no_type_check
 def _resample_down(ring, first, weights, line):
     room = len(weights)

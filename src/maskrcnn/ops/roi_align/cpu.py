@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from maskrcnn.kernels import kernel
 from maskrcnn.ops.bfloat16 import narrow, widen
 from maskrcnn.ops.roi_align.reference import place, roi_levels
 from maskrcnn.ops.threads import in_parts
@@ -103,7 +103,7 @@ def _nhwc(tensor: Tensor) -> np.ndarray:
     return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
-@njit(nogil=True, cache=True)  # no fastmath: it may drop the comparison that keeps NaN out of the indices
+@kernel()  # no fastmath: it may drop the comparison that keeps NaN out of the indices
 def _taps(start, sides, size, count):  # type: ignore[no-untyped-def]
     """Cells beside each of `count` even samples along one axis, and their weights; as `reference._taps`.
 
@@ -122,7 +122,7 @@ def _taps(start, sides, size, count):  # type: ignore[no-untyped-def]
     return low, high, low_weight, high_weight
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def _pool(features, start, sides, counts, images, levels, level, pooled, first, last):  # type: ignore[no-untyped-def]
     """Fill pooled[first:last], (R, S, S, C), for the boxes of one level."""
     height, width, channels = features.shape[1:]
@@ -154,7 +154,7 @@ def _pool(features, start, sides, counts, images, levels, level, pooled, first, 
                     pooled[r, i, j, k] = narrow(total[k], pooled[r, i, j, k])
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def _spread(gradient, start, sides, counts, images, levels, level, grad, first, last):  # type: ignore[no-untyped-def]
     """Add the gradient of the boxes of one level to gradient[..., first:last], (B, h, w, C)."""
     height, width = gradient.shape[1:3]
