@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FunctionType, ModuleType
 
@@ -69,12 +70,18 @@ class _CheckingFinder:
 
 sys.meta_path.insert(0, _CheckingFinder())
 
+from maskrcnn.files import cache_folder  # noqa: E402 -- with its shapes checked, as the rest
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Tests neither find nor leave anything in the user's cache."""
+    """Tests neither find nor leave anything in the user's cache but compiled kernels, which depend on nothing else."""
+    kernels, own = cache_folder() / "kernels", tmp_path_factory.mktemp("cache")
+    with suppress(OSError):  # no home that can be written: then each session compiles
+        kernels.mkdir(mode=0o755, parents=True, exist_ok=True)
+        (own / "kernels").symlink_to(kernels, target_is_directory=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MASKRCNN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MASKRCNN_CACHE", str(own))
         yield
 
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 from maskrcnn.data.scan import LEAST, Scanned, scan_runs
 from maskrcnn.kernels import kernel
 from maskrcnn.masks import Rings, counts_from_string, rings_from_counts, rings_from_polygons, signed_areas
+from maskrcnn.masks.rings import turn_ring
 
 
 class _RunLengths(Struct, gc=False):
@@ -146,8 +147,7 @@ def _turn_rings(points, first, areas):
     """Let every ring run the way that makes its area positive."""
     for ring in range(len(areas)):
         if areas[ring] < 0:
-            start, stop = first[ring], first[ring + 1]
-            points[start:stop] = points[start:stop][::-1].copy()
+            turn_ring(points, first[ring], first[ring + 1])
 
 
 @kernel()

@@ -136,6 +136,15 @@ def _signed_areas(points, first):
 @no_type_check
 def _turn_rings_to_positive_area(points, first):
     for r in range(len(first) - 1):
-        start, stop = first[r], first[r + 1]
-        if _signed_area(points, start, stop) < 0:
-            points[start:stop] = points[start:stop][::-1].copy()
+        if _signed_area(points, first[r], first[r + 1]) < 0:
+            turn_ring(points, first[r], first[r + 1])
+
+
+@kernel()
+@no_type_check
+def turn_ring(points, start, stop):
+    """Reverse the order of points start..stop in place."""
+    for k in range((stop - start) // 2):
+        for axis in range(2):
+            left, right = points[start + k, axis], points[stop - 1 - k, axis]
+            points[start + k, axis], points[stop - 1 - k, axis] = right, left

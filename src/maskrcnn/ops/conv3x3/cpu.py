@@ -63,7 +63,7 @@ def _convolved(x: Tensor, weight: ndarray, bias: Tensor | None, relu: bool) -> T
     panels = _numbers(POINTS, outputs * channels + SHIFT)
 
     def transform_weights(first: int, stop: int) -> None:
-        weights_to_points(weight, panels, COLUMNS, _gathered(), _numbers(WEIGHT_SCRATCH), first, stop)
+        weights_to_points(weight, panels, 0, _gathered(), _numbers(WEIGHT_SCRATCH), first, stop)
 
     def convolve(first: int, stop: int) -> None:
         left, result = (_numbers(POINTS, BLOCK * c + SHIFT) for c in (channels, outputs))
@@ -80,8 +80,8 @@ def _numbers(*shape: int) -> ndarray:
 
 
 def _gathered() -> ndarray:
-    """Memory for some weights of a panel, put in order."""
-    return _numbers(3, 3, GROUP, COLUMNS)
+    """Memory for some weights of a panel (COLUMNS, GROUP, 3, 3), outputs beside each other."""
+    return _numbers(3, 3, GROUP, COLUMNS).transpose(3, 2, 0, 1)
 
 
 def _convolve_few(
@@ -185,12 +185,12 @@ def _multiply_panels(left, weight, result, rows, panel, gathered, scratch, first
     """
     outputs, channels = weight.shape[:2]
     left_step, result_step = len(left) // POINTS, len(result) // POINTS
-    for output in range(first * COLUMNS, stop * COLUMNS, COLUMNS):
-        weights_to_points(weight[output : output + COLUMNS], panel, COLUMNS, gathered, scratch, 0, 1)
+    for number in range(first, stop):
+        weights_to_points(weight, panel, number, gathered, scratch, number, number + 1)
         for point in range(POINTS):
             tiles = left.ctypes.data + FLOAT * point * left_step
             right = panel.ctypes.data + FLOAT * point * panel.shape[1]
-            sums = result.ctypes.data + FLOAT * (point * result_step + output)
+            sums = result.ctypes.data + FLOAT * (point * result_step + number * COLUMNS)
             _multiply_tiles(tiles, rows, channels, right, sums, outputs)
 
 

@@ -5,7 +5,7 @@ Formulas are for one dimension; kernels apply them to rows, then to columns, a v
 
 from typing import Any, no_type_check
 
-from maskrcnn.ops.vectors import FLOAT, WIDTH, clear, jit, move, prefetch, shift, transform
+from maskrcnn.ops.vectors import COLUMNS, FLOAT, WIDTH, clear, jit, move, prefetch, shift, transform
 
 TILE, PATCH = 4, 6
 POINTS = PATCH * PATCH
@@ -138,33 +138,34 @@ def points_to_pixels(values, point_step, tile_step, pixels, first, count, offset
 
 @jit
 @no_type_check
-def weights_to_points(weight, panels, columns, gathered, scratch, first, stop):
-    """Transform panels first..stop, `columns` outputs each, of (K, C, 3, 3) to (36, at least K * C), as (C, columns).
+def weights_to_points(weight, panels, origin, gathered, scratch, first, stop):
+    """Transform panels first..stop, `COLUMNS` outputs each, of (K, C, 3, 3) to (36, C * COLUMNS for each of them).
 
-    gathered   (3, 3, GROUP, columns), for weights whose outputs are no neighbours in memory
+    origin     the panel that lies first in `panels`
+    gathered   (COLUMNS, GROUP, 3, 3), outputs beside each other, for weights whose outputs are not
     scratch    `WEIGHT_SCRATCH` numbers
     """
     channels = weight.shape[1]
     for panel in range(first, stop):
         for start in range(0, channels, GROUP):
-            group = weight[panel * columns : (panel + 1) * columns, start : start + GROUP]
+            group = weight[panel * COLUMNS : (panel + 1) * COLUMNS, start : start + GROUP]
             if group.strides[0] != FLOAT:
                 _gather_weights(group, gathered)
-                group = gathered.transpose(3, 2, 0, 1)[:, : group.shape[1]]
-            _group_to_points(group, panels, (panel * channels + start) * columns, columns, scratch)
+                group = gathered[:, : group.shape[1]]
+            _group_to_points(group, panels, ((panel - origin) * channels + start) * COLUMNS, scratch)
 
 
 @jit
 @no_type_check
-def _group_to_points(weight, panels, offset, columns, scratch):
-    """Transform some channels of a panel, (columns, c, 3, 3), outputs beside each other, to `offset` in the panels."""
+def _group_to_points(weight, panels, offset, scratch):
+    """Transform some channels of a panel, (COLUMNS, c, 3, 3), outputs beside each other, to `offset` in the panels."""
     row, tap = weight.strides[2] // FLOAT, weight.strides[3] // FLOAT
     half, point_step = scratch.ctypes.data, panels.shape[1]
     for channel in range(weight.shape[1]):
         _prefetch_taps(weight, channel + AHEAD)
-        for column in range(0, columns, WIDTH):
+        for column in range(0, COLUMNS, WIDTH):
             own = weight.ctypes.data + channel * weight.strides[1] + FLOAT * column
-            target = panels.ctypes.data + FLOAT * (offset + channel * columns + column)
+            target = panels.ctypes.data + FLOAT * (offset + channel * COLUMNS + column)
             for j in range(3):
                 _of_weights(own + FLOAT * j * tap, row, half + FLOAT * j * WIDTH, 3 * WIDTH)
             for i in range(PATCH):
@@ -184,15 +185,16 @@ def _prefetch_taps(weight, channel):
 @jit
 @no_type_check
 def _gather_weights(weight, gathered):
-    """Copy some outputs and channels (k, c, 3, 3) to (3, 3, c, k), one line of memory after the other."""
+    """Copy some outputs and channels (k, c, 3, 3), one line of memory after the other."""
     for output in range(weight.shape[0]):
         for i in range(3):
             for j in range(3):
-                following = weight[output, :, i, j].ctypes.data + weight.strides[0]
+                offset = (output + 1) * weight.strides[0] + i * weight.strides[2] + j * weight.strides[3]
+                following = weight.ctypes.data + offset
                 for channel in range(0, weight.shape[1], LINE):
                     prefetch(following + channel * weight.strides[1])
                 for channel in range(weight.shape[1]):
-                    gathered[i, j, channel, output] = weight[output, channel, i, j]
+                    gathered[output, channel, i, j] = weight[output, channel, i, j]
 
 
 @jit

@@ -37,7 +37,8 @@ def _sweep(boxes, groups, valid, threshold, index, kept, first, last):  # type: 
             box, group = boxes[image, i], groups[image, i]
             if not valid[image, i] or _suppressed(box, group, survivors, survivor_groups, count, threshold):
                 continue
-            survivors[:4, count] = box
+            for side in range(4):
+                survivors[side, count] = box[side]
             survivors[4, count] = max(box[2] - box[0], np.float32(0)) * max(box[3] - box[1], np.float32(0))
             survivor_groups[count] = group
             index[image, count], kept[image, count] = i, True

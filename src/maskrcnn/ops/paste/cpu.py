@@ -68,7 +68,8 @@ def _paste_runs(probabilities, boxes, height, width, threshold):
     for d in range(len(boxes)):
         if num_counts + room > len(counts):
             larger = np.empty(2 * (num_counts + room), np.uint32)
-            larger[:num_counts] = counts[:num_counts]
+            for k in range(num_counts):
+                larger[k] = counts[k]
             counts = larger
         num_counts += _count_runs(probabilities[d], boxes[d], height, width, threshold, counts[num_counts:])
         stops[d] = num_counts
@@ -92,7 +93,9 @@ def _count_runs(probabilities, box, height, width, threshold, counts):
     y_first, y_last, y_cell, y_fraction = _taps(box[1], box[3], height, cells)
     rows = _first_rows(y_first, y_last, y_cell, cells)
     grid = np.zeros((cells + 2, cells + 2), np.float32)
-    grid[1:-1, 1:-1] = probabilities.T
+    for y in range(cells):
+        for x in range(cells):
+            grid[x + 1, y + 1] = probabilities[y, x]
     column = np.empty(cells + 2, np.float32)
     num_counts = position = 0
     for x in range(x_first, x_last):

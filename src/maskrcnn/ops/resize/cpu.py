@@ -42,8 +42,8 @@ def resize(
     ):
         down = _taps(raw[0], size[0], False, antialias)
         across = _taps(raw[1], size[1], mirrored, antialias)
-        picture = image[: raw[0], : 3 * raw[1]]
-        in_parts(partial(_resize_rows, picture, *down, *across, centres, spreads, whole_levels, out), bucket[0], ROWS)
+        resize_rows = partial(_resize_rows, image, *raw, *down, *across, centres, spreads, whole_levels, out)
+        in_parts(resize_rows, bucket[0], ROWS)
     return pixels.permute(0, 3, 1, 2)
 
 
@@ -76,21 +76,26 @@ def _taps(raw, wanted, mirrored, antialias):
 
 @kernel()
 @no_type_check
-def _resize_rows(picture, first_y, down, first_x, across, mean, std, whole_levels, out, start, stop):
-    """Rows start to stop of the result, padding included."""
+def _resize_rows(image, height, width, first_y, down, first_x, across, mean, std, whole_levels, out, start, stop):
+    """Compute rows start to stop of the result, padding included, from the first pixels of an image, height x width.
+
+    Rows are copied in loops: for an assignment of arrays Numba compiles what an error would say, for two seconds.
+    """
     side, room = 3 * len(first_x), down.shape[1]
     ring = np.zeros((room, side), np.float32)
-    row = np.zeros(picture.shape[1] + 3 * across.shape[1], np.float32)
+    row = np.zeros(3 * (width + across.shape[1]), np.float32)
     done = 0
     for y in range(start, min(stop, len(first_y))):
         done = max(done, first_y[y])
-        while done < min(first_y[y] + room, len(picture)):
+        while done < min(first_y[y] + room, height):
+            levels = image[done][: 3 * width]
             if whole_levels:
-                row[: picture.shape[1]] = picture[done]
+                for e in range(len(levels)):
+                    row[e] = levels[e]
                 _resample_across(row, first_x, across, ring[done % room])
                 _round(ring[done % room])
             else:
-                _normalise(picture[done], mean, std, row)
+                _normalise(levels, mean, std, row)
                 _resample_across(row, first_x, across, ring[done % room])
             done += 1
         line = out[y, :side]
