@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event
 from typing import Any, TypeVar
 
 import llvmlite.binding
@@ -29,6 +30,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 WIDTH_VARIABLE = "MASKRCNN_VECTOR_WIDTH"
 WIDTHS = (8, 16)
 """Lengths of vectors that the kernels on addresses are written for, in float32 numbers."""
+announced = Event()
+"""Whether somebody has said that kernels are being compiled."""
 DIGEST = 32
 """Bytes of SHA-256 before the content of a file."""
 IMPORT = re.compile(r"^from (maskrcnn[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
@@ -78,15 +81,11 @@ class KernelCache(caching._Cache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Read a compiled form; None where there is none, or none that can be used."""
         target_context.refresh()
-        name = self._name(sig, target_context.codegen())
-        for folder in folders():
-            content = read(folder / name)
-            if content is None:
-                continue
+        for content in kept(self._name(sig, target_context.codegen())):
             try:
                 return compiler.CompileResult._rebuild(target_context, *pickle.loads(content))
             except Exception as error:  # whatever it is, it can be compiled anew
-                say_once(f"compiled kernels in {folder} cannot be used ({error}); they are compiled anew")
+                say_once(f"compiled kernels cannot be used ({error}); they are compiled anew")
         announce()
         return None
 
@@ -105,22 +104,34 @@ class KernelCache(caching._Cache):
         return f"{self._function.__module__.removeprefix('maskrcnn.')}.{self._function.__qualname__}"
 
     def _name(self, sig: Any, codegen: Any) -> str:
-        """Of a file: the kernel, and a digest of what makes its machine code what it is."""
-        versions = numba.__version__, llvmlite.__version__, sys.version_info[:2]
-        settings = VECTOR_WIDTH, *(getattr(config, name) for name in ("OPT", "BOUNDSCHECK", "DEBUG"))
-        made_of = source_digest(self._function.__module__), repr(sig), codegen.magic_tuple(), versions, settings
-        return f"{self._origin}-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:DIGEST]}"
+        return f"{self._origin}-{digest(self._function.__module__, sig, codegen.magic_tuple())}"
+
+
+def digest(module: str, *details: object) -> str:
+    """A name for what was compiled from a module: its source, the compiler, the processor, and the details."""
+    versions = numba.__version__, llvmlite.__version__, sys.version_info[:2]
+    settings = VECTOR_WIDTH, *(getattr(config, name) for name in ("OPT", "BOUNDSCHECK", "DEBUG", "CPU_NAME"))
+    made_of = source_digest(module), details, versions, settings, llvmlite.binding.get_host_cpu_name()
+    return hashlib.sha256(repr(made_of).encode()).hexdigest()[:DIGEST]
 
 
 @cache
 def source_digest(module: str) -> str:
-    """The digest of a module's source, and of all that it imports from this package."""
+    """The digest of a module's source, and of all that it imports from this package, directly or not."""
+    reached, waiting = set[str](), [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += _imports(_source(name))
+    return hashlib.sha256("".join(map(_source, sorted(reached))).encode()).hexdigest()
+
+
+@cache
+def _source(module: str) -> str:
     spec = find_spec(module)
-    source = spec.loader.get_source(module) if spec is not None and spec.loader is not None else None  # type: ignore[attr-defined]
-    digest = hashlib.sha256((source or "").encode())
-    for name in sorted(set(_imports(source or ""))):
-        digest.update(source_digest(name).encode())
-    return digest.hexdigest()
+    source: str | None = spec.loader.get_source(module) if spec is not None and spec.loader is not None else None  # type: ignore[attr-defined]
+    return source or ""  # where only bytecode was installed
 
 
 def _imports(source: str) -> Iterator[str]:
@@ -160,21 +171,24 @@ def _is_ours(folder: Path) -> bool:
     return os.name == "nt" or (place.st_uid in (0, os.getuid()) and not place.st_mode & 0o022)
 
 
-def read(path: Path) -> bytes | None:
-    """The content of a file that `keep` wrote; None where it is missing, cannot be read or was damaged."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    digest, content = content[:DIGEST], content[DIGEST:]
-    if digest == hashlib.sha256(content).digest():
-        return content
-    say_once(f"a compiled kernel in {path.parent} is damaged; it is compiled anew")
-    return None
+def kept(name: str) -> Iterator[bytes]:
+    """The contents of the files of a name that `keep` wrote, without those that cannot be read or were damaged."""
+    for folder in folders():
+        try:
+            content = (folder / name).read_bytes()
+        except OSError:
+            continue
+        if content[:DIGEST] == hashlib.sha256(content[DIGEST:]).digest():
+            yield content[DIGEST:]
+        else:
+            say_once(f"a compiled kernel in {folder} is damaged; it is compiled anew")
 
 
-def keep(name: str, content: bytes) -> None:
-    """Write a file in the first folder that takes it; say so, once, where that is not the usual one."""
+def keep(name: str, content: bytes) -> bool:
+    """Write a file in the first folder that takes it; say so, once, where that is not the usual one.
+
+    Returns whether there was such a folder.
+    """
     reasons = []
     for folder in (_usual_folder(), _temporary_folder()):
         if folder is None:
@@ -186,8 +200,9 @@ def keep(name: str, content: bytes) -> None:
             continue
         if reasons:
             say_once(f"compiled kernels cannot be kept in {reasons[0]} and are kept in {folder}; {REMEDY}")
-        return
+        return True
     say_once(f"compiled kernels cannot be kept in {' or '.join(reasons)}: each process compiles them; {REMEDY}")
+    return False
 
 
 REMEDY = "MASKRCNN_CACHE names another folder"
@@ -201,11 +216,12 @@ def _write(folder: Path, name: str, content: bytes) -> None:
         draft.write_bytes(hashlib.sha256(content).digest() + content)
 
 
-@cache
 def announce() -> None:
     """Say on stderr, once and in one process of a machine's, why nothing seems to happen."""
-    if os.environ.get("LOCAL_RANK", os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", "0")) == "0":
+    first = os.environ.get("LOCAL_RANK", os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", "0")) == "0"
+    if first and not announced.is_set():
         print("compiling kernels for this machine, once: some seconds", file=sys.stderr, flush=True)
+    announced.set()
 
 
 @cache

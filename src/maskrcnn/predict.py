@@ -25,7 +25,7 @@ from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import DIVISOR, Bucket, resized_size
 from maskrcnn.data.decode import MEBIBYTE, decode, to_rgb
 from maskrcnn.data.transforms import to_pixels
-from maskrcnn.distributed import DeviceSetting, choose_device
+from maskrcnn.distributed import DeviceSetting, World, choose_device
 from maskrcnn.execution import Execution, choose_execution, executed, to_host
 from maskrcnn.files import written_whole
 from maskrcnn.instances import Instances, from_detections
@@ -36,6 +36,7 @@ from maskrcnn.models.undrawn import Undrawn
 from maskrcnn.precision import Precision, choose_precision
 from maskrcnn.structures import Detections, ImageBatch
 from maskrcnn.trial import fastest_on_processor
+from maskrcnn.warm import warm_together
 from maskrcnn.weights import fill
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
@@ -71,6 +72,7 @@ def load(
     fill(model, tensors, origin)
     model = model.to(chosen).eval()
     fold(model, number_type.dtype)
+    warm_together(model, number_type.dtype, World(chosen))
     execution = choose_execution(recipe.evaluate.execution, chosen, "evaluate.execution")
     return Predictor(model, recipe, chosen, number_type, execution)
 

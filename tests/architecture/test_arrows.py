@@ -21,6 +21,7 @@ RUN = FOUNDATION | {
     "memory",
     "clock",
     "files",
+    "warm",
 }
 MAY_SEE = {
     "config": set(),
@@ -39,6 +40,7 @@ MAY_SEE = {
     "distributed": set(),
     "precision": set(),
     "trial": {"ops", "precision"},
+    "warm": {"kernels", "distributed", "models", "ops"},
     "execution": {"config"},
     "allocator": set(),
     "memory": {"allocator"},
@@ -51,6 +53,8 @@ MAY_SEE = {
     "cli": {
         "bench",
         "config",
+        "kernels",
+        "warm",
         "distributed",
         "precision",
         "masks",

@@ -5,14 +5,24 @@ import pkgutil
 import platform
 import re
 from collections.abc import Iterator
+from typing import Annotated
+
+from typer import Option
 
 NOT_INSTALLED = "not installed, so its dependencies are unknown; pip install -e . in the repository"
 
 Fact = tuple[str, str]
 
 
-def doctor() -> None:
+def doctor(
+    warm: Annotated[bool, Option("--warm", help="Compile all CPU kernels now, into the cache: for images.")] = False,
+) -> None:
     """Say what runs on this machine, and what is missing."""
+    if warm:
+        from maskrcnn.warm import all_tasks
+        from maskrcnn.warm import warm as compile_all
+
+        compile_all(all_tasks())
     for name, value in facts():
         print(f"{name:<24}{value}", flush=True)
 
@@ -67,6 +77,18 @@ def _places() -> Iterator[Fact]:
 
     yield "recipes", str(recipe_folder())
     yield "weights, annotations", f"{cache_folder()} (MASKRCNN_CACHE moves it)"
+    yield "compiled kernels", _compiled_kernels()
+
+
+def _compiled_kernels() -> str:
+    """Where they lie, and whether all are there."""
+    from maskrcnn.kernels import folders
+    from maskrcnn.warm import all_tasks
+
+    tasks = all_tasks()
+    done = sum(task.is_done() for task in tasks)
+    where = ", ".join(map(str, folders())) or "nowhere yet"
+    return where if done == len(tasks) else f"{where}; {done} of {len(tasks)} groups; --warm compiles all"
 
 
 def _packages() -> Iterator[Fact]:

@@ -36,6 +36,7 @@ from maskrcnn.precision import choose_precision
 from maskrcnn.recipes import write_recipe
 from maskrcnn.recipes.adopt import with_network_of
 from maskrcnn.structures import Detections
+from maskrcnn.warm import warm_together
 from maskrcnn.weights import Weights, fill
 
 METRICS, DETAILS, PREDICTIONS = "metrics.json", "details.json", "predictions.json"
@@ -138,6 +139,7 @@ def evaluate(
     """
     begin = time.perf_counter()
     keep_freed_memory(world.device)
+    warm_together(model, choose_precision(world.device, recipe.evaluate.mixed_precision).dtype, world)
     evaluation = Evaluation(Truth(dataset.annotations))
     mine = predict_share(model, dataset, recipe, world, evaluation, progress, keep=out is not None)
     if not world.is_main:

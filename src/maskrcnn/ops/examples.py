@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy import ndarray
 from torch import Tensor
 
 from maskrcnn.masks import bitmap_from_counts, counts_from_string
@@ -24,7 +26,7 @@ from maskrcnn.ops.match import match
 from maskrcnn.ops.match.reference import match as match_definition
 from maskrcnn.ops.nms import nms
 from maskrcnn.ops.nms.reference import nms as nms_definition
-from maskrcnn.ops.paste import paste, paste_rle
+from maskrcnn.ops.paste import paste, paste_outlines, paste_rle
 from maskrcnn.ops.paste.reference import paste as paste_definition
 from maskrcnn.ops.rasterize import rasterize
 from maskrcnn.ops.rasterize.reference import rasterize as rasterize_definition
@@ -207,9 +209,21 @@ def _pasting(generator: torch.Generator) -> tuple[Any, ...]:
 
 def _pasted_runs(probabilities: Tensor, boxes: Tensor) -> Tensor:
     """The masks of run lengths, which are found without a bitmap."""
-    runs = paste_rle(probabilities, boxes, height=HEIGHT, width=WIDTH)
+    runs = paste_rle(probabilities, boxes, **PLACE)
     masks = [bitmap_from_counts(counts_from_string(one["counts"]), HEIGHT, WIDTH) for one in runs]
     return torch.stack([torch.from_numpy(mask) for mask in masks])
+
+
+def _outlined_areas(probabilities: Tensor, boxes: Tensor) -> Tensor:
+    """Pixels inside the outlines of masks."""
+    masks = paste_outlines(probabilities, boxes, **PLACE)
+    rings = [[ring for outline in mask for ring in outline] for mask in masks]
+    return torch.tensor([sum(map(_area, mask)) for mask in rings], dtype=torch.float64)
+
+
+def _area(ring: ndarray) -> float:
+    x, y = ring.T.astype(np.float64)
+    return float(0.5 * (x * np.roll(y, -1) - y * np.roll(x, -1)).sum())
 
 
 def _resizing(name: str, antialias: bool, whole_levels: bool) -> Example:
@@ -308,6 +322,14 @@ EXAMPLES = (
         _pasting,
         _pasted_runs,
         lambda *given: paste_definition(*given, **PLACE),
+        FEW_CELLS,
+    ),
+    Example(
+        "paste, outlines",
+        "paste",
+        _pasting,
+        _outlined_areas,
+        lambda *given: paste_definition(*given, **PLACE).double().sum((1, 2)),
         FEW_CELLS,
     ),
     _resizing("resize", True, False),

@@ -41,6 +41,7 @@ from maskrcnn.train.schedule import base_rate, learning_rate
 from maskrcnn.train.step import Updater
 from maskrcnn.train.stopwatch import stopwatch_for
 from maskrcnn.train.window import Step, Window
+from maskrcnn.warm import warm_together
 from maskrcnn.weights import Weights, find_weights, save_weights
 
 
@@ -116,6 +117,7 @@ class Training:
         choose_algorithms(world.device, deterministic=settings.deterministic)
         keep_freed_memory(world.device)
         self.precision = choose_precision(world.device, settings.mixed_precision)
+        warm_together(self.model, self.precision.dtype, world, log.say, learn=True)
         self.optimizer = build_optimizer(
             self.model, settings.optimizer, rate_on_device=is_recorded(self.execution, world.device)
         )

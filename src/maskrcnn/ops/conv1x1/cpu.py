@@ -41,7 +41,8 @@ def _rows(x: Tensor) -> ndarray:
 def _in_panels(weight: ndarray) -> ndarray:
     """(K, C) to (K / COLUMNS, C, COLUMNS)."""
     panels = np.empty((len(weight) // COLUMNS, weight.shape[1], COLUMNS), np.float32)
-    in_parts(lambda a, b: _arrange(weight, panels, a, b), len(panels))
+    source = np.ascontiguousarray(weight)  # of the same numbers in another order the kernel would be compiled twice
+    in_parts(lambda a, b: _arrange(source, panels, a, b), len(panels))
     return panels
 
 

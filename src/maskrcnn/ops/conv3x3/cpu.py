@@ -60,7 +60,7 @@ def _convolved(x: Tensor, weight: ndarray, bias: Tensor | None, relu: bool) -> T
     if total * CHANNELS_PER_TILE <= channels:
         _convolve_few(source, weight, offset, floor, target, total)
         return y
-    panels = _numbers(POINTS, outputs * channels + SHIFT)
+    panels, weight = _numbers(POINTS, outputs * channels + SHIFT), _by_channel(weight)
 
     def transform_weights(first: int, stop: int) -> None:
         weights_to_points(weight, panels, 0, _gathered(), _numbers(WEIGHT_SCRATCH), first, stop)
@@ -79,9 +79,14 @@ def _numbers(*shape: int) -> ndarray:
     return np.empty(shape, np.float32)
 
 
+def _by_channel(weight: ndarray) -> ndarray:
+    """(K, C, 3, 3) as (C, K, 3, 3): never without gaps, so that kernels are compiled for one kind of array."""
+    return weight.transpose(1, 0, 2, 3)
+
+
 def _gathered() -> ndarray:
-    """Memory for some weights of a panel (COLUMNS, GROUP, 3, 3), outputs beside each other."""
-    return _numbers(3, 3, GROUP, COLUMNS).transpose(3, 2, 0, 1)
+    """Memory for some weights of a panel (GROUP, COLUMNS, 3, 3), outputs beside each other."""
+    return _numbers(3, 3, GROUP, COLUMNS).transpose(2, 3, 0, 1)
 
 
 def _convolve_few(
@@ -91,6 +96,7 @@ def _convolve_few(
     outputs, channels = weight.shape[:2]
     rows = -(-total // ROWS) * ROWS
     left, result = (_numbers(POINTS * (rows * c + SHIFT)) for c in (channels, outputs))
+    weight = _by_channel(weight)
 
     def transform_tiles(first: int, stop: int) -> None:
         _tiles_to_points(source, left, _numbers(SCRATCH), first, stop)
@@ -183,7 +189,7 @@ def _multiply_panels(left, weight, result, rows, panel, gathered, scratch, first
 
     panel   (POINTS, at least channels * COLUMNS)
     """
-    outputs, channels = weight.shape[:2]
+    channels, outputs = weight.shape[:2]
     left_step, result_step = len(left) // POINTS, len(result) // POINTS
     for number in range(first, stop):
         weights_to_points(weight, panel, number, gathered, scratch, number, number + 1)

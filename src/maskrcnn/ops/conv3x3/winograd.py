@@ -139,32 +139,32 @@ def points_to_pixels(values, point_step, tile_step, pixels, first, count, offset
 @jit
 @no_type_check
 def weights_to_points(weight, panels, origin, gathered, scratch, first, stop):
-    """Transform panels first..stop, `COLUMNS` outputs each, of (K, C, 3, 3) to (36, C * COLUMNS for each of them).
+    """Transform panels first..stop, `COLUMNS` outputs each, of (C, K, 3, 3) to (36, C * COLUMNS for each of them).
 
     origin     the panel that lies first in `panels`
-    gathered   (COLUMNS, GROUP, 3, 3), outputs beside each other, for weights whose outputs are not
+    gathered   (GROUP, COLUMNS, 3, 3), outputs beside each other, for weights whose outputs are not
     scratch    `WEIGHT_SCRATCH` numbers
     """
-    channels = weight.shape[1]
+    channels = weight.shape[0]
     for panel in range(first, stop):
         for start in range(0, channels, GROUP):
-            group = weight[panel * COLUMNS : (panel + 1) * COLUMNS, start : start + GROUP]
-            if group.strides[0] != FLOAT:
+            group = weight[start : start + GROUP, panel * COLUMNS : (panel + 1) * COLUMNS]
+            if group.strides[1] != FLOAT:
                 _gather_weights(group, gathered)
-                group = gathered[:, : group.shape[1]]
+                group = gathered[: len(group), :COLUMNS]
             _group_to_points(group, panels, ((panel - origin) * channels + start) * COLUMNS, scratch)
 
 
 @jit
 @no_type_check
 def _group_to_points(weight, panels, offset, scratch):
-    """Transform some channels of a panel, (COLUMNS, c, 3, 3), outputs beside each other, to `offset` in the panels."""
+    """Transform some channels of a panel, (c, COLUMNS, 3, 3), outputs beside each other, to `offset` in the panels."""
     row, tap = weight.strides[2] // FLOAT, weight.strides[3] // FLOAT
     half, point_step = scratch.ctypes.data, panels.shape[1]
-    for channel in range(weight.shape[1]):
+    for channel in range(len(weight)):
         _prefetch_taps(weight, channel + AHEAD)
         for column in range(0, COLUMNS, WIDTH):
-            own = weight.ctypes.data + channel * weight.strides[1] + FLOAT * column
+            own = weight.ctypes.data + channel * weight.strides[0] + FLOAT * column
             target = panels.ctypes.data + FLOAT * (offset + channel * COLUMNS + column)
             for j in range(3):
                 _of_weights(own + FLOAT * j * tap, row, half + FLOAT * j * WIDTH, 3 * WIDTH)
@@ -178,23 +178,23 @@ def _group_to_points(weight, panels, offset, scratch):
 def _prefetch_taps(weight, channel):
     for i in range(3):
         for j in range(3):
-            offset = channel * weight.strides[1] + i * weight.strides[2] + j * weight.strides[3]
+            offset = channel * weight.strides[0] + i * weight.strides[2] + j * weight.strides[3]
             prefetch(weight.ctypes.data + offset)
 
 
 @jit
 @no_type_check
 def _gather_weights(weight, gathered):
-    """Copy some outputs and channels (k, c, 3, 3), one line of memory after the other."""
-    for output in range(weight.shape[0]):
+    """Copy some channels and outputs (c, k, 3, 3), one line of memory after the other."""
+    for output in range(weight.shape[1]):
         for i in range(3):
             for j in range(3):
-                offset = (output + 1) * weight.strides[0] + i * weight.strides[2] + j * weight.strides[3]
+                offset = (output + 1) * weight.strides[1] + i * weight.strides[2] + j * weight.strides[3]
                 following = weight.ctypes.data + offset
-                for channel in range(0, weight.shape[1], LINE):
-                    prefetch(following + channel * weight.strides[1])
-                for channel in range(weight.shape[1]):
-                    gathered[output, channel, i, j] = weight[output, channel, i, j]
+                for channel in range(0, len(weight), LINE):
+                    prefetch(following + channel * weight.strides[0])
+                for channel in range(len(weight)):
+                    gathered[channel, output, i, j] = weight[channel, output, i, j]
 
 
 @jit
