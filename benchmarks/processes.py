@@ -30,10 +30,10 @@ from maskrcnn.precision import processor_has_bf16
 from maskrcnn.recipes import read_recipe
 from maskrcnn.weights import save_weights
 
-NUCLEI = (
-    "data.train_img_dir=train2017 data.val_img_dir=val2017 data.train_anno_path=annotations/instances_train2017.json"
+NUCLEI = " ".join(
+    f"data.{split}_img_dir={split}2017 data.{split}_anno_path=annotations/instances_{split}2017.json"
+    for split in ("train", "val")
 )
-NUCLEI = f"{NUCLEI} data.val_anno_path=annotations/instances_val2017.json"
 STEPS = "train.evaluate_every=0 train.checkpoint_every=1000"
 WEIGHTS = "weights/last/model.safetensors"
 NUM_CLASSES = 5
@@ -76,9 +76,9 @@ class Setting(NamedTuple):
     threads: int
 
 
-def settings() -> list[Setting]:
-    """float32 and, where the processor has it, bf16, on one thread and two."""
-    return [Setting(name, threads) for name in ("fp32", *["bf16"] * processor_has_bf16()) for threads in (1, 2)]
+def settings(*threads: int) -> list[Setting]:
+    """float32 and, where the processor has it, bf16, on so many threads each."""
+    return [Setting(name, number) for name in ("fp32", *["bf16"] * processor_has_bf16()) for number in threads]
 
 
 def prepare(folder: Path, side: int) -> dict[str, str]:
@@ -111,14 +111,14 @@ def once(job: Job, setting: Setting, places: dict[str, str]) -> str:
         return hashlib.sha256(job.read((Path(out) / job.product).read_bytes())).hexdigest()
 
 
-def run(names: Sequence[str], runs: int, side: int) -> results.Section:
+def run(names: Sequence[str], runs: int, side: int, threads: Sequence[int] = (1, 2)) -> results.Section:
     """The table: processes of each job, those that failed, and how many different results the others made."""
     rows: list[results.Row] = []
     notes = []
     with tempfile.TemporaryDirectory() as folder:
         places = prepare(Path(folder), side)
         for name in names:
-            for setting in settings():
+            for setting in settings(*threads):
                 made = Counter(once(JOBS[name], setting, places) for _ in range(runs))
                 failed = {what: number for what, number in made.items() if what.startswith("failed")}
                 notes += [f"{name}: {number} x {what}" for what, number in failed.items()]
