@@ -116,6 +116,7 @@ def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Pro
         classes=trained.classes,
         category_ids=trained.category_ids,
     )
+    warm_together(model, choose_precision(world.device, recipe.evaluate.mixed_precision).dtype, world)
     metrics = evaluate(model.to(world.device), dataset, recipe, world, out, progress)
     if world.is_main:
         write_recipe(recipe, out / "config.yml")
@@ -139,7 +140,6 @@ def evaluate(
     """
     begin = time.perf_counter()
     keep_freed_memory(world.device)
-    warm_together(model, choose_precision(world.device, recipe.evaluate.mixed_precision).dtype, world)
     evaluation = Evaluation(Truth(dataset.annotations))
     mine = predict_share(model, dataset, recipe, world, evaluation, progress, keep=out is not None)
     if not world.is_main:
