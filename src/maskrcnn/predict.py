@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import DIVISOR, Bucket, resized_size
 from maskrcnn.data.decode import MEBIBYTE, decode, to_rgb
 from maskrcnn.data.transforms import to_pixels
-from maskrcnn.distributed import DeviceSetting, choose_device
+from maskrcnn.distributed import DeviceSetting, World, choose_device
 from maskrcnn.execution import Execution, choose_execution, executed, to_host
 from maskrcnn.files import written_whole
 from maskrcnn.instances import Instances, from_detections
@@ -36,6 +37,7 @@ from maskrcnn.models.undrawn import Undrawn
 from maskrcnn.precision import Precision, choose_precision
 from maskrcnn.structures import Detections, ImageBatch
 from maskrcnn.trial import fastest_on_processor
+from maskrcnn.trust import trust_kernels
 from maskrcnn.weights import fill
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
@@ -64,6 +66,7 @@ def load(
     if precision not in get_args(PrecisionSetting):
         raise ValueError(f"expected precision auto, fp32 or bf16, received {precision!r}")
     keep_freed_memory(chosen)
+    trust_kernels(World(chosen), warnings.warn)
     tensors, recipe, origin = load_any(path)
     number_type = _precision(precision, chosen, recipe)
     with Undrawn():

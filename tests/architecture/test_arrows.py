@@ -21,6 +21,7 @@ RUN = FOUNDATION | {
     "memory",
     "clock",
     "files",
+    "trust",
 }
 MAY_SEE = {
     "config": set(),
@@ -38,6 +39,7 @@ MAY_SEE = {
     "distributed": set(),
     "precision": set(),
     "trial": {"ops", "precision"},
+    "trust": {"ops", "files", "distributed"},
     "execution": {"config"},
     "allocator": set(),
     "memory": {"allocator"},
@@ -64,6 +66,7 @@ MAY_SEE = {
         "convert",
         "weights",
         "files",
+        "trust",
     },
     "__main__": {"cli"},
 }

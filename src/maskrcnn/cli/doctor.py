@@ -5,24 +5,33 @@ import pkgutil
 import platform
 import re
 from collections.abc import Iterator
+from typing import Annotated
+
+from typer import Option
 
 NOT_INSTALLED = "not installed, so its dependencies are unknown; pip install -e . in the repository"
 
 Fact = tuple[str, str]
 
 
-def doctor() -> None:
+def doctor(
+    prove: Annotated[bool, Option("--prove", help="Run a GPU's kernels beside their definitions, again.")] = False,
+) -> None:
     """Say what runs on this machine, and what is missing."""
-    for name, value in facts():
+    for name, value in facts(prove=prove):
         print(f"{name:<24}{value}", flush=True)
 
 
-def facts() -> Iterator[Fact]:
-    """(name, what was found) of everything that decides how fast and how exactly this machine works."""
+def facts(*, prove: bool = False) -> Iterator[Fact]:
+    """(name, what was found) of everything that decides how fast and how exactly this machine works.
+
+    prove   try the kernels of each GPU now, also where that was done before
+    """
     yield "maskrcnn", _version("maskrcnn") or NOT_INSTALLED
     yield "python", f"{platform.python_version()} on {platform.platform()}"
     yield from _devices()
     yield from _kernels()
+    yield from _proofs(again=prove)
     yield from _places()
     yield from _packages()
 
@@ -59,6 +68,25 @@ def _kernels() -> Iterator[Fact]:
             on_gpu = "Triton" if "triton" in written and _version("triton") else "PyTorch (reference.py)"
             on_cpu = "Numba" if "cpu" in written else "PyTorch (reference.py)"
             yield f"op {package.name}", f"{on_cpu} on the CPU, {on_gpu} on other devices"
+
+
+def _proofs(*, again: bool) -> Iterator[Fact]:
+    """Whether each GPU's kernels compute what defines them."""
+    import torch
+
+    from maskrcnn.trust import known_verdict, verdict_of
+
+    for index in range(torch.cuda.device_count()):
+        device, name = torch.device("cuda", index), f"kernels on gpu {index}"
+        verdict = verdict_of(device, again=True) if again else known_verdict(device)
+        if verdict is None:
+            yield name, "not proved yet; the first training or prediction does, or maskrcnn doctor --prove"
+            continue
+        for operator, fault in verdict.faults.items():
+            if fault:
+                yield name, f"{operator} is replaced by its definition: its kernel {fault}"
+        agreeing = [operator for operator, fault in verdict.faults.items() if not fault]
+        yield name, f"agree with their definitions: {', '.join(agreeing) or 'none'}"
 
 
 def _places() -> Iterator[Fact]:

@@ -2,6 +2,7 @@
 
 import platform
 import time
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,6 +37,7 @@ from maskrcnn.precision import choose_precision
 from maskrcnn.recipes import write_recipe
 from maskrcnn.recipes.adopt import with_network_of
 from maskrcnn.structures import Detections
+from maskrcnn.trust import trust_kernels
 from maskrcnn.weights import Weights, fill
 
 METRICS, DETAILS, PREDICTIONS = "metrics.json", "details.json", "predictions.json"
@@ -101,6 +103,7 @@ def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Pro
     config.yml to `out` and returns the metrics; the others return empty ones.
     Raises ValueError when the data set has categories that the weights do not know.
     """
+    trust_kernels(world, warnings.warn)
     trained = weights.recipe
     settings = recipe.data
     annotations, images = find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path)

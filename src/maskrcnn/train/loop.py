@@ -41,6 +41,7 @@ from maskrcnn.train.schedule import base_rate, learning_rate
 from maskrcnn.train.step import Updater
 from maskrcnn.train.stopwatch import stopwatch_for
 from maskrcnn.train.window import Step, Window
+from maskrcnn.trust import trust_kernels
 from maskrcnn.weights import Weights, find_weights, save_weights
 
 
@@ -62,6 +63,7 @@ def run(recipe: Recipe, out: Path, resume: str | None = None, weights: Weights |
         with Log(out, is_main=world.is_main, tensorboard=recipe.train.tensorboard) as log:
             for note in notes:
                 log.say(note)
+            trust_kernels(world, log.say)
             try:
                 Training(recipe, out, world, log, wish, start, weights).go()
             except KeyboardInterrupt:
