@@ -27,19 +27,26 @@ def keep_freed_memory(device: torch.device) -> None:
         keep_freed()
 
 
+def free_cached() -> None:
+    """Give a GPU back what tensors no longer need, for those who do not share this process's cache."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 @contextmanager
 def explained(device: torch.device, num_images: int, bucket: Sequence[int], advice: str) -> Iterator[None]:
     """Turns the device's error for too little memory into a MemoryError that names the batch and the remedies."""
     try:
         yield
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         images = f"{num_images} image{'s' * (num_images > 1)} of {bucket[0]} x {bucket[1]} at once"
         raise MemoryError(f"{_name(device)} has too little memory for {images}; {advice}") from error
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device, or a processor, lacked memory."""
     return isinstance(error, torch.OutOfMemoryError) or any(part in str(error) for part in _SAID_BY_A_PROCESSOR)
 
 

@@ -27,9 +27,10 @@ from maskrcnn.data.buckets import DIVISOR, Bucket, resized_size
 from maskrcnn.data.decode import MEBIBYTE, decode, to_rgb
 from maskrcnn.data.transforms import to_pixels
 from maskrcnn.distributed import DeviceSetting, World, choose_device
-from maskrcnn.execution import Execution, choose_execution, executed, to_host
+from maskrcnn.execution import Execution, to_host
 from maskrcnn.files import written_whole
 from maskrcnn.instances import Instances, from_detections
+from maskrcnn.ladder import Ladder, choose_rungs, laddered
 from maskrcnn.memory import explained, keep_freed_memory
 from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
@@ -74,8 +75,8 @@ def load(
     fill(model, tensors, origin)
     model = model.to(chosen).eval()
     fold(model, number_type.dtype)
-    execution = choose_execution(recipe.evaluate.execution, chosen, "evaluate.execution")
-    return Predictor(model, recipe, chosen, number_type, execution)
+    rungs = choose_rungs(recipe.evaluate.execution, chosen, "evaluate.execution")
+    return Predictor(model, recipe, chosen, number_type, rungs)
 
 
 def _precision(setting: PrecisionSetting, device: torch.device, recipe: Recipe) -> Precision:
@@ -94,7 +95,8 @@ class Predictor:
     recipe: Recipe
     device: torch.device
     precision: Precision
-    execution: Execution = "eager"
+    rungs: tuple[Execution, ...] = ("eager",)
+    """Ways to run, best first, see `Ladder`."""
     _results: Lock = field(default_factory=Lock, init=False)
     """Held while results lie where a recorded graph's next prediction, maybe of another thread, overwrites them."""
 
@@ -167,7 +169,12 @@ class Predictor:
 
     @cached_property
     def _forward(self) -> Callable[[ImageBatch], Detections]:
-        return executed(self.model, self.execution, self.device)
+        return laddered(self.model, self.rungs, self.device, warnings.warn)
+
+    @property
+    def execution(self) -> Execution:
+        """The way in which predictions run at present."""
+        return self._forward.execution if isinstance(self._forward, Ladder) else self.rungs[0]
 
     def _size(self, picture: Array) -> tuple[int, int]:
         """(height, width) as evaluation resizes it."""

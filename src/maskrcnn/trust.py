@@ -103,7 +103,7 @@ def _is_first_of_its_kind(world: World) -> bool:
 
 def _path(of: dict[str, str]) -> Path:
     name = hashlib.sha256(msgspec.json.encode(of)).hexdigest()[:16]
-    return cache_folder() / "kernels" / f"{name}.json"
+    return cache_folder() / "verdicts" / f"{name}.json"
 
 
 def _driver() -> str:

@@ -22,6 +22,7 @@ RUN = FOUNDATION | {
     "clock",
     "files",
     "trust",
+    "ladder",
 }
 MAY_SEE = {
     "config": set(),
@@ -41,6 +42,7 @@ MAY_SEE = {
     "trial": {"ops", "precision"},
     "trust": {"ops", "files", "distributed"},
     "execution": {"config"},
+    "ladder": {"config", "boxes", "structures", "execution", "memory"},
     "allocator": set(),
     "memory": {"allocator"},
     "clock": set(),
