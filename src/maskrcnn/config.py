@@ -287,8 +287,9 @@ class Recipe(Settings):
 
     name: str = "mask_rcnn"
     """Names the run's folder."""
-    device: Literal["auto", "cpu", "gpu", "ascend"] = "auto"
-    """`auto` takes an accelerator where there is one."""
+    device: Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"] = "auto"
+    """`auto` takes an accelerator where there is one; `mps` is Apple's GPU, `xpu` Intel's, `accelerator` any that torch
+    knows here."""
     data: Data = Data()
     model: Model = Model()
     train: Train = Train()

@@ -26,7 +26,7 @@ from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import DIVISOR, Bucket, resized_size
 from maskrcnn.data.decode import MEBIBYTE, decode, to_rgb
 from maskrcnn.data.transforms import to_pixels
-from maskrcnn.distributed import DeviceSetting, World, choose_device
+from maskrcnn.distributed import DeviceSetting, World, choose_device, num_devices
 from maskrcnn.execution import Execution, to_host
 from maskrcnn.files import written_whole
 from maskrcnn.instances import Instances, from_detections
@@ -59,7 +59,8 @@ def load(
     path        a weights folder, a run folder (its best weights), a .safetensors file beside its config.yml, a
                 checkpoint of torchvision, Detectron2, MMDetection or the MindSpore system, or a published one's name,
                 such as `detectron2://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x`
-    device      `cpu`, `gpu`, `ascend` or a torch device; None takes an accelerator where there is one
+    device      `cpu`, `gpu`, `ascend`, `mps`, `xpu`, `accelerator` or a torch device; None takes an accelerator where
+                there is one
     precision   `auto` is that of the recipe's evaluation, so that what the metrics promise is what comes; on a
                 processor that has bf16 and is faster with it, as a short trial shows, bf16
     """
@@ -322,7 +323,14 @@ def _device(name: str | torch.device | None) -> torch.device:
     setting = (name or "auto").lower()
     if setting in get_args(DeviceSetting):
         return choose_device(cast(DeviceSetting, setting), local_rank=0)
+    words = ", ".join(get_args(DeviceSetting))
     try:
-        return torch.device(setting)
+        device = torch.device(setting)
     except RuntimeError:
-        raise ValueError(f"expected device auto, cpu, gpu, ascend or one such as cuda:1, received {name!r}") from None
+        raise ValueError(f"expected device {words} or one such as cuda:1, received {name!r}") from None
+    if device.type != "cpu" and (device.index or 0) >= num_devices(device.type):
+        raise ValueError(
+            f"device {name}: {num_devices(device.type)} of kind {device.type} are visible here; expected one of "
+            f"{words}, or a number below that"
+        )
+    return device

@@ -23,6 +23,7 @@ from maskrcnn.data.coco import CocoData, find_split, read
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch, prepare
+from maskrcnn.devices import name_of
 from maskrcnn.distributed import World
 from maskrcnn.evaluate.coco import Evaluation, Metrics
 from maskrcnn.evaluate.engine import Truth
@@ -264,9 +265,8 @@ def check_classes(weights: Weights, dataset: CocoData) -> None:
 def versions(world: World) -> dict[str, str]:
     """What computed the numbers."""
     packages = {name: _version(name) for name in ("maskrcnn", "torch", "numpy", "hotcoco")}
-    kind = world.device.type
-    device = "CPU" if kind == "cpu" else torch.get_device_module(kind).get_device_name(world.device)
-    return {**packages, "python": platform.python_version(), "device": f"{world.size} x {device}"}
+    device = f"{world.size} x {name_of(world.device)}"
+    return {**packages, "python": platform.python_version(), "device": device}
 
 
 @torch.inference_mode()
