@@ -71,6 +71,7 @@ MAY_SEE = {
         "weights",
         "files",
         "trust",
+        "devices",
     },
     "__main__": {"cli"},
 }

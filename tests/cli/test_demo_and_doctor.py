@@ -72,6 +72,7 @@ def gpu_without_triton_nms(monkeypatch):
         return trust.Verdict({}, faults)
 
     properties = SimpleNamespace(major=9, name="GPU X", total_memory=2**35)
+    monkeypatch.setattr("maskrcnn.ops.gpu.has_triton", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
     monkeypatch.setattr(trust, "verdict_of", prove)
@@ -91,3 +92,11 @@ def test_the_doctor_shows_what_was_proved_and_repeats_it_on_demand(maskrcnn, cap
     assert maskrcnn("doctor") == 0
     assert "nms is replaced by its definition" in capsys.readouterr().out
     assert gpu_without_triton_nms == [True]
+
+
+def test_the_doctor_names_other_accelerators_too(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("mps"))
+    monkeypatch.setattr("maskrcnn.distributed.choose_device", lambda setting, local_rank: torch.device("mps"))
+    facts = dict(doctor.facts())
+    assert facts["mps"] == "mps, by the operators' definitions"
+    assert facts["device auto"] == "mps"

@@ -39,6 +39,7 @@ def facts(*, prove: bool = False) -> Iterator[Fact]:
 def _devices() -> Iterator[Fact]:
     import torch
 
+    from maskrcnn.devices import name_of
     from maskrcnn.distributed import choose_device
 
     yield "device auto", str(choose_device("auto", 0))
@@ -47,6 +48,9 @@ def _devices() -> Iterator[Fact]:
         properties = torch.cuda.get_device_properties(index)
         bf16 = "in hardware" if properties.major >= 8 else "emulated; fp16 is used"
         yield f"gpu {index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, bf16 {bf16}"
+    other = torch.accelerator.current_accelerator(check_available=True)
+    if other is not None and other.type != "cuda":
+        yield other.type, f"{name_of(other)}, by the operators' definitions"
     if not torch.cuda.is_available():
         build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build without CUDA"
         yield "gpu", f"none; torch {torch.__version__} is {build}"
@@ -74,9 +78,10 @@ def _proofs(*, again: bool) -> Iterator[Fact]:
     """Whether each GPU's kernels compute what defines them."""
     import torch
 
+    from maskrcnn.ops.gpu import has_triton
     from maskrcnn.trust import known_verdict, verdict_of
 
-    for index in range(torch.cuda.device_count()):
+    for index in range(torch.cuda.device_count() if has_triton() else 0):
         device, name = torch.device("cuda", index), f"kernels on gpu {index}"
         verdict = verdict_of(device, again=True) if again else known_verdict(device)
         if verdict is None:
