@@ -40,6 +40,13 @@ def choose_rungs(setting: config.Execution, device: torch.device, name: str) -> 
     return tuple(rung for rung in RUNGS[RUNGS.index(first) :] if (name, rung) not in _failed)
 
 
+class FailedElsewhereError(RuntimeError):
+    """Another process failed in what all do together."""
+
+    def __init__(self) -> None:
+        super().__init__("it failed in another process")
+
+
 class Ladder(Generic[T, E]):
     """A function on the highest rung that holds."""
 
@@ -104,13 +111,15 @@ class Ladder(Generic[T, E]):
             fault = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         if self._any_process(bool(fault)):
             bring_back()
-            return None, fault or "it failed in another process"
+            return None, fault or str(FailedElsewhereError())
         return results, ""
 
     def _expected(self, arguments: tuple[Any, ...]) -> E | None:
         """None where memory does not suffice: a better rung may need less, and eager steps say what helps."""
         try:
             return self._expect(*arguments)
+        except FailedElsewhereError:  # for want of memory, or that process ends now and the next collective says so
+            pass
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

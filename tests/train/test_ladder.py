@@ -264,6 +264,17 @@ def test_all_processes_step_down_together(monkeypatch, tape, fails_at, reduced):
     assert len([at for at in world.reduced if at <= fails_at]) == reduced
 
 
+def test_a_comparison_that_fails_elsewhere_is_left_out_everywhere(monkeypatch, tape):
+    compiles_to(monkeypatch, lambda function: function)
+    world = Elsewhere(CPU.device, 0, 2)
+    world.__dict__["fails_at"] = 1
+    net, told = Net().train(), []
+    optimizer = build_optimizer(net, Optimizer(lr=0.05), rate_on_device=True)
+    update = Updater(net, optimizer, world=world, precision=FLOAT32, rungs=AUTO, recorder=tape, say=told.append)
+    update([batch(0)])
+    assert (told, update.execution, world.asked) == ([], "compiled", [False] * 3)
+
+
 def test_a_lone_eager_rung_has_no_ladder():
     assert learn()[3]._ladder is None
 

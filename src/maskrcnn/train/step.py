@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from maskrcnn.distributed import World
 from maskrcnn.execution import Captured, CudaRecorder, Execution, Recorder, compiled
-from maskrcnn.ladder import Ladder
+from maskrcnn.ladder import FailedElsewhereError, Ladder
 from maskrcnn.models.layers import BatchNorm
 from maskrcnn.precision import Precision
 from maskrcnn.structures import ImageBatch, MicroBatch, Targets
@@ -151,7 +151,7 @@ class Updater:
                 self.world.any(True)
             raise
         if is_trial and self.world.any(False):
-            raise RuntimeError("it failed in another process")
+            raise FailedElsewhereError
         return found
 
     def _expected(self, micro_batches: Sequence[MicroBatch]) -> Losses:
