@@ -224,7 +224,7 @@ def _losses(session: Session, recipe: Recipe, steps: int, execution: Execution, 
         world=World(device),
         precision=precision,
         clip_norm=GRADIENT_NORM,
-        execution=execution,
+        rungs=(execution,),
     )
     totals = []
     for number, (_, batch) in enumerate(islice(feed(loader, make, device), steps)):

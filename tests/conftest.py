@@ -119,7 +119,8 @@ class Tape(TorchDispatchMode):
             raise RuntimeError(f"{func} waits for the device")
         kwargs = kwargs or {}
         for parameter, value in zip(func._schema.arguments, args, strict=False):
-            if parameter.alias_info is not None and parameter.alias_info.is_write:
+            is_told = parameter.alias_info is not None and parameter.alias_info.is_write
+            if is_told or (func is torch.ops.aten.native_batch_norm.default and parameter.name.startswith("running")):
                 for tensor in tree_flatten(value)[0]:
                     self.changed.setdefault(tensor.data_ptr(), (tensor, tensor.clone()))
         result = func(*args, **kwargs)

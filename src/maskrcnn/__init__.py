@@ -5,7 +5,13 @@ result = model.predict("street.jpg", score=0.5)
 result.save("street.png")
 """
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.platform == "darwin" and "torch" not in sys.modules:
+    # Operators that Apple's GPUs lack run on the CPU. Torch looks when it is imported, and never again.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 if TYPE_CHECKING:
     from maskrcnn.instances import Instances as Instances

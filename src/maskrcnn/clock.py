@@ -4,16 +4,25 @@ import time
 
 import torch
 
+from maskrcnn.devices import function_of, synchronize
+
 Mark = float | torch.Event
 """Seconds of the host's clock, or a moment in the device's queue."""
 
 
 def mark(device: torch.device) -> Mark:
-    """This moment: on a device with a queue, when it has done what was queued so far. Nobody waits."""
+    """This moment: on a device with a queue, when it has done what was queued so far.
+
+    Nobody waits, but where torch does not show the queue (mps): there only the host has a clock.
+    """
     if device.type == "cpu":
         return time.perf_counter()
+    current_stream = function_of(device, "current_stream")
+    if current_stream is None:
+        synchronize(device)
+        return time.perf_counter()
     event = torch.Event(device.type, enable_timing=True)
-    event.record(torch.get_device_module(device.type).current_stream(device))
+    event.record(current_stream(device))
     return event
 
 

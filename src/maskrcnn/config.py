@@ -246,7 +246,8 @@ class Train(Settings):
     """bf16 where the device has it, otherwise fp16 with a loss scale; float32 on a processor without bf16."""
     execution: Execution = "auto"
     """`captured` replays each step as one CUDA graph, one for each padded size; `compiled` fuses its kernels before;
-    `eager` does neither. `auto` compiles on a GPU and is eager elsewhere."""
+    `eager` does neither. `auto` compiles on a CUDA GPU, goes down to `captured` and to `eager` where that does not hold
+    there, and is eager elsewhere; the others are insisted on."""
     recompute: bool = False
     """The backward pass computes the backbone's activations again instead of keeping them: more images fit, each step
     takes longer by most of the backbone's forward pass."""
@@ -287,8 +288,9 @@ class Recipe(Settings):
 
     name: str = "mask_rcnn"
     """Names the run's folder."""
-    device: Literal["auto", "cpu", "gpu", "ascend"] = "auto"
-    """`auto` takes an accelerator where there is one."""
+    device: Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"] = "auto"
+    """`auto` takes an accelerator where there is one; `mps` is Apple's GPU, `xpu` Intel's, `accelerator` any that torch
+    knows here."""
     data: Data = Data()
     model: Model = Model()
     train: Train = Train()

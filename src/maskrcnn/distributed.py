@@ -7,6 +7,7 @@ so that control and bytes never wait for the device, and a process that dies is 
 
 import os
 import re
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +19,23 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-DeviceSetting = Literal["auto", "cpu", "gpu", "ascend"]
+from maskrcnn.devices import function_of
+
+DeviceSetting = Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"]
+KINDS = {"gpu": "cuda", "ascend": "npu"}
+"""Settings that torch calls otherwise."""
+REMEDIES = {
+    "cuda": "check `nvidia-smi` and that torch is a CUDA build",
+    "npu": "check `npu-smi info`",
+    "mps": "it needs a Mac with Apple's chip, macOS 14 or newer, and torch for it",
+    "xpu": "check `xpu-smi discovery` and that torch is an XPU build",
+}
 
 TIMEOUT = timedelta(minutes=30)
 """Longest wait for a process that is alive but behind (uneven evaluation on CPUs); a dead one is noticed at once."""
 BUCKET_ELEMENTS = 32 * 2**20
 """Elements of one all-reduce, 128 MiB in float32: bounds the copy that flattening makes."""
-BACKENDS = {"cpu": "cpu:gloo", "cuda": "cpu:gloo,cuda:nccl", "npu": "cpu:gloo,npu:hccl"}
+BACKENDS = {"cpu": "cpu:gloo", "cuda": "cpu:gloo,cuda:nccl", "npu": "cpu:gloo,npu:hccl", "xpu": "cpu:gloo,xpu:xccl"}
 
 
 class Place(NamedTuple):
@@ -150,27 +161,56 @@ def find_place(env: Mapping[str, str]) -> Place:
 
 
 def choose_device(setting: DeviceSetting, local_rank: int) -> torch.device:
-    """The device of one process; `auto` takes a GPU, else an Ascend NPU, else the CPU."""
-    if setting == "auto":
-        setting = "gpu" if torch.cuda.is_available() else "ascend" if find_spec("torch_npu") else "cpu"
-    if setting == "cpu":
+    """The device of one process.
+
+    `auto` takes a GPU, else an Ascend NPU, else what torch calls the accelerator here (xpu, mps, one of a package that
+    brings its own), else the CPU; `accelerator` insists on one.
+    """
+    kind = _kind_of(setting)
+    if kind == "cpu":
         return torch.device("cpu")
-    if setting == "gpu":
-        kind, available = "cuda", torch.cuda.device_count() if torch.cuda.is_available() else 0
-        remedy = "check `nvidia-smi` and that torch is a CUDA build, or set device=cpu"
-    else:
-        kind, available = "npu", _num_npus()
-        remedy = "check `npu-smi info`, or set device=cpu"
+    available = num_devices(kind)
     if not available:
-        raise ValueError(f"device={setting}: expected at least one such device, 0 are visible; {remedy}")
+        remedy = REMEDIES.get(kind, "install torch's package for your accelerator")
+        raise ValueError(
+            f"device={setting}: expected at least one such device, 0 are visible; {remedy}, or set device=cpu"
+        )
     if local_rank >= available:
         raise ValueError(
             f"device={setting}: process {local_rank} of this machine wants the device of that number, but {available} "
             f"are visible; start at most {available} processes on it"
         )
     device = torch.device(kind, local_rank)
-    torch.get_device_module(kind).set_device(device)
+    choose = function_of(device, "set_device")
+    if choose is not None:  # of mps there is but one
+        choose(device)
+    if kind == "mps" and os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK") != "1":
+        warnings.warn(
+            "torch was imported before maskrcnn, so an operator that mps lacks will stop the run; import maskrcnn "
+            "first, or set PYTORCH_ENABLE_MPS_FALLBACK=1, and it runs on the CPU",
+            stacklevel=2,
+        )
     return device
+
+
+def num_devices(kind: str) -> int:
+    """Devices of a kind that torch can use here."""
+    if kind == "npu":
+        return _num_npus()
+    module = getattr(torch, kind, None)
+    return int(module.device_count()) if module is not None and module.is_available() else 0
+
+
+def _kind_of(setting: DeviceSetting) -> str:
+    """What torch calls it; nothing for an accelerator that is not there."""
+    if setting == "auto" and torch.cuda.is_available():
+        return "cuda"
+    if setting == "auto" and find_spec("torch_npu"):
+        return "npu"
+    if setting not in ("auto", "accelerator"):
+        return KINDS.get(setting, setting)
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found.type if found is not None else "cpu" if setting == "auto" else ""
 
 
 def share_processors(env: Mapping[str, str], local_size: int) -> None:
@@ -193,6 +233,11 @@ def meet(env: Mapping[str, str], place: Place, device: torch.device) -> None:
     # outlives `close` ends after the interpreter, and then now and then hangs or aborts a process that was done.
     from torch.distributed.nn import functional  # noqa: F401
 
+    if device.type not in BACKENDS:
+        raise ValueError(
+            f"{place.size} processes cannot share work on {device.type}: torch adds up gradients between processes on "
+            f"{', '.join(BACKENDS)}; start one process, or set device=cpu"
+        )
     address = meeting_point(env, place)
     try:
         dist.init_process_group(

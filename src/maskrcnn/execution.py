@@ -131,7 +131,7 @@ class Captured(Generic[T]):
 
     def __call__(self, *arguments: Any) -> T:
         tensors, structure = tree_flatten(arguments)
-        key = structure, tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors)
+        key = _key(tensors, structure)
         if key not in self._recordings:
             self._remember(key, None)
             return self._recorder.run(lambda: self._function(*arguments))
@@ -145,6 +145,10 @@ class Captured(Generic[T]):
         results: T = recording.results
         return results
 
+    def has_recorded(self, *arguments: Any) -> bool:
+        """Whether a call with these arguments is only a replay."""
+        return self._recordings.get(_key(*tree_flatten(arguments))) is not None
+
     def _record(self, tensors: list[Tensor], structure: TreeSpec) -> Recording:
         inputs = [torch.empty_like(tensor).copy_(tensor) for tensor in tensors]
         arguments = tree_unflatten(inputs, structure)
@@ -155,6 +159,11 @@ class Captured(Generic[T]):
         self._recordings.move_to_end(key)
         if len(self._recordings) > MOST_GRAPHS:
             self._recordings.popitem(last=False)
+
+
+def _key(tensors: list[Tensor], structure: TreeSpec) -> Any:
+    """What decides whether arguments fit a recording."""
+    return structure, tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors)
 
 
 class OnTheWay(NamedTuple):

@@ -1,8 +1,16 @@
 """Mixed precision: which number type a device computes activations in."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
+
+from maskrcnn.devices import function_of
+
+SCALES = ("cuda", "npu", "privateuseone")
+"""Devices on which the loss scale that fp16 needs is known to work; the last is the second without torch_npu."""
+EMULATE = ("cuda", "xpu")
+"""Devices that say so where they only emulate bf16."""
 
 
 class Precision(NamedTuple):
@@ -11,7 +19,9 @@ class Precision(NamedTuple):
     device: str
     dtype: torch.dtype
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[None]:
+        if not torch.amp.is_autocast_available(self.device):
+            return nullcontext()
         return torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32)
 
     def scaler(self) -> torch.amp.GradScaler:
@@ -20,7 +30,7 @@ class Precision(NamedTuple):
 
 
 def choose_precision(device: torch.device, mixed: bool) -> Precision:
-    """bf16 where the device computes in it, else fp16 with a loss scale, or on a processor float32.
+    """bf16 where the device computes in it, else fp16 with a loss scale on CUDA GPUs and Ascend, float32 elsewhere.
 
     A processor that has to emulate bf16 takes ten times as long as for float32.
     """
@@ -28,7 +38,11 @@ def choose_precision(device: torch.device, mixed: bool) -> Precision:
         return Precision(device.type, torch.float32)
     if device.type == "cpu":
         return Precision("cpu", torch.bfloat16 if processor_has_bf16() else torch.float32)
-    return Precision(device.type, torch.bfloat16 if _has_bf16(device.type) else torch.float16)
+    if not torch.amp.is_autocast_available(device.type):
+        return Precision(device.type, torch.float32)
+    if _has_bf16(device):
+        return Precision(device.type, torch.bfloat16)
+    return Precision(device.type, torch.float16 if device.type in SCALES else torch.float32)
 
 
 def processor_has_bf16() -> bool:
@@ -36,7 +50,11 @@ def processor_has_bf16() -> bool:
     return any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
-def _has_bf16(kind: str) -> bool:
-    if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.get_device_module(kind).is_bf16_supported())  # the first Ascend 910 has fp16 alone
+def _has_bf16(device: torch.device) -> bool:
+    """False too where torch does not say."""
+    if device.type == "mps":
+        return torch.backends.mps.is_macos_or_newer(14, 0)
+    says = function_of(device, "is_bf16_supported")
+    if device.type in EMULATE:
+        return says is not None and bool(says(including_emulation=False))
+    return says is not None and bool(says())  # the first Ascend 910 has fp16 alone

@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,10 +26,11 @@ from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import DIVISOR, Bucket, resized_size
 from maskrcnn.data.decode import MEBIBYTE, decode, to_rgb
 from maskrcnn.data.transforms import to_pixels
-from maskrcnn.distributed import DeviceSetting, World, choose_device
-from maskrcnn.execution import Execution, choose_execution, executed, to_host
+from maskrcnn.distributed import DeviceSetting, World, choose_device, num_devices
+from maskrcnn.execution import Execution, to_host
 from maskrcnn.files import written_whole
 from maskrcnn.instances import Instances, from_detections
+from maskrcnn.ladder import Ladder, choose_rungs, laddered
 from maskrcnn.memory import explained, keep_freed_memory
 from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
@@ -36,6 +38,7 @@ from maskrcnn.models.undrawn import Undrawn
 from maskrcnn.precision import Precision, choose_precision
 from maskrcnn.structures import Detections, ImageBatch
 from maskrcnn.trial import fastest_on_processor
+from maskrcnn.trust import trust_kernels
 from maskrcnn.warm import warm_together
 from maskrcnn.weights import fill
 
@@ -57,7 +60,8 @@ def load(
     path        a weights folder, a run folder (its best weights), a .safetensors file beside its config.yml, a
                 checkpoint of torchvision, Detectron2, MMDetection or the MindSpore system, or a published one's name,
                 such as `detectron2://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x`
-    device      `cpu`, `gpu`, `ascend` or a torch device; None takes an accelerator where there is one
+    device      `cpu`, `gpu`, `ascend`, `mps`, `xpu`, `accelerator` or a torch device; None takes an accelerator where
+                there is one
     precision   `auto` is that of the recipe's evaluation, so that what the metrics promise is what comes; on a
                 processor that has bf16 and is faster with it, as a short trial shows, bf16
     """
@@ -65,6 +69,7 @@ def load(
     if precision not in get_args(PrecisionSetting):
         raise ValueError(f"expected precision auto, fp32 or bf16, received {precision!r}")
     keep_freed_memory(chosen)
+    trust_kernels(World(chosen), warnings.warn)
     tensors, recipe, origin = load_any(path)
     number_type = _precision(precision, chosen, recipe)
     with Undrawn():
@@ -73,8 +78,8 @@ def load(
     model = model.to(chosen).eval()
     fold(model, number_type.dtype)
     warm_together(model, number_type.dtype, World(chosen))
-    execution = choose_execution(recipe.evaluate.execution, chosen, "evaluate.execution")
-    return Predictor(model, recipe, chosen, number_type, execution)
+    rungs = choose_rungs(recipe.evaluate.execution, chosen, "evaluate.execution")
+    return Predictor(model, recipe, chosen, number_type, rungs)
 
 
 def _precision(setting: PrecisionSetting, device: torch.device, recipe: Recipe) -> Precision:
@@ -93,7 +98,8 @@ class Predictor:
     recipe: Recipe
     device: torch.device
     precision: Precision
-    execution: Execution = "eager"
+    rungs: tuple[Execution, ...] = ("eager",)
+    """Ways to run, best first, see `Ladder`."""
     _results: Lock = field(default_factory=Lock, init=False)
     """Held while results lie where a recorded graph's next prediction, maybe of another thread, overwrites them."""
 
@@ -166,7 +172,12 @@ class Predictor:
 
     @cached_property
     def _forward(self) -> Callable[[ImageBatch], Detections]:
-        return executed(self.model, self.execution, self.device)
+        return laddered(self.model, self.rungs, self.device, warnings.warn)
+
+    @property
+    def execution(self) -> Execution:
+        """The way in which predictions run at present."""
+        return self._forward.execution if isinstance(self._forward, Ladder) else self.rungs[0]
 
     def _size(self, picture: Array) -> tuple[int, int]:
         """(height, width) as evaluation resizes it."""
@@ -314,7 +325,14 @@ def _device(name: str | torch.device | None) -> torch.device:
     setting = (name or "auto").lower()
     if setting in get_args(DeviceSetting):
         return choose_device(cast(DeviceSetting, setting), local_rank=0)
+    words = ", ".join(get_args(DeviceSetting))
     try:
-        return torch.device(setting)
+        device = torch.device(setting)
     except RuntimeError:
-        raise ValueError(f"expected device auto, cpu, gpu, ascend or one such as cuda:1, received {name!r}") from None
+        raise ValueError(f"expected device {words} or one such as cuda:1, received {name!r}") from None
+    if device.type != "cpu" and (device.index or 0) >= num_devices(device.type):
+        raise ValueError(
+            f"device {name}: {num_devices(device.type)} of kind {device.type} are visible here; expected one of "
+            f"{words}, or a number below that"
+        )
+    return device

@@ -20,7 +20,7 @@ data check SOURCE [OVERRIDES]
 data shapes FOLDER --num-train --num-val --seed --side
 data show SOURCE [OVERRIDES] --out --split --count
 demo [OVERRIDES] --out
-doctor --warm
+doctor --prove --warm
 eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out
 predict WEIGHTS SOURCES --out --score --device --precision
 train CONFIG [OVERRIDES] --resume --weights --out

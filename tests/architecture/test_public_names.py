@@ -39,6 +39,7 @@ Predictor.model
 Predictor.precision
 Predictor.predict(images, score)
 Predictor.recipe
+Predictor.rungs
 load(path, *, device, precision)
 """
 OPERATORS = """

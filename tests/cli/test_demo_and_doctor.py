@@ -1,7 +1,12 @@
 """`maskrcnn demo` and `maskrcnn doctor`."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+import torch
+
+from maskrcnn import trust
 from maskrcnn.cli import doctor
 
 
@@ -54,3 +59,44 @@ def test_the_doctor_says_how_to_get_what_is_missing(monkeypatch):
         ("yes", "missing; pip install 'yes>=2'"),
         ("maybe", "missing; pip install 'maskrcnn[fast]'"),
     ]
+
+
+@pytest.fixture
+def gpu_without_triton_nms(monkeypatch):
+    """A GPU that is not there, on which the kernel of `nms` fails; returns how often its kernels were proved."""
+    proofs = []
+    faults = {"match": "", "nms": "differs by 1.0e-02 where 0e+00 is allowed (nms)"}
+
+    def prove(device, again=False):
+        proofs.append(again)
+        return trust.Verdict({}, faults)
+
+    properties = SimpleNamespace(major=9, name="GPU X", total_memory=2**35)
+    monkeypatch.setattr("maskrcnn.ops.gpu.has_triton", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
+    monkeypatch.setattr(trust, "verdict_of", prove)
+    monkeypatch.setattr(trust, "known_verdict", lambda device: trust.Verdict({}, faults) if proofs else None)
+    return proofs
+
+
+def test_the_doctor_shows_what_was_proved_and_repeats_it_on_demand(maskrcnn, capsys, gpu_without_triton_nms):
+    assert maskrcnn("doctor") == 0
+    assert "kernels on gpu 0        not proved yet; " in capsys.readouterr().out
+    assert gpu_without_triton_nms == []
+    assert maskrcnn("doctor", "--prove") == 0
+    assert gpu_without_triton_nms == [True]
+    told = capsys.readouterr().out
+    assert "nms is replaced by its definition: its kernel differs by 1.0e-02 where 0e+00 is allowed" in told
+    assert "agree with their definitions: match" in told
+    assert maskrcnn("doctor") == 0
+    assert "nms is replaced by its definition" in capsys.readouterr().out
+    assert gpu_without_triton_nms == [True]
+
+
+def test_the_doctor_names_other_accelerators_too(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("mps"))
+    monkeypatch.setattr("maskrcnn.distributed.choose_device", lambda setting, local_rank: torch.device("mps"))
+    facts = dict(doctor.facts())
+    assert facts["mps"] == "mps, by the operators' definitions"
+    assert facts["device auto"] == "mps"

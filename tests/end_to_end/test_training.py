@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -13,12 +14,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from maskrcnn import ladder
 from maskrcnn.config import RPN, BoxHead, Data, Evaluate, MaskHead, Model, Optimizer, Recipe, Schedule, Train
 from maskrcnn.data.shapes import generate
 from maskrcnn.models.resnet import ResNet
 from maskrcnn.recipes import write_recipe
 from maskrcnn.train import checkpoint, loop
 from maskrcnn.train.log import Log
+from maskrcnn.train.step import Updater
 from maskrcnn.weights import load_weights
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -154,7 +157,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(shapes, tmp_path,
 def test_an_evaluation_that_was_interrupted_is_made_up_for(shapes, tmp_path, monkeypatch):
     recipe, out = tiny(shapes, epochs=1, evaluate_every=1), tmp_path / "run"
 
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -166,6 +169,39 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(shapes, tmp_path, mon
     assert ["evaluation" in row for row in rows(out)] == [False, False, True]
     monkeypatch.setattr(loop, "evaluate", interrupted)
     loop.run(recipe, out, resume="auto")  # evaluated already
+
+
+def test_a_run_whose_machine_neither_compiles_nor_records_goes_on_and_says_so(shapes, tmp_path, monkeypatch, tape):
+    """With the weights of an eager run, though the first attempts had changed them."""
+    recipe, out = tiny(shapes, epochs=2), tmp_path / "run"
+    loop.run(recipe, tmp_path / "eager")
+
+    def no_compiler(function, **options):
+        def call(*arguments):
+            raise RuntimeError("no C++ compiler")
+
+        return call
+
+    class Recorder:
+        run = staticmethod(tape.run)
+
+        @staticmethod
+        def record(function):
+            function()
+            raise RuntimeError("not permitted when stream is capturing")
+
+    monkeypatch.setattr(ladder, "_failed", set())
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    monkeypatch.setattr(loop, "choose_rungs", lambda *_: ladder.RUNGS)
+    monkeypatch.setattr(loop, "is_recorded", lambda *_: True)
+    monkeypatch.setattr(loop, "Updater", partial(Updater, recorder=Recorder()))
+    loop.run(recipe, out)
+    told = (out / "log.txt").read_text(encoding="utf-8")
+    assert told.count("train.execution: captured from here on, since compiled does not hold") == 1
+    assert told.count("train.execution: eager from here on, since captured does not hold") == 1
+    ours, theirs = (load_weights(folder / "weights" / "last").tensors for folder in (out, tmp_path / "eager"))
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-4, atol=1e-5)
 
 
 def test_a_wish_to_stop_while_an_epoch_is_saved_comes_before_its_evaluation(shapes, tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ def learn(photos, device, execution, *, mixed=False, model_settings=SMALL, steps
         optimizer,
         world=World(device),
         precision=precision,
-        execution=execution,
+        rungs=(execution,),
     )
     losses = []
     for number, (_, micro_batch) in zip(range(steps), batches(photos, device, settings()), strict=False):

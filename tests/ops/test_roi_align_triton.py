@@ -174,7 +174,7 @@ def test_deterministic_algorithms_choose_the_backward(kernels, monkeypatch, is_d
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_features_on_a_gpu_take_the_kernels(monkeypatch, dtype):
-    monkeypatch.setattr(package, "has_triton", lambda: True)
+    monkeypatch.setattr(package, "uses_kernel", lambda name: True)
     monkeypatch.setattr(reference, "roi_align", None)
     with FakeTensorMode():
         pyramid = [torch.empty(2, 5, 12, 20, dtype=dtype, device="cuda")]
@@ -185,7 +185,7 @@ def test_features_on_a_gpu_take_the_kernels(monkeypatch, dtype):
 
 @pytest.mark.parametrize(("dtype", "has_triton"), [(torch.float64, True), (torch.float32, False)])
 def test_what_has_no_kernel_takes_the_reference(monkeypatch, dtype, has_triton):
-    monkeypatch.setattr(package, "has_triton", lambda: has_triton)
+    monkeypatch.setattr(package, "uses_kernel", lambda name: has_triton)
     monkeypatch.setattr(reference, "roi_align", lambda pyramid, *_, **settings: pyramid[0])
     with FakeTensorMode():
         pyramid = [torch.empty(7, 5, 3, 3, dtype=dtype, device="cuda")]

@@ -67,7 +67,7 @@ def learn(
         world=CPU,
         precision=precision,
         clip_norm=clip_norm,
-        execution="eager" if recorder is None else "captured",
+        rungs=("eager",) if recorder is None else ("captured",),
         recorder=recorder,
     )
     losses = []
@@ -109,7 +109,7 @@ def test_the_rate_that_a_step_reads_is_the_one_set_last(tape):
         optimizer,
         world=CPU,
         precision=precision,
-        execution="captured",
+        rungs=("captured",),
         recorder=tape,
     )
     weight = model.box_head.classes.weight

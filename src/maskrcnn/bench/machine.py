@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 import maskrcnn
+from maskrcnn.devices import name_of
 
 Facts = dict[str, str]
 
@@ -17,7 +18,7 @@ Facts = dict[str, str]
 def device_name(device: torch.device) -> str:
     """As its maker calls it."""
     if device.type != "cpu":
-        return str(torch.get_device_module(device.type).get_device_name(device))
+        return name_of(device)
     return _processor() or platform.processor() or platform.machine()
 
 

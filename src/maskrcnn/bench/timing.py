@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from maskrcnn.clock import mark, seconds_between
+from maskrcnn.devices import synchronize
 from maskrcnn.memory import peak_memory
 
 LEAST_SECONDS = 0.05
@@ -31,12 +32,6 @@ class Cost(NamedTuple):
     seconds: float
     memory: int | None
     """Most bytes that the device held for it, weights included; None where the device does not count."""
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done everything."""
-    if device.type != "cpu":
-        torch.get_device_module(device.type).synchronize(device)
 
 
 def seconds_of(work: Work, device: torch.device, calls: int = 1) -> float:

@@ -107,7 +107,7 @@ class Contest:
             world=World(self.scene.device),
             precision=precision,
             clip_norm=self.scene.recipe.train.optimizer.clip_norm,
-            execution=execution,
+            rungs=(execution,),
         )
 
     def _model(self, rois: int) -> MaskRCNN:

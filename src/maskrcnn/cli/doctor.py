@@ -15,6 +15,7 @@ Fact = tuple[str, str]
 
 
 def doctor(
+    prove: Annotated[bool, Option("--prove", help="Run a GPU's kernels beside their definitions, again.")] = False,
     warm: Annotated[bool, Option("--warm", help="Compile all CPU kernels now, into the cache: for images.")] = False,
 ) -> None:
     """Say what runs on this machine, and what is missing."""
@@ -23,16 +24,20 @@ def doctor(
         from maskrcnn.warm import warm as compile_all
 
         compile_all(all_tasks())
-    for name, value in facts():
+    for name, value in facts(prove=prove):
         print(f"{name:<24}{value}", flush=True)
 
 
-def facts() -> Iterator[Fact]:
-    """(name, what was found) of everything that decides how fast and how exactly this machine works."""
+def facts(*, prove: bool = False) -> Iterator[Fact]:
+    """(name, what was found) of everything that decides how fast and how exactly this machine works.
+
+    prove   try the kernels of each GPU now, also where that was done before
+    """
     yield "maskrcnn", _version("maskrcnn") or NOT_INSTALLED
     yield "python", f"{platform.python_version()} on {platform.platform()}"
     yield from _devices()
     yield from _kernels()
+    yield from _proofs(again=prove)
     yield from _places()
     yield from _packages()
 
@@ -40,6 +45,7 @@ def facts() -> Iterator[Fact]:
 def _devices() -> Iterator[Fact]:
     import torch
 
+    from maskrcnn.devices import name_of
     from maskrcnn.distributed import choose_device
 
     yield "device auto", str(choose_device("auto", 0))
@@ -48,6 +54,9 @@ def _devices() -> Iterator[Fact]:
         properties = torch.cuda.get_device_properties(index)
         bf16 = "in hardware" if properties.major >= 8 else "emulated; fp16 is used"
         yield f"gpu {index}", f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, bf16 {bf16}"
+    other = torch.accelerator.current_accelerator(check_available=True)
+    if other is not None and other.type != "cuda":
+        yield other.type, f"{name_of(other)}, by the operators' definitions"
     if not torch.cuda.is_available():
         build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build without CUDA"
         yield "gpu", f"none; torch {torch.__version__} is {build}"
@@ -69,6 +78,26 @@ def _kernels() -> Iterator[Fact]:
             on_gpu = "Triton" if "triton" in written and _version("triton") else "PyTorch (reference.py)"
             on_cpu = "Numba" if "cpu" in written else "PyTorch (reference.py)"
             yield f"op {package.name}", f"{on_cpu} on the CPU, {on_gpu} on other devices"
+
+
+def _proofs(*, again: bool) -> Iterator[Fact]:
+    """Whether each GPU's kernels compute what defines them."""
+    import torch
+
+    from maskrcnn.ops.gpu import has_triton
+    from maskrcnn.trust import known_verdict, verdict_of
+
+    for index in range(torch.cuda.device_count() if has_triton() else 0):
+        device, name = torch.device("cuda", index), f"kernels on gpu {index}"
+        verdict = verdict_of(device, again=True) if again else known_verdict(device)
+        if verdict is None:
+            yield name, "not proved yet; the first training or prediction does, or maskrcnn doctor --prove"
+            continue
+        for operator, fault in verdict.faults.items():
+            if fault:
+                yield name, f"{operator} is replaced by its definition: its kernel {fault}"
+        agreeing = [operator for operator, fault in verdict.faults.items() if not fault]
+        yield name, f"agree with their definitions: {', '.join(agreeing) or 'none'}"
 
 
 def _places() -> Iterator[Fact]:

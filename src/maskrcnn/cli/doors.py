@@ -7,8 +7,9 @@ import sys
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
+from maskrcnn.cli.predict import Device
 from maskrcnn.cli.words import WEIGHTS
 
 DEFAULT = "config/maskrcnn/mask_rcnn_resnet50_fpn_1x.yml"
@@ -80,7 +81,7 @@ def _evaluate(words: Sequence[str]) -> None:
 
 
 def _infer(words: Sequence[str]) -> None:
-    from maskrcnn.cli.predict import Device, Precision, predict
+    from maskrcnn.cli.predict import Precision, predict
 
     parser = _parser("Find objects on pictures: the door to `maskrcnn predict`.")
     parser.add_argument("--ckpt_path", required=True, metavar="PATH", help="a weights folder or file")
@@ -120,7 +121,7 @@ def _parser(description: str) -> ArgumentParser:
     )
     parser = ArgumentParser(description=description, epilog=epilog, allow_abbrev=False)
     parser.add_argument("--config", default=DEFAULT, metavar="RECIPE", help=f"a YAML file; {DEFAULT} unless given")
-    parser.add_argument("--device_target", type=str.lower, choices=("cpu", "gpu", "ascend"), help="device")
+    parser.add_argument("--device_target", type=str.lower, choices=get_args(Device), help="device")
     parser.add_argument("--mix", type=_boolean, metavar="True|False", help="mixed precision")
     for name in (*WITHOUT_EFFECT, *OBJECT_STORAGE):
         parser.add_argument(f"--{name}", help=SUPPRESS)

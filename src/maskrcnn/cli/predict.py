@@ -7,7 +7,7 @@ from typer import Argument, Option
 
 from maskrcnn.cli.words import WEIGHTS, writable
 
-Device = Literal["auto", "cpu", "gpu", "ascend"]
+Device = Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from maskrcnn.data.coco import CocoData
+from maskrcnn.devices import copies_in_order, memory_of
 from maskrcnn.masks import edges_from_rings
 from maskrcnn.structures import Targets
 
@@ -55,7 +56,8 @@ class Annotated:
 
     def pick(self, images: Int[Tensor, " B"], room: Room) -> Targets:
         """The targets of some images, by their place in the data set, where the annotations lie."""
-        return pick(self.columns, images.to(self.columns.boxes.device, non_blocking=True), room)
+        place = self.columns.boxes.device
+        return pick(self.columns, images.to(place, non_blocking=copies_in_order(place)), room)
 
 
 def pack(data: CocoData) -> Columns:
@@ -103,12 +105,12 @@ def counts_of_images(columns: Columns) -> tuple[Int64[np.ndarray, " N"], Int64[n
 
 
 def place_for(columns: Columns, device: torch.device) -> torch.device:
-    """The device, or the processor where they would take more than `MOST_OF_MEMORY` of it."""
+    """The device, or the processor where they would take more than `MOST_OF_MEMORY` of it, or torch does not say."""
     if device.type == "cpu":
         return device
     needed = sum(column.numel() * column.element_size() for column in columns)
-    free, _ = torch.get_device_module(device.type).mem_get_info(device)
-    return device if needed <= MOST_OF_MEMORY * free else torch.device("cpu")
+    memory = memory_of(device)
+    return device if memory is not None and needed <= MOST_OF_MEMORY * memory[0] else torch.device("cpu")
 
 
 def _not_empty(column: np.ndarray) -> Tensor:

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from maskrcnn.config import Data
 from maskrcnn.data.annotated import Annotated
 from maskrcnn.data.transforms import RawBatch, prepare, resize_targets
+from maskrcnn.devices import copies_in_order
 from maskrcnn.structures import MicroBatch, Targets
 
 T = TypeVar("T")
@@ -51,13 +52,14 @@ def micro_batch_maker(
     one_shape   annotations of all batches are padded alike, so that only the bucket decides the shape of a step
     """
     whole = annotated.room() if one_shape else None
+    beside = copies_in_order(device)
 
     def make(raw: RawBatch) -> MicroBatch:
         images = prepare(raw, device, settings)
         found = annotated.pick(raw.indices, whole or annotated.room(raw.indices.numpy()))
-        targets = Targets(*(tensor.to(device, non_blocking=True) for tensor in found))
-        original_sizes = raw.original_sizes.to(device, non_blocking=True).float()
-        flip, keys = raw.flip.to(device, non_blocking=True), raw.keys.to(device, non_blocking=True)
+        targets = Targets(*(tensor.to(device, non_blocking=beside) for tensor in found))
+        original_sizes = raw.original_sizes.to(device, non_blocking=beside).float()
+        flip, keys = raw.flip.to(device, non_blocking=beside), raw.keys.to(device, non_blocking=beside)
         return MicroBatch(images, resize_targets(targets, original_sizes, images.sizes, flip), keys)
 
     return make

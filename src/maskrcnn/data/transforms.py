@@ -8,6 +8,7 @@ from torch import Tensor
 
 from maskrcnn.boxes import clip, not_empty
 from maskrcnn.config import Data
+from maskrcnn.devices import copies_in_order
 from maskrcnn.ops.resize import resize
 from maskrcnn.structures import ImageBatch, Targets
 
@@ -38,7 +39,8 @@ class RawBatch(NamedTuple):
 def prepare(raw: RawBatch, device: torch.device, settings: Data) -> ImageBatch:
     """Bring pictures to the device and into the model's frame, as `to_pixels` does."""
     images, raw_sizes, sizes, flip = (
-        tensor.to(device, non_blocking=True) for tensor in (raw.images, raw.raw_sizes, raw.sizes, raw.flip)
+        tensor.to(device, non_blocking=copies_in_order(device))
+        for tensor in (raw.images, raw.raw_sizes, raw.sizes, raw.flip)
     )
     return ImageBatch(to_pixels(images, raw_sizes, sizes, flip, raw.bucket, settings), sizes.float())
 

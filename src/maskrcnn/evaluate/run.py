@@ -2,6 +2,7 @@
 
 import platform
 import time
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,12 +23,14 @@ from maskrcnn.data.coco import CocoData, find_split, read
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch, prepare
+from maskrcnn.devices import name_of
 from maskrcnn.distributed import World
 from maskrcnn.evaluate.coco import Evaluation, Metrics
 from maskrcnn.evaluate.engine import Truth
-from maskrcnn.execution import Execution, OnTheWay, choose_execution, executed, to_host
+from maskrcnn.execution import Execution, OnTheWay, to_host
 from maskrcnn.files import written_whole
 from maskrcnn.instances import from_detections
+from maskrcnn.ladder import choose_rungs, laddered
 from maskrcnn.memory import explained, keep_freed_memory
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
@@ -36,6 +39,7 @@ from maskrcnn.precision import choose_precision
 from maskrcnn.recipes import write_recipe
 from maskrcnn.recipes.adopt import with_network_of
 from maskrcnn.structures import Detections
+from maskrcnn.trust import trust_kernels
 from maskrcnn.warm import warm_together
 from maskrcnn.weights import Weights, fill
 
@@ -102,6 +106,7 @@ def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Pro
     config.yml to `out` and returns the metrics; the others return empty ones.
     Raises ValueError when the data set has categories that the weights do not know.
     """
+    trust_kernels(world, warnings.warn)
     trained = weights.recipe
     settings = recipe.data
     annotations, images = find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path)
@@ -130,18 +135,21 @@ def evaluate(
     world: World,
     out: Path | None = None,
     progress: Progress | None = None,
+    *,
+    say: Callable[[str], None] = warnings.warn,
 ) -> Metrics:
     """Predict a split, each process its share of the batches, and score it on the first one.
 
     model     turns an ImageBatch into Detections
     dataset   is scored against its annotation file
     out       where the first process writes what was found, if anywhere
+    say       told when a way to run does not hold, see `Ladder`
     The metrics of the other processes are empty.
     """
     begin = time.perf_counter()
     keep_freed_memory(world.device)
     evaluation = Evaluation(Truth(dataset.annotations))
-    mine = predict_share(model, dataset, recipe, world, evaluation, progress, keep=out is not None)
+    mine = predict_share(model, dataset, recipe, world, evaluation, progress, keep=out is not None, say=say)
     if not world.is_main:
         mine.scored = evaluation.to_bytes()
     contents = world.gather_bytes(b"" if world.is_main else msgpack.encode(mine))
@@ -199,6 +207,7 @@ def predict_share(
     progress: Progress | None = None,
     *,
     keep: bool,
+    say: Callable[[str], None] = warnings.warn,
 ) -> Share:
     """Predict this process's batches. A thread encodes and scores one while the model is busy with the next.
 
@@ -223,7 +232,7 @@ def predict_share(
             share.predictions |= {number: json.encode(found)[1:-1] for number, found in results.items()}
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder") as encoder:
-        for batch in _predict(model, loader, recipe, world, times):
+        for batch in _predict(model, loader, recipe, world, times, say):
             waiting.append(encoder.submit(take, batch))
             if len(waiting) > AHEAD:
                 waiting.popleft().result()
@@ -232,9 +241,8 @@ def predict_share(
                 progress(len(share.image_ids), total)
         for future in waiting:
             future.result()
-    share.predicted, share.seconds = warm(
-        times, choose_execution(recipe.evaluate.execution, world.device, "evaluate.execution")
-    )
+    rungs = choose_rungs(recipe.evaluate.execution, world.device, "evaluate.execution")
+    share.predicted, share.seconds = warm(times, rungs[0])
     return share
 
 
@@ -259,18 +267,24 @@ def check_classes(weights: Weights, dataset: CocoData) -> None:
 def versions(world: World) -> dict[str, str]:
     """What computed the numbers."""
     packages = {name: _version(name) for name in ("maskrcnn", "torch", "numpy", "hotcoco")}
-    kind = world.device.type
-    device = "CPU" if kind == "cpu" else torch.get_device_module(kind).get_device_name(world.device)
-    return {**packages, "python": platform.python_version(), "device": f"{world.size} x {device}"}
+    device = f"{world.size} x {name_of(world.device)}"
+    return {**packages, "python": platform.python_version(), "device": device}
 
 
 @torch.inference_mode()
-def _predict(model: nn.Module, loader: Loader, recipe: Recipe, world: World, times: list[Time]) -> Iterator[Batch]:
+def _predict(
+    model: nn.Module,
+    loader: Loader,
+    recipe: Recipe,
+    world: World,
+    times: list[Time],
+    say: Callable[[str], None],
+) -> Iterator[Batch]:
     """Detections of each batch, on the CPU; meanwhile the device has begun with the next."""
     device, settings = world.device, recipe.evaluate
     precision = choose_precision(device, settings.mixed_precision)
-    execution = choose_execution(settings.execution, device, "evaluate.execution")
-    forward = executed(folded(model, precision.dtype), execution, device)
+    rungs = choose_rungs(settings.execution, device, "evaluate.execution")
+    forward = laddered(folded(model, precision.dtype), rungs, device, say)
     queued: Queued | None = None
     for raw, images in feed(loader, lambda raw: prepare(raw, device, recipe.data), device):
         with precision.autocast(), explained(device, len(raw.image_ids), raw.bucket, LESS_MEMORY):

@@ -218,7 +218,7 @@ def _outlined_areas(probabilities: Tensor, boxes: Tensor) -> Tensor:
     """Pixels inside the outlines of masks."""
     masks = paste_outlines(probabilities, boxes, **PLACE)
     rings = [[ring for outline in mask for ring in outline] for mask in masks]
-    return torch.tensor([sum(map(_area, mask)) for mask in rings], dtype=torch.float64)
+    return torch.tensor([float(sum(map(_area, mask))) for mask in rings])
 
 
 def _area(ring: ndarray) -> float:
@@ -329,7 +329,7 @@ EXAMPLES = (
         "paste",
         _pasting,
         _outlined_areas,
-        lambda *given: paste_definition(*given, **PLACE).double().sum((1, 2)),
+        lambda *given: paste_definition(*given, **PLACE).float().sum((1, 2)),
         FEW_CELLS,
     ),
     _resizing("resize", True, False),

@@ -1,10 +1,28 @@
-"""Whether kernels can be built for a GPU here."""
+"""Which operators run as Triton kernels here."""
 
 import os
 import shutil
 import warnings
+from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
+
+import torch
+
+_replaced: set[str] = set()
+"""Operators whose definitions take the place of their kernels in this process."""
+
+
+def uses_kernel(name: str) -> bool:
+    """Whether an operator on a GPU runs as its Triton kernel, and not as its definition."""
+    # The search for Triton cannot be traced; who compiles for a GPU needs Triton anyway.
+    return name not in _replaced and (torch.compiler.is_compiling() or has_triton())
+
+
+def replace_kernels(names: Iterable[str]) -> None:
+    """Run these operators by their definitions from now on, and all others by their kernels."""
+    _replaced.clear()
+    _replaced.update(names)
 
 
 @cache

@@ -22,7 +22,8 @@ from maskrcnn.data.transforms import RawBatch
 from maskrcnn.distributed import World
 from maskrcnn.evaluate.report import write_report
 from maskrcnn.evaluate.run import IN_DETAILS, evaluate, versions
-from maskrcnn.execution import choose_algorithms, choose_execution, is_recorded
+from maskrcnn.execution import choose_algorithms, is_recorded
+from maskrcnn.ladder import choose_rungs
 from maskrcnn.memory import explained, keep_freed_memory, peak_memory
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.models.resnet import ResNet
@@ -41,6 +42,7 @@ from maskrcnn.train.schedule import base_rate, learning_rate
 from maskrcnn.train.step import Updater
 from maskrcnn.train.stopwatch import stopwatch_for
 from maskrcnn.train.window import Step, Window
+from maskrcnn.trust import trust_kernels
 from maskrcnn.warm import warm_together
 from maskrcnn.weights import Weights, find_weights, save_weights
 
@@ -63,6 +65,7 @@ def run(recipe: Recipe, out: Path, resume: str | None = None, weights: Weights |
         with Log(out, is_main=world.is_main, tensorboard=recipe.train.tensorboard) as log:
             for note in notes:
                 log.say(note)
+            trust_kernels(world, log.say)
             try:
                 Training(recipe, out, world, log, wish, start, weights).go()
             except KeyboardInterrupt:
@@ -113,13 +116,13 @@ class Training:
         assert isinstance(self.model.backbone, ResNet), "the only kind that recipes know"
         self.model.backbone.recompute = settings.recompute
         world.broadcast(self.model)
-        self.execution = choose_execution(settings.execution, world.device, "train.execution")
+        rungs = choose_rungs(settings.execution, world.device, "train.execution")
         choose_algorithms(world.device, deterministic=settings.deterministic)
         keep_freed_memory(world.device)
         self.precision = choose_precision(world.device, settings.mixed_precision)
         warm_together(self.model, self.precision.dtype, world, log.say, learn=True)
         self.optimizer = build_optimizer(
-            self.model, settings.optimizer, rate_on_device=is_recorded(self.execution, world.device)
+            self.model, settings.optimizer, rate_on_device=is_recorded(rungs[0], world.device)
         )
         self.update = Updater(
             self.model,
@@ -127,10 +130,11 @@ class Training:
             world=world,
             precision=self.precision,
             clip_norm=settings.optimizer.clip_norm,
-            execution=self.execution,
+            rungs=rungs,
+            say=log.say,
         )
         self.make = micro_batch_maker(
-            Annotated(self.data, world.device), world.device, recipe.data, one_shape=self.execution != "eager"
+            Annotated(self.data, world.device), world.device, recipe.data, one_shape=rungs[0] != "eager"
         )
         self.window = self._new_window()
         self.step = 0
@@ -227,7 +231,7 @@ class Training:
             return
         assert self.validation is not None, "read whenever there are evaluations"
         out, ticker = self.out / "evaluation", self.log.ticker()
-        metrics = evaluate(self._kept_model(), self.validation, self.recipe, self.world, out, ticker)
+        metrics = evaluate(self._kept_model(), self.validation, self.recipe, self.world, out, ticker, say=self.log.say)
         if self.world.is_main:
             before = [quality(row["evaluation"]) for row in evaluations(self.out)]
             short = {name: value for name, value in metrics.items() if name not in IN_DETAILS}
@@ -318,9 +322,10 @@ class Training:
         shares = (self.world.size, self.num_parts, self.micro_batch)
         split = f" (processes x micro-batches x images: {' x '.join(map(str, shares))})" if max(shares[:2]) > 1 else ""
         start = f", going on after step {self.step}" if self.step else ""
+        dtype = str(self.precision.dtype).removeprefix("torch.")
         trained = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
         return (
             f"{self.total_steps} steps of {self.recipe.train.batch} images{split}, {self.steps_per_epoch} in an epoch"
-            f"{start}; {self.world.device}, {str(self.precision.dtype).removeprefix('torch.')}, {self.execution}; "
+            f"{start}; {self.world.device}, {dtype}, {self.update.execution}; "
             f"{trained / 1e6:.1f} million trained parameters"
         )

@@ -3,7 +3,10 @@
 Nothing here waits for the device: losses come back as tensors. So the whole update can be one recorded graph.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -13,13 +16,20 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from maskrcnn.distributed import World
 from maskrcnn.execution import Captured, CudaRecorder, Execution, Recorder, compiled
+from maskrcnn.ladder import FailedElsewhereError, Ladder
 from maskrcnn.models.layers import BatchNorm
 from maskrcnn.precision import Precision
 from maskrcnn.structures import ImageBatch, MicroBatch, Targets
+from maskrcnn.train.optimizer import load_state_tensors, state_tensors
 
 COUNT = "count/"
 """Entries of the losses that tell something and are not minimised."""
 GRADIENT_NORM = "count/gradient_norm"
+LOSSES_APART = {torch.float32: 1e-2, torch.bfloat16: 2e-1, torch.float16: 2e-1}
+"""Tolerances of the first losses and gradients, see `losses_apart`: half precision turns the order of proposals that
+are nearly as good, and with it what is sampled from them."""
+GRADIENT_SHARE = 0.1
+"""A tenth of the difference of gradients counts: bf16 and float32 give norms up to twice as large, losses 0.1 apart."""
 
 
 @runtime_checkable
@@ -43,8 +53,11 @@ class Losses(NamedTuple):
     """Of each micro-batch of this process, without the norm of the gradient, which belongs to all."""
 
 
+LossFunction = Callable[[ImageBatch, Targets, Tensor], dict[str, Tensor]]
+
+
 class Updater:
-    """Moves the weights once per call, in the way that `execution` says."""
+    """Moves the weights once per call, in the first of some ways that holds."""
 
     def __init__(
         self,
@@ -54,16 +67,45 @@ class Updater:
         world: World,
         precision: Precision,
         clip_norm: float = 0.0,
-        execution: Execution = "eager",
+        rungs: Sequence[Execution] = ("eager",),
         recorder: Recorder | None = None,
+        say: Callable[[str], None] = warnings.warn,
     ) -> None:
-        """`recorder` makes the recordings of every execution but `eager`; None takes the GPU's, if there is one."""
+        """An updater on its first rung.
+
+        rungs      ways to run, best first, see `Ladder`; one alone is insisted on
+        recorder   makes the recordings of every one but `eager`; None takes the GPU's, if there is one
+        say        told when a way does not hold
+        """
         self.model, self.optimizer, self.world = model, optimizer, world
         self.precision, self.scaler, self.clip_norm = precision, precision.scaler(), clip_norm
-        self._losses = compiled(model.losses) if execution == "compiled" else model.losses
-        if recorder is None and world.device.type == "cuda":
+        if recorder is None and world.device.type == "cuda" and rungs[0] != "eager":
             recorder = CudaRecorder(world.device)
-        self._captured = Captured(self._update, recorder) if recorder and execution != "eager" else None
+        self._rungs, self._recorder, self._ladder = rungs, recorder, None
+        if len(rungs) == 1:
+            self._runs = self._built(rungs[0])
+            return
+        self._runs = self._ladder = Ladder(
+            rungs,
+            self._built,
+            name="train.execution",
+            say=say,
+            expect=self._expected,
+            apart=losses_apart,
+            tolerance=LOSSES_APART[precision.dtype],
+            keep=self._kept,
+            any_process=world.any,
+        )
+
+    def _built(self, execution: Execution) -> Callable[[Sequence[MicroBatch]], Losses]:
+        losses = compiled(self.model.losses) if execution == "compiled" else self.model.losses
+        update = partial(self._update, losses)
+        return Captured(update, self._recorder) if self._recorder and execution != "eager" else update
+
+    @property
+    def execution(self) -> Execution:
+        """The way that updates run at present."""
+        return self._rungs[0] if self._ladder is None else self._ladder.execution
 
     def __call__(self, micro_batches: Sequence[MicroBatch]) -> Losses:
         """Along the gradient of the mean loss over the images of all processes.
@@ -73,31 +115,82 @@ class Updater:
         reduce the same tensors, and one without a single object does not keep the others waiting.
         With fp16 an update whose gradient is not finite is left out, and the loss scale falls.
         """
-        if self._captured is None:
-            return self._update(micro_batches)
-        names, mean, parts = self._captured(list(micro_batches))
-        return Losses(names, mean.clone(), parts.clone())
+        names, mean, parts = self._runs(list(micro_batches))
+        return Losses(names, mean.clone(), parts.clone())  # which a recording's next replay overwrites
 
-    def _update(self, micro_batches: Sequence[MicroBatch]) -> Losses:
+    def _update(self, losses_of: LossFunction, micro_batches: Sequence[MicroBatch]) -> Losses:
         """Everything between the pictures and the new weights; of it only the kernels are replayed."""
-        self.optimizer.zero_grad(set_to_none=True)
-        found = [self._learn(batch, len(micro_batches)) for batch in micro_batches]
-        parts = torch.stack([torch.stack([loss.detach().float() for loss in losses.values()]) for losses in found])
-        mean = parts.mean(0)
-        gradients = _gradients(self.model)
-        self.world.all_reduce_mean([*gradients, mean, *_running_statistics(self.model)])
+        names, mean, parts = self._differentiated(losses_of, micro_batches)
         self.scaler.unscale_(self.optimizer)
-        norm = get_total_norm(gradients, foreach=True)
+        norm = get_total_norm(_gradients(self.model), foreach=True)
         if self.clip_norm:
             clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm, foreach=True)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return Losses((*found[0], GRADIENT_NORM), torch.cat([mean, norm[None]]), parts)
+        return Losses((*names, GRADIENT_NORM), torch.cat([mean, norm[None]]), parts)
 
-    def _learn(self, batch: MicroBatch, num_micro_batches: int) -> dict[str, Tensor]:
+    def _differentiated(self, losses_of: LossFunction, micro_batches: Sequence[MicroBatch]) -> Losses:
+        """The losses, without the norm of the gradient, which lies scaled in the parameters, all over all processes."""
+        self.optimizer.zero_grad(set_to_none=True)
+        found = self._learn_all(losses_of, micro_batches)
+        parts = torch.stack([torch.stack([loss.detach().float() for loss in losses.values()]) for losses in found])
+        mean = parts.mean(0)
+        self.world.all_reduce_mean([*_gradients(self.model), mean, *_running_statistics(self.model)])
+        return Losses(tuple(found[0]), mean, parts)
+
+    def _learn_all(self, losses_of: LossFunction, micro_batches: Sequence[MicroBatch]) -> list[dict[str, Tensor]]:
+        """The losses of each micro-batch, whose gradients are added up.
+
+        In a trial what fails in one process fails in all, before they wait for it to reduce with them.
+        """
+        is_trial = self._ladder is not None and self._ladder.is_trying
+        try:
+            found = [self._learn(losses_of, batch, len(micro_batches)) for batch in micro_batches]
+        except Exception:
+            if is_trial:
+                self.world.any(True)
+            raise
+        if is_trial and self.world.any(False):
+            raise FailedElsewhereError
+        return found
+
+    def _expected(self, micro_batches: Sequence[MicroBatch]) -> Losses:
+        """The losses line by line, and the norm of the gradient, with nothing changed by them."""
+
+        def run() -> Losses:
+            names, mean, parts = self._differentiated(self.model.losses, micro_batches)
+            norm = get_total_norm(_gradients(self.model), foreach=True) / self.scaler.scale(mean.new_ones(()))
+            return Losses((*names, GRADIENT_NORM), torch.cat([mean, norm[None]]), parts)
+
+        live = [buffer for module in _live_norms(self.model) for buffer in module.buffers()]
+        before = [buffer.clone() for buffer in live]
+        try:
+            return self._recorder.run(run) if self._recorder else run()
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+            for buffer, value in zip(live, before, strict=True):
+                buffer.copy_(value)
+
+    def _kept(self) -> Callable[[], None]:
+        """Copies what an update changes to the host, which has room; returns what brings it back."""
+        assert isinstance(self.model, nn.Module), "with weights that have names"
+        model, scaler = self.model, self.scaler.state_dict()
+        weights, states = _on_host(model.state_dict()), _on_host(state_tensors(self.optimizer, model))
+
+        def bring_back() -> None:
+            self.optimizer.zero_grad(set_to_none=True)
+            model.load_state_dict(weights)
+            load_state_tensors(self.optimizer, model, states)
+            if self.scaler.is_enabled():
+                self.scaler = self.precision.scaler()  # the other one may be in the middle of a step
+                self.scaler.load_state_dict(scaler)
+
+        return bring_back
+
+    def _learn(self, losses_of: LossFunction, batch: MicroBatch, num_micro_batches: int) -> dict[str, Tensor]:
         """Add a micro-batch's part of the gradient; its losses."""
         with self.precision.autocast():
-            losses = self._losses(*batch)
+            losses = losses_of(*batch)
         self.scaler.scale(learnt(losses) / num_micro_batches).backward()
         return losses
 
@@ -107,10 +200,37 @@ def learnt(losses: Mapping[str, Tensor]) -> Float[Tensor, ""]:
     return torch.stack([loss for name, loss in losses.items() if not name.startswith(COUNT)]).sum()
 
 
+def losses_apart(found: Losses, expected: Losses) -> float:
+    """How far the losses of a step are from others of the same batch, and its gradient's norm from the other's.
+
+    The largest difference of the losses counts, as a share of their sum, and `GRADIENT_SHARE` of the norm's. What is
+    not finite in both is no difference, in one of them an infinite one.
+    """
+    ours, theirs = (dict(zip(one.names, one.mean.tolist(), strict=True)) for one in (found, expected))
+    total = sum(abs(value) for name, value in theirs.items() if not name.startswith(COUNT))
+    scales = {name: total for name in theirs if not name.startswith(COUNT)} | {
+        GRADIENT_NORM: theirs[GRADIENT_NORM] / GRADIENT_SHARE
+    }
+    return max(_apart(ours[name], theirs[name], scale) for name, scale in scales.items())
+
+
+def _apart(one: float, other: float, scale: float) -> float:
+    if math.isfinite(one) != math.isfinite(other):
+        return math.inf
+    return abs(one - other) / max(scale, 1e-6) if math.isfinite(one) else 0.0
+
+
+def _on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+def _live_norms(model: Learner) -> list[BatchNorm]:
+    return [module for module in model.modules() if isinstance(module, BatchNorm) and module.is_live]
+
+
 def _running_statistics(model: Learner) -> list[Tensor]:
     """Of live batch norms: each process sees its own images, all keep the mean of what they saw."""
-    live = [module for module in model.modules() if isinstance(module, BatchNorm) and module.is_live]
-    return [buffer for module in live for buffer in module.buffers() if buffer.is_floating_point()]
+    return [buffer for module in _live_norms(model) for buffer in module.buffers() if buffer.is_floating_point()]
 
 
 def _gradients(model: Learner) -> list[Tensor]:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from maskrcnn.ops.gpu import has_triton
+from maskrcnn.ops.gpu import uses_kernel
 from maskrcnn.ops.match import cpu, reference
 from maskrcnn.ops.operator import operator
 
@@ -69,7 +69,7 @@ def _(
     negative_iou: float,
     keep_best: bool,
 ) -> tuple[Tensor, Tensor]:
-    if candidates.dtype != torch.float32 or not has_triton():
+    if candidates.dtype != torch.float32 or not uses_kernel("match"):
         return reference.match(candidates, boxes, real, crowd, positive_iou, negative_iou, keep_best)
     from maskrcnn.ops.match import triton
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from maskrcnn.ops.gpu import has_triton
+from maskrcnn.ops.gpu import uses_kernel
 from maskrcnn.ops.nms import cpu, reference
 from maskrcnn.ops.operator import operator
 
@@ -46,7 +46,7 @@ _nms.register_kernel("cpu")(cpu.nms)
 
 @_nms.register_kernel("cuda")
 def _(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float, num_keep: int) -> tuple[Tensor, Tensor]:
-    if not has_triton():
+    if not uses_kernel("nms"):
         return reference.nms(boxes, groups, valid, threshold=threshold, num_keep=num_keep)
     from maskrcnn.ops.nms import triton
 

@@ -8,7 +8,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from maskrcnn.masks import Outline, outlines_from_runs, strings_from_counts
-from maskrcnn.ops.gpu import has_triton
+from maskrcnn.ops.gpu import uses_kernel
 from maskrcnn.ops.operator import operator
 from maskrcnn.ops.paste import cpu, reference
 
@@ -93,7 +93,7 @@ _paste.register_kernel("cpu")(cpu.paste)
 
 @_paste.register_kernel("cuda")
 def _(probabilities: Tensor, boxes: Tensor, height: int, width: int, threshold: float) -> Tensor:
-    if not has_triton():
+    if not uses_kernel("paste"):
         return reference.paste(probabilities, boxes, height, width, threshold)
     from maskrcnn.ops.paste import triton
 
@@ -111,7 +111,7 @@ def _runs(
     probabilities: Tensor | ndarray, boxes: Tensor | ndarray, height: int, width: int, threshold: float
 ) -> tuple[Integer[ndarray, " N"], Int64[ndarray, " D"]]:
     """COCO's run lengths of all masks, one mask behind the other, and where each mask's stop."""
-    if _is_on_gpu(probabilities) and _is_on_gpu(boxes) and has_triton():
+    if _is_on_gpu(probabilities) and _is_on_gpu(boxes) and uses_kernel("paste"):
         from maskrcnn.ops.paste import triton
 
         runs = triton.paste_runs(probabilities.detach().float(), boxes.detach().float(), height, width, threshold)

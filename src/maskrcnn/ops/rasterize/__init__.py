@@ -3,7 +3,7 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from maskrcnn.ops.gpu import has_triton
+from maskrcnn.ops.gpu import uses_kernel
 from maskrcnn.ops.operator import operator
 from maskrcnn.ops.rasterize import cpu, reference
 
@@ -43,7 +43,7 @@ _rasterize.register_kernel("cpu")(cpu.rasterize)
 
 @_rasterize.register_kernel("cuda")
 def _(edges: Tensor, first_edge: Tensor, boxes: Tensor, images: Tensor, objects: Tensor, size: int) -> Tensor:
-    if not has_triton():
+    if not uses_kernel("rasterize"):
         return reference.rasterize(edges, first_edge, boxes, images, objects, size)
     from maskrcnn.ops.rasterize import triton
 

@@ -4,6 +4,8 @@ Resampling is separable, so a picture's rows and columns are two matrices; a fli
 is their zero rows. Two batched matrix products do everything, for any mixture of sizes, at one shape.
 """
 
+from contextlib import nullcontext
+
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
@@ -58,7 +60,9 @@ def resample(
     never = torch.zeros_like(flip)
     rows = resampling_matrix(raw_sizes[:, 0], sizes[:, 0], never, height, bucket[0], antialias)
     columns = resampling_matrix(raw_sizes[:, 1], sizes[:, 1], flip, width, bucket[1], antialias)
-    with torch.autocast(pixels.device.type, enabled=False):  # half precision would blur 8-bit values
+    kind = pixels.device.type
+    exact = torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+    with exact:  # half precision would blur 8-bit values
         wide = torch.bmm(pixels.reshape(batch, channels * height, width), columns.transpose(1, 2))
         wide = settle(wide.view(batch, channels, height, bucket[1]))
         resized = settle(torch.matmul(rows[:, None], wide))

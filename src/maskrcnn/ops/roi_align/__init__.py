@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from maskrcnn.ops.gpu import has_triton
+from maskrcnn.ops.gpu import uses_kernel
 from maskrcnn.ops.operator import operator
 from maskrcnn.ops.roi_align import cpu, reference
 from maskrcnn.ops.roi_align.reference import roi_levels
@@ -63,9 +63,8 @@ def roi_align(
 
 
 def _has_kernel(device: str, dtype: torch.dtype) -> bool:
-    if device == "cuda" and dtype in GPU_TYPES:
-        # The search for Triton cannot be traced; who compiles for a GPU needs Triton anyway.
-        return torch.compiler.is_compiling() or has_triton()
+    if device == "cuda":
+        return dtype in GPU_TYPES and uses_kernel("roi_align")
     return device == "cpu"
 
 
