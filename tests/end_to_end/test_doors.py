@@ -13,7 +13,6 @@ import pytest
 from maskrcnn.data.shapes import generate
 from maskrcnn.precision import processor_has_bf16
 
-pytestmark = pytest.mark.slow  # a process takes three seconds, of which importing torch is two
 REPOSITORY = Path(__file__).parents[2]
 MPIRUN = "mpirun --allow-run-as-root -n 2 --merge-stderr-to-stdout"
 FLAGS = "--config tiny.yml --device_target CPU --mix True"
@@ -159,7 +158,10 @@ def lonely(place) -> None:
     "line",
     [
         f"{MPIRUN} python train.py {FLAGS} --save_dir mpirun",
-        "torchrun --nproc-per-node 2 -m maskrcnn train tiny.yml device=cpu --out torchrun",
+        pytest.param(
+            "torchrun --nproc-per-node 2 -m maskrcnn train tiny.yml device=cpu --out torchrun",
+            marks=pytest.mark.exhaustive,
+        ),
     ],
     ids=["mpirun", "torchrun"],
 )
