@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_flatten
 REPOSITORY = Path(__file__).parents[1]
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read where a kernel is defined: they run on the CPU, step by step
-_typed = beartype(conf=BeartypeConf(is_pep484_tower=True))
+_typed = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=TypeError))
 _shaped = jaxtyped(typechecker=_typed)
 
 
