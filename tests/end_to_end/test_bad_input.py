@@ -313,7 +313,7 @@ def test_a_device_that_this_machine_lacks(place, refusal, command):
     assert told.startswith("device=gpu: expected at least one such device, 0 are visible; check `nvidia-smi`")
 
 
-def test_imagenet_weights_without_a_network(new_cache, refusal, monkeypatch):
+def test_imagenet_weights_without_a_network(place, new_cache, refusal, monkeypatch):
     def unreachable(*_, **__):
         raise urllib.error.URLError(ConnectionRefusedError(111, "Connection refused"))
 
