@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-gpu parity
+.PHONY: help demo test test-all check lint bench bench-gpu parity
 
 python := .venv/bin/python
 installed := .venv/.installed
@@ -10,8 +10,21 @@ help:  ## says what can be made
 demo: $(installed)  ## draws shapes, learns them, and writes runs/demo/report.html
 	$(python) -m maskrcnn demo
 
-test: $(installed)  ## runs the whole test suite
-	$(python) -m pytest -q --durations=10
+# A worker takes a core and 3 GB. One that is done takes tests that wait for another.
+WORKERS ?= 2
+parallel := -n $(WORKERS) --dist worksteal
+
+test: $(installed)  ## runs the tests, without the longer forms of some
+	$(python) -m pytest -q $(parallel) --durations=20
+
+test-all: $(installed)  ## runs the tests and adds the longer forms of some, marked exhaustive
+	@echo "make test, and the longer forms of some tests:"
+	@$(python) -m pytest -q --collect-only -m exhaustive tests | grep ::
+	$(python) -m pytest -q $(parallel) --durations=20 -m ""
+
+FOLDER ?= tests
+check: $(installed) lint  ## lints, and runs the tests of one folder: make check FOLDER=tests/ops
+	$(python) -m pytest -q $(parallel) --durations=5 $(FOLDER)
 
 lint: $(installed)  ## checks style, format and types
 	$(python) -m ruff check .

@@ -7,30 +7,48 @@ import inspect
 import os
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import FunctionType, ModuleType
+from typing import get_args
 
 import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read by torch: a core for each worker; tests that want more set them
+os.environ["OMP_WAIT_POLICY"] = "passive"  # and theirs leave the other worker its core while they wait
+
 import torch
 from beartype import BeartypeConf, beartype
-from jaxtyping import jaxtyped
+from jaxtyping import AbstractArray, jaxtyped
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 REPOSITORY = Path(__file__).parents[1]
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read where a kernel is defined: they run on the CPU, step by step
-_typed = jaxtyped(typechecker=beartype(conf=BeartypeConf(is_pep484_tower=True)))
+_typed = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=TypeError))
+_shaped = jaxtyped(typechecker=_typed)
+
+
+def _has_shapes(annotation: object) -> bool:
+    if isinstance(annotation, str) or (isinstance(annotation, type) and issubclass(annotation, AbstractArray)):
+        return True  # a string may turn out to be anything
+    return any(map(_has_shapes, get_args(annotation)))
 
 
 def _checked(function: FunctionType) -> FunctionType:
-    typed = _typed(function)
+    """Check types of every function, and axes that must agree, which takes many times as long, where some are named."""
+    annotations = function.__annotations__.values()
+    if not annotations:
+        return function
+    check = _shaped if any(map(_has_shapes, annotations)) else _typed
+    typed = cache(lambda: check(function))  # written and compiled at the first call: most are never called
 
     @functools.wraps(function)
     def call(*args, **kwargs):
         if torch.compiler.is_compiling():  # a checker's own code cannot be traced
             return function(*args, **kwargs)
-        return typed(*args, **kwargs)
+        return typed()(*args, **kwargs)
 
     return call
 
@@ -76,13 +94,26 @@ from maskrcnn.files import cache_folder  # noqa: E402 -- with its shapes checked
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """Tests neither find nor leave anything in the user's cache but compiled kernels, which depend on nothing else."""
-    kernels, own = cache_folder() / "kernels", tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        _move_cache(tmp_path_factory.mktemp("cache"), patch)
+        yield
+
+
+@pytest.fixture
+def new_cache(tmp_path, monkeypatch) -> Path:
+    """A cache folder in which no other test left anything but compiled kernels."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    return _move_cache(folder, monkeypatch)
+
+
+def _move_cache(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    kernels = cache_folder() / "kernels"
     with suppress(OSError):  # no home that can be written: then each session compiles
         kernels.mkdir(mode=0o755, parents=True, exist_ok=True)
-        (own / "kernels").symlink_to(kernels, target_is_directory=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MASKRCNN_CACHE", str(own))
-        yield
+        (folder / "kernels").symlink_to(kernels, target_is_directory=True)
+    patch.setenv("MASKRCNN_CACHE", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -53,8 +53,7 @@ def annotate() -> Callable[..., dict]:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(new_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of its own for the entries of annotation files, also of small ones."""
-    monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(annotation_cache, "SMALL", 0)
-    return tmp_path / "cache" / "annotations"
+    return new_cache / "annotations"

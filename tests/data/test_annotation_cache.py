@@ -304,7 +304,8 @@ def test_without_locks_everyone_parses_and_the_last_to_finish_leaves_its_entry(s
 
 
 def test_where_no_folder_can_be_made_one_sentence_says_so(split, cache, tmp_path, monkeypatch):
-    (tmp_path / "cache").write_text("a file, where a folder is needed")
+    (tmp_path / "taken").write_text("a file, where a folder is needed")
+    monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "taken"))
     with pytest.warns(UserWarning, match=r"instances\.json is parsed anew .*Not a directory\); set MASKRCNN_CACHE"):
         data = coco.read(*split)
     assert data.annotation_ids.tolist() == [6, 5, 4]

@@ -13,7 +13,6 @@ import pytest
 from maskrcnn.data.shapes import generate
 from maskrcnn.precision import processor_has_bf16
 
-pytestmark = pytest.mark.slow  # a process takes three seconds, of which importing torch is two
 REPOSITORY = Path(__file__).parents[2]
 MPIRUN = "mpirun --allow-run-as-root -n 2 --merge-stderr-to-stdout"
 FLAGS = "--config tiny.yml --device_target CPU --mix True"
@@ -74,11 +73,16 @@ def start(place: Path, line: str) -> subprocess.CompletedProcess:
 
 
 def does(place: Path, line: str) -> list[str]:
-    """The lines of a command that must go well and say nothing on stderr."""
+    """The lines of a command that must go well and say nothing on stderr, but that kernels are compiled if they are."""
     done = start(place, line)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
-    return done.stdout.splitlines()
+    assert without_kernels(done.stderr) == []
+    return without_kernels(done.stdout)
+
+
+def without_kernels(told: str) -> list[str]:
+    """Lines without those of the first process on a machine, which depend on what ran before."""
+    return [line for line in told.splitlines() if not line.startswith(("compiling kernels", "kernels compiled"))]
 
 
 def refuses(place: Path, line: str) -> str:
@@ -159,7 +163,10 @@ def lonely(place) -> None:
     "line",
     [
         f"{MPIRUN} python train.py {FLAGS} --save_dir mpirun",
-        "torchrun --nproc-per-node 2 -m maskrcnn train tiny.yml device=cpu --out torchrun",
+        pytest.param(
+            "torchrun --nproc-per-node 2 -m maskrcnn train tiny.yml device=cpu --out torchrun",
+            marks=pytest.mark.exhaustive,
+        ),
     ],
     ids=["mpirun", "torchrun"],
 )

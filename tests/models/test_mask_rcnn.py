@@ -270,7 +270,10 @@ OTHERS = {
 """What the weights of other systems ask of the network."""
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize(
+    "name",
+    ["torchvision", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("detectron2", "mindspore"))],
+)
 def test_networks_of_other_systems_are_one_graph_too(name):
     torch.manual_seed(1)
     model = build(structs.replace(TINY, **OTHERS[name]), NUM_CLASSES)

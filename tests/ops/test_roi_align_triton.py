@@ -68,7 +68,13 @@ def compare(kernels, pyramid, boxes, images, *, strides=STRIDES, output_size=2, 
 
 @pytest.mark.parametrize(
     ("channels", "output_size", "samples", "half_pixel"),
-    [(3, 2, 2, True), (1, 1, 2, False), (3, 3, 1, False), (5, 1, 0, True), (2, 1, 0, False)],
+    [
+        (3, 2, 2, True),
+        (1, 1, 2, False),
+        (3, 3, 1, False),
+        (5, 1, 0, True),
+        pytest.param(2, 1, 0, False, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_the_kernels_equal_the_reference(gpu, kernels, channels, output_size, samples, half_pixel):
     compare(kernels, pyramid_of(gpu, channels), *rois(gpu), output_size=output_size, samples=samples,
