@@ -154,7 +154,7 @@ def run(photo: Path, name: str, repeats: int, rounds: int) -> Any:
 
 
 def table(runs: dict[str, list[Record]]) -> list[Record]:
-    """The best prediction of each way and the median of all, and the best beside torchvision as it comes and at best."""
+    """The best prediction of each way, beside torchvision's as it comes and in its best way, and the median of all."""
     best = {way: min(min(run["later"]) for run in mine) for way, mine in runs.items()}
     theirs = min((seconds for way, seconds in best.items() if not is_ours(way)), default=None)
     rows: list[Record] = []

@@ -10,6 +10,8 @@ class Precision(NamedTuple):
 
     device: str
     dtype: torch.dtype
+    widened: bool = False
+    """Whether predictions compute 3 x 3 convolutions in float32 all the same, where that is faster."""
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32)

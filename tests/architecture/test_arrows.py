@@ -38,7 +38,7 @@ MAY_SEE = {
     "files": set(),
     "distributed": set(),
     "precision": set(),
-    "trial": {"ops", "precision"},
+    "trial": {"models", "precision", "files"},
     "execution": {"config"},
     "allocator": set(),
     "memory": {"allocator"},
