@@ -44,9 +44,9 @@ def _is_faster(x: Tensor, weight: Tensor, residual: Tensor | None, stride: int) 
     return suits(x, weight, residual) and len(x) * x.shape[2] * x.shape[3] >= MIN_PIXELS * stride**2
 
 
-def _is_faster_fused(x: Tensor, *others: Tensor | None) -> bool:
+def _is_faster_fused(x: Tensor, weight: Tensor, *others: Tensor | None) -> bool:
     """Whether torch's library has the faster kernel: it fills vectors of 16 numbers better, and computes in bf16."""
-    return fused.suits(x, *others) and (x.dtype == torch.bfloat16 or HAS_WIDE_VECTORS)
+    return fused.suits(x, weight, *others) and (x.dtype == torch.bfloat16 or HAS_WIDE_VECTORS)
 
 
 @operator("conv1x1", "cpu")
