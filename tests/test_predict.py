@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 
 import maskrcnn
+from maskrcnn import predict
 from maskrcnn.config import RPN, BoxHead, Data, Evaluate, MaskHead, Model, Recipe
 from maskrcnn.instances import Instances
 from maskrcnn.models.mask_rcnn import build
+from maskrcnn.precision import Precision
 from maskrcnn.predict import Predictor, find_pictures, load, predict_paths
 from maskrcnn.weights import save_weights
 
@@ -161,8 +163,16 @@ def test_pictures_of_one_name_do_not_overwrite_each_other_nor_the_sources(predic
         predict_paths(predictor, [pictures / "a.png"], pictures)
 
 
-def test_precision_follows_the_recipe_unless_told(folder, pictures):
-    assert load(folder, device="cpu").precision.dtype is torch.float32
+@pytest.mark.parametrize("fastest", [torch.float32, torch.bfloat16])
+def test_auto_precision_on_a_processor_is_the_fastest(fastest, folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(predict, "fastest_on_processor", lambda dtype: asked.append(dtype) or Precision("cpu", fastest))
+    assert load(folder, device="cpu").precision.dtype is fastest
+    assert asked == [None]
+
+
+def test_precision_is_what_was_told(folder, pictures):
+    assert load(folder, device="cpu", precision="fp32").precision.dtype is torch.float32
     half = load(folder, device="cpu", precision="bf16")
     assert half.precision.dtype is torch.bfloat16
     assert len(half.predict(pictures / "a.png", score=0.0)) > 0

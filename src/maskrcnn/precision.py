@@ -18,6 +18,8 @@ class Precision(NamedTuple):
 
     device: str
     dtype: torch.dtype
+    widened: bool = False
+    """Whether predictions compute 3 x 3 convolutions in float32 all the same, where that is faster."""
 
     def autocast(self) -> AbstractContextManager[None]:
         if not torch.amp.is_autocast_available(self.device):

@@ -45,6 +45,11 @@ from maskrcnn.weights import fill
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 Array = UInt8[np.ndarray, "_ _ 3"]
 PrecisionSetting = Literal["auto", "fp32", "bf16"]
+NUMBER_TYPES: dict[PrecisionSetting, torch.dtype | None] = {
+    "auto": None,
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+}
 
 LESS_MEMORY = "what helps: fewer pictures at once (evaluate.batch of the weights' config.yml), precision bf16"
 
@@ -63,7 +68,8 @@ def load(
     device      `cpu`, `gpu`, `ascend`, `mps`, `xpu`, `accelerator` or a torch device; None takes an accelerator where
                 there is one
     precision   `auto` is that of the recipe's evaluation, so that what the metrics promise is what comes; on a
-                processor that has bf16 and is faster with it, as a short trial shows, bf16
+                processor the faster one: bf16 where matrix units multiply it, else where a short trial, whose result is
+                kept, shows it to be
     """
     chosen = _device(device)
     if precision not in get_args(PrecisionSetting):
@@ -76,17 +82,17 @@ def load(
         model = build(recipe.model, len(recipe.classes))
     fill(model, tensors, origin)
     model = model.to(chosen).eval()
-    fold(model, number_type.dtype)
+    fold(model, number_type.dtype, widened=number_type.widened)
     warm_together(model, number_type.dtype, World(chosen))
     rungs = choose_rungs(recipe.evaluate.execution, chosen, "evaluate.execution")
     return Predictor(model, recipe, chosen, number_type, rungs)
 
 
 def _precision(setting: PrecisionSetting, device: torch.device, recipe: Recipe) -> Precision:
+    if device.type == "cpu":
+        return fastest_on_processor(NUMBER_TYPES[setting])
     if setting == "bf16":
         return Precision(device.type, torch.bfloat16)
-    if setting == "auto" and device.type == "cpu":
-        return Precision("cpu", fastest_on_processor())
     return choose_precision(device, setting == "auto" and recipe.evaluate.mixed_precision)
 
 

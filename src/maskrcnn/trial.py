@@ -1,34 +1,198 @@
-"""A short trial: in which number type this processor predicts faster."""
+"""How this processor predicts fastest: by a rule where one holds, else by a trial that is kept."""
 
+import hashlib
+import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
 
+import msgspec
 import torch
+from torch import Tensor, nn
 
-from maskrcnn.ops.conv3x3 import conv3x3
-from maskrcnn.precision import processor_has_bf16
+from maskrcnn.files import cache_folder, written_whole
+from maskrcnn.models.layers import Conv, Doubling, fold
+from maskrcnn.models.resnet import Bottleneck
+from maskrcnn.precision import Precision, processor_has_bf16
 
-CHANNELS, SIDE, TRIES = 256, 64, 3
-"""Of a convolution as a prediction consists of."""
+CHANNELS, HEIGHT, WIDTH = 256, 24, 48
+"""Of the activations that are tried."""
+TRIES = 5
+"""Measurements of each way, whose least counts: what else runs on the machine only adds to one."""
+CLOCK = time.perf_counter if os.name == "nt" else time.thread_time
+"""Does not run while other work has the core; the one of Windows has too few ticks."""
+LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+"""Variables that keep torch's library from using what the processor has."""
+
+Facts = dict[str, str]
+
+
+class Way(NamedTuple):
+    """How layers are computed."""
+
+    dtype: torch.dtype
+    widened: bool = False
+    """Whether 3 x 3 convolutions between bf16 activations are computed in float32, with fewer products."""
+
+
+WAYS = {
+    "float32": Way(torch.float32),
+    "bf16": Way(torch.bfloat16),
+    "bf16, 3 x 3 in float32": Way(torch.bfloat16, widened=True),
+}
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What was measured, and on what."""
+
+    facts: Facts
+    seconds: dict[str, float]
+    """The least of each way."""
+
+
+def fastest_on_processor(dtype: torch.dtype | None = None) -> Precision:
+    """The fastest way of a number type, or of both float32 and bf16.
+
+    Nothing is tried where bf16 has to be emulated, which float32 always beats, and where matrix units multiply it,
+    which no float32 kernel comes near. Otherwise the first process of a machine takes some tenths of a second.
+    """
+    way = _fastest(dtype)
+    return Precision("cpu", way.dtype, way.widened)
 
 
 @cache
-def fastest_on_processor() -> torch.dtype:
-    """float32 or bf16; takes some tens of milliseconds once, and nothing on a processor without bf16."""
-    if not processor_has_bf16():
-        return torch.float32
-    return min((torch.float32, torch.bfloat16), key=_seconds)
+def _fastest(dtype: torch.dtype | None) -> Way:
+    if dtype == torch.float32 or not processor_has_bf16():
+        return Way(dtype or torch.float32)
+    if _has_matrix_units():
+        return Way(torch.bfloat16)
+    seconds = _kept_seconds(_facts())
+    allowed = [name for name, way in WAYS.items() if dtype in (None, way.dtype)]
+    return WAYS[min(allowed, key=lambda name: seconds[name])]
 
 
-@torch.inference_mode()
-def _seconds(dtype: torch.dtype) -> float:
-    x, weight = (
-        torch.ones(shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
-        for shape in ((1, CHANNELS, SIDE, SIDE), (CHANNELS, CHANNELS, 3, 3))
-    )
-    spent = []
-    for _ in range(TRIES):
-        begin = time.perf_counter()
-        conv3x3(x, weight, relu=True)
-        spent.append(time.perf_counter() - begin)
-    return min(spent)
+def _has_matrix_units() -> bool:
+    """AMX that torch's library is free to use, and the system lets this process have."""
+    has_amx = torch.cpu.get_capabilities().get("amx_bf16", False)
+    return bool(has_amx) and not any(map(os.environ.get, LIMITS)) and torch.cpu._init_amx()
+
+
+def _facts() -> Facts:
+    """All that decides which way is the fastest."""
+    capabilities = torch.cpu.get_capabilities()
+    return {
+        "processor": str(capabilities.get("cpu_name", "")),
+        "features": " ".join(sorted(name for name, value in capabilities.items() if value is True)),
+        "limits": " ".join(os.environ.get(name, "") for name in LIMITS).strip(),
+        "vectors": os.environ.get("MASKRCNN_VECTOR_WIDTH", ""),
+        "torch": str(torch.__version__),
+        "maskrcnn": version("maskrcnn"),
+    }
+
+
+def _kept_seconds(facts: Facts) -> dict[str, float]:
+    """What was measured earlier, or now; the first of several processes that measure at once has its way."""
+    path = _path(facts)
+    kept = _read(path, facts)
+    if kept is None:
+        measured = _measure()
+        kept = _read(path, facts)
+        if kept is None:
+            kept = measured
+            _write(path, Verdict(facts, measured))
+    return kept
+
+
+def _path(facts: Facts) -> Path | None:
+    """Where the verdict on this processor is kept; None for a user without a home."""
+    digest = hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()[:16]
+    try:
+        return cache_folder() / "precision" / f"{digest}.json"
+    except RuntimeError:
+        return None
+
+
+def _read(path: Path | None, facts: Facts) -> dict[str, float] | None:
+    """None where nothing is kept that can be used."""
+    try:
+        verdict = msgspec.json.decode(path.read_bytes(), type=Verdict) if path is not None else None
+    except (OSError, msgspec.DecodeError):
+        return None
+    is_good = verdict is not None and verdict.facts == facts and verdict.seconds.keys() == WAYS.keys()
+    return verdict.seconds if is_good and verdict is not None else None
+
+
+def _write(path: Path | None, verdict: Verdict) -> None:
+    """Keep it where that is possible."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as draft:
+            draft.write_bytes(msgspec.json.format(msgspec.json.encode(verdict)))
+    except OSError:
+        return
+
+
+class _Sample(nn.Module):
+    """Layers of each kind that costs time: a bottleneck, a lateral and an output of the pyramid, a mask head's end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Bottleneck(CHANNELS, CHANNELS // 4, 1, "frozen_batch_norm")
+        self.lateral = Conv(CHANNELS, CHANNELS, 1)
+        self.output = Conv(CHANNELS, CHANNELS, 3, relu=True)
+        self.doubling = Doubling(CHANNELS, CHANNELS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.doubling(self.output(self.lateral(self.block(x), x)))
+        return y
+
+
+def _measure() -> dict[str, float]:
+    """Seconds of each way on one core, the least of several in turns.
+
+    With more threads, one that waits for another, which the machine lets wait, would count.
+    """
+    works = {name: _work(way) for name, way in WAYS.items()}
+    spent: dict[str, list[float]] = {name: [] for name in WAYS}
+    with _one_thread():
+        for work in works.values():
+            work()  # compiles kernels
+        for _ in range(TRIES):
+            for name, work in works.items():
+                begin = CLOCK()
+                work()
+                spent[name].append(CLOCK() - begin)
+    return {name: min(times) for name, times in spent.items()}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _work(way: Way) -> Callable[[], Tensor]:
+    """A prediction of the sample."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sample = _Sample().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        x = torch.randn(1, CHANNELS, HEIGHT, WIDTH, dtype=way.dtype).contiguous(memory_format=torch.channels_last)
+    fold(sample.eval(), way.dtype, widened=way.widened)
+
+    @torch.inference_mode()
+    def work() -> Tensor:
+        with Precision("cpu", way.dtype).autocast():
+            y: Tensor = sample(x)
+        return y
+
+    return work

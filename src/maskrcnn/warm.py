@@ -20,7 +20,8 @@ from torch import nn
 
 from maskrcnn import kernels
 from maskrcnn.distributed import World
-from maskrcnn.models.layers import Conv, Doubling, GroupNorm
+from maskrcnn.models.layers import Conv, GroupNorm
+from maskrcnn.ops.conv1x1 import HAS_WIDE_VECTORS
 from maskrcnn.ops.examples import EXAMPLES, compute, examples
 
 WORTH_A_PROCESS = 4
@@ -69,11 +70,12 @@ def tasks_for(model: nn.Module, dtype: torch.dtype, *, learn: bool) -> list[Task
     suffix = {torch.float32: "", torch.bfloat16: ", bf16"}[dtype]
     names = ["paste, run lengths", "paste", "nms", f"roi_align{suffix}", "resize"]
     layers = list(model.modules())
-    if dtype == torch.float32:
-        sides = {layer.kernel_size for layer in layers if isinstance(layer, Conv)}
+    convolutions = [layer for layer in layers if isinstance(layer, Conv)]
+    if dtype == torch.float32 or any(layer.widened for layer in convolutions):
+        sides = {layer.kernel_size for layer in convolutions}
         names += ["conv3x3, many tiles", "conv3x3, few tiles"] * ((3, 3) in sides)
         names += ["conv3x3, stride 2"] * learn
-        names += ["conv1x1"] * ((1, 1) in sides or any(isinstance(layer, Doubling) for layer in layers))
+        names += ["conv1x1"] * (learn or not HAS_WIDE_VECTORS)  # otherwise the library's are faster
     if any(isinstance(layer, GroupNorm) for layer in layers):
         names.append(f"group_norm{suffix}")
     return [Task(name, learn) for name in names + ["match", "rasterize"] * learn]

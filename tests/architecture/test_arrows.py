@@ -43,7 +43,7 @@ MAY_SEE = {
     "devices": set(),
     "distributed": {"devices"},
     "precision": {"devices"},
-    "trial": {"ops", "precision"},
+    "trial": {"models", "precision", "files"},
     "trust": {"ops", "files", "distributed"},
     "warm": {"kernels", "distributed", "models", "ops"},
     "execution": {"config"},

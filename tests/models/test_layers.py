@@ -5,6 +5,7 @@ from torch import nn
 from maskrcnn.models.fpn import FPN
 from maskrcnn.models.layers import BatchNorm, Conv, Doubling, FrozenBatchNorm, GroupNorm, folded
 from maskrcnn.models.resnet import ResNet
+from maskrcnn.ops import fused
 
 
 def test_a_frozen_norm_folded_into_the_weights_equals_batch_norm_behind_the_convolution():
@@ -135,3 +136,57 @@ def test_a_folded_network_gives_the_same_bits_with_less_work(norm, dtype):
     assert less[0].weight.dtype == dtype
     assert network[0].weight.dtype == torch.float32
     assert (network[0].norm is None) == (norm is None)
+
+
+@pytest.fixture
+def residual_block():
+    """A folded-to-be block with batch norms that change something, 64 channels and 24 tiles of pixels."""
+    torch.manual_seed(0)
+    block = nn.Sequential(Conv(64, 64, 3, norm="frozen_batch_norm", relu=True), Conv(64, 64, 1, norm="group_norm"))
+    for name, buffer in block.named_buffers():
+        buffer.uniform_(0.5, 2.0) if "var" in name else buffer.normal_()
+    return block.eval(), torch.randn(1, 64, 16, 24)
+
+
+@torch.no_grad()
+def test_a_widened_network_keeps_to_float32_in_3_by_3_convolutions_alone(residual_block):
+    block, x = residual_block
+    widened, plain = folded(block, torch.bfloat16, widened=True), folded(block, torch.bfloat16)
+    assert (widened[0].weight.dtype, widened[1].weight.dtype) == (torch.float32, torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert widened[0](x.bfloat16()).dtype == torch.bfloat16
+        first, other = widened[0](x.bfloat16()), plain[0](x.bfloat16())
+    exact = folded(block)[0](x.bfloat16().float())
+    torch.testing.assert_close(first, exact.bfloat16(), rtol=2**-7, atol=1e-4)
+    assert (first - exact).abs().mean() <= (other - exact).abs().mean()
+
+
+@pytest.mark.parametrize(
+    ("conv", "widened"),
+    [
+        (Conv(64, 96, 3), True),
+        (Conv(64, 64, 3, stride=2), False),
+        (Conv(64, 64, 3, groups=2), False),
+        (Conv(64, 64, 1), False),
+        (Conv(32, 64, 3), False),
+        (Conv(64, 80, 3), False),
+    ],
+)
+def test_those_are_widened_that_have_a_kernel_with_fewer_products(conv, widened):
+    assert folded(conv, torch.bfloat16, widened=True).widened == widened
+    assert not folded(conv, torch.bfloat16).widened
+
+
+@torch.no_grad()
+def test_a_residual_in_bf16_is_rounded_with_the_sum():
+    torch.manual_seed(0)
+    conv = Conv(64, 64, 1, relu=True)
+    x, residual = torch.randn(1, 64, 9, 14).bfloat16(), torch.randn(1, 64, 9, 14).bfloat16()
+    half = folded(conv, torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = half(x, residual)
+    weight, bias = half.weight.double(), half.bias.double()
+    exact = nn.functional.relu(nn.functional.conv2d(x.double(), weight, bias) + residual.double())
+    if fused.HAS_BF16:
+        torch.testing.assert_close(y, exact.bfloat16(), rtol=2**-8, atol=1e-6)  # half a step, where products cancel
+    assert y.dtype == torch.bfloat16

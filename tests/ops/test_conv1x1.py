@@ -15,6 +15,7 @@ SIDES = st.integers(3, 11)
 @pytest.fixture(autouse=True)
 def small_cases_too(monkeypatch):
     monkeypatch.setattr(op, "MIN_PIXELS", vectors.ROWS)
+    monkeypatch.setattr(op, "HAS_WIDE_VECTORS", False)  # ours are tested on every processor
 
 
 def arguments(batch, channels, outputs, height, width):
@@ -95,10 +96,22 @@ def test_what_it_is_not_made_for_runs_in_pytorch(monkeypatch):
         assert_close(conv1x1(*case), reference.conv1x1(*[tensor.double() for tensor in case], 1, False))
 
 
-def test_not_a_number_passes_through_the_relu():
+def test_not_a_number_passes_through_the_relu_where_something_learns():
     x, weight, bias, residual = arguments(1, 32, 32, 4, 4)
     x[0, 0, 0, 0] = torch.nan
-    assert conv1x1(x, weight, bias, residual, relu=True).isnan().any()
+    assert conv1x1(x, weight.requires_grad_(), bias, residual, relu=True).isnan().any()
+
+
+@pytest.mark.parametrize(("has_wide_vectors", "grows", "fused"), [(True, 0, 1), (True, 1, 0), (False, 0, 0)])
+def test_predictions_on_wide_vectors_take_torchs_kernel(has_wide_vectors, grows, fused, monkeypatch):
+    calls = []
+    real = op.fused.convolution
+    monkeypatch.setattr(op, "HAS_WIDE_VECTORS", has_wide_vectors)
+    monkeypatch.setattr(op.fused, "convolution", lambda *a, **k: calls.append(a) or real(*a, **k))
+    x, weight, bias, residual = arguments(2, 32, 64, 6, 9)
+    exact = reference.conv1x1(*(one.double() for one in (x, weight, bias, residual)), 1, True)
+    assert_close(conv1x1(x, weight.requires_grad_(bool(grows)), bias, residual, relu=True), exact)
+    assert len(calls) == (fused if op.fused.HAS_FLOAT32 else 0)
 
 
 def test_compilers_see_one_node():

@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from maskrcnn.ops import fused
+from maskrcnn.ops.channels_last import has_whole_vectors
 from maskrcnn.ops.conv1x1 import conv1x1
-from maskrcnn.ops.conv3x3 import conv3x3
+from maskrcnn.ops.conv3x3 import MIN_CHANNELS, conv3x3
 from maskrcnn.ops.group_norm import group_norm
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -86,6 +88,9 @@ class Conv(nn.Conv2d):
     into the bias, which saves a pass over the activations and leaves the gradient of the weights exact.
     """
 
+    widened = False
+    """Whether it computes in float32 between activations of another type, for the sake of a faster kernel."""
+
     def __init__(
         self,
         in_channels: int,
@@ -120,13 +125,31 @@ class Conv(nn.Conv2d):
     def _convolve(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, *, relu: bool
     ) -> Tensor:
+        if not self.widened:
+            return self._correlate(x, weight, bias, residual, relu=relu)
+        with torch.autocast(x.device.type, enabled=False):
+            return self._correlate(x.float(), weight, bias, residual, relu=relu).to(x.dtype)
+
+    def _correlate(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, *, relu: bool
+    ) -> Tensor:
         stride = self.stride[0]
+        if weight.dtype == torch.bfloat16:
+            x = x.to(weight.dtype)  # autocast would
+            if fused.suits(x, weight, bias, residual):
+                return fused.convolution(x, weight, bias, residual, stride=stride, groups=self.groups, relu=relu)
         if self.groups == 1 and self.kernel_size == (1, 1):
             return conv1x1(x, weight, bias, residual, stride=stride, relu=relu)
         if self.groups == 1 and self.kernel_size == (3, 3):
             y = conv3x3(x, weight, bias, stride=stride, relu=relu and residual is None)
             return y if residual is None else _sum(y, residual, relu=relu)
         return _sum(F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups), residual, relu=relu)
+
+    @property
+    def multiplies_less(self) -> bool:
+        """Whether float32 has a kernel that does with a quarter of the products."""
+        is_direct = self.groups > 1 or self.kernel_size != (3, 3) or self.stride != (1, 1)
+        return not is_direct and min(self.weight.shape[:2]) >= MIN_CHANNELS and has_whole_vectors(self.weight)
 
     def with_norm(self) -> tuple[Float[Tensor, "Cout _ _ _"], Float[Tensor, " Cout"]]:
         """Weight and bias that do what convolution and batch norm with fixed statistics do."""
@@ -162,17 +185,19 @@ def _sum(x: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
     return F.relu(x, inplace=True) if relu else x
 
 
-def folded(model: Model, dtype: torch.dtype = torch.float32) -> Model:
+def folded(model: Model, dtype: torch.dtype = torch.float32, *, widened: bool = False) -> Model:
     """A copy that `fold` changed."""
     model = copy.deepcopy(model)
-    fold(model, dtype)
+    fold(model, dtype, widened=widened)
     return model
 
 
-def fold(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+def fold(model: nn.Module, dtype: torch.dtype = torch.float32, *, widened: bool = False) -> None:
     """Let it predict the same with less work: batch norms live in their convolutions, matrices are of `dtype`.
 
     What autocast to that type would do at every call is done once. It learns no more: no weight has a gradient.
+
+    widened   3 x 3 convolutions that multiply less in float32 keep to it, whatever their activations are kept in
     """
     model.requires_grad_(False)
     for module in model.modules():
@@ -180,5 +205,7 @@ def fold(model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
             weight, shift = module.with_norm()
             module.weight, module.bias = nn.Parameter(weight, False), nn.Parameter(shift, False)
             module.norm = None
-        if isinstance(module, MATRICES):
+        if widened and isinstance(module, Conv) and module.multiplies_less:
+            module.widened = True
+        elif isinstance(module, MATRICES):
             module.to(dtype)

@@ -12,7 +12,12 @@ def suits(x: Tensor, weight: Tensor, *others: Tensor | None) -> bool:
     if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
     is_float = all(one is None or one.dtype == torch.float32 for one in (x, weight, *others))
-    return is_float and all(channels % 32 == 0 for channels in weight.shape[:2])
+    return is_float and has_whole_vectors(weight)
+
+
+def has_whole_vectors(weight: Float[Tensor, "K C _ _"]) -> bool:
+    """Whether channels of inputs and outputs come in multiples of what our kernels take at once."""
+    return all(channels % 32 == 0 for channels in weight.shape[:2])
 
 
 def empty_result(x: Float[Tensor, "B C H W"], outputs: int, stride: int = 1) -> Float[Tensor, "B {outputs} h w"]:

@@ -1,0 +1,75 @@
+"""Convolutions of torch's own library that end in what follows them, for processors and networks that do not learn.
+
+What `torch.compile` calls for the same expressions. A residual and a ReLU of their own read and write everything again,
+which takes longer than a product on matrix units; here they cost one reading of the residual. The sum is rounded once.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from maskrcnn.ops.operator import operator
+
+HAS_FLOAT32 = torch.backends.mkldnn.is_available()
+HAS_BF16 = HAS_FLOAT32 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+"""Whether the library is part of torch and computes in a number type on this processor."""
+
+
+def suits(x: Tensor, weight: Tensor, *others: Tensor | None) -> bool:
+    """Whether the library can: on the processor, all in one number type that it computes in, with no gradient."""
+    tensors = [one for one in (x, weight, *others) if one is not None]
+    if x.device.type != "cpu" or any(one.dtype != weight.dtype for one in tensors):
+        return False
+    if torch.is_grad_enabled() and any(one.requires_grad for one in tensors):
+        return False
+    if weight.dtype == torch.bfloat16:
+        return HAS_BF16
+    return HAS_FLOAT32 and weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")  # to bf16
+
+
+def convolution(
+    x: Float[Tensor, "B C H W"],
+    weight: Float[Tensor, "K _ k k"],
+    bias: Float[Tensor, " K"] | None = None,
+    residual: Float[Tensor, "B K h w"] | None = None,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    relu: bool = False,
+) -> Float[Tensor, "B K h w"]:
+    """Correlate with a border of zeros, half as wide as the weights; add bias and residual, then ReLU where asked.
+
+    The result lies in channels-last memory. The library's ReLU makes zero of what is no number.
+    """
+    result: Tensor = _convolve(x, weight, bias, residual, stride, groups, relu)
+    return result
+
+
+@operator("fused_convolution", "cpu")
+def _convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, stride: int, groups: int, relu: bool
+) -> Tensor:
+    padding = [side // 2 for side in weight.shape[2:]]
+    x, weight = (one.contiguous(memory_format=torch.channels_last) for one in (x, weight))
+    geometry = padding, [stride, stride], [1, 1], groups
+    if residual is not None and groups == 1:
+        residual = residual.contiguous(memory_format=torch.channels_last)
+        after = "relu" if relu else None
+        y = torch.ops.mkldnn._convolution_pointwise.binary(
+            x, residual, weight, bias, *geometry, "add", 1.0, after, [], ""
+        )
+    else:
+        after = "relu" if relu and residual is None else "none"
+        y = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *geometry, after, [], "")
+        if residual is not None:  # the library adds none to groups
+            y = F.relu(y + residual) if relu else y + residual
+    return y.contiguous(memory_format=torch.channels_last)
+
+
+@_convolve.register_fake
+def _(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, stride: int, groups: int, relu: bool
+) -> Tensor:
+    shape = len(x), len(weight), *(-(-side // stride) for side in x.shape[2:])
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
