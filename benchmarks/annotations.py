@@ -24,6 +24,8 @@ import numpy as np
 from msgspec import json
 from PIL import Image
 
+from maskrcnn.files import cache_folder
+
 if TYPE_CHECKING:  # a process that is measured imports what it needs and no more
     from maskrcnn.bench.results import Row, Section
 
@@ -178,6 +180,10 @@ class Child:
     def __init__(self, name: str, paths: tuple[Path, Path], cache: Path) -> None:
         words = [sys.executable, __file__, "--child", name, *map(str, paths)]
         pipe = subprocess.PIPE
+        kernels = cache / "kernels"
+        if not kernels.exists():  # only the first process of a machine compiles
+            cache.mkdir(parents=True, exist_ok=True)
+            kernels.symlink_to(cache_folder() / "kernels", target_is_directory=True)
         environment = {**os.environ, "MASKRCNN_CACHE": str(cache)}
         self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, env=environment)
         self.before = self.ask("wait")

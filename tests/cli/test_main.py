@@ -1,7 +1,11 @@
 """How commands end."""
 
+import sys
+import warnings
+
 import pytest
 
+from maskrcnn import cli
 from maskrcnn.cli import main, run_and_exit
 
 
@@ -55,3 +59,17 @@ def test_a_wrong_recipe_is_told_without_a_traceback(capsys):
 def test_an_unknown_command_exits_with_2(capsys):
     assert end_of(main, ["tarin"]) == 2
     assert "tarin" in capsys.readouterr().err
+
+
+def test_a_warning_of_the_package_is_a_sentence_and_others_say_where(capsys):
+    def command():
+        warnings.warn("from elsewhere", stacklevel=1)
+        warnings.warn_explicit("from here", UserWarning, cli.__file__, 1)
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("always")
+        patch.setattr(warnings, "showwarning", lambda *given: sys.stderr.write(warnings.formatwarning(*given[:4])))
+        assert end_of(run_and_exit, command) == 0
+    said = capsys.readouterr().err
+    assert said.endswith("warning: from here\n")
+    assert f"{__file__}:" in said

@@ -118,6 +118,13 @@ def _conv1x1(x: Sequence[int], weight: Sequence[int], *_: object, **__: object) 
     return 2 * x[0] * x[2] * x[3] * weight[0] * weight[1]
 
 
+@register_flop_formula(torch.ops.maskrcnn.fused_convolution)
+def _fused_convolution(
+    x: Sequence[int], weight: Sequence[int], *_: object, out_shape: Sequence[int], **__: object
+) -> int:
+    return 2 * math.prod(out_shape) * math.prod(weight[1:])
+
+
 @register_flop_formula(torch.ops.maskrcnn.conv3x3)
 def _conv3x3(
     x: Sequence[int],

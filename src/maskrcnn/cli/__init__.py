@@ -2,11 +2,15 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from maskrcnn.cli.app import app
 
+PACKAGE = Path(__file__).parents[1]
+_usual_format = warnings.formatwarning
 INTERRUPTED = 130
 """128 + SIGINT, as shells count."""
 
@@ -18,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run_and_exit(command: Callable[[], object]) -> NoReturn:
     """The one place where an error becomes a sentence; MASKRCNN_DEBUG=1 shows where it was raised."""
+    warnings.formatwarning = _as_sentence
     try:
         command()
     except KeyboardInterrupt:
@@ -31,6 +36,15 @@ def run_and_exit(command: Callable[[], object]) -> NoReturn:
             raise
         _stop(f"error: {error}", 2)
     sys.exit(0)
+
+
+def _as_sentence(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """What the package warns of, without the line that says so; warnings of other packages as they are."""
+    if PACKAGE in Path(filename).parents:
+        return f"warning: {message}\n"
+    return _usual_format(message, category, filename, lineno, line)
 
 
 def _stop(sentence: str, code: int) -> NoReturn:
