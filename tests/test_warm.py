@@ -25,7 +25,7 @@ from maskrcnn.bench.scene import lively
 from maskrcnn.structures import ImageBatch
 from maskrcnn.instances import from_detections
 from maskrcnn.ops.resize import resize
-from maskrcnn.warm import tasks_for
+from maskrcnn.warm import ENCODED, tasks_for
 
 def compiled():
     modules = [vars(module) for name, module in sys.modules.items() if name.startswith("maskrcnn")]
@@ -35,7 +35,7 @@ def compiled():
 backbone, norm, dtype = sys.argv[1], sys.argv[2], getattr(torch, sys.argv[3])
 model = lively(Model(backbone=backbone, norm=norm, channels=64, pretrained=""), 3).eval()
 fold(model, dtype)
-for task in tasks_for(model, dtype, learn=False):
+for task in [*tasks_for(model, dtype, learn=False), *ENCODED]:
     task.run()
 before = compiled()
 levels, size = torch.randint(0, 256, (1, 100, 130, 3), dtype=torch.uint8), torch.tensor([[192, 256]])
@@ -143,9 +143,8 @@ def test_one_process_of_a_machine_compiles_and_all_wait(empty_cache, monkeypatch
     calls = []
     monkeypatch.setattr(warm, "warm", lambda tasks, say: calls.append("compiled"))
     monkeypatch.setattr(World, "barrier", lambda self: calls.append(f"waited as {self.local_rank}"))
-    model = build(Model(backbone="resnet18", width=16, channels=32, pretrained=""), 2)
     for rank in range(2):
-        warm_together(model, torch.float32, World(CPU, rank, 2, rank))
+        warm_together(all_tasks(), World(CPU, rank, 2, rank))
     assert calls == ["compiled", "waited as 0", "waited as 1"]
 
 
@@ -159,7 +158,7 @@ def test_training_needs_more_than_prediction():
         {task.example for task in tasks_for(model, torch.float32, learn=learn)} for learn in (True, False)
     )
     assert predict < learn
-    assert learn - predict - {"conv1x1"} == {"match", "rasterize", "conv3x3, stride 2"}
+    assert learn - predict - {"conv1x1"} == {"match", "rasterize", "conv3x3, stride 2", "paste, run lengths"}
     assert {task.example for task in tasks_for(model, torch.bfloat16, learn=True)} <= {
         task.example for task in all_tasks()
     }

@@ -39,7 +39,7 @@ from maskrcnn.precision import Precision, choose_precision
 from maskrcnn.structures import Detections, ImageBatch
 from maskrcnn.trial import fastest_on_processor
 from maskrcnn.trust import trust_kernels
-from maskrcnn.warm import warm_together
+from maskrcnn.warm import DRAWN, ENCODED, tasks_for, warm
 from maskrcnn.weights import fill
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
@@ -83,7 +83,8 @@ def load(
     fill(model, tensors, origin)
     model = model.to(chosen).eval()
     fold(model, number_type.dtype, widened=number_type.widened)
-    warm_together(model, number_type.dtype, World(chosen))
+    if chosen.type == "cpu":
+        warm(tasks_for(model, number_type.dtype, learn=False))
     rungs = choose_rungs(recipe.evaluate.execution, chosen, "evaluate.execution")
     return Predictor(model, recipe, chosen, number_type, rungs)
 
@@ -213,6 +214,7 @@ def predict_paths(
     out, paths = Path(out), find_pictures(sources)
     targets = _targets(paths, out)
     out.mkdir(parents=True, exist_ok=True)
+    warm([*ENCODED, *DRAWN])
     entries: list[dict[str, Any]] = []
     failures: list[str] = []
     pictures = _read_ahead(paths, 2 * predictor.recipe.evaluate.batch)

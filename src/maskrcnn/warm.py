@@ -62,23 +62,32 @@ class Task(NamedTuple):
             example.kernel(*example.inputs(torch.Generator()))
 
 
+ENCODED = [Task("paste, run lengths", False)]
+"""What results for a file call besides, those of evaluations too."""
+DRAWN = [Task("paste, outlines", False)]
+"""What results on a picture call besides."""
+
+
 def tasks_for(model: nn.Module, dtype: torch.dtype, *, learn: bool) -> list[Task]:
-    """What a network's predictions call on a processor, or its training steps, those that take longest first.
+    """What a network's predictions call on a processor, or its training steps and evaluations.
 
     dtype   the number type of activations
+    Those that take longest come first and last, where the two processes begin.
     """
     suffix = {torch.float32: "", torch.bfloat16: ", bf16"}[dtype]
-    names = ["paste, run lengths", "paste", "nms", f"roi_align{suffix}", "resize"]
+    names = ["paste", "nms", f"roi_align{suffix}", "resize"]
+    if learn:
+        names = ["paste, run lengths", "match", "rasterize", *names]
     layers = list(model.modules())
     convolutions = [layer for layer in layers if isinstance(layer, Conv)]
-    if dtype == torch.float32 or any(layer.widened for layer in convolutions):
-        sides = {layer.kernel_size for layer in convolutions}
-        names += ["conv3x3, many tiles", "conv3x3, few tiles"] * ((3, 3) in sides)
-        names += ["conv3x3, stride 2"] * learn
-        names += ["conv1x1"] * (learn or not HAS_WIDE_VECTORS)  # otherwise the library's are faster
     if any(isinstance(layer, GroupNorm) for layer in layers):
-        names.append(f"group_norm{suffix}")
-    return [Task(name, learn) for name in names + ["match", "rasterize"] * learn]
+        names.insert(0, f"group_norm{suffix}")
+    if dtype == torch.float32 or any(layer.widened for layer in convolutions):
+        ours = ["conv3x3, many tiles", "conv3x3, few tiles"] * any(one.kernel_size == (3, 3) for one in convolutions)
+        ours += ["conv3x3, stride 2"] * learn
+        ours += ["conv1x1"] * (learn or not HAS_WIDE_VECTORS)  # otherwise the library's are faster
+        names = ours + names
+    return [Task(name, learn) for name in names]
 
 
 def all_tasks() -> list[Task]:
@@ -106,13 +115,11 @@ def warm(tasks: Sequence[Task], say: Say | None = None) -> None:
     progress.end()
 
 
-def warm_together(
-    model: nn.Module, dtype: torch.dtype, world: World, say: Say | None = None, *, learn: bool = False
-) -> None:
-    """Compile what a network needs on a processor, in one process of each machine, while the others wait."""
+def warm_together(tasks: Sequence[Task], world: World, say: Say | None = None) -> None:
+    """Compile what runs on a processor, in one process of each machine, while the others wait."""
     if world.device.type == "cpu":
         if world.local_rank == 0:
-            warm(tasks_for(model, dtype, learn=learn), say)
+            warm(tasks, say)
         world.barrier()
 
 

@@ -40,7 +40,7 @@ from maskrcnn.recipes import write_recipe
 from maskrcnn.recipes.adopt import with_network_of
 from maskrcnn.structures import Detections
 from maskrcnn.trust import trust_kernels
-from maskrcnn.warm import warm_together
+from maskrcnn.warm import ENCODED, tasks_for, warm_together
 from maskrcnn.weights import Weights, fill
 
 METRICS, DETAILS, PREDICTIONS = "metrics.json", "details.json", "predictions.json"
@@ -121,7 +121,8 @@ def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Pro
         classes=trained.classes,
         category_ids=trained.category_ids,
     )
-    warm_together(model, choose_precision(world.device, recipe.evaluate.mixed_precision).dtype, world)
+    dtype = choose_precision(world.device, recipe.evaluate.mixed_precision).dtype
+    warm_together([*tasks_for(model, dtype, learn=False), *ENCODED], world)
     metrics = evaluate(model.to(world.device), dataset, recipe, world, out, progress)
     if world.is_main:
         write_recipe(recipe, out / "config.yml")

@@ -43,7 +43,7 @@ from maskrcnn.train.step import Updater
 from maskrcnn.train.stopwatch import stopwatch_for
 from maskrcnn.train.window import Step, Window
 from maskrcnn.trust import trust_kernels
-from maskrcnn.warm import warm_together
+from maskrcnn.warm import tasks_for, warm_together
 from maskrcnn.weights import Weights, find_weights, save_weights
 
 
@@ -120,7 +120,7 @@ class Training:
         choose_algorithms(world.device, deterministic=settings.deterministic)
         keep_freed_memory(world.device)
         self.precision = choose_precision(world.device, settings.mixed_precision)
-        warm_together(self.model, self.precision.dtype, world, log.say, learn=True)
+        warm_together(tasks_for(self.model, self.precision.dtype, learn=True), world, log.say)
         self.optimizer = build_optimizer(
             self.model, settings.optimizer, rate_on_device=is_recorded(rungs[0], world.device)
         )

@@ -30,7 +30,7 @@ def _sweep(boxes, groups, valid, threshold, index, kept, first, last):  # type: 
     survivors = np.empty((5, min(num_boxes, num_keep)), np.float32)  # x1, y1, x2, y2, area
     survivor_groups = np.empty(min(num_boxes, num_keep), np.int64)
     for image in range(first, last):
-        count = 0
+        count = np.int64(0)  # a number of the program would be a type of its own, compiled apart
         for i in range(num_boxes):
             if count == num_keep:
                 break

@@ -97,7 +97,7 @@ def _count_runs(probabilities, box, height, width, threshold, counts):
         for x in range(cells):
             grid[x + 1, y + 1] = probabilities[y, x]
     column = np.empty(cells + 2, np.float32)
-    num_counts = position = 0
+    num_counts = position = np.int64(0)  # numbers of the program would be types of their own, compiled apart
     for x in range(x_first, x_last):
         before, after, fraction = grid[x_cell[x]], grid[x_cell[x] + 1], x_fraction[x]
         for m in range(cells + 2):
@@ -149,7 +149,9 @@ def _taps(low, high, size, cells):
 @no_type_check
 def _first_rows(first, last, cell, cells):
     """The first pixel row at or behind each cell of the padded grid."""
-    rows = np.full(cells + 2, last, np.int64)
+    rows = np.empty(cells + 2, np.int64)
+    for m in range(cells + 2):
+        rows[m] = last
     m = 0
     for y in range(first, last):
         while m <= cell[y]:
