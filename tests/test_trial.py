@@ -4,7 +4,7 @@ import msgspec
 import pytest
 import torch
 
-from maskrcnn import trial
+from maskrcnn import trial, verdicts
 from maskrcnn.precision import Precision
 
 SECONDS = {"float32": 3.0, "bf16": 2.0, "bf16, 3 x 3 in float32": 1.0}
@@ -35,7 +35,7 @@ def in_a_new_process():
 
 
 def kept(tmp_path):
-    (path,) = (tmp_path / "cache" / "precision").iterdir()
+    (path,) = (tmp_path / "cache" / "verdicts").iterdir()
     return path
 
 
@@ -128,14 +128,14 @@ def test_a_user_without_a_home_has_a_verdict(monkeypatch, tried):
     def homeless():
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(trial, "cache_folder", homeless)
+    monkeypatch.setattr(verdicts, "cache_folder", homeless)
     assert in_a_new_process().widened
     assert len(tried) == 1
 
 
 def test_the_first_of_two_that_measure_at_once_has_its_way(monkeypatch, tmp_path):
     def slow():
-        trial._write(trial._path(trial._facts()), trial.Verdict(trial._facts(), SECONDS))  # another process
+        verdicts.remember(trial.Trial(trial._facts(), SECONDS))  # another process
         return SECONDS | {"float32": 0.5}
 
     monkeypatch.setattr(trial, "_measure", slow)

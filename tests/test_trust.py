@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from maskrcnn import trust
+from maskrcnn import trust, verdicts
 from maskrcnn.distributed import World
 from maskrcnn.ops import gpu
 from maskrcnn.ops.proof import OPERATORS
@@ -101,11 +101,11 @@ def test_a_changed_line_of_a_kernel_changes_the_hash(monkeypatch, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"{", b'{"of": {}, "faults": {}}', b'{"of": 1}', b"\xff\x00"])
 def test_a_damaged_verdict_is_made_anew(machine, content):
     trusted()
-    path = trust._path(trust.facts(GPU))
+    path = verdicts._path(trust.Proof, trust.facts(GPU))
     path.write_bytes(content)
     assert trusted() == ([], [])
     assert machine.num_proofs == 2
-    assert trust.known_verdict(GPU).faults == GOOD  # and is whole again
+    assert trust.known_proof(GPU).faults == GOOD  # and is whole again
 
 
 def test_without_a_place_to_keep_it_the_verdict_is_made_each_time(machine, monkeypatch, tmp_path):
@@ -126,8 +126,8 @@ def test_a_proof_can_be_repeated(machine):
     machine.faults = {**GOOD, "nms": "raised RuntimeError: no"}
     trusted()
     machine.faults = GOOD
-    assert trust.verdict_of(GPU).faults != GOOD
-    assert trust.verdict_of(GPU, again=True).faults == GOOD
+    assert trust.proof_of(GPU).faults != GOOD
+    assert trust.proof_of(GPU, again=True).faults == GOOD
     assert trusted() == ([], [])
 
 

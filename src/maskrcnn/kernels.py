@@ -83,7 +83,8 @@ class KernelCache(caching._Cache):
         target_context.refresh()
         for content in kept(self._name(sig, target_context.codegen())):
             try:
-                return compiler.CompileResult._rebuild(target_context, *pickle.loads(content))
+                parts = pickle.loads(content)  # which Numba needs: docs/decisions/0022-kernels-in-the-cache.md
+                return compiler.CompileResult._rebuild(target_context, *parts)
             except Exception as error:  # whatever it is, it can be compiled anew
                 say_once(f"compiled kernels cannot be used ({error}); they are compiled anew")
         announce()

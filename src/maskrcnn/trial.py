@@ -1,23 +1,20 @@
 """How this processor predicts fastest: by a rule where one holds, else by a trial that is kept."""
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
-from maskrcnn.files import cache_folder, written_whole
 from maskrcnn.models.layers import Conv, Doubling, fold
 from maskrcnn.models.resnet import Bottleneck
 from maskrcnn.precision import Precision, processor_has_bf16
+from maskrcnn.verdicts import Facts, Verdict, recall, remember
 
 CHANNELS, HEIGHT, WIDTH = 256, 24, 48
 """Of the activations that are tried."""
@@ -27,8 +24,6 @@ CLOCK = time.perf_counter if os.name == "nt" else time.thread_time
 """Does not run while other work has the core; the one of Windows has too few ticks."""
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 """Variables that keep torch's library from using what the processor has."""
-
-Facts = dict[str, str]
 
 
 class Way(NamedTuple):
@@ -46,10 +41,9 @@ WAYS = {
 }
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """What was measured, and on what."""
+class Trial(Verdict, frozen=True):
+    """What was measured."""
 
-    facts: Facts
     seconds: dict[str, float]
     """The least of each way."""
 
@@ -96,46 +90,21 @@ def _facts() -> Facts:
 
 def _kept_seconds(facts: Facts) -> dict[str, float]:
     """What was measured earlier, or now; the first of several processes that measure at once has its way."""
-    path = _path(facts)
-    kept = _read(path, facts)
-    if kept is None:
-        measured = _measure()
-        kept = _read(path, facts)
-        if kept is None:
-            kept = measured
-            _write(path, Verdict(facts, measured))
-    return kept
+    known = _known_seconds(facts)
+    if known is not None:
+        return known
+    measured = _measure()
+    known = _known_seconds(facts)
+    if known is not None:
+        return known
+    remember(Trial(facts, measured))
+    return measured
 
 
-def _path(facts: Facts) -> Path | None:
-    """Where the verdict on this processor is kept; None for a user without a home."""
-    digest = hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()[:16]
-    try:
-        return cache_folder() / "precision" / f"{digest}.json"
-    except RuntimeError:
-        return None
-
-
-def _read(path: Path | None, facts: Facts) -> dict[str, float] | None:
-    """None where nothing is kept that can be used."""
-    try:
-        verdict = msgspec.json.decode(path.read_bytes(), type=Verdict) if path is not None else None
-    except (OSError, msgspec.DecodeError):
-        return None
-    is_good = verdict is not None and verdict.facts == facts and verdict.seconds.keys() == WAYS.keys()
-    return verdict.seconds if is_good and verdict is not None else None
-
-
-def _write(path: Path | None, verdict: Verdict) -> None:
-    """Keep it where that is possible."""
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as draft:
-            draft.write_bytes(msgspec.json.format(msgspec.json.encode(verdict)))
-    except OSError:
-        return
+def _known_seconds(facts: Facts) -> dict[str, float] | None:
+    """None where a way is missing, as well."""
+    trial = recall(Trial, facts)
+    return trial.seconds if trial is not None and trial.seconds.keys() == WAYS.keys() else None
 
 
 class _Sample(nn.Module):

@@ -6,24 +6,18 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-import msgspec
 import torch
 
 from maskrcnn import ops
 from maskrcnn.distributed import World
-from maskrcnn.files import cache_folder, written_whole
 from maskrcnn.ops.gpu import has_triton, replace_kernels
 from maskrcnn.ops.proof import OPERATORS, faults
-
-UNREADABLE = OSError, RuntimeError, msgspec.MsgspecError
-"""What a missing, damaged or forbidden file raises, and a user without a home."""
+from maskrcnn.verdicts import Facts, Verdict, recall, remember
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Proof(Verdict, frozen=True):
     """What proving a GPU's kernels came to."""
 
-    of: dict[str, str]
-    """The GPU and all that makes kernels for it, by name."""
     faults: dict[str, str]
     """What is wrong with each operator; empty where nothing is."""
 
@@ -38,43 +32,35 @@ def trust_kernels(world: World, say: Callable[[str], None]) -> None:
     if world.device.type != "cuda" or not has_triton():
         return
     replace_kernels(())
-    verdict = verdict_of(world.device) if _is_first_of_its_kind(world) else None
-    failed = {} if verdict is None else {name: fault for name, fault in verdict.faults.items() if fault}
+    proof = proof_of(world.device) if _is_first_of_its_kind(world) else None
+    failed = {} if proof is None else {name: fault for name, fault in proof.faults.items() if fault}
     replaced = [name for name in OPERATORS if world.any(name in failed)]
     replace_kernels(replaced)
     for name in replaced:
         say(sentence(name, failed.get(name, "failed in another process of this run"), facts(world.device)))
 
 
-def verdict_of(device: torch.device, *, again: bool = False) -> Verdict:
+def proof_of(device: torch.device, *, again: bool = False) -> Proof:
     """What is known of a GPU's kernels, or a new proof; kept, unless memory was lacking or nothing can be written.
 
     again   also where it is known
     """
-    known = None if again else known_verdict(device)
+    known = None if again else known_proof(device)
     if known is not None:
         return known
-    verdict = Verdict(facts(device), faults(device))
-    if not any("OutOfMemory" in fault for fault in verdict.faults.values()):  # others may use the GPU for now
-        with suppress(*UNREADABLE):
-            path = _path(verdict.of)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as draft:
-                draft.write_bytes(msgspec.json.encode(verdict))
-    return verdict
+    proof = Proof(facts(device), faults(device))
+    if not any("OutOfMemory" in fault for fault in proof.faults.values()):  # others may use the GPU for now
+        remember(proof)
+    return proof
 
 
-def known_verdict(device: torch.device) -> Verdict | None:
+def known_proof(device: torch.device) -> Proof | None:
     """What an earlier process found of the same GPU with the same driver, libraries and kernels."""
-    of = facts(device)
-    try:
-        verdict = msgspec.json.decode(_path(of).read_bytes(), type=Verdict)
-    except UNREADABLE:
-        return None
-    return verdict if verdict.of == of and set(verdict.faults) == set(OPERATORS) else None
+    proof = recall(Proof, facts(device))
+    return proof if proof is not None and set(proof.faults) == set(OPERATORS) else None
 
 
-def sentence(operator: str, fault: str, of: dict[str, str]) -> str:
+def sentence(operator: str, fault: str, of: Facts) -> str:
     """What a person is told of an operator that is replaced."""
     where = ", ".join(f"{name} {value}" for name, value in of.items())
     return (
@@ -83,7 +69,7 @@ def sentence(operator: str, fault: str, of: dict[str, str]) -> str:
     )
 
 
-def facts(device: torch.device) -> dict[str, str]:
+def facts(device: torch.device) -> Facts:
     """What a verdict depends on: another GPU, driver, library or kernel is proved anew."""
     return {
         "device": torch.cuda.get_device_name(device),
@@ -99,11 +85,6 @@ def _is_first_of_its_kind(world: World) -> bool:
     """Whether no process before this one has a GPU of the same name, in this machine."""
     names = [torch.cuda.get_device_name(index) for index in range(world.local_rank)]
     return torch.cuda.get_device_name(world.device) not in names
-
-
-def _path(of: dict[str, str]) -> Path:
-    name = hashlib.sha256(msgspec.json.encode(of)).hexdigest()[:16]
-    return cache_folder() / "verdicts" / f"{name}.json"
 
 
 def _driver() -> str:

@@ -69,14 +69,14 @@ def gpu_without_triton_nms(monkeypatch):
 
     def prove(device, again=False):
         proofs.append(again)
-        return trust.Verdict({}, faults)
+        return trust.Proof({}, faults)
 
     properties = SimpleNamespace(major=9, name="GPU X", total_memory=2**35)
     monkeypatch.setattr("maskrcnn.ops.gpu.has_triton", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
-    monkeypatch.setattr(trust, "verdict_of", prove)
-    monkeypatch.setattr(trust, "known_verdict", lambda device: trust.Verdict({}, faults) if proofs else None)
+    monkeypatch.setattr(trust, "proof_of", prove)
+    monkeypatch.setattr(trust, "known_proof", lambda device: trust.Proof({}, faults) if proofs else None)
     return proofs
 
 

@@ -85,18 +85,18 @@ def _proofs(*, again: bool) -> Iterator[Fact]:
     import torch
 
     from maskrcnn.ops.gpu import has_triton
-    from maskrcnn.trust import known_verdict, verdict_of
+    from maskrcnn.trust import known_proof, proof_of
 
     for index in range(torch.cuda.device_count() if has_triton() else 0):
         device, name = torch.device("cuda", index), f"kernels on gpu {index}"
-        verdict = verdict_of(device, again=True) if again else known_verdict(device)
-        if verdict is None:
+        proof = proof_of(device, again=True) if again else known_proof(device)
+        if proof is None:
             yield name, "not proved yet; the first training or prediction does, or maskrcnn doctor --prove"
             continue
-        for operator, fault in verdict.faults.items():
+        for operator, fault in proof.faults.items():
             if fault:
                 yield name, f"{operator} is replaced by its definition: its kernel {fault}"
-        agreeing = [operator for operator, fault in verdict.faults.items() if not fault]
+        agreeing = [operator for operator, fault in proof.faults.items() if not fault]
         yield name, f"agree with their definitions: {', '.join(agreeing) or 'none'}"
 
 
