@@ -143,7 +143,7 @@ def test_a_folder_that_others_may_write_to_is_not_trusted(places):
     usual.chmod(0o777)
     hit, [sentence] = compiled()
     assert not hit
-    assert "others may write to it" in sentence
+    assert "not this user's alone" in sentence
     assert len(files(temporary)) == 1
 
 

@@ -129,6 +129,15 @@ def test_a_second_process_takes_its_share(tmp_path, monkeypatch):
     assert "ops.nms.cpu._sweep" in kept
 
 
+def test_a_frozen_program_is_not_started_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path))
+    monkeypatch.setattr(warm.sys, "frozen", True, raising=False)
+    monkeypatch.setattr(warm.subprocess, "Popen", lambda *_, **__: pytest.fail("another process"))
+    monkeypatch.setattr(Task, "run", lambda self: None)
+    warm.warm(all_tasks(), lambda sentence: None)
+    assert all(task.is_done() for task in all_tasks())
+
+
 @pytest.mark.parametrize("program", ["/bin/false", "/nowhere/python"])
 def test_without_a_second_process_the_first_does_all(program, tmp_path, monkeypatch):
     monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path))

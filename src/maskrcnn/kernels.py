@@ -212,7 +212,7 @@ REMEDY = "MASKRCNN_CACHE names another folder"
 def _write(folder: Path, name: str, content: bytes) -> None:
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     if not _is_ours(folder):
-        raise PermissionError(0, "others may write to it")
+        raise PermissionError(0, "not this user's alone")
     with written_whole(folder / name) as draft:
         draft.write_bytes(hashlib.sha256(content).digest() + content)
 

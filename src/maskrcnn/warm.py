@@ -105,7 +105,8 @@ def warm(tasks: Sequence[Task], say: Say | None = None) -> None:
         return
     progress = Progress(len(missing), say)
     other = Thread(target=_share, args=(missing, progress), daemon=True)
-    if len(missing) >= WORTH_A_PROCESS and kernels.keep("writable", b""):
+    is_program = getattr(sys, "frozen", False)  # then the executable is no Python, but would start the program again
+    if len(missing) >= WORTH_A_PROCESS and not is_program and kernels.keep("writable", b""):
         other.start()
     for task in _taken(missing.popleft):
         task.run()

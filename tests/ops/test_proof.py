@@ -135,3 +135,11 @@ def test_the_choice_can_be_traced_without_looking_for_triton(monkeypatch):
         assert chosen(torch.zeros(1)).item() == -1
     finally:
         gpu.replace_kernels(())
+
+
+def test_a_frozen_program_is_not_started_again(stand_in, monkeypatch):
+    """The operator is tried in this process."""
+    stand_in(raises)
+    monkeypatch.setattr(proof.sys, "frozen", True, raising=False)
+    monkeypatch.setattr(proof.subprocess, "Popen", lambda *_, **__: pytest.fail("another process"))
+    assert proof.faults(CPU, ["nms"]) == {"nms": "raised RuntimeError: illegal instruction"}

@@ -62,6 +62,8 @@ def fault(operator: str, device: torch.device) -> str:
 
 def _ask(command: Sequence[str], patience: float) -> tuple[dict[str, str], str]:
     """What a process told before it ended, and how it ended."""
+    if getattr(sys, "frozen", False):  # the executable is no Python, but would start the program again
+        return {}, ""
     try:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     except (OSError, TypeError):  # no executable, or none that Python knows
