@@ -41,11 +41,11 @@ class Task(NamedTuple):
     learn: bool
 
     def is_done(self) -> bool:
-        """Whether this machine has all of its kernels."""
+        """Whether this machine has all kernels of this task."""
         return any(True for _ in kernels.kept(self._mark))
 
     def done(self) -> None:
-        """Remember it, and with the gradients what does without them."""
+        """Remember that its kernels are compiled, and so those of the same task without gradients."""
         for learn in {self.learn, False}:
             kernels.keep(self._replace(learn=learn)._mark, b"")
 
@@ -54,7 +54,7 @@ class Task(NamedTuple):
         return f"compiled-{kernels.digest(compute.__module__, *self)}"
 
     def run(self) -> None:
-        """Compile what it calls, by calling it."""
+        """Compile the kernels that the example calls, by calling it."""
         example = next(one for one in EXAMPLES if one.name == self.example)
         if self.learn:
             compute(example, example.kernel, torch.device("cpu"))
@@ -177,7 +177,7 @@ class Progress:
         self._tell(f"{SENTENCE}, 0 of {total}")
 
     def advance(self, task: Task) -> None:
-        """One more is done, in whichever process."""
+        """Remember and count a task that is done, in whichever process."""
         task.done()
         with self._lock:
             self._done += 1
@@ -185,7 +185,7 @@ class Progress:
                 self._tell(f"{SENTENCE}, {self._done} of {self._total}")
 
     def end(self) -> None:
-        """All are."""
+        """Say how long all of them took."""
         self._tell(f"kernels compiled in {time.monotonic() - self._begin:.1f} s")
         if self._in_place:
             print(file=sys.stderr, flush=True)
