@@ -23,8 +23,8 @@ test-all: $(installed)  ## runs the tests and adds the longer forms of some, mar
 	$(python) -m pytest -q $(parallel) --durations=20 -m ""
 
 FOLDER ?= tests
-check: $(installed) lint  ## lints, and runs the tests of one folder: make check FOLDER=tests/ops
-	$(python) -m pytest -q $(parallel) --durations=5 $(FOLDER)
+check: $(installed) lint  ## lints, and runs the fast tests of one folder: make check FOLDER=tests/ops
+	$(python) -m pytest -q $(parallel) --durations=5 --fast $(FOLDER)
 
 lint: $(installed)  ## checks style, format and types
 	$(python) -m ruff check .

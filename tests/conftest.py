@@ -90,6 +90,33 @@ sys.meta_path.insert(0, _CheckingFinder())
 
 from maskrcnn.files import cache_folder  # noqa: E402 -- with its shapes checked, as the rest
 
+SECONDS = "maskrcnn/seconds"
+"""Where pytest's cache keeps how long each test took, with what it had to set up, when it last ran."""
+FAST = 0.5
+"""Seconds of a test that `--fast` runs."""
+_seconds: dict[str, float] = {}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help=f"leave out tests that last took more than {FAST} s")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--fast"):
+        known = config.cache.get(SECONDS, {})
+        slow = [item for item in items if known.get(item.nodeid, 0.0) > FAST]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _seconds[report.nodeid] = _seconds.get(report.nodeid, 0.0) + report.duration
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):  # the workers' reports come to the process that started them
+        session.config.cache.set(SECONDS, session.config.cache.get(SECONDS, {}) | _seconds)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):

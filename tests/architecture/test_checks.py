@@ -1,10 +1,15 @@
-"""While tests run, the package's functions refuse arguments of other types and shapes than they state."""
+"""What tests/conftest.py adds: arguments are checked while tests run, and `--fast` leaves out what takes long."""
+
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from maskrcnn.boxes import clip
 from maskrcnn.clock import mark
+
+TESTS = Path(__file__).parents[1]
 
 
 def test_axes_of_one_name_agree():
@@ -16,3 +21,21 @@ def test_axes_of_one_name_agree():
 def test_arguments_without_axes_have_their_types():
     with pytest.raises(TypeError, match="device"):
         mark("cpu")
+
+
+def test_fast_tests_are_those_that_last_took_little_and_those_nobody_knows(request):
+    [plugin] = [
+        one
+        for one in request.config.pluginmanager.get_plugins()
+        if Path(getattr(one, "__file__", "") or "").parent == TESTS and hasattr(one, "FAST")
+    ]
+    items = [SimpleNamespace(nodeid=name) for name in ("slow", "fast", "new")]
+    left_out = []
+    config = SimpleNamespace(
+        getoption=lambda name: name == "--fast",
+        cache=SimpleNamespace(get=lambda key, default: {"slow": plugin.FAST + 0.1, "fast": plugin.FAST}),
+        hook=SimpleNamespace(pytest_deselected=lambda items: left_out.extend(items)),
+    )
+    plugin.pytest_collection_modifyitems(config, items)
+    assert [item.nodeid for item in items] == ["fast", "new"]
+    assert [item.nodeid for item in left_out] == ["slow"]
