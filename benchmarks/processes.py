@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from maskrcnn.bench import results
 from maskrcnn.bench.machine import facts
 from maskrcnn.bench.scene import lively
-from maskrcnn.data.shapes import generate
+from maskrcnn.data.shapes import CATEGORIES, generate
 from maskrcnn.precision import processor_has_bf16
 from maskrcnn.recipes import read_recipe
 from maskrcnn.weights import save_weights
@@ -36,7 +36,6 @@ NUCLEI = " ".join(
 )
 STEPS = "train.evaluate_every=0 train.checkpoint_every=1000"
 WEIGHTS = "weights/last/model.safetensors"
-NUM_CLASSES = 5
 
 
 class Job(NamedTuple):
@@ -59,7 +58,7 @@ JOBS = {
         f"train nuclei data.dataset_dir={{data}} {NUCLEI} train.max_steps=4 {STEPS} {{mixed}}", WEIGHTS
     ),
     "train R50": Job(
-        f"train mask_rcnn_resnet50_fpn_1x data.dataset_dir={{data}} data.short_sides=[{{side}}] model.pretrained= "
+        f"train mask_rcnn_resnet50_fpn_1x data.dataset_dir={{data}} data.short_sides=[{{side}}] --weights {{weights}} "
         f"train.batch=2 train.max_steps=2 {STEPS} {{mixed}}",
         WEIGHTS,
     ),
@@ -87,9 +86,8 @@ def prepare(folder: Path, side: int) -> dict[str, str]:
     places = {"data": str(data), "side": str(side)}
     for key, name, sides in (("weights", "mask_rcnn_resnet50_fpn_1x", f"[{side}]"), ("demo", "demo", "[128]")):
         recipe = read_recipe(name, [f"data.short_sides={sides}"])
-        classes = ("ball", "brick", "ring", "star", "wedge")
-        recipe = replace(recipe, classes=classes, category_ids=tuple(range(1, NUM_CLASSES + 1)))
-        places[key] = str(save_weights(folder / key, lively(recipe.model, NUM_CLASSES), recipe, {}))
+        recipe = replace(recipe, classes=tuple(CATEGORIES.values()), category_ids=tuple(CATEGORIES))
+        places[key] = str(save_weights(folder / key, lively(recipe.model, len(CATEGORIES)), recipe, {}))
     return places
 
 

@@ -102,3 +102,18 @@ def test_an_evaluation_leaves_a_deterministic_run_deterministic(switches, monkey
     choose_algorithms(gpu, deterministic=True)
     choose_algorithms(gpu)
     assert not torch.backends.cudnn.benchmark
+
+
+def test_what_does_not_compile_is_one_sentence_that_says_what_helps(monkeypatch):
+    def fails(*_, **__):
+        def call(*arguments):
+            raise torch._dynamo.exc.Unsupported("No working C++ compiler found\nand 100 lines more")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fails)
+    with pytest.raises(
+        ValueError, match=r"No working C\+\+ compiler found\); install .* eager; MASKRCNN_DEBUG=1"
+    ) as end:
+        compiled(lambda x: x)(torch.ones(2))
+    assert "\n" not in str(end.value)

@@ -46,7 +46,7 @@ def test_a_kernel_is_compiled_once(places, capsys):
     assert compiled() == (True, [])
     assert len(files(usual)) == 1
     assert not temporary.exists()
-    assert capsys.readouterr().err == "compiling kernels for this machine, once: some seconds\n"
+    assert capsys.readouterr().err == "compiling kernels for this machine: some seconds\n"
 
 
 def test_other_vectors_and_changed_sources_are_other_kernels(places, monkeypatch):
@@ -151,8 +151,15 @@ def test_a_user_without_a_home_has_a_temporary_folder(places, monkeypatch):
     _, temporary = places
     monkeypatch.delenv("MASKRCNN_CACHE")
     monkeypatch.setattr(kernels, "cache_folder", lambda: Path("~nobody-of-this-name").expanduser())
-    assert compiled() == (False, [])
+    hit, [sentence] = compiled()
+    assert not hit
+    assert sentence.startswith("compiled kernels cannot be kept in the cache folder of a user without a home and are ")
     assert len(files(temporary)) == 1
+    temporary.rename(temporary.with_name("elsewhere"))
+    temporary.symlink_to("elsewhere")  # where somebody else may put what is run
+    hit, [sentence] = compiled()
+    assert not hit
+    assert "without a home: each process compiles them" in sentence
 
 
 @pytest.mark.parametrize("setting", ["4", "sixteen", "8.0"])

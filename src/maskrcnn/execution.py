@@ -52,13 +52,24 @@ def is_recorded(execution: Execution, device: torch.device) -> bool:
     return execution != "eager" and device.type == "cuda"
 
 
+class CompilationError(ValueError):
+    """A function could not be compiled."""
+
+
 def compiled(function: Callable[..., T]) -> Callable[..., T]:
     """The function as fused kernels, made anew for each combination of shapes; refuses to leave its one graph."""
     fused = torch.compile(function, fullgraph=True, dynamic=False)
 
     def call(*arguments: Any) -> T:
-        with torch._dynamo.config.patch(recompile_limit=MOST_GRAPHS):
-            return fused(*arguments)
+        try:
+            with torch._dynamo.config.patch(recompile_limit=MOST_GRAPHS):
+                return fused(*arguments)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise CompilationError(
+                f"this machine does not compile it ({type(error).__name__}: {reason}); install a C++ compiler, which "
+                "CXX names, or set train.execution and evaluate.execution to eager; MASKRCNN_DEBUG=1 shows all of it"
+            ) from error
 
     return call
 

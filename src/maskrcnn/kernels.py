@@ -13,6 +13,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -96,7 +97,7 @@ class KernelCache(caching._Cache):
         keep(self._name(sig, data.codegen), content)
 
     def enable(self) -> None:
-        """Numba asks for it; it is never off."""
+        """Do nothing: this cache is always on."""
 
     disable = flush = enable
 
@@ -158,9 +159,10 @@ def _usual_folder() -> Path | None:
 
 def _temporary_folder() -> Path | None:
     try:
-        return Path(tempfile.gettempdir()) / f"maskrcnn-kernels-{os.getuid()}"
+        folder = Path(tempfile.gettempdir()) / f"maskrcnn-kernels-{os.getuid()}"
     except (OSError, AttributeError):  # no place is writable; Windows has no such users
         return None
+    return None if folder.is_symlink() else folder  # to where somebody else may put what is run
 
 
 def _is_ours(folder: Path) -> bool:
@@ -190,7 +192,7 @@ def keep(name: str, content: bytes) -> bool:
 
     Returns whether there was such a folder.
     """
-    reasons = []
+    reasons = [] if _usual_folder() is not None else ["the cache folder of a user without a home"]
     for folder in (_usual_folder(), _temporary_folder()):
         if folder is None:
             continue
@@ -207,6 +209,7 @@ def keep(name: str, content: bytes) -> bool:
 
 
 REMEDY = "MASKRCNN_CACHE names another folder"
+"""What helps where kernels cannot be kept."""
 
 
 def _write(folder: Path, name: str, content: bytes) -> None:
@@ -218,11 +221,18 @@ def _write(folder: Path, name: str, content: bytes) -> None:
 
 
 def announce() -> None:
-    """Say on stderr, once and in one process of a machine's, why nothing seems to happen."""
+    """Say on stderr, once in a process and in one process of a machine, why nothing seems to happen."""
     first = os.environ.get("LOCAL_RANK", os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", "0")) == "0"
     if first and not announced.is_set():
-        print("compiling kernels for this machine, once: some seconds", file=sys.stderr, flush=True)
+        tell("compiling kernels for this machine: some seconds\n")
     announced.set()
+
+
+def tell(text: str) -> None:
+    """Write to stderr, if there is one that takes it."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):  # a full disk, a reader that went away, a closed file
+            print(text, end="", file=sys.stderr, flush=True)
 
 
 @cache

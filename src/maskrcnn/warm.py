@@ -29,7 +29,7 @@ WORTH_A_PROCESS = 4
 PATIENCE = 120.0
 """Seconds that the second process may take for what it has begun when everything else is done."""
 
-SENTENCE = "compiling kernels for this machine, once"
+SENTENCE = "compiling kernels for this machine"
 
 Say = Callable[[str], None]
 
@@ -172,7 +172,7 @@ class Progress:
     def __init__(self, total: int, say: Say | None) -> None:
         self._total, self._say, self._lock = total, say, Lock()
         self._done, self._begin = 0, time.monotonic()
-        self._in_place = say is None and sys.stderr.isatty()
+        self._in_place = say is None and sys.stderr is not None and sys.stderr.isatty()
         kernels.announced.set()
         self._tell(f"{SENTENCE}, 0 of {total}")
 
@@ -181,18 +181,16 @@ class Progress:
         task.done()
         with self._lock:
             self._done += 1
-            if self._in_place:
-                self._tell(f"{SENTENCE}, {self._done} of {self._total}")
+            self._tell(f"{SENTENCE}, {self._done} of {self._total}")
 
     def end(self) -> None:
         """Say how long all of them took."""
         self._tell(f"kernels compiled in {time.monotonic() - self._begin:.1f} s")
         if self._in_place:
-            print(file=sys.stderr, flush=True)
+            kernels.tell("\n")
 
     def _tell(self, sentence: str) -> None:
         if self._say is not None:
             self._say(sentence)
         else:
-            line = f"\r\x1b[K{sentence}" if self._in_place else f"{sentence}\n"
-            print(line, end="", file=sys.stderr, flush=True)
+            kernels.tell(f"\r\x1b[K{sentence}" if self._in_place else f"{sentence}\n")

@@ -100,3 +100,24 @@ def test_the_doctor_names_other_accelerators_too(monkeypatch):
     facts = dict(doctor.facts())
     assert facts["mps"] == "mps, by the operators' definitions"
     assert facts["device auto"] == "mps"
+
+
+def test_the_doctor_compiles_all_kernels_or_says_that_they_could_not_be_kept(maskrcnn, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("maskrcnn.warm.Task.run", lambda self: None)
+    monkeypatch.setattr("maskrcnn.warm.WORTH_A_PROCESS", 1000)
+    monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path))
+    assert maskrcnn("doctor", "--warm") == 0
+    assert f"compiled kernels        {tmp_path / 'kernels'}\n" in capsys.readouterr().out
+    monkeypatch.setattr("maskrcnn.kernels.keep", lambda name, content: False)
+    monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "other"))
+    assert maskrcnn("doctor", "--warm") == 2
+    assert "error: compiled kernels could not be kept" in capsys.readouterr().err
+
+
+def test_the_doctor_sees_a_user_without_a_home(maskrcnn, monkeypatch, capsys):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("maskrcnn.files.cache_folder", homeless)
+    assert maskrcnn("doctor") == 0
+    assert "nowhere: Could not determine home directory. MASKRCNN_CACHE names a folder" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """No kernel touches memory that is not its own: in fresh processes, and between guards."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -10,6 +11,11 @@ import pytest
 import torch
 
 from maskrcnn.kernels import WIDTH_VARIABLE, WIDTHS
+from maskrcnn.ops import channels_last
+from maskrcnn.ops.conv1x1 import conv1x1
+from maskrcnn.ops.conv1x1.reference import conv1x1 as reference_1x1
+from maskrcnn.ops.conv3x3 import conv3x3
+from maskrcnn.ops.conv3x3.reference import conv3x3 as reference_3x3
 
 from .stress import LARGE, SMALL, digest, results
 
@@ -86,3 +92,42 @@ def test_what_lies_around_inputs_scratch_and_results_is_neither_read_nor_written
     guarded.check()
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.equal(ours, theirs)
+
+
+GOOD = {"x": (1, 64, 32, 32), "bias": (64,), "residual": (1, 64, 32, 32)}
+BAD = {
+    "more channels than the weights": {"x": (1, 128, 32, 32)},
+    "fewer channels than the weights": {"x": (1, 32, 32, 32)},
+    "weights of another size": {"side": 5},
+    "a bias of one number": {"bias": (1,)},
+    "a bias of too few": {"bias": (32,)},
+    "a residual to be repeated": {"residual": (1, 64, 1, 1)},
+}
+
+
+@pytest.mark.parametrize("learn", [True, False])
+@pytest.mark.parametrize("op", [conv1x1, conv3x3])
+@pytest.mark.parametrize("wrong", BAD, ids=str)
+def test_shapes_that_disagree_are_left_to_the_definition(wrong, op, learn):
+    """Which raises, or knows what is meant."""
+    shapes = {**GOOD, "side": 3 if op is conv3x3 else 1, **BAD[wrong]}
+    weight = torch.ones(64, 64, shapes["side"], shapes["side"]).requires_grad_(learn)
+    given = [torch.ones(shapes["x"]), weight, torch.ones(shapes["bias"])]
+    if op is conv1x1:
+        given.append(torch.ones(shapes["residual"]))
+    elif "residual" in wrong:
+        pytest.skip("a 3 x 3 convolution has none")
+    definition, unchecked = {conv1x1: reference_1x1, conv3x3: reference_3x3}[op], inspect.unwrap(op)
+    try:
+        expected = definition(*given, 1, False)
+    except (RuntimeError, NotImplementedError):
+        with pytest.raises((RuntimeError, NotImplementedError, TypeError)):
+            unchecked(*given)
+    else:
+        torch.testing.assert_close(unchecked(*given), expected)
+
+
+def test_weights_of_another_device_are_left_to_the_definition():
+    x, weight = torch.ones(1, 64, 32, 32), torch.ones(64, 64, 3, 3)
+    assert channels_last.suits(x, weight, None, side=3, stride=1)
+    assert not channels_last.suits(x, weight.to("meta"), None, side=3, stride=1)

@@ -24,6 +24,8 @@ def doctor(
         from maskrcnn.warm import warm as compile_all
 
         compile_all(all_tasks())
+        if not all(task.is_done() for task in all_tasks()):
+            raise OSError("compiled kernels could not be kept, so that each process compiles them again")
     for name, value in facts(prove=prove):
         print(f"{name:<24}{value}", flush=True)
 
@@ -105,7 +107,10 @@ def _places() -> Iterator[Fact]:
     from maskrcnn.recipes import recipe_folder
 
     yield "recipes", str(recipe_folder())
-    yield "weights, annotations", f"{cache_folder()} (MASKRCNN_CACHE moves it)"
+    try:
+        yield "weights, annotations", f"{cache_folder()} (MASKRCNN_CACHE moves it)"
+    except RuntimeError as error:  # a user without a home
+        yield "weights, annotations", f"nowhere: {error} MASKRCNN_CACHE names a folder"
     yield "compiled kernels", _compiled_kernels()
 
 

@@ -136,7 +136,7 @@ class Conv(nn.Conv2d):
         stride = self.stride[0]
         if weight.dtype == torch.bfloat16:
             x = x.to(weight.dtype)  # autocast would
-            if fused.suits(x, weight, bias, residual):
+            if fused.suits(x, weight, bias, residual, stride=stride, groups=self.groups):
                 return fused.convolution(x, weight, bias, residual, stride=stride, groups=self.groups, relu=relu)
         if self.groups == 1 and self.kernel_size == (1, 1):
             return conv1x1(x, weight, bias, residual, stride=stride, relu=relu)

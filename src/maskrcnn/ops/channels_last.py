@@ -7,12 +7,38 @@ from numpy import ndarray
 from torch import Tensor
 
 
-def suits(x: Tensor, weight: Tensor, *others: Tensor | None) -> bool:
-    """Whether a convolution is one for our kernels: on the processor, in float32, channels in whole vectors."""
+def suits(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None = None, *, side: int, stride: int
+) -> bool:
+    """Whether a convolution is one for our kernels: on the processor, in float32, channels in whole vectors.
+
+    side   of the weights
+    """
     if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
-    is_float = all(one is None or one.dtype == torch.float32 for one in (x, weight, *others))
-    return is_float and has_whole_vectors(weight)
+    is_float = all(one is None or one.dtype == torch.float32 for one in (x, weight, bias, residual))
+    return (
+        is_float
+        and has_whole_vectors(weight)
+        and weight.shape[2:] == (side, side)
+        and agree(x, weight, bias, residual, stride=stride)
+    )
+
+
+def agree(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, *, stride: int, groups: int = 1
+) -> bool:
+    """Whether a convolution's arguments lie on one device and fit together, which no kernel asks again.
+
+    The definition says what is wrong with others, or knows what they mean. The border is half as wide as the weights.
+    """
+    if any(one is not None and one.device != x.device for one in (weight, bias, residual)):
+        return False
+    if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != groups * weight.shape[1] or len(weight) % groups:
+        return False
+    result = len(x), len(weight), *(-(-length // stride) for length in x.shape[2:])
+    has_bias = bias is None or bias.shape == (len(weight),)
+    return has_bias and (residual is None or residual.shape == result)
 
 
 def has_whole_vectors(weight: Float[Tensor, "K C _ _"]) -> bool:

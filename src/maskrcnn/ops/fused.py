@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from maskrcnn.ops.channels_last import agree
 from maskrcnn.ops.operator import operator
 
 HAS_FLOAT32 = torch.backends.mkldnn.is_available()
@@ -16,10 +17,20 @@ HAS_BF16 = HAS_FLOAT32 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 """Whether the library is part of torch and computes in a number type on this processor."""
 
 
-def suits(x: Tensor, weight: Tensor, *others: Tensor | None) -> bool:
+def suits(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+) -> bool:
     """Whether the library can: on the processor, all in one number type that it computes in, with no gradient."""
-    tensors = [one for one in (x, weight, *others) if one is not None]
+    tensors = [one for one in (x, weight, bias, residual) if one is not None]
     if x.device.type != "cpu" or any(one.dtype != weight.dtype for one in tensors):
+        return False
+    if not agree(x, weight, bias, residual, stride=stride, groups=groups):  # which the library does not ask either
         return False
     if torch.is_grad_enabled() and any(one.requires_grad for one in tensors):
         return False

@@ -32,21 +32,24 @@ def conv1x1(
     On a processor, in float32, with channels in multiples of 32 and enough pixels, results lie in channels-last memory.
     Differentiable once. Where nothing learns, bf16 and, with vectors of 16 numbers, float32 are torch's fused ones.
     """
-    if _is_faster_fused(x, weight, bias, residual):
+    if _is_faster_fused(x, weight, bias, residual, stride):
         return fused.convolution(x, weight, bias, residual, stride=stride, relu=relu)
-    if _is_faster(x, weight, residual, stride):
+    if _is_faster(x, weight, bias, residual, stride):
         return _forward(x[:, :, ::stride, ::stride], weight, bias, residual, relu)
     return reference.conv1x1(x, weight, bias, residual, stride, relu)
 
 
-def _is_faster(x: Tensor, weight: Tensor, residual: Tensor | None, stride: int) -> bool:
+def _is_faster(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, stride: int) -> bool:
     """Whether the processor's kernel can do it, and gains by it."""
-    return suits(x, weight, residual) and len(x) * x.shape[2] * x.shape[3] >= MIN_PIXELS * stride**2
+    if not suits(x, weight, bias, residual, side=1, stride=stride):
+        return False
+    return len(x) * x.shape[2] * x.shape[3] >= MIN_PIXELS * stride**2
 
 
-def _is_faster_fused(x: Tensor, weight: Tensor, *others: Tensor | None) -> bool:
+def _is_faster_fused(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, stride: int) -> bool:
     """Whether torch's library has the faster kernel: it fills vectors of 16 numbers better, and computes in bf16."""
-    return fused.suits(x, weight, *others) and (x.dtype == torch.bfloat16 or HAS_WIDE_VECTORS)
+    has_kernel = x.dtype == torch.bfloat16 or HAS_WIDE_VECTORS
+    return has_kernel and weight.shape[2:] == (1, 1) and fused.suits(x, weight, bias, residual, stride=stride)
 
 
 @operator("conv1x1", "cpu")

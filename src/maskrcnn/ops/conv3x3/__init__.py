@@ -34,14 +34,14 @@ def conv3x3(
     pixels, results lie in channels-last memory. With stride 1 they are off by up to 1.5e-5 of the largest, six times a
     direct convolution's error. Differentiable once.
     """
-    if _is_faster(x, weight, stride):
+    if _is_faster(x, weight, bias, stride):
         return _convolve(x, weight, bias, stride, relu)
     return reference.conv3x3(x, weight, bias, stride, relu)
 
 
-def _is_faster(x: Tensor, weight: Tensor, stride: int) -> bool:
+def _is_faster(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> bool:
     """Whether the processor's kernels can do it, and gain by it."""
-    if not suits(x, weight):
+    if not suits(x, weight, bias, side=3, stride=stride):
         return False
     if stride > 1:
         return len(x) * x.shape[2] * x.shape[3] >= MIN_PIXELS * stride**2

@@ -212,4 +212,5 @@ def _add_products(left, right, count, first, sums):
     for point in range(POINTS):
         gradients = left.ctypes.data + FLOAT * point * left.shape[1]
         inputs = right.ctypes.data + FLOAT * point * right.shape[1]
-        add_products(gradients, inputs, count, first, sums[point].ctypes.data, channels)
+        target = sums.ctypes.data + FLOAT * point * OUTPUTS * channels
+        add_products(gradients, inputs, count, first, target, channels)

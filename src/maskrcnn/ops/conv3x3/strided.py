@@ -44,7 +44,7 @@ def _arrange_pixels(gradients, inputs, stride, left, right, offset, first, stop)
     for number in range(first, stop):
         source, place = gradients.ctypes.data + FLOAT * (offset + number) * outputs, FLOAT * number * COLUMNS
         for output in range(0, outputs, WIDTH):
-            panel = left[output // COLUMNS].ctypes.data + FLOAT * (output % COLUMNS)
+            panel = left.ctypes.data + FLOAT * (output // COLUMNS * PANEL + output % COLUMNS)
             move(source + FLOAT * output, 0, panel + place, 0)
         _copy_patch(inputs, stride, height, width, offset + number, right.ctypes.data + place)
 
@@ -74,4 +74,5 @@ def _add_groups(left, right, count, weight, first, stop):
     """Groups first..stop of outputs."""
     columns = right.shape[0] * COLUMNS
     for output in range(first * OUTPUTS, stop * OUTPUTS, OUTPUTS):
-        add_products(left.ctypes.data, right.ctypes.data, count, output, weight[output].ctypes.data, columns)
+        target = weight.ctypes.data + FLOAT * output * columns
+        add_products(left.ctypes.data, right.ctypes.data, count, output, target, columns)
