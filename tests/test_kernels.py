@@ -14,6 +14,10 @@ from maskrcnn.masks import bitmaps
 COUNTS, PIXELS = np.array([2, 3, 1], np.uint32), [[0, 1, 1], [0, 1, 0]]
 
 
+TELL = kernels.tell
+"""What other tests do without."""
+
+
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     """The usual folder and the temporary one; sentences are said anew."""
@@ -21,6 +25,7 @@ def places(tmp_path, monkeypatch):
     monkeypatch.setattr(kernels.tempfile, "gettempdir", lambda: str(tmp_path))
     kernels.say_once.cache_clear()
     kernels.announced.clear()
+    monkeypatch.setattr(kernels, "tell", TELL)
     yield tmp_path / "usual" / "kernels", kernels._temporary_folder()
     kernels.say_once.cache_clear()
 
