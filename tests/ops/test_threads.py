@@ -12,14 +12,6 @@ from maskrcnn.ops import threads
 from maskrcnn.ops.threads import in_parts
 
 
-@pytest.fixture(autouse=True)
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(params=["of torch", "of our own"])
 def either_kind(request, monkeypatch):
     """Where torch's library has no entry point for us, a pool of threads does the same."""
