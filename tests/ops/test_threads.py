@@ -6,7 +6,6 @@ import threading
 import time
 
 import pytest
-import torch
 
 from maskrcnn.ops import threads
 from maskrcnn.ops.threads import in_parts
