@@ -93,7 +93,7 @@ from maskrcnn.files import cache_folder  # noqa: E402 -- with its shapes checked
 
 SECONDS = "maskrcnn/seconds"
 """Where pytest's cache keeps how long each test took, with what it had to set up, when it last ran."""
-FAST = 0.5
+FAST = 0.25
 """Seconds of a test that `--fast` runs."""
 _seconds: dict[str, float] = {}
 
