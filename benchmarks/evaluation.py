@@ -156,7 +156,7 @@ def ours(folder: Path) -> Iterator[tuple[str, Numbers]]:
 def streamed(folder: Path) -> Iterator[tuple[str, Numbers]]:
     """Batches as prediction would give them."""
     from maskrcnn.evaluate.coco import NAMES, Evaluation, headline
-    from maskrcnn.evaluate.engine import Truth
+    from maskrcnn.evaluate.hotcoco_engine import Truth
 
     yield "ready", {}
     evaluation = Evaluation(Truth(folder / "annotations.json"))

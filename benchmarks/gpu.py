@@ -41,11 +41,11 @@ from maskrcnn.data.buckets import buckets_for, plan_epoch  # noqa: E402
 from maskrcnn.data.feeder import feed, micro_batch_maker  # noqa: E402
 from maskrcnn.data.loader import Loader  # noqa: E402
 from maskrcnn.data.shapes import generate  # noqa: E402
-from maskrcnn.distributed import World, choose_device  # noqa: E402
-from maskrcnn.execution import Execution, choose_algorithms, choose_execution, is_recorded  # noqa: E402
 from maskrcnn.files import written_whole  # noqa: E402
-from maskrcnn.precision import choose_precision  # noqa: E402
 from maskrcnn.recipes import read_recipe  # noqa: E402
+from maskrcnn.runtime.distributed import World, choose_device  # noqa: E402
+from maskrcnn.runtime.execution import Execution, choose_algorithms, choose_execution, is_recorded  # noqa: E402
+from maskrcnn.runtime.precision import choose_precision  # noqa: E402
 from maskrcnn.train.optimizer import build_optimizer, set_rate  # noqa: E402
 from maskrcnn.train.plan import read_training  # noqa: E402
 from maskrcnn.train.step import Updater, learnt  # noqa: E402

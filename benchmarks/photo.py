@@ -51,7 +51,7 @@ def torchvision(weights: Path, photo: Path, channels_last: bool = False, bf16: b
     from PIL import Image
 
     from maskrcnn.bench.peer import build_peer
-    from maskrcnn.convert.maker import write
+    from maskrcnn.convert.framework import write
     from maskrcnn.convert.torchvision import TORCHVISION
     from maskrcnn.weights import load_weights
 
@@ -131,8 +131,8 @@ def run(photo: Path, name: str, repeats: int, rounds: int) -> Any:
     from maskrcnn.bench.peer import lacking
     from maskrcnn.bench.results import Section
     from maskrcnn.bench.scene import lively
-    from maskrcnn.precision import processor_has_bf16
     from maskrcnn.recipes import read_recipe
+    from maskrcnn.runtime.precision import processor_has_bf16
     from maskrcnn.weights import save_weights
 
     classes = tuple(f"class {number}" for number in range(1, NUM_CLASSES + 1))

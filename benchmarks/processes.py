@@ -26,8 +26,8 @@ from maskrcnn.bench import results
 from maskrcnn.bench.machine import facts
 from maskrcnn.bench.scene import lively
 from maskrcnn.data.shapes import CATEGORIES, generate
-from maskrcnn.precision import processor_has_bf16
 from maskrcnn.recipes import read_recipe
+from maskrcnn.runtime.precision import processor_has_bf16
 from maskrcnn.weights import save_weights
 
 NUCLEI = " ".join(

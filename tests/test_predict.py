@@ -12,8 +12,8 @@ from maskrcnn import predict
 from maskrcnn.config import RPN, BoxHead, Data, Evaluate, MaskHead, Model, Recipe
 from maskrcnn.instances import Instances
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.precision import Precision
 from maskrcnn.predict import Predictor, find_pictures, load, predict_paths
+from maskrcnn.runtime.precision import Precision
 from maskrcnn.weights import save_weights
 
 RECIPE = Recipe(

@@ -26,20 +26,20 @@ from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import DIVISOR, Bucket, resized_size
 from maskrcnn.data.decode import MEBIBYTE, decode, to_rgb
 from maskrcnn.data.transforms import to_pixels
-from maskrcnn.distributed import DeviceSetting, World, choose_device, num_devices
-from maskrcnn.execution import Execution, to_host
 from maskrcnn.files import written_whole
 from maskrcnn.instances import Instances, from_detections
-from maskrcnn.ladder import Ladder, choose_rungs, laddered
-from maskrcnn.memory import explained, keep_freed_memory
 from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
-from maskrcnn.models.undrawn import Undrawn
-from maskrcnn.precision import Precision, choose_precision
+from maskrcnn.models.skip_init import Undrawn
+from maskrcnn.runtime.distributed import DeviceSetting, World, choose_device, num_devices
+from maskrcnn.runtime.execution import Execution, to_host
+from maskrcnn.runtime.ladder import Ladder, choose_rungs, laddered
+from maskrcnn.runtime.memory import explained, keep_freed_memory
+from maskrcnn.runtime.precision import Precision, choose_precision
+from maskrcnn.runtime.trial import fastest_on_processor
+from maskrcnn.runtime.trust import trust_kernels
+from maskrcnn.runtime.warm import DRAWN, ENCODED, tasks_for, warm
 from maskrcnn.structures import Detections, ImageBatch
-from maskrcnn.trial import fastest_on_processor
-from maskrcnn.trust import trust_kernels
-from maskrcnn.warm import DRAWN, ENCODED, tasks_for, warm
 from maskrcnn.weights import fill
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor

@@ -19,7 +19,7 @@ import maskrcnn
 from maskrcnn.cli import main
 from maskrcnn.config import BoxHead, Model, Recipe
 from maskrcnn.convert.checkpoint import MAKERS
-from maskrcnn.convert.maker import shapes, write
+from maskrcnn.convert.framework import shapes, write
 from maskrcnn.data.shapes import generate
 from maskrcnn.recipes import read_recipe
 from maskrcnn.recipes.describe import all_settings

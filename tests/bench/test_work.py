@@ -10,7 +10,7 @@ from maskrcnn.bench.scene import lively
 from maskrcnn.bench.work import Counter, Operation, least_seconds, multiplications
 from maskrcnn.models.layers import Conv
 from maskrcnn.ops import conv1x1, conv3x3
-from maskrcnn.precision import Precision
+from maskrcnn.runtime.precision import Precision
 
 FLOAT32, BFLOAT16 = (Precision("cpu", dtype) for dtype in (torch.float32, torch.bfloat16))
 

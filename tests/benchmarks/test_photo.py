@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrcnn import precision
+from maskrcnn.runtime import precision
 
 
 @pytest.mark.parametrize(("recipe", "has_peer"), [("nuclei", True), ("demo", False)])

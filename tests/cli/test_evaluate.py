@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from maskrcnn.cli import doors
+from maskrcnn.cli import seed_scripts
 from maskrcnn.recipes import read_recipe
 from maskrcnn.weights import Weights
 
@@ -28,7 +28,7 @@ def runs(monkeypatch):
 
     monkeypatch.setattr("maskrcnn.convert.checkpoint.load_any", lambda source: Weights({}, read_recipe("demo"), source))
     monkeypatch.setattr("maskrcnn.evaluate.run.run", run)
-    monkeypatch.setattr("maskrcnn.evaluate.report.write_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr("maskrcnn.report.page.write_report", lambda folder: folder / "report.html")
     return asked
 
 
@@ -139,11 +139,11 @@ def test_the_door_accepts_a_seed_and_says_that_it_has_no_effect(python, folder, 
 
 def test_one_weights_folder_or_file_stands_for_itself(folder):
     for one in (f"{folder}/weights/best", f"{folder}/released.safetensors", "torchvision://maskrcnn_resnet50_fpn"):
-        assert doors.find_weights(one) == [one]
+        assert seed_scripts.find_weights(one) == [one]
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no weights"):
-        doors.find_weights(str(tmp_path))
+        seed_scripts.find_weights(str(tmp_path))
     with pytest.raises(FileNotFoundError, match="there is nothing at"):
-        doors.find_weights(str(tmp_path / "absent"))
+        seed_scripts.find_weights(str(tmp_path / "absent"))

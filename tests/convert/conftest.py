@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from maskrcnn.config import BoxHead, Model, Recipe
-from maskrcnn.convert.maker import shapes
+from maskrcnn.convert.framework import shapes
 from maskrcnn.weights import Weights
 
 SMALL = Model(backbone="resnet50", channels=16, box_head=BoxHead(hidden=24))

@@ -12,7 +12,7 @@ from maskrcnn.config import RPN, BoxHead, Data, MaskHead, Model, Recipe
 from maskrcnn.convert import checkpoint, zoo
 from maskrcnn.convert.checkpoint import MAKERS, load_any, maker_of
 from maskrcnn.convert.export import export
-from maskrcnn.convert.maker import shapes, write
+from maskrcnn.convert.framework import shapes, write
 from maskrcnn.convert.mindspore_file import write_ckpt
 from maskrcnn.weights import Weights, save_weights
 

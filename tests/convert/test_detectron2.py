@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maskrcnn.convert.detectron2 import DETECTRON2
-from maskrcnn.convert.maker import read, shapes, write
+from maskrcnn.convert.framework import read, shapes, write
 
 NAMES = runpy.run_path(str(Path(__file__).parents[1] / "parity" / "detectron2_reference.py"))["names_and_shapes"]()
 """Of the state dicts of Detectron2's models, as it builds them."""

@@ -5,7 +5,7 @@ import torch
 from msgspec.structs import replace
 
 from maskrcnn.config import BoxHead, MaskHead, Model, Recipe
-from maskrcnn.convert.maker import Described, Maker, read, shapes, write
+from maskrcnn.convert.framework import Described, Maker, read, shapes, write
 
 SMALL = Model(
     backbone="resnet18",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maskrcnn.config import Data
-from maskrcnn.convert.maker import read, shapes, write
+from maskrcnn.convert.framework import read, shapes, write
 from maskrcnn.convert.mmdetection import MMDETECTION
 
 NAMES = Path(__file__).with_name("mmdetection_names.txt")

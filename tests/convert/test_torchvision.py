@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskrcnn.convert.maker import read, shapes, write
+from maskrcnn.convert.framework import read, shapes, write
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.models.layers import FrozenBatchNorm
 

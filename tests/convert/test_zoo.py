@@ -13,7 +13,7 @@ from maskrcnn.config import Recipe
 from maskrcnn.convert import zoo
 from maskrcnn.convert.detectron2 import DETECTRON2
 from maskrcnn.convert.download import _place
-from maskrcnn.convert.maker import override, read, shapes
+from maskrcnn.convert.framework import override, read, shapes
 from maskrcnn.convert.mmdetection import MMDETECTION
 from maskrcnn.convert.zoo import PUBLISHED, REFUSED, bring, checked, find, of_file, page, table
 

@@ -8,7 +8,7 @@ import torch
 from maskrcnn.cli import main
 from maskrcnn.config import RPN, BoxHead, Data, MaskHead, Model, Optimizer, Recipe, Schedule, Train
 from maskrcnn.convert.checkpoint import MAKERS
-from maskrcnn.convert.maker import shapes, write
+from maskrcnn.convert.framework import shapes, write
 from maskrcnn.data.shapes import generate
 from maskrcnn.predict import load
 from maskrcnn.recipes import write_recipe

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from maskrcnn.data.shapes import generate
-from maskrcnn.precision import processor_has_bf16
+from maskrcnn.runtime.precision import processor_has_bf16
 
 REPOSITORY = Path(__file__).parents[2]
 MPIRUN = "mpirun --allow-run-as-root -n 2 --merge-stderr-to-stdout"

@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from maskrcnn import ladder
 from maskrcnn.config import RPN, BoxHead, Data, Evaluate, MaskHead, Model, Optimizer, Recipe, Schedule, Train
 from maskrcnn.data.shapes import generate
 from maskrcnn.models.resnet import ResNet
 from maskrcnn.recipes import write_recipe
+from maskrcnn.runtime import ladder
 from maskrcnn.train import checkpoint, loop
 from maskrcnn.train.log import Log
 from maskrcnn.train.step import Updater

@@ -12,7 +12,7 @@ import pytest
 from hotcoco import mask as rle
 
 from maskrcnn.evaluate import coco
-from maskrcnn.evaluate.engine import Truth
+from maskrcnn.evaluate.hotcoco_engine import Truth
 
 HEIGHT, WIDTH = 30, 50
 

@@ -11,12 +11,12 @@ from torch import nn
 from maskrcnn.config import RPN, BoxHead, Data, Evaluate, MaskHead, Model, Recipe
 from maskrcnn.data.buckets import resized_size
 from maskrcnn.data.coco import find_split, read
-from maskrcnn.distributed import World
 from maskrcnn.evaluate import run
 from maskrcnn.evaluate.coco import Evaluation
-from maskrcnn.evaluate.engine import Truth
+from maskrcnn.evaluate.hotcoco_engine import Truth
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.recipes import read_recipe
+from maskrcnn.runtime.distributed import World
 from maskrcnn.structures import Detections
 from maskrcnn.weights import Weights, load_weights, save_weights
 

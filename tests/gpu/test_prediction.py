@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from maskrcnn import config
-from maskrcnn.execution import executed, to_host
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
+from maskrcnn.runtime.execution import executed, to_host
 from maskrcnn.structures import ImageBatch
 
 SIZES = [(512, 704), (704, 512), (512, 704), (512, 704), (704, 512), (512, 704)]

@@ -5,17 +5,17 @@ import torch
 from msgspec import structs
 
 from maskrcnn import config
-from maskrcnn.clock import mark, seconds_between
 from maskrcnn.config import Data
 from maskrcnn.data import coco
 from maskrcnn.data.annotated import Annotated
 from maskrcnn.data.buckets import buckets_for, plan_epoch
 from maskrcnn.data.feeder import feed, micro_batch_maker
 from maskrcnn.data.loader import Loader
-from maskrcnn.distributed import World
-from maskrcnn.memory import explained, peak_memory
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.precision import choose_precision
+from maskrcnn.runtime.clock import mark, seconds_between
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.memory import explained, peak_memory
+from maskrcnn.runtime.precision import choose_precision
 from maskrcnn.train.optimizer import build_optimizer, set_rate
 from maskrcnn.train.step import Updater
 from maskrcnn.train.stopwatch import DeviceStopwatch

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from maskrcnn import config
-from maskrcnn.ladder import RUNGS, laddered
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.ops.proof import OPERATORS, fault, faults
+from maskrcnn.runtime.ladder import RUNGS, laddered
 from maskrcnn.structures import ImageBatch
 
 

@@ -9,9 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrcnn import config
 from maskrcnn.data.transforms import to_pixels
-from maskrcnn.execution import Captured
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
+from maskrcnn.runtime.execution import Captured
 from maskrcnn.structures import ImageBatch, Targets
 
 TINY = config.Model(

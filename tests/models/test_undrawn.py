@@ -4,7 +4,7 @@ import torch
 
 from maskrcnn import config
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.models.undrawn import Undrawn
+from maskrcnn.models.skip_init import Undrawn
 
 
 def test_nothing_is_drawn_and_what_is_not_random_is_as_ever():

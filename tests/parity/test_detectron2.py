@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.convert.detectron2 import DETECTRON2
-from maskrcnn.convert.maker import write
+from maskrcnn.convert.framework import write
 from maskrcnn.instances import from_detections
 from maskrcnn.masks import bitmap_from_counts, counts_from_string
 from maskrcnn.models import mask_head

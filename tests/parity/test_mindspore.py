@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from maskrcnn import config
 from maskrcnn.boxes import decode
-from maskrcnn.convert.maker import read, shapes, write
+from maskrcnn.convert.framework import read, shapes, write
 from maskrcnn.convert.mindspore import MINDSPORE
 from maskrcnn.convert.mindspore_file import read_ckpt, write_ckpt
 from maskrcnn.models.mask_rcnn import build

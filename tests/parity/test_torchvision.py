@@ -25,7 +25,7 @@ from torchvision.models.detection.image_list import ImageList
 
 import maskrcnn
 from maskrcnn.convert.checkpoint import load_any
-from maskrcnn.convert.maker import read, write
+from maskrcnn.convert.framework import read, write
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.data import coco
 from maskrcnn.data.annotated import Annotated

@@ -12,13 +12,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from maskrcnn.convert.checkpoint import load_any
-from maskrcnn.convert.maker import write
+from maskrcnn.convert.framework import write
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.masks import bitmap_from_counts, counts_from_string
 from maskrcnn.models import mask_head
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.precision import choose_precision
 from maskrcnn.predict import Predictor
+from maskrcnn.runtime.precision import choose_precision
 from maskrcnn.structures import ImageBatch, Proposals, Targets
 from maskrcnn.weights import fill
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from maskrcnn import config
-from maskrcnn.distributed import World
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.precision import Precision
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.precision import Precision
 from maskrcnn.structures import ImageBatch, MicroBatch, Targets
 from maskrcnn.train.optimizer import build_optimizer, set_rate
 from maskrcnn.train.step import Updater

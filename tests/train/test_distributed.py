@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskrcnn.distributed import Place, World, choose_device, find_place, meeting_point, share_processors
+from maskrcnn.runtime.distributed import Place, World, choose_device, find_place, meeting_point, share_processors
 
 SOURCE = Path(__file__).parents[2] / "src"
 PROGRAM = """
 import json, sys, torch
 from torch import nn
-from maskrcnn import distributed
+from maskrcnn.runtime import distributed
 
 with distributed.start("cpu") as world:
     distributed.BUCKET_ELEMENTS = 5
@@ -87,7 +87,7 @@ def test_two_processes_work_as_one_and_end_together():
 LEAVES = """
 import os, sys, torch
 from pathlib import Path
-from maskrcnn import distributed
+from maskrcnn.runtime import distributed
 
 alone = distributed.Place(rank=0, size=1, local_rank=0, local_size=1)
 distributed.meet(os.environ, alone, torch.device("cpu"))

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from maskrcnn import ladder
 from maskrcnn.config import Optimizer
-from maskrcnn.distributed import World
-from maskrcnn.memory import explained
 from maskrcnn.models.layers import BatchNorm
-from maskrcnn.precision import Precision
+from maskrcnn.runtime import ladder
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.memory import explained
+from maskrcnn.runtime.precision import Precision
 from maskrcnn.structures import ImageBatch, MicroBatch, Targets
 from maskrcnn.train.optimizer import build_optimizer, state_tensors
 from maskrcnn.train.step import Losses, Updater, losses_apart

@@ -5,7 +5,7 @@ from typing import Final
 
 from maskrcnn.bench.results import Row
 from maskrcnn.bench.timing import Cost
-from maskrcnn.execution import Execution
+from maskrcnn.runtime.execution import Execution
 
 EAGER: Final = "eager"
 PEER: Final = "torchvision"

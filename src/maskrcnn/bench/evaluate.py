@@ -25,9 +25,9 @@ from maskrcnn.data.coco import CocoData, find_split, read
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import prepare
-from maskrcnn.distributed import World
 from maskrcnn.evaluate.run import evaluate
 from maskrcnn.instances import from_detections
+from maskrcnn.runtime.distributed import World
 
 COLD = 3
 """Batches of a padded size until recorded ones are replayed."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 import maskrcnn
-from maskrcnn.devices import name_of
+from maskrcnn.runtime.devices import name_of
 
 Facts = dict[str, str]
 

@@ -17,9 +17,9 @@ from maskrcnn.bench.results import Row, Section, cell
 from maskrcnn.bench.scene import Ask
 from maskrcnn.bench.timing import compare
 from maskrcnn.config import Recipe
-from maskrcnn.distributed import choose_device
-from maskrcnn.execution import Execution, executed
-from maskrcnn.precision import choose_precision
+from maskrcnn.runtime.distributed import choose_device
+from maskrcnn.runtime.execution import Execution, executed
+from maskrcnn.runtime.precision import choose_precision
 
 KERNEL, REFERENCE = "kernel", "reference"
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from maskrcnn.bench.timing import Lap, Work
-from maskrcnn.distributed import World
 from maskrcnn.models.mask_rcnn import MaskRCNN
-from maskrcnn.precision import Precision
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.precision import Precision
 from maskrcnn.structures import ImageBatch
 from maskrcnn.train.step import learnt
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from maskrcnn import config
 from maskrcnn.bench.parts import DETECT, PROPOSE, SEGMENT, TRUNK
 from maskrcnn.bench.timing import Work
-from maskrcnn.convert.maker import write
+from maskrcnn.convert.framework import write
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.ops.rasterize import rasterize
 from maskrcnn.structures import ImageBatch, Targets

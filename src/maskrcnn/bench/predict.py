@@ -15,8 +15,8 @@ from maskrcnn.bench.timing import Cost, Work, compare, in_turns
 from maskrcnn.config import Recipe
 from maskrcnn.data.coco import find_split, read
 from maskrcnn.data.transforms import prepare
-from maskrcnn.execution import Execution, executed, to_host
 from maskrcnn.models.layers import folded
+from maskrcnn.runtime.execution import Execution, executed, to_host
 from maskrcnn.structures import ImageBatch
 
 

@@ -17,12 +17,12 @@ from maskrcnn.data.buckets import Bucket, Step
 from maskrcnn.data.coco import CocoData
 from maskrcnn.data.loader import make_batch, pin
 from maskrcnn.data.transforms import RawBatch
-from maskrcnn.distributed import choose_device
-from maskrcnn.execution import Execution, choose_algorithms, choose_execution
-from maskrcnn.memory import keep_freed_memory
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.models.resnet import ResNet
-from maskrcnn.precision import Precision, choose_precision
+from maskrcnn.runtime.distributed import choose_device
+from maskrcnn.runtime.execution import Execution, choose_algorithms, choose_execution
+from maskrcnn.runtime.memory import keep_freed_memory
+from maskrcnn.runtime.precision import Precision, choose_precision
 
 
 class Ask(NamedTuple):

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import torch
 
-from maskrcnn.clock import mark, seconds_between
-from maskrcnn.devices import synchronize
-from maskrcnn.memory import peak_memory
+from maskrcnn.runtime.clock import mark, seconds_between
+from maskrcnn.runtime.devices import synchronize
+from maskrcnn.runtime.memory import peak_memory
 
 LEAST_SECONDS = 0.05
 MOST_CALLS = 1000

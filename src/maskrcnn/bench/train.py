@@ -22,9 +22,9 @@ from maskrcnn.config import Recipe
 from maskrcnn.data.annotated import Annotated
 from maskrcnn.data.feeder import feed, micro_batch_maker
 from maskrcnn.data.loader import Loader
-from maskrcnn.distributed import World
-from maskrcnn.execution import Execution, is_recorded
 from maskrcnn.models.mask_rcnn import MaskRCNN
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.execution import Execution, is_recorded
 from maskrcnn.structures import MicroBatch
 from maskrcnn.train.optimizer import build_optimizer, set_rate
 from maskrcnn.train.plan import read_training

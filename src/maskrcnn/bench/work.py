@@ -24,7 +24,7 @@ from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import MaskRCNN
 from maskrcnn.ops.conv3x3 import MIN_TILES
 from maskrcnn.ops.conv3x3.cpu import num_multiplications, num_tiles
-from maskrcnn.precision import Precision
+from maskrcnn.runtime.precision import Precision
 from maskrcnn.structures import ImageBatch, Targets
 from maskrcnn.train.step import learnt
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from typer import Option
 
-from maskrcnn.cli.words import Config, DataOverrides, Overrides, writable
+from maskrcnn.cli.options import Config, DataOverrides, Overrides, writable
 
 Batch = Annotated[int, Option(min=1, help="Images at once.")]
 Repeats = Annotated[int, Option(min=1, help="Measurements behind each median; do not rely on fewer than five.")]

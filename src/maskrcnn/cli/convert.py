@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from maskrcnn.cli.words import WEIGHTS, writable
+from maskrcnn.cli.options import WEIGHTS, writable
 
 OF_WEIGHTS = ("model", "data", "evaluate", "classes", "category_ids", "name")
 """What a recipe beside weights says about them."""

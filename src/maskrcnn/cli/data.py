@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from maskrcnn.cli.words import DataOverrides, DataSet, writable
+from maskrcnn.cli.options import DataOverrides, DataSet, writable
 
 SPLITS = ("train", "val")
 

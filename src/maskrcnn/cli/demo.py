@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
-from maskrcnn.cli.words import Overrides, writable
+from maskrcnn.cli.options import Overrides, writable
 
 NUM_PICTURES = 6
 
@@ -20,11 +20,11 @@ def demo(
     recipe = read_recipe("demo", overrides or [])
     writable(out)
     from maskrcnn.data.shapes import generate
-    from maskrcnn.distributed import start
     from maskrcnn.evaluate.coco import percent
-    from maskrcnn.evaluate.report import write_report
     from maskrcnn.evaluate.run import run as evaluate
     from maskrcnn.predict import load, predict_paths
+    from maskrcnn.report.page import write_report
+    from maskrcnn.runtime.distributed import start
     from maskrcnn.train.loop import run as train
     from maskrcnn.weights import load_weights
 

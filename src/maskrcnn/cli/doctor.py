@@ -20,8 +20,8 @@ def doctor(
 ) -> None:
     """Say what runs on this machine, and what is missing."""
     if warm:
-        from maskrcnn.warm import all_tasks
-        from maskrcnn.warm import warm as compile_all
+        from maskrcnn.runtime.warm import all_tasks
+        from maskrcnn.runtime.warm import warm as compile_all
 
         compile_all(all_tasks())
         if not all(task.is_done() for task in all_tasks()):
@@ -47,8 +47,8 @@ def facts(*, prove: bool = False) -> Iterator[Fact]:
 def _devices() -> Iterator[Fact]:
     import torch
 
-    from maskrcnn.devices import name_of
-    from maskrcnn.distributed import choose_device
+    from maskrcnn.runtime.devices import name_of
+    from maskrcnn.runtime.distributed import choose_device
 
     yield "device auto", str(choose_device("auto", 0))
     yield "cpu", f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, bf16 {_bf16_on_cpu()}"
@@ -65,7 +65,7 @@ def _devices() -> Iterator[Fact]:
 
 
 def _bf16_on_cpu() -> str:
-    from maskrcnn.precision import processor_has_bf16
+    from maskrcnn.runtime.precision import processor_has_bf16
 
     return "in hardware" if processor_has_bf16() else "not in hardware: mixed precision stays in float32"
 
@@ -87,7 +87,7 @@ def _proofs(*, again: bool) -> Iterator[Fact]:
     import torch
 
     from maskrcnn.ops.gpu import has_triton
-    from maskrcnn.trust import known_proof, proof_of
+    from maskrcnn.runtime.trust import known_proof, proof_of
 
     for index in range(torch.cuda.device_count() if has_triton() else 0):
         device, name = torch.device("cuda", index), f"kernels on gpu {index}"
@@ -117,7 +117,7 @@ def _places() -> Iterator[Fact]:
 def _compiled_kernels() -> str:
     """Where they lie, and whether all are there."""
     from maskrcnn.kernels import folders
-    from maskrcnn.warm import all_tasks
+    from maskrcnn.runtime.warm import all_tasks
 
     tasks = all_tasks()
     done = sum(task.is_done() for task in tasks)

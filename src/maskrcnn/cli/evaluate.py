@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from maskrcnn.cli.words import WEIGHTS, DataOverrides, writable
+from maskrcnn.cli.options import WEIGHTS, DataOverrides, writable
 
 if TYPE_CHECKING:
     from maskrcnn.config import Recipe  # takes 30 ms, for which help would have to wait
@@ -46,9 +46,9 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
     refuse_without_effect(overrides)
     folder = writable(out or Path("runs/eval") / recipe.name)
     from maskrcnn.convert.checkpoint import load_any
-    from maskrcnn.distributed import start
     from maskrcnn.evaluate import run
-    from maskrcnn.evaluate.report import write_report
+    from maskrcnn.report.page import write_report
+    from maskrcnn.runtime.distributed import start
 
     with start(recipe.device) as world:
         for one in weights:
@@ -78,8 +78,8 @@ def score_predictions(annotations: Path, predictions: Path, out: Path | None) ->
     if out:
         writable(out)
     from maskrcnn.evaluate.coco import score_files
-    from maskrcnn.evaluate.report import write_report
     from maskrcnn.evaluate.run import save_metrics
+    from maskrcnn.report.page import write_report
 
     metrics = score_files(annotations, predictions)
     show(metrics)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from maskrcnn.cli.words import WEIGHTS, writable
+from maskrcnn.cli.options import WEIGHTS, writable
 
 Device = Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"]
 Precision = Literal["auto", "fp32", "bf16"]

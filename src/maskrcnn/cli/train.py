@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
-from maskrcnn.cli.words import WEIGHTS, Config, Overrides, writable
+from maskrcnn.cli.options import WEIGHTS, Config, Overrides, writable
 
 
 def train(

@@ -10,7 +10,7 @@ from maskrcnn.convert import zoo
 from maskrcnn.convert.classes import COCO_COUNTS, coco_classes
 from maskrcnn.convert.detectron2 import DETECTRON2
 from maskrcnn.convert.files import SUFFIXES, read_file
-from maskrcnn.convert.maker import Channels, Maker, State, read
+from maskrcnn.convert.framework import Channels, Maker, State, read
 from maskrcnn.convert.mindspore import MINDSPORE
 from maskrcnn.convert.mmdetection import MMDETECTION
 from maskrcnn.convert.pickle_check import printable

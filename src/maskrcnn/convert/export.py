@@ -13,7 +13,7 @@ from maskrcnn.config import Recipe
 from maskrcnn.convert.checkpoint import MAKERS
 from maskrcnn.convert.detectron2_config import ALWAYS, CANNOT, config_of
 from maskrcnn.convert.files import OWN_RECIPE
-from maskrcnn.convert.maker import Maker, write
+from maskrcnn.convert.framework import Maker, write
 from maskrcnn.convert.mindspore_file import write_ckpt
 from maskrcnn.files import written_whole
 from maskrcnn.recipes.adopt import OF_TRAINING

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskrcnn.config import Data, Recipe
 from maskrcnn.convert.classes import coco_classes
-from maskrcnn.convert.maker import Described, Maker
+from maskrcnn.convert.framework import Described, Maker
 from maskrcnn.convert.structure import structure_of
 
 RULES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from maskrcnn.data.coco import CocoData
-from maskrcnn.devices import copies_in_order, memory_of
 from maskrcnn.masks import edges_from_rings
+from maskrcnn.runtime.devices import copies_in_order, memory_of
 from maskrcnn.structures import Targets
 
 MIN_OBJECTS, MIN_EDGES = 8, 64  # smallest padding, so that few shapes occur

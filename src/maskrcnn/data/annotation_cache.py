@@ -15,12 +15,12 @@ from io import BufferedIOBase, BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.allocator import give_back
 from maskrcnn.data import column_file
 from maskrcnn.data.annotation_file import open_file
 from maskrcnn.data.fingerprint import fingerprint, of_file, recall
 from maskrcnn.data.packed import Packed, arrange, read_content
 from maskrcnn.files import cache_folder, written_whole
+from maskrcnn.runtime.allocator import give_back
 
 fcntl: Any
 try:

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from maskrcnn.config import Data
 from maskrcnn.data.annotated import Annotated
 from maskrcnn.data.transforms import RawBatch, prepare, resize_targets
-from maskrcnn.devices import copies_in_order
+from maskrcnn.runtime.devices import copies_in_order
 from maskrcnn.structures import MicroBatch, Targets
 
 T = TypeVar("T")

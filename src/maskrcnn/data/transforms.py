@@ -8,8 +8,8 @@ from torch import Tensor
 
 from maskrcnn.boxes import clip, not_empty
 from maskrcnn.config import Data
-from maskrcnn.devices import copies_in_order
 from maskrcnn.ops.resize import resize
+from maskrcnn.runtime.devices import copies_in_order
 from maskrcnn.structures import ImageBatch, Targets
 
 SMALLEST_SIDE = 0.5

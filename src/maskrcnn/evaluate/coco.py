@@ -13,8 +13,8 @@ from msgspec import Struct, msgpack
 from numpy import ndarray
 
 from maskrcnn.evaluate.diagnosis import Diagnosis
-from maskrcnn.evaluate.engine import Curves, Found, IouType, Matcher, Truth
-from maskrcnn.evaluate.examination import MATCH_IOU, MIN_SCORE
+from maskrcnn.evaluate.error_kinds import MATCH_IOU, MIN_SCORE
+from maskrcnn.evaluate.hotcoco_engine import Curves, Found, IouType, Matcher, Truth
 from maskrcnn.evaluate.results import Result, batches, carried, columns, convert, read
 
 Scores = dict[str, float | None]

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from maskrcnn.evaluate.engine import Found, IouType, Truth, compressed, sentence
+from maskrcnn.evaluate.hotcoco_engine import Found, IouType, Truth, compressed, sentence
 from maskrcnn.evaluate.overlaps import NO_RUNS, Runs, runs_from_strings
 from maskrcnn.masks import counts_from_string
 

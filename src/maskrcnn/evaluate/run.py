@@ -16,31 +16,31 @@ import torch
 from msgspec import Struct, json, msgpack, structs
 from torch import nn
 
-from maskrcnn.clock import Mark, mark, seconds_between
 from maskrcnn.config import Recipe
 from maskrcnn.data.buckets import MAX_SHAPES, buckets_for, plan_evaluation
 from maskrcnn.data.coco import CocoData, find_split, read
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch, prepare
-from maskrcnn.devices import name_of
-from maskrcnn.distributed import World
 from maskrcnn.evaluate.coco import Evaluation, Metrics
-from maskrcnn.evaluate.engine import Truth
-from maskrcnn.execution import Execution, OnTheWay, to_host
+from maskrcnn.evaluate.hotcoco_engine import Truth
 from maskrcnn.files import written_whole
 from maskrcnn.instances import from_detections
-from maskrcnn.ladder import choose_rungs, laddered
-from maskrcnn.memory import explained, keep_freed_memory
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.models.undrawn import Undrawn
-from maskrcnn.precision import choose_precision
+from maskrcnn.models.skip_init import Undrawn
 from maskrcnn.recipes import write_recipe
 from maskrcnn.recipes.adopt import with_network_of
+from maskrcnn.runtime.clock import Mark, mark, seconds_between
+from maskrcnn.runtime.devices import name_of
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.execution import Execution, OnTheWay, to_host
+from maskrcnn.runtime.ladder import choose_rungs, laddered
+from maskrcnn.runtime.memory import explained, keep_freed_memory
+from maskrcnn.runtime.precision import choose_precision
+from maskrcnn.runtime.trust import trust_kernels
+from maskrcnn.runtime.warm import ENCODED, tasks_for, warm_together
 from maskrcnn.structures import Detections
-from maskrcnn.trust import trust_kernels
-from maskrcnn.warm import ENCODED, tasks_for, warm_together
 from maskrcnn.weights import Weights, fill
 
 METRICS, DETAILS, PREDICTIONS = "metrics.json", "details.json", "predictions.json"

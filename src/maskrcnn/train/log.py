@@ -22,7 +22,7 @@ from rich.table import Column
 from maskrcnn.evaluate.coco import TITLES, headline, percent
 from maskrcnn.evaluate.ticker import Ticker
 from maskrcnn.files import written_whole
-from maskrcnn.memory import GIBIBYTE
+from maskrcnn.runtime.memory import GIBIBYTE
 from maskrcnn.train.window import Means
 
 METRICS, RESULTS, LOG = "metrics.jsonl", "results.csv", "log.txt"

@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import torch
 
-from maskrcnn import distributed
 from maskrcnn.config import Recipe
 from maskrcnn.convert.backbone import load_backbone
 from maskrcnn.data import coco
@@ -19,16 +18,19 @@ from maskrcnn.data.buckets import buckets_for, plan_epoch
 from maskrcnn.data.feeder import feed, micro_batch_maker
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch
-from maskrcnn.distributed import World
-from maskrcnn.evaluate.report import write_report
 from maskrcnn.evaluate.run import IN_DETAILS, evaluate, versions
-from maskrcnn.execution import choose_algorithms, is_recorded
-from maskrcnn.ladder import choose_rungs
-from maskrcnn.memory import explained, keep_freed_memory, peak_memory
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.models.resnet import ResNet
-from maskrcnn.precision import choose_precision
 from maskrcnn.recipes import write_recipe
+from maskrcnn.report.page import write_report
+from maskrcnn.runtime import distributed
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.execution import choose_algorithms, is_recorded
+from maskrcnn.runtime.ladder import choose_rungs
+from maskrcnn.runtime.memory import explained, keep_freed_memory, peak_memory
+from maskrcnn.runtime.precision import choose_precision
+from maskrcnn.runtime.trust import trust_kernels
+from maskrcnn.runtime.warm import tasks_for, warm_together
 from maskrcnn.structures import MicroBatch
 from maskrcnn.train import checkpoint
 from maskrcnn.train.begin import begin_with
@@ -42,8 +44,6 @@ from maskrcnn.train.schedule import base_rate, learning_rate
 from maskrcnn.train.step import Updater
 from maskrcnn.train.stopwatch import stopwatch_for
 from maskrcnn.train.window import Step, Window
-from maskrcnn.trust import trust_kernels
-from maskrcnn.warm import tasks_for, warm_together
 from maskrcnn.weights import Weights, find_weights, save_weights
 
 

@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from maskrcnn.distributed import World
-from maskrcnn.execution import Captured, CudaRecorder, Execution, Recorder, compiled
-from maskrcnn.ladder import FailedElsewhereError, Ladder
 from maskrcnn.models.layers import BatchNorm
-from maskrcnn.precision import Precision
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.execution import Captured, CudaRecorder, Execution, Recorder, compiled
+from maskrcnn.runtime.ladder import FailedElsewhereError, Ladder
+from maskrcnn.runtime.precision import Precision
 from maskrcnn.structures import ImageBatch, MicroBatch, Targets
 from maskrcnn.train.optimizer import load_state_tensors, state_tensors
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from maskrcnn.clock import Mark, mark, seconds_between
+from maskrcnn.runtime.clock import Mark, mark, seconds_between
 
 
 class Spent(NamedTuple):

@@ -19,10 +19,10 @@ import torch
 from torch import nn
 
 from maskrcnn import kernels
-from maskrcnn.distributed import World
 from maskrcnn.models.layers import Conv, GroupNorm
 from maskrcnn.ops.conv1x1 import HAS_WIDE_VECTORS
 from maskrcnn.ops.examples import EXAMPLES, compute, examples
+from maskrcnn.runtime.distributed import World
 
 WORTH_A_PROCESS = 4
 """Tasks from which on a second process repays the two seconds that it takes to start."""
@@ -136,7 +136,7 @@ def _taken(take: Callable[[], Task]) -> Iterator[Task]:
 def _share(missing: deque[Task], progress: "Progress") -> None:
     """Have a second process work from the end of the queue; what it leaves is compiled where it is called first."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-c", "from maskrcnn.warm import serve; serve()"]
+    command = [sys.executable, "-c", "from maskrcnn.runtime.warm import serve; serve()"]
     try:
         process = subprocess.Popen(command, env=environment, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True)
     except OSError:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from maskrcnn.models.layers import Conv, Doubling, fold
 from maskrcnn.models.resnet import Bottleneck
-from maskrcnn.precision import Precision, processor_has_bf16
-from maskrcnn.verdicts import Facts, Verdict, recall, remember
+from maskrcnn.runtime.precision import Precision, processor_has_bf16
+from maskrcnn.runtime.verdicts import Facts, Verdict, recall, remember
 
 CHANNELS, HEIGHT, WIDTH = 256, 24, 48
 """Of the activations that are tried."""

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from numpy import ndarray
 
-from maskrcnn.evaluate.engine import Found
+from maskrcnn.evaluate.hotcoco_engine import Found
 from maskrcnn.evaluate.overlaps import NO_RUNS, Runs, box_overlaps, mask_overlaps, runs_from_strings
 from maskrcnn.kernels import kernel
 

@@ -4,8 +4,8 @@ import msgspec
 import pytest
 import torch
 
-from maskrcnn import trial, verdicts
-from maskrcnn.precision import Precision
+from maskrcnn.runtime import trial, verdicts
+from maskrcnn.runtime.precision import Precision
 
 SECONDS = {"float32": 3.0, "bf16": 2.0, "bf16, 3 x 3 in float32": 1.0}
 

@@ -8,11 +8,12 @@ from itertools import count
 import pytest
 import torch
 
-from maskrcnn import kernels, warm
+from maskrcnn import kernels
 from maskrcnn.config import Model
-from maskrcnn.distributed import World
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.warm import Task, all_tasks, tasks_for, warm_together
+from maskrcnn.runtime import warm
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.warm import Task, all_tasks, tasks_for, warm_together
 
 CPU = torch.device("cpu")
 TELL = kernels.tell
@@ -27,7 +28,7 @@ from maskrcnn.bench.scene import lively
 from maskrcnn.structures import ImageBatch
 from maskrcnn.instances import from_detections
 from maskrcnn.ops.resize import resize
-from maskrcnn.warm import ENCODED, tasks_for
+from maskrcnn.runtime.warm import ENCODED, tasks_for
 
 def compiled():
     modules = [vars(module) for name, module in sys.modules.items() if name.startswith("maskrcnn")]
@@ -194,4 +195,4 @@ def test_training_needs_more_than_prediction():
     assert {task.example for task in tasks_for(model, torch.bfloat16, learn=True)} <= {
         task.example for task in all_tasks()
     }
-    assert kernels.digest("maskrcnn.warm", 1) != kernels.digest("maskrcnn.warm", 2)
+    assert kernels.digest("maskrcnn.runtime.warm", 1) != kernels.digest("maskrcnn.runtime.warm", 2)

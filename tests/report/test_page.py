@@ -9,12 +9,12 @@ from xml.etree import ElementTree
 import pytest
 
 from maskrcnn.evaluate import coco
-from maskrcnn.evaluate.gallery import choose
-from maskrcnn.evaluate.report import read_history, write_report
 from maskrcnn.evaluate.run import save
 from maskrcnn.recipes import write_recipe
+from maskrcnn.report.gallery import choose
+from maskrcnn.report.page import read_history, write_report
 
-from .conftest import BOXES, SIZES
+from ..evaluate.conftest import BOXES, SIZES
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from maskrcnn import execution
-from maskrcnn.execution import Captured, choose_algorithms, choose_execution, compiled
+from maskrcnn.runtime import execution
+from maskrcnn.runtime.execution import Captured, choose_algorithms, choose_execution, compiled
 from maskrcnn.structures import ImageBatch
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

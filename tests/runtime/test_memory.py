@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from maskrcnn.memory import explained, peak_memory
+from maskrcnn.runtime.memory import explained, peak_memory
 
 CPU = torch.device("cpu")
 
@@ -40,7 +40,7 @@ def test_a_processor_does_not_count():
 
 FAULTS = """
 import resource, sys, torch
-from maskrcnn.memory import keep_freed_memory
+from maskrcnn.runtime.memory import keep_freed_memory
 if sys.argv[1:] == ["keep"]:
     keep_freed_memory(torch.device("cpu"))
 for _ in range(8):

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from maskrcnn import config
 from maskrcnn.boxes import area, intersection
-from maskrcnn.execution import Captured, Execution, choose_execution, executed
-from maskrcnn.memory import free_cached, is_out_of_memory
+from maskrcnn.runtime.execution import Captured, Execution, choose_execution, executed
+from maskrcnn.runtime.memory import free_cached, is_out_of_memory
 from maskrcnn.structures import Detections, ImageBatch
 
 RUNGS: tuple[Execution, ...] = ("compiled", "captured", "eager")

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from maskrcnn import execution, ladder
-from maskrcnn.execution import Captured
-from maskrcnn.ladder import choose_rungs, detections_apart, laddered
+from maskrcnn.runtime import execution, ladder
+from maskrcnn.runtime.execution import Captured
+from maskrcnn.runtime.ladder import choose_rungs, detections_apart, laddered
 from maskrcnn.structures import Detections, ImageBatch
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -16,8 +16,8 @@ from maskrcnn.config import Recipe
 from maskrcnn.data.coco import find_split
 from maskrcnn.data.decode import decode
 from maskrcnn.draw import draw_instances
-from maskrcnn.evaluate.engine import bitmap
-from maskrcnn.evaluate.examination import MIN_SCORE
+from maskrcnn.evaluate.error_kinds import MIN_SCORE
+from maskrcnn.evaluate.hotcoco_engine import bitmap
 
 EACH = 3
 """Pictures of each kind."""

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple, cast
 import jinja2
 from markupsafe import Markup
 
-from maskrcnn.evaluate.charts import SMALL, Line, line_chart, matrix_chart
 from maskrcnn.evaluate.coco import NAMES, TITLES, Metrics, headline, percent
-from maskrcnn.evaluate.gallery import Example, examples
 from maskrcnn.evaluate.run import DETAILS, METRICS, PREDICTIONS
 from maskrcnn.recipes import read_recipe
+from maskrcnn.report.charts import SMALL, Line, line_chart, matrix_chart
+from maskrcnn.report.gallery import Example, examples
 
 REPORT, HISTORY, EVALUATION, CONFIG = "report.html", "metrics.jsonl", "evaluation", "config.yml"
 MOST_CLASSES = 20
@@ -118,7 +118,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
-    return environment.get_template("report.html.jinja")
+    return environment.get_template("page.html.jinja")
 
 
 def _numbers(steps: Sequence[Mapping[str, Any]], metrics: Metrics) -> list[tuple[str, str, str]]:

@@ -11,17 +11,18 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from maskrcnn import config, distributed, predict
+from maskrcnn import config, predict
 from maskrcnn.cli.predict import Device
-from maskrcnn.clock import mark, seconds_between
 from maskrcnn.data import annotated
-from maskrcnn.devices import copies_in_order, memory_of, name_of, synchronize
-from maskrcnn.distributed import DeviceSetting, Place, choose_device, meet
-from maskrcnn.execution import choose_algorithms, choose_execution, is_recorded, to_host
-from maskrcnn.memory import explained, peak_memory
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.ops.examples import EXAMPLES, compute
-from maskrcnn.precision import Precision, choose_precision
+from maskrcnn.runtime import distributed
+from maskrcnn.runtime.clock import mark, seconds_between
+from maskrcnn.runtime.devices import copies_in_order, memory_of, name_of, synchronize
+from maskrcnn.runtime.distributed import DeviceSetting, Place, choose_device, meet
+from maskrcnn.runtime.execution import choose_algorithms, choose_execution, is_recorded, to_host
+from maskrcnn.runtime.memory import explained, peak_memory
+from maskrcnn.runtime.precision import Precision, choose_precision
 from maskrcnn.structures import ImageBatch, Targets
 from maskrcnn.train.stopwatch import HostStopwatch, stopwatch_for
 

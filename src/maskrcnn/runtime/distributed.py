@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from maskrcnn.devices import function_of
+from maskrcnn.runtime.devices import function_of
 
 DeviceSetting = Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"]
 KINDS = {"gpu": "cuda", "ascend": "npu"}

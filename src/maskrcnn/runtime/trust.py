@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from maskrcnn import ops
-from maskrcnn.distributed import World
 from maskrcnn.ops.gpu import has_triton, replace_kernels
 from maskrcnn.ops.proof import OPERATORS, faults
-from maskrcnn.verdicts import Facts, Verdict, recall, remember
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.verdicts import Facts, Verdict, recall, remember
 
 
 class Proof(Verdict, frozen=True):

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, get_args
 
+from maskrcnn.cli.options import WEIGHTS
 from maskrcnn.cli.predict import Device
-from maskrcnn.cli.words import WEIGHTS
 
 DEFAULT = "config/maskrcnn/mask_rcnn_resnet50_fpn_1x.yml"
 WITHOUT_EFFECT = ("ms_mode", "ms_loss_scaler", "ms_loss_scaler_value", "eval_parallel", "run_profilor")
@@ -114,7 +114,7 @@ def find_weights(place: str) -> list[str]:
 
 
 def _parser(description: str) -> ArgumentParser:
-    """What the three doors share."""
+    """What the three scripts share."""
     epilog = (
         f"Accepted so that old commands run, without effect: {_flags(WITHOUT_EFFECT)}. "
         f"Refused, since there is no object storage: {_flags(OBJECT_STORAGE)}."

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from maskrcnn.devices import function_of
+from maskrcnn.runtime.devices import function_of
 
 SCALES = ("cuda", "npu", "privateuseone")
 """Devices on which the loss scale that fp16 needs is known to work; the last is the second without torch_npu."""

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from maskrcnn import trust, verdicts
-from maskrcnn.distributed import World
 from maskrcnn.ops import gpu
 from maskrcnn.ops.proof import OPERATORS
+from maskrcnn.runtime import trust, verdicts
+from maskrcnn.runtime.distributed import World
 
 GPU = torch.device("cuda", 0)
 GOOD = dict.fromkeys(OPERATORS, "")

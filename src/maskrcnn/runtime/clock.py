@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from maskrcnn.devices import function_of, synchronize
+from maskrcnn.runtime.devices import function_of, synchronize
 
 Mark = float | torch.Event
 """Seconds of the host's clock, or a moment in the device's queue."""

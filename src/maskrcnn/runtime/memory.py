@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import torch
 
-from maskrcnn.allocator import keep_freed
-from maskrcnn.devices import function_of, memory_of
+from maskrcnn.runtime.allocator import keep_freed
+from maskrcnn.runtime.devices import function_of, memory_of
 
 GIBIBYTE = 2**30
 _SAID_ELSEWHERE = ("can't allocate memory", "not enough memory", "MPS backend out of memory")

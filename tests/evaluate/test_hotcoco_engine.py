@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from maskrcnn.evaluate.engine import Truth
+from maskrcnn.evaluate.hotcoco_engine import Truth
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
 
@@ -19,8 +19,8 @@ def imported(path):
 
 
 def test_one_file_knows_hotcoco():
-    doors = [path for path in SOURCE.rglob("*.py") if "hotcoco" in imported(path)]
-    assert doors == [SOURCE / "evaluate" / "engine.py"]
+    users = [path for path in SOURCE.rglob("*.py") if "hotcoco" in imported(path)]
+    assert users == [SOURCE / "evaluate" / "hotcoco_engine.py"]
 
 
 @pytest.fixture
