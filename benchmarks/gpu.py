@@ -34,14 +34,14 @@ from torch.autograd import DeviceType  # noqa: E402
 from maskrcnn.bench import evaluate, ops, predict, results, timing, train  # noqa: E402
 from maskrcnn.bench.machine import facts  # noqa: E402
 from maskrcnn.bench.results import Row, Section  # noqa: E402
-from maskrcnn.bench.scene import Ask, lively, set_up  # noqa: E402
+from maskrcnn.bench.scene import Ask, set_up, trained_like  # noqa: E402
 from maskrcnn.config import Recipe  # noqa: E402
-from maskrcnn.data.annotated import Annotated  # noqa: E402
+from maskrcnn.data.annotation_store import AnnotationStore  # noqa: E402
 from maskrcnn.data.buckets import buckets_for, plan_epoch  # noqa: E402
 from maskrcnn.data.feeder import feed, micro_batch_maker  # noqa: E402
 from maskrcnn.data.loader import Loader  # noqa: E402
 from maskrcnn.data.shapes import generate  # noqa: E402
-from maskrcnn.files import written_whole  # noqa: E402
+from maskrcnn.files import atomic_write  # noqa: E402
 from maskrcnn.recipes import read_recipe  # noqa: E402
 from maskrcnn.runtime.distributed import World, choose_device  # noqa: E402
 from maskrcnn.runtime.execution import Execution, choose_algorithms, choose_execution, is_recorded  # noqa: E402
@@ -114,7 +114,7 @@ class Session(NamedTuple):
         self.out.mkdir(parents=True, exist_ok=True)
         known = facts(self.device)
         path = self.out / f"{results.slug(known['device'])}-{known['date']}-{name}"
-        with written_whole(path) as draft:
+        with atomic_write(path) as draft:
             draft.write_text(text, encoding="utf-8")
         print(f"written to {path}")
 
@@ -214,8 +214,8 @@ def _losses(session: Session, recipe: Recipe, steps: int, execution: Execution, 
         for epoch in count()
     )
     loader = Loader(data, chain.from_iterable(plans), recipe.data, pin_memory=device.type == "cuda")
-    make = micro_batch_maker(Annotated(data, device), device, recipe.data, one_shape=True)
-    model = lively(recipe.model, len(data.category_ids)).to(device).train()
+    make = micro_batch_maker(AnnotationStore(data, device), device, recipe.data, one_shape=True)
+    model = trained_like(recipe.model, len(data.category_ids)).to(device).train()
     precision = choose_precision(device, mixed)
     optimizer = build_optimizer(model, settings.optimizer, rate_on_device=is_recorded(execution, device))
     update = Updater(

@@ -30,7 +30,7 @@ from maskrcnn.bench import results
 from maskrcnn.bench.machine import facts
 from maskrcnn.bench.timing import steady_seconds
 from maskrcnn.config import Data
-from maskrcnn.data.annotated import Annotated
+from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.buckets import Step, buckets_for, plan_epoch
 from maskrcnn.data.coco import CocoData, find_split, read
 from maskrcnn.data.feeder import feed, micro_batch_maker
@@ -112,7 +112,7 @@ def their_batches(data: CocoData, steps: list[Step], settings: Data) -> Batches:
 
 def our_batches(data: CocoData, steps: list[Step], settings: Data) -> Iterator[MicroBatch]:
     """Batches as a training step takes them."""
-    make = micro_batch_maker(Annotated(data, CPU), CPU, settings, one_shape=False)
+    make = micro_batch_maker(AnnotationStore(data, CPU), CPU, settings, one_shape=False)
     return (batch for _, batch in feed(Loader(data, steps, settings), make, CPU))
 
 

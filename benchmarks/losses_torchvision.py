@@ -23,7 +23,7 @@ from torchvision_samples import samples
 
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data import coco
-from maskrcnn.data.annotated import Annotated
+from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.buckets import DIVISOR, Step, resized_size
 from maskrcnn.data.coco import CocoData
 from maskrcnn.data.feeder import micro_batch_maker
@@ -58,7 +58,7 @@ def ours(weights: Path, dataset: CocoData) -> tuple[nn.Module, Callable[[RawBatc
     fill(model, tensors, origin)
 
     cpu = torch.device("cpu")
-    make = micro_batch_maker(Annotated(dataset, cpu), cpu, recipe.data, one_shape=False)
+    make = micro_batch_maker(AnnotationStore(dataset, cpu), cpu, recipe.data, one_shape=False)
 
     def losses(raw: RawBatch) -> Losses:
         found = model.losses(*make(raw))

@@ -130,14 +130,14 @@ def run(photo: Path, name: str, repeats: int, rounds: int) -> Any:
     from maskrcnn.bench.machine import facts
     from maskrcnn.bench.peer import lacking
     from maskrcnn.bench.results import Section
-    from maskrcnn.bench.scene import lively
+    from maskrcnn.bench.scene import trained_like
     from maskrcnn.recipes import read_recipe
     from maskrcnn.runtime.precision import processor_has_bf16
     from maskrcnn.weights import save_weights
 
     classes = tuple(f"class {number}" for number in range(1, NUM_CLASSES + 1))
     recipe = replace(read_recipe(name, []), classes=classes, category_ids=tuple(range(1, NUM_CLASSES + 1)))
-    model = lively(recipe.model, NUM_CLASSES)
+    model = trained_like(recipe.model, NUM_CLASSES)
     lack = lacking(model, recipe.model, recipe.data, NUM_CLASSES)
     measured = ways(not lack, processor_has_bf16())
     with tempfile.TemporaryDirectory() as folder:

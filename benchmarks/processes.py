@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from maskrcnn.bench import results
 from maskrcnn.bench.machine import facts
-from maskrcnn.bench.scene import lively
+from maskrcnn.bench.scene import trained_like
 from maskrcnn.data.shapes import CATEGORIES, generate
 from maskrcnn.recipes import read_recipe
 from maskrcnn.runtime.precision import processor_has_bf16
@@ -87,7 +87,7 @@ def prepare(folder: Path, side: int) -> dict[str, str]:
     for key, name, sides in (("weights", "mask_rcnn_resnet50_fpn_1x", f"[{side}]"), ("demo", "demo", "[128]")):
         recipe = read_recipe(name, [f"data.short_sides={sides}"])
         recipe = replace(recipe, classes=tuple(CATEGORIES.values()), category_ids=tuple(CATEGORIES))
-        places[key] = str(save_weights(folder / key, lively(recipe.model, len(CATEGORIES)), recipe, {}))
+        places[key] = str(save_weights(folder / key, trained_like(recipe.model, len(CATEGORIES)), recipe, {}))
     return places
 
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from maskrcnn.files import cache_folder, written_whole
+from maskrcnn.files import atomic_write, cache_folder
 
 
 @pytest.mark.parametrize("synced", [False, True])
 def test_a_file_takes_its_name_when_all_is_written(synced, tmp_path):
     path = tmp_path / "numbers.json"
     path.write_text("old")
-    with written_whole(path, synced=synced) as draft:
+    with atomic_write(path, synced=synced) as draft:
         draft.write_text("new")
         assert draft.parent == tmp_path
         assert path.read_text() == "old"
@@ -22,7 +22,7 @@ def test_an_error_leaves_what_was_there(tmp_path):
     path.write_text("old")
 
     def write():
-        with written_whole(path) as draft:
+        with atomic_write(path) as draft:
             draft.write_text("half")
             raise OSError("the disk is full")
 
@@ -34,7 +34,7 @@ def test_an_error_leaves_what_was_there(tmp_path):
 
 def test_writers_at_the_same_time_do_not_meet(tmp_path):
     path = tmp_path / "numbers.json"
-    with written_whole(path) as one, written_whole(path) as other:
+    with atomic_write(path) as one, atomic_write(path) as other:
         one.write_text("one")
         other.write_text("other")
     assert path.read_text() == "one"  # the inner one was done first

@@ -17,7 +17,7 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def written_whole(path: Path, *, synced: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, *, synced: bool = False) -> Iterator[Path]:
     """A place beside `path` to write to, whose file takes the name of `path` in the end, or is removed on an error.
 
     A reader sees the earlier file or all of the new one.

@@ -24,7 +24,7 @@ import llvmlite.binding
 import numba
 from numba.core import caching, compiler, config, serialize
 
-from maskrcnn.files import cache_folder, written_whole
+from maskrcnn.files import atomic_write, cache_folder
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -216,7 +216,7 @@ def _write(folder: Path, name: str, content: bytes) -> None:
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     if not _is_ours(folder):
         raise PermissionError(0, "not this user's alone")
-    with written_whole(folder / name) as draft:
+    with atomic_write(folder / name) as draft:
         draft.write_bytes(hashlib.sha256(content).digest() + content)
 
 

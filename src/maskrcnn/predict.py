@@ -26,15 +26,15 @@ from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import DIVISOR, Bucket, resized_size
 from maskrcnn.data.decode import MEBIBYTE, decode, to_rgb
 from maskrcnn.data.transforms import to_pixels
-from maskrcnn.files import written_whole
+from maskrcnn.files import atomic_write
 from maskrcnn.instances import Instances, from_detections
 from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
-from maskrcnn.models.skip_init import Undrawn
+from maskrcnn.models.skip_init import SkipInit
 from maskrcnn.runtime.distributed import DeviceSetting, World, choose_device, num_devices
 from maskrcnn.runtime.execution import Execution, to_host
 from maskrcnn.runtime.ladder import Ladder, choose_rungs, laddered
-from maskrcnn.runtime.memory import explained, keep_freed_memory
+from maskrcnn.runtime.memory import explain_out_of_memory, keep_freed_memory
 from maskrcnn.runtime.precision import Precision, choose_precision
 from maskrcnn.runtime.trial import fastest_on_processor
 from maskrcnn.runtime.trust import trust_kernels
@@ -78,7 +78,7 @@ def load(
     trust_kernels(World(chosen), warnings.warn)
     tensors, recipe, origin = load_any(path)
     number_type = _precision(precision, chosen, recipe)
-    with Undrawn():
+    with SkipInit():
         model = build(recipe.model, len(recipe.classes))
     fill(model, tensors, origin)
     model = model.to(chosen).eval()
@@ -172,7 +172,11 @@ class Predictor:
         unflipped = torch.zeros(len(pictures), dtype=torch.bool, device=self.device)
         pixels = to_pixels(padded.to(self.device), raw_sizes, target, unflipped, _bucket(sizes), self.recipe.data)
         alone = nullcontext() if self.execution == "eager" else self._results
-        with alone, self.precision.autocast(), explained(self.device, len(sizes), _bucket(sizes), LESS_MEMORY):
+        with (
+            alone,
+            self.precision.autocast(),
+            explain_out_of_memory(self.device, len(sizes), _bucket(sizes), LESS_MEMORY),
+        ):
             found = to_host(self._forward(ImageBatch(pixels, target.float())), self.device)
             detections: Detections = found.wait()
         return detections
@@ -227,7 +231,7 @@ def predict_paths(
                 entries.append({**entry, "category_name": name, "file_name": str(path)})
         if progress is not None:
             progress(path, result)
-    with written_whole(out / "predictions.json") as draft:
+    with atomic_write(out / "predictions.json") as draft:
         draft.write_text(json.dumps(entries), encoding="utf-8")
     return failures
 

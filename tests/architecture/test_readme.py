@@ -18,7 +18,7 @@ from PIL import Image
 import maskrcnn
 from maskrcnn.cli import main
 from maskrcnn.config import BoxHead, Model, Recipe
-from maskrcnn.convert.checkpoint import MAKERS
+from maskrcnn.convert.checkpoint import FRAMEWORKS
 from maskrcnn.convert.framework import shapes, write
 from maskrcnn.data.shapes import generate
 from maskrcnn.recipes import read_recipe
@@ -92,7 +92,7 @@ def model_final(path: Path) -> Path:
     generator = torch.Generator().manual_seed(0)
     tensors = {name: 0.01 * torch.randn(shape, generator=generator) for name, shape in shapes(model, 80).items()}
     tensors |= {name: 1 + tensor for name, tensor in tensors.items() if name.endswith("running_var")}
-    arrays = {name: tensor.numpy() for name, tensor in write(MAKERS["detectron2"], tensors).items()}
+    arrays = {name: tensor.numpy() for name, tensor in write(FRAMEWORKS["detectron2"], tensors).items()}
     path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
     return path
 

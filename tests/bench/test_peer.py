@@ -5,7 +5,7 @@ import torch
 
 from maskrcnn import config
 from maskrcnn.bench import peer
-from maskrcnn.bench.scene import lively
+from maskrcnn.bench.scene import trained_like
 from maskrcnn.structures import ImageBatch, Targets
 
 SMALL = config.Model(backbone="resnet18", norm="group_norm", frozen_stages=0, channels=64)
@@ -55,13 +55,13 @@ def test_without_torchvision_a_sentence_says_so(monkeypatch):
 def test_a_network_that_torchvision_does_not_have_is_told():
     pytest.importorskip("torchvision")
     settings = config.Model(backbone="resnet18", norm="group_norm", frozen_stages=0, width=32)
-    reason = peer.lacking(lively(settings, 3), settings, config.Data(), 3)
+    reason = peer.lacking(trained_like(settings, 3), settings, config.Data(), 3)
     assert reason.startswith("torchvision has no such network: backbone.body.conv1.weight and ")
 
 
 def test_the_same_network_makes_the_same_pyramid_and_learns_from_the_same_pixels(images):
     pytest.importorskip("torchvision")
-    model = lively(SMALL, 3).eval()
+    model = trained_like(SMALL, 3).eval()
     assert peer.lacking(model, SMALL, config.Data(), 3) == ""
     theirs = peer.takes_prepared(peer.same_network(model, SMALL, config.Data(), 3), (64, 96))
     batch, _ = theirs.transform(peer.pictures(images))

@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 
 from maskrcnn.config import RPN, BoxHead, Data, MaskHead, Model, Recipe
 from maskrcnn.convert import checkpoint, zoo
-from maskrcnn.convert.checkpoint import MAKERS, load_any, maker_of
-from maskrcnn.convert.export import export
+from maskrcnn.convert.checkpoint import FRAMEWORKS, load_any, maker_of
 from maskrcnn.convert.framework import shapes, write
 from maskrcnn.convert.mindspore_file import write_ckpt
+from maskrcnn.convert.write import export
 from maskrcnn.weights import Weights, save_weights
 
 
@@ -30,9 +30,9 @@ def save(maker, state, folder):
     return path
 
 
-@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("maker", FRAMEWORKS)
 def test_a_file_is_recognised_and_read_bit_for_bit(small, maker, tmp_path):
-    path = save(maker, write(MAKERS[maker], small.tensors, bgr=maker == "detectron2"), tmp_path)
+    path = save(maker, write(FRAMEWORKS[maker], small.tensors, bgr=maker == "detectron2"), tmp_path)
     found = load_any(path)
     assert found.recipe.name.startswith(maker)
     assert found.origin == str(path)
@@ -41,15 +41,15 @@ def test_a_file_is_recognised_and_read_bit_for_bit(small, maker, tmp_path):
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in small.tensors.items() if "norm" not in name)
 
 
-@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("maker", FRAMEWORKS)
 def test_no_maker_takes_the_tensors_of_another(small, maker):
-    state = write(MAKERS[maker], small.tensors)
-    assert maker_of(state) is MAKERS[maker]
-    assert [one.name for one in MAKERS.values() if one.recognises(state)] == [maker]
+    state = write(FRAMEWORKS[maker], small.tensors)
+    assert maker_of(state) is FRAMEWORKS[maker]
+    assert [one.name for one in FRAMEWORKS.values() if one.recognises(state)] == [maker]
 
 
 def test_what_a_file_cannot_tell_is_told_on_the_command_line(small, tmp_path):
-    path = save("torchvision", write(MAKERS["torchvision"], small.tensors), tmp_path)
+    path = save("torchvision", write(FRAMEWORKS["torchvision"], small.tensors), tmp_path)
     recipe = load_any(path, ["classes=[cat, dog]", "category_ids=[3, 7]", "data.max_side=900"]).recipe
     assert (recipe.classes, recipe.category_ids, recipe.data.max_side) == (("cat", "dog"), (3, 7), 900)
     with pytest.raises(ValueError, match=r"did you mean model.roi_samples"):
@@ -57,14 +57,14 @@ def test_what_a_file_cannot_tell_is_told_on_the_command_line(small, tmp_path):
 
 
 def test_names_that_a_file_carries_are_those_of_its_classes(small, tmp_path):
-    state = write(MAKERS["mmdetection"], small.tensors)
+    state = write(FRAMEWORKS["mmdetection"], small.tensors)
     torch.save({"meta": {"CLASSES": ["cat", "dog"]}, "state_dict": state}, tmp_path / "w.pth")
     assert load_any(tmp_path / "w.pth").recipe.classes == ("cat", "dog")
     assert load_any(tmp_path / "w.pth", ["classes=[a, b]"]).recipe.classes == ("a", "b")
 
 
 def test_halves_become_float32(small, tmp_path):
-    state = {name: tensor.half() for name, tensor in write(MAKERS["torchvision"], small.tensors).items()}
+    state = {name: tensor.half() for name, tensor in write(FRAMEWORKS["torchvision"], small.tensors).items()}
     found = load_any(save("torchvision", state, tmp_path))
     assert {tensor.dtype for tensor in found.tensors.values()} == {torch.float32}
 
@@ -84,7 +84,7 @@ def test_our_own_weights_come_with_their_recipe_and_take_no_other(small, tmp_pat
 
 
 def test_a_safetensors_file_without_a_recipe_may_be_of_another_maker(small, tmp_path):
-    save_file(write(MAKERS["torchvision"], small.tensors), tmp_path / "tv.safetensors")
+    save_file(write(FRAMEWORKS["torchvision"], small.tensors), tmp_path / "tv.safetensors")
     assert load_any(tmp_path / "tv.safetensors").recipe.name == "torchvision_resnet50"
 
 
@@ -97,9 +97,9 @@ def test_tensors_of_nobody_are_refused_with_their_file(tmp_path):
 
 
 def test_a_published_name_is_brought_once_and_read_as_its_row_says(small, tmp_path, monkeypatch):
-    state = write(MAKERS["detectron2"], small.tensors, bgr=True)
+    state = write(FRAMEWORKS["detectron2"], small.tensors, bgr=True)
     path = save("detectron2", state, tmp_path)
-    monkeypatch.setattr(zoo, "bring", lambda one: path)
+    monkeypatch.setattr(zoo, "download", lambda one: path)
     monkeypatch.setattr(checkpoint, "_load_foreign", Recorded(checkpoint._load_foreign))
     name = "detectron2://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x"
     found = load_any(name)
@@ -115,9 +115,9 @@ def test_a_published_name_is_brought_once_and_read_as_its_row_says(small, tmp_pa
 def test_a_file_under_its_published_name_is_read_as_the_published_one(small, place, tmp_path, monkeypatch):
     generator = torch.Generator().manual_seed(1)
     ours = {name: torch.rand(shape, generator=generator) for name, shape in shapes(small.recipe.model, 8).items()}
-    path = save("detectron2", write(MAKERS["detectron2"], ours, bgr=True), tmp_path)
+    path = save("detectron2", write(FRAMEWORKS["detectron2"], ours, bgr=True), tmp_path)
     path = path.rename(tmp_path / "model_final_af9cf5.pkl")
-    monkeypatch.setattr(zoo, "bring", lambda one: path)
+    monkeypatch.setattr(zoo, "download", lambda one: path)
     recipe = load_any(place if "://" in place else path).recipe
     assert (recipe.classes[:2], recipe.category_ids[-2:]) == (("person", "rider"), (32, 33))
     assert (recipe.data.short_sides, recipe.data.max_side) == ((1024,), 2048)
@@ -127,7 +127,7 @@ def test_a_file_under_its_published_name_is_read_as_the_published_one(small, pla
 
 
 def test_the_baseline_of_detectron1_is_known_by_its_file(small, tmp_path):
-    path = save("detectron2", write(MAKERS["detectron2"], small.tensors, bgr=True), tmp_path)
+    path = save("detectron2", write(FRAMEWORKS["detectron2"], small.tensors, bgr=True), tmp_path)
     for name, half_pixel, samples in (("model_final_62ca52.pkl", False, 2), ("model_final_a54504.pkl", True, 0)):
         path = path.rename(tmp_path / name)
         model = load_any(path).recipe.model
@@ -196,7 +196,7 @@ def test_what_detectron2_was_given_comes_back_with_its_own_recipe(small, tmp_pat
 
 
 def test_names_that_would_steer_a_terminal_do_not(small, tmp_path):
-    state = write(MAKERS["mmdetection"], small.tensors)
+    state = write(FRAMEWORKS["mmdetection"], small.tensors)
     torch.save({"meta": {"CLASSES": ["cat\x1b[31m", "dog"]}, "state_dict": state}, tmp_path / "w.pth")
     assert load_any(tmp_path / "w.pth").recipe.classes == ("cat\\x1b[31m", "dog")
 

@@ -5,7 +5,7 @@ import torch
 from msgspec.structs import replace
 
 from maskrcnn.config import BoxHead, MaskHead, Model, Recipe
-from maskrcnn.convert.framework import Described, Maker, read, shapes, write
+from maskrcnn.convert.framework import Described, Framework, read, shapes, write
 
 SMALL = Model(
     backbone="resnet18",
@@ -21,7 +21,7 @@ def maker(**settings):
     """Calls everything `net.` and has batch counters."""
     settings = {"background_last": False, "idle": "counter$", **settings}
     bgr = settings.pop("bgr", False)
-    return Maker(
+    return Framework(
         name="example",
         rules=((r"^", "net."),),
         describe=lambda state, hint: Described(replace(RECIPE, name=hint or "theirs"), bgr),

@@ -7,7 +7,7 @@ import torch
 
 from maskrcnn.cli import main
 from maskrcnn.config import RPN, BoxHead, Data, MaskHead, Model, Optimizer, Recipe, Schedule, Train
-from maskrcnn.convert.checkpoint import MAKERS
+from maskrcnn.convert.checkpoint import FRAMEWORKS
 from maskrcnn.convert.framework import shapes, write
 from maskrcnn.data.shapes import generate
 from maskrcnn.predict import load
@@ -37,7 +37,7 @@ def test_a_detectron2_checkpoint_learns_other_classes_and_goes_back_there(tmp_pa
     generator = torch.Generator().manual_seed(0)
     tensors = {name: 0.1 * torch.rand(shape, generator=generator) for name, shape in shapes(MODEL, 3).items()}
     tensors["mask_head.masks.bias"] = torch.tensor([1.0, 2.0, 3.0])
-    torch.save({"model": write(MAKERS["detectron2"], tensors, bgr=True)}, tmp_path / "model_final.pth")
+    torch.save({"model": write(FRAMEWORKS["detectron2"], tensors, bgr=True)}, tmp_path / "model_final.pth")
 
     converted = tmp_path / "converted"
     run("convert", tmp_path / "model_final.pth", converted, f"classes=[bird, {names[1]}, fish]")

@@ -203,7 +203,7 @@ def test_the_counter_of_waits_sees_them():
 class HostTables(TorchFunctionMode):
     """Counts tensors made of Python numbers: elsewhere than on the CPU each is a copy that the processor waits for."""
 
-    MAKERS = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)
+    FRAMEWORKS = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)
 
     def __init__(self):
         super().__init__()
@@ -212,7 +212,7 @@ class HostTables(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         index = args[1] if func is torch.Tensor.__getitem__ else ()
         lists = [part for part in (index if isinstance(index, tuple) else (index,)) if isinstance(part, list)]
-        if func in self.MAKERS or lists:
+        if func in self.FRAMEWORKS or lists:
             self.seen.append(f"{func.__name__}{lists}")
         return func(*args, **(kwargs or {}))
 

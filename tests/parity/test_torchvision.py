@@ -28,7 +28,7 @@ from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.convert.framework import read, write
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.data import coco
-from maskrcnn.data.annotated import Annotated
+from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.buckets import Step, resized_size
 from maskrcnn.data.feeder import micro_batch_maker
 from maskrcnn.data.loader import make_batch
@@ -378,7 +378,7 @@ def step(version, state, dataset, monkeypatch):
     only = Step(bucket, np.array([index]), np.array([size]), np.array([False]), np.array([5]))
     raw = make_batch(dataset, only, data.max_rowsize)
     cpu = torch.device("cpu")
-    batch, targets, _ = micro_batch_maker(Annotated(dataset, cpu), cpu, data, one_shape=False)(raw)
+    batch, targets, _ = micro_batch_maker(AnnotationStore(dataset, cpu), cpu, data, one_shape=False)(raw)
 
     def project(gt_masks, boxes, matched, size):
         images = torch.zeros(len(boxes), dtype=torch.long)
@@ -461,10 +461,10 @@ def test_mask_targets_cover_what_torchvisions_cover_within_half_a_per_cent(share
     ours, theirs, exact = [], [], []
     for split in ("val", "train"):
         data = coco.read(folder / "annotations" / f"instances_{split}2017.json", folder / f"{split}2017")
-        annotated = Annotated(data, torch.device("cpu"))
+        annotated = AnnotationStore(data, torch.device("cpu"))
         by_id = {target["image_id"]: target for _, target in (photos if split == "val" else peer.photos(folder, split))}
         for index, image_id in enumerate(data.image_ids):
-            masks, targets = by_id[int(image_id)]["masks"], annotated.pick(torch.tensor([index]), annotated.room())
+            masks, targets = by_id[int(image_id)]["masks"], annotated.gather(torch.tensor([index]), annotated.padding())
             learnt = torch.nonzero(targets.valid[0] & ~targets.crowd[0]).squeeze(1)
             assert len(learnt) == len(masks)
             if len(learnt) == 0:

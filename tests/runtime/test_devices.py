@@ -13,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrcnn import config, predict
 from maskrcnn.cli.predict import Device
-from maskrcnn.data import annotated
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.ops.examples import EXAMPLES, compute
 from maskrcnn.runtime import distributed
@@ -21,7 +20,7 @@ from maskrcnn.runtime.clock import mark, seconds_between
 from maskrcnn.runtime.devices import copies_in_order, memory_of, name_of, synchronize
 from maskrcnn.runtime.distributed import DeviceSetting, Place, choose_device, meet
 from maskrcnn.runtime.execution import choose_algorithms, choose_execution, is_recorded, to_host
-from maskrcnn.runtime.memory import explained, peak_memory
+from maskrcnn.runtime.memory import explain_out_of_memory, peak_memory
 from maskrcnn.runtime.precision import Precision, choose_precision
 from maskrcnn.structures import ImageBatch, Targets
 from maskrcnn.train.stopwatch import HostStopwatch, stopwatch_for
@@ -165,10 +164,10 @@ def test_what_torch_does_not_say_of_a_device_is_not_asked(monkeypatch):
     assert seconds_between(first, second) >= 0
     synchronize(MPS)
     assert len(waited) == 3  # the host's clock runs ahead unless it waits
-    columns = annotated.Columns(*(torch.zeros(1, 4) for _ in annotated.Columns._fields))
-    assert annotated.place_for(columns, MPS) == CPU
+    columns = annotation_store.Columns(*(torch.zeros(1, 4) for _ in annotation_store.Columns._fields))
+    assert annotation_store.place_for(columns, MPS) == CPU
     sentence = "mps has too little memory for 2 images of 32 x 64 at once; pray"
-    with pytest.raises(MemoryError, match=sentence), explained(MPS, 2, (32, 64), "pray"):
+    with pytest.raises(MemoryError, match=sentence), explain_out_of_memory(MPS, 2, (32, 64), "pray"):
         raise RuntimeError("MPS backend out of memory (MPS allocated: 9 GB, max allowed: 9 GB)")
 
 
@@ -185,7 +184,10 @@ def test_what_torch_says_of_a_device_is_used(monkeypatch):
     assert (name_of(XPU), memory_of(XPU), peak_memory(XPU)) == ("Arc", (2**30, 2**34), 7)
     synchronize(XPU)
     assert reset == [XPU, XPU]
-    with pytest.raises(MemoryError, match=r"xpu:0 \(16 GiB\) has too little"), explained(XPU, 1, (32, 64), "pray"):
+    with (
+        pytest.raises(MemoryError, match=r"xpu:0 \(16 GiB\) has too little"),
+        explain_out_of_memory(XPU, 1, (32, 64), "pray"),
+    ):
         raise torch.OutOfMemoryError("XPU out of memory")
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from maskrcnn.runtime.memory import explained, peak_memory
+from maskrcnn.runtime.memory import explain_out_of_memory, peak_memory
 
 CPU = torch.device("cpu")
 
@@ -24,13 +24,13 @@ def test_the_sentence_names_the_batch_its_padded_size_and_what_helps(error):
         pytest.raises(
             MemoryError, match=r"this machine has too little memory for 3 images of 800 x 1344 at once; pray$"
         ),
-        explained(CPU, 3, (800, 1344), "pray"),
+        explain_out_of_memory(CPU, 3, (800, 1344), "pray"),
     ):
         raise error
 
 
 def test_other_errors_pass():
-    with pytest.raises(RuntimeError, match="shapes"), explained(CPU, 1, (32, 64), "pray"):
+    with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory(CPU, 1, (32, 64), "pray"):
         raise RuntimeError("shapes do not fit")
 
 

@@ -24,7 +24,7 @@ import torch
 from numba.core.dispatcher import Dispatcher
 from maskrcnn.config import Model
 from maskrcnn.models.layers import fold
-from maskrcnn.bench.scene import lively
+from maskrcnn.bench.scene import trained_like
 from maskrcnn.structures import ImageBatch
 from maskrcnn.instances import from_detections
 from maskrcnn.ops.resize import resize
@@ -36,7 +36,7 @@ def compiled():
     return {(kernel.py_func.__qualname__, str(types)) for kernel in kernels for types in kernel.overloads}
 
 backbone, norm, dtype = sys.argv[1], sys.argv[2], getattr(torch, sys.argv[3])
-model = lively(Model(backbone=backbone, norm=norm, channels=64, pretrained=""), 3).eval()
+model = trained_like(Model(backbone=backbone, norm=norm, channels=64, pretrained=""), 3).eval()
 fold(model, dtype)
 for task in [*tasks_for(model, dtype, learn=False), *ENCODED]:
     task.run()

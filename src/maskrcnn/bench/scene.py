@@ -110,7 +110,7 @@ def set_up(recipe: Recipe, settings: config.Train | config.Evaluate, data: CocoD
     section = "train" if isinstance(settings, config.Train) else "evaluate"
     choose_algorithms(device)
     keep_freed_memory(device)
-    model = lively(recipe.model, len(data.category_ids)).to(device)
+    model = trained_like(recipe.model, len(data.category_ids)).to(device)
     assert isinstance(model.backbone, ResNet), "the only kind that recipes know"
     model.backbone.recompute = recipe.train.recompute
     return Scene(
@@ -126,7 +126,7 @@ def set_up(recipe: Recipe, settings: config.Train | config.Evaluate, data: CocoD
 
 
 @torch.no_grad()
-def lively(settings: config.Model, num_classes: int) -> MaskRCNN:
+def trained_like(settings: config.Model, num_classes: int) -> MaskRCNN:
     """Random weights that behave like trained ones in what costs time: finite activations, many detections."""
     torch.manual_seed(0)
     model = build(settings, num_classes)

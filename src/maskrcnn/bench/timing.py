@@ -22,7 +22,7 @@ WARM_CALLS = 3
 """The first may compile, the second record; the third runs as all later ones."""
 
 Work = Callable[[], object]
-Lap = Callable[[str], None]
+OnStage = Callable[[str], None]
 """Ends a stage and names it."""
 
 
@@ -56,7 +56,7 @@ def in_turns(works: Mapping[str, Work], device: torch.device, repeats: int) -> d
 
 
 def stages_in_turns(
-    works: Mapping[str, Callable[[Lap], object]], device: torch.device, repeats: int
+    works: Mapping[str, Callable[[OnStage], object]], device: torch.device, repeats: int
 ) -> dict[str, dict[str, float]]:
     """Median seconds of each stage that the works name while they run, after a warm-up."""
     for work in works.values():
@@ -123,15 +123,15 @@ def _warm(work: Work, device: torch.device) -> int:
     return max(1, min(MOST_CALLS, math.ceil(LEAST_SECONDS / max(seconds_of(work, device), 1e-6))))
 
 
-def _stages(work: Callable[[Lap], object], device: torch.device) -> dict[str, float]:
+def _stages(work: Callable[[OnStage], object], device: torch.device) -> dict[str, float]:
     synchronize(device)
     names, marks = [], [mark(device)]
 
-    def lap(name: str) -> None:
+    def on_stage(name: str) -> None:
         names.append(name)
         marks.append(mark(device))
 
-    work(lap)
+    work(on_stage)
     synchronize(device)
     return {name: seconds_between(*marks[number : number + 2]) for number, name in enumerate(names)}
 

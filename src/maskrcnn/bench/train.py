@@ -17,9 +17,9 @@ from maskrcnn.bench.comparison import EAGER, PEER, compared, left_out, without_e
 from maskrcnn.bench.parts import BACKWARD, FORWARD, MOVE, REDUCE, eager_update
 from maskrcnn.bench.results import Row, Section
 from maskrcnn.bench.scene import Ask, Scene, set_up
-from maskrcnn.bench.timing import Cost, Lap, Work, compare, in_turns, stages_in_turns, steady_seconds
+from maskrcnn.bench.timing import Cost, OnStage, Work, compare, in_turns, stages_in_turns, steady_seconds
 from maskrcnn.config import Recipe
-from maskrcnn.data.annotated import Annotated
+from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.feeder import feed, micro_batch_maker
 from maskrcnn.data.loader import Loader
 from maskrcnn.models.mask_rcnn import MaskRCNN
@@ -55,7 +55,10 @@ class Contest:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.make = micro_batch_maker(
-            Annotated(scene.data, scene.device), scene.device, scene.recipe.data, one_shape=scene.execution != EAGER
+            AnnotationStore(scene.data, scene.device),
+            scene.device,
+            scene.recipe.data,
+            one_shape=scene.execution != EAGER,
         )
         self.batch: MicroBatch = self.make(scene.raw)
         self.rois = scene.recipe.model.mask_head.rois
@@ -85,12 +88,12 @@ class Contest:
 
         return make
 
-    def our_parts(self) -> Callable[[Lap], object]:
+    def our_parts(self) -> Callable[[OnStage], object]:
         """A step line by line."""
         model = self._model(self.rois)
         return self._by_parts(model, lambda: model.losses(*self.batch))
 
-    def peer_parts(self) -> Callable[[Lap], object]:
+    def peer_parts(self) -> Callable[[OnStage], object]:
         """torchvision's."""
         return self._by_parts(*self._peer())
 
@@ -123,11 +126,11 @@ class Contest:
         targets = peer.annotations(self.batch.images, self.batch.targets)
         return model, lambda: model(images, targets)
 
-    def _by_parts(self, model: nn.Module, losses: Callable[[], Mapping[str, Tensor]]) -> Callable[[Lap], object]:
+    def _by_parts(self, model: nn.Module, losses: Callable[[], Mapping[str, Tensor]]) -> Callable[[OnStage], object]:
         optimizer, scene = self._optimizer(model, rate_on_device=False), self.scene
         world, clip_norm = World(scene.device), scene.recipe.train.optimizer.clip_norm
-        return lambda lap: eager_update(
-            losses, model, optimizer, world=world, precision=scene.precision, clip_norm=clip_norm, lap=lap
+        return lambda on_stage: eager_update(
+            losses, model, optimizer, world=world, precision=scene.precision, clip_norm=clip_norm, on_stage=on_stage
         )
 
     def _optimizer(self, model: nn.Module, *, rate_on_device: bool) -> torch.optim.Optimizer:

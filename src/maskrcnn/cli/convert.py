@@ -42,7 +42,7 @@ def convert(
         raise ValueError(f"{dest} is a file; expected a folder, or --to for a file of another system")
     writable(dest)
     from maskrcnn.convert.checkpoint import load_any
-    from maskrcnn.convert.export import export
+    from maskrcnn.convert.write import export
     from maskrcnn.weights import save_weights
 
     weights = load_any(source, overrides or (), channels or "")

@@ -115,7 +115,7 @@ def show(metrics: Any) -> None:
 
 def ticker() -> Any:
     """Tells on stderr how far an evaluation is: on a terminal in place, elsewhere in a line a minute."""
-    from maskrcnn.evaluate.ticker import Ticker
+    from maskrcnn.evaluate.progress_lines import Ticker
 
     if sys.stderr.isatty():
         return Ticker(lambda sentence: print(f"\r\x1b[K{sentence}\r", end="", file=sys.stderr, flush=True), every=0.5)

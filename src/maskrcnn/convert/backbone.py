@@ -56,7 +56,7 @@ def load_backbone(backbone: nn.Module, settings: config.Model, say: Callable[[st
             )
         path = published_file(settings.backbone, say)
     elif "://" in settings.pretrained:
-        path = zoo.bring(_published_backbone(settings), say)
+        path = zoo.download(_published_backbone(settings), say)
     else:
         path = Path(settings.pretrained).expanduser()
     tensors = read_file(path).tensors

@@ -10,7 +10,7 @@ from maskrcnn.convert import zoo
 from maskrcnn.convert.classes import COCO_COUNTS, coco_classes
 from maskrcnn.convert.detectron2 import DETECTRON2
 from maskrcnn.convert.files import SUFFIXES, read_file
-from maskrcnn.convert.framework import Channels, Maker, State, read
+from maskrcnn.convert.framework import Channels, Framework, State, read
 from maskrcnn.convert.mindspore import MINDSPORE
 from maskrcnn.convert.mmdetection import MMDETECTION
 from maskrcnn.convert.pickle_check import printable
@@ -20,7 +20,7 @@ from maskrcnn.recipes.read import read_overrides
 from maskrcnn.weights import CONFIG, Weights, load_weights
 
 OWN_NAME = "mask_head.masks.weight"
-MAKERS = {maker.name: maker for maker in (TORCHVISION, MINDSPORE, DETECTRON2, MMDETECTION)}
+FRAMEWORKS = {maker.name: maker for maker in (TORCHVISION, MINDSPORE, DETECTRON2, MMDETECTION)}
 
 
 def load_any(source: str | Path, overrides: Sequence[str] = (), channels: Channels = "") -> Weights:
@@ -34,7 +34,7 @@ def load_any(source: str | Path, overrides: Sequence[str] = (), channels: Channe
     """
     if "://" in str(source):
         published = _published_detector(str(source))
-        return _load_foreign(zoo.bring(published), published, overrides, channels)
+        return _load_foreign(zoo.download(published), published, overrides, channels)
     path = Path(source).expanduser()
     is_ours = path.suffix == ".safetensors" and path.with_name(CONFIG).is_file()
     if path.suffix.lower() in SUFFIXES and not path.is_dir() and not is_ours:
@@ -49,13 +49,13 @@ def _paths(overrides: Sequence[str]) -> list[str]:
     return [path for path, _ in read_overrides(overrides).settings]
 
 
-def maker_of(state: State) -> Maker:
+def maker_of(state: State) -> Framework:
     """Whose tensors these are."""
-    for maker in MAKERS.values():
+    for maker in FRAMEWORKS.values():
         if maker.recognises(state):
             return maker
     names = ", ".join(map(printable, list(state)[:3]))
-    raise ValueError(f"expected a Mask R-CNN of {', '.join(MAKERS)}, received tensors named {names}, ...")
+    raise ValueError(f"expected a Mask R-CNN of {', '.join(FRAMEWORKS)}, received tensors named {names}, ...")
 
 
 def _published_detector(name: str) -> zoo.Published:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from maskrcnn.config import Data, Recipe, Triple
 from maskrcnn.convert.classes import coco_classes
-from maskrcnn.convert.framework import Described, Maker, Rule, State
+from maskrcnn.convert.framework import Described, Framework, Rule, State
 from maskrcnn.convert.structure import structure_of
 from maskrcnn.models.mask_rcnn import shape_of
 
@@ -124,7 +124,7 @@ def _triple(tensor: Tensor) -> Triple:
     return first, second, third
 
 
-DETECTRON2 = Maker(
+DETECTRON2 = Framework(
     name="detectron2",
     rules=RULES,
     describe=_describe,

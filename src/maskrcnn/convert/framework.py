@@ -1,6 +1,6 @@
 """What one maker's checkpoint and ours have in common, and the one way through it in both directions.
 
-A maker's file (`torchvision.py`, `detectron2.py`, ...) holds a `Maker`: a table of names and a description of
+A maker's file (`torchvision.py`, `detectron2.py`, ...) holds a `Framework`: a table of names and a description of
 conventions. Nothing here or there knows how a file is stored; see `files.py`.
 """
 
@@ -33,7 +33,7 @@ class Described(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Maker:
+class Framework:
     """How one maker names and arranges the tensors of a Mask R-CNN."""
 
     name: str
@@ -84,7 +84,7 @@ class Maker:
 
 
 def read(
-    maker: Maker,
+    maker: Framework,
     state: State,
     hint: str = "",
     overrides: Sequence[str] = (),
@@ -127,7 +127,7 @@ def read(
     return Weights(tensors, recipe, maker.name)
 
 
-def write(maker: Maker, tensors: State, bgr: bool = False) -> dict[str, Tensor]:
+def write(maker: Framework, tensors: State, bgr: bool = False) -> dict[str, Tensor]:
     """Our tensors as theirs, the inverse of `read`.
 
     bgr   they feed the network blue, green, red
@@ -141,7 +141,7 @@ def shapes(model: Model, num_classes: int) -> dict[str, torch.Size]:
         return {name: tensor.shape for name, tensor in build(model, num_classes).state_dict().items()}
 
 
-def _to_ours(maker: Maker, name: str, tensor: Tensor, bgr: bool) -> Tensor:
+def _to_ours(maker: Framework, name: str, tensor: Tensor, bgr: bool) -> Tensor:
     part = name.rpartition(".")[0]
     tensor = tensor.float() if tensor.is_floating_point() else tensor  # some are published in half precision
     if part == "box_head.classes" and maker.background_last:
@@ -151,7 +151,7 @@ def _to_ours(maker: Maker, name: str, tensor: Tensor, bgr: bool) -> Tensor:
     return tensor.flip(1) if bgr and name == STEM else tensor
 
 
-def _to_theirs(maker: Maker, name: str, tensor: Tensor, bgr: bool) -> Tensor:
+def _to_theirs(maker: Framework, name: str, tensor: Tensor, bgr: bool) -> Tensor:
     part = name.rpartition(".")[0]
     if part == "box_head.classes" and maker.background_last:
         return tensor.roll(-1, 0)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maskrcnn.config import Data, Recipe
 from maskrcnn.convert.classes import coco_classes
-from maskrcnn.convert.framework import Described, Maker, Rule, State
+from maskrcnn.convert.framework import Described, Framework, Rule, State
 from maskrcnn.convert.structure import structure_of
 
 MASK_CONVS = 4
@@ -71,7 +71,7 @@ def _without_counts(state: State) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.endswith(".num_batches_tracked")}
 
 
-MINDSPORE = Maker(
+MINDSPORE = Framework(
     name="mindspore",
     rules=RULES,
     describe=_describe,

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from maskrcnn.files import written_whole
+from maskrcnn.files import atomic_write
 
 TYPES = {
     "Float32": torch.float32,
@@ -75,7 +75,7 @@ def write_ckpt(path: str | Path, tensors: Mapping[str, Tensor]) -> Path:
     headers = [(_encode(name), _type(name, tensor), tensor) for name, tensor in tensors.items()]
     if not headers:
         raise ValueError(f"{path}: expected tensors to write, received none")
-    with written_whole(path, synced=True) as draft, draft.open("wb") as stream:
+    with atomic_write(path, synced=True) as draft, draft.open("wb") as stream:
         for tag, kind, tensor in headers:
             content = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
             for part in content.split(SLICE) if content.numel() else (content,):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskrcnn.config import Data, Recipe
 from maskrcnn.convert.classes import coco_classes
-from maskrcnn.convert.framework import Described, Maker
+from maskrcnn.convert.framework import Described, Framework
 from maskrcnn.convert.structure import structure_of
 
 RULES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
@@ -135,7 +135,7 @@ def _triple(name: str, hint: str, bgr: bool) -> tuple[float, float, float] | Non
     return (third, second, first) if bgr else (first, second, third)
 
 
-MMDETECTION = Maker(
+MMDETECTION = Framework(
     name="mmdetection",
     rules=RULES,
     describe=_describe,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskrcnn.config import Data, Recipe
 from maskrcnn.convert.classes import coco_classes
-from maskrcnn.convert.framework import Described, Maker, Rule, State
+from maskrcnn.convert.framework import Described, Framework, Rule, State
 from maskrcnn.convert.structure import structure_of
 from maskrcnn.models.layers import FrozenBatchNorm
 
@@ -125,7 +125,7 @@ def _is_frozen(state: State, name: str) -> bool:
     return f"{name.rpartition('.')[0]}.num_batches_tracked" not in state
 
 
-TORCHVISION = Maker(
+TORCHVISION = Framework(
     name="torchvision",
     rules=RULES,
     describe=_describe,

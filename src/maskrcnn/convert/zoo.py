@@ -197,7 +197,12 @@ CHECKED = {
 }
 """What is checked here, and patterns of the names for which it is; the first that fits counts."""
 
-MAKERS = {"torchvision": "torchvision", "detectron2": "Detectron2", "mmdet": "MMDetection", "mindspore": "MindSpore"}
+FRAMEWORKS = {
+    "torchvision": "torchvision",
+    "detectron2": "Detectron2",
+    "mmdet": "MMDetection",
+    "mindspore": "MindSpore",
+}
 BACKBONES = "Backbones trained on ImageNet, for model.pretrained"
 
 
@@ -259,7 +264,7 @@ def of_file(file_name: str) -> Published | None:
     return next((one for one in PUBLISHED.values() if one.classes and one.file.endswith(f"/{file_name}")), None)
 
 
-def bring(one: Published, say: Say = print, progress: Progress | None = None) -> Path:
+def download(one: Published, say: Say = print, progress: Progress | None = None) -> Path:
     """Its file, from the cache or downloaded into it. Raises as `fetch` does."""
     return fetch(one.url, one.file, sha256=one.sha256, md5=one.md5, say=say, progress=progress)
 
@@ -315,7 +320,7 @@ This page is written by `python -m maskrcnn.convert.zoo docs/published.md`.
 
 
 def _title(one: Published) -> str:
-    return MAKERS.get(one.maker, BACKBONES)
+    return FRAMEWORKS.get(one.maker, BACKBONES)
 
 
 def _ap(value: float | None) -> str:

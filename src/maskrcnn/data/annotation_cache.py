@@ -19,7 +19,7 @@ from maskrcnn.data import column_file
 from maskrcnn.data.annotation_file import open_file
 from maskrcnn.data.fingerprint import fingerprint, of_file, recall
 from maskrcnn.data.packed import Packed, arrange, read_content
-from maskrcnn.files import cache_folder, written_whole
+from maskrcnn.files import atomic_write, cache_folder
 from maskrcnn.runtime.allocator import give_back
 
 fcntl: Any
@@ -115,7 +115,7 @@ def _save(columns: Packed, entry: Path) -> None:
     """Write an entry whole; it is not synchronised with the disk: what a crash may leave is told by the fingerprint."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     remove_old(entry.parent)
-    with written_whole(entry) as draft, draft.open("xb+") as stream:
+    with atomic_write(entry) as draft, draft.open("xb+") as stream:
         column_file.write(stream, columns._asdict())
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from maskrcnn.files import written_whole
+from maskrcnn.files import atomic_write
 
 SIZE = hashlib.sha256().digest_size
 BLOCK = 1 << 20
@@ -71,7 +71,7 @@ def of_file(stream: BufferedReader, memory: Path) -> bytes:
     if age > SETTLED and state == _state(stream) and os.name == "posix":
         with suppress(OSError):
             memory.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(memory) as draft:
+            with atomic_write(memory) as draft:
                 draft.write_bytes(msgspec.json.encode(Memory(state, found.hex())))
     return found
 

@@ -24,19 +24,19 @@ from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch, prepare
 from maskrcnn.evaluate.coco import Evaluation, Metrics
 from maskrcnn.evaluate.hotcoco_engine import Truth
-from maskrcnn.files import written_whole
+from maskrcnn.files import atomic_write
 from maskrcnn.instances import from_detections
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.models.skip_init import Undrawn
+from maskrcnn.models.skip_init import SkipInit
 from maskrcnn.recipes import write_recipe
 from maskrcnn.recipes.adopt import with_network_of
 from maskrcnn.runtime.clock import Mark, mark, seconds_between
 from maskrcnn.runtime.devices import name_of
 from maskrcnn.runtime.distributed import World
-from maskrcnn.runtime.execution import Execution, OnTheWay, to_host
+from maskrcnn.runtime.execution import Execution, HostCopy, to_host
 from maskrcnn.runtime.ladder import choose_rungs, laddered
-from maskrcnn.runtime.memory import explained, keep_freed_memory
+from maskrcnn.runtime.memory import explain_out_of_memory, keep_freed_memory
 from maskrcnn.runtime.precision import choose_precision
 from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import ENCODED, tasks_for, warm_together
@@ -86,7 +86,7 @@ class Queued(NamedTuple):
     raw: RawBatch
     begin: Mark
     end: Mark
-    detections: OnTheWay
+    detections: HostCopy
 
 
 class Time(NamedTuple):
@@ -112,7 +112,7 @@ def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Pro
     annotations, images = find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path)
     dataset = read(annotations, images)
     check_classes(weights, dataset)
-    with Undrawn():
+    with SkipInit():
         model = build(trained.model, len(trained.classes))
     fill(model, weights.tensors, weights.origin)
     recipe = structs.replace(
@@ -180,7 +180,7 @@ def save(folder: Path, metrics: Metrics, predictions: Mapping[int, bytes]) -> No
     predictions   of each image, as JSON without brackets
     """
     save_metrics(folder, metrics)
-    with written_whole(folder / PREDICTIONS) as draft, draft.open("wb") as file:
+    with atomic_write(folder / PREDICTIONS) as draft, draft.open("wb") as file:
         file.write(b"[")
         parts = (predictions[number] for number in sorted(predictions) if predictions[number])
         for place, part in enumerate(parts):
@@ -195,7 +195,7 @@ def save_metrics(folder: Path, metrics: Metrics) -> None:
     details = {name: value for name, value in metrics.items() if name in IN_DETAILS}
     contents = {METRICS: json.format(json.encode(main), indent=1) + b"\n", DETAILS: json.encode(details)}
     for name, content in contents.items():
-        with written_whole(folder / name) as draft:
+        with atomic_write(folder / name) as draft:
             draft.write_bytes(content)
 
 
@@ -288,7 +288,7 @@ def _predict(
     forward = laddered(folded(model, precision.dtype), rungs, device, say)
     queued: Queued | None = None
     for raw, images in feed(loader, lambda raw: prepare(raw, device, recipe.data), device):
-        with precision.autocast(), explained(device, len(raw.image_ids), raw.bucket, LESS_MEMORY):
+        with precision.autocast(), explain_out_of_memory(device, len(raw.image_ids), raw.bucket, LESS_MEMORY):
             begin = mark(device)
             detections = forward(images)
             before, queued = queued, Queued(raw, begin, mark(device), to_host(detections, device))

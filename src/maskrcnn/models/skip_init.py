@@ -11,7 +11,7 @@ DRAWS = (Tensor.normal_, Tensor.uniform_, init.normal_, init.uniform_, init.kaim
 """What torch's layers and ours call, as far as it lets itself be seen."""
 
 
-class Undrawn(TorchFunctionMode):
+class SkipInit(TorchFunctionMode):
     """While it is entered, layers that are built leave their memory as it comes instead of drawing weights."""
 
     def __torch_function__(

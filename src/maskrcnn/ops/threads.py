@@ -22,7 +22,7 @@ _IMPORTED_BY = os.getpid()
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-def in_parts(work: Callable[[int, int], None], count: int, smallest: int = 1) -> None:
+def parallel_for(work: Callable[[int, int], None], count: int, smallest: int = 1) -> None:
     """Call `work(first, last)` on consecutive parts of range(count), on as many threads as torch may use.
 
     smallest   items in a part: worth some tenths of a millisecond

@@ -177,7 +177,7 @@ def _key(tensors: list[Tensor], structure: TreeSpec) -> Any:
     return structure, tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors)
 
 
-class OnTheWay(NamedTuple):
+class HostCopy(NamedTuple):
     """Tensors that are being copied to the host."""
 
     tensors: Any
@@ -190,11 +190,11 @@ class OnTheWay(NamedTuple):
         return self.tensors
 
 
-def to_host(group: tuple[Tensor, ...], device: torch.device) -> OnTheWay:
+def to_host(group: tuple[Tensor, ...], device: torch.device) -> HostCopy:
     """Begin to copy a named tuple of tensors; on a GPU into page-locked memory, so that the device can go on."""
     if device.type != "cuda":
-        return OnTheWay(tree_map(lambda tensor: tensor.to("cpu"), group), None)
+        return HostCopy(tree_map(lambda tensor: tensor.to("cpu"), group), None)
     host = tree_map(lambda tensor: torch.empty_like(tensor, device="cpu", pin_memory=True), group)
     for target, tensor in zip(host, group, strict=True):
         target.copy_(tensor, non_blocking=True)
-    return OnTheWay(host, torch.cuda.current_stream(device).record_event())
+    return HostCopy(host, torch.cuda.current_stream(device).record_event())

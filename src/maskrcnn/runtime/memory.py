@@ -38,7 +38,7 @@ def free_cached() -> None:
 
 
 @contextmanager
-def explained(device: torch.device, num_images: int, bucket: Sequence[int], advice: str) -> Iterator[None]:
+def explain_out_of_memory(device: torch.device, num_images: int, bucket: Sequence[int], advice: str) -> Iterator[None]:
     """Turns the device's error for too little memory into a MemoryError that names the batch and the remedies."""
     try:
         yield

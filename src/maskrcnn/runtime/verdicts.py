@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from maskrcnn.files import cache_folder, written_whole
+from maskrcnn.files import atomic_write, cache_folder
 
 Facts = dict[str, str]
 """All that decides a verdict, by name."""
@@ -36,7 +36,7 @@ def remember(verdict: Verdict) -> None:
     with suppress(*UNUSABLE):
         path = _path(type(verdict), verdict.facts)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as draft:
+        with atomic_write(path) as draft:
             draft.write_bytes(msgspec.json.format(msgspec.json.encode(verdict)))
 
 

@@ -20,8 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from maskrcnn.evaluate.coco import TITLES, headline, percent
-from maskrcnn.evaluate.ticker import Ticker
-from maskrcnn.files import written_whole
+from maskrcnn.evaluate.progress_lines import Ticker
+from maskrcnn.files import atomic_write
 from maskrcnn.runtime.memory import GIBIBYTE
 from maskrcnn.train.window import Means
 
@@ -152,7 +152,7 @@ class Log:
         path = self.out / METRICS
         if self.is_main and path.is_file():
             rows = [row for row in _rows(self.out) if row["step"] <= step]
-            with written_whole(path) as draft:
+            with atomic_write(path) as draft:
                 draft.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
             _write_results(self.out / RESULTS, evaluations(self.out))
 

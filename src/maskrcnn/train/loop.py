@@ -13,7 +13,7 @@ import torch
 from maskrcnn.config import Recipe
 from maskrcnn.convert.backbone import load_backbone
 from maskrcnn.data import coco
-from maskrcnn.data.annotated import Annotated
+from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.buckets import buckets_for, plan_epoch
 from maskrcnn.data.feeder import feed, micro_batch_maker
 from maskrcnn.data.loader import Loader
@@ -27,15 +27,15 @@ from maskrcnn.runtime import distributed
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.execution import choose_algorithms, is_recorded
 from maskrcnn.runtime.ladder import choose_rungs
-from maskrcnn.runtime.memory import explained, keep_freed_memory, peak_memory
+from maskrcnn.runtime.memory import explain_out_of_memory, keep_freed_memory, peak_memory
 from maskrcnn.runtime.precision import choose_precision
 from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import tasks_for, warm_together
 from maskrcnn.structures import MicroBatch
 from maskrcnn.train import checkpoint
-from maskrcnn.train.begin import begin_with
 from maskrcnn.train.checkpoint import Checkpoint
-from maskrcnn.train.interrupt import StopWish
+from maskrcnn.train.initialise import initialise_from
+from maskrcnn.train.interrupt import StopRequest
 from maskrcnn.train.log import Log, evaluations, quality
 from maskrcnn.train.optimizer import Average, build_optimizer, load_state_tensors, set_rate, state_tensors
 from maskrcnn.train.plan import micro_batch_size, num_steps, read_training, read_validation, with_classes
@@ -57,7 +57,7 @@ def run(recipe: Recipe, out: Path, resume: str | None = None, weights: Weights |
     FloatingPointError when losses are not finite.
     """
     out = Path(out)
-    with StopWish() as wish, distributed.start(recipe.device) as world:
+    with StopRequest() as wish, distributed.start(recipe.device) as world:
         notes: list[str] = []
         start = find_start(out, resume, notes.append)
         world.barrier()  # everybody has looked before anybody writes
@@ -86,7 +86,7 @@ class Training:
         out: Path,
         world: World,
         log: Log,
-        wish: StopWish,
+        wish: StopRequest,
         start: Checkpoint | None,
         weights: Weights | None = None,
     ) -> None:
@@ -111,7 +111,7 @@ class Training:
             if weights is None:
                 load_backbone(self.model.backbone, recipe.model, log.say)
             else:
-                log.say(begin_with(self.model, weights, recipe.classes))
+                log.say(initialise_from(self.model, weights, recipe.classes))
         self.model.to(world.device)
         assert isinstance(self.model.backbone, ResNet), "the only kind that recipes know"
         self.model.backbone.recompute = settings.recompute
@@ -134,7 +134,7 @@ class Training:
             say=log.say,
         )
         self.make = micro_batch_maker(
-            Annotated(self.data, world.device), world.device, recipe.data, one_shape=rungs[0] != "eager"
+            AnnotationStore(self.data, world.device), world.device, recipe.data, one_shape=rungs[0] != "eager"
         )
         self.window = self._new_window()
         self.step = 0
@@ -204,7 +204,7 @@ class Training:
         raws, batches = zip(*islice(parts, self.num_parts), strict=True)
         watch.begin(loader.waited_seconds - waited)
         set_rate(self.optimizer, self._rate(self.step))
-        with explained(self.world.device, self.micro_batch, raws[0].bucket, self._less_memory()):
+        with explain_out_of_memory(self.world.device, self.micro_batch, raws[0].bucket, self._less_memory()):
             losses = self.update(batches)
         self.step += 1
         if self.average is not None:

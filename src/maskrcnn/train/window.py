@@ -58,7 +58,7 @@ class Window:
             if self._overflow_allowed:
                 bad.pop(GRADIENT_NORM, None)
             if bad:
-                raise FloatingPointError(_accusation(step, bad))
+                raise FloatingPointError(_non_finite_message(step, bad))
         return rows
 
     def read(self) -> Means:
@@ -75,7 +75,7 @@ class Window:
         )
 
 
-def _accusation(step: Step, bad: dict[str, float]) -> str:
+def _non_finite_message(step: Step, bad: dict[str, float]) -> str:
     entries = ", ".join(f"{name} {value}" for name, value in bad.items())
     images = _bad_images(step)
     if images:

@@ -12,7 +12,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from maskrcnn.ops.channels_last import empty_result, offset_and_floor, pixels
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
 from maskrcnn.ops.vectors import COLUMNS, FLOAT, ROWS, jit, multiply_finish
 
 BLOCK = 8
@@ -29,7 +29,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | N
     other = np.empty((0, outputs), np.float32) if residual is None else _rows(residual)
     groups = -(-len(source) // ROWS)
     nothing = np.zeros(COLUMNS, np.float32)
-    in_parts(lambda a, b: _convolve(source, panels, offset, other, nothing, floor, target, a, b), groups, BLOCK)
+    parallel_for(lambda a, b: _convolve(source, panels, offset, other, nothing, floor, target, a, b), groups, BLOCK)
     return y
 
 
@@ -42,7 +42,7 @@ def _in_panels(weight: ndarray) -> ndarray:
     """(K, C) to (K / COLUMNS, C, COLUMNS)."""
     panels = np.empty((len(weight) // COLUMNS, weight.shape[1], COLUMNS), np.float32)
     source = np.ascontiguousarray(weight)  # of the same numbers in another order the kernel would be compiled twice
-    in_parts(lambda a, b: _arrange(source, panels, a, b), len(panels))
+    parallel_for(lambda a, b: _arrange(source, panels, a, b), len(panels))
     return panels
 
 

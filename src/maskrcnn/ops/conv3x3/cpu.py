@@ -32,7 +32,7 @@ from maskrcnn.ops.conv3x3.winograd import (
     points_to_weights,
     weights_to_points,
 )
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
 from maskrcnn.ops.vectors import COLUMNS, FLOAT, ROWS, jit, multiply
 
 BLOCK = 48
@@ -85,8 +85,8 @@ def _convolve_many(
             _multiply(left, panels, result, count, channels, outputs, 0, 0, num_panels)
             points_to_pixels(result.reshape(-1), result.shape[1], outputs, target, start, count, offset, floor, scratch)
 
-    in_parts(transform_weights, num_panels)
-    in_parts(convolve, total, max(ROWS, min(BLOCK, total // torch.get_num_threads())))
+    parallel_for(transform_weights, num_panels)
+    parallel_for(convolve, total, max(ROWS, min(BLOCK, total // torch.get_num_threads())))
 
 
 def _convolve_few(
@@ -111,9 +111,9 @@ def _convolve_few(
         values, scratch = result.reshape(-1)[first * outputs :], _numbers(SCRATCH)
         points_to_pixels(values, result.shape[1], outputs, target, first, stop - first, offset, floor, scratch)
 
-    in_parts(transform_tiles, total, FEW)
-    in_parts(multiply_panels, outputs // COLUMNS)
-    in_parts(transform_back, total, FEW)
+    parallel_for(transform_tiles, total, FEW)
+    parallel_for(multiply_panels, outputs // COLUMNS)
+    parallel_for(transform_back, total, FEW)
 
 
 def _to_points(source: ndarray, first: int, count: int, values: ndarray, step: int, scratch: ndarray) -> None:
@@ -170,8 +170,8 @@ def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
                 if start + count == total:
                     points_to_weights(held, result[group * OUTPUTS : (group + 1) * OUTPUTS], scratch)
 
-        in_parts(transform_tiles, count, BLOCK)
-        in_parts(add_up, groups)
+        parallel_for(transform_tiles, count, BLOCK)
+        parallel_for(add_up, groups)
     return weight
 
 

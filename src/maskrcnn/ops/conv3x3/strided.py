@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskrcnn.ops.channels_last import pixels
 from maskrcnn.ops.conv3x3.panels import BLOCK, OUTPUTS, PANEL, add_products
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
 from maskrcnn.ops.vectors import COLUMNS, FLOAT, WIDTH, clear, jit, move
 
 TAPS = 9
@@ -31,8 +31,8 @@ def weight_gradient(grad: Tensor, x: Tensor, stride: int) -> Tensor:
     total = grad.numel() // outputs
     for first in range(0, total, BLOCK):
         count = min(BLOCK, total - first)
-        in_parts(partial(_arrange_pixels, gradients, inputs, stride, left, right, first), count, PIXELS)
-        in_parts(partial(_add_groups, left, right, count, result), outputs // OUTPUTS)
+        parallel_for(partial(_arrange_pixels, gradients, inputs, stride, left, right, first), count, PIXELS)
+        parallel_for(partial(_add_groups, left, right, count, result), outputs // OUTPUTS)
     return weight
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskrcnn.kernels import kernel
 from maskrcnn.ops.bfloat16 import narrow, widen
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
 
 DTYPES = (torch.float32, torch.bfloat16)
 FLOOR = {False: np.float32(-np.inf), True: np.float32(0)}
@@ -100,7 +100,7 @@ def _over_blocks(kernel: Callable, pixels: ndarray, *others: object) -> None:
     num_images, num_pixels, channels = pixels.shape
     blocks = -(-num_pixels // BLOCK)
     smallest = max(1, WORTH_A_THREAD // (BLOCK * channels))
-    in_parts(lambda first, last: kernel(pixels, *others, blocks, first, last), num_images * blocks, smallest)
+    parallel_for(lambda first, last: kernel(pixels, *others, blocks, first, last), num_images * blocks, smallest)
 
 
 @kernel()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskrcnn.kernels import kernel
 from maskrcnn.ops.match.reference import CROWD_COVER, SMALLEST_UNION
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
 from maskrcnn.structures import IGNORED, NEGATIVE, POSITIVE
 
 BLOCK = 256  # candidates: their corners, areas and results fill a third of a first-level cache
@@ -42,7 +42,7 @@ def match(
     def assign(first: int, last: int) -> None:
         _assign(*given, *thresholds, target.numpy(), label.numpy(), peaks, first, last)
 
-    in_parts(assign, num_images * num_blocks, -(-WORTH_A_THREAD // BLOCK))
+    parallel_for(assign, num_images * num_blocks, -(-WORTH_A_THREAD // BLOCK))
     if keep_best:
         _rescue(*given, peaks, label.numpy())
     return target, label

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from maskrcnn.kernels import kernel
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
 
 ROWS = 200  # of the result, about a millisecond of work
 
@@ -43,7 +43,7 @@ def resize(
         down = _taps(raw[0], size[0], False, antialias)
         across = _taps(raw[1], size[1], mirrored, antialias)
         resize_rows = partial(_resize_rows, image, *raw, *down, *across, centres, spreads, whole_levels, out)
-        in_parts(resize_rows, bucket[0], ROWS)
+        parallel_for(resize_rows, bucket[0], ROWS)
     return pixels.permute(0, 3, 1, 2)
 
 

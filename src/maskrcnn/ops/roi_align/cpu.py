@@ -14,7 +14,7 @@ from torch import Tensor
 from maskrcnn.kernels import kernel
 from maskrcnn.ops.bfloat16 import narrow, widen
 from maskrcnn.ops.roi_align.reference import place, roi_levels
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
 
 KERNEL_TYPES = (torch.float32, torch.float64, torch.bfloat16)
 LINE = 16  # floats in a cache line: threads that share channels never write the same line
@@ -50,7 +50,7 @@ def forward(
             _pool(values, *rois, level, _nhwc(pooled), first, last)
 
     work = output_size**2 * _mean_samples(placed.counts) * channels
-    in_parts(pool, len(boxes), -(-WORTH_A_THREAD // work))
+    parallel_for(pool, len(boxes), -(-WORTH_A_THREAD // work))
     return pooled.to(dtype)
 
 
@@ -82,7 +82,7 @@ def backward(
             _spread(values, *rois, level, source, first * LINE, min(last * LINE, channels))
 
     work = len(boxes) * output_size**2 * _mean_samples(placed.counts) * LINE
-    in_parts(spread, -(-channels // LINE), -(-WORTH_A_THREAD // max(1, work)))
+    parallel_for(spread, -(-channels // LINE), -(-WORTH_A_THREAD // max(1, work)))
     return [gradient.to(grad.dtype) for gradient in gradients]
 
 

@@ -14,7 +14,7 @@ HEADS = ("rpn.", "box_head.", "mask_head.")
 
 
 @torch.no_grad()
-def begin_with(model: nn.Module, weights: Weights, classes: Sequence[str]) -> str:
+def initialise_from(model: nn.Module, weights: Weights, classes: Sequence[str]) -> str:
     """Fill a model whose classes may be others; returns a sentence that says what was kept and what starts afresh.
 
     classes   names in the model's label order

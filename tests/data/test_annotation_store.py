@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from maskrcnn.data import annotated, coco
-from maskrcnn.data.annotated import Annotated, Room
+from maskrcnn.data import coco
+from maskrcnn.data.annotation_store import AnnotationStore, Padding
 
 CPU = torch.device("cpu")
 SIZES = [(40, 60), (60, 45), (33, 44)]
 
 
-def pick(data, *images, room=None):
-    ours = Annotated(data, CPU)
-    return ours.pick(torch.tensor(images), room or ours.room(np.array(images)))
+def gather(data, *images, padding=None):
+    ours = AnnotationStore(data, CPU)
+    return ours.gather(torch.tensor(images), padding or ours.padding(np.array(images)))
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def crowded(write_split, annotate):
 
 
 def test_targets_are_padded_to_powers_of_two_and_never_cut(crowded):
-    targets = pick(crowded, 2, 0, 1)
+    targets = gather(crowded, 2, 0, 1)
     assert targets.boxes.shape == (3, 64, 4)
     assert targets.edges.shape == (3, 256, 4)  # 33 squares of 4 edges
     assert targets.valid.sum(dim=1).tolist() == [0, 33, 1]
@@ -32,19 +32,19 @@ def test_targets_are_padded_to_powers_of_two_and_never_cut(crowded):
     assert targets.first_edge[1, 33:].tolist() == [132] * 32
     assert targets.edges[1, 4:8].abs().sum() > 0
     assert targets.edges[1, 132:].abs().sum() == 0
-    small = pick(crowded, 2)
+    small = gather(crowded, 2)
     assert (small.boxes.shape, small.edges.shape) == ((1, 8, 4), (1, 64, 4))
 
 
 def test_padding_is_zero_in_every_column(crowded):
-    targets = pick(crowded, 2, 1)
+    targets = gather(crowded, 2, 1)
     assert targets.boxes[0].abs().sum() == targets.labels[0].sum() == targets.crowd.sum() == 0
     assert targets.boxes[1, 1:].abs().sum() == targets.labels[1, 1:].sum() == 0
 
 
 def test_one_room_holds_the_annotations_of_any_image(crowded):
-    assert Annotated(crowded, CPU).room() == Room(objects=64, edges=256)
-    narrow, wide = pick(crowded, 1), pick(crowded, 1, room=Room(64, 256))
+    assert AnnotationStore(crowded, CPU).padding() == Padding(objects=64, edges=256)
+    narrow, wide = gather(crowded, 1), gather(crowded, 1, padding=Padding(64, 256))
     for a, b in zip(narrow, wide, strict=True):
         assert torch.equal(a, b[:, : a.shape[1]])
 
@@ -52,7 +52,7 @@ def test_one_room_holds_the_annotations_of_any_image(crowded):
 def test_edges_are_those_of_their_object_and_crowd_regions_have_none(write_split, annotate):
     triangle = [[1.0, 2.0, 9.0, 2.0, 9.0, 30.0]]
     data = coco.read(*write_split([annotate(1), annotate(2, iscrowd=1), annotate(3, segmentation=triangle)]))
-    targets = pick(data, 0)
+    targets = gather(data, 0)
     assert targets.first_edge[0, :4].tolist() == [0, 4, 4, 7]
     start = {tuple(edge[:2].tolist()) for edge in targets.edges[0, 4:7]}
     assert start == {(1, 2), (9, 2), (9, 30)}
@@ -61,25 +61,25 @@ def test_edges_are_those_of_their_object_and_crowd_regions_have_none(write_split
 
 
 def test_a_data_set_without_any_object_gives_slots_that_are_not_valid(write_split):
-    targets = pick(coco.read(*write_split([], sizes=SIZES)), 0, 2)
+    targets = gather(coco.read(*write_split([], sizes=SIZES)), 0, 2)
     assert not targets.valid.any()
     assert targets.boxes.abs().sum() == targets.edges.abs().sum() == targets.first_edge.sum() == 0
 
 
 def test_annotations_too_large_for_a_device_stay_with_the_processor(crowded, monkeypatch):
-    columns = annotated.pack(crowded)
+    columns = annotation_store.pack(crowded)
     free = 10 * sum(column.numel() * column.element_size() for column in columns)
     fake = type("module", (), {"mem_get_info": staticmethod(lambda device: (free, 2 * free))})
     monkeypatch.setattr(torch, "get_device_module", lambda kind: fake)
-    assert annotated.place_for(columns, torch.device("cuda")).type == "cuda"
+    assert annotation_store.place_for(columns, torch.device("cuda")).type == "cuda"
     free -= 100
-    assert annotated.place_for(columns, torch.device("cuda")).type == "cpu"
+    assert annotation_store.place_for(columns, torch.device("cuda")).type == "cpu"
 
 
 def test_real_annotations_lie_inside_their_pictures(shared_data):
     split = coco.find_split(shared_data / "coco_mini", "val2017", "annotations/instances_val2017.json")
     data = coco.read(*split)
-    targets = pick(data, *range(len(data.image_ids)))
+    targets = gather(data, *range(len(data.image_ids)))
     assert targets.valid.sum() == len(data.boxes)
     assert (targets.boxes[..., 2].amax(dim=1) <= torch.from_numpy(data.sizes[:, 1]) + 1).all()
     assert (targets.first_edge.diff(dim=1) >= 0).all()

@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from maskrcnn.config import Recipe
-from maskrcnn.convert.checkpoint import MAKERS
+from maskrcnn.convert.checkpoint import FRAMEWORKS
 from maskrcnn.convert.detectron2_config import ALWAYS, CANNOT, config_of
 from maskrcnn.convert.files import OWN_RECIPE
-from maskrcnn.convert.framework import Maker, write
+from maskrcnn.convert.framework import Framework, write
 from maskrcnn.convert.mindspore_file import write_ckpt
-from maskrcnn.files import written_whole
+from maskrcnn.files import atomic_write
 from maskrcnn.recipes.adopt import OF_TRAINING
 from maskrcnn.recipes.flat import flatten
 from maskrcnn.recipes.write import to_text
@@ -77,7 +77,7 @@ def export(weights: Weights, to: str, path: Path) -> Iterator[str]:
     """
     if path.suffix not in SUFFIXES[to]:
         raise ValueError(f"{path}: expected a file that ends in {' or '.join(SUFFIXES[to])} for {to}")
-    maker, recipe = MAKERS[to], weights.recipe
+    maker, recipe = FRAMEWORKS[to], weights.recipe
     _expect_built(recipe, to)
     state = {name: tensor.contiguous() for name, tensor in write(maker, weights.tensors).items()}
     size = sum(tensor.numel() for tensor in state.values()) / 1e6
@@ -109,7 +109,7 @@ def _expect_built(recipe: Recipe, to: str) -> None:
             )
 
 
-def _described(maker: Maker, state: Mapping[str, Tensor], recipe: Recipe) -> Recipe:
+def _described(maker: Framework, state: Mapping[str, Tensor], recipe: Recipe) -> Recipe:
     """What the other system takes a file for; ValueError where that is another network."""
     theirs = maker.describe(maker.modernise(state), "").recipe
     for key, here, there in _differences(recipe, theirs):
@@ -130,7 +130,7 @@ def _differences(ours: Recipe, theirs: Recipe) -> Iterator[tuple[str, Any, Any]]
 def _replace(path: Path, writer: Callable[[Any, Path], object], content: Any) -> None:
     """Write beside the path, then take its place: nothing half-written bears its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path, synced=True) as draft:
+    with atomic_write(path, synced=True) as draft:
         writer(content, draft)
         draft.chmod(0o644)
 

@@ -21,7 +21,7 @@ MOST_OF_MEMORY = 0.1
 """Share of a GPU's free memory that annotations may take; beyond it they stay with the processor."""
 
 
-class Room(NamedTuple):
+class Padding(NamedTuple):
     """To how many slots the annotations of each image are padded."""
 
     objects: int
@@ -41,7 +41,7 @@ class Columns(NamedTuple):
     """Image i owns objects first_object[i] : first_object[i + 1]."""
 
 
-class Annotated:
+class AnnotationStore:
     """The annotations of a data set, ready to be picked."""
 
     def __init__(self, data: CocoData, device: torch.device) -> None:
@@ -49,15 +49,15 @@ class Annotated:
         self._objects, self._edges = counts_of_images(columns)
         self.columns = Columns(*(column.to(place_for(columns, device)) for column in columns))
 
-    def room(self, images: Int64[np.ndarray, " B"] | None = None) -> Room:
+    def padding(self, images: Int64[np.ndarray, " B"] | None = None) -> Padding:
         """Powers of two that hold the annotations of these images, or, with one shape for all batches, of any."""
         chosen = slice(None) if images is None else images
-        return Room(_padded(self._objects[chosen], MIN_OBJECTS), _padded(self._edges[chosen], MIN_EDGES))
+        return Padding(_padded(self._objects[chosen], MIN_OBJECTS), _padded(self._edges[chosen], MIN_EDGES))
 
-    def pick(self, images: Int[Tensor, " B"], room: Room) -> Targets:
+    def gather(self, images: Int[Tensor, " B"], padding: Padding) -> Targets:
         """The targets of some images, by their place in the data set, where the annotations lie."""
         place = self.columns.boxes.device
-        return pick(self.columns, images.to(place, non_blocking=copies_in_order(place)), room)
+        return gather(self.columns, images.to(place, non_blocking=copies_in_order(place)), padding)
 
 
 def pack(data: CocoData) -> Columns:
@@ -76,12 +76,12 @@ def pack(data: CocoData) -> Columns:
     )
 
 
-def pick(columns: Columns, images: Int[Tensor, " B"], room: Room) -> Targets:
+def gather(columns: Columns, images: Int[Tensor, " B"], padding: Padding) -> Targets:
     """Targets in the frame of the original images, padded with zeros. Nothing waits for the device."""
     start, stop = columns.first_object[images][:, None], columns.first_object[images + 1][:, None]
-    objects = start + torch.arange(room.objects + 1, device=start.device)
+    objects = start + torch.arange(padding.objects + 1, device=start.device)
     first_edge = columns.first_edge[objects.clamp(max=stop)]
-    edges = first_edge[:, :1] + torch.arange(room.edges, device=start.device)
+    edges = first_edge[:, :1] + torch.arange(padding.edges, device=start.device)
     has_edge = (edges < first_edge[:, -1:])[..., None]
     objects = objects[:, :-1]
     valid = objects < stop
