@@ -31,6 +31,7 @@ from maskrcnn.instances import Instances, from_detections
 from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.models.skip_init import SkipInit
+from maskrcnn.run_folder import PREDICTIONS
 from maskrcnn.runtime.distributed import DeviceSetting, World, choose_device, num_devices
 from maskrcnn.runtime.execution import Execution, to_host
 from maskrcnn.runtime.ladder import Ladder, choose_rungs, laddered
@@ -231,7 +232,7 @@ def predict_paths(
                 entries.append({**entry, "category_name": name, "file_name": str(path)})
         if progress is not None:
             progress(path, result)
-    with atomic_write(out / "predictions.json") as draft:
+    with atomic_write(out / PREDICTIONS) as draft:
         draft.write_text(json.dumps(entries), encoding="utf-8")
     return failures
 

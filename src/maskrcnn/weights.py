@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from maskrcnn.config import Recipe
 from maskrcnn.files import sync
 from maskrcnn.recipes import read_recipe, write_recipe
+from maskrcnn.run_folder import BEST, CONFIG, LAST, METRICS, MODEL
 
-MODEL, CONFIG, METRICS = "model.safetensors", "config.yml", "metrics.json"
 BESIDE = f"put the {CONFIG} beside them that was written with them"
 
 
@@ -89,14 +89,14 @@ def find_weights(path: str | Path) -> Path:
                 "checkpoints of other systems end in .pth, .pt, .pkl or .ckpt"
             )
         return path
-    places = (path, path / "weights" / "best", path / "weights" / "last")
+    places = (path, path / BEST, path / LAST)
     for folder in [version for place in places for version in (place, _previous(place))]:
         if (folder / MODEL).is_file():
             return folder / MODEL
     if not path.exists():
         raise FileNotFoundError(f"no weights at {path} (working directory {Path.cwd()}); expected a folder of {MODEL}")
     held = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
-    raise FileNotFoundError(f"expected {MODEL} or weights/best/{MODEL} in {path}; it holds {held}")
+    raise FileNotFoundError(f"expected {MODEL} or {BEST}/{MODEL} in {path}; it holds {held}")
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str | Path, advice: str = BESIDE) -> None:

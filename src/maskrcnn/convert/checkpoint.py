@@ -17,7 +17,8 @@ from maskrcnn.convert.pickle_check import printable
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.recipes.adopt import from_text, override
 from maskrcnn.recipes.read import read_overrides
-from maskrcnn.weights import CONFIG, Weights, load_weights
+from maskrcnn.run_folder import CONFIG
+from maskrcnn.weights import Weights, load_weights
 
 OWN_NAME = "mask_head.masks.weight"
 FRAMEWORKS = {maker.name: maker for maker in (TORCHVISION, MINDSPORE, DETECTRON2, MMDETECTION)}

@@ -31,6 +31,7 @@ from maskrcnn.models.mask_rcnn import build
 from maskrcnn.models.skip_init import SkipInit
 from maskrcnn.recipes import write_recipe
 from maskrcnn.recipes.adopt import with_network_of
+from maskrcnn.run_folder import CONFIG, DETAILS, METRICS, PREDICTIONS
 from maskrcnn.runtime.clock import Mark, mark, seconds_between
 from maskrcnn.runtime.devices import name_of
 from maskrcnn.runtime.distributed import World
@@ -43,7 +44,6 @@ from maskrcnn.runtime.warm import ENCODED, tasks_for, warm_together
 from maskrcnn.structures import Detections
 from maskrcnn.weights import Weights, fill
 
-METRICS, DETAILS, PREDICTIONS = "metrics.json", "details.json", "predictions.json"
 IN_DETAILS = ("curves", "errors", "confusion", "images")
 """Long entries of the metrics, which the report draws and people do not read."""
 AHEAD = 4
@@ -125,7 +125,7 @@ def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Pro
     warm_together([*tasks_for(model, dtype, learn=False), *ENCODED], world)
     metrics = evaluate(model.to(world.device), dataset, recipe, world, out, progress)
     if world.is_main:
-        write_recipe(recipe, out / "config.yml")
+        write_recipe(recipe, out / CONFIG)
     return metrics
 
 

@@ -23,6 +23,7 @@ from maskrcnn.models.mask_rcnn import build
 from maskrcnn.models.resnet import ResNet
 from maskrcnn.recipes import write_recipe
 from maskrcnn.report.page import write_report
+from maskrcnn.run_folder import BEST, CHECKPOINTS, CONFIG, EVALUATION, LAST
 from maskrcnn.runtime import distributed
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.execution import choose_algorithms, is_recorded
@@ -39,7 +40,7 @@ from maskrcnn.train.interrupt import StopRequest
 from maskrcnn.train.log import Log, evaluations, quality
 from maskrcnn.train.optimizer import Average, build_optimizer, load_state_tensors, set_rate, state_tensors
 from maskrcnn.train.plan import micro_batch_size, num_steps, read_training, read_validation, with_classes
-from maskrcnn.train.resume import CHECKPOINTS, check_same, find_start
+from maskrcnn.train.resume import check_same, find_start
 from maskrcnn.train.schedule import base_rate, learning_rate
 from maskrcnn.train.step import Updater
 from maskrcnn.train.stopwatch import stopwatch_for
@@ -143,7 +144,7 @@ class Training:
         self.average = self._new_average(start)
         log.forget_after(self.step)
         if world.is_main:
-            write_recipe(recipe, out / "config.yml")
+            write_recipe(recipe, out / CONFIG)
 
     def go(self) -> None:
         """All epochs, then the report. An epoch whose steps are done but which was not evaluated begins at its end."""
@@ -156,7 +157,7 @@ class Training:
             if every and ((epoch + 1) % every == 0 or epoch == last):
                 self._evaluate(epoch)
         if not self.recipe.train.evaluate_every:
-            self._keep("last", {})
+            self._keep(LAST, {})
         if self.world.is_main:
             self.log.end_progress()
             self.log.say(f"weights: {find_weights(self.out).parent}")
@@ -230,19 +231,19 @@ class Training:
         if self.world.any(self.world.is_main and any(row["step"] == self.step for row in evaluations(self.out))):
             return
         assert self.validation is not None, "read whenever there are evaluations"
-        out, ticker = self.out / "evaluation", self.log.ticker()
+        out, ticker = self.out / EVALUATION, self.log.ticker()
         metrics = evaluate(self._kept_model(), self.validation, self.recipe, self.world, out, ticker, say=self.log.say)
         if self.world.is_main:
             before = [quality(row["evaluation"]) for row in evaluations(self.out)]
             short = {name: value for name, value in metrics.items() if name not in IN_DETAILS}
             if quality(metrics) >= max(before, default=0.0):
-                self._keep("best", short)
-            self._keep("last", short)
+                self._keep(BEST, short)
+            self._keep(LAST, short)
             self.log.evaluation(metrics, step=self.step, epoch=epoch + 1)  # last: it says that all of this is done
 
     def _keep(self, name: str, metrics: dict[str, Any]) -> None:
         if self.world.is_main:
-            save_weights(self.out / "weights" / name, self._kept_model(), self.recipe, metrics)
+            save_weights(self.out / name, self._kept_model(), self.recipe, metrics)
 
     def _kept_model(self) -> torch.nn.Module:
         return self.model if self.average is None else self.average.model

@@ -7,10 +7,10 @@ import msgspec
 
 from maskrcnn.config import Recipe
 from maskrcnn.recipes.flat import flatten
+from maskrcnn.run_folder import CHECKPOINTS, CONFIG
 from maskrcnn.train import checkpoint
 from maskrcnn.train.checkpoint import Checkpoint
 
-CHECKPOINTS = "checkpoints"
 DECIDES = ("model.", "data.", "classes", "category_ids", "train.batch", "train.seed", "train.optimizer.kind")
 """What a run cannot change on its way: shapes of the weights, the pictures of each step, what the optimizer keeps."""
 MAY_CHANGE = (
@@ -87,7 +87,7 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _holds_a_run(out: Path) -> bool:
-    return (out / "config.yml").exists() or bool(checkpoint.find(out / CHECKPOINTS))
+    return (out / CONFIG).exists() or bool(checkpoint.find(out / CHECKPOINTS))
 
 
 def _refuse_to_branch(path: Path, out: Path) -> None:
