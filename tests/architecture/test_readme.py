@@ -75,7 +75,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "results.json").write_text(json.dumps(found))
 
     theirs = model_final(tmp_path / "model_final.pkl")
-    monkeypatch.setattr("maskrcnn.convert.zoo.bring", lambda published: theirs)
+    monkeypatch.setattr("maskrcnn.convert.zoo.download", lambda published: theirs)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("maskrcnn.recipes.find.recipe_folder", lambda: tmp_path / "config")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskrcnn.data import coco
+from maskrcnn.data import annotation_store, coco
 from maskrcnn.data.annotation_store import AnnotationStore, Padding
 
 CPU = torch.device("cpu")

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrcnn import config, predict
 from maskrcnn.cli.predict import Device
+from maskrcnn.data import annotation_store
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.ops.examples import EXAMPLES, compute
 from maskrcnn.runtime import distributed
