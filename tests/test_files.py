@@ -2,7 +2,7 @@
 
 import pytest
 
-from maskrcnn.files import atomic_write, cache_folder
+from maskrcnn.files import atomic_write, cache_folder, listing
 
 
 @pytest.mark.parametrize("synced", [False, True])
@@ -46,3 +46,12 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "user" / "maskrcnn"
     monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "mine"))
     assert cache_folder() == tmp_path / "mine"
+
+
+def test_a_folder_is_told_by_its_first_names(tmp_path):
+    assert listing(tmp_path) == "nothing"
+    (tmp_path / "weights").mkdir()
+    for number in range(10, 23):
+        (tmp_path / f"{number}.jpg").touch()
+    names = ", ".join(f"{number}.jpg" for number in range(10, 22))
+    assert listing(tmp_path) == f"{names} and 2 more"

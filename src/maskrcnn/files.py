@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from maskrcnn.sentences import some_of
+
 
 def cache_folder() -> Path:
     """Where downloads and parsed annotations are kept: $MASKRCNN_CACHE, or `maskrcnn` in the user's cache folder.
@@ -14,6 +16,12 @@ def cache_folder() -> Path:
     """
     root = os.environ.get("MASKRCNN_CACHE")
     return Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "maskrcnn"
+
+
+def listing(folder: Path) -> str:
+    """The first names in a folder, for a message."""
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    return some_of(names, 12) if names else "nothing"
 
 
 @contextmanager

@@ -40,6 +40,7 @@ from maskrcnn.runtime.precision import Precision, choose_precision
 from maskrcnn.runtime.trial import fastest_on_processor
 from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import DRAWN, ENCODED, tasks_for, warm
+from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections, ImageBatch
 from maskrcnn.weights import fill
 
@@ -112,8 +113,8 @@ class Predictor:
     """Held while results lie where a recorded graph's next prediction, maybe of another thread, overwrites them."""
 
     def __repr__(self) -> str:
-        names = ", ".join(self.recipe.classes[:5]) + (", ..." if len(self.recipe.classes) > 5 else "")
-        return f"{self.recipe.name}: {len(self.recipe.classes)} classes ({names}) on {self.device}"
+        names = self.recipe.classes
+        return f"{self.recipe.name}: {len(names)} classes ({some_of(names)}) on {self.device}"
 
     @overload
     def predict(self, images: Image.Image | np.ndarray | Tensor, score: float = 0.5) -> Instances: ...

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
-FOUNDATION = {"config", "structures", "boxes", "masks", "kernels"}
+FOUNDATION = {"config", "structures", "boxes", "masks", "kernels", "sentences"}
 RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "run_folder", "runtime"}
 MAY_SEE = {
     "config": set(),
@@ -17,14 +17,15 @@ MAY_SEE = {
     "masks": {"kernels"},
     "kernels": {"files"},
     "draw": set(),
-    "files": set(),
+    "sentences": set(),
+    "files": {"sentences"},
     "run_folder": set(),
     "recipes": {"config", "run_folder"},
     "ops": FOUNDATION,
     "models": FOUNDATION | {"ops"},
     "data": FOUNDATION | {"ops", "files", "runtime.allocator", "runtime.devices"},
     "instances": FOUNDATION | {"ops", "draw"},
-    "weights": {"config", "recipes", "files", "run_folder"},
+    "weights": {"config", "recipes", "files", "run_folder", "sentences"},
     "runtime": FOUNDATION | {"ops", "models", "files"},
     "evaluate": RUN | {"instances"},
     "report": RUN | {"evaluate", "draw", "instances"},

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from maskrcnn.cli.options import WEIGHTS, writable
+from maskrcnn.sentences import some_of
 
 OF_WEIGHTS = ("model", "data", "evaluate", "classes", "category_ids", "name")
 """What a recipe beside weights says about them."""
@@ -66,5 +67,4 @@ def refuse_without_effect(overrides: Sequence[str]) -> None:
 
 
 def _about(backbone: str, classes: tuple[str, ...]) -> str:
-    shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
-    return f"{backbone}, {len(classes)} classes ({shown})"
+    return f"{backbone}, {len(classes)} classes ({some_of(classes)})"

@@ -18,6 +18,7 @@ from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.recipes.adopt import from_text, override
 from maskrcnn.recipes.read import read_overrides
 from maskrcnn.run_folder import CONFIG
+from maskrcnn.sentences import some_of
 from maskrcnn.weights import Weights, load_weights
 
 OWN_NAME = "mask_head.masks.weight"
@@ -55,8 +56,8 @@ def maker_of(state: State) -> Framework:
     for maker in FRAMEWORKS.values():
         if maker.recognises(state):
             return maker
-    names = ", ".join(map(printable, list(state)[:3]))
-    raise ValueError(f"expected a Mask R-CNN of {', '.join(FRAMEWORKS)}, received tensors named {names}, ...")
+    names = some_of(map(printable, state), 3)
+    raise ValueError(f"expected a Mask R-CNN of {', '.join(FRAMEWORKS)}, received tensors named {names}")
 
 
 def _published_detector(name: str) -> zoo.Published:

@@ -41,6 +41,7 @@ from maskrcnn.runtime.memory import explain_out_of_memory, keep_freed_memory
 from maskrcnn.runtime.precision import choose_precision
 from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import ENCODED, tasks_for, warm_together
+from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections
 from maskrcnn.weights import Weights, fill
 
@@ -254,10 +255,10 @@ def check_classes(weights: Weights, dataset: CocoData) -> None:
         twice = [name for name in dict.fromkeys(theirs) if theirs.count(name) > 1]
         if ours != theirs and twice:
             raise ValueError(
-                f"{dataset.annotations} has several categories called {_some(twice)}; give each its own name"
+                f"{dataset.annotations} has several categories called {some_of(twice)}; give each its own name"
             )
         return
-    only = [_some([name for name in a if name not in b]) for a, b in ((ours, theirs), (theirs, ours))]
+    only = [some_of([name for name in a if name not in b]) for a, b in ((ours, theirs), (theirs, ours))]
     raise ValueError(
         f"the weights {weights.origin} have {len(ours)} classes and {dataset.annotations} has {len(theirs)} "
         f"categories, only the weights know {only[0]}, only the data set knows {only[1]}; evaluate on annotations "
@@ -346,7 +347,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:  # run from a source tree that is not installed
         return "not installed"
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") or "none"

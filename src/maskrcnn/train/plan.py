@@ -8,6 +8,7 @@ from maskrcnn import config
 from maskrcnn.config import Recipe
 from maskrcnn.data import coco
 from maskrcnn.data.coco import CocoData
+from maskrcnn.sentences import some_of
 
 
 def micro_batch_size(settings: config.Train, num_processes: int) -> int:
@@ -61,5 +62,4 @@ def num_steps(settings: config.Train, num_images: int) -> tuple[int, int]:
 
 
 def _categories(data: CocoData) -> str:
-    pairs = [f"{id} {name}" for id, name in zip(data.category_ids, data.category_names, strict=True)]
-    return ", ".join(pairs[:8]) + (f" and {len(pairs) - 8} more" if len(pairs) > 8 else "")
+    return some_of((f"{id} {name}" for id, name in zip(data.category_ids, data.category_names, strict=True)), 8)
