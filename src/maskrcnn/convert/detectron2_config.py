@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from maskrcnn.config import Data, Recipe
+from maskrcnn.config import Data, Model, Recipe
 from maskrcnn.models.layers import GroupNorm
 from maskrcnn.models.mask_rcnn import head_norm, shape_of
 
@@ -24,22 +24,30 @@ ALWAYS = Recipe(data=Data(whole_levels=True))
 def config_of(recipe: Recipe, weights: Path) -> str:
     """YAML for `cfg.merge_from_file`. Raises ValueError for norms that Detectron2 does not have."""
     model, data = recipe.model, recipe.data
-    rpn, box, mask = model.rpn, model.box_head, model.mask_head
-    depth, groups, group_width = shape_of(model.backbone)
-    heads = head_norm(model)
     _expect_groups("model.width", model.norm, model.width)
-    _expect_groups("model.channels", heads, model.channels)
-    pooler = {
-        "POOLER_TYPE": "ROIAlignV2" if model.roi_half_pixel else "ROIAlign",
-        "POOLER_SAMPLING_RATIO": model.roi_samples,
-        "NORM": NORMS[heads],
+    _expect_groups("model.channels", head_norm(model), model.channels)
+    sizes = {"MIN_SIZE_TEST": max(data.short_sides), "MAX_SIZE_TEST": data.max_side}
+    settings = {
+        "VERSION": 2,
+        "INPUT": {"FORMAT": "RGB", "MIN_SIZE_TRAIN": list(data.short_sides), "MAX_SIZE_TRAIN": data.max_side, **sizes},
+        "MODEL": {
+            "META_ARCHITECTURE": "GeneralizedRCNN",
+            "WEIGHTS": str(weights),
+            "MASK_ON": True,
+            "PIXEL_MEAN": list(data.mean),
+            "PIXEL_STD": list(data.std),
+            **_pyramid(model),
+            **_rpn(model),
+            **_roi_heads(model, len(recipe.classes)),
+        },
+        "TEST": {"DETECTIONS_PER_IMAGE": model.box_head.detections},
     }
-    network: dict[str, Any] = {
-        "META_ARCHITECTURE": "GeneralizedRCNN",
-        "WEIGHTS": str(weights),
-        "MASK_ON": True,
-        "PIXEL_MEAN": list(data.mean),
-        "PIXEL_STD": list(data.std),
+    return yaml.safe_dump(settings, sort_keys=False)
+
+
+def _pyramid(model: Model) -> dict[str, Any]:
+    depth, groups, group_width = shape_of(model.backbone)
+    return {
         "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": model.frozen_stages},
         "RESNETS": {
             "DEPTH": depth,
@@ -54,8 +62,14 @@ def config_of(recipe: Recipe, weights: Path) -> str:
         "FPN": {
             "IN_FEATURES": ["res2", "res3", "res4", "res5"],
             "OUT_CHANNELS": model.channels,
-            "NORM": NORMS[heads],
+            "NORM": NORMS[head_norm(model)],
         },
+    }
+
+
+def _rpn(model: Model) -> dict[str, Any]:
+    rpn = model.rpn
+    return {
         "ANCHOR_GENERATOR": {
             "SIZES": [[size] for size in rpn.anchor_sizes],
             "ASPECT_RATIOS": [list(rpn.aspect_ratios)],
@@ -75,10 +89,21 @@ def config_of(recipe: Recipe, weights: Path) -> str:
             "POST_NMS_TOPK_TRAIN": rpn.train_proposals,
             "POST_NMS_TOPK_TEST": rpn.test_proposals,
         },
+    }
+
+
+def _roi_heads(model: Model, num_classes: int) -> dict[str, Any]:
+    box, mask = model.box_head, model.mask_head
+    pooler = {
+        "POOLER_TYPE": "ROIAlignV2" if model.roi_half_pixel else "ROIAlign",
+        "POOLER_SAMPLING_RATIO": model.roi_samples,
+        "NORM": NORMS[head_norm(model)],
+    }
+    return {
         "ROI_HEADS": {
             "NAME": "StandardROIHeads",
             "IN_FEATURES": ["p2", "p3", "p4", "p5"],
-            "NUM_CLASSES": len(recipe.classes),
+            "NUM_CLASSES": num_classes,
             "IOU_THRESHOLDS": [box.positive_iou],
             "BATCH_SIZE_PER_IMAGE": box.rois,
             "POSITIVE_FRACTION": box.positive_fraction,
@@ -106,14 +131,6 @@ def config_of(recipe: Recipe, weights: Path) -> str:
             "CLS_AGNOSTIC_MASK": mask.class_agnostic,
         },
     }
-    sizes = {"MIN_SIZE_TEST": max(data.short_sides), "MAX_SIZE_TEST": data.max_side}
-    settings = {
-        "VERSION": 2,
-        "INPUT": {"FORMAT": "RGB", "MIN_SIZE_TRAIN": list(data.short_sides), "MAX_SIZE_TRAIN": data.max_side, **sizes},
-        "MODEL": network,
-        "TEST": {"DETECTIONS_PER_IMAGE": box.detections},
-    }
-    return yaml.safe_dump(settings, sort_keys=False)
 
 
 def _expect_groups(name: str, norm: str | None, channels: int) -> None:
