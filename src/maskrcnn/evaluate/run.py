@@ -4,7 +4,7 @@ import platform
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
@@ -24,14 +24,14 @@ from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch, prepare
 from maskrcnn.evaluate.coco import Evaluation, Metrics
 from maskrcnn.evaluate.hotcoco_engine import Truth
-from maskrcnn.files import atomic_write
+from maskrcnn.evaluate.save import save
 from maskrcnn.instances import from_detections
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.models.skip_init import SkipInit
 from maskrcnn.recipes import write_recipe
 from maskrcnn.recipes.adopt import with_network_of
-from maskrcnn.run_folder import CONFIG, DETAILS, METRICS, PREDICTIONS
+from maskrcnn.run_folder import CONFIG
 from maskrcnn.runtime.clock import Mark, mark, seconds_between
 from maskrcnn.runtime.devices import name_of
 from maskrcnn.runtime.distributed import World
@@ -45,8 +45,6 @@ from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections
 from maskrcnn.weights import Weights, fill
 
-IN_DETAILS = ("curves", "errors", "confusion", "images")
-"""Long entries of the metrics, which the report draws and people do not read."""
 AHEAD = 4
 """Batches that may wait to be encoded and scored: bounds memory where that is slower than the model."""
 
@@ -173,31 +171,6 @@ def evaluate(
     if out is not None:
         save(out, metrics, dict(chain.from_iterable(share.predictions.items() for share in shares)))
     return metrics
-
-
-def save(folder: Path, metrics: Metrics, predictions: Mapping[int, bytes]) -> None:
-    """Write metrics.json, details.json (what the report draws) and predictions.json (COCO results).
-
-    predictions   of each image, as JSON without brackets
-    """
-    save_metrics(folder, metrics)
-    with atomic_write(folder / PREDICTIONS) as draft, draft.open("wb") as file:
-        file.write(b"[")
-        parts = (predictions[number] for number in sorted(predictions) if predictions[number])
-        for place, part in enumerate(parts):
-            file.writelines([b"," * (place > 0), part])
-        file.write(b"]")
-
-
-def save_metrics(folder: Path, metrics: Metrics) -> None:
-    """Write metrics.json and details.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    main = {name: value for name, value in metrics.items() if name not in IN_DETAILS}
-    details = {name: value for name, value in metrics.items() if name in IN_DETAILS}
-    contents = {METRICS: json.format(json.encode(main), indent=1) + b"\n", DETAILS: json.encode(details)}
-    for name, content in contents.items():
-        with atomic_write(folder / name) as draft:
-            draft.write_bytes(content)
 
 
 def predict_share(

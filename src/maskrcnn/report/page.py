@@ -91,7 +91,7 @@ def read_history(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
 
 
 def read_metrics(folder: Path) -> Metrics:
-    """What `evaluate.run.save` wrote; empty when it wrote nothing."""
+    """What `evaluate.save` wrote; empty when it wrote nothing."""
     files = [folder / name for name in (METRICS, DETAILS) if (folder / name).is_file()]
     return cast(Metrics, {name: value for file in files for name, value in json.loads(file.read_bytes()).items()})
 

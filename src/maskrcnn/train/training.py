@@ -12,7 +12,8 @@ from torch import nn
 from maskrcnn.config import Recipe
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch
-from maskrcnn.evaluate.run import IN_DETAILS, evaluate, versions
+from maskrcnn.evaluate.run import evaluate, versions
+from maskrcnn.evaluate.save import short
 from maskrcnn.models.mask_rcnn import MaskRCNN
 from maskrcnn.run_folder import BEST, CHECKPOINTS, EVALUATION, LAST
 from maskrcnn.runtime.distributed import World
@@ -108,10 +109,9 @@ class Training:
         metrics = evaluate(self.kept_model, data, self.recipe, self.world, out, ticker, say=self.log.say)
         if self.world.is_main:
             before = [quality(row["evaluation"]) for row in evaluations(self.out)]
-            short = {name: value for name, value in metrics.items() if name not in IN_DETAILS}
             if quality(metrics) >= max(before, default=0.0):
-                self.keep(BEST, short)
-            self.keep(LAST, short)
+                self.keep(BEST, short(metrics))
+            self.keep(LAST, short(metrics))
             self.log.evaluation(metrics, step=self.step, epoch=epoch + 1)  # last: it says that all of this is done
 
     def keep(self, name: str, metrics: dict[str, Any]) -> None:
