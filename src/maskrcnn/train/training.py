@@ -26,7 +26,7 @@ from maskrcnn.train.plan import Plan, Splits
 from maskrcnn.train.schedule import base_rate, learning_rate
 from maskrcnn.train.step import Updater
 from maskrcnn.train.stopwatch import stopwatch_for
-from maskrcnn.train.window import Step, Window
+from maskrcnn.train.window import StepRecord, Window
 from maskrcnn.weights import save_weights
 
 
@@ -64,7 +64,7 @@ class Training:
             self.average.update(self.model, self.step)
         watch.end()
         self.log.advance()
-        self.window.steps.append(Step(self.step, losses, [raw.image_ids.tolist() for raw in raws]))
+        self.window.steps.append(StepRecord(self.step, losses, [raw.image_ids.tolist() for raw in raws]))
 
     def tell(self, epoch: int) -> None:
         """A line of the log on the steps since the last one."""
