@@ -1,4 +1,4 @@
-"""`resize`: decoded pictures of any sizes become the normalised, padded pixels of a batch."""
+"""`resize`: decoded images of any sizes become the normalised, padded pixels of a batch."""
 
 from collections.abc import Sequence
 
@@ -23,14 +23,14 @@ def resize(
     antialias: bool = True,
     whole_levels: bool = False,
 ) -> Float[Tensor, "B 3 H W"]:
-    """Resize the top left `raw_sizes` of each picture to `sizes`, mirror, normalise, pad with exact zeros to `bucket`.
+    """Resize the top left `raw_sizes` of each image to `sizes`, mirror, normalise, pad with exact zeros to `bucket`.
 
-    flip          which pictures are mirrored, left to right
+    flip          which images are mirrored, left to right
     mean, std     of each channel, in levels of 0..255: pixels become (level - mean) / std
     antialias     shrinking averages all pixels; otherwise two beside each sample
     whole_levels  round to whole levels after the columns and after the rows
 
-    Equals `interpolate(mode="bilinear", antialias=antialias)` of each picture alone, to float32 rounding; with
+    Equals `interpolate(mode="bilinear", antialias=antialias)` of each image alone, to float32 rounding; with
     `whole_levels` it equals Pillow's, but for some values that lie between two levels and become the other one.
     float32, channels_last; no gradient.
     """

@@ -1,6 +1,6 @@
 """`resize` in plain PyTorch: the definition, on any device, without a loop over images.
 
-Resampling is separable, so a picture's rows and columns are two matrices; a flip mirrors one of them, and padding
+Resampling is separable, so an image's rows and columns are two matrices; a flip mirrors one of them, and padding
 is their zero rows. Two batched matrix products do everything, for any mixture of sizes, at one shape.
 """
 
@@ -54,7 +54,7 @@ def resample(
     antialias: bool = True,
     whole_levels: bool = False,
 ) -> Float[Tensor, "B C H W"]:
-    """Resize the top left `raw_sizes` of each picture to `sizes`, mirror where told, pad with zeros to `bucket`."""
+    """Resize the top left `raw_sizes` of each image to `sizes`, mirror where told, pad with zeros to `bucket`."""
     settle = _to_nearest if whole_levels else _as_it_is
     batch, channels, height, width = pixels.shape
     never = torch.zeros_like(flip)
