@@ -366,6 +366,18 @@ def test_entries_opened_longest_ago_are_removed_but_not_while_they_are_mapped(sp
     assert entries() == {known["bee"]}
 
 
+def test_where_open_files_cannot_be_removed_old_entries_are_closed_first(split, cache, monkeypatch):
+    coco.read(*split)
+    opened, open_one = [], Path.open
+    monkeypatch.setattr(Path, "open", lambda *arguments: opened.append(open_one(*arguments)) or opened[-1])
+    monkeypatch.setattr(Path, "unlink", lambda path: closed.append((path.suffix, opened[-1].closed)))
+    closed = []
+    monkeypatch.setattr(annotation_cache, "fcntl", None)
+    monkeypatch.setattr(annotation_cache, "MOST", 0)
+    annotation_cache.remove_old(cache)
+    assert closed == [(".columns", True)]
+
+
 def test_an_entry_that_is_opened_becomes_young(split, cache):
     coco.read(*split)
     (entry,) = cache.glob("*.columns")

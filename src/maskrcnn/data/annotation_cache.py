@@ -130,6 +130,8 @@ def remove_old(place: Path) -> None:
         if total > MOST:
             with suppress(OSError), entry.open("rb+") as stream:
                 if _lock(stream, exclusive=True):
+                    if fcntl is None:
+                        stream.close()  # Windows removes no open file
                     entry.unlink()
     for pattern, age in (("*.part", LEFT_BEHIND), ("*.memory", FORGOTTEN)):
         for path, state in _states(place, pattern):

@@ -67,7 +67,9 @@ def run(recipe: Recipe, out: Path, resume: str | None = None, weights: Weights |
                 log.say(note)
             trust_kernels(world, log.say)
             try:
-                Training(recipe, out, world, log, wish, start, weights).go()
+                training = Training(recipe, out, world, log, wish, start, weights)
+                del start  # its tensors lie in its files, which Windows does not remove while they are mapped
+                training.go()
             except KeyboardInterrupt:
                 log.say(f"stopped; go on with --resume auto --out {out}")
                 raise
