@@ -127,7 +127,8 @@ class Predictor:
         """The objects of one picture, or a list of results for a list, a folder or a glob.
 
         images   path, PIL image, uint8 RGB array (h, w, 3) or gray (h, w), uint8 tensor (3, h, w) or (h, w, 3)
-        score    least certainty; what the recipe's `model.box_head.score` drops does not come back with a lower one
+        score    smallest score; what the recipe's `model.box_head.score_threshold` drops does not come back with a
+                 lower one
         Pictures of one padded size share a batch of `evaluate.batch`. Results carry their picture.
         """
         if isinstance(images, str | Path) and not Path(images).expanduser().is_file():

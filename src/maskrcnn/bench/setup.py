@@ -18,7 +18,6 @@ from maskrcnn.data.coco import CocoData
 from maskrcnn.data.loader import make_batch, pin
 from maskrcnn.data.transforms import RawBatch
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
-from maskrcnn.models.resnet import ResNet
 from maskrcnn.runtime.distributed import choose_device
 from maskrcnn.runtime.execution import Execution, choose_algorithms, choose_execution
 from maskrcnn.runtime.memory import keep_freed_memory
@@ -81,7 +80,7 @@ class Setup:
         """All that decides the numbers."""
         return facts(self.device) | {
             "recipe": self.recipe.name,
-            "network": f"{self.recipe.model.backbone}, {self.recipe.model.norm.replace('_', ' ')}",
+            "network": f"{self.recipe.model.backbone.kind}, {self.recipe.model.backbone.norm.replace('_', ' ')}",
             "batch": str(self.options.batch),
             "bucket": f"{self.bucket[0]} x {self.bucket[1]}",
             "precision": self._precision,
@@ -111,7 +110,6 @@ def set_up(recipe: Recipe, settings: config.Train | config.Evaluate, data: CocoD
     choose_algorithms(device)
     keep_freed_memory(device)
     model = trained_like(recipe.model, len(data.category_ids)).to(device)
-    assert isinstance(model.backbone, ResNet), "the only kind that recipes know"
     model.backbone.recompute = recipe.train.recompute
     return Setup(
         recipe=recipe,

@@ -61,7 +61,7 @@ class StepComparison:
             one_shape=setup.execution != EAGER,
         )
         self.batch: MicroBatch = self.make(setup.raw)
-        self.rois = setup.recipe.model.mask_head.rois
+        self.rois = setup.recipe.model.mask_head.num_rois
         """Mask RoIs per image, for which our network has room."""
         self.losses: dict[str, Losses] = {}
 
@@ -115,7 +115,7 @@ class StepComparison:
 
     def _model(self, rois: int) -> MaskRCNN:
         model = copy.deepcopy(self.setup.model).train()
-        model.mask_head.rois = rois
+        model.mask_head.num_rois = rois
         return model
 
     def _peer(self) -> tuple[nn.Module, Callable[[], Mapping[str, Tensor]]]:
@@ -147,7 +147,7 @@ def _rows(setup: Setup, comparison: StepComparison) -> tuple[list[Row], list[str
     costs = compare(_makers(setup, comparison), setup.device, setup.options.repeats)
     batch, execution, floor = setup.options.batch, setup.execution, sum(floors.values())
     rows.append(compared(STEP, batch, costs, execution, floor))
-    rois = setup.recipe.model.mask_head.rois
+    rois = setup.recipe.model.mask_head.num_rois
     if rois != comparison.rois:
         own = compare({execution: comparison.ours(execution, rois, "recipe")}, setup.device, setup.options.repeats)
         floor = sum(_floors(setup, rois).values())
@@ -196,7 +196,7 @@ def _parts(setup: Setup, comparison: StepComparison, floors: Mapping[str, float]
 def _floors(setup: Setup, rois: int) -> dict[str, float]:
     """Least seconds of each part."""
     model = copy.deepcopy(setup.model).train()
-    model.mask_head.rois = rois
+    model.mask_head.num_rois = rois
     parts = work.training(model, setup.options.batch, setup.bucket, setup.precision)
     return {
         **{name: work.least_seconds(operations, setup.ceilings) for name, operations in parts.items()},

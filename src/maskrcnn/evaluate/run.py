@@ -50,7 +50,7 @@ AHEAD = 4
 
 LESS_MEMORY = (
     "what helps: a smaller evaluate.batch, evaluate.mixed_precision=true, smaller data.short_sides, fewer "
-    "model.box_head.detections"
+    "model.box_head.num_detections"
 )
 
 Results = list[dict[str, Any]]

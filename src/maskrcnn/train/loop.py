@@ -40,7 +40,9 @@ def run(recipe: Recipe, out: Path, resume: str | None = None, weights: Weights |
                 log.say(note)
             trust_kernels(world, log.say)
             try:
-                go(set_up(recipe, out, world, log, start, weights), wish)
+                training = set_up(recipe, out, world, log, start, weights)
+                del start  # its tensors lie in its files, which Windows does not remove while they are mapped
+                go(training, wish)
             except KeyboardInterrupt:
                 log.say(f"stopped; go on with --resume auto --out {out}")
                 raise

@@ -10,7 +10,6 @@ from maskrcnn.convert.backbone import load_backbone
 from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.feeder import micro_batch_maker
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
-from maskrcnn.models.resnet import ResNet
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.execution import Execution, choose_algorithms, is_recorded
 from maskrcnn.runtime.ladder import choose_rungs
@@ -68,8 +67,7 @@ def set_up(
 def _network(recipe: Recipe, world: World, start: Checkpoint | None, weights: Weights | None, say: Say) -> MaskRCNN:
     """The network on its device, with the same weights in every process."""
     torch.manual_seed(recipe.train.seed)
-    model = build(recipe.model, len(recipe.classes))
-    assert isinstance(model.backbone, ResNet), "the only kind that recipes know"
+    model = build(recipe.model, len(recipe.classes), len(recipe.data.mean))
     model.backbone.recompute = recipe.train.recompute
     if start is not None:
         if weights is not None:
@@ -77,7 +75,7 @@ def _network(recipe: Recipe, world: World, start: Checkpoint | None, weights: We
         model.load_state_dict(start.tensors["model"])
     elif world.is_main:
         if weights is None:
-            load_backbone(model.backbone, recipe.model, say)
+            load_backbone(model.backbone, recipe.model.backbone, say)
         else:
             say(initialise_from(model, weights, recipe.classes))
     model.to(world.device)

@@ -155,7 +155,7 @@ class Training:
             "train.mixed_precision=true": not settings.mixed_precision,
             "train.recompute=true": not settings.recompute,
             f"a smaller data.short_sides than {max(self.recipe.data.short_sides)}": True,
-            f"a smaller model.mask_head.rois than {self.recipe.model.mask_head.rois}": True,
+            f"a smaller model.mask_head.num_rois than {self.recipe.model.mask_head.num_rois}": True,
         }
         return "what helps: " + ", ".join(remedy for remedy, is_new in remedies.items() if is_new)
 
