@@ -1,4 +1,4 @@
-"""An evaluation from picture files to scores, in parts and whole, beside one of torchvision's network and pasting.
+"""An evaluation from image files to scores, in parts and whole, beside one of torchvision's network and pasting.
 
 The first batches of each padded size compile, tune or record. How fast the others go is told apart from the whole.
 """
@@ -38,12 +38,12 @@ class Course(NamedTuple):
 
     begin: float
     arrivals: list[float]
-    """Of each batch's detections."""
+    """Arrival of each batch's detections."""
     end: float
 
 
 def run(recipe: Recipe, options: Options) -> list[Section]:
-    """The table of times, over as many pictures as `options.repeats` batches hold, repeated where there are fewer."""
+    """The table of times, over as many images as `options.repeats` batches hold, repeated where there are fewer."""
     settings = recipe.data
     data = read(*find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path))
     setup = set_up(recipe, recipe.evaluate, data, options)
@@ -51,7 +51,7 @@ def run(recipe: Recipe, options: Options) -> list[Section]:
         many = repeated(data, options.batch * options.repeats, Path(folder))
         rows = [*_parts(setup), *_whole(setup, many)]
     title = f"Evaluation, {recipe.name}, batch {options.batch}, {setup.facts['precision']}"
-    facts = {**setup.facts, "pictures": str(len(many.image_ids))}
+    facts = {**setup.facts, "images": str(len(many.image_ids))}
     notes = (
         [setup.lacks_peer] if setup.lacks_peer else [f"beside {PEER}'s network, loading, encoding and scoring are ours"]
     )
@@ -59,7 +59,7 @@ def run(recipe: Recipe, options: Options) -> list[Section]:
 
 
 def repeated(data: CocoData, number: int, folder: Path) -> CocoData:
-    """So many pictures of a data set, again and again under new ids, with annotations in a file of their own."""
+    """So many images of a data set, again and again under new ids, with annotations in a file of their own."""
     source = json.decode(data.annotations.read_bytes())
     objects: dict[int, list[dict[str, Any]]] = {}
     for annotation in source["annotations"]:
@@ -76,10 +76,10 @@ def repeated(data: CocoData, number: int, folder: Path) -> CocoData:
 
 
 def warm_seconds(course: Course, steps: Sequence[Step], cold: int = COLD) -> float | None:
-    """Of one image in batches that found everything ready, and its share of what comes after them.
+    """Seconds of one image in batches that found everything ready, and its share of what comes after them.
 
     While a batch is on its way, the device begins with the next: where one of the two was cold, neither counts. The
-    last, behind which no other begins, arrives at once on a processor, and does not count either.
+    last, behind which no other begins, arrives at once on a CPU, and does not count either.
     """
     seen: Counter[tuple[int, ...]] = Counter()
     is_cold = []
@@ -91,10 +91,10 @@ def warm_seconds(course: Course, steps: Sequence[Step], cold: int = COLD) -> flo
         [len(step.indices) for step in steps],
         [after - before for before, after in pairwise(course.arrivals)],
     )
-    warm = [place for place in range(1, len(steps) - 1) if not any(is_cold[place : place + 2])]
+    warm = [index for index in range(1, len(steps) - 1) if not any(is_cold[index : index + 2])]
     if not warm:
         return None
-    alone = sum(spent[place - 1] for place in warm) / sum(sizes[place] for place in warm)
+    alone = sum(spent[index - 1] for index in warm) / sum(sizes[index] for index in warm)
     return alone + (course.end - course.arrivals[-1]) / sum(sizes)
 
 
@@ -107,7 +107,7 @@ def watched(evaluation: Callable[[Callable[[int, int], None]], object]) -> Cours
 
 
 def _parts(setup: Setup) -> list[Row]:
-    """Each by itself, on one padded size."""
+    """Rows of the parts, each by itself, on one padded size."""
     settings, device, batch = setup.recipe.data, setup.device, setup.options.batch
     batches = feed(
         Loader(setup.data, cycle(setup.steps), settings, pin_memory=device.type == "cuda"),
@@ -165,7 +165,7 @@ def _whole(setup: Setup, data: CocoData) -> list[Row]:
 
 
 def _row(part: str, ours: float | None, theirs: float | None = None) -> Row:
-    """From seconds for each image."""
+    """A row of the table, from seconds for each image."""
     return {
         "part": part,
         "ms/image": ours and 1000 * ours,

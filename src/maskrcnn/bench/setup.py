@@ -1,4 +1,4 @@
-"""What is measured: a network that behaves like a trained one, on photos of a data set."""
+"""What is measured: a network that behaves like a trained one, on images of a data set."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,7 +33,7 @@ class Options(NamedTuple):
     bucket: Bucket | None = None
     """Padded size; None takes the most frequent one."""
     with_peer: bool = True
-    """Where torchvision is installed."""
+    """Whether torchvision takes part, where it is installed."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Setup:
 
 
 def set_up(recipe: Recipe, settings: config.Train | config.Evaluate, data: CocoData, options: Options) -> Setup:
-    """Take the device, choose photos, and build the network.
+    """Take the device, choose images, and build the network.
 
     What training and prediction ask of the process holds here too, for all sides.
     settings   the section of the recipe whose precision and execution count

@@ -45,10 +45,10 @@ def describe_split(settings: Data, split: str) -> str:
 
 
 def draw(data: CocoData, index: int) -> Image:
-    """A picture with what was annotated on it."""
+    """An image with what was annotated on it."""
     height, width = data.sizes[index].tolist()
     pixels = decode(data.images / data.file_names[index], (height, width))
-    scale = pixels.shape[0] / height  # a huge picture is decoded smaller
+    scale = pixels.shape[0] / height  # a huge image is decoded smaller
     objects = slice(*data.first_object[index : index + 2].tolist())
     names = [data.category_names[label - 1] for label in data.labels[objects]]
     boxes, labels = scale * data.boxes[objects], data.labels[objects].tolist()
@@ -56,9 +56,9 @@ def draw(data: CocoData, index: int) -> Image:
 
 
 def _masks(data: CocoData, objects: slice, size: tuple[int, int], scale: float) -> Iterator[Bool[np.ndarray, "h w"]]:
-    """What each object covers, one whole picture at a time."""
+    """What each object covers, one whole image at a time."""
     side = max(size)
-    whole = torch.tensor([[0.0, 0.0, side / scale, side / scale]])  # its cells are the pixels of the picture
+    whole = torch.tensor([[0.0, 0.0, side / scale, side / scale]])  # its cells are the pixels of the image
     zero = torch.zeros(1, dtype=torch.int64)
     for index in range(objects.start, objects.stop):
         first, last = data.first_ring[index : index + 2].tolist()

@@ -24,11 +24,11 @@ _STRING_FAULTS = {
 def counts_from_string(string: str | bytes) -> UInt32[ndarray, " N"]:
     """Decode one mask. Raises ValueError for a character, a length or a run that no encoder writes."""
     data = string.encode("utf-8", "surrogatepass") if isinstance(string, str) else string
-    counts, place, fault = _decode(np.frombuffer(data, np.uint8))
+    counts, offset, fault = _decode(np.frombuffer(data, np.uint8))
     if fault != _GOOD:
         raise ValueError(
             f"expected COCO's compressed run lengths, received a string of {len(data)} characters that is malformed "
-            f"at {place}: {_STRING_FAULTS[fault]}; write the annotation's mask anew"
+            f"at {offset}: {_STRING_FAULTS[fault]}; write the annotation's mask anew"
         )
     return counts
 
@@ -49,15 +49,15 @@ def strings_from_counts(counts: Integer[ndarray, " N"], stops: Integer[ndarray, 
 @kernel()
 @no_type_check
 def _decode(characters):
-    """(counts, place, fault): where and why decoding stopped."""
+    """(counts, offset, fault): where and why decoding stopped."""
     counts = np.empty(len(characters), np.uint32)
     num_counts, value, shift = 0, np.int64(0), 0
-    for place in range(len(characters)):
-        bits = np.int64(characters[place]) - 48
+    for offset in range(len(characters)):
+        bits = np.int64(characters[offset]) - 48
         if bits < 0 or bits > 63:
-            return counts[:0], place, _BAD_CHARACTER
+            return counts[:0], offset, _BAD_CHARACTER
         if shift > 5 * (_MAX_LENGTH - 1):
-            return counts[:0], place, _OUT_OF_RANGE
+            return counts[:0], offset, _OUT_OF_RANGE
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:
@@ -67,7 +67,7 @@ def _decode(characters):
         if num_counts > 2:
             value += np.int64(counts[num_counts - 2])
         if value < 0 or value >= 1 << 32:
-            return counts[:0], place, _OUT_OF_RANGE
+            return counts[:0], offset, _OUT_OF_RANGE
         counts[num_counts] = value
         num_counts, value, shift = num_counts + 1, np.int64(0), 0
     if shift:

@@ -19,9 +19,9 @@ class Shares(NamedTuple):
 
     processes: int
     parts: int
-    """Micro-batches of a process."""
+    """Micro-batches of a process in a step."""
     images: int
-    """In a micro-batch."""
+    """Images of a micro-batch."""
 
 
 class Splits(NamedTuple):
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
 
 
 def share_out(settings: config.Train, num_processes: int) -> Shares:
-    """Raises ValueError as `micro_batch_size`."""
+    """Shares of a step's images. Raises ValueError, naming numbers that work, unless everything divides."""
     images = micro_batch_size(settings, num_processes)
     return Shares(num_processes, settings.batch // num_processes // images, images)
 
@@ -104,7 +104,7 @@ def read_training(settings: config.Data) -> CocoData:
 
 
 def read_validation(settings: config.Data, training: CocoData) -> CocoData:
-    """Raises ValueError when its categories are not those of the training data."""
+    """The validation split. Raises ValueError when its categories are not those of the training data."""
     data = coco.read(*coco.find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path))
     if (data.category_ids, data.category_names) != (training.category_ids, training.category_names):
         raise ValueError(
