@@ -25,15 +25,11 @@ data:
   num_buckets: 2
   num_workers: 1
 model:
-  backbone: resnet18
-  norm: group_norm
-  pretrained: ""
-  frozen_stages: 0
-  width: 16
-  channels: 16
-  rpn: {anchor_sizes: [8, 16, 32, 64, 128], train_candidates: 64, train_proposals: 32, test_proposals: 32}
-  box_head: {hidden: 32, rois: 32, detections: 10}
-  mask_head: {convs: 1, channels: 16, rois: 16}
+  backbone: {kind: resnet18, norm: group_norm, pretrained: "", frozen_stages: 0, width: 16}
+  neck: {channels: 16}
+  rpn: {anchor_sizes: [8, 16, 32, 64, 128], num_train_candidates: 64, num_train_proposals: 32, num_test_proposals: 32}
+  box_head: {hidden: 32, num_rois: 32, num_detections: 10}
+  mask_head: {num_convs: 1, channels: 16, num_rois: 16}
 train:
   batch: 4
   epochs: 1
