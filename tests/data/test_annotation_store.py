@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from maskrcnn.data import annotation_store, coco
+from maskrcnn.data import annotation_store
 from maskrcnn.data.annotation_store import AnnotationStore, Padding
+from maskrcnn.data.formats import coco
 
 CPU = torch.device("cpu")
 SIZES = [(40, 60), (60, 45), (33, 44)]

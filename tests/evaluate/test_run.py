@@ -10,7 +10,7 @@ from torch import nn
 
 from maskrcnn.config import RPN, BoxHead, Data, Evaluate, MaskHead, Model, Recipe
 from maskrcnn.data.buckets import resized_size
-from maskrcnn.data.coco import find_split, read
+from maskrcnn.data.split import open_split
 from maskrcnn.evaluate import run
 from maskrcnn.evaluate.coco import Evaluation
 from maskrcnn.evaluate.hotcoco_engine import Truth
@@ -70,8 +70,7 @@ def watched(function, name, events):
 
 @pytest.fixture
 def dataset(recipe):
-    annotations, images = find_split(recipe.data.dataset_dir, "val2017", "annotations/instances_val2017.json")
-    return read(annotations, images)
+    return open_split(recipe.data, "val")
 
 
 @pytest.fixture

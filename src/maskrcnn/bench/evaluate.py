@@ -21,9 +21,10 @@ from maskrcnn.bench.scene import Ask, Scene, set_up
 from maskrcnn.bench.timing import in_turns, steady_seconds
 from maskrcnn.config import Recipe
 from maskrcnn.data.buckets import Step, buckets_for, plan_evaluation
-from maskrcnn.data.coco import CocoData, find_split, read
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
+from maskrcnn.data.split import open_split
 from maskrcnn.data.transforms import prepare
 from maskrcnn.evaluate.run import evaluate
 from maskrcnn.instances import from_detections
@@ -44,8 +45,7 @@ class Course(NamedTuple):
 
 def run(recipe: Recipe, ask: Ask) -> list[Section]:
     """The table of times, over as many pictures as `ask.repeats` batches hold, repeated where there are fewer."""
-    settings = recipe.data
-    data = read(*find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path))
+    data = open_split(recipe.data, "val")
     scene = set_up(recipe, recipe.evaluate, data, ask)
     with tempfile.TemporaryDirectory() as folder:
         many = repeated(data, ask.batch * ask.repeats, Path(folder))
@@ -58,7 +58,7 @@ def run(recipe: Recipe, ask: Ask) -> list[Section]:
     return [Section(scene.key("eval"), title, facts, without_empty(rows), notes)]
 
 
-def repeated(data: CocoData, number: int, folder: Path) -> CocoData:
+def repeated(data: Dataset, number: int, folder: Path) -> Dataset:
     """So many pictures of a data set, again and again under new ids, with annotations in a file of their own."""
     source = json.decode(data.annotations.read_bytes())
     objects: dict[int, list[dict[str, Any]]] = {}
@@ -133,7 +133,7 @@ def _encoder(scene: Scene) -> Callable[[], object]:
     return lambda: [one.to_coco() for one in from_detections(detections, sizes, originals, names)]
 
 
-def _whole(scene: Scene, data: CocoData) -> list[Row]:
+def _whole(scene: Scene, data: Dataset) -> list[Row]:
     recipe, settings = scene.recipe, structs.replace(scene.recipe.evaluate, batch=scene.ask.batch)
     recipe = structs.replace(recipe, evaluate=settings, classes=data.category_names, category_ids=data.category_ids)
     buckets = buckets_for(data.sizes, recipe.data, [max(recipe.data.short_sides)])

@@ -13,7 +13,7 @@ from maskrcnn.bench.results import Row, Section
 from maskrcnn.bench.scene import Ask, Scene, set_up
 from maskrcnn.bench.timing import Cost, Work, compare, in_turns
 from maskrcnn.config import Recipe
-from maskrcnn.data.coco import find_split, read
+from maskrcnn.data.split import open_split
 from maskrcnn.data.transforms import prepare
 from maskrcnn.models.layers import folded
 from maskrcnn.runtime.execution import Execution, executed, to_host
@@ -26,9 +26,7 @@ def run(recipe: Recipe, ask: Ask, *, batches: tuple[int, ...] = (1,), by_stage: 
     batches    whole predictions of these sizes too
     by_stage   each stage of `ask.batch` too
     """
-    settings = recipe.data
-    data = read(*find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path))
-    scene = set_up(recipe, recipe.evaluate, data, ask)
+    scene = set_up(recipe, recipe.evaluate, open_split(recipe.data, "val"), ask)
     contest = Contest(scene)
     rows, found, notes = [], [], [scene.lacks_peer] if scene.lacks_peer else []
     if by_stage:

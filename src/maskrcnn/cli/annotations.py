@@ -9,8 +9,9 @@ from jaxtyping import Bool
 from PIL.Image import Image
 
 from maskrcnn.config import Data
-from maskrcnn.data.coco import CocoData, find_split, read, summary
+from maskrcnn.data.dataset import Dataset, summary
 from maskrcnn.data.decode import decode
+from maskrcnn.data.split import Split, open_split
 from maskrcnn.draw import draw_instances
 from maskrcnn.masks import Rings, edges_from_rings
 from maskrcnn.ops.rasterize import rasterize
@@ -29,22 +30,12 @@ def is_recipe(source: str) -> bool:
     return source.endswith((".yml", ".yaml")) or (Path(source).name == source and not Path(source).is_dir())
 
 
-def read_split(settings: Data, split: str) -> CocoData:
-    """The annotations of `train` or `val`."""
-    names = {
-        "train": (settings.train_img_dir, settings.train_anno_path),
-        "val": (settings.val_img_dir, settings.val_anno_path),
-    }
-    annotations, images = find_split(settings.dataset_dir, *names[split])
-    return read(annotations, images)
-
-
-def describe_split(settings: Data, split: str) -> str:
+def describe_split(settings: Data, split: Split) -> str:
     """What one split holds and what was repaired in it; raises what cannot be read."""
-    return summary(read_split(settings, split))
+    return summary(open_split(settings, split))
 
 
-def draw(data: CocoData, index: int) -> Image:
+def draw(data: Dataset, index: int) -> Image:
     """A picture with what was annotated on it."""
     height, width = data.sizes[index].tolist()
     pixels = decode(data.images / data.file_names[index], (height, width))
@@ -55,7 +46,7 @@ def draw(data: CocoData, index: int) -> Image:
     return draw_instances(pixels, boxes, _masks(data, objects, pixels.shape[:2], scale), names, labels=labels)
 
 
-def _masks(data: CocoData, objects: slice, size: tuple[int, int], scale: float) -> Iterator[Bool[np.ndarray, "h w"]]:
+def _masks(data: Dataset, objects: slice, size: tuple[int, int], scale: float) -> Iterator[Bool[np.ndarray, "h w"]]:
     """What each object covers, one whole picture at a time."""
     side = max(size)
     whole = torch.tensor([[0.0, 0.0, side / scale, side / scale]])  # its cells are the pixels of the picture

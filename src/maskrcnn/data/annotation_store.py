@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
-from maskrcnn.data.coco import CocoData
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.masks import edges_from_rings
 from maskrcnn.runtime.devices import copies_in_order, memory_of
 from maskrcnn.structures import Targets
@@ -44,7 +44,7 @@ class Columns(NamedTuple):
 class AnnotationStore:
     """The annotations of a data set, ready to be picked."""
 
-    def __init__(self, data: CocoData, device: torch.device) -> None:
+    def __init__(self, data: Dataset, device: torch.device) -> None:
         columns = pack(data)
         self._objects, self._edges = counts_of_images(columns)
         self.columns = Columns(*(column.to(place_for(columns, device)) for column in columns))
@@ -60,7 +60,7 @@ class AnnotationStore:
         return gather(self.columns, images.to(place, non_blocking=copies_in_order(place)), padding)
 
 
-def pack(data: CocoData) -> Columns:
+def pack(data: Dataset) -> Columns:
     """A data set's annotations on the processor; at least one object and edge, so that indices point at something."""
     edges = edges_from_rings(data.rings)
     first_point = data.rings.first[data.first_ring].astype(np.int64)  # a closed ring has as many edges as points

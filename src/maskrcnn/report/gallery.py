@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
-from maskrcnn.config import Recipe
-from maskrcnn.data.coco import find_split
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode
 from maskrcnn.draw import draw_instances
 from maskrcnn.evaluate.error_kinds import MIN_SCORE
@@ -66,16 +65,15 @@ class _Truth(msgspec.Struct):
     annotations: list[_Object]
 
 
-def examples(recipe: Recipe, predictions: Path, images: Sequence[dict[str, Any]]) -> list[Example]:
-    """Draw the chosen pictures of a recipe's validation split.
+def examples(dataset: Dataset, predictions: Path, images: Sequence[dict[str, Any]]) -> list[Example]:
+    """Draw the chosen pictures of a data set.
 
     images   rows of `Metrics.images`
     Raises OSError or ValueError when the pictures or annotations are no longer there.
     """
     chosen = choose(images)
-    settings = recipe.data
-    annotations, folder = find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path)
-    truth = msgspec.json.decode(annotations.read_bytes(), type=_Truth)
+    folder = dataset.images
+    truth = msgspec.json.decode(dataset.annotations.read_bytes(), type=_Truth)
     results = msgspec.json.decode(predictions.read_bytes(), type=list[_Object])
     wanted = {row["id"] for _, row in chosen}
     shown = [entry for entry in results if entry.image_id in wanted and (entry.score or 0.0) >= MIN_SCORE]

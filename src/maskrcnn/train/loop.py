@@ -12,11 +12,12 @@ import torch
 
 from maskrcnn.config import Recipe
 from maskrcnn.convert.backbone import load_backbone
-from maskrcnn.data import coco
 from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.buckets import buckets_for, plan_epoch
+from maskrcnn.data.dataset import Dataset, summary
 from maskrcnn.data.feeder import feed, micro_batch_maker
 from maskrcnn.data.loader import Loader
+from maskrcnn.data.split import OpenSplit, open_split
 from maskrcnn.data.transforms import RawBatch
 from maskrcnn.evaluate.run import IN_DETAILS, evaluate, versions
 from maskrcnn.models.mask_rcnn import build
@@ -38,7 +39,7 @@ from maskrcnn.train.initialise import initialise_from
 from maskrcnn.train.interrupt import StopRequest
 from maskrcnn.train.log import Log, evaluations, quality
 from maskrcnn.train.optimizer import Average, build_optimizer, load_state_tensors, set_rate, state_tensors
-from maskrcnn.train.plan import micro_batch_size, num_steps, read_training, read_validation, with_classes
+from maskrcnn.train.plan import micro_batch_size, num_steps, with_categories_of, with_classes
 from maskrcnn.train.resume import CHECKPOINTS, check_same, find_start
 from maskrcnn.train.schedule import base_rate, learning_rate
 from maskrcnn.train.step import Updater
@@ -47,11 +48,18 @@ from maskrcnn.train.window import Step, Window
 from maskrcnn.weights import Weights, find_weights, save_weights
 
 
-def run(recipe: Recipe, out: Path, resume: str | None = None, weights: Weights | None = None) -> Path:
+def run(
+    recipe: Recipe,
+    out: Path,
+    resume: str | None = None,
+    weights: Weights | None = None,
+    open_split: OpenSplit = open_split,
+) -> Path:
     """Train and evaluate as the recipe says; returns `out`, the folder of the run.
 
     resume   None, `auto` (the newest checkpoint of `out`, if there is one), or a checkpoint's or run's folder
     weights  what a run that is not continued begins with; the recipe describes their network, but for its classes
+    open_split   reads the splits that `recipe.data` names; another one where they are not COCO's
     Every process of a distributed run calls this; they share one file system. Raises KeyboardInterrupt after
     Ctrl-C or SIGTERM, with a checkpoint written; ValueError for a recipe that cannot be run or continued;
     FloatingPointError when losses are not finite.
@@ -67,7 +75,7 @@ def run(recipe: Recipe, out: Path, resume: str | None = None, weights: Weights |
                 log.say(note)
             trust_kernels(world, log.say)
             try:
-                Training(recipe, out, world, log, wish, start, weights).go()
+                Training(recipe, out, world, log, wish, start, weights, open_split).go()
             except KeyboardInterrupt:
                 log.say(f"stopped; go on with --resume auto --out {out}")
                 raise
@@ -89,15 +97,17 @@ class Training:
         wish: StopRequest,
         start: Checkpoint | None,
         weights: Weights | None = None,
+        open_split: OpenSplit = open_split,
     ) -> None:
         self.out, self.world, self.log, self.wish = out, world, log, wish
         self.micro_batch = micro_batch_size(recipe.train, world.size)
         self.num_parts = recipe.train.batch // world.size // self.micro_batch
-        self.data = read_training(recipe.data)
-        log.say(coco.summary(self.data))
-        self.validation = read_validation(recipe.data, self.data) if recipe.train.evaluate_every else None
-        if self.validation is not None:
-            log.say(coco.summary(self.validation))
+        self.data = open_split(recipe.data, "train")
+        log.say(summary(self.data))
+        self.validation: Dataset | None = None
+        if recipe.train.evaluate_every:
+            self.validation = with_categories_of(self.data, open_split(recipe.data, "val"))
+            log.say(summary(self.validation))
         self.recipe = recipe = with_classes(recipe, self.data)
         settings = recipe.train
         self.buckets = buckets_for(self.data.sizes, recipe.data, recipe.data.short_sides)
@@ -160,7 +170,7 @@ class Training:
         if self.world.is_main:
             self.log.end_progress()
             self.log.say(f"weights: {find_weights(self.out).parent}")
-            self.log.say(f"report: {write_report(self.out)}")
+            self.log.say(f"report: {write_report(self.out, self.validation)}")
 
     def _train(self, epoch: int) -> None:
         """The steps of an epoch that are still to do."""

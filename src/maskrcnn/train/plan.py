@@ -6,8 +6,7 @@ import msgspec
 
 from maskrcnn import config
 from maskrcnn.config import Recipe
-from maskrcnn.data import coco
-from maskrcnn.data.coco import CocoData
+from maskrcnn.data.dataset import Dataset
 
 
 def micro_batch_size(settings: config.Train, num_processes: int) -> int:
@@ -29,7 +28,7 @@ def micro_batch_size(settings: config.Train, num_processes: int) -> int:
     return micro or share
 
 
-def with_classes(recipe: Recipe, data: CocoData) -> Recipe:
+def with_classes(recipe: Recipe, data: Dataset) -> Recipe:
     """The recipe with the categories of its data."""
     if recipe.category_ids and recipe.category_ids != data.category_ids:
         raise ValueError(
@@ -39,13 +38,8 @@ def with_classes(recipe: Recipe, data: CocoData) -> Recipe:
     return msgspec.structs.replace(recipe, classes=data.category_names, category_ids=data.category_ids)
 
 
-def read_training(settings: config.Data) -> CocoData:
-    return coco.read(*coco.find_split(settings.dataset_dir, settings.train_img_dir, settings.train_anno_path))
-
-
-def read_validation(settings: config.Data, training: CocoData) -> CocoData:
-    """Raises ValueError when its categories are not those of the training data."""
-    data = coco.read(*coco.find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path))
+def with_categories_of(training: Dataset, data: Dataset) -> Dataset:
+    """The validation data. Raises ValueError when their categories are not those of the training data."""
     if (data.category_ids, data.category_names) != (training.category_ids, training.category_names):
         raise ValueError(
             f"{data.annotations} and {training.annotations} must list the same categories; "
@@ -60,6 +54,6 @@ def num_steps(settings: config.Train, num_images: int) -> tuple[int, int]:
     return per_epoch, min(settings.epochs * per_epoch, settings.max_steps or settings.epochs * per_epoch)
 
 
-def _categories(data: CocoData) -> str:
+def _categories(data: Dataset) -> str:
     pairs = [f"{id} {name}" for id, name in zip(data.category_ids, data.category_names, strict=True)]
     return ", ".join(pairs[:8]) + (f" and {len(pairs) - 8} more" if len(pairs) > 8 else "")

@@ -15,10 +15,10 @@ from io import BufferedIOBase, BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.data import column_file
-from maskrcnn.data.annotation_file import open_file
-from maskrcnn.data.fingerprint import fingerprint, of_file, recall
-from maskrcnn.data.packed import Packed, arrange, read_content
+from maskrcnn.data.annotations import column_file
+from maskrcnn.data.annotations.annotation_file import open_file
+from maskrcnn.data.annotations.fingerprint import fingerprint, of_file, recall
+from maskrcnn.data.annotations.packed import Packed, arrange, read_content
 from maskrcnn.files import atomic_write, cache_folder
 from maskrcnn.runtime.allocator import give_back
 

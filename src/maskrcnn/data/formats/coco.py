@@ -1,53 +1,20 @@
-"""COCO annotations as columns: one array per field, objects sorted by image, outlines packed.
-
-A file of 860,000 objects becomes a few arrays that threads and processes share, instead of millions of Python objects.
-"""
+"""COCO instances files."""
 
 import os
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Int64
 
-from maskrcnn.data.annotation_cache import packed
-from maskrcnn.data.annotation_file import listing
-from maskrcnn.data.names import Names
+from maskrcnn.data.annotations.annotation_cache import packed
+from maskrcnn.data.annotations.annotation_file import listing
+from maskrcnn.data.annotations.names import Names
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.masks import Rings
 
 
-@dataclass(frozen=True)
-class CocoData:
-    """One split. Images stand in the order of the file, objects in the order of their images."""
-
-    annotations: Path
-    images: Path
-    image_ids: Int64[np.ndarray, " N"]
-    file_names: Sequence[str]
-    """Below `images`."""
-    sizes: Int64[np.ndarray, "N 2"]
-    """(height, width) as the file states them: the frame of boxes and outlines."""
-    first_object: Int64[np.ndarray, " N+1"]
-    """Image i owns objects first_object[i] : first_object[i + 1]."""
-    annotation_ids: Int64[np.ndarray, " O"]
-    labels: Int64[np.ndarray, " O"]
-    """1..K in ascending order of category ids."""
-    boxes: Float32[np.ndarray, "O 4"]
-    """xyxy."""
-    crowd: Bool[np.ndarray, " O"]
-    rings: Rings
-    first_ring: Int64[np.ndarray, " O+1"]
-    """Object o owns rings first_ring[o] : first_ring[o + 1]."""
-    category_ids: tuple[int, ...]
-    """In label order: label k has category_ids[k - 1]."""
-    category_names: tuple[str, ...]
-    notes: tuple[str, ...]
-    """What was repaired or left out, one sentence each."""
-
-
-def read(annotations: Path, images: Path) -> CocoData:
+def read(annotations: Path, images: Path) -> Dataset:
     """Read and check a COCO instances file whose pictures lie in the folder `images`.
 
     Objects without a box or whose box lies outside their image are dropped, and `notes` says how many; images
@@ -57,7 +24,7 @@ def read(annotations: Path, images: Path) -> CocoData:
     columns = packed(annotations)
     names = Names(columns.name_text, columns.first_letter)
     _check_pictures(names, columns.image_ids, annotations, images)
-    return CocoData(
+    return Dataset(
         annotations=annotations,
         images=images,
         image_ids=columns.image_ids,
@@ -94,22 +61,6 @@ def find_split(dataset_dir: str | Path, img_dir: str, anno_path: str) -> tuple[P
             return annotations, images
     folder = next((path for path in (root / first, root / other) if path.is_dir()), root)
     raise FileNotFoundError(f"the annotation file {root / anno_path} does not exist; {folder} holds {listing(folder)}")
-
-
-def summary(data: CocoData) -> str:
-    """What was read, for a person to check once at the start."""
-    counts = np.bincount(data.labels, minlength=len(data.category_ids) + 1)[1:]
-    empty = np.count_nonzero(np.diff(data.first_object) == 0)
-    lines = [
-        f"{data.annotations}: {len(data.image_ids)} images ({empty} without objects), {len(data.labels)} objects "
-        f"({np.count_nonzero(data.crowd)} crowd regions), {len(data.category_ids)} categories",
-        "  "
-        + ", ".join(
-            f"{name} (id {id}): {count}"
-            for name, id, count in zip(data.category_names, data.category_ids, counts, strict=True)
-        ),
-    ]
-    return "\n".join(lines + [f"  note: {note}" for note in data.notes])
 
 
 def _check_pictures(names: Names, ids: Int64[np.ndarray, " N"], annotations: Path, images: Path) -> None:

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from maskrcnn import masks
-from maskrcnn.data import coco, packed
+from maskrcnn.data.annotations import packed
+from maskrcnn.data.dataset import summary
+from maskrcnn.data.formats import coco
 
 RUNS = {"size": [40, 60], "counts": [2400]}
 
@@ -144,7 +146,7 @@ def test_a_split_without_objects_is_read(write_split):
 
 
 def test_the_summary_counts_everything(write_split, annotate):
-    text = coco.summary(coco.read(*write_split([annotate(1), annotate(2, iscrowd=1)], sizes=[(40, 60), (20, 30)])))
+    text = summary(coco.read(*write_split([annotate(1), annotate(2, iscrowd=1)], sizes=[(40, 60), (20, 30)])))
     assert "2 images (1 without objects), 2 objects (1 crowd regions), 2 categories" in text
     assert "cat (id 3): 0, cup (id 7): 2" in text
 
@@ -270,5 +272,5 @@ def test_real_data_are_read_whole_and_outlines_fill_the_stated_area(shared_data,
 
 def test_annotation_files_are_read_without_torch():
     """Whose libraries take two seconds and hundreds of megabytes."""
-    code = "import sys, maskrcnn.data.coco; sys.exit('torch' in sys.modules)"
+    code = "import sys, maskrcnn.data.formats.coco; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

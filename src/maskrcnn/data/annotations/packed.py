@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 from msgspec import Raw
 
-from maskrcnn.data.annotation_file import AnnotationEntry, AnnotationFile, ImageEntry, decode_row, parse
-from maskrcnn.data.names import Names
-from maskrcnn.data.outlines import Outlines, arrange_outlines, read_outlines
-from maskrcnn.data.scan import Scanned, scan
+from maskrcnn.data.annotations.annotation_file import AnnotationEntry, AnnotationFile, ImageEntry, decode_row, parse
+from maskrcnn.data.annotations.names import Names
+from maskrcnn.data.annotations.outlines import Outlines, arrange_outlines, read_outlines
+from maskrcnn.data.annotations.scan import Scanned, scan
 
 SLICE = 4096
 """Annotations that a thread takes at once."""
@@ -20,7 +20,7 @@ THREADS = 4
 
 
 class Packed(NamedTuple):
-    """Arrays and words of one annotation file; `CocoData` says what they mean."""
+    """Arrays and words of one annotation file; `Dataset` says what they mean."""
 
     image_ids: Int64[np.ndarray, " N"]
     name_text: UInt8[np.ndarray, " T"]

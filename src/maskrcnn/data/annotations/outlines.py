@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from msgspec import Struct
 
-from maskrcnn.data.scan import LEAST, Scanned, scan_runs
+from maskrcnn.data.annotations.scan import LEAST, Scanned, scan_runs
 from maskrcnn.kernels import kernel
 from maskrcnn.masks import Rings, counts_from_string, rings_from_counts, rings_from_polygons, signed_areas
 from maskrcnn.masks.rings import turn_ring

@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from maskrcnn import files
-from maskrcnn.data import annotation_cache, coco, column_file, fingerprint
+from maskrcnn.data.annotations import annotation_cache, column_file, fingerprint
+from maskrcnn.data.formats import coco
 from maskrcnn.masks import Rings
 
-SOURCE = Path(__file__).parents[2] / "src"
+SOURCE = Path(__file__).parents[3] / "src"
 fcntl = pytest.importorskip("fcntl", reason="this system has no locks on files")
 
 
@@ -209,7 +210,7 @@ def test_the_format_is_raised_when_the_columns_change(split, cache):
 PROCESS = """
 import sys, time
 from pathlib import Path
-from maskrcnn.data import annotation_cache, column_file
+from maskrcnn.data.annotations import annotation_cache, column_file
 
 annotation_cache.SMALL = 0
 folder, path = Path(sys.argv[1]), Path(sys.argv[2])
@@ -257,7 +258,7 @@ def test_of_several_processes_one_parses_and_all_find_the_same(split, cache, tmp
 
 KILLED = """
 import os, signal
-from maskrcnn.data import column_file
+from maskrcnn.data.annotations import column_file
 
 def write(stream, content):
     stream.write(b"half of it")

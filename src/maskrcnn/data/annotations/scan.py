@@ -10,7 +10,7 @@ from typing import NamedTuple, no_type_check
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
-from maskrcnn.data.json_values import (
+from maskrcnn.data.annotations.json_values import (
     BACKSLASH,
     COMMA,
     LEFT_BRACE,

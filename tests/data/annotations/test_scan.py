@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from maskrcnn.data.scan import scan, scan_runs
+from maskrcnn.data.annotations.scan import scan, scan_runs
 
 
 def scanned(*texts: str):
