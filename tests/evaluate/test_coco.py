@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hotcoco import mask as rle
 
+from maskrcnn.data.formats import coco as formats
 from maskrcnn.evaluate import coco
 from maskrcnn.evaluate.hotcoco_engine import Truth
 
@@ -134,7 +135,7 @@ def test_equals_pycocotools_on_real_photos_with_crowds(shared_data):
 def test_images_may_come_in_any_order_and_be_shared_between_processes(shared_data, num_processes):
     annotations = shared_data / "coco_mini" / "annotations" / "instances_val2017.json"
     results = jittered(annotations, np.random.default_rng(6))
-    truth = Truth(annotations)
+    truth = Truth(formats.read(annotations))
     images = np.random.default_rng(7).permutation(truth.image_ids).tolist()
     first, *others = [coco.Evaluation(truth) for _ in range(num_processes)]
     for number in range(0, len(images), 5):
@@ -146,12 +147,12 @@ def test_images_may_come_in_any_order_and_be_shared_between_processes(shared_dat
 
 
 def test_images_that_never_come_do_not_count(truth):
-    evaluation = coco.Evaluation(Truth(truth))
+    evaluation = coco.Evaluation(Truth(formats.parse(truth)))
     evaluation.add([2], perfect(truth)[2:])
     metrics = evaluation.metrics()
     assert (metrics["segm"]["AR100"], metrics["errors"]["missed"]) == (pytest.approx(1), 0)
     assert metrics["images"] == [{"id": 2, "found": 1, "wrong": 0, "missed": 0, "f1": 1.0}]
-    assert coco.Evaluation(Truth(truth)).metrics()["images"] == []
+    assert coco.Evaluation(Truth(formats.parse(truth))).metrics()["images"] == []
 
 
 def test_perfect_results_score_one_and_absent_sizes_are_none(truth):
@@ -332,16 +333,16 @@ def test_annotations_of_one_id_are_refused_because_one_would_be_counted_twice(tr
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"images": [', "truth.json: not a COCO annotation file: EOF"),
-        ("[]", "truth.json: expected images and categories"),
-        ({"images": [], "categories": []}, "truth.json: expected images and categories"),
-        (None, "truth.json: there is no such annotation file"),
+        ('{"images": [', "truth.json: is not complete JSON .* export it again"),
+        ("[]", "truth.json: .* expected a COCO instances file"),
+        ({"images": [], "annotations": [], "categories": []}, "truth.json: `images` is empty"),
+        (None, "truth.json does not exist"),
     ],
 )
 def test_a_file_that_holds_no_annotations_is_refused_in_a_sentence(tmp_path, content, message):
     if content is not None:
         write(tmp_path / "truth.json", content)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         coco.score(Path(tmp_path / "truth.json"), [])
 
 

@@ -114,7 +114,7 @@ def test_progress_counts_to_all_pictures(recipe, dataset, alone):
 
 def share_of(world, model, dataset, recipe):
     """What one of several processes gives to the first, as bytes."""
-    evaluation = Evaluation(Truth(dataset.annotations))
+    evaluation = Evaluation(Truth(dataset))
     share = run.predict_share(model, dataset, recipe, world, evaluation, keep=True)
     share.scored = evaluation.to_bytes()
     return share
@@ -158,7 +158,7 @@ def test_results_are_scored_while_the_model_predicts(recipe, dataset, alone, mon
 
 
 def test_results_are_not_kept_where_nobody_wants_the_file(recipe, dataset, alone):
-    evaluation = Evaluation(Truth(dataset.annotations))
+    evaluation = Evaluation(Truth(dataset))
     share = run.predict_share(Oracle(recipe.data), dataset, recipe, alone, evaluation, keep=False)
     assert (len(share.image_ids), share.predictions) == (len(SIZES), {})
 

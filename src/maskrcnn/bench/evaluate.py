@@ -3,16 +3,16 @@
 The first batches of each padded size compile, tune or record. How fast the others go is told apart from the whole.
 """
 
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import cycle, islice, pairwise
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import replace
+from itertools import cycle, pairwise
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from msgspec import json, structs
+from msgspec import structs
 
 from maskrcnn.bench.comparison import EAGER, PEER, without_empty
 from maskrcnn.bench.peer_evaluation import evaluate_peer
@@ -21,7 +21,7 @@ from maskrcnn.bench.scene import Ask, Scene, set_up
 from maskrcnn.bench.timing import in_turns, steady_seconds
 from maskrcnn.config import Recipe
 from maskrcnn.data.buckets import Step, buckets_for, plan_evaluation
-from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.dataset import Dataset, select
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.split import open_split
@@ -47,9 +47,8 @@ def run(recipe: Recipe, ask: Ask) -> list[Section]:
     """The table of times, over as many pictures as `ask.repeats` batches hold, repeated where there are fewer."""
     data = open_split(recipe.data, "val")
     scene = set_up(recipe, recipe.evaluate, data, ask)
-    with tempfile.TemporaryDirectory() as folder:
-        many = repeated(data, ask.batch * ask.repeats, Path(folder))
-        rows = [*_parts(scene), *_whole(scene, many)]
+    many = repeated(data, ask.batch * ask.repeats)
+    rows = [*_parts(scene), *_whole(scene, many)]
     title = f"Evaluation, {recipe.name}, batch {ask.batch}, {scene.facts['precision']}"
     facts = {**scene.facts, "pictures": str(len(many.image_ids))}
     notes = (
@@ -58,21 +57,11 @@ def run(recipe: Recipe, ask: Ask) -> list[Section]:
     return [Section(scene.key("eval"), title, facts, without_empty(rows), notes)]
 
 
-def repeated(data: Dataset, number: int, folder: Path) -> Dataset:
-    """So many pictures of a data set, again and again under new ids, with annotations in a file of their own."""
-    source = json.decode(data.annotations.read_bytes())
-    objects: dict[int, list[dict[str, Any]]] = {}
-    for annotation in source["annotations"]:
-        objects.setdefault(annotation["image_id"], []).append(annotation)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for new_id, image in enumerate(islice(cycle(source["images"]), number), 1):
-        images.append({**image, "id": new_id})
-        for annotation in objects.get(image["id"], []):
-            annotations.append({**annotation, "id": len(annotations) + 1, "image_id": new_id})
-    file = folder / "annotations.json"
-    file.write_bytes(json.encode({**source, "images": images, "annotations": annotations}))
-    return read(file, data.images)
+def repeated(data: Dataset, number: int) -> Dataset:
+    """So many pictures of a data set, again and again under new ids."""
+    many = select(data, np.arange(number) % len(data.image_ids))
+    ids = np.arange(1, number + 1), np.arange(1, len(many.labels) + 1)
+    return replace(many, image_ids=ids[0], annotation_ids=ids[1])
 
 
 def warm_seconds(course: Course, steps: Sequence[Step], cold: int = COLD) -> float | None:

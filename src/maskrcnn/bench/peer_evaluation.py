@@ -41,7 +41,7 @@ def evaluate_peer(scene: Scene, data: Dataset, steps: Sequence[Step], progress: 
             done += len(raw.image_ids)
             progress(done, len(data.image_ids))
         results = [result for future in encoded for result in future.result()]
-    score(data.annotations, results)
+    score(data, results)
 
 
 def _small(tensor: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from PIL.Image import Image
 
 from maskrcnn.config import Data
@@ -13,7 +13,7 @@ from maskrcnn.data.dataset import Dataset, summary
 from maskrcnn.data.decode import decode
 from maskrcnn.data.split import Split, open_split
 from maskrcnn.draw import draw_instances
-from maskrcnn.masks import Rings, edges_from_rings
+from maskrcnn.masks import edges_from_rings
 from maskrcnn.ops.rasterize import rasterize
 from maskrcnn.recipes import read_recipe
 
@@ -40,21 +40,21 @@ def draw(data: Dataset, index: int) -> Image:
     height, width = data.sizes[index].tolist()
     pixels = decode(data.images / data.file_names[index], (height, width))
     scale = pixels.shape[0] / height  # a huge picture is decoded smaller
-    objects = slice(*data.first_object[index : index + 2].tolist())
+    objects = np.arange(len(data.labels))[data.objects(index)]
+    objects = objects[data.learnt[objects]]
     names = [data.category_names[label - 1] for label in data.labels[objects]]
     boxes, labels = scale * data.boxes[objects], data.labels[objects].tolist()
     return draw_instances(pixels, boxes, _masks(data, objects, pixels.shape[:2], scale), names, labels=labels)
 
 
-def _masks(data: Dataset, objects: slice, size: tuple[int, int], scale: float) -> Iterator[Bool[np.ndarray, "h w"]]:
+def _masks(
+    data: Dataset, objects: Int64[np.ndarray, " n"], size: tuple[int, int], scale: float
+) -> Iterator[Bool[np.ndarray, "h w"]]:
     """What each object covers, one whole picture at a time."""
     side = max(size)
     whole = torch.tensor([[0.0, 0.0, side / scale, side / scale]])  # its cells are the pixels of the picture
     zero = torch.zeros(1, dtype=torch.int64)
-    for index in range(objects.start, objects.stop):
-        first, last = data.first_ring[index : index + 2].tolist()
-        start, stop = data.rings.first[[first, last]].tolist()
-        rings = Rings(data.rings.points[start:stop], data.rings.first[first : last + 1] - start)
-        edges = torch.from_numpy(edges_from_rings(rings))[None]
+    for index in objects.tolist():
+        edges = torch.from_numpy(edges_from_rings(data.outline(index)))[None]
         mask = rasterize(edges, torch.tensor([[0, edges.shape[1]]]), whole, zero, zero, size=side)[0]
         yield mask[: size[0], : size[1]].numpy() > 0

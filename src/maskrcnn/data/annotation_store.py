@@ -61,18 +61,18 @@ class AnnotationStore:
 
 
 def pack(data: Dataset) -> Columns:
-    """A data set's annotations on the processor; at least one object and edge, so that indices point at something."""
-    edges = edges_from_rings(data.rings)
-    first_point = data.rings.first[data.first_ring].astype(np.int64)  # a closed ring has as many edges as points
-    lengths = np.diff(first_point) * ~data.crowd
-    learnt = edges[np.repeat(~data.crowd, np.diff(first_point))]
+    """What is learnt, on the processor; at least one object and edge, so that indices point at something."""
+    learnt, edges = data.learnt, edges_from_rings(data.rings)
+    lengths = np.diff(data.rings.first[data.first_ring].astype(np.int64))  # a closed ring has as many edges as points
+    with_outline = learnt & ~data.crowd
+    first_learnt = np.concatenate([[0], np.cumsum(learnt)])
     return Columns(
-        boxes=_not_empty(data.boxes),
-        labels=_not_empty(data.labels),
-        crowd=_not_empty(data.crowd),
-        edges=_not_empty(learnt),
-        first_edge=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
-        first_object=torch.from_numpy(data.first_object),
+        boxes=_not_empty(data.boxes[learnt]),
+        labels=_not_empty(data.labels[learnt]),
+        crowd=_not_empty(data.crowd[learnt]),
+        edges=_not_empty(edges[np.repeat(with_outline, lengths)]),
+        first_edge=torch.from_numpy(np.concatenate([[0], np.cumsum((lengths * with_outline)[learnt])])),
+        first_object=torch.from_numpy(first_learnt[data.first_object]),
     )
 
 

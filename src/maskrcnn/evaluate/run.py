@@ -149,14 +149,14 @@ def evaluate(
     """Predict a split, each process its share of the batches, and score it on the first one.
 
     model     turns an ImageBatch into Detections
-    dataset   is scored against its annotation file
+    dataset   what is predicted, and the truth that results are scored against
     out       where the first process writes what was found, if anywhere
     say       told when a way to run does not hold, see `Ladder`
     The metrics of the other processes are empty.
     """
     begin = time.perf_counter()
     keep_freed_memory(world.device)
-    evaluation = Evaluation(Truth(dataset.annotations))
+    evaluation = Evaluation(Truth(dataset))
     mine = predict_share(model, dataset, recipe, world, evaluation, progress, keep=out is not None, say=say)
     if not world.is_main:
         mine.scored = evaluation.to_bytes()

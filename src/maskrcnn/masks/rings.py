@@ -5,12 +5,13 @@ from itertools import pairwise
 from typing import NamedTuple, no_type_check
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Integer, Shaped
+from jaxtyping import Float32, Float64, Int32, Integer, Shaped, UInt32
 from numpy import ndarray
 from numpy.typing import ArrayLike
 
 from maskrcnn.kernels import kernel
 from maskrcnn.masks.bitmaps import counts_from_bitmap
+from maskrcnn.masks.coordinates import narrowed
 from maskrcnn.masks.counts import of_image
 from maskrcnn.masks.trace import trace
 
@@ -49,6 +50,14 @@ def rings_from_counts(counts: ArrayLike, height: int, width: int) -> Rings:
     runs = of_image(counts, height, width)
     points, first, _ = trace(runs, np.array([len(runs)]), height)
     return Rings(points, first)
+
+
+def counts_from_rings(rings: Rings, height: int, width: int) -> UInt32[ndarray, " N"]:
+    """The run lengths that `rings_from_counts` took: every horizontal crack turns its column on or off."""
+    turns, times = np.unique(_cracks(rings.points.astype(np.int64), rings.first, height), return_counts=True)
+    turns = turns[times % 2 == 1]  # a run that goes on in the next column ends and begins at one place
+    counts = np.diff(turns, prepend=0, append=height * width)
+    return (counts if counts[-1] or len(counts) == 1 else counts[:-1]).astype(np.uint32)
 
 
 def rings_from_bitmap(mask: Shaped[ndarray, "h w"]) -> Rings:
@@ -97,8 +106,7 @@ def _cut(points: Float32[ndarray, "V 2"], first: Int32[ndarray, " _"]) -> list[F
 
 def _polygon_points(polygon: ArrayLike, place: int) -> Float32[ndarray, "_ 2"]:
     try:
-        with np.errstate(over="ignore"):  # becomes infinite and is refused below
-            numbers = np.asarray(polygon, np.float64).astype(np.float32)
+        numbers = np.asarray(polygon, np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"polygon {place}: expected numbers x1, y1, x2, y2, ..., received {polygon!r:.80}") from None
     if numbers.ndim != 1 or len(numbers) % 2 or len(numbers) < 6:
@@ -106,6 +114,7 @@ def _polygon_points(polygon: ArrayLike, place: int) -> Float32[ndarray, "_ 2"]:
             f"polygon {place}: expected a flat list x1, y1, x2, y2, ... of at least 3 points, "
             f"received shape {numbers.shape}; remove the polygon or give it its missing points"
         )
+    numbers = narrowed(numbers)
     if not np.isfinite(numbers).all():
         where = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise ValueError(f"polygon {place}: expected finite coordinates, received {numbers[where]} at {where}")
@@ -130,6 +139,28 @@ def _signed_areas(points, first):
     for r in range(len(areas)):
         areas[r] = _signed_area(points, first[r], first[r + 1])
     return areas
+
+
+@kernel()
+@no_type_check
+def _cracks(points, first, height):
+    """Where foreground begins or ends in each column, counted down the columns."""
+    following = np.arange(1, len(points) + 1)
+    for r in range(len(first) - 1):
+        following[first[r + 1] - 1] = first[r]
+    total = 0
+    for i in range(len(points)):
+        if points[i, 1] == points[following[i], 1]:
+            total += abs(points[following[i], 0] - points[i, 0])
+    places = np.empty(total, np.int64)
+    num = 0
+    for i in range(len(points)):
+        if points[i, 1] == points[following[i], 1]:
+            left = min(points[i, 0], points[following[i], 0])
+            for column in range(left, max(points[i, 0], points[following[i], 0])):
+                places[num] = column * height + points[i, 1]
+                num += 1
+    return places
 
 
 @kernel()

@@ -8,21 +8,14 @@ import pytest
 
 from maskrcnn import masks
 from maskrcnn.data.annotations import packed
-from maskrcnn.data.dataset import summary
+from maskrcnn.data.dataset import Flag, summary
 from maskrcnn.data.formats import coco
 
 RUNS = {"size": [40, 60], "counts": [2400]}
 
 
-def outline(data, row):
-    """The rings of one object."""
-    first, last = data.first_ring[row : row + 2]
-    points = data.rings.first[first : last + 1]
-    return masks.Rings(data.rings.points[points[0] : points[-1]], points - points[0])
-
-
 def outline_area(data, row):
-    return masks.signed_areas(outline(data, row)).sum()
+    return masks.signed_areas(data.outline(row)).sum()
 
 
 def test_columns_hold_what_the_file_says_sorted_by_image(write_split, annotate):
@@ -59,8 +52,9 @@ def test_every_form_of_segmentation_becomes_rings(write_split, annotate):
     data = coco.read(*write_split(rows))
     assert np.diff(data.first_ring).tolist() == [2, 2, 2, 1, 1]
     assert [outline_area(data, row) for row in range(5)] == [12 + 5, 350, 350, 400, 400]
-    assert outline(data, 1).points.tolist() == outline(data, 2).points.tolist()
-    assert data.notes == ("1 objects have no outline; their boxes stand in for it",)
+    assert data.outline(1).points.tolist() == data.outline(2).points.tolist()
+    assert data.flags.tolist() == [0, Flag.RUN_LENGTHS, Flag.RUN_LENGTHS, Flag.NO_OUTLINE, 0]
+    assert data.notes == ("1 objects have no outline; their boxes stand in for it, first annotation 4",)
 
 
 def test_outlines_follow_their_objects_when_the_file_is_not_sorted_by_image(write_split, annotate):
@@ -79,12 +73,12 @@ def test_missing_and_degenerate_outlines_are_replaced_by_the_box_and_counted(wri
     data = coco.read(*write_split(rows))
     assert [outline_area(data, row) for row in range(3)] == [400, 400, 400]
     assert data.notes == (
-        "1 polygons of fewer than three points are left out",
-        "3 objects have no outline; their boxes stand in for it",
+        "1 objects have polygons of fewer than three points, which are left out, first annotation 3",
+        "3 objects have no outline; their boxes stand in for it, first annotation 1",
     )
 
 
-def test_objects_without_area_in_the_image_are_left_out_and_counted(write_split, annotate):
+def test_objects_without_area_in_the_image_are_kept_and_not_learnt(write_split, annotate):
     rows = [
         annotate(1, bbox=[10, 5, 0, 20]),
         annotate(2, bbox=[60, 5, 9, 9]),
@@ -92,7 +86,8 @@ def test_objects_without_area_in_the_image_are_left_out_and_counted(write_split,
         annotate(4, bbox=[0, 0, -4, 9]),
     ]
     data = coco.read(*write_split(rows))
-    assert data.annotation_ids.tolist() == [3]
+    assert data.annotation_ids.tolist() == [1, 2, 3, 4]
+    assert data.learnt.tolist() == [False, False, True, False]
     assert "3 objects" in data.notes[0]
     assert "first annotation 1" in data.notes[0]
 

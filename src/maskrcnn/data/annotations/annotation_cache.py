@@ -28,7 +28,7 @@ try:
 except ImportError:  # Windows: every process parses for itself, and files in use cannot be removed
     fcntl = None
 
-FORMAT = 1
+FORMAT = 2
 """To be raised whenever the same annotation file leads to other columns."""
 SMALL = 1 << 20
 """Bytes of an annotation file that is parsed as quickly as its entry would be found."""

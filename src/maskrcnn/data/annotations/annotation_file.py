@@ -14,14 +14,16 @@ from msgspec import Raw, Struct
 
 class ImageEntry(Struct, gc=False):
     id: int
-    file_name: str
     height: int
     width: int
+    file_name: str = ""
+    """Needed where the pictures are read, not for scores."""
 
 
 class CategoryEntry(Struct, gc=False):
     id: int
     name: str
+    keypoints: list[str] | None = None
 
 
 class AnnotationEntry(Struct, gc=False):
@@ -31,6 +33,7 @@ class AnnotationEntry(Struct, gc=False):
     bbox: tuple[float, float, float, float]
     iscrowd: bool | int = 0
     segmentation: Raw = Raw(b"null")
+    area: Any = None
 
 
 class AnnotationFile(Struct):

@@ -1,45 +1,123 @@
 """COCO instances files."""
 
+import json
 import os
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
-from jaxtyping import Int64
 
 from maskrcnn.data.annotations.annotation_cache import packed
 from maskrcnn.data.annotations.annotation_file import listing
 from maskrcnn.data.annotations.names import Names
-from maskrcnn.data.dataset import Dataset
-from maskrcnn.masks import Rings
+from maskrcnn.data.annotations.packed import Packed, arrange, read_content
+from maskrcnn.data.dataset import Dataset, Flag
+from maskrcnn.files import atomic_write
+from maskrcnn.masks import Rings, counts_from_rings, decimals, string_from_counts
 
 
-def read(annotations: Path, images: Path) -> Dataset:
-    """Read and check a COCO instances file whose pictures lie in the folder `images`.
+def read(annotations: Path, images: Path | None = None) -> Dataset:
+    """Read and check a COCO instances file.
 
-    Objects without a box or whose box lies outside their image are dropped, and `notes` says how many; images
-    without objects stay. A large file is parsed once and then read from a cache, which tells the same.
+    images   the folder of its pictures, which must all be there; None where nothing looks at them
+    Nothing is dropped but polygons of fewer than three points; `flags` and `notes` say what is special. A large file is
+    parsed once and then read from a cache, which tells the same.
     Raises FileNotFoundError or ValueError: one sentence with file, ids and what to do.
     """
     columns = packed(annotations)
-    names = Names(columns.name_text, columns.first_letter)
-    _check_pictures(names, columns.image_ids, annotations, images)
+    data = _dataset(columns, annotations, annotations.parent if images is None else images)
+    if images is not None:
+        _check_pictures(data, images)
+    return data
+
+
+def parse(content: dict[str, Any]) -> Dataset:
+    """The same of a file's content in Python's objects. Counts may be bytes, numbers may be NumPy's."""
+    source = Path("annotations")
+    text = json.dumps(content, default=lambda value: value.decode() if isinstance(value, bytes) else value.tolist())
+    return _dataset(arrange(read_content(text.encode(), source)), source, Path())
+
+
+def write(data: Dataset, path: Path) -> None:
+    """Write the columns as a COCO instances file, from which `read` gets the same ones.
+
+    Masks that came as run lengths are written as compressed run lengths, polygons to their last digit, objects without
+    an outline without one. Polygons of fewer than three points are gone.
+    """
+    encode = msgspec.json.encode
+    images = [
+        {"id": id, "file_name": name, "height": height, "width": width}
+        for id, name, (height, width) in zip(data.image_ids.tolist(), data.file_names, data.sizes.tolist(), strict=True)
+    ]
+    categories: list[dict[str, Any]] = [
+        {"id": id, "name": name} | ({"keypoints": data.keypoint_names} if data.keypoints is not None else {})
+        for id, name in zip(data.category_ids, data.category_names, strict=True)
+    ]
+    owners, boxes = np.repeat(data.image_ids, np.diff(data.first_object)).tolist(), data.boxes_xywh()
+    sizes = np.repeat(data.sizes, np.diff(data.first_object), axis=0).tolist()
+    with atomic_write(path) as draft, draft.open("wb") as file:
+        file.write(b'{"images":' + encode(images) + b',"categories":' + encode(categories) + b',"annotations":[')
+        for index, (image_id, size) in enumerate(zip(owners, sizes, strict=True)):
+            row = {"image_id": image_id, "bbox": boxes[index].tolist(), **_annotation(data, index, size)}
+            file.write(b",\n" * (index > 0) + encode(row))
+        file.write(b"]}")
+
+
+def segmentation(data: Dataset, index: int, size: list[int]) -> dict[str, Any] | list[list[float]]:
+    """An object's mask as COCO writes it: compressed run lengths, or polygons with the digits of their file.
+
+    size   (height, width) of its image
+    """
+    rings = data.outline(index)
+    if data.flags[index] & Flag.RUN_LENGTHS:
+        return {"size": size, "counts": string_from_counts(counts_from_rings(rings, *size))}
+    points = decimals(rings.points)
+    return [points[start:stop].ravel().tolist() for start, stop in pairwise(rings.first.tolist())]
+
+
+def _annotation(data: Dataset, index: int, size: list[int]) -> dict[str, Any]:
+    """What an object's row says, besides its image and box."""
+    row: dict[str, Any] = {
+        "id": int(data.annotation_ids[index]),
+        "category_id": data.category_ids[data.labels[index] - 1],
+        "iscrowd": int(data.crowd[index]),
+        "segmentation": [] if data.flags[index] & Flag.NO_OUTLINE else segmentation(data, index, size),
+    }
+    if np.isfinite(data.areas[index]):
+        row["area"] = float(data.areas[index])
+    if data.keypoints is not None:
+        points = data.keypoints[index]
+        row |= {"keypoints": points.ravel().tolist(), "num_keypoints": int(np.count_nonzero(points[:, 2]))}
+    if data.attributes is not None and data.attributes[index]:
+        row |= msgspec.json.decode(data.attributes[index])
+    return row
+
+
+def _dataset(columns: Packed, annotations: Path, images: Path) -> Dataset:
     return Dataset(
         annotations=annotations,
         images=images,
         image_ids=columns.image_ids,
-        file_names=names,
+        file_names=Names(columns.name_text, columns.first_letter),
         sizes=columns.sizes,
         first_object=columns.first_object,
         annotation_ids=columns.annotation_ids,
         labels=columns.labels,
         boxes=columns.boxes,
+        areas=columns.areas,
         crowd=columns.crowd,
+        flags=columns.flags,
         rings=Rings(columns.points, columns.first_point),
         first_ring=columns.first_ring,
         category_ids=tuple(columns.category_ids.tolist()),
         category_names=columns.category_names,
-        notes=columns.notes,
+        stated_boxes=columns.stated_boxes,
+        keypoints=columns.keypoints if columns.keypoint_names else None,
+        keypoint_names=columns.keypoint_names,
+        attributes=Names(columns.attribute_text, columns.first_attribute) if len(columns.attribute_text) else None,
     )
 
 
@@ -63,10 +141,14 @@ def find_split(dataset_dir: str | Path, img_dir: str, anno_path: str) -> tuple[P
     raise FileNotFoundError(f"the annotation file {root / anno_path} does not exist; {folder} holds {listing(folder)}")
 
 
-def _check_pictures(names: Names, ids: Int64[np.ndarray, " N"], annotations: Path, images: Path) -> None:
+def _check_pictures(data: Dataset, images: Path) -> None:
+    annotations, names, ids = data.annotations, data.file_names, data.image_ids
+    assert isinstance(names, Names)
     if not images.is_dir():
         raise FileNotFoundError(f"the picture folder {images} of {annotations} does not exist; correct its path")
     missing = _missing(names, images)
+    if missing and not names[missing[0]]:
+        raise ValueError(f"{annotations}: image {ids[missing[0]]} has no `file_name`; give every image one")
     if missing:
         raise FileNotFoundError(
             f"{images} lacks {names[missing[0]]} of image {ids[missing[0]]} ({len(missing)} of {len(names)} pictures "
