@@ -43,7 +43,7 @@ def string_from_counts(counts: ArrayLike) -> str:
 def strings_from_counts(counts: Integer[ndarray, " N"], stops: Integer[ndarray, " D"]) -> list[str]:
     """Encode many masks: the runs of each follow those of the one before it up to its stop. Releases the GIL."""
     characters, ends = _write_strings(counts, stops)
-    text = characters.tobytes().decode_counts("ascii")
+    text = characters.tobytes().decode("ascii")
     return [text[start:stop] for start, stop in pairwise([0, *ends.tolist()])]
 
 
