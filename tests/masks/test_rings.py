@@ -7,6 +7,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from maskrcnn.masks import (
     Rings,
     counts_from_bitmap,
+    counts_from_rings,
     edges_from_rings,
     outlines_from_runs,
     polygons_from_bitmap,
@@ -238,3 +239,11 @@ def test_larger_masks_keep_their_pieces_and_holes():
     pieces = [drawn_again(outline, smooth.shape) for outline in outlines]
     assert np.array_equal(sum(pieces), (smooth > 8).astype(int))
     assert all(is_in_one_piece(piece == 1) and set(piece.flat) <= {0, 1} for piece in pieces)
+
+
+@settings(deadline=None)
+@given(BITMAPS)
+def test_rings_of_pixels_lead_back_to_their_run_lengths(mask):
+    counts = counts_from_bitmap(mask)
+    back = counts_from_rings(rings_from_counts(counts, *mask.shape), *mask.shape)
+    assert (back.tolist(), back.dtype) == (counts.tolist(), counts.dtype)
