@@ -424,7 +424,7 @@ def test_truth_that_cannot_be_read_is_refused_as_before_training(truth, fields, 
 
 def test_images_without_sizes_are_refused(truth):
     del truth["images"][0]["height"]
-    with pytest.raises(ValueError, match="images entry 0, id 1: .*height"):
+    with pytest.raises(ValueError, match=r"images entry 0, id 1: .*height"):
         coco.score(truth, [])
 
 
