@@ -33,7 +33,7 @@ def ours(weights: Path, photo: Path, precision: Any = "auto") -> Predict:
     import maskrcnn
 
     model = maskrcnn.load(weights, device="cpu", precision=precision)
-    least = model.recipe.model.box_head.score
+    least = model.recipe.model.box_head.score_threshold
 
     def predict() -> list[float]:
         found = model.predict(photo, score=least)
@@ -130,7 +130,7 @@ def run(photo: Path, name: str, repeats: int, rounds: int) -> Any:
     from maskrcnn.bench.machine import facts
     from maskrcnn.bench.peer import lacking
     from maskrcnn.bench.results import Section
-    from maskrcnn.bench.scene import trained_like
+    from maskrcnn.bench.setup import trained_like
     from maskrcnn.recipes import read_recipe
     from maskrcnn.runtime.precision import processor_has_bf16
     from maskrcnn.weights import save_weights

@@ -31,6 +31,7 @@ from maskrcnn.instances import Instances, from_detections
 from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.models.skip_init import SkipInit
+from maskrcnn.run_folder import PREDICTIONS
 from maskrcnn.runtime.distributed import DeviceSetting, World, choose_device, num_devices
 from maskrcnn.runtime.execution import Execution, to_host
 from maskrcnn.runtime.ladder import Ladder, choose_rungs, laddered
@@ -39,6 +40,7 @@ from maskrcnn.runtime.precision import Precision, choose_precision
 from maskrcnn.runtime.trial import fastest_on_processor
 from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import DRAWN, ENCODED, tasks_for, warm
+from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections, ImageBatch
 from maskrcnn.weights import fill
 
@@ -111,8 +113,8 @@ class Predictor:
     """Held while results lie where a recorded graph's next prediction, maybe of another thread, overwrites them."""
 
     def __repr__(self) -> str:
-        names = ", ".join(self.recipe.classes[:5]) + (", ..." if len(self.recipe.classes) > 5 else "")
-        return f"{self.recipe.name}: {len(self.recipe.classes)} classes ({names}) on {self.device}"
+        names = self.recipe.classes
+        return f"{self.recipe.name}: {len(names)} classes ({some_of(names)}) on {self.device}"
 
     @overload
     def predict(self, images: Image.Image | np.ndarray | Tensor, score: float = 0.5) -> Instances: ...
@@ -125,7 +127,8 @@ class Predictor:
         """The objects of one picture, or a list of results for a list, a folder or a glob.
 
         images   path, PIL image, uint8 RGB array (h, w, 3) or gray (h, w), uint8 tensor (3, h, w) or (h, w, 3)
-        score    least certainty; what the recipe's `model.box_head.score` drops does not come back with a lower one
+        score    smallest score; what the recipe's `model.box_head.score_threshold` drops does not come back with a
+                 lower one
         Pictures of one padded size share a batch of `evaluate.batch`. Results carry their picture.
         """
         if isinstance(images, str | Path) and not Path(images).expanduser().is_file():
@@ -231,7 +234,7 @@ def predict_paths(
                 entries.append({**entry, "category_name": name, "file_name": str(path)})
         if progress is not None:
             progress(path, result)
-    with atomic_write(out / "predictions.json") as draft:
+    with atomic_write(out / PREDICTIONS) as draft:
         draft.write_text(json.dumps(entries), encoding="utf-8")
     return failures
 

@@ -6,7 +6,7 @@ import torch
 from maskrcnn import config
 from maskrcnn.bench import work
 from maskrcnn.bench.ceilings import Ceilings
-from maskrcnn.bench.scene import trained_like
+from maskrcnn.bench.setup import trained_like
 from maskrcnn.bench.work import Counter, Operation, least_seconds, multiplications
 from maskrcnn.models.layers import Conv
 from maskrcnn.ops import conv1x1, conv3x3
@@ -17,7 +17,11 @@ FLOAT32, BFLOAT16 = (Precision("cpu", dtype) for dtype in (torch.float32, torch.
 
 @pytest.fixture(scope="module")
 def small():
-    settings = config.Model(backbone="resnet18", width=16, channels=16, box_head=config.BoxHead(hidden=32))
+    settings = config.Model(
+        backbone=config.Backbone(kind="resnet18", width=16),
+        neck=config.Neck(channels=16),
+        box_head=config.BoxHead(hidden=32),
+    )
     return trained_like(settings, 3)
 
 

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from maskrcnn import files
 from maskrcnn.convert import download
 from maskrcnn.convert.download import Meter, fetch
 from maskrcnn.files import cache_folder
@@ -241,6 +242,7 @@ def test_threads_that_ask_at_once_download_once(server, cache):
 
 CHILD = """
 import sys
+from maskrcnn import files
 from maskrcnn.convert import download
 download.SCHEMES = ("http",)
 print(download.fetch(sys.argv[1], "file.pth", sha256=sys.argv[2], say=lambda _: None).read_bytes()[:3])
@@ -275,7 +277,7 @@ def wait_until(true):
 
 
 def test_where_files_cannot_be_locked_each_writes_its_own(server, cache, monkeypatch):
-    monkeypatch.setattr(download, "fcntl", None)
+    monkeypatch.setattr(files, "fcntl", None)
     server.pause = 0.2
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(fetch, server.url, "file.pth", say=quiet, progress=quiet) for _ in range(2)]

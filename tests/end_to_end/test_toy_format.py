@@ -7,7 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from maskrcnn.config import RPN, BoxHead, Data, Evaluate, MaskHead, Model, Optimizer, Recipe, Train
+from maskrcnn.config import (
+    RPN,
+    Backbone,
+    BoxHead,
+    Data,
+    Evaluate,
+    MaskHead,
+    Model,
+    Neck,
+    Optimizer,
+    Recipe,
+    Train,
+)
 from maskrcnn.data.dataset import Dataset, select
 from maskrcnn.data.shapes import generate
 from maskrcnn.data.split import open_split
@@ -23,15 +35,13 @@ RECIPE = Recipe(
     device="cpu",
     data=Data(dataset_dir="no such folder", short_sides=(64,), max_side=96, num_buckets=1, num_workers=1),
     model=Model(
-        backbone="resnet18",
-        norm="group_norm",
-        pretrained="",
-        frozen_stages=0,
-        width=8,
-        channels=8,
-        rpn=RPN(anchor_sizes=(8, 16, 32, 64, 128), train_candidates=32, train_proposals=16, test_proposals=16),
-        box_head=BoxHead(hidden=16, rois=16, detections=5, score=0.0),
-        mask_head=MaskHead(convs=1, channels=8, rois=8),
+        backbone=Backbone(kind="resnet18", norm="group_norm", pretrained="", frozen_stages=0, width=8),
+        neck=Neck(channels=8),
+        rpn=RPN(
+            anchor_sizes=(8, 16, 32, 64, 128), num_train_candidates=32, num_train_proposals=16, num_test_proposals=16
+        ),
+        box_head=BoxHead(hidden=16, num_rois=16, num_detections=5, score_threshold=0.0),
+        mask_head=MaskHead(num_convs=1, channels=8, num_rois=8),
     ),
     train=Train(batch=2, max_steps=2, optimizer=Optimizer(kind="adamw", lr=1e-3, lr_batch=2)),
     evaluate=Evaluate(batch=2),

@@ -17,7 +17,9 @@ from maskrcnn.convert.pickle_check import printable
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.recipes.adopt import from_text, override
 from maskrcnn.recipes.read import read_overrides
-from maskrcnn.weights import CONFIG, Weights, load_weights
+from maskrcnn.run_folder import CONFIG
+from maskrcnn.sentences import some_of
+from maskrcnn.weights import Weights, load_weights
 
 OWN_NAME = "mask_head.masks.weight"
 FRAMEWORKS = {maker.name: maker for maker in (TORCHVISION, MINDSPORE, DETECTRON2, MMDETECTION)}
@@ -28,7 +30,8 @@ def load_any(source: str | Path, overrides: Sequence[str] = (), channels: Channe
 
     source      a name such as `torchvision://maskrcnn_resnet50_fpn`, which is downloaded once, a file of another
                 maker, which is known again where it has its published name, or what `load_weights` takes
-    overrides   settings of the recipe that another maker's file cannot tell, such as `model.stride_in_1x1=true`
+    overrides   settings of the recipe that another maker's file cannot tell, such as
+                `model.backbone.stride_in_1x1=true`
     channels    the order in which that file's network was fed, where it is not what its maker usually has
     Raises FileNotFoundError and ValueError with what to do.
     """
@@ -54,14 +57,14 @@ def maker_of(state: State) -> Framework:
     for maker in FRAMEWORKS.values():
         if maker.recognises(state):
             return maker
-    names = ", ".join(map(printable, list(state)[:3]))
-    raise ValueError(f"expected a Mask R-CNN of {', '.join(FRAMEWORKS)}, received tensors named {names}, ...")
+    names = some_of(map(printable, state), 3)
+    raise ValueError(f"expected a Mask R-CNN of {', '.join(FRAMEWORKS)}, received tensors named {names}")
 
 
 def _published_detector(name: str) -> zoo.Published:
     published = zoo.find(name)
     if not published.classes:
-        raise ValueError(f"{name} is a backbone; train on it with model.pretrained={name}")
+        raise ValueError(f"{name} is a backbone; train on it with model.backbone.pretrained={name}")
     return published
 
 

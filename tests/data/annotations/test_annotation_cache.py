@@ -294,11 +294,18 @@ def test_who_waits_for_a_stuck_process_parses_at_last(split, cache, monkeypatch)
     assert len(list(cache.glob("*.columns"))) == 1
 
 
+def test_on_a_system_without_locks_one_is_enough(split, cache, monkeypatch):
+    monkeypatch.setattr(files, "fcntl", None)
+    cold = coco.read(*split)
+    forbid(monkeypatch)
+    assert_same(cold, coco.read(*split))
+
+
 def test_without_locks_everyone_parses_and_the_last_to_finish_leaves_its_entry(split, cache, monkeypatch):
     def flock(stream, kind):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(annotation_cache.fcntl, "flock", flock)
+    monkeypatch.setattr(files.fcntl, "flock", flock)
     cold = coco.read(*split)
     forbid(monkeypatch)
     assert_same(cold, coco.read(*split))

@@ -11,11 +11,10 @@ import msgspec
 import numpy as np
 
 from maskrcnn.data.annotations.annotation_cache import packed
-from maskrcnn.data.annotations.annotation_file import listing
 from maskrcnn.data.annotations.names import Names
 from maskrcnn.data.annotations.packed import Packed, arrange, read_content
 from maskrcnn.data.dataset import Dataset, Flag
-from maskrcnn.files import atomic_write
+from maskrcnn.files import atomic_write, listing
 from maskrcnn.masks import Rings, counts_from_rings, decimals, string_from_counts
 
 
