@@ -15,6 +15,8 @@ try:
     fcntl = importlib.import_module("fcntl")
 except ImportError:  # Windows
     fcntl = None
+HAS_LOCKS = fcntl is not None
+"""Whether this system knows locks on files that `lock` can take."""
 
 
 def cache_folder() -> Path:

@@ -110,7 +110,7 @@ def stop_at(step: int, monkeypatch) -> None:
     def counting(log: Log) -> None:
         calls.append(1)
         if len(calls) == step:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         advance(log)
 
     monkeypatch.setattr(Log, "advance", counting)
@@ -221,7 +221,7 @@ def test_a_wish_to_stop_while_an_epoch_is_saved_comes_before_its_evaluation(shap
     save = checkpoint.save
 
     def saving(*arguments: object, **settings: object) -> Path:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         return save(*arguments, **settings)
 
     monkeypatch.setattr(checkpoint, "save", saving)

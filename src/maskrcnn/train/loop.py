@@ -48,7 +48,9 @@ def run(
                 log.say(note)
             trust_kernels(world, log.say)
             try:
-                go(set_up(recipe, out, world, log, start, weights, open_split), wish)
+                training = set_up(recipe, out, world, log, start, weights, open_split)
+                del start  # its tensors lie in its files, which Windows does not remove while they are mapped
+                go(training, wish)
             except KeyboardInterrupt:
                 log.say(f"stopped; go on with --resume auto --out {out}")
                 raise

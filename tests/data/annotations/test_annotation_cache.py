@@ -374,6 +374,17 @@ def test_entries_opened_longest_ago_are_removed_but_not_while_they_are_mapped(sp
     assert entries() == {known["bee"]}
 
 
+def test_where_open_files_cannot_be_removed_old_entries_are_not_opened_first(split, cache, monkeypatch):
+    coco.read(*split)
+    opened, removed = [], []
+    monkeypatch.setattr(Path, "open", lambda path, *_: opened.append(path))
+    monkeypatch.setattr(Path, "unlink", lambda path: removed.append(path.suffix))
+    monkeypatch.setattr(annotation_cache, "HAS_LOCKS", False)
+    monkeypatch.setattr(annotation_cache, "MOST", 0)
+    annotation_cache.remove_old(cache)
+    assert (opened, removed) == ([], [".columns"])
+
+
 def test_an_entry_that_is_opened_becomes_young(split, cache):
     coco.read(*split)
     (entry,) = cache.glob("*.columns")

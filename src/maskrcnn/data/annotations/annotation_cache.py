@@ -17,7 +17,7 @@ from maskrcnn.data.annotations import column_file
 from maskrcnn.data.annotations.annotation_file import open_file
 from maskrcnn.data.annotations.fingerprint import fingerprint, of_file, recall
 from maskrcnn.data.annotations.packed import Packed, arrange, read_content
-from maskrcnn.files import atomic_write, cache_folder, lock
+from maskrcnn.files import HAS_LOCKS, atomic_write, cache_folder, lock
 from maskrcnn.runtime.allocator import give_back
 
 FORMAT = 2
@@ -111,6 +111,16 @@ def _save(columns: Packed, entry: Path) -> None:
         column_file.write(stream, columns._asdict())
 
 
+def _remove(entry: Path) -> None:
+    """Remove an entry unless a process has it mapped. Windows, which has no such locks, refuses that by itself."""
+    if not HAS_LOCKS:
+        entry.unlink()
+        return
+    with entry.open("rb+") as stream:
+        if lock(stream):
+            entry.unlink()
+
+
 def remove_old(place: Path) -> None:
     """Keep the entries opened last, up to `MOST` bytes, and any that a process has mapped.
 
@@ -120,9 +130,8 @@ def remove_old(place: Path) -> None:
     for entry, state in sorted(_states(place, "*.columns"), key=lambda one: one[1].st_mtime, reverse=True):
         total += state.st_size
         if total > MOST:
-            with suppress(OSError), entry.open("rb+") as stream:
-                if lock(stream):
-                    entry.unlink()
+            with suppress(OSError):
+                _remove(entry)
     for pattern, age in (("*.part", LEFT_BEHIND), ("*.memory", FORGOTTEN)):
         for path, state in _states(place, pattern):
             if time.time() - state.st_mtime > age:
