@@ -242,8 +242,15 @@ def test_larger_masks_keep_their_pieces_and_holes():
 
 
 @settings(deadline=None)
-@given(BITMAPS)
-def test_rings_of_pixels_lead_back_to_their_run_lengths(mask):
-    counts = counts_from_bitmap(mask)
-    back = counts_from_rings(rings_from_counts(counts, *mask.shape), *mask.shape)
-    assert (back.tolist(), back.dtype) == (counts.tolist(), counts.dtype)
+@given(BITMAPS, st.integers(0, 2**32 - 1))
+def test_rings_of_pixels_lead_back_to_their_run_lengths(mask, seed):
+    other = np.random.default_rng(seed).random(mask.shape) < 0.5
+    runs = [counts_from_bitmap(one) for one in (mask, other)]
+    pieces = [rings_from_counts(one, *mask.shape) for one in runs]
+    points = np.concatenate([piece.points for piece in pieces])
+    first = np.cumsum([0, *(length for piece in pieces for length in np.diff(piece.first))], dtype=np.int32)
+    middle = len(pieces[0].first) - 1
+    counts, stops = counts_from_rings(
+        Rings(points, first), np.array([[middle, len(first) - 1], [0, middle]]), *mask.shape
+    )
+    assert [one.tolist() for one in np.split(counts, stops[:-1])] == [runs[1].tolist(), runs[0].tolist()]

@@ -4,7 +4,6 @@ Inside, images and categories are counted in order of their ids: that is the ord
 size fit into an array of floats.
 """
 
-import math
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +14,7 @@ from jaxtyping import Float64, Int64
 from numpy import ndarray
 
 from maskrcnn.data.dataset import Dataset, Flag
-from maskrcnn.data.formats.coco import segmentation
+from maskrcnn.data.formats.coco import segmentations
 from maskrcnn.evaluate.overlaps import Runs
 
 IouType = Literal["bbox", "segm"]
@@ -70,30 +69,24 @@ class Truth:
 
         An area that is not stated is measured: that of the mask where there is an outline, else of the box.
         """
-        data = self._data
-        chosen = data.objects(int(self._rows[image]))
-        columns = (column[chosen].tolist() for column in (data.annotation_ids, data.labels, data.crowd, data.areas))
-        return [
-            {
-                "id": number,
-                "image_id": image,
-                "category_id": label - 1,
-                "iscrowd": int(is_crowd),
-                "bbox": self._boxes[index].tolist(),
-                "area": self._measured(index, image) if math.isnan(area) else area,
-            }
-            | ({"segmentation": self._mask(index, image)} if with_masks else {})
-            for index, number, label, is_crowd, area in zip(range(chosen.start, chosen.stop), *columns, strict=True)
+        data, row, size = self._data, int(self._rows[image]), list(self.sizes[image])
+        chosen = data.objects(row)
+        columns = data.annotation_ids, data.labels, data.crowd, self._boxes, data.areas
+        found: list[dict[str, Any]] = [
+            {"id": id, "image_id": image, "category_id": label - 1, "iscrowd": int(crowd), "bbox": box, "area": area}
+            for id, label, crowd, box, area in zip(*(column[chosen].tolist() for column in columns), strict=True)
         ]
-
-    def _mask(self, index: int, image: int) -> dict[str, Any]:
-        size = list(self.sizes[image])
-        return {"size": size, "counts": compressed(segmentation(self._data, index, size), *size)}
-
-    def _measured(self, index: int, image: int) -> float:
-        if self._data.flags[index] & Flag.NO_OUTLINE:
-            return float(self._boxes[index, 2:].prod())
-        return float(rle.area(self._mask(index, image)))
+        unknown = np.isnan(data.areas[chosen])
+        if with_masks or unknown.any():
+            masks = [run_lengths(mask, *size) for mask in segmentations(data, row)]
+        if with_masks:
+            for annotation, mask in zip(found, masks, strict=True):
+                annotation["segmentation"] = mask
+        for place in np.flatnonzero(unknown).tolist():
+            has_outline = not data.flags[chosen.start + place] & Flag.NO_OUTLINE
+            _, _, width, height = found[place]["bbox"]
+            found[place]["area"] = float(rle.area(masks[place])) if has_outline else width * height
+        return found
 
 
 class Matcher:
@@ -146,21 +139,24 @@ def compressed(mask: Any, height: int, width: int) -> str:
 
     Raises ValueError, TypeError or KeyError for anything else, for another size, and for run lengths that are damaged.
     """
-    encoded = _run_lengths(mask, height, width)
+    encoded = run_lengths(mask, height, width)
     rle.area(encoded)  # decodes
-    counts = encoded["counts"]
-    return counts if isinstance(counts, str) else counts.decode("ascii")
+    return encoded["counts"]
 
 
-def _run_lengths(mask: Any, height: int, width: int) -> dict[str, Any]:
+def run_lengths(mask: Any, height: int, width: int) -> dict[str, Any]:
+    """COCO's record of any form of mask; compressed run lengths are taken as they are."""
+    size = [height, width]
     if not isinstance(mask, dict):
-        return rle.merge(rle.frPyObjects(mask, height, width))
-    size = list(mask["size"])
-    if size != [height, width]:
-        raise ValueError(f"its size is {size}, the picture's {[height, width]} (height, width)")
-    if not isinstance(mask["counts"], str | bytes):
-        return rle.frPyObjects(mask, height, width)
-    return {"size": size, "counts": mask["counts"]}
+        encoded = rle.merge(rle.frPyObjects(mask, height, width))
+    elif list(mask["size"]) != size:
+        raise ValueError(f"its size is {list(mask['size'])}, the picture's {size} (height, width)")
+    elif not isinstance(mask["counts"], str | bytes):
+        encoded = rle.frPyObjects(mask, height, width)
+    else:
+        encoded = mask
+    counts = encoded["counts"]
+    return {"size": size, "counts": counts if isinstance(counts, str) else counts.decode("ascii")}
 
 
 def _table(found: Found, boxes: ndarray) -> Float64[ndarray, "D 7"]:

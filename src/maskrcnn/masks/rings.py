@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import NamedTuple, no_type_check
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Integer, Shaped, UInt32
+from jaxtyping import Float32, Float64, Int32, Int64, Integer, Shaped, UInt32
 from numpy import ndarray
 from numpy.typing import ArrayLike
 
@@ -52,12 +52,14 @@ def rings_from_counts(counts: ArrayLike, height: int, width: int) -> Rings:
     return Rings(points, first)
 
 
-def counts_from_rings(rings: Rings, height: int, width: int) -> UInt32[ndarray, " N"]:
-    """The run lengths that `rings_from_counts` took: every horizontal crack turns its column on or off."""
-    turns, times = np.unique(_cracks(rings.points.astype(np.int64), rings.first, height), return_counts=True)
-    turns = turns[times % 2 == 1]  # a run that goes on in the next column ends and begins at one place
-    counts = np.diff(turns, prepend=0, append=height * width)
-    return (counts if counts[-1] or len(counts) == 1 else counts[:-1]).astype(np.uint32)
+def counts_from_rings(
+    rings: Rings, chosen: Int64[ndarray, "D 2"], height: int, width: int
+) -> tuple[UInt32[ndarray, " N"], Int64[ndarray, " D"]]:
+    """The run lengths that `rings_from_counts` took, of many masks at once, and where those of each stop.
+
+    chosen   the first ring of each mask, and the one behind its last
+    """
+    return _counts_from_rings(rings.points, rings.first, chosen, height, height * width)
 
 
 def rings_from_bitmap(mask: Shaped[ndarray, "h w"]) -> Rings:
@@ -143,24 +145,46 @@ def _signed_areas(points, first):
 
 @kernel()
 @no_type_check
-def _cracks(points, first, height):
-    """Where foreground begins or ends in each column, counted down the columns."""
-    following = np.arange(1, len(points) + 1)
-    for r in range(len(first) - 1):
-        following[first[r + 1] - 1] = first[r]
-    total = 0
-    for i in range(len(points)):
-        if points[i, 1] == points[following[i], 1]:
-            total += abs(points[following[i], 0] - points[i, 0])
-    places = np.empty(total, np.int64)
+def _counts_from_rings(points, first, chosen, height, pixels):
+    """(counts, where those of each mask stop): every horizontal crack of a ring turns its column on or off."""
+    most = 0
+    for d in range(len(chosen)):
+        most += _cracks(points, first, chosen[d], height, np.empty(0, np.int64))
+    counts, stops = np.empty(most + 2 * len(chosen), np.uint32), np.empty(len(chosen), np.int64)
+    places, num_counts = np.empty(most, np.int64), 0
+    for d in range(len(chosen)):
+        turns = places[: _cracks(points, first, chosen[d], height, places)]
+        turns.sort()
+        position, k = np.int64(0), 0
+        while k < len(turns):
+            if k + 1 < len(turns) and turns[k] == turns[k + 1]:  # a run goes on in the next column
+                k += 2
+                continue
+            counts[num_counts], position = turns[k] - position, turns[k]
+            num_counts, k = num_counts + 1, k + 1
+        if position < pixels:
+            counts[num_counts], num_counts = pixels - position, num_counts + 1
+        stops[d] = num_counts
+    return counts[:num_counts].copy(), stops
+
+
+@kernel()
+@no_type_check
+def _cracks(points, first, chosen, height, places):
+    """How many there are in a mask; where they are, counted down the columns, goes to `places` as far as it has room."""
     num = 0
-    for i in range(len(points)):
-        if points[i, 1] == points[following[i], 1]:
-            left = min(points[i, 0], points[following[i], 0])
-            for column in range(left, max(points[i, 0], points[following[i], 0])):
-                places[num] = column * height + points[i, 1]
-                num += 1
-    return places
+    for r in range(chosen[0], chosen[1]):
+        last = first[r + 1] - 1
+        for i in range(first[r], first[r + 1]):
+            x, y = np.int64(points[last, 0]), np.int64(points[last, 1])
+            other = np.int64(points[i, 0])
+            if y == points[i, 1]:
+                for column in range(min(x, other), max(x, other)):
+                    if num < len(places):
+                        places[num] = column * height + y
+                    num += 1
+            last = i
+    return num
 
 
 @kernel()

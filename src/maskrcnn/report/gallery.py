@@ -13,10 +13,10 @@ from PIL import Image
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode
-from maskrcnn.data.formats.coco import segmentation
+from maskrcnn.data.formats.coco import segmentations
 from maskrcnn.draw import draw_instances
 from maskrcnn.evaluate.error_kinds import MIN_SCORE
-from maskrcnn.evaluate.hotcoco_engine import compressed
+from maskrcnn.evaluate.hotcoco_engine import run_lengths
 from maskrcnn.evaluate.results import Result, compress, read
 from maskrcnn.masks import bitmap_from_counts, counts_from_string
 
@@ -85,7 +85,7 @@ def choose(images: Sequence[dict[str, Any]], each: int = EACH) -> list[tuple[str
 
 def _draw_truth(dataset: Dataset, image: int) -> Image.Image:
     size, chosen = dataset.sizes[image].tolist(), dataset.objects(image)
-    masks = (compressed(segmentation(dataset, index, size), *size) for index in range(chosen.start, chosen.stop))
+    masks = (run_lengths(mask, *size)["counts"] for mask in segmentations(dataset, image))
     return _draw(dataset, image, dataset.boxes[chosen], dataset.labels[chosen].tolist(), masks)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,7 @@ from maskrcnn.data.annotations.names import Names
 from maskrcnn.data.annotations.packed import Packed, arrange, read_content
 from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.files import atomic_write, listing
-from maskrcnn.masks import Rings, counts_from_rings, decimals, string_from_counts
+from maskrcnn.masks import Rings, counts_from_rings, decimals, strings_from_counts
 
 
 def read(annotations: Path, images: Path | None = None) -> Dataset:
@@ -55,44 +56,54 @@ def write(data: Dataset, path: Path) -> None:
         {"id": id, "name": name} | ({"keypoints": data.keypoint_names} if data.keypoints is not None else {})
         for id, name in zip(data.category_ids, data.category_names, strict=True)
     ]
-    owners, boxes = np.repeat(data.image_ids, np.diff(data.first_object)).tolist(), data.boxes_xywh()
-    sizes = np.repeat(data.sizes, np.diff(data.first_object), axis=0).tolist()
     with atomic_write(path) as draft, draft.open("wb") as file:
         file.write(b'{"images":' + encode(images) + b',"categories":' + encode(categories) + b',"annotations":[')
-        for index, (image_id, size) in enumerate(zip(owners, sizes, strict=True)):
-            row = {"image_id": image_id, "bbox": boxes[index].tolist(), **_annotation(data, index, size)}
-            file.write(b",\n" * (index > 0) + encode(row))
+        rows = (row for image in range(len(images)) for row in _annotations(data, image))
+        for number, row in enumerate(rows):
+            file.write(b",\n" * (number > 0) + encode(row))
         file.write(b"]}")
 
 
-def segmentation(data: Dataset, index: int, size: list[int]) -> dict[str, Any] | list[list[float]]:
-    """An object's mask as COCO writes it: compressed run lengths, or polygons with the digits of their file.
+def segmentations(data: Dataset, image: int) -> list[Any]:
+    """The masks of an image's objects as COCO writes them: polygons with the digits of their file, or run lengths."""
+    size, chosen = data.sizes[image].tolist(), data.objects(image)
+    first_ring = data.first_ring[chosen.start : chosen.stop + 1].tolist()
+    first_point = data.rings.first[first_ring[0] : first_ring[-1] + 1].tolist()
+    numbers = decimals(data.rings.points[first_point[0] : first_point[-1]]).ravel()
+    polygons = [
+        numbers[2 * (start - first_point[0]) : 2 * (stop - first_point[0])].tolist()
+        for start, stop in pairwise(first_point)
+    ]
+    found: list[Any] = [polygons[start - first_ring[0] : stop - first_ring[0]] for start, stop in pairwise(first_ring)]
+    places = np.flatnonzero(data.flags[chosen] & Flag.RUN_LENGTHS)
+    bounds = data.first_ring[chosen.start + places[:, None] + [0, 1]]
+    strings = strings_from_counts(*counts_from_rings(data.rings, bounds, *size))
+    for place, string in zip(places.tolist(), strings, strict=True):
+        found[place] = {"size": size, "counts": string}
+    return found
 
-    size   (height, width) of its image
-    """
-    rings = data.outline(index)
-    if data.flags[index] & Flag.RUN_LENGTHS:
-        return {"size": size, "counts": string_from_counts(counts_from_rings(rings, *size))}
-    points = decimals(rings.points)
-    return [points[start:stop].ravel().tolist() for start, stop in pairwise(rings.first.tolist())]
 
-
-def _annotation(data: Dataset, index: int, size: list[int]) -> dict[str, Any]:
-    """What an object's row says, besides its image and box."""
-    row: dict[str, Any] = {
-        "id": int(data.annotation_ids[index]),
-        "category_id": data.category_ids[data.labels[index] - 1],
-        "iscrowd": int(data.crowd[index]),
-        "segmentation": [] if data.flags[index] & Flag.NO_OUTLINE else segmentation(data, index, size),
-    }
-    if np.isfinite(data.areas[index]):
-        row["area"] = float(data.areas[index])
-    if data.keypoints is not None:
-        points = data.keypoints[index]
-        row |= {"keypoints": points.ravel().tolist(), "num_keypoints": int(np.count_nonzero(points[:, 2]))}
-    if data.attributes is not None and data.attributes[index]:
-        row |= msgspec.json.decode(data.attributes[index])
-    return row
+def _annotations(data: Dataset, image: int) -> Iterator[dict[str, Any]]:
+    """What the rows of an image's objects say."""
+    chosen = data.objects(image)
+    boxes = data.boxes_xywh()[chosen].tolist()
+    for index, box, outline in zip(range(chosen.start, chosen.stop), boxes, segmentations(data, image), strict=True):
+        row: dict[str, Any] = {
+            "id": int(data.annotation_ids[index]),
+            "image_id": int(data.image_ids[image]),
+            "category_id": data.category_ids[data.labels[index] - 1],
+            "iscrowd": int(data.crowd[index]),
+            "bbox": box,
+            "segmentation": [] if data.flags[index] & Flag.NO_OUTLINE else outline,
+        }
+        if np.isfinite(data.areas[index]):
+            row["area"] = float(data.areas[index])
+        if data.keypoints is not None:
+            points = data.keypoints[index]
+            row |= {"keypoints": points.ravel().tolist(), "num_keypoints": int(np.count_nonzero(points[:, 2]))}
+        if data.attributes is not None and data.attributes[index]:
+            row |= msgspec.json.decode(data.attributes[index])
+        yield row
 
 
 def _dataset(columns: Packed, annotations: Path, images: Path) -> Dataset:
