@@ -171,7 +171,7 @@ def _counts_from_rings(points, first, chosen, height, pixels):
 @kernel()
 @no_type_check
 def _cracks(points, first, chosen, height, places):
-    """How many there are in a mask; where they are, counted down the columns, goes to `places` as far as it has room."""
+    """How many there are in a mask; where, counted down the columns, go to `places` as it has room."""
     num = 0
     for r in range(chosen[0], chosen[1]):
         last = first[r + 1] - 1
