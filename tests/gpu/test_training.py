@@ -5,10 +5,10 @@ import torch
 
 from maskrcnn import config
 from maskrcnn.config import Data
-from maskrcnn.data import coco
 from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.buckets import buckets_for, plan_epoch
 from maskrcnn.data.feeder import feed, micro_batch_maker
+from maskrcnn.data.formats import coco
 from maskrcnn.data.loader import Loader
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.runtime.clock import mark, seconds_between

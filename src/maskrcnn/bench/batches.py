@@ -5,7 +5,7 @@ from jaxtyping import Int64
 
 from maskrcnn.config import Data
 from maskrcnn.data.buckets import DIVISOR, Bucket, Step, assign, buckets_for, image_keys, resized_sizes
-from maskrcnn.data.coco import CocoData
+from maskrcnn.data.dataset import Dataset
 
 
 def read_bucket(text: str) -> Bucket:
@@ -27,7 +27,7 @@ def widest_bucket(settings: Data) -> Bucket:
     return height, width
 
 
-def full_batches(data: CocoData, settings: Data, bucket: Bucket | None, batch: int) -> list[Step]:
+def full_batches(data: Dataset, settings: Data, bucket: Bucket | None, batch: int) -> list[Step]:
     """Batches of one bucket, the most frequent unless one is given, with images repeated to fill the last.
 
     Images have the largest short side and are not flipped. Raises ValueError where none fits.
@@ -48,7 +48,7 @@ def full_batches(data: CocoData, settings: Data, bucket: Bucket | None, batch: i
 
 
 def _most_frequent(
-    data: CocoData, settings: Data, sizes: Int64[np.ndarray, "n 2"]
+    data: Dataset, settings: Data, sizes: Int64[np.ndarray, "n 2"]
 ) -> tuple[Bucket, Int64[np.ndarray, " m"]]:
     """The bucket of most images, and these."""
     buckets = buckets_for(data.sizes, settings, [max(settings.short_sides)])

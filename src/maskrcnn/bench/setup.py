@@ -14,7 +14,7 @@ from maskrcnn.bench.peer import lacking
 from maskrcnn.bench.results import cell
 from maskrcnn.config import Recipe
 from maskrcnn.data.buckets import Bucket, Step
-from maskrcnn.data.coco import CocoData
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.loader import make_batch, pin
 from maskrcnn.data.transforms import RawBatch
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
@@ -45,7 +45,7 @@ class Setup:
     device: torch.device
     execution: Execution
     precision: Precision
-    data: CocoData
+    data: Dataset
     steps: list[Step]
     """Full batches of one bucket."""
     model: MaskRCNN
@@ -99,7 +99,7 @@ class Setup:
         return str(self.precision.dtype).removeprefix("torch.")
 
 
-def set_up(recipe: Recipe, settings: config.Train | config.Evaluate, data: CocoData, options: Options) -> Setup:
+def set_up(recipe: Recipe, settings: config.Train | config.Evaluate, data: Dataset, options: Options) -> Setup:
     """Take the device, choose images, and build the network.
 
     What training and prediction ask of the process holds here too, for all sides.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from maskrcnn.config import Data
 from maskrcnn.data.buckets import Step
-from maskrcnn.data.coco import CocoData
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode
 from maskrcnn.data.transforms import RawBatch
 
@@ -35,7 +35,7 @@ class Loader:
 
     def __init__(
         self,
-        data: CocoData,
+        data: Dataset,
         steps: Iterable[Step],
         settings: Data,
         *,
@@ -95,7 +95,7 @@ def micro_steps(step: Step, rank: int, world_size: int, micro_batch: int) -> lis
     return [Step(step.bucket, *(column[start : start + size] for column in step[1:])) for start in starts]
 
 
-def make_batch(data: CocoData, step: Step, max_rowsize: int) -> RawBatch:
+def make_batch(data: Dataset, step: Step, max_rowsize: int) -> RawBatch:
     """Decode a step's pictures and collate them."""
     pictures = [
         decode(data.images / data.file_names[index], tuple(data.sizes[index].tolist()), max_rowsize)
