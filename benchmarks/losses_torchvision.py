@@ -21,6 +21,7 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision_samples import samples
 
+from maskrcnn.config import Data
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data import coco
 from maskrcnn.data.annotation_store import AnnotationStore
@@ -33,6 +34,7 @@ from maskrcnn.draw import PALETTE
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.models.matching import sample
 from maskrcnn.structures import NEGATIVE, POSITIVE
+from maskrcnn.view import View
 from maskrcnn.weights import fill
 
 SIDE, LONGEST, PROPOSALS, EVERYTHING = 256, 427, 200, 1_000_000
@@ -114,8 +116,8 @@ def photos(data: Path, number: int) -> tuple[CocoData, list[RawBatch], dict[int,
             continue
         size = resized_size(*dataset.sizes[index].tolist(), SIDE, LONGEST, "down")
         bucket = (-(-size[0] // DIVISOR) * DIVISOR, -(-size[1] // DIVISOR) * DIVISOR)
-        step = Step(bucket, np.array([index]), np.array([size]), np.array([False]), np.array([index]))
-        batches.append(make_batch(dataset, step, max_rowsize=64))
+        view = View.whole(torch.tensor(dataset.sizes[[index]]), torch.tensor([size]))
+        batches.append(make_batch(dataset, Step(bucket, np.array([index]), view, np.array([index])), Data()))
     return dataset, batches, {target["image_id"]: target for _, target in samples(annotations, images)}
 
 

@@ -11,7 +11,6 @@ Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 AboveZero = Annotated[float, Meta(gt=0.0)]
 NotNegative = Annotated[float, Meta(ge=0.0)]
-Triple = tuple[float, float, float]
 Rounding = Literal["nearest", "down"]
 Execution = Literal["auto", "eager", "captured", "compiled"]
 Four = tuple[AboveZero, AboveZero, AboveZero, AboveZero]
@@ -50,10 +49,10 @@ class Data(Settings):
     """Probability of a horizontal flip in training."""
     num_buckets: Positive = 6
     """Sizes that batches are padded to; more waste less padding, fewer are captured or compiled faster."""
-    mean: Triple = (123.675, 116.28, 103.53)
-    """RGB, 0..255: ImageNet's."""
-    std: Triple = (58.395, 57.12, 57.375)
-    """As `mean`; pixels are divided by it."""
+    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
+    """Mean level of each band, 0..255; by default ImageNet's red, green and blue. Their number is that of the bands."""
+    std: tuple[float, ...] = (58.395, 57.12, 57.375)
+    """Standard deviation of each band, by which pixels are divided."""
     num_workers: Natural = 4
     """Threads that decode pictures; 0 decodes in the training thread."""
     prefetch_size: Positive = 2

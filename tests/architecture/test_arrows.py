@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
-FOUNDATION = {"config", "structures", "boxes", "masks", "kernels"}
+FOUNDATION = {"config", "structures", "boxes", "masks", "kernels", "view"}
 RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "runtime"}
 MAY_SEE = {
     "config": set(),
     "structures": set(),
     "boxes": set(),
+    "view": set(),
     "masks": {"kernels"},
     "kernels": {"files"},
     "draw": set(),

@@ -129,8 +129,8 @@ def _encoder(scene: Scene) -> Callable[[], object]:
     with torch.inference_mode(), scene.precision.autocast():
         found = scene.model.eval()(prepare(scene.raw, scene.device, scene.recipe.data))
     detections = type(found)(*(tensor.cpu() for tensor in found))
-    sizes, originals, names = scene.raw.sizes.float(), scene.raw.original_sizes, scene.data.category_names
-    return lambda: [one.to_coco() for one in from_detections(detections, sizes, originals, names)]
+    view, originals, names = scene.raw.view, scene.raw.original_sizes, scene.data.category_names
+    return lambda: [one.to_coco() for one in from_detections(detections, view, originals, names)]
 
 
 def _whole(scene: Scene, data: CocoData) -> list[Row]:

@@ -35,7 +35,7 @@ def evaluate_peer(scene: Scene, data: CocoData, steps: Sequence[Step], progress:
             peer.takes_prepared(model, raw.bucket)
             with scene.precision.autocast():
                 found = model(peer.pictures(images))
-            found = pasting.postprocess(found, _pairs(raw.sizes), _pairs(raw.original_sizes))
+            found = pasting.postprocess(found, _pairs(raw.view.sizes), _pairs(raw.original_sizes))
             on_host = [{name: _small(tensor).cpu() for name, tensor in one.items()} for one in found]
             encoded.append(encoder.submit(_to_coco, on_host, raw, data))
             done += len(raw.image_ids)

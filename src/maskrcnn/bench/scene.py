@@ -69,7 +69,7 @@ class Scene:
     @cached_property
     def raw(self) -> RawBatch:
         """The first batch, decoded."""
-        raw = make_batch(self.data, self.steps[0], self.recipe.data.max_rowsize)
+        raw = make_batch(self.data, self.steps[0], self.recipe.data)
         return pin(raw) if self.device.type == "cuda" else raw
 
     @cached_property

@@ -325,7 +325,7 @@ def _to_coco(batch: Batch, dataset: CocoData, recipe: Recipe) -> dict[int, Resul
     of_labels = label_ids(names, dataset)
     known = np.array([id is not None for id in of_labels])
     inclusive = recipe.model.mask_head.paste == "inclusive"
-    found = from_detections(batch.detections, raw.sizes.float(), raw.original_sizes, names, inclusive=inclusive)
+    found = from_detections(batch.detections, raw.view, raw.original_sizes, names, inclusive=inclusive)
     pairs = zip(raw.image_ids.tolist(), found, strict=True)
     return {
         image: instances[known[instances.labels - 1]].to_coco(image, [id or 0 for id in of_labels])

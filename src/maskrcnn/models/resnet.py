@@ -108,7 +108,7 @@ class ResNet(nn.Module):
         for name in ("stem", "res2", "res3", "res4", "res5")[:frozen_stages]:
             self.get_submodule(name).requires_grad_(False)
 
-    def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
+    def forward(self, pixels: Float[Tensor, "B C H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         x = self.stem(pixels)  # not negative: zeros pad as well as nothing
         x = F.max_pool2d(F.pad(x, (0, 1, 0, 1)), 3, stride=2) if self.pool_at_end else F.max_pool2d(x, 3, 2, padding=1)
         features = []
