@@ -34,7 +34,7 @@ import maskrcnn
 model = maskrcnn.load(sys.argv[1], precision=sys.argv[3])
 def predict():
     before = time.perf_counter()
-    found = model.predict(sys.argv[2], score=model.recipe.model.box_head.score)
+    found = model.predict(sys.argv[2], score=model.recipe.model.box_head.score_threshold)
     assert len(found.masks) == len(found) > 0
     return time.perf_counter() - before
 predict()

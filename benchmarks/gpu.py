@@ -62,13 +62,13 @@ TINY = (
     "train.mixed_precision=false",
     "data.short_sides=[64]",
     "data.max_side=64",
-    "model.width=64",
-    "model.rpn.train_candidates=50",
-    "model.rpn.train_proposals=40",
-    "model.rpn.test_candidates=50",
-    "model.rpn.test_proposals=30",
-    "model.box_head.detections=10",
-    "model.box_head.candidates=60",
+    "model.backbone.width=64",
+    "model.rpn.num_train_candidates=50",
+    "model.rpn.num_train_proposals=40",
+    "model.rpn.num_test_candidates=50",
+    "model.rpn.num_test_proposals=30",
+    "model.box_head.num_detections=10",
+    "model.box_head.num_candidates=60",
 )
 
 

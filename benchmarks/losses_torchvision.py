@@ -50,13 +50,13 @@ Losses = dict[str, Tensor]
 
 def ours(weights: Path, dataset: CocoData) -> tuple[nn.Module, Callable[[RawBatch], Losses]]:
     overrides = (
-        f"model.rpn.train_proposals={PROPOSALS}",
-        f"model.box_head.rois={EVERYTHING}",
+        f"model.rpn.num_train_proposals={PROPOSALS}",
+        f"model.box_head.num_rois={EVERYTHING}",
         "model.box_head.positive_fraction=1.0",
-        f"model.mask_head.rois={2 * PROPOSALS}",
+        f"model.mask_head.num_rois={2 * PROPOSALS}",
     )
     tensors, recipe, origin = load_any(weights, overrides)
-    model = build(recipe.model, len(recipe.classes))
+    model = build(recipe.model, len(recipe.classes), len(recipe.data.mean))
     fill(model, tensors, origin)
 
     cpu = torch.device("cpu")

@@ -33,7 +33,7 @@ def ours(weights: Path, photo: Path, precision: Any = "auto") -> Predict:
     import maskrcnn
 
     model = maskrcnn.load(weights, device="cpu", precision=precision)
-    least = model.recipe.model.box_head.score
+    least = model.recipe.model.box_head.score_threshold
 
     def predict() -> list[float]:
         found = model.predict(photo, score=least)

@@ -10,9 +10,8 @@ from PIL import Image
 
 import maskrcnn
 from maskrcnn import predict
-from maskrcnn.config import RPN, BoxHead, Data, Evaluate, MaskHead, Model, Recipe
+from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, Recipe
 from maskrcnn.instances import Instances
-from maskrcnn.models.layers import Conv
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.predict import Predictor, find_pictures, load, predict_paths
 from maskrcnn.runtime.precision import Precision
@@ -22,15 +21,11 @@ RECIPE = Recipe(
     name="tiny",
     data=Data(short_sides=(48, 64), max_side=96, max_rowsize=1),
     model=Model(
-        backbone="resnet18",
-        norm="group_norm",
-        pretrained="",
-        frozen_stages=0,
-        width=8,
-        channels=8,
-        rpn=RPN(anchor_sizes=(8, 16, 32, 64, 128), test_candidates=50, test_proposals=20),
-        box_head=BoxHead(hidden=16, score=0.0, detections=10),
-        mask_head=MaskHead(convs=1, channels=8),
+        backbone=Backbone(kind="resnet18", norm="group_norm", pretrained="", frozen_stages=0, width=8),
+        neck=Neck(channels=8),
+        rpn=RPN(anchor_sizes=(8, 16, 32, 64, 128), num_test_candidates=50, num_test_proposals=20),
+        box_head=BoxHead(hidden=16, score_threshold=0.0, num_detections=10),
+        mask_head=MaskHead(num_convs=1, channels=8),
     ),
     evaluate=Evaluate(batch=2),
     classes=("cat", "dog"),
@@ -119,9 +114,7 @@ def five_bands():
     """A predictor of pictures of five bands."""
     recipe = replace(RECIPE, data=replace(RECIPE.data, mean=(120.0,) * 5, std=(60.0, 61.0, 62.0, 63.0, 64.0)))
     torch.manual_seed(0)
-    model = build(recipe.model, 2)
-    model.backbone.stem = Conv(5, recipe.model.width, 7, stride=2, norm=recipe.model.norm, relu=True)
-    return Predictor(model.eval(), recipe, torch.device("cpu"), Precision("cpu", torch.float32))
+    return Predictor(build(recipe.model, 2, 5).eval(), recipe, torch.device("cpu"), Precision("cpu", torch.float32))
 
 
 def test_pictures_of_five_bands_are_arrays_and_tensors():

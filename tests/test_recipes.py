@@ -85,8 +85,8 @@ def test_each_form_of_an_override_sets_the_value(words):
 
 
 def test_text_on_the_command_line_is_taken_as_it_is():
-    recipe = read_recipe("demo", ["name=007", "--data.dataset_dir", "/a #b: [c", "--model.pretrained", ""])
-    assert (recipe.name, recipe.data.dataset_dir, recipe.model.pretrained) == ("007", "/a #b: [c", "")
+    recipe = read_recipe("demo", ["name=007", "--data.dataset_dir", "/a #b: [c", "--model.backbone.pretrained", ""])
+    assert (recipe.name, recipe.data.dataset_dir, recipe.model.backbone.pretrained) == ("007", "/a #b: [c", "")
     assert read_recipe("demo", ["name='quoted'"]).name == "quoted"
 
 
@@ -141,13 +141,13 @@ def test_a_missing_base_is_named_with_the_file_that_wants_it(recipe_file):
 
 def test_every_mistake_is_reported_at_once_with_its_place(recipe_file):
     path = recipe_file("train: {batch: many, lr: 0.1}\nmodle: {backbone: resnet50}\ndata: {flip: 1.5}\n")
-    assert mistakes(path, "model.norm=none").splitlines() == [
+    assert mistakes(path, "model.backbone.norm=none").splitlines() == [
         f"5 mistakes in the recipe {path}:",
         f"  train.batch: expected an integer > 0, got 'many' ({path})",
         f"  train.lr: no such setting; did you mean train.optimizer.lr? ({path})",
         f"  modle: no such setting; did you mean model? ({path})",
         f"  data.flip: expected a number >= 0 and <= 1, got 1.5 ({path})",
-        "  model.norm: expected one of batch_norm, frozen_batch_norm, group_norm, got 'none' (command line)",
+        "  model.backbone.norm: expected one of batch_norm, frozen_batch_norm, group_norm, got 'none' (command line)",
     ]
 
 
@@ -203,12 +203,13 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
         (["train.schedule.milestones=[11, 8]"], "train.schedule.milestones: expected ascending epochs, got [11, 8]"),
         (["train.schedule.milestones=[8, 12]"], "train.schedule.milestones: expected epochs before the last, 12"),
         (
-            ["model.backbone=resnext50_32x4d", "model.width=8"],
-            "model.width: expected a multiple of 64, since the groups of resnext50_32x4d have whole channels, got 8",
+            ["model.backbone.kind=resnext50_32x4d", "model.backbone.width=8"],
+            "model.backbone.width: expected a multiple of 64, since the groups of resnext50_32x4d have whole channels, "
+            "got 8",
         ),
         (
-            ["model.backbone=resnet18", "model.stride_in_1x1=true"],
-            "model.stride_in_1x1: has no effect on resnet18, which has no bottlenecks",
+            ["model.backbone.kind=resnet18", "model.backbone.stride_in_1x1=true"],
+            "model.backbone.stride_in_1x1: has no effect on resnet18, which has no bottlenecks",
         ),
         (["train.schedule.kind=cosine", "train.schedule.decay=0.5"], "train.schedule.decay: has no effect on a cosine"),
         (
@@ -226,7 +227,7 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
         (["data.mean=[1, 2]"], "data.std: expected a number for each of the 2 bands of data.mean, got 3"),
         (["data.mean=[]", "data.std=[]"], "data.mean: expected a level for each band of the pictures, at least one"),
         (["model.rpn.aspect_ratios=[]"], "model.rpn.aspect_ratios: expected at least one ratio"),
-        (["model.pretrained="], "model.frozen_stages: expected 0, since frozen stages stay random"),
+        (["model.backbone.pretrained="], "model.backbone.frozen_stages: expected 0, since frozen stages stay random"),
         (["classes=[cat]"], "classes: expected a name for each of the 0 category_ids, got 1 names"),
     ],
 )

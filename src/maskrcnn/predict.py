@@ -81,7 +81,7 @@ def load(
     tensors, recipe, origin = load_any(path)
     number_type = _precision(precision, chosen, recipe)
     with SkipInit():
-        model = build(recipe.model, len(recipe.classes))
+        model = build(recipe.model, len(recipe.classes), len(recipe.data.mean))
     fill(model, tensors, origin)
     model = model.to(chosen).eval()
     fold(model, number_type.dtype, widened=number_type.widened)
@@ -128,7 +128,8 @@ class Predictor:
 
         images   path, PIL image, uint8 RGB array (h, w, 3) or gray (h, w), uint8 tensor (3, h, w) or (h, w, 3); where
                  the recipe's `data.mean` has C bands, arrays and tensors of C
-        score    least certainty; what the recipe's `model.box_head.score` drops does not come back with a lower one
+        score    smallest score; what the recipe's `model.box_head.score_threshold` drops does not come back with a
+                 lower one
         Pictures of one padded size share a batch of `evaluate.batch`. Results carry their picture.
         """
         if isinstance(images, str | Path) and not Path(images).expanduser().is_file():

@@ -17,7 +17,7 @@ from PIL import Image
 
 import maskrcnn
 from maskrcnn.cli import main
-from maskrcnn.config import BoxHead, Model, Recipe
+from maskrcnn.config import Backbone, BoxHead, Model, Neck, Recipe
 from maskrcnn.convert.checkpoint import FRAMEWORKS
 from maskrcnn.convert.framework import shapes, write
 from maskrcnn.data.shapes import generate
@@ -88,7 +88,7 @@ def place(tmp_path, monkeypatch):
 
 def model_final(path: Path) -> Path:
     """A slim network as Detectron2 publishes large ones; published files are not downloaded in tests."""
-    model = Model(backbone="resnet50", channels=16, box_head=BoxHead(hidden=16))
+    model = Model(backbone=Backbone(kind="resnet50"), neck=Neck(channels=16), box_head=BoxHead(hidden=16))
     generator = torch.Generator().manual_seed(0)
     tensors = {name: 0.01 * torch.randn(shape, generator=generator) for name, shape in shapes(model, 80).items()}
     tensors |= {name: 1 + tensor for name, tensor in tensors.items() if name.endswith("running_var")}

@@ -8,7 +8,9 @@ from maskrcnn.bench import peer
 from maskrcnn.bench.scene import trained_like
 from maskrcnn.structures import ImageBatch, Targets
 
-SMALL = config.Model(backbone="resnet18", norm="group_norm", frozen_stages=0, channels=64)
+SMALL = config.Model(
+    backbone=config.Backbone(kind="resnet18", norm="group_norm", frozen_stages=0), neck=config.Neck(channels=64)
+)
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def test_without_torchvision_a_sentence_says_so(monkeypatch):
 
 def test_a_network_that_torchvision_does_not_have_is_told():
     pytest.importorskip("torchvision")
-    settings = config.Model(backbone="resnet18", norm="group_norm", frozen_stages=0, width=32)
+    settings = config.Model(backbone=config.Backbone(kind="resnet18", norm="group_norm", frozen_stages=0, width=32))
     reason = peer.lacking(trained_like(settings, 3), settings, config.Data(), 3)
     assert reason.startswith("torchvision has no such network: backbone.body.conv1.weight and ")
 

@@ -17,7 +17,11 @@ FLOAT32, BFLOAT16 = (Precision("cpu", dtype) for dtype in (torch.float32, torch.
 
 @pytest.fixture(scope="module")
 def small():
-    settings = config.Model(backbone="resnet18", width=16, channels=16, box_head=config.BoxHead(hidden=32))
+    settings = config.Model(
+        backbone=config.Backbone(kind="resnet18", width=16),
+        neck=config.Neck(channels=16),
+        box_head=config.BoxHead(hidden=32),
+    )
     return trained_like(settings, 3)
 
 

@@ -48,11 +48,13 @@ def test_other_sides_than_those_of_the_weights_are_told(maskrcnn, runs, capsys):
     assert f"a short side of 99, at most 101; the weights' own are {side} and" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("setting", ["train.batch=3", "model.channels=8", "data.mean=[1, 2, 3]", "data.rounding=down"])
+@pytest.mark.parametrize(
+    "setting", ["train.batch=3", "model.neck.channels=8", "data.mean=[1, 2, 3]", "data.rounding=down"]
+)
 def test_settings_that_weights_bring_with_them_are_refused(maskrcnn, runs, setting, capsys):
     assert maskrcnn("eval", "small", "name=x", "--weights", "best", setting, "data.max_side=900") == 2
     assert capsys.readouterr().err.startswith(f"error: {setting.split('=')[0]} has no effect on an evaluation, since")
-    assert maskrcnn("eval", "small", "--weights", "best", "model={width: 3}", "--train.seed", "3") == 2
+    assert maskrcnn("eval", "small", "--weights", "best", "model={backbone: {width: 3}}", "--train.seed", "3") == 2
     assert capsys.readouterr().err.startswith("error: model, train.seed have no effect on an evaluation, since")
     assert runs == []
 

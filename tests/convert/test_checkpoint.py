@@ -8,7 +8,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from maskrcnn.config import RPN, BoxHead, Data, MaskHead, Model, Recipe
+from maskrcnn.config import RPN, Backbone, BoxHead, Data, MaskHead, Model, Neck, Recipe
 from maskrcnn.convert import checkpoint, zoo
 from maskrcnn.convert.checkpoint import FRAMEWORKS, load_any, maker_of
 from maskrcnn.convert.framework import shapes, write
@@ -52,7 +52,7 @@ def test_what_a_file_cannot_tell_is_told_on_the_command_line(small, tmp_path):
     path = save("torchvision", write(FRAMEWORKS["torchvision"], small.tensors), tmp_path)
     recipe = load_any(path, ["classes=[cat, dog]", "category_ids=[3, 7]", "data.max_side=900"]).recipe
     assert (recipe.classes, recipe.category_ids, recipe.data.max_side) == (("cat", "dog"), (3, 7), 900)
-    with pytest.raises(ValueError, match=r"did you mean model.roi_samples"):
+    with pytest.raises(ValueError, match=r"no such setting; did you mean model\.roi_align"):
         load_any(path, ["model.roi_sample=0"])
 
 
@@ -77,7 +77,7 @@ def test_our_own_weights_come_with_their_recipe_and_take_no_other(small, tmp_pat
         assert all(torch.equal(found.tensors[name], tensor) for name, tensor in small.tensors.items())
     assert load_any(folder, ["classes=[a, b]"]).recipe.classes == ("a", "b")
     with pytest.raises(ValueError, match=r"has a recipe beside it, which knows its network; leave out model\.\*"):
-        load_any(folder, ["model.roi_samples=0"])
+        load_any(folder, ["model.roi_align.sampling_ratio=0"])
     (folder / "config.yml").unlink()
     with pytest.raises(FileNotFoundError, match=r"expected config\.yml beside"):
         load_any(folder / "model.safetensors")
@@ -104,10 +104,10 @@ def test_a_published_name_is_brought_once_and_read_as_its_row_says(small, tmp_pa
     name = "detectron2://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x"
     found = load_any(name)
     assert checkpoint._load_foreign.arguments[:2] == (path, zoo.find(name))
-    assert found.recipe.model.stride_in_1x1
+    assert found.recipe.model.backbone.stride_in_1x1
     assert found.recipe.data.std == (1.0, 1.0, 1.0)
     assert torch.equal(found.tensors["backbone.stem.weight"], small.tensors["backbone.stem.weight"])
-    with pytest.raises(ValueError, match=r"is a backbone; train on it with model.pretrained=msra://R-50.pkl"):
+    with pytest.raises(ValueError, match=r"is a backbone; train on it with model.backbone.pretrained=msra://R-50.pkl"):
         load_any("msra://R-50.pkl")
 
 
@@ -131,7 +131,7 @@ def test_the_baseline_of_detectron1_is_known_by_its_file(small, tmp_path):
     for name, half_pixel, samples in (("model_final_62ca52.pkl", False, 2), ("model_final_a54504.pkl", True, 0)):
         path = path.rename(tmp_path / name)
         model = load_any(path).recipe.model
-        assert (model.roi_half_pixel, model.roi_samples) == (half_pixel, samples)
+        assert (model.roi_align.half_pixel, model.roi_align.sampling_ratio) == (half_pixel, samples)
 
 
 class Recorded:
@@ -160,7 +160,7 @@ def test_what_is_exported_is_read_back_bit_for_bit(small, to, file, tmp_path):
 def test_differences_that_the_other_system_cannot_be_told_are_listed(small, tmp_path):
     text = "\n".join(export(small, "torchvision", tmp_path / "w.pth"))
     assert "model.rpn.anchor_offset: 0.5 here, 0.0 there" in text
-    assert "model.roi_half_pixel: True here, False there" in text
+    assert "model.roi_align.half_pixel: True here, False there" in text
     assert "train" not in text
     theirs = load_any(tmp_path / "w.pth")
     assert (
@@ -202,14 +202,18 @@ def test_names_that_would_steer_a_terminal_do_not(small, tmp_path):
 
 
 def test_a_network_that_the_other_system_does_not_have_is_refused(small, tmp_path):
-    grouped = msgspec.structs.replace(small.recipe.model, norm="group_norm")
+    model = small.recipe.model
+    backbone = msgspec.structs.replace(model.backbone, norm="group_norm")
+    grouped = msgspec.structs.replace(model, backbone=backbone)
     tensors = {name: tensor for name, tensor in small.tensors.items() if "running" not in name}
     weights = small._replace(tensors=tensors, recipe=msgspec.structs.replace(small.recipe, model=grouped))
     for to, file in (("torchvision", "w.pth"), ("mindspore", "w.ckpt")):
-        with pytest.raises(ValueError, match=rf"{to} has no Mask R-CNN with model.norm=group_norm, expected frozen"):
+        with pytest.raises(
+            ValueError, match=rf"{to} has no Mask R-CNN with model.backbone.norm=group_norm, expected frozen"
+        ):
             list(export(weights, to, tmp_path / file))
     with pytest.raises(
-        ValueError, match=r"Detectron2's group norm has 32 groups; these weights, with model.channels=16"
+        ValueError, match=r"Detectron2's group norm has 32 groups; these weights, with model.neck.channels=16"
     ):
         list(export(weights, "detectron2", tmp_path / "w.pth"))
     with pytest.raises(ValueError, match=r"w\.txt: expected a file that ends in \.ckpt for mindspore"):
@@ -223,19 +227,26 @@ def test_a_network_that_the_other_system_does_not_have_is_refused(small, tmp_pat
         (
             "mindspore",
             "w.ckpt",
-            {"mask_head": MaskHead(convs=5)},
-            r"model\.mask_head\.convs=5, expected 4; export to det",
+            {"mask_head": MaskHead(num_convs=5)},
+            r"model\.mask_head\.num_convs=5, expected 4; export to det",
         ),
-        ("mindspore", "w.ckpt", {"rpn": RPN(convs=2)}, r"model\.rpn\.convs=2, expected 1"),
+        ("mindspore", "w.ckpt", {"rpn": RPN(num_convs=2)}, r"model\.rpn\.num_convs=2, expected 1"),
         ("torchvision", "w.pth", {"box_head": BoxHead(class_agnostic=True)}, r"class_agnostic=True, expected False"),
-        ("torchvision", "w.pth", {"width": 32}, r"model\.width=32, expected 64"),
+        (
+            "torchvision",
+            "w.pth",
+            {"backbone": Backbone(kind="resnet18", width=32)},
+            r"model\.backbone\.width=32, expected 64",
+        ),
         ("torchvision", "w.pth", {"rpn": RPN(aspect_ratios=(1.0, 2.0))}, r"aspect_ratios=\[1\.0, 2\.0\], expected \[0"),
     ],
 )
 def test_layers_that_the_other_system_has_no_place_for_are_refused_before_anything_is_written(
     to, file, settings, sentence, tmp_path
 ):
-    model = Model(**{"backbone": "resnet18", "channels": 16, "box_head": BoxHead(hidden=8), **settings})
+    model = Model(
+        **{"backbone": Backbone(kind="resnet18"), "neck": Neck(channels=16), "box_head": BoxHead(hidden=8), **settings}
+    )
     tensors = {name: torch.zeros(shape) for name, shape in shapes(model, 2).items()}
     weights = Weights(tensors, Recipe(model=model, classes=("cat", "dog"), category_ids=(1, 2)), "here")
     with pytest.raises(ValueError, match=sentence):

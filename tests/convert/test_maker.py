@@ -4,15 +4,14 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from maskrcnn.config import BoxHead, MaskHead, Model, Recipe
+from maskrcnn.config import Backbone, BoxHead, MaskHead, Model, Neck, Recipe
 from maskrcnn.convert.framework import Described, Framework, read, shapes, write
 
 SMALL = Model(
-    backbone="resnet18",
-    width=8,
-    channels=16,
+    backbone=Backbone(kind="resnet18", width=8),
+    neck=Neck(channels=16),
     box_head=BoxHead(hidden=8),
-    mask_head=MaskHead(convs=1, channels=8),
+    mask_head=MaskHead(num_convs=1, channels=8),
 )
 RECIPE = Recipe(name="theirs", model=SMALL, classes=("cat", "dog"), category_ids=(1, 2))
 
@@ -76,9 +75,9 @@ def test_what_is_missing_unknown_or_of_another_shape_is_named(ours):
 
 
 def test_a_command_line_says_what_shapes_do_not(ours):
-    words = ["model.roi_samples=0", "data.std=[1, 1, 1]", "classes=[a, b]"]
+    words = ["model.roi_align.sampling_ratio=0", "data.std=[1, 1, 1]", "classes=[a, b]"]
     _, recipe, _ = read(maker(), write(maker(), ours), overrides=words)
-    assert (recipe.model.roi_samples, recipe.data.std, recipe.classes) == (0, (1, 1, 1), ("a", "b"))
+    assert (recipe.model.roi_align.sampling_ratio, recipe.data.std, recipe.classes) == (0, (1, 1, 1), ("a", "b"))
     tensors, _, _ = read(maker(), write(maker(), ours), channels="bgr")
     assert torch.equal(tensors["backbone.stem.weight"], ours["backbone.stem.weight"].flip(1))
     tensors, _, _ = read(maker(bgr=True), write(maker(), ours), channels="rgb")

@@ -13,7 +13,7 @@ def found(state):
 def test_names_and_shapes_tell_how_a_network_is_built(small):
     structure = found(small.tensors)
     assert structure.num_classes == 2
-    for setting in ("backbone", "width", "channels", "box_head", "mask_head"):
+    for setting in ("backbone", "neck", "box_head", "mask_head"):
         assert getattr(structure.model, setting) == getattr(small.recipe.model, setting)
 
 

@@ -89,11 +89,11 @@ def test_the_words_of_a_row_are_what_its_maker_describes(one):
     assert maker.describe(maker.modernise(state), one.name).bgr == one.preprocessing.startswith("BGR, ")
     assert recipe.data.mean == MEAN
     assert recipe.data.std == (DEVIATION if "over its deviation" in one.preprocessing else (1.0, 1.0, 1.0))
-    assert recipe.model.stride_in_1x1 == one.stride_in_1x1
+    assert recipe.model.backbone.stride_in_1x1 == one.stride_in_1x1
     short, long = map(int, re.search(r"short side (\d+), long side at most (\d+)$", one.preprocessing).groups())
     assert (recipe.data.short_sides, recipe.data.max_side) == ((short,), long)
-    assert (recipe.model.norm == "group_norm") == (re.search("[_-]gn", one.name) is not None)
-    assert recipe.model.backbone == BACKBONES[re.search(r"[RX]_?\d+([_-]\d+x\d+d)?", one.name, re.I)[0].lower()]
+    assert (recipe.model.backbone.norm == "group_norm") == (re.search("[_-]gn", one.name) is not None)
+    assert recipe.model.backbone.kind == BACKBONES[re.search(r"[RX]_?\d+([_-]\d+x\d+d)?", one.name, re.I)[0].lower()]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_the_printed_table_names_every_row_within_120_columns():
     assert (row[: len(head)].split()[1:], row.rindex("37.2") + 4) == (["41.0", "37.2"], len(head))
     assert [line for line in lines if line and not line.startswith(" ")][1:] == [
         *("torchvision", "Detectron2", "MMDetection", "MindSpore"),
-        *("Backbones trained on ImageNet, for model.pretrained", "Not readable yet"),
+        *("Backbones trained on ImageNet, for model.backbone.pretrained", "Not readable yet"),
     ]
 
 

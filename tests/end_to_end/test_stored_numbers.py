@@ -48,7 +48,7 @@ data:
   train_img_dir: train2017
   train_anno_path: annotations/instances_train2017.json
   short_sides: [96]
-model: {{width: 32}}
+model: {{backbone: {{width: 32}}}}
 train:
   max_steps: {STEPS}
   batch: 2
@@ -64,14 +64,11 @@ data:
   num_buckets: 3
   num_workers: 2
 model:
-  backbone: resnet50
-  norm: frozen_batch_norm
-  pretrained: ""
-  frozen_stages: 0
-  channels: 64
-  rpn: {{anchor_sizes: [8, 16, 32, 64, 128], train_candidates: 500, train_proposals: 256}}
-  box_head: {{hidden: 128, rois: 64}}
-  mask_head: {{convs: 2, channels: 64, rois: 16}}
+  backbone: {{kind: resnet50, norm: frozen_batch_norm, pretrained: "", frozen_stages: 0}}
+  neck: {{channels: 64}}
+  rpn: {{anchor_sizes: [8, 16, 32, 64, 128], num_train_candidates: 500, num_train_proposals: 256}}
+  box_head: {{hidden: 128, num_rois: 64}}
+  mask_head: {{num_convs: 2, channels: 64, num_rois: 16}}
 train:
   max_steps: {STEPS}
   epochs: 5
@@ -93,21 +90,17 @@ data:
   num_workers: 1
   flip: 0.0
 model:
-  backbone: resnet18
-  norm: group_norm
-  pretrained: ""
-  frozen_stages: 0
-  width: 16
-  channels: 32
+  backbone: {kind: resnet18, norm: group_norm, pretrained: "", frozen_stages: 0, width: 16}
+  neck: {channels: 32}
   rpn:
     anchor_sizes: [8, 16, 32, 64, 128]
-    samples: 64
-    train_candidates: 64
-    train_proposals: 32
-    test_candidates: 64
-    test_proposals: 32
-  box_head: {hidden: 64, rois: 32, detections: 20}
-  mask_head: {pool: 7, convs: 1, channels: 32, rois: 16}
+    num_samples: 64
+    num_train_candidates: 64
+    num_train_proposals: 32
+    num_test_candidates: 64
+    num_test_proposals: 32
+  box_head: {hidden: 64, num_rois: 32, num_detections: 20}
+  mask_head: {pool_size: 7, num_convs: 1, channels: 32, num_rois: 16}
 train:
   epochs: 60
   batch: 4

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from maskrcnn.config import RPN, BoxHead, Data, Evaluate, MaskHead, Model, Recipe
+from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, Recipe
 from maskrcnn.data.buckets import resized_size
 from maskrcnn.data.coco import find_split, read
 from maskrcnn.evaluate import run
@@ -215,14 +215,11 @@ def test_names_that_repeat_are_told_apart_by_their_place_and_refused_where_they_
 
 def test_a_weights_folder_is_evaluated_with_its_own_network_and_pixels(recipe, alone, tmp_path):
     small = Model(
-        backbone="resnet18",
-        width=16,
-        channels=16,
-        pretrained="",
-        frozen_stages=0,
-        rpn=RPN(test_candidates=40, test_proposals=20),
-        box_head=BoxHead(hidden=32, candidates=50, detections=5, score=0.0),
-        mask_head=MaskHead(convs=1, channels=8),
+        backbone=Backbone(kind="resnet18", width=16, pretrained="", frozen_stages=0),
+        neck=Neck(channels=16),
+        rpn=RPN(num_test_candidates=40, num_test_proposals=20),
+        box_head=BoxHead(hidden=32, num_candidates=50, num_detections=5, score_threshold=0.0),
+        mask_head=MaskHead(num_convs=1, channels=8),
     )
     data = msgspec.structs.replace(recipe.data, mean=(100.0, 110.0, 120.0))
     trained = msgspec.structs.replace(recipe, model=small, data=data)

@@ -25,9 +25,9 @@ SMALL = structs.replace(
     backbone="resnet18",
     norm="group_norm",
     frozen_stages=0,
-    rpn=config.RPN(train_candidates=500, train_proposals=256),
-    box_head=config.BoxHead(rois=64),
-    mask_head=config.MaskHead(rois=16),
+    rpn=config.RPN(num_train_candidates=500, num_train_proposals=256),
+    box_head=config.BoxHead(num_rois=64),
+    mask_head=config.MaskHead(num_rois=16),
 )
 STEPS = 10
 

@@ -16,14 +16,13 @@ from maskrcnn.structures import ImageBatch, Targets
 from maskrcnn.view import View
 
 TINY = config.Model(
-    backbone="resnet18",
-    norm="group_norm",
-    frozen_stages=0,
-    width=16,
-    channels=16,
-    rpn=config.RPN(samples=600, train_candidates=50, train_proposals=40, test_candidates=50, test_proposals=30),
-    box_head=config.BoxHead(hidden=32, rois=24, detections=10, candidates=60, score=0.01),
-    mask_head=config.MaskHead(convs=2, channels=16, rois=6),
+    backbone=config.Backbone(kind="resnet18", norm="group_norm", frozen_stages=0, width=16),
+    neck=config.Neck(channels=16),
+    rpn=config.RPN(
+        num_samples=600, num_train_candidates=50, num_train_proposals=40, num_test_candidates=50, num_test_proposals=30
+    ),
+    box_head=config.BoxHead(hidden=32, num_rois=24, num_detections=10, num_candidates=60, score_threshold=0.01),
+    mask_head=config.MaskHead(num_convs=2, channels=16, num_rois=6),
 )
 NUM_CLASSES = 3
 
@@ -254,20 +253,22 @@ def test_bf16_autocast_trains_and_predicts(model):
 
 OTHERS = {
     "torchvision": {
-        "norm": "batch_norm",
-        "roi_half_pixel": False,
+        "backbone": structs.replace(TINY.backbone, norm="batch_norm"),
+        "roi_align": config.RoIAlign(half_pixel=False),
         "smooth_l1_beta": 1 / 9,
-        "rpn": structs.replace(TINY.rpn, convs=2, anchor_offset=0.0, round_anchors=True, anchor_strides="divided"),
-        "box_head": structs.replace(TINY.box_head, convs=2, fcs=1),
+        "rpn": structs.replace(TINY.rpn, num_convs=2, anchor_offset=0.0, round_anchors=True, anchor_strides="divided"),
+        "box_head": structs.replace(TINY.box_head, num_convs=2, num_fcs=1),
     },
     "detectron2": {
-        "backbone": "resnext50_32x4d",
-        "norm": "frozen_batch_norm",
-        "roi_samples": 0,
+        "backbone": structs.replace(TINY.backbone, kind="resnext50_32x4d", norm="frozen_batch_norm"),
+        "roi_align": config.RoIAlign(sampling_ratio=0),
         "box_head": structs.replace(TINY.box_head, class_agnostic=True),
         "mask_head": structs.replace(TINY.mask_head, class_agnostic=True),
     },
-    "mindspore": {"backbone": "resnet50", "stem_pool": "end", "upsample": "bilinear", "stride_in_1x1": True},
+    "mindspore": {
+        "backbone": structs.replace(TINY.backbone, kind="resnet50", stem_pool="end", stride_in_1x1=True),
+        "neck": structs.replace(TINY.neck, upsample="bilinear"),
+    },
 }
 """What the weights of other systems ask of the network."""
 

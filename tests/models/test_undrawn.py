@@ -20,7 +20,7 @@ def test_nothing_is_drawn_and_what_is_not_random_is_as_ever():
 
 
 def small_settings():
-    return config.Model(backbone="resnet18", width=16, channels=16)
+    return config.Model(backbone=config.Backbone(kind="resnet18", width=16), neck=config.Neck(channels=16))
 
 
 def biases(model):

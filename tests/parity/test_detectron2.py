@@ -64,7 +64,7 @@ def load(folder, name, stored, *overrides):
     arrays = weights(case, names_and_shapes()[name], stored["bias"].numpy())
     with path.open("wb") as stream:
         pickle.dump({"model": arrays, "__author__": "Detectron2 Model Zoo"}, stream, protocol=3)
-    tensors, recipe, _ = load_any(path, [f"model.rpn.test_candidates={case.candidates}", *overrides])
+    tensors, recipe, _ = load_any(path, [f"model.rpn.num_test_candidates={case.candidates}", *overrides])
     path.unlink()
     model = build(recipe.model, len(recipe.classes))
     model.load_state_dict(tensors)
@@ -204,13 +204,13 @@ def training(tmp_path_factory):
     """A model whose losses see everything, and what Detectron2 learnt."""
     stored = load_file(STORED / "detectron2_training.safetensors")
     settings = {
-        "model.rpn.samples": ALL,
+        "model.rpn.num_samples": ALL,
         "model.rpn.positive_fraction": 1,
-        "model.rpn.train_candidates": TRAINING_CANDIDATES,
-        "model.rpn.train_proposals": TRAINING_PROPOSALS,
-        "model.box_head.rois": ALL,
+        "model.rpn.num_train_candidates": TRAINING_CANDIDATES,
+        "model.rpn.num_train_proposals": TRAINING_PROPOSALS,
+        "model.box_head.num_rois": ALL,
         "model.box_head.positive_fraction": 1,
-        "model.mask_head.rois": ALL,
+        "model.mask_head.num_rois": ALL,
     }
     overrides = [f"{name}={value}" for name, value in settings.items()]
     model, recipe = load(tmp_path_factory.mktemp("training"), "r50", stored, *overrides)

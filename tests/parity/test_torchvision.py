@@ -172,7 +172,7 @@ def spread(model):
 
 def assert_same_pyramid(model, state, backbone):
     weights = read(TORCHVISION, state)
-    assert weights.recipe.model.backbone == backbone
+    assert weights.recipe.model.backbone.kind == backbone
     own = build(weights.recipe.model, len(weights.recipe.classes)).eval()
     fill(own, weights.tensors, "torchvision")
     pixels = torch.randn(1, 3, 96, 160)
@@ -342,13 +342,13 @@ LOSSES = {
 def step(version, state, dataset, monkeypatch):
     """Both models ready for a step on one photo, with the same mask targets; nothing is sampled, no norm is live."""
     settings = (
-        f"model.rpn.samples={EVERYTHING}",
+        f"model.rpn.num_samples={EVERYTHING}",
         "model.rpn.positive_fraction=1.0",
-        f"model.rpn.train_proposals={PROPOSALS}",
-        f"model.box_head.rois={EVERYTHING}",
+        f"model.rpn.num_train_proposals={PROPOSALS}",
+        f"model.box_head.num_rois={EVERYTHING}",
         "model.box_head.positive_fraction=1.0",
-        "model.mask_head.rois=600",
-        f"model.frozen_stages={2 if version == 'v1' else 0}",
+        "model.mask_head.num_rois=600",
+        f"model.backbone.frozen_stages={2 if version == 'v1' else 0}",
         f"data.short_sides=[{SIDE}]",
         f"data.max_side={LONGEST}",
     )

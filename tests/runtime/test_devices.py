@@ -5,7 +5,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def machine(monkeypatch):
 
 def test_settings_are_the_same_words_everywhere():
     assert set(get_args(DeviceSetting)) == set(get_args(Device))
-    assert set(get_args(config.Recipe.__annotations__["device"])) == set(get_args(Device))
+    assert set(get_args(get_type_hints(config.Recipe)["device"])) == set(get_args(Device))
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,9 @@ def test_neither_losses_nor_predictions_need_float64():
     """On a device that computes nothing, so that no kernel of the CPU takes a definition's place."""
     meta = torch.device("meta")
     settings = config.Model(
-        backbone="resnet18", norm="group_norm", width=8, channels=16, mask_head=config.MaskHead(channels=16, convs=1)
+        backbone=config.Backbone(kind="resnet18", norm="group_norm", width=8),
+        neck=config.Neck(channels=16),
+        mask_head=config.MaskHead(channels=16, num_convs=1),
     )
     with meta:
         model = build(settings, 2)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maskrcnn import kernels
-from maskrcnn.config import Model
+from maskrcnn.config import Backbone, Model, Neck
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.runtime import warm
 from maskrcnn.runtime.distributed import World
@@ -22,7 +22,7 @@ NOTHING_NEW = """
 import sys
 import torch
 from numba.core.dispatcher import Dispatcher
-from maskrcnn.config import Model
+from maskrcnn.config import Backbone, Model, Neck
 from maskrcnn.models.layers import fold
 from maskrcnn.bench.scene import trained_like
 from maskrcnn.structures import ImageBatch
@@ -37,7 +37,7 @@ def compiled():
     return {(kernel.py_func.__qualname__, str(types)) for kernel in kernels for types in kernel.overloads}
 
 backbone, norm, dtype = sys.argv[1], sys.argv[2], getattr(torch, sys.argv[3])
-model = trained_like(Model(backbone=backbone, norm=norm, channels=64, pretrained=""), 3).eval()
+model = trained_like(Model(backbone=Backbone(kind=backbone, norm=norm), neck=Neck(channels=64)), 3).eval()
 fold(model, dtype)
 for task in [*tasks_for(model, dtype, learn=False), *ENCODED]:
     task.run()
@@ -186,7 +186,7 @@ def names(tasks: list[Task]) -> set[str]:
 
 
 def test_training_needs_more_than_prediction():
-    model = build(Model(backbone="resnet18", width=16, channels=32, pretrained=""), 2)
+    model = build(Model(backbone=Backbone(kind="resnet18", width=16, pretrained=""), neck=Neck(channels=32)), 2)
     learn, predict = (
         {task.example for task in tasks_for(model, torch.float32, learn=learn)} for learn in (True, False)
     )

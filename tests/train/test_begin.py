@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from msgspec.structs import replace
 
-from maskrcnn.config import BoxHead, MaskHead, Model, Recipe
+from maskrcnn.config import Backbone, BoxHead, MaskHead, Model, Neck, Recipe
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.train.initialise import initialise_from
 from maskrcnn.weights import Weights
@@ -14,8 +15,10 @@ BEGIN = "begins with old.pth, whose network and way to see pixels take the place
 
 def small(**settings):
     box = BoxHead(hidden=8, class_agnostic=settings.pop("agnostic", False))
-    mask = MaskHead(convs=1, channels=8)
-    return Model(backbone="resnet18", width=8, channels=16, box_head=box, mask_head=mask, **settings)
+    mask = MaskHead(num_convs=1, channels=8)
+    return Model(
+        backbone=Backbone(kind="resnet18", width=8), neck=Neck(channels=16), box_head=box, mask_head=mask, **settings
+    )
 
 
 def weights(**settings):
@@ -57,7 +60,9 @@ def test_boxes_that_know_no_classes_are_kept_whole():
 
 
 def test_a_mask_for_all_of_one_old_class_is_kept_whole_for_several_new_ones():
-    one = Model(**{**_fields(small(agnostic=True)), "mask_head": MaskHead(convs=1, channels=8, class_agnostic=True)})
+    one = Model(
+        **{**_fields(small(agnostic=True)), "mask_head": MaskHead(num_convs=1, channels=8, class_agnostic=True)}
+    )
     begin = Weights(build(one, 1).state_dict(), Recipe(model=one, classes=("cell",), category_ids=(1,)), "old.pth")
     for classes in (("a", "b", "cell"), ("a", "b")):
         model = build(one, len(classes))
@@ -76,7 +81,10 @@ def test_names_that_repeat_meet_each_other_in_order():
 
 
 def test_frozen_statistics_may_come_alive():
-    begin, live = weights(), Model(**{**_fields(small()), "norm": "batch_norm", "head_norm": "none"})
+    begin, live = (
+        weights(),
+        Model(**{**_fields(small()), "backbone": replace(small().backbone, norm="batch_norm"), "head_norm": "none"}),
+    )
     model = build(live, 3)
     initialise_from(model, begin, OLD)
     assert torch.equal(model.backbone.stem.norm.running_var, begin.tensors["backbone.stem.norm.running_var"])
@@ -96,7 +104,9 @@ def test_another_backbone_is_refused():
     with pytest.raises(
         ValueError, match=r"old.pth do not fit: backbone.stem.weight is \(16, 3, 7, 7\) here and \(8, 3"
     ):
-        initialise_from(build(Model(**{**_fields(small()), "width": 16}), 3), weights(), OLD)
+        initialise_from(
+            build(Model(**{**_fields(small()), "backbone": replace(small().backbone, width=16)}), 3), weights(), OLD
+        )
 
 
 def _fields(model):

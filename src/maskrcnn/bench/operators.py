@@ -39,17 +39,17 @@ def cases(settings: Model, batch: int, bucket: Bucket, dtype: torch.dtype, devic
     pyramid = _pyramid(settings, batch, bucket, dtype, device)
     box, mask = settings.box_head, settings.mask_head
     for pool, rois, learns in (
-        (box.pool, box.rois, True),
-        (box.pool, settings.rpn.test_proposals, False),
-        (mask.pool, mask.rois, True),
-        (mask.pool, box.detections, False),
+        (box.pool_size, box.num_rois, True),
+        (box.pool_size, settings.rpn.num_test_proposals, False),
+        (mask.pool_size, mask.num_rois, True),
+        (mask.pool_size, box.num_detections, False),
     ):
         yield _roi_align(settings, pyramid, _boxes(batch, rois, bucket).to(device), pool, learns)
-    yield _rasterize(objects, mask.rois, 2 * mask.pool)
-    yield from _pastes(box.detections, 2 * mask.pool, device)
+    yield _rasterize(objects, mask.num_rois, 2 * mask.pool_size)
+    yield from _pastes(box.num_detections, 2 * mask.pool_size, device)
     yield from convolutions(pyramid[0])
     yield resizing(batch, bucket, device)
-    if "group_norm" in (settings.norm, settings.head_norm):
+    if "group_norm" in (settings.backbone.norm, settings.head_norm):
         yield group_normalisation(pyramid[0])
 
 
@@ -101,9 +101,9 @@ def _suppressions(settings: Model, batch: int, bucket: Bucket, device: torch.dev
     """Of the RPN in training and in prediction, and of the box head."""
     rpn, box = settings.rpn, settings.box_head
     for name, candidates, groups, threshold, kept in (
-        ("nms, levels", NUM_LEVELS * rpn.train_candidates, NUM_LEVELS, rpn.nms_iou, rpn.train_proposals),
-        ("nms, levels", NUM_LEVELS * rpn.test_candidates, NUM_LEVELS, rpn.nms_iou, rpn.test_proposals),
-        ("nms, classes", box.candidates, 80, box.nms_iou, box.detections),
+        ("nms, levels", NUM_LEVELS * rpn.num_train_candidates, NUM_LEVELS, rpn.nms_threshold, rpn.num_train_proposals),
+        ("nms, levels", NUM_LEVELS * rpn.num_test_candidates, NUM_LEVELS, rpn.nms_threshold, rpn.num_test_proposals),
+        ("nms, classes", box.num_candidates, 80, box.nms_threshold, box.num_detections),
     ):
         boxes = _boxes(batch, candidates, bucket).to(device)
         label = torch.randint(groups, boxes.shape[:2]).to(device)
@@ -133,8 +133,8 @@ def _roi_align(settings: Model, pyramid: list[Tensor], boxes: Float[Tensor, "B R
     same: dict[str, Any] = {
         "strides": ResNet.strides,
         "output_size": pool,
-        "samples": settings.roi_samples,
-        "half_pixel": settings.roi_half_pixel,
+        "samples": settings.roi_align.sampling_ratio,
+        "half_pixel": settings.roi_align.half_pixel,
     }
     levels = [level.detach().requires_grad_(learns) for level in pyramid]
     shape = (batch * rois, pyramid[0].shape[1], pool, pool)
@@ -211,7 +211,7 @@ def _pastes(number: int, cells: int, device: torch.device) -> Iterator[Case]:
 
 def _pyramid(settings: Model, batch: int, bucket: Bucket, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
     return [
-        torch.randn(batch, settings.channels, bucket[0] // stride, bucket[1] // stride, device=device)
+        torch.randn(batch, settings.neck.channels, bucket[0] // stride, bucket[1] // stride, device=device)
         .to(dtype)
         .contiguous(memory_format=torch.channels_last)
         for stride in ResNet.strides

@@ -40,8 +40,8 @@ def build_peer(settings: config.Model, data: config.Data, num_classes: int) -> n
     from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
     from torchvision.ops import MultiScaleRoIAlign
 
-    rpn, box, mask, channels = settings.rpn, settings.box_head, settings.mask_head, settings.channels
-    head_norm = _group_norm if settings.norm == "group_norm" else None
+    rpn, box, mask, channels = settings.rpn, settings.box_head, settings.mask_head, settings.neck.channels
+    head_norm = _group_norm if settings.backbone.norm == "group_norm" else None
     return MaskRCNN(
         _backbone(settings, head_norm),
         None,
@@ -50,19 +50,19 @@ def build_peer(settings: config.Model, data: config.Data, num_classes: int) -> n
         image_mean=[m / 255 for m in data.mean],
         image_std=[s / 255 for s in data.std],
         rpn_anchor_generator=AnchorGenerator(tuple((s,) for s in rpn.anchor_sizes), (rpn.aspect_ratios,) * 5),
-        rpn_pre_nms_top_n_train=rpn.train_candidates,
-        rpn_pre_nms_top_n_test=rpn.test_candidates,
-        rpn_post_nms_top_n_train=rpn.train_proposals,
-        rpn_post_nms_top_n_test=rpn.test_proposals,
-        rpn_batch_size_per_image=rpn.samples,
-        box_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], box.pool, 2),
-        box_head=TwoMLPHead(channels * box.pool**2, box.hidden),
+        rpn_pre_nms_top_n_train=rpn.num_train_candidates,
+        rpn_pre_nms_top_n_test=rpn.num_test_candidates,
+        rpn_post_nms_top_n_train=rpn.num_train_proposals,
+        rpn_post_nms_top_n_test=rpn.num_test_proposals,
+        rpn_batch_size_per_image=rpn.num_samples,
+        box_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], box.pool_size, 2),
+        box_head=TwoMLPHead(channels * box.pool_size**2, box.hidden),
         box_predictor=FastRCNNPredictor(box.hidden, num_classes + 1),
-        box_batch_size_per_image=box.rois,
-        box_score_thresh=box.score,
-        box_detections_per_img=box.detections,
-        mask_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], mask.pool, 2),
-        mask_head=MaskRCNNHeads(channels, (mask.channels,) * mask.convs, 1, norm_layer=head_norm),
+        box_batch_size_per_image=box.num_rois,
+        box_score_thresh=box.score_threshold,
+        box_detections_per_img=box.num_detections,
+        mask_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], mask.pool_size, 2),
+        mask_head=MaskRCNNHeads(channels, (mask.channels,) * mask.num_convs, 1, norm_layer=head_norm),
         mask_predictor=MaskRCNNPredictor(mask.channels, mask.channels, num_classes + 1),
     )
 
@@ -173,12 +173,14 @@ def _backbone(settings: config.Model, head_norm: Callable[[int], nn.Module] | No
     from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
     from torchvision.ops.misc import FrozenBatchNorm2d
 
-    normal = FrozenBatchNorm2d if settings.norm == "frozen_batch_norm" else _group_norm
-    body = getattr(resnet, settings.backbone)(weights=None, norm_layer=normal)
+    normal = FrozenBatchNorm2d if settings.backbone.norm == "frozen_batch_norm" else _group_norm
+    body = getattr(resnet, settings.backbone.kind)(weights=None, norm_layer=normal)
     backbone = _resnet_fpn_extractor(body, trainable_layers=5, norm_layer=head_norm)
-    if settings.channels != 256:
-        backbone = _narrow(backbone, settings.channels, head_norm)
-    for stage in [("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)][: settings.frozen_stages]:
+    if settings.neck.channels != 256:
+        backbone = _narrow(backbone, settings.neck.channels, head_norm)
+    for stage in [("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)][
+        : settings.backbone.frozen_stages
+    ]:
         for name in stage:
             backbone.body[name].requires_grad_(False)
     return backbone

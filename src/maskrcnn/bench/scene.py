@@ -18,7 +18,6 @@ from maskrcnn.data.coco import CocoData
 from maskrcnn.data.loader import make_batch, pin
 from maskrcnn.data.transforms import RawBatch
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
-from maskrcnn.models.resnet import ResNet
 from maskrcnn.runtime.distributed import choose_device
 from maskrcnn.runtime.execution import Execution, choose_algorithms, choose_execution
 from maskrcnn.runtime.memory import keep_freed_memory
@@ -81,7 +80,7 @@ class Scene:
         """All that decides the numbers."""
         return facts(self.device) | {
             "recipe": self.recipe.name,
-            "network": f"{self.recipe.model.backbone}, {self.recipe.model.norm.replace('_', ' ')}",
+            "network": f"{self.recipe.model.backbone.kind}, {self.recipe.model.backbone.norm.replace('_', ' ')}",
             "batch": str(self.ask.batch),
             "bucket": f"{self.bucket[0]} x {self.bucket[1]}",
             "precision": self._precision,
@@ -110,8 +109,7 @@ def set_up(recipe: Recipe, settings: config.Train | config.Evaluate, data: CocoD
     section = "train" if isinstance(settings, config.Train) else "evaluate"
     choose_algorithms(device)
     keep_freed_memory(device)
-    model = trained_like(recipe.model, len(data.category_ids)).to(device)
-    assert isinstance(model.backbone, ResNet), "the only kind that recipes know"
+    model = trained_like(recipe.model, len(data.category_ids), len(recipe.data.mean)).to(device)
     model.backbone.recompute = recipe.train.recompute
     return Scene(
         recipe=recipe,
@@ -126,10 +124,10 @@ def set_up(recipe: Recipe, settings: config.Train | config.Evaluate, data: CocoD
 
 
 @torch.no_grad()
-def trained_like(settings: config.Model, num_classes: int) -> MaskRCNN:
+def trained_like(settings: config.Model, num_classes: int, num_bands: int = 3) -> MaskRCNN:
     """Random weights that behave like trained ones in what costs time: finite activations, many detections."""
     torch.manual_seed(0)
-    model = build(settings, num_classes)
+    model = build(settings, num_classes, num_bands)
     for name, buffer in model.named_buffers():
         if name.endswith(("conv3.norm.weight", "conv2.norm.weight")):
             buffer.fill_(0.3)

@@ -61,7 +61,7 @@ class Contest:
             one_shape=scene.execution != EAGER,
         )
         self.batch: MicroBatch = self.make(scene.raw)
-        self.rois = scene.recipe.model.mask_head.rois
+        self.rois = scene.recipe.model.mask_head.num_rois
         """Mask RoIs per image, for which our network has room."""
         self.losses: dict[str, Losses] = {}
 
@@ -115,7 +115,7 @@ class Contest:
 
     def _model(self, rois: int) -> MaskRCNN:
         model = copy.deepcopy(self.scene.model).train()
-        model.mask_head.rois = rois
+        model.mask_head.num_rois = rois
         return model
 
     def _peer(self) -> tuple[nn.Module, Callable[[], Mapping[str, Tensor]]]:
@@ -147,7 +147,7 @@ def _rows(scene: Scene, contest: Contest) -> tuple[list[Row], list[str]]:
     costs = compare(_makers(scene, contest), scene.device, scene.ask.repeats)
     batch, execution, floor = scene.ask.batch, scene.execution, sum(floors.values())
     rows.append(compared(STEP, batch, costs, execution, floor))
-    rois = scene.recipe.model.mask_head.rois
+    rois = scene.recipe.model.mask_head.num_rois
     if rois != contest.rois:
         own = compare({execution: contest.ours(execution, rois, "recipe")}, scene.device, scene.ask.repeats)
         floor = sum(_floors(scene, rois).values())
@@ -196,7 +196,7 @@ def _parts(scene: Scene, contest: Contest, floors: Mapping[str, float]) -> list[
 def _floors(scene: Scene, rois: int) -> dict[str, float]:
     """Least seconds of each part."""
     model = copy.deepcopy(scene.model).train()
-    model.mask_head.rois = rois
+    model.mask_head.num_rois = rois
     parts = work.training(model, scene.ask.batch, scene.bucket, scene.precision)
     return {
         **{name: work.least_seconds(operations, scene.ceilings) for name, operations in parts.items()},

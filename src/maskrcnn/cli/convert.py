@@ -20,7 +20,8 @@ def convert(
     overrides: Annotated[
         list[str] | None,
         Argument(
-            metavar="key=value", help="What SOURCE cannot tell of itself: model.stride_in_1x1=true or classes=[a,b]."
+            metavar="key=value",
+            help="What SOURCE cannot tell of itself: model.backbone.stride_in_1x1=true or classes=[a,b].",
         ),
     ] = None,
     to: Annotated[Target | None, Option(help="Write a file for another system rather than a weights folder.")] = None,
@@ -48,7 +49,7 @@ def convert(
     weights = load_any(source, overrides or (), channels or "")
     if to is None:
         folder = save_weights(dest, weights.tensors, weights.recipe, {"source": source})
-        print(f"{source}: {_about(weights.recipe.model.backbone, weights.recipe.classes)}")
+        print(f"{source}: {_about(weights.recipe.model.backbone.kind, weights.recipe.classes)}")
         print(f"written to {folder}; settings in {folder / 'config.yml'}")
     else:
         for sentence in export(weights, to, dest):

@@ -7,7 +7,8 @@ pixels of every recipe, which are divided by it, give what theirs gave:
     w * (x - mean)  =  (w * std) * ((x - mean) / std)
 
 X-101-32x8d was fed divided pixels, blue first. `torchvision/R-50.pkl`, which has Detectron2's names, red first.
-MSRA's have the stride of a bottleneck in the 1 x 1 convolution (`model.stride_in_1x1`), the others in the 3 x 3.
+MSRA's have the stride of a bottleneck in the 1 x 1 convolution (`model.backbone.stride_in_1x1`), the others in the
+3 x 3.
 
 Where a norm has a scale and a shift alone its statistics were folded into them: mean 0 and variance 1 - eps then change
 nothing. (Detectron2 means the same, but where a file lacks them it loads a variance of 1, which is 5e-6 off.)

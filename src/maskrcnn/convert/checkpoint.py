@@ -28,7 +28,8 @@ def load_any(source: str | Path, overrides: Sequence[str] = (), channels: Channe
 
     source      a name such as `torchvision://maskrcnn_resnet50_fpn`, which is downloaded once, a file of another
                 maker, which is known again where it has its published name, or what `load_weights` takes
-    overrides   settings of the recipe that another maker's file cannot tell, such as `model.stride_in_1x1=true`
+    overrides   settings of the recipe that another maker's file cannot tell, such as
+                `model.backbone.stride_in_1x1=true`
     channels    the order in which that file's network was fed, where it is not what its maker usually has
     Raises FileNotFoundError and ValueError with what to do.
     """
@@ -61,7 +62,7 @@ def maker_of(state: State) -> Framework:
 def _published_detector(name: str) -> zoo.Published:
     published = zoo.find(name)
     if not published.classes:
-        raise ValueError(f"{name} is a backbone; train on it with model.pretrained={name}")
+        raise ValueError(f"{name} is a backbone; train on it with model.backbone.pretrained={name}")
     return published
 
 

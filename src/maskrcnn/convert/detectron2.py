@@ -21,11 +21,11 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
-from maskrcnn.config import Data, Recipe
+from maskrcnn.config import Data, Recipe, RoIAlign
 from maskrcnn.convert.classes import coco_classes
 from maskrcnn.convert.framework import Described, Framework, Rule, State
 from maskrcnn.convert.structure import structure_of
-from maskrcnn.models.mask_rcnn import shape_of
+from maskrcnn.models.resnet import shape_of
 
 RULES: tuple[Rule, ...] = (
     (r"^backbone\.stem\.", "backbone.bottom_up.stem.conv1."),
@@ -90,22 +90,25 @@ def _describe(state: State, hint: str) -> Described:
     """Names and shapes say what was built, and the rules of the model zoo how it is fed."""
     model, num_classes = structure_of(state, DETECTRON2.theirs, background_everywhere=False)
     if model.head_norm == "frozen_batch_norm":  # a frozen norm stands in backbones alone
-        model = replace(model, norm="batch_norm", head_norm="batch_norm")
+        model = replace(model, backbone=replace(model.backbone, norm="batch_norm"), head_norm="batch_norm")
+    backbone = model.backbone
     scratch = re.search("_9x_(gn|syncbn)", hint) is not None
-    mean, std, bgr = _pixels(state, is_divided=scratch or model.backbone.startswith("resnext"))
+    mean, std, bgr = _pixels(state, is_divided=scratch or backbone.kind.startswith("resnext"))
     from_detectron1, is_city = "noaug" in hint, "cityscapes" in hint.lower()
     model = replace(
         model,
-        stride_in_1x1=model.norm != "group_norm" and std == WHOLE and shape_of(model.backbone)[0] >= 50,
-        roi_half_pixel=not from_detectron1,
-        roi_samples=2 if from_detectron1 else 0,
+        backbone=replace(
+            backbone,
+            stride_in_1x1=backbone.norm != "group_norm" and std == WHOLE and shape_of(backbone.kind)[0] >= 50,
+        ),
+        roi_align=RoIAlign(half_pixel=not from_detectron1, sampling_ratio=2 if from_detectron1 else 0),
         rpn=replace(model.rpn, anchor_offset=0.0),
     )
     sides = {"short_sides": (1024,), "max_side": 2048} if is_city else {}
     data = replace(Data(), mean=mean, std=std, whole_levels=True, **sides)
     names, ids = coco_classes(num_classes)
     return Described(
-        Recipe(name=f"detectron2_{model.backbone}", data=data, model=model, classes=names, category_ids=ids), bgr
+        Recipe(name=f"detectron2_{backbone.kind}", data=data, model=model, classes=names, category_ids=ids), bgr
     )
 
 

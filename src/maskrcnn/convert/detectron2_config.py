@@ -7,14 +7,16 @@ import yaml
 
 from maskrcnn.config import Data, Recipe
 from maskrcnn.models.layers import GroupNorm
-from maskrcnn.models.mask_rcnn import head_norm, shape_of
+from maskrcnn.models.mask_rcnn import head_norm
+from maskrcnn.models.resnet import shape_of
 
 NORMS = {"frozen_batch_norm": "FrozenBN", "batch_norm": "BN", "group_norm": "GN", None: ""}
 GROUPS = 32
 """Of Detectron2's group norm, whatever the channels."""
 CANNOT = (
-    "model.stem_pool", "model.upsample", "model.rpn.round_anchors", "model.rpn.anchor_strides", "model.mask_head.paste",
-    "model.rpn.max_log_scale", "model.box_head.max_log_scale", "data.rounding", "data.antialias", "data.whole_levels",
+    "model.backbone.stem_pool", "model.neck.upsample", "model.rpn.round_anchors", "model.rpn.anchor_strides",
+    "model.mask_head.paste", "model.rpn.max_log_scale", "model.box_head.max_log_scale",
+    "data.rounding", "data.antialias", "data.whole_levels",
 )  # fmt: skip
 """Settings that Detectron2 does not have."""
 ALWAYS = Recipe(data=Data(whole_levels=True))
@@ -24,14 +26,14 @@ ALWAYS = Recipe(data=Data(whole_levels=True))
 def config_of(recipe: Recipe, weights: Path) -> str:
     """YAML for `cfg.merge_from_file`. Raises ValueError for norms that Detectron2 does not have."""
     model, data = recipe.model, recipe.data
-    rpn, box, mask = model.rpn, model.box_head, model.mask_head
-    depth, groups, group_width = shape_of(model.backbone)
+    backbone, rpn, box, mask = model.backbone, model.rpn, model.box_head, model.mask_head
+    depth, groups, group_width = shape_of(backbone.kind)
     heads = head_norm(model)
-    _expect_groups("model.width", model.norm, model.width)
-    _expect_groups("model.channels", heads, model.channels)
+    _expect_groups("model.backbone.width", backbone.norm, backbone.width)
+    _expect_groups("model.neck.channels", heads, model.neck.channels)
     pooler = {
-        "POOLER_TYPE": "ROIAlignV2" if model.roi_half_pixel else "ROIAlign",
-        "POOLER_SAMPLING_RATIO": model.roi_samples,
+        "POOLER_TYPE": "ROIAlignV2" if model.roi_align.half_pixel else "ROIAlign",
+        "POOLER_SAMPLING_RATIO": model.roi_align.sampling_ratio,
         "NORM": NORMS[heads],
     }
     network: dict[str, Any] = {
@@ -40,20 +42,20 @@ def config_of(recipe: Recipe, weights: Path) -> str:
         "MASK_ON": True,
         "PIXEL_MEAN": list(data.mean),
         "PIXEL_STD": list(data.std),
-        "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": model.frozen_stages},
+        "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": backbone.frozen_stages},
         "RESNETS": {
             "DEPTH": depth,
-            "NORM": NORMS[model.norm],
+            "NORM": NORMS[backbone.norm],
             "NUM_GROUPS": groups,
-            "WIDTH_PER_GROUP": model.width * group_width // 64,
-            "STRIDE_IN_1X1": model.stride_in_1x1,
-            "STEM_OUT_CHANNELS": model.width,
-            "RES2_OUT_CHANNELS": model.width * (4 if depth >= 50 else 1),
+            "WIDTH_PER_GROUP": backbone.width * group_width // 64,
+            "STRIDE_IN_1X1": backbone.stride_in_1x1,
+            "STEM_OUT_CHANNELS": backbone.width,
+            "RES2_OUT_CHANNELS": backbone.width * (4 if depth >= 50 else 1),
             "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
         },
         "FPN": {
             "IN_FEATURES": ["res2", "res3", "res4", "res5"],
-            "OUT_CHANNELS": model.channels,
+            "OUT_CHANNELS": model.neck.channels,
             "NORM": NORMS[heads],
         },
         "ANCHOR_GENERATOR": {
@@ -63,35 +65,35 @@ def config_of(recipe: Recipe, weights: Path) -> str:
         },
         "RPN": {
             "IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
-            "CONV_DIMS": [-1] * rpn.convs,
+            "CONV_DIMS": [-1] * rpn.num_convs,
             "BBOX_REG_WEIGHTS": list(rpn.delta_weights),
             "SMOOTH_L1_BETA": model.smooth_l1_beta,
             "IOU_THRESHOLDS": [rpn.negative_iou, rpn.positive_iou],
-            "BATCH_SIZE_PER_IMAGE": rpn.samples,
+            "BATCH_SIZE_PER_IMAGE": rpn.num_samples,
             "POSITIVE_FRACTION": rpn.positive_fraction,
-            "NMS_THRESH": rpn.nms_iou,
-            "PRE_NMS_TOPK_TRAIN": rpn.train_candidates,
-            "PRE_NMS_TOPK_TEST": rpn.test_candidates,
-            "POST_NMS_TOPK_TRAIN": rpn.train_proposals,
-            "POST_NMS_TOPK_TEST": rpn.test_proposals,
+            "NMS_THRESH": rpn.nms_threshold,
+            "PRE_NMS_TOPK_TRAIN": rpn.num_train_candidates,
+            "PRE_NMS_TOPK_TEST": rpn.num_test_candidates,
+            "POST_NMS_TOPK_TRAIN": rpn.num_train_proposals,
+            "POST_NMS_TOPK_TEST": rpn.num_test_proposals,
         },
         "ROI_HEADS": {
             "NAME": "StandardROIHeads",
             "IN_FEATURES": ["p2", "p3", "p4", "p5"],
             "NUM_CLASSES": len(recipe.classes),
             "IOU_THRESHOLDS": [box.positive_iou],
-            "BATCH_SIZE_PER_IMAGE": box.rois,
+            "BATCH_SIZE_PER_IMAGE": box.num_rois,
             "POSITIVE_FRACTION": box.positive_fraction,
-            "SCORE_THRESH_TEST": box.score,
-            "NMS_THRESH_TEST": box.nms_iou,
+            "SCORE_THRESH_TEST": box.score_threshold,
+            "NMS_THRESH_TEST": box.nms_threshold,
         },
         "ROI_BOX_HEAD": {
             **pooler,
             "NAME": "FastRCNNConvFCHead",
-            "POOLER_RESOLUTION": box.pool,
-            "NUM_CONV": box.convs,
-            "CONV_DIM": model.channels,
-            "NUM_FC": box.fcs,
+            "POOLER_RESOLUTION": box.pool_size,
+            "NUM_CONV": box.num_convs,
+            "CONV_DIM": model.neck.channels,
+            "NUM_FC": box.num_fcs,
             "FC_DIM": box.hidden,
             "CLS_AGNOSTIC_BBOX_REG": box.class_agnostic,
             "BBOX_REG_WEIGHTS": list(box.delta_weights),
@@ -100,8 +102,8 @@ def config_of(recipe: Recipe, weights: Path) -> str:
         "ROI_MASK_HEAD": {
             **pooler,
             "NAME": "MaskRCNNConvUpsampleHead",
-            "POOLER_RESOLUTION": mask.pool,
-            "NUM_CONV": mask.convs,
+            "POOLER_RESOLUTION": mask.pool_size,
+            "NUM_CONV": mask.num_convs,
             "CONV_DIM": mask.channels,
             "CLS_AGNOSTIC_MASK": mask.class_agnostic,
         },
@@ -111,7 +113,7 @@ def config_of(recipe: Recipe, weights: Path) -> str:
         "VERSION": 2,
         "INPUT": {"FORMAT": "RGB", "MIN_SIZE_TRAIN": list(data.short_sides), "MAX_SIZE_TRAIN": data.max_side, **sizes},
         "MODEL": network,
-        "TEST": {"DETECTIONS_PER_IMAGE": box.detections},
+        "TEST": {"DETECTIONS_PER_IMAGE": box.num_detections},
     }
     return yaml.safe_dump(settings, sort_keys=False)
 

@@ -105,7 +105,7 @@ def read(
     recipe = override(recipe, overrides, f"of {maker.name}") if overrides else recipe
     bgr = channels == "bgr" if channels else bgr
     tensors, faults = {}, []
-    expected = shapes(recipe.model, len(recipe.classes))
+    expected = shapes(recipe.model, len(recipe.classes), len(recipe.data.mean))
     names = {ours: maker.theirs(ours) for ours in expected}
     for ours, theirs in names.items():
         if theirs in state:
@@ -135,10 +135,10 @@ def write(maker: Framework, tensors: State, bgr: bool = False) -> dict[str, Tens
     return maker.finish({maker.theirs(ours): _to_theirs(maker, ours, tensor, bgr) for ours, tensor in tensors.items()})
 
 
-def shapes(model: Model, num_classes: int) -> dict[str, torch.Size]:
+def shapes(model: Model, num_classes: int, num_bands: int = 3) -> dict[str, torch.Size]:
     """Of the tensors of our model, by name; costs no memory."""
     with torch.device("meta"):
-        return {name: tensor.shape for name, tensor in build(model, num_classes).state_dict().items()}
+        return {name: tensor.shape for name, tensor in build(model, num_classes, num_bands).state_dict().items()}
 
 
 def _to_ours(maker: Framework, name: str, tensor: Tensor, bgr: bool) -> Tensor:

@@ -7,7 +7,7 @@ blue first), and prediction takes the proposals that `train_proposal` speaks of.
 from msgspec.structs import replace
 from torch import Tensor
 
-from maskrcnn.config import Data, Recipe
+from maskrcnn.config import Data, Recipe, RoIAlign
 from maskrcnn.convert.classes import coco_classes
 from maskrcnn.convert.framework import Described, Framework, Rule, State
 from maskrcnn.convert.structure import structure_of
@@ -52,17 +52,17 @@ def _describe(state: State, hint: str) -> Described:
     model, num_classes = structure_of(state, MINDSPORE.theirs, background_everywhere=False)
     model = replace(
         model,
-        stem_pool="end",
-        upsample="bilinear",
-        roi_half_pixel=False,
+        backbone=replace(model.backbone, stem_pool="end"),
+        neck=replace(model.neck, upsample="bilinear"),
+        roi_align=RoIAlign(half_pixel=False),
         smooth_l1_beta=1.0,
-        rpn=replace(model.rpn, anchor_offset=0.0, test_candidates=2000, max_log_scale=MAX_LOG_SCALE),
+        rpn=replace(model.rpn, anchor_offset=0.0, num_test_candidates=2000, max_log_scale=MAX_LOG_SCALE),
         box_head=replace(model.box_head, max_log_scale=MAX_LOG_SCALE),
-        mask_head=replace(model.mask_head, convs=MASK_CONVS),
+        mask_head=replace(model.mask_head, num_convs=MASK_CONVS),
     )
     names, ids = coco_classes(num_classes)
     data = Data(short_sides=(768,), max_side=1280)
-    name = f"mindspore_{model.backbone}"
+    name = f"mindspore_{model.backbone.kind}"
     return Described(Recipe(name=name, data=data, model=model, classes=names, category_ids=ids))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from msgspec.structs import replace
 from torch import Tensor
 
-from maskrcnn.config import Data, Recipe
+from maskrcnn.config import Data, Recipe, RoIAlign
 from maskrcnn.convert.classes import coco_classes
 from maskrcnn.convert.framework import Described, Framework
 from maskrcnn.convert.structure import structure_of
@@ -91,13 +91,16 @@ def _describe(state: Mapping[str, Tensor], hint: str = "") -> Described:
             "tensors cannot); choose another checkpoint"
         )
     structure = structure_of(state, MMDETECTION.theirs, background_everywhere=False)
-    backbone, norm = structure.model.backbone, structure.model.norm
+    backbone, norm = structure.model.backbone, structure.model.backbone.norm
     bgr = _is_blue_first(state, norm, hint)
-    whole = bgr and backbone != DIVIDED
+    whole = bgr and backbone.kind != DIVIDED
     model = replace(
         structure.model,
-        stride_in_1x1="style='caffe'" in hint if COLOURS.search(hint) else whole and norm != "group_norm",
-        roi_samples=0,
+        backbone=replace(
+            backbone,
+            stride_in_1x1="style='caffe'" in hint if COLOURS.search(hint) else whole and norm != "group_norm",
+        ),
+        roi_align=RoIAlign(sampling_ratio=0),
         rpn=replace(structure.model.rpn, anchor_offset=0.0),
     )
     data = Data(
@@ -106,7 +109,7 @@ def _describe(state: Mapping[str, Tensor], hint: str = "") -> Described:
         antialias=False,
     )
     names, ids = coco_classes(structure.num_classes)
-    recipe = Recipe(name=f"mmdetection_{backbone}", data=data, model=model, classes=names, category_ids=ids)
+    recipe = Recipe(name=f"mmdetection_{backbone.kind}", data=data, model=model, classes=names, category_ids=ids)
     return Described(recipe, bgr)
 
 

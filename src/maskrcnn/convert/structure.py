@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable, Mapping
 from itertools import count, takewhile
-from typing import NamedTuple, get_args, get_type_hints
+from typing import NamedTuple, get_args
 
 from torch import Tensor
 
-from maskrcnn.config import RPN, BoxHead, MaskHead, Model
+from maskrcnn.config import RPN, Backbone, BackboneKind, BoxHead, MaskHead, Model, Neck
 
 BLOCKS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}
 """Depth by the blocks of res4, and whether they are bottlenecks."""
@@ -25,7 +25,7 @@ SIDES = {
     "mask_head.masks.bias": 1,
 }
 """How many sides those tensors have that tell of the rest, or whose rows are moved before shapes are compared."""
-BACKBONES = get_args(get_type_hints(Model)["backbone"])
+BACKBONES = get_args(BackboneKind)
 
 
 class Structure(NamedTuple):
@@ -76,21 +76,23 @@ def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], back
     mask_rows = shape("mask_head.masks.bias")[0] - background
     backbone_norm, head_norm = norm("backbone.stem"), norm("neck.lateral.0")
     model = Model(
-        backbone=backbone,  # type: ignore[arg-type]
-        norm=backbone_norm if backbone_norm != "none" else "frozen_batch_norm",  # type: ignore[arg-type]
+        backbone=Backbone(
+            kind=backbone,  # type: ignore[arg-type]
+            norm=backbone_norm if backbone_norm != "none" else "frozen_batch_norm",  # type: ignore[arg-type]
+            width=shape("backbone.stem.weight")[0],
+        ),
+        neck=Neck(channels=channels),
         head_norm=head_norm,  # type: ignore[arg-type]
-        width=shape("backbone.stem.weight")[0],
-        channels=channels,
-        rpn=RPN(convs=number("rpn.convs.{}.weight")),
+        rpn=RPN(num_convs=number("rpn.convs.{}.weight")),
         box_head=BoxHead(
-            pool=math.isqrt(flat // channels),
-            convs=number("box_head.convs.{}.weight"),
-            fcs=number("box_head.fcs.{}.weight"),
+            pool_size=math.isqrt(flat // channels),
+            num_convs=number("box_head.convs.{}.weight"),
+            num_fcs=number("box_head.fcs.{}.weight"),
             hidden=hidden,
             class_agnostic=shape("box_head.deltas.bias")[0] == 4 * (1 + background) < 4 * (num_classes + background),
         ),
         mask_head=MaskHead(
-            convs=number("mask_head.convs.{}.weight"),
+            num_convs=number("mask_head.convs.{}.weight"),
             channels=shape("mask_head.upsample.bias")[0],
             class_agnostic=mask_rows == 1 < num_classes,
         ),

@@ -100,23 +100,25 @@ def _describe(state: State, hint: str) -> Described:
     backbone_norm, head_norm = (
         "batch_norm" if norm == "frozen_batch_norm" and not _is_frozen(state, name) else norm
         for norm, name in (
-            (model.norm, "backbone.body.bn1.weight"),
+            (model.backbone.norm, "backbone.body.bn1.weight"),
             (model.head_norm, "backbone.fpn.inner_blocks.0.1.weight"),
         )
     )
     model = replace(
         model,
-        norm=backbone_norm,
+        backbone=replace(model.backbone, norm=backbone_norm),
         head_norm=head_norm,
-        roi_half_pixel=False,
+        roi_align=replace(model.roi_align, half_pixel=False),
         smooth_l1_beta=1 / 9,
-        rpn=replace(model.rpn, anchor_offset=0.0, round_anchors=True, anchor_strides="divided", train_proposals=2000),
+        rpn=replace(
+            model.rpn, anchor_offset=0.0, round_anchors=True, anchor_strides="divided", num_train_proposals=2000
+        ),
         mask_head=replace(model.mask_head, paste="inclusive"),
     )
     names, ids = coco_classes(num_classes)
     data = Data(rounding="down", antialias=False)
     return Described(
-        Recipe(name=f"torchvision_{model.backbone}", data=data, model=model, classes=names, category_ids=ids)
+        Recipe(name=f"torchvision_{model.backbone.kind}", data=data, model=model, classes=names, category_ids=ids)
     )
 
 

@@ -9,60 +9,43 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from maskrcnn.config import Recipe
+from maskrcnn.config import Recipe, Role
 from maskrcnn.convert.checkpoint import FRAMEWORKS
 from maskrcnn.convert.detectron2_config import ALWAYS, CANNOT, config_of
 from maskrcnn.convert.files import OWN_RECIPE
 from maskrcnn.convert.framework import Framework, write
 from maskrcnn.convert.mindspore_file import write_ckpt
 from maskrcnn.files import atomic_write
-from maskrcnn.recipes.adopt import OF_TRAINING
 from maskrcnn.recipes.flat import flatten
+from maskrcnn.recipes.roles import settings_with
 from maskrcnn.recipes.write import to_text
 from maskrcnn.weights import Weights
 
 SUFFIXES = {"torchvision": (".pth", ".safetensors"), "detectron2": (".pth",), "mindspore": (".ckpt",)}
-NOT_COMPARED = (
-    "name",
-    "device",
-    "classes",
-    "category_ids",
-    "train",
-    "evaluate",
-    "data",
-    "model.norm",
-    "model.head_norm",
-)
-"""Settings that change nothing in a prediction, and norms, of which a live one predicts as a frozen one does."""
-PREPROCESSING = tuple(
-    f"data.{name}" for name in ("mean", "std", "short_sides", "max_side", "rounding", "antialias", "whole_levels")
-)
-NETWORK = (
-    *("model.backbone", "model.width", "model.channels", "model.rpn.convs"),
-    *(f"model.box_head.{name}" for name in ("convs", "fcs", "hidden", "pool", "class_agnostic")),
-    *(f"model.mask_head.{name}" for name in ("convs", "channels", "pool", "class_agnostic")),
-)
+COMPARED = settings_with(Role.NETWORK, Role.CONVENTION, Role.SIZE, Role.SELECTION)
+"""Settings that a prediction depends on. A live norm predicts as a frozen one does."""
+NETWORK = settings_with(Role.NETWORK)
 """Settings without which the numbers are those of another network."""
 ANYTHING = ["frozen_batch_norm", "batch_norm", "none", ""]
 BUILT: dict[str, dict[str, list[Any]]] = {
     "torchvision": {
-        "model.norm": ["frozen_batch_norm", "batch_norm"],
+        "model.backbone.norm": ["frozen_batch_norm", "batch_norm"],
         "model.head_norm": ANYTHING,
-        "model.width": [64],
+        "model.backbone.width": [64],
         "model.rpn.aspect_ratios": [[0.5, 1.0, 2.0]],
         "model.box_head.class_agnostic": [False],
         "model.mask_head.class_agnostic": [False],
     },
     "mindspore": {
-        "model.norm": ["frozen_batch_norm", "batch_norm"],
+        "model.backbone.norm": ["frozen_batch_norm", "batch_norm"],
         "model.head_norm": ["none", ""],
-        "model.width": [64],
+        "model.backbone.width": [64],
         "model.rpn.aspect_ratios": [[0.5, 1.0, 2.0]],
-        "model.rpn.convs": [1],
-        "model.box_head.convs": [0],
-        "model.box_head.fcs": [2],
+        "model.rpn.num_convs": [1],
+        "model.box_head.num_convs": [0],
+        "model.box_head.num_fcs": [2],
         "model.box_head.class_agnostic": [False],
-        "model.mask_head.convs": [4],
+        "model.mask_head.num_convs": [4],
         "model.mask_head.class_agnostic": [False],
     },
     "detectron2": {},
@@ -122,8 +105,7 @@ def _differences(ours: Recipe, theirs: Recipe) -> Iterator[tuple[str, Any, Any]]
     """Settings that would have to agree for the same results: name, here, there."""
     other = dict(flatten(msgspec.to_builtins(theirs)))
     for key, value in flatten(msgspec.to_builtins(ours)):
-        compared = key in PREPROCESSING or not key.startswith(NOT_COMPARED)
-        if compared and key not in OF_TRAINING and value != other[key]:
+        if key in COMPARED and value != other[key]:
             yield key, value, other[key]
 
 

@@ -203,7 +203,7 @@ FRAMEWORKS = {
     "mmdet": "MMDetection",
     "mindspore": "MindSpore",
 }
-BACKBONES = "Backbones trained on ImageNet, for model.pretrained"
+BACKBONES = "Backbones trained on ImageNet, for model.backbone.pretrained"
 
 
 def _published() -> Iterator[Published]:

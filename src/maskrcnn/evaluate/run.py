@@ -51,7 +51,7 @@ AHEAD = 4
 
 LESS_MEMORY = (
     "what helps: a smaller evaluate.batch, evaluate.mixed_precision=true, smaller data.short_sides, fewer "
-    "model.box_head.detections"
+    "model.box_head.num_detections"
 )
 
 Results = list[dict[str, Any]]
@@ -113,7 +113,7 @@ def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Pro
     dataset = read(annotations, images)
     check_classes(weights, dataset)
     with SkipInit():
-        model = build(trained.model, len(trained.classes))
+        model = build(trained.model, len(trained.classes), len(trained.data.mean))
     fill(model, weights.tensors, weights.origin)
     recipe = structs.replace(
         with_network_of(recipe, trained),

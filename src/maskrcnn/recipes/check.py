@@ -11,6 +11,7 @@ from maskrcnn.recipes import text
 from maskrcnn.recipes.contradictions import contradictions
 from maskrcnn.recipes.describe import describe, example, nearest
 from maskrcnn.recipes.read import Layer, Typed
+from maskrcnn.recipes.renamed import RENAMED
 
 
 class Mistake(NamedTuple):
@@ -47,7 +48,7 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     """(path, converted value or Mistake) for each setting in `value`, which may be a section."""
     kind = _type_at(path)
     if kind is None:
-        yield path, Mistake(path, f"{path}: no such setting; {nearest(path)}")
+        yield path, Mistake(path, f"{path}: no such setting; {_advice(path)}")
     elif isinstance(kind, type) and issubclass(kind, Settings):
         section = _parsed(value) if isinstance(value, Typed) else value
         if isinstance(section, dict):
@@ -57,6 +58,10 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield path, Mistake(path, f"{path}: expected a section, such as {example(path)}, got {_show(section)}")
     else:
         yield path, _convert(path, value, kind)
+
+
+def _advice(path: str) -> str:
+    return f"it is called {RENAMED[path]} now" if path in RENAMED else nearest(path)
 
 
 def _type_at(path: str) -> Any:
@@ -70,7 +75,7 @@ def _type_at(path: str) -> Any:
 
 
 def _convert(path: str, value: Any, kind: Any) -> Any:
-    is_text = kind is str
+    is_text = getattr(kind, "__origin__", kind) is str  # beneath its role
     if isinstance(value, Typed):
         value = str(value) if is_text and not value.startswith(("'", '"')) else _parsed(value)
     try:

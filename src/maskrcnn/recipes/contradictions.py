@@ -48,7 +48,7 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
 
 
 def _model(recipe: Recipe) -> Iterator[Contradiction]:
-    model, rpn = recipe.model, recipe.model.rpn
+    backbone, rpn = recipe.model.backbone, recipe.model.rpn
     if len(rpn.anchor_sizes) != PYRAMID_LEVELS:
         yield (
             ("model.rpn.anchor_sizes",),
@@ -61,17 +61,21 @@ def _model(recipe: Recipe) -> Iterator[Contradiction]:
             ("model.rpn.positive_iou", "model.rpn.negative_iou"),
             f"expected at least model.rpn.negative_iou, {rpn.negative_iou}, got {rpn.positive_iou}",
         )
-    if model.stride_in_1x1 and model.backbone in WITHOUT_BOTTLENECKS:
-        yield ("model.stride_in_1x1", "model.backbone"), f"has no effect on {model.backbone}, which has no bottlenecks"
-    if model.backbone.startswith("resnext") and model.width % 64:
+    if backbone.stride_in_1x1 and backbone.kind in WITHOUT_BOTTLENECKS:
         yield (
-            ("model.width", "model.backbone"),
-            f"expected a multiple of 64, since the groups of {model.backbone} have whole channels, got {model.width}",
+            ("model.backbone.stride_in_1x1", "model.backbone.kind"),
+            f"has no effect on {backbone.kind}, which has no bottlenecks",
         )
-    if not model.pretrained and model.frozen_stages:
+    if backbone.kind.startswith("resnext") and backbone.width % 64:
         yield (
-            ("model.frozen_stages", "model.pretrained"),
-            f"expected 0, since frozen stages stay random while model.pretrained is empty, got {model.frozen_stages}",
+            ("model.backbone.width", "model.backbone.kind"),
+            f"expected a multiple of 64, since the groups of {backbone.kind} have whole channels, got {backbone.width}",
+        )
+    if not backbone.pretrained and backbone.frozen_stages:
+        yield (
+            ("model.backbone.frozen_stages", "model.backbone.pretrained"),
+            "expected 0, since frozen stages stay random while model.backbone.pretrained is empty, "
+            f"got {backbone.frozen_stages}",
         )
 
 
@@ -82,9 +86,9 @@ def _train(recipe: Recipe) -> Iterator[Contradiction]:
             ("train.micro_batch", "train.batch"),
             f"expected at most train.batch, {train.batch}, got {train.micro_batch}",
         )
-    if train.recompute and recipe.model.norm == "batch_norm":
+    if train.recompute and recipe.model.backbone.norm == "batch_norm":
         yield (
-            ("train.recompute", "model.norm"),
+            ("train.recompute", "model.backbone.norm"),
             "expected false, since live batch norm would count what is computed again twice",
         )
     if train.optimizer.kind == "adamw" and train.optimizer.momentum != Optimizer().momentum:

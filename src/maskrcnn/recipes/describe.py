@@ -24,6 +24,8 @@ def describe(kind: Any) -> str:
 
 def _describe(info: inspect.Type) -> str:
     match info:
+        case inspect.Metadata(type=inner):
+            return _describe(inner)
         case inspect.BoolType():
             return "true or false"
         case inspect.IntType():

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import msgspec
 
-from maskrcnn.config import Recipe, Settings
+from maskrcnn.config import Recipe, Role, Settings
 from maskrcnn.recipes import text
 from maskrcnn.recipes.describe import describe
 from maskrcnn.recipes.find import recipe_folder
 from maskrcnn.recipes.read import BASE
-from maskrcnn.recipes.write import _reasons
+from maskrcnn.recipes.roles import roles_of
+from maskrcnn.recipes.write import reasons
 
 
 def rewrite(page: str) -> str:
     """The page with what stands between `<!-- NAME -->` and `<!-- /NAME -->` as recipes and schema have it now."""
-    for name, lines in (("recipes", _recipes()), ("settings", _settings(Recipe, ""))):
+    for name, lines in (("recipes", _recipes()), ("roles", _roles()), ("settings", _settings(Recipe, ""))):
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         if page.count(begin) != 1 or page.count(end) != 1:
             raise ValueError(f"expected one {begin.strip()} and one {end} in the page")
@@ -47,6 +48,10 @@ def _natural(path: Path) -> list[int | str]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.stem)]
 
 
+def _roles() -> Iterator[str]:
+    return _table(("role", "what it decides"), [(role.value, reasons()["Role"][role.name]) for role in Role])
+
+
 def _settings(section: type[Settings], path: str) -> Iterator[str]:
     """A table for each section, its own settings before the sections inside it."""
     sections, rows = [], []
@@ -54,11 +59,11 @@ def _settings(section: type[Settings], path: str) -> Iterator[str]:
         if isinstance(field.type, type) and issubclass(field.type, Settings):
             sections.append((field.type, f"{path}{field.name}."))
         else:
-            default = text.dump(msgspec.to_builtins(field.default))
-            reason = _reasons()[section.__name__].get(field.name, "")
-            rows.append((f"`{path}{field.name}`", describe(field.type), f"`{default}`", reason))
+            name, default = f"{path}{field.name}", text.dump(msgspec.to_builtins(field.default))
+            reason = reasons()[section.__name__].get(field.name, "")
+            rows.append((f"`{name}`", describe(field.type), f"`{default}`", roles_of(Recipe)[name], reason))
     yield from (f"### {path.removesuffix('.') or 'At the top'}", "", str(inspect.getdoc(section)), "")
-    yield from _table(("setting", "what it may be", "default", "what it is"), rows)
+    yield from _table(("setting", "what it may be", "default", "role", "what it is"), rows)
     for inner, inner_path in sections:
         yield ""
         yield from _settings(inner, inner_path)

@@ -20,7 +20,6 @@ from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch
 from maskrcnn.evaluate.run import IN_DETAILS, evaluate, versions
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.models.resnet import ResNet
 from maskrcnn.recipes import write_recipe
 from maskrcnn.report.page import write_report
 from maskrcnn.runtime import distributed
@@ -104,16 +103,15 @@ class Training:
         self.steps_per_epoch, self.total_steps = num_steps(settings, len(self.data.image_ids))
 
         torch.manual_seed(settings.seed)
-        self.model = build(recipe.model, len(recipe.classes))
+        self.model = build(recipe.model, len(recipe.classes), len(recipe.data.mean))
         if start is not None and weights is not None:
             log.say(f"goes on from step {start.step}; {weights.origin} only tells which network that is")
         if start is None and world.is_main:
             if weights is None:
-                load_backbone(self.model.backbone, recipe.model, log.say)
+                load_backbone(self.model.backbone, recipe.model.backbone, log.say)
             else:
                 log.say(initialise_from(self.model, weights, recipe.classes))
         self.model.to(world.device)
-        assert isinstance(self.model.backbone, ResNet), "the only kind that recipes know"
         self.model.backbone.recompute = settings.recompute
         world.broadcast(self.model)
         rungs = choose_rungs(settings.execution, world.device, "train.execution")
@@ -221,7 +219,7 @@ class Training:
             "train.mixed_precision=true": not settings.mixed_precision,
             "train.recompute=true": not settings.recompute,
             f"a smaller data.short_sides than {max(self.recipe.data.short_sides)}": True,
-            f"a smaller model.mask_head.rois than {self.recipe.model.mask_head.rois}": True,
+            f"a smaller model.mask_head.num_rois than {self.recipe.model.mask_head.num_rois}": True,
         }
         return "what helps: " + ", ".join(remedy for remedy, is_new in remedies.items() if is_new)
 
