@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from maskrcnn.bench import results
 from maskrcnn.bench.machine import facts
-from maskrcnn.bench.scene import trained_like
+from maskrcnn.bench.setup import trained_like
 from maskrcnn.recipes import read_recipe
 from maskrcnn.weights import save_weights
 

@@ -34,7 +34,7 @@ from torch.autograd import DeviceType  # noqa: E402
 from maskrcnn.bench import evaluate, ops, predict, results, timing, train  # noqa: E402
 from maskrcnn.bench.machine import facts  # noqa: E402
 from maskrcnn.bench.results import Row, Section  # noqa: E402
-from maskrcnn.bench.scene import Ask, set_up, trained_like  # noqa: E402
+from maskrcnn.bench.setup import Options, set_up, trained_like  # noqa: E402
 from maskrcnn.config import Recipe  # noqa: E402
 from maskrcnn.data.annotation_store import AnnotationStore  # noqa: E402
 from maskrcnn.data.buckets import buckets_for, plan_epoch  # noqa: E402
@@ -106,8 +106,8 @@ class Session(NamedTuple):
     def recipe(self, *overrides: str) -> Recipe:
         return read_recipe(self.scale.recipe, [f"data.dataset_dir={self.data}", *self.scale.overrides, *overrides])
 
-    def ask(self, batch: int, repeats: int = 0, *, with_peer: bool = True) -> Ask:
-        return Ask(batch, repeats or self.scale.repeats, None, with_peer)
+    def options(self, batch: int, repeats: int = 0, *, with_peer: bool = True) -> Options:
+        return Options(batch, repeats or self.scale.repeats, None, with_peer)
 
     def write(self, name: str, text: str) -> None:
         """A file beside the results."""
@@ -145,7 +145,7 @@ def operators(session: Session) -> Tasks:
     for mixed in ("true", "false"):
         yield (
             f"batch {batch}, mixed precision {mixed}",
-            lambda mixed=mixed: ops.run(session.recipe(f"train.mixed_precision={mixed}"), session.ask(batch)),
+            lambda mixed=mixed: ops.run(session.recipe(f"train.mixed_precision={mixed}"), session.options(batch)),
         )
 
 
@@ -158,7 +158,7 @@ def prediction(session: Session) -> Tasks:
                 f"batch {batch}, mixed precision {mixed}",
                 lambda batch=batch, mixed=mixed, first=first: predict.run(
                     session.recipe(f"evaluate.mixed_precision={mixed}"),
-                    session.ask(batch),
+                    session.options(batch),
                     batches=(1,) if first else (),
                     by_stage=first,
                 ),
@@ -168,15 +168,15 @@ def prediction(session: Session) -> Tasks:
 def training(session: Session) -> Tasks:
     """All sizes of batches, one of them beside torchvision."""
     for batch in session.batches:
-        ask = session.ask(batch, with_peer=batch == session.scale.peer_batch)
-        yield f"batch {batch}", lambda ask=ask: train.run(session.recipe("train.mixed_precision=true"), ask)
+        options = session.options(batch, with_peer=batch == session.scale.peer_batch)
+        yield f"batch {batch}", lambda options=options: train.run(session.recipe("train.mixed_precision=true"), options)
 
 
 def evaluation(session: Session) -> Tasks:
     """From files to scores."""
     batch = session.batches[0]
-    ask = session.ask(batch, -(-session.scale.pictures // batch))
-    yield f"batch {batch}", lambda: evaluate.run(session.recipe("evaluate.mixed_precision=true"), ask)
+    options = session.options(batch, -(-session.scale.pictures // batch))
+    yield f"batch {batch}", lambda: evaluate.run(session.recipe("evaluate.mixed_precision=true"), options)
 
 
 def curve(session: Session) -> Tasks:
@@ -252,23 +252,23 @@ def _apart(name: str, reference: torch.Tensor, other: torch.Tensor) -> Row:
 def profile(session: Session) -> Tasks:
     """Where the time of one step and of one prediction goes, kernel by kernel."""
     batch = session.batches[0]
-    ask = session.ask(batch, with_peer=False)
-    yield "a training step", lambda: [_profiled(session, "training step", _step(session, ask))]
-    yield "a prediction", lambda: [_profiled(session, "prediction", _forward(session, ask))]
+    options = session.options(batch, with_peer=False)
+    yield "a training step", lambda: [_profiled(session, "training step", _step(session, options))]
+    yield "a prediction", lambda: [_profiled(session, "prediction", _forward(session, options))]
 
 
-def _step(session: Session, ask: Ask) -> timing.Work:
+def _step(session: Session, options: Options) -> timing.Work:
     recipe = session.recipe("train.mixed_precision=true")
-    scene = set_up(recipe, recipe.train, read_training(recipe.data), ask)
-    contest = train.Contest(scene)
-    return contest.ours(scene.execution, contest.rois, scene.execution)()
+    setup = set_up(recipe, recipe.train, read_training(recipe.data), options)
+    comparison = train.StepComparison(setup)
+    return comparison.ours(setup.execution, comparison.rois, setup.execution)()
 
 
-def _forward(session: Session, ask: Ask) -> timing.Work:
+def _forward(session: Session, options: Options) -> timing.Work:
     recipe = session.recipe("evaluate.mixed_precision=true")
-    scene = set_up(recipe, recipe.evaluate, read_training(recipe.data), ask)
-    contest = predict.Contest(scene)
-    return contest.ours(scene.execution, contest.images)
+    setup = set_up(recipe, recipe.evaluate, read_training(recipe.data), options)
+    comparison = predict.PredictionComparison(setup)
+    return comparison.ours(setup.execution, comparison.images)
 
 
 def _profiled(session: Session, name: str, work: timing.Work) -> Section:

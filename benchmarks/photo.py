@@ -130,7 +130,7 @@ def run(photo: Path, name: str, repeats: int, rounds: int) -> Any:
     from maskrcnn.bench.machine import facts
     from maskrcnn.bench.peer import lacking
     from maskrcnn.bench.results import Section
-    from maskrcnn.bench.scene import trained_like
+    from maskrcnn.bench.setup import trained_like
     from maskrcnn.recipes import read_recipe
     from maskrcnn.runtime.precision import processor_has_bf16
     from maskrcnn.weights import save_weights

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from maskrcnn.bench import results
 from maskrcnn.bench.machine import facts
-from maskrcnn.bench.scene import trained_like
+from maskrcnn.bench.setup import trained_like
 from maskrcnn.data.shapes import CATEGORIES, generate
 from maskrcnn.recipes import read_recipe
 from maskrcnn.runtime.precision import processor_has_bf16

@@ -16,6 +16,7 @@ from maskrcnn.boxes import clip
 from maskrcnn.draw import draw_instances
 from maskrcnn.masks import Outline, bitmap_from_counts, counts_from_string
 from maskrcnn.ops.paste import inclusive_boxes, paste, paste_outlines, paste_rle
+from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections
 from maskrcnn.view import View, inverse, move_boxes
 
@@ -163,9 +164,9 @@ class Instances:
 
     def __repr__(self) -> str:
         height, width = self.size
-        found = ", ".join(f"{name} {score:.2f}" for name, score in zip(self.names[:8], self.scores[:8], strict=True))
+        found = some_of((f"{name} {score:.2f}" for name, score in zip(self.names, self.scores, strict=True)), 8)
         noun = "instance" if len(self) == 1 else "instances"
-        listed = f": {found}" + (", ..." if len(self) > 8 else "") if len(self) else ""
+        listed = f": {found}" if len(self) else ""
         return f"{len(self) or 'no'} {noun} in {height} x {width}{listed}"
 
 

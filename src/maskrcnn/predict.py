@@ -32,6 +32,7 @@ from maskrcnn.instances import Instances, from_detections
 from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.models.skip_init import SkipInit
+from maskrcnn.run_folder import PREDICTIONS
 from maskrcnn.runtime.distributed import DeviceSetting, World, choose_device, num_devices
 from maskrcnn.runtime.execution import Execution, to_host
 from maskrcnn.runtime.ladder import Ladder, choose_rungs, laddered
@@ -40,6 +41,7 @@ from maskrcnn.runtime.precision import Precision, choose_precision
 from maskrcnn.runtime.trial import fastest_on_processor
 from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import DRAWN, ENCODED, tasks_for, warm
+from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections, ImageBatch
 from maskrcnn.view import View
 from maskrcnn.weights import fill
@@ -113,8 +115,8 @@ class Predictor:
     """Held while results lie where a recorded graph's next prediction, maybe of another thread, overwrites them."""
 
     def __repr__(self) -> str:
-        names = ", ".join(self.recipe.classes[:5]) + (", ..." if len(self.recipe.classes) > 5 else "")
-        return f"{self.recipe.name}: {len(self.recipe.classes)} classes ({names}) on {self.device}"
+        names = self.recipe.classes
+        return f"{self.recipe.name}: {len(names)} classes ({some_of(names)}) on {self.device}"
 
     @overload
     def predict(self, images: Image.Image | np.ndarray | Tensor, score: float = 0.5) -> Instances: ...
@@ -237,7 +239,7 @@ def predict_paths(
                 entries.append({**entry, "category_name": name, "file_name": str(path)})
         if progress is not None:
             progress(path, result)
-    with atomic_write(out / "predictions.json") as draft:
+    with atomic_write(out / PREDICTIONS) as draft:
         draft.write_text(json.dumps(entries), encoding="utf-8")
     return failures
 

@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from maskrcnn.config import Recipe
-from maskrcnn.files import sync
+from maskrcnn.files import listing, sync
 from maskrcnn.recipes import read_recipe, write_recipe
+from maskrcnn.run_folder import BEST, CONFIG, LAST, METRICS, MODEL
+from maskrcnn.sentences import some_of
 
-MODEL, CONFIG, METRICS = "model.safetensors", "config.yml", "metrics.json"
 BESIDE = f"put the {CONFIG} beside them that was written with them"
 
 
@@ -89,14 +90,13 @@ def find_weights(path: str | Path) -> Path:
                 "checkpoints of other systems end in .pth, .pt, .pkl or .ckpt"
             )
         return path
-    places = (path, path / "weights" / "best", path / "weights" / "last")
+    places = (path, path / BEST, path / LAST)
     for folder in [version for place in places for version in (place, _previous(place))]:
         if (folder / MODEL).is_file():
             return folder / MODEL
     if not path.exists():
         raise FileNotFoundError(f"no weights at {path} (working directory {Path.cwd()}); expected a folder of {MODEL}")
-    held = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
-    raise FileNotFoundError(f"expected {MODEL} or weights/best/{MODEL} in {path}; it holds {held}")
+    raise FileNotFoundError(f"expected {MODEL} or {BEST}/{MODEL} in {path}; it holds {listing(path)}")
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str | Path, advice: str = BESIDE) -> None:
@@ -116,7 +116,7 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str | Path, a
         for name, tensor in expected.items()
         if name in tensors and tensors[name].shape != tensor.shape
     ]
-    faults = [f"{what} {_some(names)}" for what, names in _faults(missing, unknown, other) if names]
+    faults = [f"{what} {some_of(names)}" for what, names in _faults(missing, unknown, other) if names]
     if faults:
         raise ValueError(f"the weights in {origin} do not fit the model: {'; '.join(faults)}; {advice}")
     module.load_state_dict(tensors)
@@ -124,10 +124,6 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str | Path, a
 
 def _faults(missing: list[str], unknown: list[str], other: list[str]) -> list[tuple[str, list[str]]]:
     return [("missing:", missing), ("not in the model:", unknown), ("of another shape:", other)]
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _shape(tensor: Tensor) -> str:
@@ -139,7 +135,7 @@ def _refuse_to_replace(folder: Path) -> None:
     others = sorted({entry.name for entry in folder.iterdir()} - {MODEL, CONFIG, METRICS}) if folder.is_dir() else []
     if others:
         raise ValueError(
-            f"{folder} holds {_some(others)}, which would be lost; expected a new folder, an empty one, or one of "
+            f"{folder} holds {some_of(others)}, which would be lost; expected a new folder, an empty one, or one of "
             "earlier weights"
         )
 

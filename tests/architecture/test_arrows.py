@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
-FOUNDATION = {"config", "structures", "boxes", "masks", "kernels", "view"}
-RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "runtime"}
+FOUNDATION = {"config", "structures", "boxes", "masks", "kernels", "sentences", "view"}
+RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "run_folder", "runtime"}
 MAY_SEE = {
     "config": set(),
     "structures": set(),
@@ -18,19 +18,21 @@ MAY_SEE = {
     "masks": {"kernels"},
     "kernels": {"files"},
     "draw": set(),
-    "files": set(),
-    "recipes": {"config"},
+    "sentences": set(),
+    "files": {"sentences"},
+    "run_folder": set(),
+    "recipes": {"config", "run_folder"},
     "ops": FOUNDATION,
     "models": FOUNDATION | {"ops"},
     "data": FOUNDATION | {"ops", "files", "runtime.allocator", "runtime.devices"},
     "instances": FOUNDATION | {"ops", "draw"},
-    "weights": {"config", "recipes", "files"},
+    "weights": {"config", "recipes", "files", "run_folder", "sentences"},
     "runtime": FOUNDATION | {"ops", "models", "files"},
     "evaluate": RUN | {"instances"},
     "report": RUN | {"evaluate", "draw", "instances"},
     "train": RUN | {"evaluate", "report", "convert.backbone"},
     "predict": RUN | {"instances", "draw", "convert"},
-    "convert": FOUNDATION | {"models", "recipes", "weights", "files"},
+    "convert": FOUNDATION | {"models", "recipes", "weights", "files", "run_folder"},
     "bench": RUN | {"instances", "train", "evaluate", "convert.framework", "convert.torchvision"},
     "cli": RUN | {"bench", "draw", "train", "evaluate", "report", "predict", "convert"},
     "__main__": {"cli"},

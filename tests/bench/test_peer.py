@@ -5,7 +5,7 @@ import torch
 
 from maskrcnn import config
 from maskrcnn.bench import peer
-from maskrcnn.bench.scene import trained_like
+from maskrcnn.bench.setup import trained_like
 from maskrcnn.structures import ImageBatch, Targets
 
 SMALL = config.Model(

@@ -6,7 +6,7 @@ import torch
 from maskrcnn import config
 from maskrcnn.bench import work
 from maskrcnn.bench.ceilings import Ceilings
-from maskrcnn.bench.scene import trained_like
+from maskrcnn.bench.setup import trained_like
 from maskrcnn.bench.work import Counter, Operation, least_seconds, multiplications
 from maskrcnn.models.layers import Conv
 from maskrcnn.ops import conv1x1, conv3x3

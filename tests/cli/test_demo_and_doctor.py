@@ -94,6 +94,12 @@ def test_the_doctor_shows_what_was_proved_and_repeats_it_on_demand(maskrcnn, cap
     assert gpu_without_triton_nms == [True]
 
 
+def test_who_has_no_gpu_is_not_told_that_triton_is_missing(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr("maskrcnn.ops.gpu.has_triton", lambda: pytest.fail("this warns"))
+    assert "maskrcnn" in dict(doctor.facts())
+
+
 def test_the_doctor_names_other_accelerators_too(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("mps"))
     monkeypatch.setattr("maskrcnn.runtime.distributed.choose_device", lambda setting, local_rank: torch.device("mps"))

@@ -293,11 +293,18 @@ def test_who_waits_for_a_stuck_process_parses_at_last(split, cache, monkeypatch)
     assert len(list(cache.glob("*.columns"))) == 1
 
 
+def test_on_a_system_without_locks_one_is_enough(split, cache, monkeypatch):
+    monkeypatch.setattr(files, "fcntl", None)
+    cold = coco.read(*split)
+    forbid(monkeypatch)
+    assert_same(cold, coco.read(*split))
+
+
 def test_without_locks_everyone_parses_and_the_last_to_finish_leaves_its_entry(split, cache, monkeypatch):
     def flock(stream, kind):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(annotation_cache.fcntl, "flock", flock)
+    monkeypatch.setattr(files.fcntl, "flock", flock)
     cold = coco.read(*split)
     forbid(monkeypatch)
     assert_same(cold, coco.read(*split))
@@ -364,6 +371,17 @@ def test_entries_opened_longest_ago_are_removed_but_not_while_they_are_mapped(sp
     data.clear()
     annotation_cache.remove_old(cache)
     assert entries() == {known["bee"]}
+
+
+def test_where_open_files_cannot_be_removed_old_entries_are_not_opened_first(split, cache, monkeypatch):
+    coco.read(*split)
+    opened, removed = [], []
+    monkeypatch.setattr(Path, "open", lambda path, *_: opened.append(path))
+    monkeypatch.setattr(Path, "unlink", lambda path: removed.append(path.suffix))
+    monkeypatch.setattr(annotation_cache, "HAS_LOCKS", False)
+    monkeypatch.setattr(annotation_cache, "MOST", 0)
+    annotation_cache.remove_old(cache)
+    assert (opened, removed) == ([], [".columns"])
 
 
 def test_an_entry_that_is_opened_becomes_young(split, cache):

@@ -32,7 +32,7 @@ from maskrcnn.data.shapes import generate
 from maskrcnn.models.resnet import ResNet
 from maskrcnn.recipes import write_recipe
 from maskrcnn.runtime import ladder
-from maskrcnn.train import checkpoint, loop
+from maskrcnn.train import checkpoint, loop, setup, training
 from maskrcnn.train.log import Log
 from maskrcnn.train.step import Updater
 from maskrcnn.weights import load_weights
@@ -110,7 +110,7 @@ def stop_at(step: int, monkeypatch) -> None:
     def counting(log: Log) -> None:
         calls.append(1)
         if len(calls) == step:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         advance(log)
 
     monkeypatch.setattr(Log, "advance", counting)
@@ -174,13 +174,13 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(shapes, tmp_path, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", interrupted)
+        patch.setattr(training, "evaluate", interrupted)
         with pytest.raises(KeyboardInterrupt):
             loop.run(recipe, out)
     assert [row["step"] for row in rows(out)] == [1, 2]
     loop.run(recipe, out, resume="auto")
     assert ["evaluation" in row for row in rows(out)] == [False, False, True]
-    monkeypatch.setattr(loop, "evaluate", interrupted)
+    monkeypatch.setattr(training, "evaluate", interrupted)
     loop.run(recipe, out, resume="auto")  # evaluated already
 
 
@@ -205,9 +205,9 @@ def test_a_run_whose_machine_neither_compiles_nor_records_goes_on_and_says_so(sh
 
     monkeypatch.setattr(ladder, "_failed", set())
     monkeypatch.setattr(torch, "compile", no_compiler)
-    monkeypatch.setattr(loop, "choose_rungs", lambda *_: ladder.RUNGS)
-    monkeypatch.setattr(loop, "is_recorded", lambda *_: True)
-    monkeypatch.setattr(loop, "Updater", partial(Updater, recorder=Recorder()))
+    monkeypatch.setattr(setup, "choose_rungs", lambda *_: ladder.RUNGS)
+    monkeypatch.setattr(setup, "is_recorded", lambda *_: True)
+    monkeypatch.setattr(setup, "Updater", partial(Updater, recorder=Recorder()))
     loop.run(recipe, out)
     told = (out / "log.txt").read_text(encoding="utf-8")
     assert told.count("train.execution: captured from here on, since compiled does not hold") == 1
@@ -221,7 +221,7 @@ def test_a_wish_to_stop_while_an_epoch_is_saved_comes_before_its_evaluation(shap
     save = checkpoint.save
 
     def saving(*arguments: object, **settings: object) -> Path:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         return save(*arguments, **settings)
 
     monkeypatch.setattr(checkpoint, "save", saving)
@@ -237,7 +237,7 @@ def test_weights_of_an_evaluation_that_was_interrupted_are_made_up_for(shapes, t
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_weights", interrupted)
+        patch.setattr(training, "save_weights", interrupted)
         with pytest.raises(KeyboardInterrupt):
             loop.run(recipe, out)
     loop.run(recipe, out, resume="auto")

@@ -14,6 +14,7 @@ from maskrcnn.data.coco import find_split, read
 from maskrcnn.evaluate import run
 from maskrcnn.evaluate.coco import Evaluation
 from maskrcnn.evaluate.hotcoco_engine import Truth
+from maskrcnn.evaluate.save import IN_DETAILS
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.recipes import read_recipe
 from maskrcnn.runtime.distributed import World
@@ -104,7 +105,7 @@ def test_speed_and_versions_are_told(recipe, dataset, alone, tmp_path):
     assert metrics["speed"]["images"] == len(SIZES)
     assert metrics["speed"]["predict"] > metrics["speed"]["evaluate"] > 0
     assert metrics["versions"]["device"] == "1 x CPU"
-    assert set(json.loads((tmp_path / "details.json").read_text())) == set(run.IN_DETAILS)
+    assert set(json.loads((tmp_path / "details.json").read_text())) == set(IN_DETAILS)
 
 
 def test_progress_counts_to_all_pictures(recipe, dataset, alone):

@@ -38,7 +38,7 @@ def test_every_setting_is_listed_once_with_a_reason():
 
 def test_every_shipped_recipe_is_listed():
     config = REPOSITORY / "config"
-    assert all(f"| `{path.relative_to(config).with_suffix('')}` |" in PAGE for path in config.rglob("*.yml"))
+    assert all(f"| `{path.relative_to(config).with_suffix('').as_posix()}` |" in PAGE for path in config.rglob("*.yml"))
 
 
 def test_a_page_without_its_marks_is_refused():

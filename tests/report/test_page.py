@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from maskrcnn.evaluate import coco
-from maskrcnn.evaluate.run import save
+from maskrcnn.evaluate.save import save
 from maskrcnn.recipes import write_recipe
 from maskrcnn.report.gallery import choose
 from maskrcnn.report.page import read_history, write_report

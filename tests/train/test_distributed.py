@@ -206,6 +206,7 @@ def test_more_processes_than_devices_are_refused(monkeypatch):
         choose_device("gpu", 2)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not say which cores a process has")
 @pytest.mark.parametrize(
     ("env", "changes"),
     [

@@ -1,4 +1,3 @@
-import os
 import signal
 import threading
 
@@ -12,16 +11,16 @@ def test_a_first_signal_waits_for_the_step_and_a_second_does_not(number):
     before = signal.getsignal(number)
     with StopRequest() as wish:
         wish.deferring = True
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         assert wish.raised
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
     assert signal.getsignal(number) is before
 
 
 def test_outside_of_steps_a_signal_stops_at_once():
     with StopRequest(), pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_another_thread_trains_without_listening():

@@ -1,3 +1,4 @@
+import weakref
 from pathlib import Path
 
 import msgspec
@@ -6,7 +7,7 @@ import torch
 from msgspec.structs import replace
 
 from maskrcnn.config import Neck, Recipe
-from maskrcnn.train import checkpoint
+from maskrcnn.train import checkpoint, loop
 from maskrcnn.train.resume import check_same, find_start
 
 RECIPE = Recipe(classes=("disc", "ring"), category_ids=(1, 9))
@@ -106,6 +107,22 @@ def test_length_place_and_speed_may_change(tmp_path, recipe):
 def test_what_decides_the_run_may_not(tmp_path, recipe, key):
     with pytest.raises(ValueError, match=f"belongs to another recipe: {key}"):
         check_same(recipe, checkpoint.read(save(tmp_path, 5)), num_images=30)
+
+
+def test_a_run_lets_go_of_its_checkpoint_whose_mapped_files_windows_would_not_remove(tmp_path, monkeypatch):
+    alive = []
+
+    def set_up(recipe, out, world, log, start, weights):
+        alive.append(weakref.ref(start.tensors["model"]["w"]))
+
+    def go(training, wish):
+        assert alive[0]() is None
+
+    monkeypatch.setattr(loop, "set_up", set_up)
+    monkeypatch.setattr(loop, "go", go)
+    save(tmp_path, 5)
+    loop.run(replace(RECIPE, device="cpu"), tmp_path, "auto")
+    assert len(alive) == 1
 
 
 def test_all_differences_are_listed_at_once(tmp_path):

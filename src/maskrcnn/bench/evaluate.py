@@ -17,7 +17,7 @@ from msgspec import json, structs
 from maskrcnn.bench.comparison import EAGER, PEER, without_empty
 from maskrcnn.bench.peer_evaluation import evaluate_peer
 from maskrcnn.bench.results import Row, Section
-from maskrcnn.bench.scene import Ask, Scene, set_up
+from maskrcnn.bench.setup import Options, Setup, set_up
 from maskrcnn.bench.timing import in_turns, steady_seconds
 from maskrcnn.config import Recipe
 from maskrcnn.data.buckets import Step, buckets_for, plan_evaluation
@@ -42,20 +42,20 @@ class Course(NamedTuple):
     end: float
 
 
-def run(recipe: Recipe, ask: Ask) -> list[Section]:
-    """The table of times, over as many pictures as `ask.repeats` batches hold, repeated where there are fewer."""
+def run(recipe: Recipe, options: Options) -> list[Section]:
+    """The table of times, over as many pictures as `options.repeats` batches hold, repeated where there are fewer."""
     settings = recipe.data
     data = read(*find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path))
-    scene = set_up(recipe, recipe.evaluate, data, ask)
+    setup = set_up(recipe, recipe.evaluate, data, options)
     with tempfile.TemporaryDirectory() as folder:
-        many = repeated(data, ask.batch * ask.repeats, Path(folder))
-        rows = [*_parts(scene), *_whole(scene, many)]
-    title = f"Evaluation, {recipe.name}, batch {ask.batch}, {scene.facts['precision']}"
-    facts = {**scene.facts, "pictures": str(len(many.image_ids))}
+        many = repeated(data, options.batch * options.repeats, Path(folder))
+        rows = [*_parts(setup), *_whole(setup, many)]
+    title = f"Evaluation, {recipe.name}, batch {options.batch}, {setup.facts['precision']}"
+    facts = {**setup.facts, "pictures": str(len(many.image_ids))}
     notes = (
-        [scene.lacks_peer] if scene.lacks_peer else [f"beside {PEER}'s network, loading, encoding and scoring are ours"]
+        [setup.lacks_peer] if setup.lacks_peer else [f"beside {PEER}'s network, loading, encoding and scoring are ours"]
     )
-    return [Section(scene.key("eval"), title, facts, without_empty(rows), notes)]
+    return [Section(setup.key("eval"), title, facts, without_empty(rows), notes)]
 
 
 def repeated(data: CocoData, number: int, folder: Path) -> CocoData:
@@ -106,54 +106,54 @@ def watched(evaluation: Callable[[Callable[[int, int], None]], object]) -> Cours
     return Course(begin, arrivals, time.perf_counter())
 
 
-def _parts(scene: Scene) -> list[Row]:
+def _parts(setup: Setup) -> list[Row]:
     """Each by itself, on one padded size."""
-    settings, device, batch = scene.recipe.data, scene.device, scene.ask.batch
+    settings, device, batch = setup.recipe.data, setup.device, setup.options.batch
     batches = feed(
-        Loader(scene.data, cycle(scene.steps), settings, pin_memory=device.type == "cuda"),
+        Loader(setup.data, cycle(setup.steps), settings, pin_memory=device.type == "cuda"),
         lambda raw: prepare(raw, device, settings),
         device,
     )
     ahead = settings.num_workers * settings.prefetch_size
-    loading = steady_seconds(batches, device, skip=ahead + 1, count=scene.ask.repeats)
+    loading = steady_seconds(batches, device, skip=ahead + 1, count=setup.options.repeats)
     batches.close()
-    encoding = in_turns({"": _encoder(scene)}, torch.device("cpu"), scene.ask.repeats)[""]
+    encoding = in_turns({"": _encoder(setup)}, torch.device("cpu"), setup.options.repeats)[""]
     return [
         _row(f"decoding and feeding alone, {settings.num_workers} threads", loading / batch),
         _row("encoding alone", encoding / batch),
     ]
 
 
-def _encoder(scene: Scene) -> Callable[[], object]:
+def _encoder(setup: Setup) -> Callable[[], object]:
     """Detections of one batch on the host to COCO results."""
-    with torch.inference_mode(), scene.precision.autocast():
-        found = scene.model.eval()(prepare(scene.raw, scene.device, scene.recipe.data))
+    with torch.inference_mode(), setup.precision.autocast():
+        found = setup.model.eval()(prepare(setup.raw, setup.device, setup.recipe.data))
     detections = type(found)(*(tensor.cpu() for tensor in found))
-    view, originals, names = scene.raw.view, scene.raw.original_sizes, scene.data.category_names
+    view, originals, names = setup.raw.view, setup.raw.original_sizes, setup.data.category_names
     return lambda: [one.to_coco() for one in from_detections(detections, view, originals, names)]
 
 
-def _whole(scene: Scene, data: CocoData) -> list[Row]:
-    recipe, settings = scene.recipe, structs.replace(scene.recipe.evaluate, batch=scene.ask.batch)
+def _whole(setup: Setup, data: CocoData) -> list[Row]:
+    recipe, settings = setup.recipe, structs.replace(setup.recipe.evaluate, batch=setup.options.batch)
     recipe = structs.replace(recipe, evaluate=settings, classes=data.category_names, category_ids=data.category_ids)
     buckets = buckets_for(data.sizes, recipe.data, [max(recipe.data.short_sides)])
-    steps = plan_evaluation(data.sizes, recipe.data, buckets, batch=scene.ask.batch)
+    steps = plan_evaluation(data.sizes, recipe.data, buckets, batch=setup.options.batch)
     speed: dict[str, float] = {}
 
     def ours(progress: Callable[[int, int], None]) -> None:
-        speed.update(evaluate(scene.model, data, recipe, World(scene.device), progress=progress)["speed"])
+        speed.update(evaluate(setup.model, data, recipe, World(setup.device), progress=progress)["speed"])
 
     courses = {"": watched(ours)}
-    if not scene.lacks_peer:
-        courses[PEER] = watched(lambda progress: evaluate_peer(scene, data, steps, progress))
-    cold = 1 if scene.execution == EAGER else COLD
+    if not setup.lacks_peer:
+        courses[PEER] = watched(lambda progress: evaluate_peer(setup, data, steps, progress))
+    cold = 1 if setup.execution == EAGER else COLD
     warm = {name: warm_seconds(course, steps, cold) for name, course in courses.items()}
     whole = {name: (course.end - course.begin) / len(data.image_ids) for name, course in courses.items()}
     ours_ends, peer_ends = (
         (one.end - one.arrivals[-1]) / len(data.image_ids) for one in (courses[""], courses.get(PEER, courses[""]))
     )
     return [
-        _row(f"prediction alone, {scene.execution}", 1 / speed["predict"]),
+        _row(f"prediction alone, {setup.execution}", 1 / speed["predict"]),
         _row(
             "after the last prediction: encoding what is left, scoring",
             ours_ends,

@@ -18,6 +18,7 @@ from maskrcnn.bench.timing import Work
 from maskrcnn.convert.framework import write
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.ops.rasterize import rasterize
+from maskrcnn.sentences import some_of
 from maskrcnn.structures import ImageBatch, Targets
 
 
@@ -29,7 +30,7 @@ def lacking(model: nn.Module, settings: config.Model, data: config.Data, num_cla
         theirs = build_peer(settings, data, num_classes).state_dict()
     ours = write(TORCHVISION, {name: tensor.to("meta") for name, tensor in model.state_dict().items()})
     strange = [name for name in ours | theirs if _shape(ours, name) != _shape(theirs, name)]
-    return f"torchvision has no such network: {strange[0]} and {len(strange) - 1} more differ" if strange else ""
+    return f"torchvision has no such network: {some_of(strange, 1)} differ" if strange else ""
 
 
 def build_peer(settings: config.Model, data: config.Data, num_classes: int) -> nn.Module:

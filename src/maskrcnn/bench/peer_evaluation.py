@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from maskrcnn.bench import peer
-from maskrcnn.bench.scene import Scene
+from maskrcnn.bench.setup import Setup
 from maskrcnn.data.buckets import Step
 from maskrcnn.data.coco import CocoData
 from maskrcnn.data.feeder import feed
@@ -23,17 +23,17 @@ Found = list[dict[str, Tensor]]
 
 
 @torch.inference_mode()
-def evaluate_peer(scene: Scene, data: CocoData, steps: Sequence[Step], progress: Callable[[int, int], None]) -> None:
+def evaluate_peer(setup: Setup, data: CocoData, steps: Sequence[Step], progress: Callable[[int, int], None]) -> None:
     """Predict and score; masks are encoded in a thread while the network is busy with the next batch."""
-    device, settings = scene.device, scene.recipe.data
-    model: Any = peer.same_network(scene.model, scene.recipe.model, settings, scene.num_classes).eval()
+    device, settings = setup.device, setup.recipe.data
+    model: Any = peer.same_network(setup.model, setup.recipe.model, settings, setup.num_classes).eval()
     pasting, done, results = model.transform, 0, []
     loader = Loader(data, steps, settings, pin_memory=device.type == "cuda")
     with ThreadPoolExecutor(max_workers=1) as encoder:
         encoded: list[Future[list[dict[str, Any]]]] = []
         for raw, images in feed(loader, lambda raw: prepare(raw, device, settings), device):
             peer.takes_prepared(model, raw.bucket)
-            with scene.precision.autocast():
+            with setup.precision.autocast():
                 found = model(peer.pictures(images))
             found = pasting.postprocess(found, _pairs(raw.view.sizes), _pairs(raw.original_sizes))
             on_host = [{name: _small(tensor).cpu() for name, tensor in one.items()} for one in found]

@@ -84,11 +84,11 @@ def _measure(
     recipe = read_recipe(config, overrides or ())  # first: a mistake in it is told before torch is imported
     from maskrcnn.bench import evaluate, ops, predict, results, train
     from maskrcnn.bench.batches import read_bucket
-    from maskrcnn.bench.scene import Ask
+    from maskrcnn.bench.setup import Options
 
     folder = writable(out or results.default_folder())
-    ask = Ask(batch, repeats, read_bucket(bucket) if bucket else None, peer)
+    options = Options(batch, repeats, read_bucket(bucket) if bucket else None, peer)
     run = {"train": train.run, "predict": predict.run, "eval": evaluate.run, "ops": ops.run}[verb]
-    sections = run(recipe, ask)
+    sections = run(recipe, options)
     print("\n\n".join(results.described(section) for section in sections))
     print("\nwritten to " + " and ".join(map(str, results.add(folder, sections))))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from maskrcnn.cli.options import WEIGHTS, writable
+from maskrcnn.sentences import some_of
 
 OF_WEIGHTS = ("model", "data", "evaluate", "classes", "category_ids", "name")
 """What a recipe beside weights says about them."""
@@ -44,13 +45,14 @@ def convert(
     writable(dest)
     from maskrcnn.convert.checkpoint import load_any
     from maskrcnn.convert.write import export
+    from maskrcnn.run_folder import CONFIG
     from maskrcnn.weights import save_weights
 
     weights = load_any(source, overrides or (), channels or "")
     if to is None:
         folder = save_weights(dest, weights.tensors, weights.recipe, {"source": source})
         print(f"{source}: {_about(weights.recipe.model.backbone.kind, weights.recipe.classes)}")
-        print(f"written to {folder}; settings in {folder / 'config.yml'}")
+        print(f"written to {folder}; settings in {folder / CONFIG}")
     else:
         for sentence in export(weights, to, dest):
             print(sentence)
@@ -66,5 +68,4 @@ def refuse_without_effect(overrides: Sequence[str]) -> None:
 
 
 def _about(backbone: str, classes: tuple[str, ...]) -> str:
-    shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
-    return f"{backbone}, {len(classes)} classes ({shown})"
+    return f"{backbone}, {len(classes)} classes ({some_of(classes)})"

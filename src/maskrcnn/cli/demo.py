@@ -24,6 +24,7 @@ def demo(
     from maskrcnn.evaluate.run import run as evaluate
     from maskrcnn.predict import load, predict_paths
     from maskrcnn.report.page import write_report
+    from maskrcnn.run_folder import BEST, EVALUATION
     from maskrcnn.runtime.distributed import start
     from maskrcnn.train.loop import run as train
     from maskrcnn.weights import load_weights
@@ -32,10 +33,10 @@ def demo(
     dataset = generate(recipe.data.dataset_dir)
     _say(f"2/4 training into {out}; remove that folder to begin again")
     train(recipe, out, "auto")
-    weights = out / "weights" / "best"
+    weights = out / BEST
     _say(f"3/4 evaluating {weights}")
     with start(recipe.device) as world:
-        metrics = evaluate(recipe, load_weights(weights), out / "evaluation", world)
+        metrics = evaluate(recipe, load_weights(weights), out / EVALUATION, world)
     _say("4/4 predicting")
     pictures = sorted((dataset / recipe.data.val_img_dir).iterdir())[:NUM_PICTURES]
     predict_paths(load(weights), pictures, out / "predictions")

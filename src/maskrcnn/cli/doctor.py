@@ -89,7 +89,8 @@ def _proofs(*, again: bool) -> Iterator[Fact]:
     from maskrcnn.ops.gpu import has_triton
     from maskrcnn.runtime.trust import known_proof, proof_of
 
-    for index in range(torch.cuda.device_count() if has_triton() else 0):
+    num_gpus = torch.cuda.device_count()
+    for index in range(num_gpus if num_gpus and has_triton() else 0):  # nobody without one misses Triton
         device, name = torch.device("cuda", index), f"kernels on gpu {index}"
         proof = proof_of(device, again=True) if again else known_proof(device)
         if proof is None:

@@ -78,7 +78,7 @@ def score_predictions(annotations: Path, predictions: Path, out: Path | None) ->
     if out:
         writable(out)
     from maskrcnn.evaluate.coco import score_files
-    from maskrcnn.evaluate.run import save_metrics
+    from maskrcnn.evaluate.save import save_metrics
     from maskrcnn.report.page import write_report
 
     metrics = score_files(annotations, predictions)

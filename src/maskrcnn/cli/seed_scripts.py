@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, get_args
 
+from maskrcnn import run_folder
 from maskrcnn.cli.options import WEIGHTS
 from maskrcnn.cli.predict import Device
 
@@ -101,13 +102,13 @@ def find_weights(place: str) -> list[str]:
     from maskrcnn.convert.files import SUFFIXES
 
     path = Path(place)
-    if "://" in place or path.is_file() or (path / "model.safetensors").is_file():
+    if "://" in place or path.is_file() or (path / run_folder.MODEL).is_file():
         return [place]
     if not path.is_dir():
         raise FileNotFoundError(f"--ckpt_path: there is nothing at {path}")
-    inside = sorted(one for folder in (path, path / "weights") if folder.is_dir() for one in folder.iterdir())
+    inside = sorted(one for folder in (path, path / run_folder.WEIGHTS) if folder.is_dir() for one in folder.iterdir())
     whole = [one for one in inside if not one.name.startswith(".")]  # a crash may leave drafts
-    found = [one for one in whole if one.suffix.lower() in SUFFIXES or (one / "model.safetensors").is_file()]
+    found = [one for one in whole if one.suffix.lower() in SUFFIXES or (one / run_folder.MODEL).is_file()]
     if not found:
         raise FileNotFoundError(f"--ckpt_path: {path} holds no weights: no {', '.join(SUFFIXES)}, no folders of them")
     return [str(one) for one in found]

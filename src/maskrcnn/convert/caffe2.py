@@ -22,6 +22,7 @@ from torch import Tensor
 
 from maskrcnn.config import Data
 from maskrcnn.models.layers import FrozenBatchNorm
+from maskrcnn.sentences import some_of
 
 CAFFE2 = (
     (r"^(res_)?conv1_", "stem."),
@@ -48,7 +49,7 @@ def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises ValueError for other names.
     """
     if not any(name in state for name in MARKS):
-        names = ", ".join(list(state)[:3])
+        names = some_of(state, 3)
         raise ValueError(f"expected a ResNet of Caffe2 (conv1_w) or Detectron2 (stem.conv1.weight), received {names}")
     is_caffe2 = "conv1_w" in state
     renamed = {}

@@ -17,7 +17,9 @@ from maskrcnn.convert.pickle_check import printable
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.recipes.adopt import from_text, override
 from maskrcnn.recipes.read import read_overrides
-from maskrcnn.weights import CONFIG, Weights, load_weights
+from maskrcnn.run_folder import CONFIG
+from maskrcnn.sentences import some_of
+from maskrcnn.weights import Weights, load_weights
 
 OWN_NAME = "mask_head.masks.weight"
 FRAMEWORKS = {maker.name: maker for maker in (TORCHVISION, MINDSPORE, DETECTRON2, MMDETECTION)}
@@ -55,8 +57,8 @@ def maker_of(state: State) -> Framework:
     for maker in FRAMEWORKS.values():
         if maker.recognises(state):
             return maker
-    names = ", ".join(map(printable, list(state)[:3]))
-    raise ValueError(f"expected a Mask R-CNN of {', '.join(FRAMEWORKS)}, received tensors named {names}, ...")
+    names = some_of(map(printable, state), 3)
+    raise ValueError(f"expected a Mask R-CNN of {', '.join(FRAMEWORKS)}, received tensors named {names}")
 
 
 def _published_detector(name: str) -> zoo.Published:

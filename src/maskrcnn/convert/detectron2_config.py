@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from maskrcnn.config import Data, Recipe
+from maskrcnn.config import Data, Model, Recipe
 from maskrcnn.models.layers import GroupNorm
 from maskrcnn.models.mask_rcnn import head_norm
 from maskrcnn.models.resnet import shape_of
@@ -15,8 +15,8 @@ GROUPS = 32
 """Of Detectron2's group norm, whatever the channels."""
 CANNOT = (
     "model.backbone.stem_pool", "model.neck.upsample", "model.rpn.round_anchors", "model.rpn.anchor_strides",
-    "model.mask_head.paste", "model.rpn.max_log_scale", "model.box_head.max_log_scale",
-    "data.rounding", "data.antialias", "data.whole_levels",
+    "model.rpn.max_log_scale", "model.box_head.max_log_scale", "model.mask_head.paste", "data.rounding",
+    "data.antialias", "data.whole_levels",
 )  # fmt: skip
 """Settings that Detectron2 does not have."""
 ALWAYS = Recipe(data=Data(whole_levels=True))
@@ -26,38 +26,52 @@ ALWAYS = Recipe(data=Data(whole_levels=True))
 def config_of(recipe: Recipe, weights: Path) -> str:
     """YAML for `cfg.merge_from_file`. Raises ValueError for norms that Detectron2 does not have."""
     model, data = recipe.model, recipe.data
-    backbone, rpn, box, mask = model.backbone, model.rpn, model.box_head, model.mask_head
-    depth, groups, group_width = shape_of(backbone.kind)
-    heads = head_norm(model)
-    _expect_groups("model.backbone.width", backbone.norm, backbone.width)
-    _expect_groups("model.neck.channels", heads, model.neck.channels)
-    pooler = {
-        "POOLER_TYPE": "ROIAlignV2" if model.roi_align.half_pixel else "ROIAlign",
-        "POOLER_SAMPLING_RATIO": model.roi_align.sampling_ratio,
-        "NORM": NORMS[heads],
+    _expect_groups("model.backbone.width", model.backbone.norm, model.backbone.width)
+    _expect_groups("model.neck.channels", head_norm(model), model.neck.channels)
+    sizes = {"MIN_SIZE_TEST": max(data.short_sides), "MAX_SIZE_TEST": data.max_side}
+    settings = {
+        "VERSION": 2,
+        "INPUT": {"FORMAT": "RGB", "MIN_SIZE_TRAIN": list(data.short_sides), "MAX_SIZE_TRAIN": data.max_side, **sizes},
+        "MODEL": {
+            "META_ARCHITECTURE": "GeneralizedRCNN",
+            "WEIGHTS": str(weights),
+            "MASK_ON": True,
+            "PIXEL_MEAN": list(data.mean),
+            "PIXEL_STD": list(data.std),
+            **_pyramid(model),
+            **_rpn(model),
+            **_roi_heads(model, len(recipe.classes)),
+        },
+        "TEST": {"DETECTIONS_PER_IMAGE": model.box_head.num_detections},
     }
-    network: dict[str, Any] = {
-        "META_ARCHITECTURE": "GeneralizedRCNN",
-        "WEIGHTS": str(weights),
-        "MASK_ON": True,
-        "PIXEL_MEAN": list(data.mean),
-        "PIXEL_STD": list(data.std),
-        "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": backbone.frozen_stages},
+    return yaml.safe_dump(settings, sort_keys=False)
+
+
+def _pyramid(model: Model) -> dict[str, Any]:
+    depth, groups, group_width = shape_of(model.backbone.kind)
+    return {
+        "BACKBONE": {"NAME": "build_resnet_fpn_backbone", "FREEZE_AT": model.backbone.frozen_stages},
         "RESNETS": {
             "DEPTH": depth,
-            "NORM": NORMS[backbone.norm],
+            "NORM": NORMS[model.backbone.norm],
             "NUM_GROUPS": groups,
-            "WIDTH_PER_GROUP": backbone.width * group_width // 64,
-            "STRIDE_IN_1X1": backbone.stride_in_1x1,
-            "STEM_OUT_CHANNELS": backbone.width,
-            "RES2_OUT_CHANNELS": backbone.width * (4 if depth >= 50 else 1),
+            "WIDTH_PER_GROUP": model.backbone.width * group_width // 64,
+            "STRIDE_IN_1X1": model.backbone.stride_in_1x1,
+            "STEM_OUT_CHANNELS": model.backbone.width,
+            "RES2_OUT_CHANNELS": model.backbone.width * (4 if depth >= 50 else 1),
             "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
         },
         "FPN": {
             "IN_FEATURES": ["res2", "res3", "res4", "res5"],
             "OUT_CHANNELS": model.neck.channels,
-            "NORM": NORMS[heads],
+            "NORM": NORMS[head_norm(model)],
         },
+    }
+
+
+def _rpn(model: Model) -> dict[str, Any]:
+    rpn = model.rpn
+    return {
         "ANCHOR_GENERATOR": {
             "SIZES": [[size] for size in rpn.anchor_sizes],
             "ASPECT_RATIOS": [list(rpn.aspect_ratios)],
@@ -77,10 +91,21 @@ def config_of(recipe: Recipe, weights: Path) -> str:
             "POST_NMS_TOPK_TRAIN": rpn.num_train_proposals,
             "POST_NMS_TOPK_TEST": rpn.num_test_proposals,
         },
+    }
+
+
+def _roi_heads(model: Model, num_classes: int) -> dict[str, Any]:
+    box, mask = model.box_head, model.mask_head
+    pooler = {
+        "POOLER_TYPE": "ROIAlignV2" if model.roi_align.half_pixel else "ROIAlign",
+        "POOLER_SAMPLING_RATIO": model.roi_align.sampling_ratio,
+        "NORM": NORMS[head_norm(model)],
+    }
+    return {
         "ROI_HEADS": {
             "NAME": "StandardROIHeads",
             "IN_FEATURES": ["p2", "p3", "p4", "p5"],
-            "NUM_CLASSES": len(recipe.classes),
+            "NUM_CLASSES": num_classes,
             "IOU_THRESHOLDS": [box.positive_iou],
             "BATCH_SIZE_PER_IMAGE": box.num_rois,
             "POSITIVE_FRACTION": box.positive_fraction,
@@ -108,14 +133,6 @@ def config_of(recipe: Recipe, weights: Path) -> str:
             "CLS_AGNOSTIC_MASK": mask.class_agnostic,
         },
     }
-    sizes = {"MIN_SIZE_TEST": max(data.short_sides), "MAX_SIZE_TEST": data.max_side}
-    settings = {
-        "VERSION": 2,
-        "INPUT": {"FORMAT": "RGB", "MIN_SIZE_TRAIN": list(data.short_sides), "MAX_SIZE_TRAIN": data.max_side, **sizes},
-        "MODEL": network,
-        "TEST": {"DETECTIONS_PER_IMAGE": box.num_detections},
-    }
-    return yaml.safe_dump(settings, sort_keys=False)
 
 
 def _expect_groups(name: str, norm: str | None, channels: int) -> None:

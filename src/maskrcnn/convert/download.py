@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import http.client
-import importlib
 import json
 import os
 import re
@@ -18,13 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from maskrcnn.files import cache_folder
-
-fcntl: Any
-try:
-    fcntl = importlib.import_module("fcntl")
-except ImportError:  # Windows: each process writes a part file of its own
-    fcntl = None
+from maskrcnn.files import cache_folder, lock
 
 SCHEMES = ("https",)
 """Of addresses and of what they redirect to."""
@@ -172,18 +165,12 @@ def _alone(part: Path, say: Say) -> Iterator[Path]:
 
 
 def _lock(stream: IO[bytes], part: Path, say: Say) -> bool:
-    """Wait until nobody else holds the file; false where this system or folder has no locks."""
-    if fcntl is None:
-        return False
-    try:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another process that downloads {part.with_suffix('')}")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-    except OSError:  # some network folders
-        return False
-    return True
+    """Wait until nobody else holds the file; false where there are no locks."""
+    held = lock(stream)
+    if held is False:
+        say(f"waiting for another process that downloads {part.with_suffix('')}")
+        held = lock(stream, wait=True)
+    return bool(held)
 
 
 def _is_at(stream: IO[bytes], path: Path) -> bool:

@@ -40,7 +40,7 @@ OLD_PICKLES = 5
 """Pickles at the start of a file of torch before 1.6; the numbers follow them."""
 
 
-class Content(NamedTuple):
+class WeightsFile(NamedTuple):
     """What a file of weights holds."""
 
     tensors: dict[str, Tensor]
@@ -52,7 +52,7 @@ class Content(NamedTuple):
     """The text of our own, where we wrote the file for another system."""
 
 
-def read_file(path: str | Path) -> Content:
+def read_file(path: str | Path) -> WeightsFile:
     """The named tensors of a .safetensors, .pth, .pkl or .ckpt file.
 
     Raises FileNotFoundError where there is none, and ValueError where it holds no tensors, or code.
@@ -66,7 +66,7 @@ def read_file(path: str | Path) -> Content:
         raise ValueError(f"{path} holds no named tensors; expected the weights of a network")
     meta = content["meta"] if isinstance(content.get("meta"), Mapping) else {}
     recipe = meta[OWN_RECIPE] if isinstance(meta.get(OWN_RECIPE), str) else ""
-    return Content(tensors, f"{path.stem} {_config(meta)}".strip(), _classes(meta), recipe)
+    return WeightsFile(tensors, f"{path.stem} {_config(meta)}".strip(), _classes(meta), recipe)
 
 
 def _read(path: Path) -> Any:

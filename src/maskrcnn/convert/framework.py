@@ -15,6 +15,7 @@ from torch import Tensor
 from maskrcnn.config import Model, Recipe
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.recipes.adopt import override
+from maskrcnn.sentences import some_of
 from maskrcnn.weights import Weights
 
 State = Mapping[str, Tensor]
@@ -122,8 +123,8 @@ def read(
             tensors[ours] = torch.zeros((), dtype=torch.int64)
     faults += [f"{name} is unknown" for name in state if name not in names.values() and not re.search(maker.idle, name)]
     if faults:
-        more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
-        raise ValueError(f"this is no Mask R-CNN of {maker.name} that can be read: {'; '.join(faults[:4])}{more}")
+        named = some_of(faults, 4, separator="; ")
+        raise ValueError(f"this is no Mask R-CNN of {maker.name} that can be read: {named}")
     return Weights(tensors, recipe, maker.name)
 
 

@@ -5,28 +5,20 @@ docs/decisions/0014-annotation-cache.md says why it is done this way.
 """
 
 import hashlib
-import importlib
 import os
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from io import BufferedIOBase, BufferedReader, BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import Any
 
 from maskrcnn.data import column_file
 from maskrcnn.data.annotation_file import open_file
 from maskrcnn.data.fingerprint import fingerprint, of_file, recall
 from maskrcnn.data.packed import Packed, arrange, read_content
-from maskrcnn.files import atomic_write, cache_folder
+from maskrcnn.files import HAS_LOCKS, atomic_write, cache_folder, lock
 from maskrcnn.runtime.allocator import give_back
-
-fcntl: Any
-try:
-    fcntl = importlib.import_module("fcntl")
-except ImportError:  # Windows: every process parses for itself, and files in use cannot be removed
-    fcntl = None
 
 FORMAT = 1
 """To be raised whenever the same annotation file leads to other columns."""
@@ -69,7 +61,7 @@ def folder() -> Path:
 def load(entry: Path) -> Packed | None:
     """The columns of an entry; nothing where there is none or it is damaged."""
     with suppress(OSError, ValueError), entry.open("rb") as stream:
-        if _lock(stream, exclusive=False) is not False and _identity(entry) == os.fstat(stream.fileno()).st_ino:
+        if lock(stream, shared=True) is not False and _identity(entry) == os.fstat(stream.fileno()).st_ino:
             columns = Packed(**column_file.read(stream))  # keeps the lock as long as it is mapped
             with suppress(OSError):
                 os.utime(entry)
@@ -119,6 +111,16 @@ def _save(columns: Packed, entry: Path) -> None:
         column_file.write(stream, columns._asdict())
 
 
+def _remove(entry: Path) -> None:
+    """Remove an entry unless a process has it mapped. Windows, which has no such locks, refuses that by itself."""
+    if not HAS_LOCKS:
+        entry.unlink()
+        return
+    with entry.open("rb+") as stream:
+        if lock(stream):
+            entry.unlink()
+
+
 def remove_old(place: Path) -> None:
     """Keep the entries opened last, up to `MOST` bytes, and any that a process has mapped.
 
@@ -128,9 +130,8 @@ def remove_old(place: Path) -> None:
     for entry, state in sorted(_states(place, "*.columns"), key=lambda one: one[1].st_mtime, reverse=True):
         total += state.st_size
         if total > MOST:
-            with suppress(OSError), entry.open("rb+") as stream:
-                if _lock(stream, exclusive=True):
-                    entry.unlink()
+            with suppress(OSError):
+                _remove(entry)
     for pattern, age in (("*.part", LEFT_BEHIND), ("*.memory", FORGOTTEN)):
         for path, state in _states(place, pattern):
             if time.time() - state.st_mtime > age:
@@ -153,9 +154,9 @@ def _turn(entry: Path, seen: int | None) -> Iterator[Packed | None]:
         known = None
         with suppress(OSError):
             entry.parent.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((entry.parent / "lock").open("ab"))
+            turns = stack.enter_context((entry.parent / "lock").open("ab"))
             end = time.monotonic() + PATIENCE
-            while known is None and _lock(lock, exclusive=True) is False and time.monotonic() < end:
+            while known is None and lock(turns) is False and time.monotonic() < end:
                 time.sleep(PAUSE)
                 known = _newer(entry, seen)
         yield known or _newer(entry, seen)
@@ -169,16 +170,3 @@ def _identity(path: Path) -> int | None:
     with suppress(OSError):
         return path.stat().st_ino
     return None
-
-
-def _lock(stream: BufferedIOBase, *, exclusive: bool) -> bool | None:
-    """Whether the file could be locked at once; None where its folder knows no locks. The lock ends with its holder."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(stream, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True

@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from maskrcnn.files import listing
+
 
 class ImageEntry(Struct, gc=False):
     id: int
@@ -98,9 +100,3 @@ def _is_finite(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_is_finite, value))
     return not isinstance(value, float) or math.isfinite(value)
-
-
-def listing(folder: Path) -> str:
-    """The first names in a folder, for a message."""
-    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "") or "nothing"

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from maskrcnn.data.annotation_cache import packed
-from maskrcnn.data.annotation_file import listing
 from maskrcnn.data.names import Names
+from maskrcnn.files import listing
 from maskrcnn.masks import Rings
 
 

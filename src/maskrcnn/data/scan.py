@@ -122,6 +122,7 @@ def _scan_row(text, place, row, whole, boxes, crowd, segmentations, numbers, fir
     nothing = num_rings, 0, False, False
     if text[place] != LEFT_BRACE:
         return nothing
+    # One pass over `{"key": value, ...}`: at the start of each turn `place` is at the brace or at a comma.
     seen, rings, num_short, strange_outline = 0, num_rings, 0, False
     while text[place] != RIGHT_BRACE:
         place = skip_blanks(text, place + 1)
@@ -132,10 +133,12 @@ def _scan_row(text, place, row, whole, boxes, crowd, segmentations, numbers, fir
         key = _find_key(text, begin, place - 1)
         if key < 0:
             return nothing
+        # Past the colon. An annotation with one of our keys twice is left to the parser; others may repeat.
         place = skip_blanks(text, skip_blanks(text, place) + 1)
         if seen >> key & 1:
             return nothing
         seen |= 1 << key & ~(1 << _OTHER)
+        # Its value, straight into the arrays: a row that turns out not to be understood is overwritten by the parser's.
         understood = True
         if key == _ID:
             whole[0, row], place, understood = read_whole(text, place)
@@ -148,6 +151,8 @@ def _scan_row(text, place, row, whole, boxes, crowd, segmentations, numbers, fir
         elif key == _BBOX:
             place, understood = _read_box(text, place, boxes, row)
         elif key == _SEGMENTATION:
+            # Run lengths and mistakes are not understood: what was read of the polygons is forgotten, the rest of the
+            # annotation is read all the same, and where the text lies is noted for whoever decodes it.
             begin = place
             rings, num_short, place, understood = _read_polygons(text, place, numbers, first, num_rings)
             strange_outline, understood = not understood, True
@@ -190,6 +195,7 @@ def _scan_runs(text, size, counts):
 @no_type_check
 def _find_key(text, begin, stop):
     """Its number; -1 for one that is spelt with escapes."""
+    # Lengths first: of the keys that are known only two share one.
     for key in range(len(_LENGTHS)):
         if _LENGTHS[key] == stop - begin:
             same = 0
@@ -197,6 +203,7 @@ def _find_key(text, begin, stop):
                 same += 1
             if same == stop - begin:
                 return key
+    # An escape may spell a key that is known, such as `\u0069d`.
     for k in range(begin, stop):
         if text[k] == BACKSLASH:
             return -1
@@ -214,6 +221,8 @@ def _read_box(text, place, boxes, row):
     width, place, width_understood = _read_next(text, place)
     height, place, height_understood = _read_next(text, place)
     place = skip_blanks(text, place)
+    # The far corner is a sum of two numbers in float64, each of which may be off by a rounding of its own size: where
+    # that could change the nearest float32, the parser decides.
     boxes[row, 0], boxes[row, 1], boxes[row, 2], boxes[row, 3] = x, y, x + width, y + height
     understood = x_understood and y_understood and width_understood and height_understood
     understood &= is_certain(x, x) and is_certain(x + width, abs(x) + abs(width))
@@ -237,6 +246,7 @@ def _read_polygons(text, place, numbers, first, num_rings):
     """(rings so far, polygons left out, where they end, whether all was understood) of null or of lists in a list."""
     if text[place] == LETTER_N:
         return num_rings, 0, place + len("null"), True
+    # Rings follow one another in `numbers`, x and y in turn: `first` counts points, so a ring begins at twice that.
     num_short = 0
     if text[place] != LEFT_BRACKET:
         return num_rings, 0, place, False
@@ -244,6 +254,8 @@ def _read_polygons(text, place, numbers, first, num_rings):
     while text[place] != RIGHT_BRACKET:
         begin = 2 * first[num_rings]
         end, place, understood = _read_numbers(text, place, numbers, begin)
+        # An odd number of coordinates is left to the parser. Fewer than three points cover nothing, and what was read
+        # of them is overwritten by the next ring.
         if not understood or ((end - begin) % 2 and end - begin > LEAST):
             return num_rings, num_short, place, False
         if end - begin < LEAST:

@@ -40,7 +40,7 @@ class Ranked(NamedTuple):
     """The order in which equals follow their classes."""
 
 
-class Objects(NamedTuple):
+class AnnotatedObjects(NamedTuple):
     """What is annotated on some images: on image i from first[i] on, class by class, crowds last in each."""
 
     first: Int64[ndarray, "I+1"]
@@ -60,7 +60,7 @@ def rank(images: Int64[ndarray, " I"], found: Found) -> Ranked:
     return Ranked(first, places, categories, scores, np.lexsort((categories, -scores, rows)))
 
 
-def objects_of(annotations: Sequence[Sequence[dict[str, Any]]], with_masks: bool) -> Objects:
+def objects_of(annotations: Sequence[Sequence[dict[str, Any]]], with_masks: bool) -> AnnotatedObjects:
     """The annotations of some images in columns."""
     first = np.cumsum([0, *map(len, annotations)])
     ordered = [
@@ -70,12 +70,12 @@ def objects_of(annotations: Sequence[Sequence[dict[str, Any]]], with_masks: bool
     is_crowd = np.array([one["iscrowd"] for one in ordered], bool)
     boxes = np.array([one.get("bbox", NO_BOX) for one in ordered], np.float64).reshape(-1, 4)
     if not with_masks:
-        return Objects(first, categories, is_crowd, boxes, NO_RUNS)
+        return AnnotatedObjects(first, categories, is_crowd, boxes, NO_RUNS)
     masks = [one["segmentation"] for one in ordered]
     pixels = [mask["size"][0] * mask["size"][1] for mask in masks]
     runs = runs_from_strings([mask["counts"].decode() for mask in masks], pixels)
     assert runs is not None, "our own run lengths are good"
-    return Objects(first, categories, is_crowd, boxes, runs)
+    return AnnotatedObjects(first, categories, is_crowd, boxes, runs)
 
 
 @kernel()

@@ -4,7 +4,7 @@ import platform
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
@@ -24,13 +24,14 @@ from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch, prepare
 from maskrcnn.evaluate.coco import Evaluation, Metrics
 from maskrcnn.evaluate.hotcoco_engine import Truth
-from maskrcnn.files import atomic_write
+from maskrcnn.evaluate.save import save
 from maskrcnn.instances import from_detections
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.models.skip_init import SkipInit
 from maskrcnn.recipes import write_recipe
 from maskrcnn.recipes.adopt import with_network_of
+from maskrcnn.run_folder import CONFIG
 from maskrcnn.runtime.clock import Mark, mark, seconds_between
 from maskrcnn.runtime.devices import name_of
 from maskrcnn.runtime.distributed import World
@@ -40,12 +41,10 @@ from maskrcnn.runtime.memory import explain_out_of_memory, keep_freed_memory
 from maskrcnn.runtime.precision import choose_precision
 from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import ENCODED, tasks_for, warm_together
+from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections
 from maskrcnn.weights import Weights, fill
 
-METRICS, DETAILS, PREDICTIONS = "metrics.json", "details.json", "predictions.json"
-IN_DETAILS = ("curves", "errors", "confusion", "images")
-"""Long entries of the metrics, which the report draws and people do not read."""
 AHEAD = 4
 """Batches that may wait to be encoded and scored: bounds memory where that is slower than the model."""
 
@@ -125,7 +124,7 @@ def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Pro
     warm_together([*tasks_for(model, dtype, learn=False), *ENCODED], world)
     metrics = evaluate(model.to(world.device), dataset, recipe, world, out, progress)
     if world.is_main:
-        write_recipe(recipe, out / "config.yml")
+        write_recipe(recipe, out / CONFIG)
     return metrics
 
 
@@ -172,31 +171,6 @@ def evaluate(
     if out is not None:
         save(out, metrics, dict(chain.from_iterable(share.predictions.items() for share in shares)))
     return metrics
-
-
-def save(folder: Path, metrics: Metrics, predictions: Mapping[int, bytes]) -> None:
-    """Write metrics.json, details.json (what the report draws) and predictions.json (COCO results).
-
-    predictions   of each image, as JSON without brackets
-    """
-    save_metrics(folder, metrics)
-    with atomic_write(folder / PREDICTIONS) as draft, draft.open("wb") as file:
-        file.write(b"[")
-        parts = (predictions[number] for number in sorted(predictions) if predictions[number])
-        for place, part in enumerate(parts):
-            file.writelines([b"," * (place > 0), part])
-        file.write(b"]")
-
-
-def save_metrics(folder: Path, metrics: Metrics) -> None:
-    """Write metrics.json and details.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    main = {name: value for name, value in metrics.items() if name not in IN_DETAILS}
-    details = {name: value for name, value in metrics.items() if name in IN_DETAILS}
-    contents = {METRICS: json.format(json.encode(main), indent=1) + b"\n", DETAILS: json.encode(details)}
-    for name, content in contents.items():
-        with atomic_write(folder / name) as draft:
-            draft.write_bytes(content)
 
 
 def predict_share(
@@ -254,10 +228,10 @@ def check_classes(weights: Weights, dataset: CocoData) -> None:
         twice = [name for name in dict.fromkeys(theirs) if theirs.count(name) > 1]
         if ours != theirs and twice:
             raise ValueError(
-                f"{dataset.annotations} has several categories called {_some(twice)}; give each its own name"
+                f"{dataset.annotations} has several categories called {some_of(twice)}; give each its own name"
             )
         return
-    only = [_some([name for name in a if name not in b]) for a, b in ((ours, theirs), (theirs, ours))]
+    only = [some_of([name for name in a if name not in b]) for a, b in ((ours, theirs), (theirs, ours))]
     raise ValueError(
         f"the weights {weights.origin} have {len(ours)} classes and {dataset.annotations} has {len(theirs)} "
         f"categories, only the weights know {only[0]}, only the data set knows {only[1]}; evaluate on annotations "
@@ -346,7 +320,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:  # run from a source tree that is not installed
         return "not installed"
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") or "none"

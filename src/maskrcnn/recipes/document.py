@@ -39,7 +39,8 @@ def _recipes() -> Iterator[str]:
         head = takewhile(lambda line: line.startswith("#"), content.splitlines())
         base = text.parse(content).get(BASE, "")
         purpose = " ".join(line.removeprefix("#").strip() for line in head)
-        rows.append((f"`{path.relative_to(folder).with_suffix('')}`", f"`{Path(base).stem}`" if base else "", purpose))
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        rows.append((f"`{name}`", f"`{Path(base).stem}`" if base else "", purpose))
     return _table(("recipe", "stands on", "what it is"), rows)
 
 

@@ -4,6 +4,7 @@ import difflib
 from pathlib import Path
 
 import maskrcnn
+from maskrcnn.run_folder import CONFIG
 
 
 def recipe_folder() -> Path:
@@ -20,7 +21,7 @@ def find_recipe(path_or_name: str | Path) -> Path:
     recipe that is missing from another folder is not replaced by a shipped one of its name.
     """
     path = Path(path_or_name).expanduser()
-    for candidate in (path, path / "config.yml"):
+    for candidate in (path, path / CONFIG):
         if candidate.is_file():
             return candidate
     known = {recipe.stem: recipe for recipe in sorted(recipe_folder().rglob("*.yml"))}

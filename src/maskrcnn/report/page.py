@@ -14,12 +14,11 @@ import jinja2
 from markupsafe import Markup
 
 from maskrcnn.evaluate.coco import NAMES, TITLES, Metrics, headline, percent
-from maskrcnn.evaluate.run import DETAILS, METRICS, PREDICTIONS
 from maskrcnn.recipes import read_recipe
 from maskrcnn.report.charts import SMALL, Line, line_chart, matrix_chart
 from maskrcnn.report.gallery import Example, examples
+from maskrcnn.run_folder import CONFIG, DETAILS, EVALUATION, HISTORY, METRICS, PREDICTIONS, REPORT
 
-REPORT, HISTORY, EVALUATION, CONFIG = "report.html", "metrics.jsonl", "evaluation", "config.yml"
 MOST_CLASSES = 20
 """In the confusion matrix; of more, those with the most objects are shown."""
 COLORS = {"segm": 0, "bbox": 1}
@@ -92,7 +91,7 @@ def read_history(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
 
 
 def read_metrics(folder: Path) -> Metrics:
-    """What `evaluate.run.save` wrote; empty when it wrote nothing."""
+    """What `evaluate.save` wrote; empty when it wrote nothing."""
     files = [folder / name for name in (METRICS, DETAILS) if (folder / name).is_file()]
     return cast(Metrics, {name: value for file in files for name, value in json.loads(file.read_bytes()).items()})
 

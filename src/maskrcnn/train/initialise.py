@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from maskrcnn.sentences import some_of
 from maskrcnn.structures import BACKGROUND
 from maskrcnn.weights import Weights
 
@@ -75,13 +76,9 @@ def _sentence(weights: Weights, classes: Sequence[str], kept: list[str], afresh:
     new = [name for name in classes if name not in kept]
     parts = [f"begins with {weights.origin}, whose network and way to see pixels take the place of the recipe's"]
     if new:
-        parts.append(f"{len(kept)} classes are kept by name ({_some(kept)}), {len(new)} are new ({_some(new)})")
+        parts.append(f"{len(kept)} classes are kept by name ({some_of(kept)}), {len(new)} are new ({some_of(new)})")
     elif tuple(classes) != weights.recipe.classes:
         parts.append(f"all {len(classes)} classes are kept by name")
     if afresh:
-        parts.append(f"does not fit and starts afresh: {_some(afresh)}")
+        parts.append(f"does not fit and starts afresh: {some_of(afresh)}")
     return "; ".join(parts)
-
-
-def _some(names: Sequence[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") or "none"

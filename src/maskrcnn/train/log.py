@@ -22,10 +22,9 @@ from rich.table import Column
 from maskrcnn.evaluate.coco import TITLES, headline, percent
 from maskrcnn.evaluate.progress_lines import Ticker
 from maskrcnn.files import atomic_write
+from maskrcnn.run_folder import HISTORY, LOG, RESULTS
 from maskrcnn.runtime.memory import GIBIBYTE
 from maskrcnn.train.window import Means
-
-METRICS, RESULTS, LOG = "metrics.jsonl", "results.csv", "log.txt"
 
 
 class Log:
@@ -149,7 +148,7 @@ class Log:
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps that are going to be trained again."""
-        path = self.out / METRICS
+        path = self.out / HISTORY
         if self.is_main and path.is_file():
             rows = [row for row in _rows(self.out) if row["step"] <= step]
             with atomic_write(path) as draft:
@@ -161,7 +160,7 @@ class Log:
             self._bar.update(self._bar.task_ids[0], description=text)
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        with (self.out / METRICS).open("ab") as file:
+        with (self.out / HISTORY).open("ab") as file:
             file.write(msgspec.json.encode(row) + b"\n")
 
 
@@ -177,7 +176,7 @@ def quality(scores: Mapping[str, Any]) -> float:
 
 def _rows(out: Path) -> list[dict[str, Any]]:
     """The whole lines of metrics.jsonl; one that a crash cut short is left out."""
-    path = out / METRICS
+    path = out / HISTORY
     lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
     return [msgspec.json.decode(line) for line in lines]
 

@@ -1,13 +1,73 @@
 """What a run is made of, checked before anything expensive begins: its data, its batch, its length."""
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
 from maskrcnn import config
 from maskrcnn.config import Recipe
 from maskrcnn.data import coco
+from maskrcnn.data.buckets import Bucket, buckets_for
 from maskrcnn.data.coco import CocoData
+from maskrcnn.sentences import some_of
+
+
+class Shares(NamedTuple):
+    """How the images of a step are shared out."""
+
+    processes: int
+    parts: int
+    """Micro-batches of a process."""
+    images: int
+    """In a micro-batch."""
+
+
+class Splits(NamedTuple):
+    """What a run learns from, and what it is scored on, if anything."""
+
+    training: CocoData
+    validation: CocoData | None
+
+
+class Plan(NamedTuple):
+    """The steps of a run."""
+
+    shares: Shares
+    buckets: list[Bucket]
+    steps_per_epoch: int
+    total_steps: int
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs, the last of which may be cut short."""
+        return math.ceil(self.total_steps / self.steps_per_epoch)
+
+    def steps_of(self, epoch: int) -> tuple[int, int]:
+        """Steps that are done when an epoch begins, and when it ends."""
+        return epoch * self.steps_per_epoch, min((epoch + 1) * self.steps_per_epoch, self.total_steps)
+
+
+def share_out(settings: config.Train, num_processes: int) -> Shares:
+    """Raises ValueError as `micro_batch_size`."""
+    images = micro_batch_size(settings, num_processes)
+    return Shares(num_processes, settings.batch // num_processes // images, images)
+
+
+def read_splits(recipe: Recipe, say: Callable[[str], None]) -> Splits:
+    """Read the annotations, and say what they hold. Raises ValueError when the splits differ in their categories."""
+    training = read_training(recipe.data)
+    say(coco.summary(training))
+    validation = read_validation(recipe.data, training) if recipe.train.evaluate_every else None
+    if validation is not None:
+        say(coco.summary(validation))
+    return Splits(training, validation)
+
+
+def plan_steps(recipe: Recipe, data: CocoData, shares: Shares) -> Plan:
+    buckets = buckets_for(data.sizes, recipe.data, recipe.data.short_sides)
+    return Plan(shares, buckets, *num_steps(recipe.train, len(data.image_ids)))
 
 
 def micro_batch_size(settings: config.Train, num_processes: int) -> int:
@@ -61,5 +121,4 @@ def num_steps(settings: config.Train, num_images: int) -> tuple[int, int]:
 
 
 def _categories(data: CocoData) -> str:
-    pairs = [f"{id} {name}" for id, name in zip(data.category_ids, data.category_names, strict=True)]
-    return ", ".join(pairs[:8]) + (f" and {len(pairs) - 8} more" if len(pairs) > 8 else "")
+    return some_of((f"{id} {name}" for id, name in zip(data.category_ids, data.category_names, strict=True)), 8)

@@ -8,10 +8,10 @@ import msgspec
 from maskrcnn.config import Recipe, Role
 from maskrcnn.recipes.flat import flatten
 from maskrcnn.recipes.roles import settings_with
+from maskrcnn.run_folder import CHECKPOINTS, CONFIG
 from maskrcnn.train import checkpoint
 from maskrcnn.train.checkpoint import Checkpoint
 
-CHECKPOINTS = "checkpoints"
 MAY_CHANGE = settings_with(Role.START, Role.RUN)
 """Settings that may differ when a run is resumed. Categories and the number of images are compared, not paths."""
 
@@ -73,7 +73,7 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _holds_a_run(out: Path) -> bool:
-    return (out / "config.yml").exists() or bool(checkpoint.find(out / CHECKPOINTS))
+    return (out / CONFIG).exists() or bool(checkpoint.find(out / CHECKPOINTS))
 
 
 def _refuse_to_branch(path: Path, out: Path) -> None:

@@ -10,7 +10,7 @@ from maskrcnn.train.step import COUNT, GRADIENT_NORM, Losses
 from maskrcnn.train.stopwatch import Stopwatch
 
 
-class Step(NamedTuple):
+class StepRecord(NamedTuple):
     """One update, as it was queued on the device."""
 
     number: int
@@ -41,7 +41,7 @@ class Window:
 
     def __init__(self, stopwatch: Stopwatch, *, overflow_allowed: bool = False) -> None:
         """`overflow_allowed`: the gradient may be infinite, because fp16's loss scale is there to meet that."""
-        self.steps: list[Step] = []
+        self.steps: list[StepRecord] = []
         self.stopwatch = stopwatch
         self._overflow_allowed = overflow_allowed
 
@@ -75,7 +75,7 @@ class Window:
         )
 
 
-def _non_finite_message(step: Step, bad: dict[str, float]) -> str:
+def _non_finite_message(step: StepRecord, bad: dict[str, float]) -> str:
     entries = ", ".join(f"{name} {value}" for name, value in bad.items())
     images = _bad_images(step)
     if images:
@@ -90,7 +90,7 @@ def _non_finite_message(step: Step, bad: dict[str, float]) -> str:
     )
 
 
-def _bad_images(step: Step) -> list[list[int]]:
+def _bad_images(step: StepRecord) -> list[list[int]]:
     finite = step.losses.parts.isfinite().all(dim=1).tolist()
     return [images for images, is_finite in zip(step.image_ids, finite, strict=True) if not is_finite]
 

@@ -24,7 +24,7 @@ from maskrcnn.runtime.memory import keep_freed_memory
 from maskrcnn.runtime.precision import Precision, choose_precision
 
 
-class Ask(NamedTuple):
+class Options(NamedTuple):
     """How to measure."""
 
     batch: int
@@ -37,11 +37,11 @@ class Ask(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Scene:
+class Setup:
     """A recipe on this machine."""
 
     recipe: Recipe
-    ask: Ask
+    options: Options
     device: torch.device
     execution: Execution
     precision: Precision
@@ -61,7 +61,7 @@ class Scene:
     @cached_property
     def lacks_peer(self) -> str:
         """Why torchvision does not take part; empty where it does."""
-        if not self.ask.with_peer:
+        if not self.options.with_peer:
             return "torchvision was not asked for"
         return lacking(self.model, self.recipe.model, self.recipe.data, self.num_classes)
 
@@ -81,25 +81,25 @@ class Scene:
         return facts(self.device) | {
             "recipe": self.recipe.name,
             "network": f"{self.recipe.model.backbone.kind}, {self.recipe.model.backbone.norm.replace('_', ' ')}",
-            "batch": str(self.ask.batch),
+            "batch": str(self.options.batch),
             "bucket": f"{self.bucket[0]} x {self.bucket[1]}",
             "precision": self._precision,
             "products": f"{cell(self.ceilings.flops / 1e12)} TFLOP/s",
             "copies": f"{cell(self.ceilings.bandwidth / 1e9)} GB/s",
-            "repeats": str(self.ask.repeats),
+            "repeats": str(self.options.repeats),
         }
 
     def key(self, verb: str) -> str:
         """What two runs of the same benchmark share."""
         bucket = "x".join(map(str, self.bucket))
-        return f"{verb}, {self.recipe.name}, {bucket}, batch {self.ask.batch}, {self._precision}"
+        return f"{verb}, {self.recipe.name}, {bucket}, batch {self.options.batch}, {self._precision}"
 
     @property
     def _precision(self) -> str:
         return str(self.precision.dtype).removeprefix("torch.")
 
 
-def set_up(recipe: Recipe, settings: config.Train | config.Evaluate, data: CocoData, ask: Ask) -> Scene:
+def set_up(recipe: Recipe, settings: config.Train | config.Evaluate, data: CocoData, options: Options) -> Setup:
     """Take the device, choose photos, and build the network.
 
     What training and prediction ask of the process holds here too, for all sides.
@@ -111,14 +111,14 @@ def set_up(recipe: Recipe, settings: config.Train | config.Evaluate, data: CocoD
     keep_freed_memory(device)
     model = trained_like(recipe.model, len(data.category_ids), len(recipe.data.mean)).to(device)
     model.backbone.recompute = recipe.train.recompute
-    return Scene(
+    return Setup(
         recipe=recipe,
-        ask=ask,
+        options=options,
         device=device,
         execution=choose_execution(settings.execution, device, f"{section}.execution"),
         precision=choose_precision(device, settings.mixed_precision),
         data=data,
-        steps=full_batches(data, recipe.data, ask.bucket, ask.batch),
+        steps=full_batches(data, recipe.data, options.bucket, options.batch),
         model=model,
     )
 
