@@ -118,8 +118,8 @@ def _encoder(setup: Setup) -> Callable[[], object]:
     with torch.inference_mode(), setup.precision.autocast():
         found = setup.model.eval()(prepare(setup.raw, setup.device, setup.recipe.data))
     detections = type(found)(*(tensor.cpu() for tensor in found))
-    sizes, originals, names = setup.raw.sizes.float(), setup.raw.original_sizes, setup.data.category_names
-    return lambda: [one.to_coco() for one in from_detections(detections, sizes, originals, names)]
+    view, originals, names = setup.raw.view, setup.raw.original_sizes, setup.data.category_names
+    return lambda: [one.to_coco() for one in from_detections(detections, view, originals, names)]
 
 
 def _whole(setup: Setup, data: Dataset) -> list[Row]:
