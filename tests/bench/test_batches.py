@@ -16,9 +16,9 @@ def test_photos_of_the_most_frequent_bucket_are_repeated_to_fill_batches(shapes)
     assert {len(step.indices) for step in steps} == {4}
     assert len({step.bucket for step in steps}) == 1
     for step in steps:
-        assert (step.sizes == sizes[step.indices]).all()
-        assert (step.sizes <= np.array(step.bucket)).all()
-        assert not step.flips.any()
+        assert (step.view.sizes.numpy() == sizes[step.indices]).all()
+        assert (step.view.sizes.numpy() <= np.array(step.bucket)).all()
+        assert not step.view.mirrored.any()
 
 
 def test_a_given_bucket_takes_every_photo_that_fits(shapes):

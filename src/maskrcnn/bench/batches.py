@@ -1,11 +1,13 @@
 """Images of a data set in batches of one padded size."""
 
 import numpy as np
+import torch
 from jaxtyping import Int64
 
 from maskrcnn.config import Data
 from maskrcnn.data.buckets import DIVISOR, Bucket, Step, assign, buckets_for, image_keys, resized_sizes
-from maskrcnn.data.coco import CocoData
+from maskrcnn.data.dataset import Dataset
+from maskrcnn.view import View
 
 
 def read_bucket(text: str) -> Bucket:
@@ -27,7 +29,7 @@ def widest_bucket(settings: Data) -> Bucket:
     return height, width
 
 
-def full_batches(data: CocoData, settings: Data, bucket: Bucket | None, batch: int) -> list[Step]:
+def full_batches(data: Dataset, settings: Data, bucket: Bucket | None, batch: int) -> list[Step]:
     """Batches of one bucket, the most frequent unless one is given, with images repeated to fill the last.
 
     Images have the largest short side and are not flipped. Raises ValueError where none fits.
@@ -42,13 +44,13 @@ def full_batches(data: CocoData, settings: Data, bucket: Bucket | None, batch: i
             f"{smallest}; give a larger one"
         )
     chosen = np.resize(chosen, -(-len(chosen) // batch) * batch)
-    keys, no_flips = image_keys(0, 0, len(chosen)), np.zeros(batch, bool)
+    view, keys = View.whole(torch.tensor(data.sizes), torch.tensor(sizes)), image_keys(0, 0, len(chosen))
     parts = zip(chosen.reshape(-1, batch), keys.reshape(-1, batch), strict=True)
-    return [Step(bucket, images, sizes[images], no_flips, own) for images, own in parts]
+    return [Step(bucket, images, view.take(torch.from_numpy(images)), own) for images, own in parts]
 
 
 def _most_frequent(
-    data: CocoData, settings: Data, sizes: Int64[np.ndarray, "n 2"]
+    data: Dataset, settings: Data, sizes: Int64[np.ndarray, "n 2"]
 ) -> tuple[Bucket, Int64[np.ndarray, " m"]]:
     """The bucket of most images, and these."""
     buckets = buckets_for(data.sizes, settings, [max(settings.short_sides)])

@@ -17,6 +17,7 @@ from maskrcnn.ops.group_norm import group_norm
 from maskrcnn.ops.group_norm import reference as plain_group_norm
 from maskrcnn.ops.resize import reference as plain_resize
 from maskrcnn.ops.resize import resize
+from maskrcnn.view import View
 
 
 def convolutions(x: Float[Tensor, "B C H W"]) -> Iterator[Case]:
@@ -51,17 +52,17 @@ def resizing(batch: int, bucket: Bucket, device: torch.device) -> Case:
         torch.tensor(size, device=device).expand(batch, 2)
         for size in (IMAGE_SIZE, [int(side * scale) for side in IMAGE_SIZE])
     )
-    flip = torch.zeros(batch, dtype=torch.bool, device=device)
+    view = View.whole(raw_sizes, sizes)
     levels: dict[str, Any] = {"bucket": bucket, "mean": (120.0,) * 3, "std": (60.0,) * 3}
 
     def kernel() -> Tensor:
-        return resize(images, raw_sizes, sizes, flip, **levels)
+        return resize(images, raw_sizes, view, **levels)
 
     return Case(
         "resize",
         f"{batch} images, {IMAGE_SIZE[0]} x {IMAGE_SIZE[1]} to {bucket[0]} x {bucket[1]}",
         kernel,
-        lambda: plain_resize.resize(images, raw_sizes, sizes, flip, **levels, antialias=True, whole_levels=False),
+        lambda: plain_resize.resize(images, raw_sizes, view, **levels, antialias=True, whole_levels=False),
         bytes_of(images, kernel()),
     )
 

@@ -160,7 +160,7 @@ class _Prepared(nn.Module):
     def forward(self, images: list[Tensor], targets: Any = None) -> tuple[Any, Any]:
         from torchvision.models.detection.image_list import ImageList
 
-        batch = images[0].new_zeros(len(images), 3, *self.bucket)
+        batch = images[0].new_zeros(len(images), len(images[0]), *self.bucket)
         for slot, image in zip(batch, images, strict=True):
             slot[:, : image.shape[1], : image.shape[2]].copy_(image)
         return ImageList(batch, [tuple(image.shape[1:]) for image in images]), targets

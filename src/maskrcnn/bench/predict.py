@@ -13,7 +13,7 @@ from maskrcnn.bench.results import Row, Section
 from maskrcnn.bench.setup import Options, Setup, set_up
 from maskrcnn.bench.timing import Cost, Work, compare, in_turns
 from maskrcnn.config import Recipe
-from maskrcnn.data.coco import find_split, read
+from maskrcnn.data.split import open_split
 from maskrcnn.data.transforms import prepare
 from maskrcnn.models.layers import folded
 from maskrcnn.runtime.execution import Execution, executed, to_host
@@ -26,9 +26,7 @@ def run(recipe: Recipe, options: Options, *, batches: tuple[int, ...] = (1,), by
     batches    whole predictions of these sizes too
     by_stage   each stage of `options.batch` too
     """
-    settings = recipe.data
-    data = read(*find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path))
-    setup = set_up(recipe, recipe.evaluate, data, options)
+    setup = set_up(recipe, recipe.evaluate, open_split(recipe.data, "val"), options)
     comparison = PredictionComparison(setup)
     rows, found, notes = [], [], [setup.lacks_peer] if setup.lacks_peer else []
     if by_stage:

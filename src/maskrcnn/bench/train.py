@@ -22,12 +22,12 @@ from maskrcnn.config import Recipe
 from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.feeder import feed, micro_batch_maker
 from maskrcnn.data.loader import Loader
+from maskrcnn.data.split import open_split
 from maskrcnn.models.mask_rcnn import MaskRCNN
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.execution import Execution, is_recorded
 from maskrcnn.structures import MicroBatch
 from maskrcnn.train.optimizer import build_optimizer, set_rate
-from maskrcnn.train.plan import read_training
 from maskrcnn.train.step import Losses, Updater
 
 FEED, DECODE, STEP = "feeding", "decoding and feeding alone", "whole step"
@@ -35,7 +35,7 @@ FEED, DECODE, STEP = "feeding", "decoding and feeding alone", "whole step"
 
 def run(recipe: Recipe, options: Options) -> list[Section]:
     """The table of times, and that of losses where there are two ways to compute them."""
-    setup = set_up(recipe, recipe.train, read_training(recipe.data), options)
+    setup = set_up(recipe, recipe.train, open_split(recipe.data, "train"), options)
     comparison = StepComparison(setup)
     notes = [setup.lacks_peer] if setup.lacks_peer else comparison.meet_peer()
     rows, more = _rows(setup, comparison)

@@ -148,8 +148,9 @@ def _flops_of_3x3(x: Sequence[int], y: Sequence[int], *, is_transformed: bool) -
 
 
 def _images(model: MaskRCNN, batch: int, bucket: Bucket) -> ImageBatch:
-    device = next(model.parameters()).device
-    pixels = torch.empty(batch, 3, *bucket, device=device).contiguous(memory_format=torch.channels_last)
+    stem = next(model.parameters())
+    device, num_bands = stem.device, stem.shape[1]
+    pixels = torch.empty(batch, num_bands, *bucket, device=device).contiguous(memory_format=torch.channels_last)
     return ImageBatch(pixels, torch.empty(batch, 2, device=device))
 
 
