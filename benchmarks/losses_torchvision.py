@@ -23,11 +23,11 @@ from torchvision_samples import samples
 
 from maskrcnn.config import Data
 from maskrcnn.convert.checkpoint import load_any
-from maskrcnn.data import coco
 from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.buckets import DIVISOR, Step, resized_size
-from maskrcnn.data.coco import CocoData
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.feeder import micro_batch_maker
+from maskrcnn.data.formats import coco
 from maskrcnn.data.loader import make_batch
 from maskrcnn.data.transforms import RawBatch
 from maskrcnn.draw import PALETTE
@@ -48,7 +48,7 @@ NAMES = {
 Losses = dict[str, Tensor]
 
 
-def ours(weights: Path, dataset: CocoData) -> tuple[nn.Module, Callable[[RawBatch], Losses]]:
+def ours(weights: Path, dataset: Dataset) -> tuple[nn.Module, Callable[[RawBatch], Losses]]:
     overrides = (
         f"model.rpn.num_train_proposals={PROPOSALS}",
         f"model.box_head.num_rois={EVERYTHING}",
@@ -106,7 +106,7 @@ class _Sampler:
         return list(chosen & (label == POSITIVE)), list(chosen & (label == NEGATIVE))
 
 
-def photos(data: Path, number: int) -> tuple[CocoData, list[RawBatch], dict[int, dict]]:
+def photos(data: Path, number: int) -> tuple[Dataset, list[RawBatch], dict[int, dict]]:
     """The first training photos with objects and without crowd regions, each a batch of its own."""
     annotations, images = data / "annotations" / "instances_train2017.json", data / "train2017"
     dataset = coco.read(annotations, images)

@@ -194,7 +194,7 @@ def test_pictures_of_one_name_do_not_overwrite_each_other_nor_the_sources(predic
 @pytest.mark.parametrize("fastest", [torch.float32, torch.bfloat16])
 def test_auto_precision_on_a_processor_is_the_fastest(fastest, folder, monkeypatch):
     asked = []
-    monkeypatch.setattr(predict, "fastest_on_processor", lambda dtype: asked.append(dtype) or Precision("cpu", fastest))
+    monkeypatch.setattr(predict, "fastest_on_cpu", lambda dtype: asked.append(dtype) or Precision("cpu", fastest))
     assert load(folder, device="cpu").precision.dtype is fastest
     assert asked == [None]
 

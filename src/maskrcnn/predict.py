@@ -38,7 +38,7 @@ from maskrcnn.runtime.execution import Execution, to_host
 from maskrcnn.runtime.ladder import Ladder, choose_rungs, laddered
 from maskrcnn.runtime.memory import explain_out_of_memory, keep_freed_memory
 from maskrcnn.runtime.precision import Precision, choose_precision
-from maskrcnn.runtime.trial import fastest_on_processor
+from maskrcnn.runtime.trial import fastest_on_cpu
 from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import DRAWN, ENCODED, tasks_for, warm
 from maskrcnn.sentences import some_of
@@ -95,7 +95,7 @@ def load(
 
 def _precision(setting: PrecisionSetting, device: torch.device, recipe: Recipe) -> Precision:
     if device.type == "cpu":
-        return fastest_on_processor(NUMBER_TYPES[setting])
+        return fastest_on_cpu(NUMBER_TYPES[setting])
     if setting == "bf16":
         return Precision(device.type, torch.bfloat16)
     return choose_precision(device, setting == "auto" and recipe.evaluate.mixed_precision)

@@ -29,7 +29,7 @@ def test_a_given_bucket_takes_every_photo_that_fits(shapes):
 
 
 def test_a_bucket_that_holds_no_photo_is_refused(shapes):
-    with pytest.raises(ValueError, match=r"--bucket: no picture of .* fits into 32x32, the smallest of them is"):
+    with pytest.raises(ValueError, match=r"--bucket: no image of .* fits into 32x32, the smallest of them is"):
         full_batches(shapes, SETTINGS, (32, 32), 2)
 
 

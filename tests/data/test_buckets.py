@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskrcnn.config import Data
-from maskrcnn.data import buckets, coco
+from maskrcnn.data import buckets
+from maskrcnn.data.formats import coco
 
 SIZES = np.array([[480, 640], [640, 480], [426, 640], [500, 500], [333, 500], [640, 427], [375, 500]] * 7)
 RECIPE = Data(short_sides=(160, 200), max_side=320, num_buckets=4)

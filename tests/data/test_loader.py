@@ -8,7 +8,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from maskrcnn.config import Data
-from maskrcnn.data import buckets, coco, loader
+from maskrcnn.data import buckets, loader
+from maskrcnn.data.formats import coco
 
 SIZES = [(40, 60), (60, 45), (33, 44), (52, 30), (40, 50), (38, 64), (45, 45), (64, 32)]
 

@@ -27,10 +27,10 @@ import maskrcnn
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.convert.framework import read, write
 from maskrcnn.convert.torchvision import TORCHVISION
-from maskrcnn.data import coco
 from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.buckets import Step, resized_size
 from maskrcnn.data.feeder import micro_batch_maker
+from maskrcnn.data.formats import coco
 from maskrcnn.data.loader import make_batch
 from maskrcnn.data.transforms import to_pixels
 from maskrcnn.models.mask_rcnn import build

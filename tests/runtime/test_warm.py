@@ -24,7 +24,7 @@ import torch
 from numba.core.dispatcher import Dispatcher
 from maskrcnn.config import Backbone, Model, Neck
 from maskrcnn.models.layers import fold
-from maskrcnn.bench.scene import trained_like
+from maskrcnn.bench.setup import trained_like
 from maskrcnn.structures import ImageBatch
 from maskrcnn.instances import from_detections
 from maskrcnn.ops.resize import resize

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map_only
 
 from maskrcnn.config import Data
 from maskrcnn.data.buckets import Step
-from maskrcnn.data.coco import CocoData
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode
 from maskrcnn.data.transforms import RawBatch
 
@@ -36,7 +36,7 @@ class Loader:
 
     def __init__(
         self,
-        data: CocoData,
+        data: Dataset,
         steps: Iterable[Step],
         settings: Data,
         *,
@@ -96,7 +96,7 @@ def micro_steps(step: Step, rank: int, world_size: int, micro_batch: int) -> lis
     return [Step(step.bucket, step.indices[part], step.view.take(part), step.keys[part]) for part in parts]
 
 
-def make_batch(data: CocoData, step: Step, settings: Data) -> RawBatch:
+def make_batch(data: Dataset, step: Step, settings: Data) -> RawBatch:
     """Decode a step's pictures and collate them."""
     pictures = [
         decode(

@@ -55,11 +55,11 @@ class Example(NamedTuple):
     """Makes the arguments on the CPU: tensors, lists of tensors, or None."""
     kernel: Callable[..., Any]
     definition: Callable[..., Any]
-    """Both take the arguments and return a tensor or several."""
+    """What the kernel should compute; both take the arguments and return a tensor or several."""
     tolerance: float
-    """See `difference`."""
+    """Largest `difference` that is allowed."""
     learnt: Sequence[int] = ()
-    """Places of the arguments that have a gradient, which is computed too."""
+    """Indices of the arguments that have a gradient, which is computed too."""
 
 
 def examples(*operators: str) -> list[Example]:
@@ -71,7 +71,7 @@ def compute(example: Example, function: Callable[..., Any], device: torch.device
     """The results of a function on an example's inputs, then the gradients of what is learnt, all on the CPU."""
     generator = torch.Generator().manual_seed(0)
     arguments = [_moved(argument, device) for argument in example.inputs(generator)]
-    learnt = [tensor for place in example.learnt for tensor in _tensors(arguments[place])]
+    learnt = [tensor for index in example.learnt for tensor in _tensors(arguments[index])]
     for tensor in learnt:
         tensor.requires_grad_()
     results = _tensors(function(*arguments))

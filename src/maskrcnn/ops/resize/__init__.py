@@ -1,4 +1,4 @@
-"""`resize`: views of decoded pictures become the normalised, padded pixels of a batch."""
+"""`resize`: views of decoded images become the normalised, padded pixels of a batch."""
 
 from collections.abc import Sequence
 
@@ -22,20 +22,20 @@ def resize(
     antialias: bool = True,
     whole_levels: bool = False,
 ) -> Float[Tensor, "B C H W"]:
-    """Resample the window of each picture to its size, turn, mirror, normalise, pad with exact zeros to `bucket`.
+    """Resample the window of each image to its size, turn, mirror, normalise, pad with exact zeros to `bucket`.
 
-    raw_sizes     (height, width) of each picture, which lies at the top left of its slot
-    view          windows are in pixels of the pictures as they are here, see `View.rescaled`
+    raw_sizes     (height, width) of each image, which lies at the top left of its slot
+    view          windows are in pixels of the images as they are here, see `View.rescaled`
     mean, std     of each band, in levels of 0..255: pixels become (level - mean) / std
     antialias     shrinking averages all pixels; otherwise two beside each sample
     whole_levels  round to whole levels after the columns and after the rows
 
-    Pixels whose centre lies outside the picture are padding. All others are weighted means of the picture's pixels,
-    those beyond the window too: only the picture's edge is an edge, where the weights of the pixels that are there are
-    scaled to 1. A turned view is `np.rot90` of the view to float32 rounding; its picture is turned first, so that whole
+    Pixels whose centre lies outside the image are padding. All others are weighted means of the image's pixels,
+    those beyond the window too: only the image's edge is an edge, where the weights of the pixels that are there are
+    scaled to 1. A turned view is `np.rot90` of the view to float32 rounding; its image is turned first, so that whole
     levels are rounded after the columns of the result.
 
-    Equals `interpolate(mode="bilinear", antialias=antialias)` of each picture alone, to float32 rounding; with
+    Equals `interpolate(mode="bilinear", antialias=antialias)` of each image alone, to float32 rounding; with
     `whole_levels` it equals Pillow's, but for some values that lie between two levels and become the other one.
     float32, channels_last; no gradient. Raises ValueError where mean or std is not one for each band.
     """

@@ -1,7 +1,7 @@
-"""`resize` in Numba: one pass over the rows of each picture, for which 10 MB of pixels are written once.
+"""`resize` in Numba: one pass over the rows of each image, for which 10 MB of pixels are written once.
 
 A row of bytes is normalised, then resampled across into a ring that holds as many rows as one row of the result needs;
-these are added up with their weights straight into the result. Photos are mostly enlarged, so few rows go across, and
+these are added up with their weights straight into the result. Images are mostly enlarged, so few rows go across, and
 what is done for each pixel of the result, going down, is a sum of two rows that vectors do. Taps are taken in pairs.
 """
 
@@ -173,14 +173,14 @@ def _round(levels):
 @kernel()
 @no_type_check
 def _resample_across(row, first, weights, num_bands, line):
-    # Unsigned places spare the check for negative ones: 3.0 becomes 0.9 ms for 480 rows of 640 pixels.
+    # Unsigned offsets spare the check for negative ones: 3.0 becomes 0.9 ms for 480 rows of 640 pixels.
     for t in range(0, weights.shape[1], 2):
         for x in range(len(first)):
             near, far = np.uint64(num_bands * (first[x] + t)), np.uint64(num_bands * (first[x] + t + 1))
             for c in range(num_bands):
                 value = weights[x, t] * row[near + np.uint64(c)] + weights[x, t + 1] * row[far + np.uint64(c)]
-                place = num_bands * x + c
-                line[place] = value if t == 0 else line[place] + value
+                offset = num_bands * x + c
+                line[offset] = value if t == 0 else line[offset] + value
 
 
 @kernel()

@@ -1,6 +1,6 @@
 """`resize` in plain PyTorch: the definition, on any device, without a loop over images.
 
-Resampling is separable, so a picture's rows and columns are two matrices; mirroring reverses the rows of one of them,
+Resampling is separable, so an image's rows and columns are two matrices; mirroring reverses the rows of one of them,
 and padding is their zero rows. Two batched matrix products do everything, for any mixture of views, at one shape.
 """
 
@@ -78,7 +78,7 @@ def resample(
     columns: Float[Tensor, "B W w"],
     whole_levels: bool = False,
 ) -> Float[Tensor, "B C H W"]:
-    """Multiply each picture by the matrix of its rows and that of its columns."""
+    """Multiply each image by the matrix of its rows and that of its columns."""
     settle = _to_nearest if whole_levels else _as_it_is
     batch, channels, height, width = pixels.shape
     kind = pixels.device.type
