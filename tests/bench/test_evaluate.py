@@ -2,14 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 
 from maskrcnn.bench.evaluate import Course, repeated, warm_seconds
 from maskrcnn.data.buckets import Step
+from maskrcnn.view import View
 
 
 def steps(*buckets):
-    nothing = np.zeros((2, 2), np.int64)
-    return [Step(bucket, nothing[0], nothing, nothing[0] > 0, nothing[0]) for bucket in buckets]
+    nothing = np.zeros(2, np.int64)
+    view = View.whole(*2 * [torch.ones(2, 2, dtype=torch.int64)])
+    return [Step(bucket, nothing, view, nothing) for bucket in buckets]
 
 
 WIDE, TALL = (32, 64), (64, 32)

@@ -34,8 +34,8 @@ def evaluate_peer(setup: Setup, data: Dataset, steps: Sequence[Step], progress: 
         for raw, images in feed(loader, lambda raw: prepare(raw, device, settings), device):
             peer.takes_prepared(model, raw.bucket)
             with setup.precision.autocast():
-                found = model(peer.pictures(images))
-            found = pasting.postprocess(found, _pairs(raw.sizes), _pairs(raw.original_sizes))
+                found = model(peer.image_list(images))
+            found = pasting.postprocess(found, _pairs(raw.view.sizes), _pairs(raw.original_sizes))
             on_host = [{name: _small(tensor).cpu() for name, tensor in one.items()} for one in found]
             encoded.append(encoder.submit(_to_coco, on_host, raw, data))
             done += len(raw.image_ids)

@@ -59,7 +59,7 @@ class PredictionComparison:
         setup = self.setup
         with torch.inference_mode(), setup.precision.autocast():
             ours = stages(self.model, self.images)
-            theirs = {} if setup.lacks_peer else peer.peer_stages(self._peer(), peer.pictures(self.images))
+            theirs = {} if setup.lacks_peer else peer.peer_stages(self._peer(), peer.image_list(self.images))
         floors = self._floors(setup.options.batch)
         rows = []
         for name, stage in ours.items():
@@ -94,10 +94,10 @@ class PredictionComparison:
         return self._guarded(work)
 
     def _theirs(self, images: ImageBatch) -> Work:
-        model, pictures = self._peer(), peer.pictures(images)
+        model, listed = self._peer(), peer.image_list(images)
 
         def work() -> None:
-            self.found[PEER] = model(pictures)
+            self.found[PEER] = model(listed)
 
         return self._guarded(work)
 
@@ -114,7 +114,7 @@ class PredictionComparison:
         return call
 
     def _some(self, batch: int) -> ImageBatch:
-        """As many images, repeated where the first batch has fewer."""
+        """So many images, repeated where the first batch has fewer."""
         index = torch.arange(batch, device=self.setup.device) % self.setup.options.batch
         pixels = self.images.pixels[index].contiguous(memory_format=torch.channels_last)
         return ImageBatch(pixels, self.images.sizes[index])

@@ -36,10 +36,10 @@ def describe_split(settings: Data, split: Split) -> str:
 
 
 def draw(data: Dataset, index: int) -> Image:
-    """A picture with what was annotated on it."""
+    """An image with what was annotated on it."""
     height, width = data.sizes[index].tolist()
     pixels = decode(data.images / data.file_names[index], (height, width))
-    scale = pixels.shape[0] / height  # a huge picture is decoded smaller
+    scale = pixels.shape[0] / height  # a huge image is decoded smaller
     objects = np.arange(len(data.labels))[data.objects(index)]
     objects = objects[data.learnt[objects]]
     names = [data.category_names[label - 1] for label in data.labels[objects]]
@@ -50,9 +50,9 @@ def draw(data: Dataset, index: int) -> Image:
 def _masks(
     data: Dataset, objects: Int64[np.ndarray, " n"], size: tuple[int, int], scale: float
 ) -> Iterator[Bool[np.ndarray, "h w"]]:
-    """What each object covers, one whole picture at a time."""
+    """What each object covers, one whole image at a time."""
     side = max(size)
-    whole = torch.tensor([[0.0, 0.0, side / scale, side / scale]])  # its cells are the pixels of the picture
+    whole = torch.tensor([[0.0, 0.0, side / scale, side / scale]])  # its cells are the pixels of the image
     zero = torch.zeros(1, dtype=torch.int64)
     for index in objects.tolist():
         edges = torch.from_numpy(edges_from_rings(data.outline(index)))[None]

@@ -47,11 +47,11 @@ def shapes(
 def show(
     source: DataSet,
     overrides: DataOverrides = None,
-    out: Annotated[Path, Option(help="Where the pictures go.")] = Path("runs/data"),
-    split: Annotated[str, Option(metavar="train|val", help="Which pictures.")] = "train",
-    count: Annotated[int, Option(min=1, help="Pictures, spread over the split.")] = 12,
+    out: Annotated[Path, Option(help="Where the drawings go.")] = Path("runs/data"),
+    split: Annotated[str, Option(metavar="train|val", help="Which images.")] = "train",
+    count: Annotated[int, Option(min=1, help="Images, spread over the split.")] = 12,
 ) -> None:
-    """Draw the annotations of some pictures."""
+    """Draw the annotations of some images."""
     if split not in SPLITS:
         raise ValueError(f"--split: expected train or val, got {split!r}")
     writable(out)

@@ -119,7 +119,7 @@ def run(
     dataset = dataset or open_split(recipe.data, "val")
     check_classes(weights, dataset)
     with SkipInit():
-        model = build(trained.model, len(trained.classes))
+        model = build(trained.model, len(trained.classes), len(trained.data.mean))
     fill(model, weights.tensors, weights.origin)
     recipe = structs.replace(
         with_network_of(recipe, trained),
@@ -306,7 +306,7 @@ def _to_coco(batch: Batch, dataset: Dataset, recipe: Recipe) -> dict[int, Result
     of_labels = label_ids(names, dataset)
     known = np.array([id is not None for id in of_labels])
     inclusive = recipe.model.mask_head.paste == "inclusive"
-    found = from_detections(batch.detections, raw.sizes.float(), raw.original_sizes, names, inclusive=inclusive)
+    found = from_detections(batch.detections, raw.view, raw.original_sizes, names, inclusive=inclusive)
     pairs = zip(raw.image_ids.tolist(), found, strict=True)
     return {
         image: instances[known[instances.labels - 1]].to_coco(image, [id or 0 for id in of_labels])

@@ -31,7 +31,7 @@ def rings_from_polygons(polygons: Sequence[ArrayLike]) -> Rings:
 
     Raises ValueError, naming the polygon, for fewer than 3 points, an odd length, or anything but finite numbers.
     """
-    parts = [_polygon_points(polygon, place) for place, polygon in enumerate(polygons)]
+    parts = [_polygon_points(polygon, index) for index, polygon in enumerate(polygons)]
     first = np.zeros(len(parts) + 1, np.int32)
     np.cumsum([len(part) for part in parts], out=first[1:])
     points = np.concatenate(parts) if parts else np.zeros((0, 2), np.float32)
@@ -63,7 +63,7 @@ def counts_from_rings(
 
 
 def rings_from_bitmap(mask: Shaped[ndarray, "h w"]) -> Rings:
-    """The outline of the pixels that are not zero, as `rings_from_counts`."""
+    """The outline of the pixels that are not zero, along the cracks between pixels."""
     return rings_from_counts(counts_from_bitmap(mask), *mask.shape)
 
 
@@ -106,20 +106,20 @@ def _cut(points: Float32[ndarray, "V 2"], first: Int32[ndarray, " _"]) -> list[F
     return [points[start:stop] for start, stop in pairwise(first.tolist())]
 
 
-def _polygon_points(polygon: ArrayLike, place: int) -> Float32[ndarray, "_ 2"]:
+def _polygon_points(polygon: ArrayLike, index: int) -> Float32[ndarray, "_ 2"]:
     try:
         numbers = np.asarray(polygon, np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"polygon {place}: expected numbers x1, y1, x2, y2, ..., received {polygon!r:.80}") from None
+        raise ValueError(f"polygon {index}: expected numbers x1, y1, x2, y2, ..., received {polygon!r:.80}") from None
     if numbers.ndim != 1 or len(numbers) % 2 or len(numbers) < 6:
         raise ValueError(
-            f"polygon {place}: expected a flat list x1, y1, x2, y2, ... of at least 3 points, "
+            f"polygon {index}: expected a flat list x1, y1, x2, y2, ... of at least 3 points, "
             f"received shape {numbers.shape}; remove the polygon or give it its missing points"
         )
     numbers = narrowed(numbers)
     if not np.isfinite(numbers).all():
         where = int(np.flatnonzero(~np.isfinite(numbers))[0])
-        raise ValueError(f"polygon {place}: expected finite coordinates, received {numbers[where]} at {where}")
+        raise ValueError(f"polygon {index}: expected finite coordinates, received {numbers[where]} at {where}")
     return numbers.reshape(-1, 2)
 
 

@@ -89,7 +89,7 @@ def _train(training: Training, epoch: int, wish: StopRequest) -> None:
     loader = _loader(training, epoch)
     training.model.train()  # live batch norms are
     wish.deferring = True
-    with closing(iter(loader)) as pictures, closing(feed(pictures, training.make, world.device)) as parts:
+    with closing(iter(loader)) as raws, closing(feed(raws, training.make, world.device)) as parts:
         while training.step < end:
             training.learn(loader, parts)
             stop = world.any(wish.raised)
@@ -107,7 +107,7 @@ def _train(training: Training, epoch: int, wish: StopRequest) -> None:
 
 
 def _loader(training: Training, epoch: int) -> Loader:
-    """The pictures of the steps that an epoch still has."""
+    """The images of the steps that an epoch still has."""
     settings, data, images = training.recipe.train, training.recipe.data, training.splits.training
     first, end = training.plan.steps_of(epoch)
     steps = plan_epoch(images.sizes, data, training.plan.buckets, batch=settings.batch, seed=settings.seed, epoch=epoch)

@@ -19,9 +19,9 @@ class Shares(NamedTuple):
 
     processes: int
     parts: int
-    """Micro-batches of a process."""
+    """Micro-batches of a process in a step."""
     images: int
-    """In a micro-batch."""
+    """Images of a micro-batch."""
 
 
 class Splits(NamedTuple):
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
 
 
 def share_out(settings: config.Train, num_processes: int) -> Shares:
-    """Raises ValueError as `micro_batch_size`."""
+    """Shares of a step's images. Raises ValueError, naming numbers that work, unless everything divides."""
     images = micro_batch_size(settings, num_processes)
     return Shares(num_processes, settings.batch // num_processes // images, images)
 

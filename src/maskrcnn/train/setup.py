@@ -79,7 +79,7 @@ def _network(recipe: Recipe, world: World, start: Checkpoint | None, weights: We
     model.backbone.recompute = recipe.train.recompute
     if start is not None:
         if weights is not None:
-            say(f"goes on from step {start.step}; {weights.origin} only tells which network that is")
+            say(f"resuming at step {start.step}; --weights only names the network")
         model.load_state_dict(start.tensors["model"])
     elif world.is_main:
         if weights is None:
