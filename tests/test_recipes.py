@@ -178,7 +178,7 @@ def test_text_that_reads_as_a_number_must_be_quoted_in_a_file(recipe_file):
 
 def test_a_key_that_stands_twice_is_refused_with_its_line(recipe_file):
     path = recipe_file("train:\n  batch: 2\n  seed: 1\n  batch: 4\n")
-    assert mistakes(path) == f"{path}: line 2: the key batch stands twice in one section"
+    assert mistakes(path) == f"{path}: line 2: expected each key once in a section, got batch twice"
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "train: [1, 2\n", "1: 2\n", "\x00"])
@@ -268,7 +268,7 @@ def test_an_unknown_name_is_refused_with_the_nearest():
 def test_the_written_recipe_names_reasons_and_every_setting(tmp_path):
     write_recipe(config.Recipe(), tmp_path / "config.yml")
     text = (tmp_path / "config.yml").read_text()
-    assert "  batch: 16  # Images per update, over all devices and accumulated micro-batches.\n" in text
+    assert "  batch: 16  # Number of images per update, over all devices and accumulated micro-batches.\n" in text
     assert len(all_settings()) <= sum(not line.partition("#")[0].strip().endswith(":") for line in text.splitlines())
 
 
