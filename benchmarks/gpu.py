@@ -41,13 +41,13 @@ from maskrcnn.data.buckets import buckets_for, plan_epoch  # noqa: E402
 from maskrcnn.data.feeder import feed, micro_batch_maker  # noqa: E402
 from maskrcnn.data.loader import Loader  # noqa: E402
 from maskrcnn.data.shapes import generate  # noqa: E402
+from maskrcnn.data.split import open_split  # noqa: E402
 from maskrcnn.files import atomic_write  # noqa: E402
 from maskrcnn.recipes import read_recipe  # noqa: E402
 from maskrcnn.runtime.distributed import World, choose_device  # noqa: E402
 from maskrcnn.runtime.execution import Execution, choose_algorithms, choose_execution, is_recorded  # noqa: E402
 from maskrcnn.runtime.precision import choose_precision  # noqa: E402
 from maskrcnn.train.optimizer import build_optimizer, set_rate  # noqa: E402
-from maskrcnn.train.plan import read_training  # noqa: E402
 from maskrcnn.train.step import Updater, learnt  # noqa: E402
 
 R50 = "maskrcnn/mask_rcnn_resnet50_fpn_1x"
@@ -207,7 +207,7 @@ def _losses(session: Session, recipe: Recipe, steps: int, execution: Execution, 
     """The sum of the losses of each step."""
     device, settings = session.device, recipe.train
     choose_algorithms(device)
-    data = read_training(recipe.data)
+    data = open_split(recipe.data, "train")
     buckets = buckets_for(data.sizes, recipe.data, recipe.data.short_sides)
     plans = (
         plan_epoch(data.sizes, recipe.data, buckets, batch=settings.batch, seed=settings.seed, epoch=epoch)
@@ -259,14 +259,14 @@ def profile(session: Session) -> Tasks:
 
 def _step(session: Session, options: Options) -> timing.Work:
     recipe = session.recipe("train.mixed_precision=true")
-    setup = set_up(recipe, recipe.train, read_training(recipe.data), options)
+    setup = set_up(recipe, recipe.train, open_split(recipe.data, "train"), options)
     comparison = train.StepComparison(setup)
     return comparison.ours(setup.execution, comparison.rois, setup.execution)()
 
 
 def _forward(session: Session, options: Options) -> timing.Work:
     recipe = session.recipe("evaluate.mixed_precision=true")
-    setup = set_up(recipe, recipe.evaluate, read_training(recipe.data), options)
+    setup = set_up(recipe, recipe.evaluate, open_split(recipe.data, "train"), options)
     comparison = predict.PredictionComparison(setup)
     return comparison.ours(setup.execution, comparison.images)
 

@@ -132,14 +132,14 @@ def run(photo: Path, name: str, repeats: int, rounds: int) -> Any:
     from maskrcnn.bench.results import Section
     from maskrcnn.bench.setup import trained_like
     from maskrcnn.recipes import read_recipe
-    from maskrcnn.runtime.precision import processor_has_bf16
+    from maskrcnn.runtime.precision import cpu_has_bf16
     from maskrcnn.weights import save_weights
 
     classes = tuple(f"class {number}" for number in range(1, NUM_CLASSES + 1))
     recipe = replace(read_recipe(name, []), classes=classes, category_ids=tuple(range(1, NUM_CLASSES + 1)))
     model = trained_like(recipe.model, NUM_CLASSES)
     lack = lacking(model, recipe.model, recipe.data, NUM_CLASSES)
-    measured = ways(not lack, processor_has_bf16())
+    measured = ways(not lack, cpu_has_bf16())
     with tempfile.TemporaryDirectory() as folder:
         weights = save_weights(Path(folder) / "weights", model, recipe, {})
         for way in filter(is_ours, measured):

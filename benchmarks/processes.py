@@ -27,7 +27,7 @@ from maskrcnn.bench.machine import facts
 from maskrcnn.bench.setup import trained_like
 from maskrcnn.data.shapes import CATEGORIES, generate
 from maskrcnn.recipes import read_recipe
-from maskrcnn.runtime.precision import processor_has_bf16
+from maskrcnn.runtime.precision import cpu_has_bf16
 from maskrcnn.weights import save_weights
 
 NUCLEI = " ".join(
@@ -77,7 +77,7 @@ class Setting(NamedTuple):
 
 def settings(*threads: int) -> list[Setting]:
     """float32 and, where the processor has it, bf16, on so many threads each."""
-    return [Setting(name, number) for name in ("fp32", *["bf16"] * processor_has_bf16()) for number in threads]
+    return [Setting(name, number) for name in ("fp32", *["bf16"] * cpu_has_bf16()) for number in threads]
 
 
 def prepare(folder: Path, side: int) -> dict[str, str]:

@@ -12,7 +12,6 @@ Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 AboveZero = Annotated[float, Meta(gt=0.0)]
 NotNegative = Annotated[float, Meta(ge=0.0)]
-Triple = tuple[float, float, float]
 Rounding = Literal["nearest", "down"]
 Execution = Literal["auto", "eager", "captured", "compiled"]
 Four = tuple[AboveZero, AboveZero, AboveZero, AboveZero]
@@ -100,10 +99,11 @@ class Data(Settings):
     """Probability of a horizontal flip in training."""
     num_buckets: Learning[Positive] = 6
     """Number of sizes that batches are padded to: more of them waste less padding, fewer compile or capture faster."""
-    mean: Convention[Triple] = (123.675, 116.28, 103.53)
-    """Mean of red, green and blue, in 0..255, subtracted from pixels; the default is ImageNet's."""
-    std: Convention[Triple] = (58.395, 57.12, 57.375)
-    """Standard deviation of red, green and blue, which divides pixels; the default is ImageNet's."""
+    mean: Convention[tuple[float, ...]] = (123.675, 116.28, 103.53)
+    """Mean of each channel, in 0..255, subtracted from pixels; the default is ImageNet's, red first. Images have as many
+    channels as there are entries."""
+    std: Convention[tuple[float, ...]] = (58.395, 57.12, 57.375)
+    """Standard deviation of each channel, which divides pixels; the default is ImageNet's."""
     num_workers: Run[Natural] = 4
     """Number of threads that decode images; 0 decodes in the training thread."""
     prefetch_size: Run[Positive] = 2

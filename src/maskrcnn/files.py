@@ -36,7 +36,7 @@ def listing(folder: Path) -> str:
 
 @contextmanager
 def atomic_write(path: Path, *, synced: bool = False) -> Iterator[Path]:
-    """A place beside `path` to write to, whose file takes the name of `path` in the end, or is removed on an error.
+    """A path beside `path` to write to: its file takes the name of `path` in the end, or is removed on an error.
 
     A reader sees the earlier file or all of the new one.
 
@@ -73,7 +73,7 @@ def lock(stream: IO[bytes], *, shared: bool = False, wait: bool = False) -> bool
 
 
 def sync(path: Path) -> None:
-    """Wait until the disk has it. Windows cannot open folders, and orders their entries itself."""
+    """Wait until the disk has a file or folder. Windows cannot open folders, and orders their entries itself."""
     if os.name == "nt" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)

@@ -3,7 +3,7 @@
 Every group is padded to a shape that depends on no value; `valid` says which slots are real. The groups
 are named tuples of tensors, so that compilers, exporters and `tree_map` see plain tensors.
 
-Axes: B images, G ground-truth objects, E edges, P proposals, D detections, M mask cells, H W pixels.
+Axes: B images, C bands, G ground-truth objects, E edges, P proposals, D detections, M mask cells, H W pixels.
 Boxes are xyxy in absolute, continuous pixels: the image is [0, W] x [0, H] and pixel (row i,
 column j) is centred at (j + 0.5, i + 0.5). Sizes are (height, width).
 """
@@ -20,7 +20,7 @@ BACKGROUND = 0  # labels run 1..K in the data set's order of category ids
 class ImageBatch(NamedTuple):
     """Normalised images, padded with zeros at the right and bottom to one bucket."""
 
-    pixels: Float[Tensor, "B 3 H W"]
+    pixels: Float[Tensor, "B C H W"]
     sizes: Float[Tensor, "B 2"]
     """(height, width) of each image before padding; boxes live in this frame."""
 

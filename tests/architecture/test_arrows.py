@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
-FOUNDATION = {"config", "structures", "boxes", "masks", "kernels", "sentences"}
+FOUNDATION = {"config", "structures", "boxes", "masks", "kernels", "sentences", "view"}
 RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "run_folder", "runtime"}
 MAY_SEE = {
     "config": set(),
     "structures": set(),
     "boxes": set(),
+    "view": set(),
     "masks": {"kernels"},
     "kernels": {"files"},
     "draw": set(),

@@ -38,15 +38,11 @@ __BASE__: ../coco.yml
 name: mask_rcnn_resnet50_fpn_1x
 data: {short_sides: [64], max_side: 96, num_buckets: 1, num_workers: 1}
 model:
-  backbone: resnet18
-  norm: group_norm
-  pretrained: ""
-  frozen_stages: 0
-  width: 16
-  channels: 32
-  rpn: {train_candidates: 64, train_proposals: 32, test_candidates: 64, test_proposals: 32}
-  box_head: {hidden: 32, rois: 16, detections: 10}
-  mask_head: {pool: 7, convs: 1, channels: 32, rois: 8}
+  backbone: {kind: resnet18, norm: group_norm, pretrained: "", frozen_stages: 0, width: 16}
+  neck: {channels: 32}
+  rpn: {num_train_candidates: 64, num_train_proposals: 32, num_test_candidates: 64, num_test_proposals: 32}
+  box_head: {hidden: 32, num_rois: 16, num_detections: 10}
+  mask_head: {pool_size: 7, num_convs: 1, channels: 32, num_rois: 8}
 train: {batch: 4, epochs: 1}
 evaluate: {batch: 2}
 """

@@ -61,4 +61,4 @@ def test_from_a_file_on_disk_to_the_loss_it_is_at_most_nine_steps():
     assert 0 < len(steps) <= MOST_FILES
     files = [name for step in steps for name in step]
     assert [name for name in files if not (SOURCE / name).is_file()] == []
-    assert (files[0], files[-1]) == ("data/coco.py", "models/mask_head.py")
+    assert (files[0], files[-1]) == ("data/split.py", "models/mask_head.py")

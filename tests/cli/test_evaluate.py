@@ -37,7 +37,7 @@ def test_weights_are_scored_and_the_speed_is_printed(maskrcnn, runs, capsys):
     [(recipe, weights, out)] = runs
     assert (recipe.evaluate.batch, weights, out) == (2, "best", Path("here"))
     text = capsys.readouterr().out
-    assert text.startswith("best on 3 pictures of datasets/shapes\n")
+    assert text.startswith("best on 3 images of datasets/shapes\n")
     assert "25.0" in text
     assert "12.35 images/s predicting, 6.70 images/s in all\nwritten to here\nreport: here/report.html\n" in text
 

@@ -101,7 +101,7 @@ def held(cache):
 @pytest.fixture
 def locks():
     """Without them each process downloads for itself."""
-    if download.fcntl is None:
+    if not files.HAS_LOCKS:
         pytest.skip("this system has no locks on files")
 
 

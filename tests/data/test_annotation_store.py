@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from maskrcnn.data import annotation_store, coco
+from maskrcnn.data import annotation_store
 from maskrcnn.data.annotation_store import AnnotationStore, Padding
+from maskrcnn.data.formats import coco
 
 CPU = torch.device("cpu")
 SIZES = [(40, 60), (60, 45), (33, 44)]
@@ -58,6 +59,16 @@ def test_edges_are_those_of_their_object_and_crowd_regions_have_none(write_split
     assert start == {(1, 2), (9, 2), (9, 30)}
     assert targets.valid[0, :3].all()
     assert targets.crowd[0, :3].tolist() == [False, True, False]
+
+
+def test_objects_that_are_not_learnt_leave_no_trace(write_split, annotate):
+    rows = [annotate(id, 1 + id % 2, iscrowd=id % 3 == 0) for id in range(1, 8)]
+    outside = [annotate(10 + id, 1 + id % 3, bbox=[70, 5, 0, 9], iscrowd=id % 2) for id in range(5)]
+    whole = coco.read(*write_split([*outside[:2], *rows, *outside[2:]], sizes=SIZES))
+    assert np.count_nonzero(~whole.learnt) == 5
+    with_outside = annotation_store.pack(whole)
+    for one, other in zip(with_outside, annotation_store.pack(coco.read(*write_split(rows, sizes=SIZES))), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_a_data_set_without_any_object_gives_slots_that_are_not_valid(write_split):

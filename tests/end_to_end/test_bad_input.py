@@ -184,7 +184,7 @@ def test_a_broken_picture_met_in_training_and_what_to_do_about_it(place, refusal
 def test_a_broken_picture_among_others_to_predict(place, refusal):
     jpeg = become_jpeg(place)
     told = refusal("predict run shapes/train2017 --out found --score 0 --device cpu")
-    assert told.startswith(f"1 picture could not be read, the first: the picture shapes/train2017/{jpeg.name} ")
+    assert told.startswith(f"1 image could not be read, the first: the picture shapes/train2017/{jpeg.name} ")
     drawn = {path.name for path in (place / "found").iterdir()}
     assert drawn == {path.name for path in pictures(place) if path != jpeg} | {"predictions.json"}
 

@@ -63,7 +63,7 @@ def test_a_detectron2_checkpoint_learns_other_classes_and_goes_back_there(tmp_pa
     )
     run("train", tmp_path / "mine.yml", *words, "--weights", converted, "--out", tmp_path / "run")
     said = capsys.readouterr().out
-    assert f"begins with {converted / 'model.safetensors'}, whose network" in said
+    assert f"initialised from {converted / 'model.safetensors'}; its network" in said
     assert f"; 1 classes are kept by name ({names[1]})" in said
 
     trained = load_weights(tmp_path / "run")

@@ -246,7 +246,7 @@ def test_weights_of_an_evaluation_that_was_interrupted_are_made_up_for(shapes, t
 
 def test_an_average_keeps_the_pretrained_weights_that_are_frozen_when_it_goes_on(shapes, tmp_path, monkeypatch):
     torch.manual_seed(77)  # not the seed of the run
-    pretrained = ResNet(config.Backbone(kind="resnet18", norm="frozen_batch_norm", width=16)).state_dict()
+    pretrained = ResNet(Backbone(kind="resnet18", norm="frozen_batch_norm", width=16)).state_dict()
     save_file({name: value.contiguous() for name, value in pretrained.items()}, tmp_path / "resnet18.safetensors")
     backbone = {"norm": "frozen_batch_norm", "frozen_stages": 2, "pretrained": str(tmp_path / "resnet18.safetensors")}
     recipe = tiny(shapes, epochs=1, ema=0.9)

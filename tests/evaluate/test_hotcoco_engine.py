@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from maskrcnn.data.formats.coco import parse
 from maskrcnn.evaluate.hotcoco_engine import Truth
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
@@ -31,15 +32,16 @@ def truth():
         {"id": 3, "image_id": 40, "category_id": 2, "bbox": [0, 0, 1, 1], "iscrowd": 1}
         | {"segmentation": {"size": [2, 4], "counts": [0, 3, 5]}},
         {"id": 8, "image_id": 40, "category_id": 2, "bbox": [2, 0, 1, 2], "area": 2.0, "iscrowd": 0},
-        {"id": 9, "image_id": 40, "category_id": 2, "bbox": [0, 0, 1, 1], "area": 1.0, "iscrowd": 0}
-        | {"segmentation": {"size": [2, 4], "counts": "\x01"}},
+        {"id": 9, "image_id": 40, "category_id": 2, "bbox": [0, 0, 1.5, 1], "iscrowd": 0, "segmentation": []},
     ]
     return Truth(
-        {
-            "images": [{"id": 90, "height": 3, "width": 2}, {"id": 40, "height": 2, "width": 4}],
-            "categories": [{"id": 9, "name": "dog"}, {"id": 2, "name": "cat"}],
-            "annotations": annotations,
-        }
+        parse(
+            {
+                "images": [{"id": 90, "height": 3, "width": 2}, {"id": 40, "height": 2, "width": 4}],
+                "categories": [{"id": 9, "name": "dog"}, {"id": 2, "name": "cat"}],
+                "annotations": annotations,
+            }
+        )
     )
 
 
@@ -55,7 +57,12 @@ def test_images_and_categories_are_counted_in_order_of_their_ids(truth):
     assert truth.annotations(1, True) == []
 
 
-def test_every_mask_becomes_run_lengths_and_a_damaged_one_has_no_pixels(truth):
+def test_every_mask_becomes_run_lengths_and_the_box_stands_in_for_one_that_is_missing(truth):
     masks = [one["segmentation"] for one in truth.annotations(0, True)]
     assert [mask["size"] for mask in masks] == [[2, 4]] * 4
-    assert [mask["counts"] for mask in masks] == [b"242", b"035", b"422", b""]  # without a mask, the box is it
+    assert [mask["counts"] for mask in masks] == ["242", "035", "422", "01104"]
+
+
+def test_an_area_that_is_not_stated_is_that_of_the_mask_or_of_the_box_that_stands_in_for_it(truth):
+    for with_masks in (True, False):
+        assert [one["area"] for one in truth.annotations(0, with_masks)] == [7.5, 3, 2.0, 1.5]

@@ -10,7 +10,7 @@ from torch import nn
 
 from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, Recipe
 from maskrcnn.data.buckets import resized_size
-from maskrcnn.data.coco import find_split, read
+from maskrcnn.data.split import open_split
 from maskrcnn.evaluate import run
 from maskrcnn.evaluate.coco import Evaluation
 from maskrcnn.evaluate.hotcoco_engine import Truth
@@ -71,8 +71,7 @@ def watched(function, name, events):
 
 @pytest.fixture
 def dataset(recipe):
-    annotations, images = find_split(recipe.data.dataset_dir, "val2017", "annotations/instances_val2017.json")
-    return read(annotations, images)
+    return open_split(recipe.data, "val")
 
 
 @pytest.fixture
@@ -116,7 +115,7 @@ def test_progress_counts_to_all_pictures(recipe, dataset, alone):
 
 def share_of(world, model, dataset, recipe):
     """What one of several processes gives to the first, as bytes."""
-    evaluation = Evaluation(Truth(dataset.annotations))
+    evaluation = Evaluation(Truth(dataset))
     share = run.predict_share(model, dataset, recipe, world, evaluation, keep=True)
     share.scored = evaluation.to_bytes()
     return share
@@ -160,7 +159,7 @@ def test_results_are_scored_while_the_model_predicts(recipe, dataset, alone, mon
 
 
 def test_results_are_not_kept_where_nobody_wants_the_file(recipe, dataset, alone):
-    evaluation = Evaluation(Truth(dataset.annotations))
+    evaluation = Evaluation(Truth(dataset))
     share = run.predict_share(Oracle(recipe.data), dataset, recipe, alone, evaluation, keep=False)
     assert (len(share.image_ids), share.predictions) == (len(SIZES), {})
 

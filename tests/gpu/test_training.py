@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from msgspec import structs
 
 from maskrcnn import config
 from maskrcnn.config import Data
-from maskrcnn.data import coco
 from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.buckets import buckets_for, plan_epoch
 from maskrcnn.data.feeder import feed, micro_batch_maker
+from maskrcnn.data.formats import coco
 from maskrcnn.data.loader import Loader
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.runtime.clock import mark, seconds_between
@@ -20,11 +19,8 @@ from maskrcnn.train.optimizer import build_optimizer, set_rate
 from maskrcnn.train.step import Updater
 from maskrcnn.train.stopwatch import DeviceStopwatch
 
-SMALL = structs.replace(
-    config.Model(),
-    backbone="resnet18",
-    norm="group_norm",
-    frozen_stages=0,
+SMALL = config.Model(
+    backbone=config.Backbone(kind="resnet18", norm="group_norm", frozen_stages=0),
     rpn=config.RPN(num_train_candidates=500, num_train_proposals=256),
     box_head=config.BoxHead(num_rois=64),
     mask_head=config.MaskHead(num_rois=16),

@@ -13,6 +13,7 @@ from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.runtime.execution import Captured
 from maskrcnn.structures import ImageBatch, Targets
+from maskrcnn.view import View
 
 TINY = config.Model(
     backbone=config.Backbone(kind="resnet18", norm="group_norm", frozen_stages=0, width=16),
@@ -220,11 +221,12 @@ def test_no_table_is_copied_to_the_device_in_a_step():
     with torch.device("meta"):  # like a GPU it takes the operators' definitions, not the kernels of the CPU
         model = build(TINY, NUM_CLASSES)
     whole = batch().sizes.long()
-    pictures, flip = torch.zeros(2, 64, 96, 3, dtype=torch.uint8), torch.zeros(2, dtype=torch.bool)
+    pictures, turns = torch.zeros(2, 64, 96, 3, dtype=torch.uint8), torch.tensor([1, 2])
+    view = View.whole(whole, whole)._replace(turns=turns)
     sizes, keys, *annotated = (tensor.to("meta") for tensor in (batch().sizes, KEYS, *targets()))
     with HostTables() as tables:
         for settings in (config.Data(whole_levels=True), config.Data()):
-            pixels = to_pixels(pictures, whole, whole, flip, (64, 96), settings)
+            pixels = to_pixels(pictures, whole, view, (64, 96), settings)
         images = ImageBatch(pixels.to("meta"), sizes)
         total(model.losses(images, Targets(*annotated), keys)).backward()
         with torch.no_grad():

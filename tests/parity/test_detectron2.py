@@ -22,6 +22,7 @@ from maskrcnn.models import mask_head
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.ops import conv3x3
 from maskrcnn.structures import Detections, ImageBatch, Proposals, Targets
+from maskrcnn.view import View
 
 from .detectron2_reference import (
     CASES,
@@ -86,7 +87,8 @@ def detect(model, recipe, picture):
     """What is found, without padding, and as a person gets it."""
     batch = batch_of(picture, recipe.data)
     found = model(batch)
-    instances = from_detections(found, batch.sizes, batch.sizes.long(), recipe.classes)
+    size = batch.sizes.long()
+    instances = from_detections(found, View.whole(size, size), size, recipe.classes)
     return Detections(*(part[0][found.valid[0]] for part in found)), instances[0]
 
 

@@ -13,6 +13,7 @@ from maskrcnn.instances import Instances, from_detections
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.recipes.adopt import override
 from maskrcnn.structures import Detections, ImageBatch, Proposals
+from maskrcnn.view import View
 
 from .mmdetection_reference import CASES, HEADS, HEIGHT, MASKS, WIDTH, listed, step, weights
 from .weights import picture
@@ -90,7 +91,7 @@ def ours(loaded, stored):
         offered = model.rpn.propose(pyramid, SIZE.float())
         logits, deltas = model.box_head._predict(pyramid, some_proposals(stored))
         found = model(ImageBatch(pixels, SIZE.float()))
-    pasted = from_detections(found, SIZE.float(), SIZE, recipe.classes, recipe.category_ids)[0]
+    pasted = from_detections(found, View.whole(SIZE, SIZE), SIZE, recipe.classes, recipe.category_ids)[0]
     return Answers(pyramid, offered, logits[0], deltas[0], found, pasted)
 
 

@@ -27,10 +27,10 @@ import maskrcnn
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.convert.framework import read, write
 from maskrcnn.convert.torchvision import TORCHVISION
-from maskrcnn.data import coco
 from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.buckets import Step, resized_size
 from maskrcnn.data.feeder import micro_batch_maker
+from maskrcnn.data.formats import coco
 from maskrcnn.data.loader import make_batch
 from maskrcnn.data.transforms import to_pixels
 from maskrcnn.models.mask_rcnn import build
@@ -38,6 +38,7 @@ from maskrcnn.ops import conv3x3
 from maskrcnn.ops.paste import inclusive_boxes
 from maskrcnn.ops.rasterize import rasterize
 from maskrcnn.structures import ImageBatch, Proposals
+from maskrcnn.view import View
 from maskrcnn.weights import fill
 
 from . import torchvision_weights as peer
@@ -230,8 +231,9 @@ def our_batch(ours, pixels):
     data, (height, width) = ours.recipe.data, pixels.shape[1:]
     size = resized_size(height, width, max(data.short_sides), data.max_side, data.rounding)
     bucket = tuple(-(-side // 32) * 32 for side in size)
-    sizes, raw, flip = torch.tensor([size]), torch.tensor([[height, width]]), torch.zeros(1, dtype=torch.bool)
-    return ImageBatch(to_pixels(pixels.permute(1, 2, 0)[None], raw, sizes, flip, bucket, data), sizes.float())
+    sizes, raw = torch.tensor([size]), torch.tensor([[height, width]])
+    seen = to_pixels(pixels.permute(1, 2, 0)[None], raw, View.whole(raw, sizes), bucket, data)
+    return ImageBatch(seen, sizes.float())
 
 
 @pytest.mark.parametrize("short_side", [256, 300, 480, 800])
@@ -375,8 +377,8 @@ def step(version, state, dataset, monkeypatch):
     target = target_of(torch.from_numpy(dataset.boxes[objects]), torch.from_numpy(dataset.labels[objects]))
     size = resized_size(*dataset.sizes[index].tolist(), SIDE, LONGEST, data.rounding)
     bucket = tuple(-(-side // 32) * 32 for side in size)
-    only = Step(bucket, np.array([index]), np.array([size]), np.array([False]), np.array([5]))
-    raw = make_batch(dataset, only, data.max_rowsize)
+    view = View.whole(torch.tensor(dataset.sizes[[index]]), torch.tensor([size]))
+    raw = make_batch(dataset, Step(bucket, np.array([index]), view, np.array([5])), data)
     cpu = torch.device("cpu")
     batch, targets, _ = micro_batch_maker(AnnotationStore(dataset, cpu), cpu, data, one_shape=False)(raw)
 

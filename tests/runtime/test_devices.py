@@ -19,7 +19,7 @@ from maskrcnn.ops.examples import EXAMPLES, compute
 from maskrcnn.runtime import distributed
 from maskrcnn.runtime.clock import mark, seconds_between
 from maskrcnn.runtime.devices import copies_in_order, memory_of, name_of, synchronize
-from maskrcnn.runtime.distributed import DeviceSetting, Place, choose_device, meet
+from maskrcnn.runtime.distributed import DeviceSetting, Ranks, choose_device, meet
 from maskrcnn.runtime.execution import choose_algorithms, choose_execution, is_recorded, to_host
 from maskrcnn.runtime.memory import explain_out_of_memory, peak_memory
 from maskrcnn.runtime.precision import Precision, choose_precision
@@ -119,7 +119,7 @@ def test_two_processes_do_not_share_the_only_device(machine):
 
 def test_processes_that_cannot_add_up_gradients_are_refused():
     with pytest.raises(ValueError, match=r"2 processes cannot share work on mps: .* cpu, cuda, npu, xpu; start one"):
-        meet({}, Place(0, 2, 0, 1), MPS)
+        meet({}, Ranks(0, 2, 0, 1), MPS)
 
 
 def test_operators_that_mps_lacks_run_on_the_cpu_or_a_person_is_told(machine, monkeypatch):

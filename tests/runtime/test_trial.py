@@ -14,7 +14,7 @@ SECONDS = {"float32": 3.0, "bf16": 2.0, "bf16, 3 x 3 in float32": 1.0}
 def afresh(monkeypatch, tmp_path):
     """A processor with bf16 in its vectors, and nothing kept."""
     monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(trial, "processor_has_bf16", lambda: True)
+    monkeypatch.setattr(trial, "cpu_has_bf16", lambda: True)
     monkeypatch.setattr(trial, "_has_matrix_units", lambda: False)
     trial._fastest.cache_clear()
     yield
@@ -31,7 +31,7 @@ def tried(monkeypatch):
 
 def in_a_new_process():
     trial._fastest.cache_clear()
-    return trial.fastest_on_processor()
+    return trial.fastest_on_cpu()
 
 
 def kept(tmp_path):
@@ -40,16 +40,16 @@ def kept(tmp_path):
 
 
 def test_without_bf16_nothing_is_tried(monkeypatch, tried):
-    monkeypatch.setattr(trial, "processor_has_bf16", lambda: False)
-    assert trial.fastest_on_processor() == Precision("cpu", torch.float32)
-    assert trial.fastest_on_processor(torch.bfloat16) == Precision("cpu", torch.bfloat16)
+    monkeypatch.setattr(trial, "cpu_has_bf16", lambda: False)
+    assert trial.fastest_on_cpu() == Precision("cpu", torch.float32)
+    assert trial.fastest_on_cpu(torch.bfloat16) == Precision("cpu", torch.bfloat16)
     assert not tried
 
 
 def test_matrix_units_need_no_trial(monkeypatch, tried):
     monkeypatch.setattr(trial, "_has_matrix_units", lambda: True)
-    assert trial.fastest_on_processor() == Precision("cpu", torch.bfloat16)
-    assert trial.fastest_on_processor(torch.bfloat16) == Precision("cpu", torch.bfloat16)
+    assert trial.fastest_on_cpu() == Precision("cpu", torch.bfloat16)
+    assert trial.fastest_on_cpu(torch.bfloat16) == Precision("cpu", torch.bfloat16)
     assert not tried
 
 
@@ -69,7 +69,7 @@ def test_matrix_units_that_the_library_may_not_use_are_none(limit, monkeypatch):
 
 
 def test_float32_by_name_is_not_tried(tried):
-    assert trial.fastest_on_processor(torch.float32) == Precision("cpu", torch.float32)
+    assert trial.fastest_on_cpu(torch.float32) == Precision("cpu", torch.float32)
     assert not tried
 
 
@@ -83,12 +83,12 @@ def test_the_fastest_way_is_taken_and_tried_once_on_a_machine(fastest, monkeypat
 
 def test_bf16_by_name_takes_its_faster_way(monkeypatch, tried):
     monkeypatch.setitem(SECONDS, "float32", 0.5)
-    assert trial.fastest_on_processor(torch.bfloat16) == Precision("cpu", torch.bfloat16, widened=True)
-    assert trial.fastest_on_processor() == Precision("cpu", torch.float32)
+    assert trial.fastest_on_cpu(torch.bfloat16) == Precision("cpu", torch.bfloat16, widened=True)
+    assert trial.fastest_on_cpu() == Precision("cpu", torch.float32)
     assert len(tried) == 1
 
 
-@pytest.mark.parametrize("fact", ["processor", "features", "torch", "maskrcnn"])
+@pytest.mark.parametrize("fact", ["cpu", "features", "torch", "maskrcnn"])
 def test_another_processor_or_version_is_tried_again(fact, monkeypatch, tried):
     in_a_new_process()
     facts = trial._facts() | {fact: "another"}

@@ -24,11 +24,12 @@ import torch
 from numba.core.dispatcher import Dispatcher
 from maskrcnn.config import Backbone, Model, Neck
 from maskrcnn.models.layers import fold
-from maskrcnn.bench.scene import trained_like
+from maskrcnn.bench.setup import trained_like
 from maskrcnn.structures import ImageBatch
 from maskrcnn.instances import from_detections
 from maskrcnn.ops.resize import resize
 from maskrcnn.runtime.warm import ENCODED, tasks_for
+from maskrcnn.view import View
 
 def compiled():
     modules = [vars(module) for name, module in sys.modules.items() if name.startswith("maskrcnn")]
@@ -43,11 +44,10 @@ for task in [*tasks_for(model, dtype, learn=False), *ENCODED]:
 before = compiled()
 levels, size = torch.randint(0, 256, (1, 100, 130, 3), dtype=torch.uint8), torch.tensor([[192, 256]])
 with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-    pixels = resize(
-        levels, torch.tensor([[90, 120]]), size, torch.tensor([False]), bucket=(192, 256), mean=[0.0] * 3, std=[1.0] * 3
-    )
+    raw = torch.tensor([[90, 120]])
+    pixels = resize(levels, raw, View.whole(raw, size), bucket=(192, 256), mean=[0.0] * 3, std=[1.0] * 3)
     found = model(ImageBatch(pixels, size.float()))
-[result] = from_detections(found, size.float(), size, ["a", "b", "c"], [1, 2, 3], inclusive=False)
+[result] = from_detections(found, View.whole(size, size), size, ["a", "b", "c"], [1, 2, 3], inclusive=False)
 result.masks, result.rle, result.to_coco()
 print(sorted(compiled() - before), len(result))
 """

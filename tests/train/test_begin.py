@@ -10,7 +10,7 @@ from maskrcnn.train.initialise import initialise_from
 from maskrcnn.weights import Weights
 
 OLD = ("cat", "dog", "bird")
-BEGIN = "begins with old.pth, whose network and way to see pixels take the place of the recipe's"
+BEGIN = "initialised from old.pth; its network and preprocessing replace the recipe's"
 
 
 def small(**settings):

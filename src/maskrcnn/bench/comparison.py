@@ -11,7 +11,7 @@ EAGER: Final = "eager"
 PEER: Final = "torchvision"
 MEBIBYTE = 2**20
 Costs = Mapping[str, Cost | None]
-"""By the way to run; None where the memory did not suffice."""
+"""Costs by the way to run; None where the memory did not suffice."""
 
 
 def compared(stage: str, batch: int, costs: Costs, execution: Execution, floor: float | None = None) -> Row:

@@ -1,7 +1,7 @@
 """torchvision's Mask R-CNN with the architecture, settings and weights of one of our recipes: the peer in benchmarks.
 
 It is imported only when it is asked for: the project itself does without it. Both sides are given the same pixels,
-resized, normalised and padded, and neither pastes masks into the picture.
+resized, normalised and padded, and neither pastes masks into the image.
 """
 
 from collections.abc import Callable, Mapping
@@ -81,7 +81,7 @@ def takes_prepared(peer: nn.Module, bucket: tuple[int, int]) -> nn.Module:
     return peer
 
 
-def pictures(images: ImageBatch) -> list[Tensor]:
+def image_list(images: ImageBatch) -> list[Tensor]:
     """One tensor for each image, without its padding, as torchvision takes them."""
     sizes = images.sizes.long().tolist()
     return [pixels[:, :height, :width] for pixels, (height, width) in zip(images.pixels, sizes, strict=True)]
@@ -103,7 +103,7 @@ def annotations(images: ImageBatch, targets: Targets) -> list[dict[str, Tensor]]
 
 
 def bitmaps(targets: Targets, image: int, objects: Tensor, height: int, width: int) -> Bool[Tensor, "n h w"]:
-    """The pixels whose centres lie inside the outlines of some objects: a grid of square cells over the picture."""
+    """The pixels whose centres lie inside the outlines of some objects: a grid of square cells over the image."""
     side = max(height, width)
     boxes = targets.boxes.new_tensor([[0.0, 0.0, side, side]]).expand(len(objects), 4).contiguous()
     images = torch.full_like(objects, image)
@@ -151,7 +151,7 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> torch.Size | None:
 
 
 class _Prepared(nn.Module):
-    """Takes the place of torchvision's transform: pads to the bucket, and leaves results as they are."""
+    """Replaces torchvision's transform: pads to the bucket, and leaves results as they are."""
 
     def __init__(self, bucket: tuple[int, int]) -> None:
         super().__init__()
@@ -160,9 +160,9 @@ class _Prepared(nn.Module):
     def forward(self, images: list[Tensor], targets: Any = None) -> tuple[Any, Any]:
         from torchvision.models.detection.image_list import ImageList
 
-        batch = images[0].new_zeros(len(images), 3, *self.bucket)
-        for place, image in zip(batch, images, strict=True):
-            place[:, : image.shape[1], : image.shape[2]].copy_(image)
+        batch = images[0].new_zeros(len(images), len(images[0]), *self.bucket)
+        for slot, image in zip(batch, images, strict=True):
+            slot[:, : image.shape[1], : image.shape[2]].copy_(image)
         return ImageList(batch, [tuple(image.shape[1:]) for image in images]), targets
 
     def postprocess(self, results: Any, sizes: Any, original_sizes: Any) -> Any:

@@ -13,7 +13,7 @@ from maskrcnn.bench.results import Row, Section
 from maskrcnn.bench.setup import Options, Setup, set_up
 from maskrcnn.bench.timing import Cost, Work, compare, in_turns
 from maskrcnn.config import Recipe
-from maskrcnn.data.coco import find_split, read
+from maskrcnn.data.split import open_split
 from maskrcnn.data.transforms import prepare
 from maskrcnn.models.layers import folded
 from maskrcnn.runtime.execution import Execution, executed, to_host
@@ -26,9 +26,7 @@ def run(recipe: Recipe, options: Options, *, batches: tuple[int, ...] = (1,), by
     batches    whole predictions of these sizes too
     by_stage   each stage of `options.batch` too
     """
-    settings = recipe.data
-    data = read(*find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path))
-    setup = set_up(recipe, recipe.evaluate, data, options)
+    setup = set_up(recipe, recipe.evaluate, open_split(recipe.data, "val"), options)
     comparison = PredictionComparison(setup)
     rows, found, notes = [], [], [setup.lacks_peer] if setup.lacks_peer else []
     if by_stage:
@@ -61,7 +59,7 @@ class PredictionComparison:
         setup = self.setup
         with torch.inference_mode(), setup.precision.autocast():
             ours = stages(self.model, self.images)
-            theirs = {} if setup.lacks_peer else peer.peer_stages(self._peer(), peer.pictures(self.images))
+            theirs = {} if setup.lacks_peer else peer.peer_stages(self._peer(), peer.image_list(self.images))
         floors = self._floors(setup.options.batch)
         rows = []
         for name, stage in ours.items():
@@ -96,10 +94,10 @@ class PredictionComparison:
         return self._guarded(work)
 
     def _theirs(self, images: ImageBatch) -> Work:
-        model, pictures = self._peer(), peer.pictures(images)
+        model, listed = self._peer(), peer.image_list(images)
 
         def work() -> None:
-            self.found[PEER] = model(pictures)
+            self.found[PEER] = model(listed)
 
         return self._guarded(work)
 
@@ -116,7 +114,7 @@ class PredictionComparison:
         return call
 
     def _some(self, batch: int) -> ImageBatch:
-        """As many images, repeated where the first batch has fewer."""
+        """So many images, repeated where the first batch has fewer."""
         index = torch.arange(batch, device=self.setup.device) % self.setup.options.batch
         pixels = self.images.pixels[index].contiguous(memory_format=torch.channels_last)
         return ImageBatch(pixels, self.images.sizes[index])

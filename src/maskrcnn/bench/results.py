@@ -20,7 +20,7 @@ class Section(Struct):
     """One table."""
 
     key: str
-    """A later section of the same key takes its place."""
+    """Name of the section: a later one of the same key replaces it."""
     title: str
     facts: Facts
     """All that decided the numbers."""
@@ -73,7 +73,7 @@ def slug(name: str) -> str:
 
 
 def markdown(results: Results) -> str:
-    """The whole file."""
+    """The whole file in Markdown."""
     parts = [f"# {results.device}, {results.date}", *(described(section) for section in results.sections)]
     return "\n\n".join(parts) + "\n"
 

@@ -1,4 +1,4 @@
-"""What is measured: a network that behaves like a trained one, on photos of a data set."""
+"""What is measured: a network that behaves like a trained one, on images of a data set."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ from maskrcnn.bench.peer import lacking
 from maskrcnn.bench.results import cell
 from maskrcnn.config import Recipe
 from maskrcnn.data.buckets import Bucket, Step
-from maskrcnn.data.coco import CocoData
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.loader import make_batch, pin
 from maskrcnn.data.transforms import RawBatch
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
@@ -33,7 +33,7 @@ class Options(NamedTuple):
     bucket: Bucket | None = None
     """Padded size; None takes the most frequent one."""
     with_peer: bool = True
-    """Where torchvision is installed."""
+    """Whether torchvision takes part, where it is installed."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Setup:
     device: torch.device
     execution: Execution
     precision: Precision
-    data: CocoData
+    data: Dataset
     steps: list[Step]
     """Full batches of one bucket."""
     model: MaskRCNN
@@ -68,7 +68,7 @@ class Setup:
     @cached_property
     def raw(self) -> RawBatch:
         """The first batch, decoded."""
-        raw = make_batch(self.data, self.steps[0], self.recipe.data.max_rowsize)
+        raw = make_batch(self.data, self.steps[0], self.recipe.data)
         return pin(raw) if self.device.type == "cuda" else raw
 
     @cached_property
@@ -99,8 +99,8 @@ class Setup:
         return str(self.precision.dtype).removeprefix("torch.")
 
 
-def set_up(recipe: Recipe, settings: config.Train | config.Evaluate, data: CocoData, options: Options) -> Setup:
-    """Take the device, choose photos, and build the network.
+def set_up(recipe: Recipe, settings: config.Train | config.Evaluate, data: Dataset, options: Options) -> Setup:
+    """Take the device, choose images, and build the network.
 
     What training and prediction ask of the process holds here too, for all sides.
     settings   the section of the recipe whose precision and execution count
@@ -109,7 +109,7 @@ def set_up(recipe: Recipe, settings: config.Train | config.Evaluate, data: CocoD
     section = "train" if isinstance(settings, config.Train) else "evaluate"
     choose_algorithms(device)
     keep_freed_memory(device)
-    model = trained_like(recipe.model, len(data.category_ids)).to(device)
+    model = trained_like(recipe.model, len(data.category_ids), len(recipe.data.mean)).to(device)
     model.backbone.recompute = recipe.train.recompute
     return Setup(
         recipe=recipe,
@@ -124,10 +124,10 @@ def set_up(recipe: Recipe, settings: config.Train | config.Evaluate, data: CocoD
 
 
 @torch.no_grad()
-def trained_like(settings: config.Model, num_classes: int) -> MaskRCNN:
+def trained_like(settings: config.Model, num_classes: int, num_bands: int = 3) -> MaskRCNN:
     """Random weights that behave like trained ones in what costs time: finite activations, many detections."""
     torch.manual_seed(0)
-    model = build(settings, num_classes)
+    model = build(settings, num_classes, num_bands)
     for name, buffer in model.named_buffers():
         if name.endswith(("conv3.norm.weight", "conv2.norm.weight")):
             buffer.fill_(0.3)

@@ -22,12 +22,12 @@ from maskrcnn.config import Recipe
 from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.feeder import feed, micro_batch_maker
 from maskrcnn.data.loader import Loader
+from maskrcnn.data.split import open_split
 from maskrcnn.models.mask_rcnn import MaskRCNN
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.execution import Execution, is_recorded
 from maskrcnn.structures import MicroBatch
 from maskrcnn.train.optimizer import build_optimizer, set_rate
-from maskrcnn.train.plan import read_training
 from maskrcnn.train.step import Losses, Updater
 
 FEED, DECODE, STEP = "feeding", "decoding and feeding alone", "whole step"
@@ -35,7 +35,7 @@ FEED, DECODE, STEP = "feeding", "decoding and feeding alone", "whole step"
 
 def run(recipe: Recipe, options: Options) -> list[Section]:
     """The table of times, and that of losses where there are two ways to compute them."""
-    setup = set_up(recipe, recipe.train, read_training(recipe.data), options)
+    setup = set_up(recipe, recipe.train, open_split(recipe.data, "train"), options)
     comparison = StepComparison(setup)
     notes = [setup.lacks_peer] if setup.lacks_peer else comparison.meet_peer()
     rows, more = _rows(setup, comparison)
@@ -89,16 +89,16 @@ class StepComparison:
         return make
 
     def our_parts(self) -> Callable[[OnStage], object]:
-        """A step line by line."""
+        """A step of ours, line by line."""
         model = self._model(self.rois)
         return self._by_parts(model, lambda: model.losses(*self.batch))
 
     def peer_parts(self) -> Callable[[OnStage], object]:
-        """torchvision's."""
+        """A step of torchvision's, line by line."""
         return self._by_parts(*self._peer())
 
     def peer_step(self) -> Work:
-        """torchvision's, whole."""
+        """A step of torchvision's, whole."""
         step = self.peer_parts()
         return lambda: step(lambda _: None)
 
@@ -122,7 +122,7 @@ class StepComparison:
         setup = self.setup
         model = peer.same_network(setup.model, setup.recipe.model, setup.recipe.data, setup.num_classes)
         peer.takes_prepared(model, setup.bucket).train()
-        images = peer.pictures(self.batch.images)
+        images = peer.image_list(self.batch.images)
         targets = peer.annotations(self.batch.images, self.batch.targets)
         return model, lambda: model(images, targets)
 
@@ -141,7 +141,7 @@ class StepComparison:
 
 
 def _rows(setup: Setup, comparison: StepComparison) -> tuple[list[Row], list[str]]:
-    """Of the table, and notes to it."""
+    """Rows of the table, and notes to it."""
     floors = _floors(setup, comparison.rois)
     rows = [*_feeding(setup, comparison), *_parts(setup, comparison, floors)]
     costs = compare(_makers(setup, comparison), setup.device, setup.options.repeats)
@@ -162,7 +162,7 @@ def _makers(setup: Setup, comparison: StepComparison) -> dict[str, Callable[[], 
 
 
 def _feeding(setup: Setup, comparison: StepComparison) -> list[Row]:
-    """From decoded pictures to a batch on the device, and from files when nothing else runs."""
+    """From decoded images to a batch on the device, and from files when nothing else runs."""
     repeats, settings = setup.options.repeats, setup.recipe.data
     once = in_turns({FEED: lambda: comparison.make(setup.raw)}, setup.device, repeats)[FEED]
     loader = Loader(setup.data, cycle(setup.steps), settings, pin_memory=setup.device.type == "cuda")

@@ -10,7 +10,7 @@ from maskrcnn.cli.options import Config, DataOverrides, Overrides, writable
 
 Batch = Annotated[int, Option(min=1, help="Images at once.")]
 Repeats = Annotated[int, Option(min=1, help="Measurements behind each median; do not rely on fewer than five.")]
-Batches = Annotated[int, Option(min=1, help="Batches; pictures are repeated where there are fewer.")]
+Batches = Annotated[int, Option(min=1, help="Batches; images are repeated where there are fewer.")]
 Bucket = Annotated[str, Option(metavar="HxW", help="Padded size; the most frequent one unless given.")]
 Peer = Annotated[bool, Option("--peer/--no-peer", help="Beside torchvision, where it is installed.")]
 Out = Annotated[
@@ -52,7 +52,7 @@ def evaluate(
     peer: Peer = True,
     out: Out = None,
 ) -> None:
-    """Time an evaluation, from picture files to scores."""
+    """Time an evaluation, from image files to scores."""
     _measure("eval", config, overrides, out, batch, repeats, "", peer)
 
 

@@ -7,7 +7,7 @@ from typer import Option
 
 from maskrcnn.cli.options import Overrides, writable
 
-NUM_PICTURES = 6
+NUM_IMAGES = 6
 
 
 def demo(
@@ -38,11 +38,11 @@ def demo(
     with start(recipe.device) as world:
         metrics = evaluate(recipe, load_weights(weights), out / EVALUATION, world)
     _say("4/4 predicting")
-    pictures = sorted((dataset / recipe.data.val_img_dir).iterdir())[:NUM_PICTURES]
-    predict_paths(load(weights), pictures, out / "predictions")
+    images = sorted((dataset / recipe.data.val_img_dir).iterdir())[:NUM_IMAGES]
+    predict_paths(load(weights), images, out / "predictions")
     report = write_report(out)
     _say(f"box AP {percent(metrics['bbox']['AP'])}, mask AP {percent(metrics['segm']['AP'])}")
-    _say(f"look at {report} and the pictures in {out / 'predictions'}")
+    _say(f"look at {report} and the drawings in {out / 'predictions'}")
 
 
 def _say(sentence: str) -> None:

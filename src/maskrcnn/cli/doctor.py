@@ -40,7 +40,7 @@ def facts(*, prove: bool = False) -> Iterator[Fact]:
     yield from _devices()
     yield from _kernels()
     yield from _proofs(again=prove)
-    yield from _places()
+    yield from _folders()
     yield from _packages()
 
 
@@ -65,9 +65,9 @@ def _devices() -> Iterator[Fact]:
 
 
 def _bf16_on_cpu() -> str:
-    from maskrcnn.runtime.precision import processor_has_bf16
+    from maskrcnn.runtime.precision import cpu_has_bf16
 
-    return "in hardware" if processor_has_bf16() else "not in hardware: mixed precision stays in float32"
+    return "in hardware" if cpu_has_bf16() else "not in hardware: mixed precision stays in float32"
 
 
 def _kernels() -> Iterator[Fact]:
@@ -103,7 +103,7 @@ def _proofs(*, again: bool) -> Iterator[Fact]:
         yield name, f"agree with their definitions: {', '.join(agreeing) or 'none'}"
 
 
-def _places() -> Iterator[Fact]:
+def _folders() -> Iterator[Fact]:
     from maskrcnn.files import cache_folder
     from maskrcnn.recipes import recipe_folder
 
@@ -116,7 +116,7 @@ def _places() -> Iterator[Fact]:
 
 
 def _compiled_kernels() -> str:
-    """Where they lie, and whether all are there."""
+    """Where compiled kernels lie, and whether all are there."""
     from maskrcnn.kernels import folders
     from maskrcnn.runtime.warm import all_tasks
 

@@ -15,7 +15,7 @@ from maskrcnn.cli.predict import Device
 
 DEFAULT = "config/maskrcnn/mask_rcnn_resnet50_fpn_1x.yml"
 WITHOUT_EFFECT = ("ms_mode", "ms_loss_scaler", "ms_loss_scaler_value", "eval_parallel", "run_profilor")
-"""They steer MindSpore's compiler, loss scaler and profiler; evaluation always uses every process."""
+"""Flags that steer MindSpore's compiler, loss scaler and profiler; evaluation always uses every process."""
 OBJECT_STORAGE = ("enable_modelarts", "data_url", "train_url", "ckpt_url", "multi_data_url", "pretrain_url", "data_dir")
 
 
@@ -84,9 +84,9 @@ def _evaluate(words: Sequence[str]) -> None:
 def _infer(words: Sequence[str]) -> None:
     from maskrcnn.cli.predict import Precision, predict
 
-    parser = _parser("Find objects on pictures: the door to `maskrcnn predict`.")
+    parser = _parser("Find objects in images: the door to `maskrcnn predict`.")
     parser.add_argument("--ckpt_path", required=True, metavar="PATH", help="a weights folder or file")
-    parser.add_argument("--imgs", required=True, metavar="PATH", help="a picture or a folder")
+    parser.add_argument("--imgs", required=True, metavar="PATH", help="an image or a folder")
     parser.add_argument("--save_dir", type=Path, default=Path("runs/predict"), metavar="DIR", help="where results go")
     parser.epilog = f"--config has no effect, since weights carry their recipe. {parser.epilog}"
     flags, settings = _read(parser, words)
@@ -97,13 +97,13 @@ def _infer(words: Sequence[str]) -> None:
     predict(flags.ckpt_path, [flags.imgs], flags.save_dir, device=device, precision=precisions[flags.mix])
 
 
-def find_weights(place: str) -> list[str]:
+def find_weights(source: str) -> list[str]:
     """The weights at a path: a file, a weights folder, or all of those in a folder or in its `weights/`; or a name."""
     from maskrcnn.convert.files import SUFFIXES
 
-    path = Path(place)
-    if "://" in place or path.is_file() or (path / run_folder.MODEL).is_file():
-        return [place]
+    path = Path(source)
+    if "://" in source or path.is_file() or (path / run_folder.MODEL).is_file():
+        return [source]
     if not path.is_dir():
         raise FileNotFoundError(f"--ckpt_path: there is nothing at {path}")
     inside = sorted(one for folder in (path, path / run_folder.WEIGHTS) if folder.is_dir() for one in folder.iterdir())

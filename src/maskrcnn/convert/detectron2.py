@@ -21,7 +21,7 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
-from maskrcnn.config import Data, Recipe, RoIAlign, Triple
+from maskrcnn.config import Data, Recipe, RoIAlign
 from maskrcnn.convert.classes import coco_classes
 from maskrcnn.convert.framework import Described, Framework, Rule, State
 from maskrcnn.convert.structure import structure_of
@@ -112,7 +112,7 @@ def _describe(state: State, hint: str) -> Described:
     )
 
 
-def _pixels(state: State, is_divided: bool) -> tuple[Triple, Triple, bool]:
+def _pixels(state: State, is_divided: bool) -> tuple[tuple[float, ...], tuple[float, ...], bool]:
     """Mean and deviation, red first, and whether the network is fed blue first: from the file, or by the rules."""
     if "pixel_mean" not in state or "pixel_std" not in state:
         return Data().mean, Data().std if is_divided else WHOLE, True
@@ -121,7 +121,7 @@ def _pixels(state: State, is_divided: bool) -> tuple[Triple, Triple, bool]:
     return (mean[::-1], std[::-1], True) if bgr else (mean, std, False)
 
 
-def _triple(tensor: Tensor) -> Triple:
+def _triple(tensor: Tensor) -> tuple[float, float, float]:
     """Three numbers as they were written, without the digits of float32 behind them."""
     first, second, third = (float(f"{value:.6g}") for value in tensor.flatten().tolist())
     return first, second, third

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
-from maskrcnn.data.coco import CocoData
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.masks import edges_from_rings
 from maskrcnn.runtime.devices import copies_in_order, memory_of
 from maskrcnn.structures import Targets
@@ -44,7 +44,7 @@ class Columns(NamedTuple):
 class AnnotationStore:
     """The annotations of a data set, ready to be picked."""
 
-    def __init__(self, data: CocoData, device: torch.device) -> None:
+    def __init__(self, data: Dataset, device: torch.device) -> None:
         columns = pack(data)
         self._objects, self._edges = counts_of_images(columns)
         self.columns = Columns(*(column.to(place_for(columns, device)) for column in columns))
@@ -60,19 +60,19 @@ class AnnotationStore:
         return gather(self.columns, images.to(place, non_blocking=copies_in_order(place)), padding)
 
 
-def pack(data: CocoData) -> Columns:
-    """A data set's annotations on the processor; at least one object and edge, so that indices point at something."""
-    edges = edges_from_rings(data.rings)
-    first_point = data.rings.first[data.first_ring].astype(np.int64)  # a closed ring has as many edges as points
-    lengths = np.diff(first_point) * ~data.crowd
-    learnt = edges[np.repeat(~data.crowd, np.diff(first_point))]
+def pack(data: Dataset) -> Columns:
+    """What is learnt, on the processor; at least one object and edge, so that indices point at something."""
+    learnt, edges = data.learnt, edges_from_rings(data.rings)
+    lengths = np.diff(data.rings.first[data.first_ring].astype(np.int64))  # a closed ring has as many edges as points
+    with_outline = learnt & ~data.crowd
+    first_learnt = np.concatenate([[0], np.cumsum(learnt)])
     return Columns(
-        boxes=_not_empty(data.boxes),
-        labels=_not_empty(data.labels),
-        crowd=_not_empty(data.crowd),
-        edges=_not_empty(learnt),
-        first_edge=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)])),
-        first_object=torch.from_numpy(data.first_object),
+        boxes=_not_empty(data.boxes[learnt]),
+        labels=_not_empty(data.labels[learnt]),
+        crowd=_not_empty(data.crowd[learnt]),
+        edges=_not_empty(edges[np.repeat(with_outline, lengths)]),
+        first_edge=torch.from_numpy(np.concatenate([[0], np.cumsum((lengths * with_outline)[learnt])])),
+        first_object=torch.from_numpy(first_learnt[data.first_object]),
     )
 
 

@@ -58,8 +58,7 @@ def micro_batch_maker(
         images = prepare(raw, device, settings)
         found = annotations.gather(raw.indices, whole or annotations.padding(raw.indices.numpy()))
         targets = Targets(*(tensor.to(device, non_blocking=beside) for tensor in found))
-        original_sizes = raw.original_sizes.to(device, non_blocking=beside).float()
-        flip, keys = raw.flip.to(device, non_blocking=beside), raw.keys.to(device, non_blocking=beside)
-        return MicroBatch(images, resize_targets(targets, original_sizes, images.sizes, flip), keys)
+        view, keys = raw.view.to(device, non_blocking=beside), raw.keys.to(device, non_blocking=beside)
+        return MicroBatch(images, resize_targets(targets, view), keys)
 
     return make

@@ -73,7 +73,7 @@ def objects_of(annotations: Sequence[Sequence[dict[str, Any]]], with_masks: bool
         return AnnotatedObjects(first, categories, is_crowd, boxes, NO_RUNS)
     masks = [one["segmentation"] for one in ordered]
     pixels = [mask["size"][0] * mask["size"][1] for mask in masks]
-    runs = runs_from_strings([mask["counts"].decode() for mask in masks], pixels)
+    runs = runs_from_strings([mask["counts"] for mask in masks], pixels)
     assert runs is not None, "our own run lengths are good"
     return AnnotatedObjects(first, categories, is_crowd, boxes, runs)
 

@@ -1,20 +1,20 @@
-"""Annotations as they are read, masks in COCO's forms, and COCO's numbers: the only file that knows hotcoco.
+"""A data set as COCO looks at it, masks in COCO's forms, and COCO's numbers: the only file that knows hotcoco.
 
 Inside, images and categories are counted in order of their ids: that is the order of pycocotools' ties, and ids of any
 size fit into an array of floats.
 """
 
-from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import hotcoco
 import numpy as np
 from hotcoco import mask as rle
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 from numpy import ndarray
 
+from maskrcnn.data.dataset import Dataset, Flag
+from maskrcnn.data.formats.coco import segmentations
 from maskrcnn.evaluate.overlaps import Runs
 
 IouType = Literal["bbox", "segm"]
@@ -47,45 +47,46 @@ class Curves(NamedTuple):
 
 
 class Truth:
-    """An annotation file, checked."""
+    """A data set as COCO's evaluation looks at it."""
 
-    def __init__(self, ground_truth: Path | dict[str, Any]) -> None:
-        """Raises ValueError, in a sentence that names the file, for anything but COCO annotations."""
-        self._coco = _read(ground_truth)
-        images, categories = self._coco.imgs, self._coco.cats
-        self.image_ids, self.category_ids = sorted(images), sorted(categories)
-        self._order = {number: place for place, number in enumerate(self._coco.anns)}
+    def __init__(self, data: Dataset) -> None:
+        self._data, self._boxes = data, data.boxes_xywh()
+        self._rows = np.argsort(data.image_ids)
+        self.image_ids, self.category_ids = data.image_ids[self._rows].tolist(), list(data.category_ids)
         self.images = {number: place for place, number in enumerate(self.image_ids)}
         self.categories = {number: place for place, number in enumerate(self.category_ids)}
-        self.names = [categories[number]["name"] for number in self.category_ids]
-        self.sizes = [(images[number].get("height", 0), images[number].get("width", 0)) for number in self.image_ids]
+        self.names = list(data.category_names)
+        self.sizes: list[tuple[int, int]] = [(height, width) for height, width in data.sizes[self._rows].tolist()]
 
     def num_objects(self) -> list[int]:
-        """Of each category, crowds aside."""
-        return [len(self._coco.get_ann_ids(cat_ids=[number], iscrowd=False)) for number in self.category_ids]
+        """Objects of each category, crowds aside."""
+        labels = self._data.labels[~self._data.crowd]
+        counts: list[int] = np.bincount(labels, minlength=len(self.names) + 1)[1:].tolist()
+        return counts
 
     def annotations(self, image: int, with_masks: bool) -> list[dict[str, Any]]:
-        """Of one image, in the file's order and our numbers; masks as run lengths, so that nobody encodes them again.
+        """Objects of one image in the file's order, by which ties go, and in our numbers; masks as run lengths.
 
-        An object without a mask has that of its box; a mask that is damaged has no pixels.
-        An area that is missing is measured by hotcoco: that of the mask where there is one, else of the box.
+        An area that is not stated is measured: that of the mask where there is an outline, else of the box.
         """
-        numbers = self._coco.get_ann_ids(img_ids=[self.image_ids[image]])
-        found = self._coco.load_anns(sorted(numbers, key=self._order.__getitem__))  # ties go by it
-        for annotation in found:
-            if with_masks:
-                if "area" not in annotation and not annotation.get("segmentation"):
-                    annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
-                annotation["segmentation"] = self._mask(annotation, list(self.sizes[image]))
-            annotation |= {"image_id": image, "category_id": self.categories[annotation["category_id"]]}
+        data, row, size = self._data, int(self._rows[image]), list(self.sizes[image])
+        chosen = data.objects(row)
+        columns = data.annotation_ids, data.labels, data.crowd, self._boxes, data.areas
+        found: list[dict[str, Any]] = [
+            {"id": id, "image_id": image, "category_id": label - 1, "iscrowd": int(crowd), "bbox": box, "area": area}
+            for id, label, crowd, box, area in zip(*(column[chosen].tolist() for column in columns), strict=True)
+        ]
+        unknown = np.isnan(data.areas[chosen])
+        if with_masks or unknown.any():
+            masks = [run_lengths(mask, *size) for mask in segmentations(data, row)]
+        if with_masks:
+            for annotation, mask in zip(found, masks, strict=True):
+                annotation["segmentation"] = mask
+        for place in np.flatnonzero(unknown).tolist():
+            has_outline = not data.flags[chosen.start + place] & Flag.NO_OUTLINE
+            _, _, width, height = found[place]["bbox"]
+            found[place]["area"] = float(rle.area(masks[place])) if has_outline else width * height
         return found
-
-    def _mask(self, annotation: dict[str, Any], size: list[int]) -> dict[str, Any]:
-        try:
-            mask = self._coco.ann_to_rle(annotation)
-        except ValueError:
-            mask = {}
-        return mask if mask.get("size") == size else {"size": size, "counts": b""}
 
 
 class Matcher:
@@ -133,51 +134,29 @@ class Matcher:
         )
 
 
-def compressed(segmentation: Any, height: int, width: int) -> str:
+def compressed(mask: Any, height: int, width: int) -> str:
     """Compressed run lengths of any form of mask: RLE, compressed (str or bytes) or not, or polygons.
 
     Raises ValueError, TypeError or KeyError for anything else, for another size, and for run lengths that are damaged.
     """
-    mask = _run_lengths(segmentation, height, width)
-    rle.area(mask)  # decodes
-    counts = mask["counts"]
-    return counts if isinstance(counts, str) else counts.decode("ascii")
+    encoded = run_lengths(mask, height, width)
+    rle.area(encoded)  # decodes
+    return encoded["counts"]
 
 
-def bitmap(segmentation: Any, height: int, width: int) -> Bool[ndarray, "{height} {width}"]:
-    """The pixels of an annotation's or a result's mask, in any of COCO's forms."""
-    return np.ascontiguousarray(rle.decode(_run_lengths(segmentation, height, width))).astype(bool)
-
-
-def _read(ground_truth: Path | dict[str, Any]) -> hotcoco.COCO:
-    source = "annotations" if isinstance(ground_truth, dict) else str(ground_truth)
-    try:
-        truth = hotcoco.COCO(ground_truth)
-    except FileNotFoundError as error:
-        raise ValueError(f"{source}: there is no such annotation file") from error
-    except OSError as error:
-        raise ValueError(f"{source}: cannot be read; expected an annotation file") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{source}: not a COCO annotation file: {sentence(error)}") from error
-    if not truth.imgs or not truth.cats:
-        raise ValueError(f"{source}: expected images and categories of a COCO annotation file, found none")
-    twice = [number for number, count in Counter(truth.get_ann_ids()).items() if count > 1]
-    if twice:  # hotcoco and pycocotools alike would take the last of them for all
-        raise ValueError(
-            f"{source}: annotation id {twice[0]} occurs more than once; give each annotation an id of its own"
-        )
-    return truth
-
-
-def _run_lengths(segmentation: Any, height: int, width: int) -> dict[str, Any]:
-    if not isinstance(segmentation, dict):
-        return rle.merge(rle.frPyObjects(segmentation, height, width))
-    size = list(segmentation["size"])
-    if size != [height, width]:
-        raise ValueError(f"its size is {size}, the picture's {[height, width]} (height, width)")
-    if not isinstance(segmentation["counts"], str | bytes):
-        return rle.frPyObjects(segmentation, height, width)
-    return {"size": size, "counts": segmentation["counts"]}
+def run_lengths(mask: Any, height: int, width: int) -> dict[str, Any]:
+    """COCO's record of any form of mask; compressed run lengths are taken as they are."""
+    size = [height, width]
+    if not isinstance(mask, dict):
+        encoded = rle.merge(rle.frPyObjects(mask, height, width))
+    elif list(mask["size"]) != size:
+        raise ValueError(f"its size is {list(mask['size'])}, the picture's {size} (height, width)")
+    elif not isinstance(mask["counts"], str | bytes):
+        encoded = rle.frPyObjects(mask, height, width)
+    else:
+        encoded = mask
+    counts = encoded["counts"]
+    return {"size": size, "counts": counts if isinstance(counts, str) else counts.decode("ascii")}
 
 
 def _table(found: Found, boxes: ndarray) -> Float64[ndarray, "D 7"]:

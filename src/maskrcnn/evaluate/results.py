@@ -128,7 +128,7 @@ def check(truth: Truth, entry: Result, iou_types: Sequence[IouType], where: str)
         raise ValueError(f"{where} has bbox {entry.bbox}, expected four finite numbers [x, y, width, height]")
     if "segm" in iou_types:
         try:
-            counts_from_string(_compressed(entry.segmentation, truth.sizes[truth.images[entry.image_id]]))
+            counts_from_string(compress(entry.segmentation, truth.sizes[truth.images[entry.image_id]]))
         except UNREADABLE as error:
             raise ValueError(
                 f"{where} has a segmentation that is neither RLE nor polygons: {sentence(error)}"
@@ -142,7 +142,7 @@ def _masks(entries: Sequence[Result], sizes: Sequence[tuple[int, int]]) -> tuple
         masks = [
             mask.counts
             if type(mask) is RunLengths and type(mask.counts) is str and mask.size == size
-            else _compressed(mask, size)
+            else compress(mask, size)
             for mask, size in pairs
         ]
     except UNREADABLE:
@@ -150,5 +150,6 @@ def _masks(entries: Sequence[Result], sizes: Sequence[tuple[int, int]]) -> tuple
     return masks, runs_from_strings(masks, [height * width for height, width in sizes])
 
 
-def _compressed(mask: RunLengths | list[Any] | None, size: tuple[int, int]) -> str:
+def compress(mask: RunLengths | list[Any] | None, size: tuple[int, int]) -> str:
+    """A result's mask as compressed run lengths. Raises one of `UNREADABLE` for anything else."""
     return compressed({"size": mask.size, "counts": mask.counts} if isinstance(mask, RunLengths) else mask, *size)

@@ -18,9 +18,10 @@ from torch import nn
 
 from maskrcnn.config import Recipe
 from maskrcnn.data.buckets import MAX_SHAPES, buckets_for, plan_evaluation
-from maskrcnn.data.coco import CocoData, find_split, read
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
+from maskrcnn.data.split import open_split
 from maskrcnn.data.transforms import RawBatch, prepare
 from maskrcnn.evaluate.coco import Evaluation, Metrics
 from maskrcnn.evaluate.hotcoco_engine import Truth
@@ -96,10 +97,18 @@ class Time(NamedTuple):
     seconds: float
 
 
-def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Progress | None = None) -> Metrics:
+def run(
+    recipe: Recipe,
+    weights: Weights,
+    out: Path,
+    world: World,
+    progress: Progress | None = None,
+    dataset: Dataset | None = None,
+) -> Metrics:
     """Evaluate weights on a recipe's validation split.
 
-    world   the processes that share the pictures: `distributed.start(recipe.device)`
+    world     the processes that share the pictures: `distributed.start(recipe.device)`
+    dataset   takes the place of the recipe's validation split
     The network, its classes, and how it sees pixels are those of the weights; data and `evaluate` are the recipe's.
     The first process writes metrics.json, details.json, predictions.json and
     config.yml to `out` and returns the metrics; the others return empty ones.
@@ -107,12 +116,10 @@ def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Pro
     """
     trust_kernels(world, warnings.warn)
     trained = weights.recipe
-    settings = recipe.data
-    annotations, images = find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path)
-    dataset = read(annotations, images)
+    dataset = dataset or open_split(recipe.data, "val")
     check_classes(weights, dataset)
     with SkipInit():
-        model = build(trained.model, len(trained.classes))
+        model = build(trained.model, len(trained.classes), len(trained.data.mean))
     fill(model, weights.tensors, weights.origin)
     recipe = structs.replace(
         with_network_of(recipe, trained),
@@ -130,7 +137,7 @@ def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Pro
 
 def evaluate(
     model: nn.Module,
-    dataset: CocoData,
+    dataset: Dataset,
     recipe: Recipe,
     world: World,
     out: Path | None = None,
@@ -141,14 +148,14 @@ def evaluate(
     """Predict a split, each process its share of the batches, and score it on the first one.
 
     model     turns an ImageBatch into Detections
-    dataset   is scored against its annotation file
+    dataset   what is predicted, and the truth that results are scored against
     out       where the first process writes what was found, if anywhere
     say       told when a way to run does not hold, see `Ladder`
     The metrics of the other processes are empty.
     """
     begin = time.perf_counter()
     keep_freed_memory(world.device)
-    evaluation = Evaluation(Truth(dataset.annotations))
+    evaluation = Evaluation(Truth(dataset))
     mine = predict_share(model, dataset, recipe, world, evaluation, progress, keep=out is not None, say=say)
     if not world.is_main:
         mine.scored = evaluation.to_bytes()
@@ -175,7 +182,7 @@ def evaluate(
 
 def predict_share(
     model: nn.Module,
-    dataset: CocoData,
+    dataset: Dataset,
     recipe: Recipe,
     world: World,
     evaluation: Evaluation,
@@ -221,7 +228,7 @@ def predict_share(
     return share
 
 
-def check_classes(weights: Weights, dataset: CocoData) -> None:
+def check_classes(weights: Weights, dataset: Dataset) -> None:
     """Raise ValueError, naming the difference, unless the weights know all categories of the annotations by name."""
     ours, theirs = weights.recipe.classes, dataset.category_names
     if ours == theirs or set(theirs) <= set(ours):
@@ -293,13 +300,13 @@ def warm(times: Sequence[Time], execution: Execution) -> tuple[int, float]:
     return sum(one.images for one in counted), sum(one.seconds for one in counted)
 
 
-def _to_coco(batch: Batch, dataset: CocoData, recipe: Recipe) -> dict[int, Results]:
+def _to_coco(batch: Batch, dataset: Dataset, recipe: Recipe) -> dict[int, Results]:
     """Results of each image under the data set's ids; classes that it does not have are left out."""
     raw, names = batch.raw, recipe.classes
     of_labels = label_ids(names, dataset)
     known = np.array([id is not None for id in of_labels])
     inclusive = recipe.model.mask_head.paste == "inclusive"
-    found = from_detections(batch.detections, raw.sizes.float(), raw.original_sizes, names, inclusive=inclusive)
+    found = from_detections(batch.detections, raw.view, raw.original_sizes, names, inclusive=inclusive)
     pairs = zip(raw.image_ids.tolist(), found, strict=True)
     return {
         image: instances[known[instances.labels - 1]].to_coco(image, [id or 0 for id in of_labels])
@@ -307,7 +314,7 @@ def _to_coco(batch: Batch, dataset: CocoData, recipe: Recipe) -> dict[int, Resul
     }
 
 
-def label_ids(names: Sequence[str], dataset: CocoData) -> list[int | None]:
+def label_ids(names: Sequence[str], dataset: Dataset) -> list[int | None]:
     """The data set's id of each class of the weights, in label order; None of a class that it does not have."""
     if tuple(names) == dataset.category_names:  # which may repeat
         return list(dataset.category_ids)

@@ -1,4 +1,4 @@
-"""How the Numba kernels share the processor.
+"""How the Numba kernels share the CPU.
 
 Kernels are serial and release the GIL; several calls run beside each other on the threads that torch's own operators
 use. Threads besides these would wait for cores: torch's spin for some milliseconds after each operator, which made a

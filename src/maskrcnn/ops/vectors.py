@@ -16,17 +16,17 @@ from numba.extending import intrinsic
 from maskrcnn.kernels import VECTOR_WIDTH, kernel
 
 WIDTH = VECTOR_WIDTH
-"""Numbers of a vector."""
+"""Numbers in a vector."""
 ROWS, ADDED_ROWS, ACROSS = 6, 4, 2
 """Register block of a matrix product: rows, rows when accumulating, vectors per row.
 
-Each sum stays in one of 16 registers. Six rows reach a processor's peak where four wait for memory; four divide all
+Each sum stays in one of 16 registers. Six rows reach a CPU's peak where four wait for memory; four divide all
 numbers of channels.
 """
 COLUMNS = ACROSS * WIDTH
 """Columns of a register block."""
 FLOAT = 4
-"""Bytes."""
+"""Bytes of a number."""
 
 jit = kernel(error_model="numpy")
 """Decorates kernels that work on addresses.
@@ -72,9 +72,9 @@ def transform(formula: Callable[..., Sequence[Any]], num_inputs: int) -> Any:
     def apply(typing_context, source, source_step, target, target_step):
         def generate(context, builder, signature, arguments):
             source, source_step, target, target_step = arguments
-            inputs = [_load(builder, _place(builder, source, source_step, number)) for number in range(num_inputs)]
+            inputs = [_load(builder, _pointer(builder, source, source_step, number)) for number in range(num_inputs)]
             for number, result in enumerate(formula(*(Vector(builder, value) for value in inputs))):
-                _store(builder, result.value, _place(builder, target, target_step, number))
+                _store(builder, result.value, _pointer(builder, target, target_step, number))
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 4), generate
@@ -89,10 +89,10 @@ move = transform(lambda value: [value], 1)
 @intrinsic
 @no_type_check
 def clear(typing_context, target):
-    """Zeros to an address."""
+    """Write a vector of zeros to an address."""
 
     def generate(context, builder, signature, arguments):
-        _store(builder, _ZEROS, _place(builder, arguments[0]))
+        _store(builder, _ZEROS, _pointer(builder, arguments[0]))
         return context.get_dummy_value()
 
     return types.void(types.intp), generate
@@ -101,13 +101,13 @@ def clear(typing_context, target):
 @intrinsic
 @no_type_check
 def prefetch(typing_context, source):
-    """Have the line of memory at an address brought near, as it will be read soon; it need not exist."""
+    """Ask for the line of memory at an address, which will be read soon; it need not exist."""
 
     def generate(context, builder, signature, arguments):
-        place = _place(builder, arguments[0], kind=ir.IntType(8))
-        kind = ir.FunctionType(ir.VoidType(), [place.type, *[_INDEX] * 3])
+        pointer = _pointer(builder, arguments[0], kind=ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, *[_INDEX] * 3])
         fetch = builder.module.declare_intrinsic("llvm.prefetch.p0", (), kind)
-        builder.call(fetch, [place, *(ir.Constant(_INDEX, number) for number in (0, 3, 1))])
+        builder.call(fetch, [pointer, *(ir.Constant(_INDEX, number) for number in (0, 3, 1))])
         return context.get_dummy_value()
 
     return types.void(types.intp), generate
@@ -116,12 +116,12 @@ def prefetch(typing_context, source):
 @intrinsic
 @no_type_check
 def shift(typing_context, source, offset, floor, target):
-    """`target = max(source + offset, floor)`, vectors at addresses and a number; what is no number stays so."""
+    """`target = max(source + offset, floor)`, vectors at addresses and a number; NaN passes through."""
 
     def generate(context, builder, signature, arguments):
         source, offset, floor, target = arguments
-        value = builder.fadd(*(_load(builder, _place(builder, at)) for at in (source, offset)))
-        _store(builder, _not_below(builder, value, _spread(builder, floor)), _place(builder, target))
+        value = builder.fadd(*(_load(builder, _pointer(builder, at)) for at in (source, offset)))
+        _store(builder, _not_below(builder, value, _spread(builder, floor)), _pointer(builder, target))
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.float32, types.intp), generate
@@ -147,13 +147,13 @@ def multiply(typing_context, left, left_row, right, result, result_row, depth):
 @intrinsic
 @no_type_check
 def multiply_finish(typing_context, left, left_row, right, other, other_row, offset, floor, result, result_row, depth):
-    """As `multiply`, with a matrix and an offset for each column added, and then not below `floor`."""
+    """`result = max(left @ right + other + offset, floor)`, sizes as in `multiply`, one offset for each column."""
 
     def generate(context, builder, signature, arguments):
         left, left_row, right, other, other_row, offset, floor, result, result_row, depth = arguments
         sums = _product(builder, left, left_row, right, depth)
         others, least = _load_block(builder, ROWS, other, other_row), _spread(builder, floor)
-        offsets = [_load(builder, _place(builder, offset, plus=vector * WIDTH)) for vector in range(ACROSS)]
+        offsets = [_load(builder, _pointer(builder, offset, plus=vector * WIDTH)) for vector in range(ACROSS)]
         for row, added in zip(sums, others, strict=True):
             for vector in range(ACROSS):
                 value = builder.fadd(builder.fadd(row[vector], offsets[vector]), added[vector])
@@ -198,10 +198,10 @@ def _add_product(builder, sums, left, left_row, left_step, right, right_step, de
     builder.position_at_end(loop)
     number, held = builder.phi(_ADDRESS), [[builder.phi(_VECTOR) for _ in row] for row in sums]
     right_at, left_at = (_address(builder, *one, number) for one in ((right, right_step), (left, left_step)))
-    vectors = [_load(builder, _place(builder, right_at, plus=vector * WIDTH)) for vector in range(ACROSS)]
+    vectors = [_load(builder, _pointer(builder, right_at, plus=vector * WIDTH)) for vector in range(ACROSS)]
     grown = []
     for row, values in enumerate(held):
-        factor = _spread(builder, _load(builder, _place(builder, left_at, left_row, row, kind=_FLOAT)))
+        factor = _spread(builder, _load(builder, _pointer(builder, left_at, left_row, row, kind=_FLOAT)))
         products = [builder.fmul(factor, vector, flags=("contract",)) for vector in vectors]
         grown.append([builder.fadd(*pair, flags=("contract",)) for pair in zip(values, products, strict=True)])
     following = builder.add(number, ir.Constant(_ADDRESS, 1))
@@ -217,7 +217,7 @@ def _add_product(builder, sums, left, left_row, left_step, right, right_step, de
 @no_type_check
 def _load_block(builder, rows, base, distance):
     return [
-        [_load(builder, _place(builder, base, distance, row, vector * WIDTH)) for vector in range(ACROSS)]
+        [_load(builder, _pointer(builder, base, distance, row, vector * WIDTH)) for vector in range(ACROSS)]
         for row in range(rows)
     ]
 
@@ -226,12 +226,12 @@ def _load_block(builder, rows, base, distance):
 def _store_block(builder, block, base, distance):
     for row, values in enumerate(block):
         for vector, value in enumerate(values):
-            _store(builder, value, _place(builder, base, distance, row, vector * WIDTH))
+            _store(builder, value, _pointer(builder, base, distance, row, vector * WIDTH))
 
 
 @no_type_check
 def _not_below(builder, value, least):
-    """What is no number stays so."""
+    """max(value, least); NaN passes through."""
     return builder.select(builder.fcmp_ordered("<", value, least), least, value)
 
 
@@ -241,7 +241,7 @@ def _address(builder, base, distance, number):
 
 
 @no_type_check
-def _place(builder, base, distance=None, number=0, plus=0, kind=_VECTOR):
+def _pointer(builder, base, distance=None, number=0, plus=0, kind=_VECTOR):
     """A pointer to `number` times some floats, and `plus` more, behind an address."""
     if distance is not None:
         base = _address(builder, base, distance, ir.Constant(_ADDRESS, number))
@@ -249,19 +249,19 @@ def _place(builder, base, distance=None, number=0, plus=0, kind=_VECTOR):
 
 
 @no_type_check
-def _load(builder, place):
-    value = builder.load(place)
+def _load(builder, pointer):
+    value = builder.load(pointer)
     value.align = 4
     return value
 
 
 @no_type_check
-def _store(builder, value, place):
-    builder.store(value, place).align = 4
+def _store(builder, value, pointer):
+    builder.store(value, pointer).align = 4
 
 
 @no_type_check
 def _spread(builder, number):
-    """One number in all places of a vector."""
+    """One number in all lanes of a vector."""
     first = builder.insert_element(_NOTHING, number, ir.Constant(_INDEX, 0))
     return builder.shuffle_vector(first, _NOTHING, ir.Constant(ir.VectorType(_INDEX, WIDTH), [0] * WIDTH))

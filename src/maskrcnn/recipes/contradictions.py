@@ -36,7 +36,14 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
             ("data.max_side", "data.short_sides"),
             f"expected at least the largest of data.short_sides, {max(data.short_sides)}, got {data.max_side}",
         )
-    if min(data.std) <= 0:
+    if not data.mean:
+        yield ("data.mean",), "expected a level for each band of the pictures, at least one"
+    if len(data.std) != len(data.mean):
+        yield (
+            ("data.std", "data.mean"),
+            f"expected a number for each of the {len(data.mean)} bands of data.mean, got {len(data.std)}",
+        )
+    if min(data.std, default=1) <= 0:
         yield ("data.std",), f"expected numbers > 0, since pixels are divided by them, got {list(data.std)}"
 
 

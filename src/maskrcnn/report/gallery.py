@@ -2,22 +2,23 @@
 
 import io
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Float32
 from PIL import Image
 
-from maskrcnn.config import Recipe
-from maskrcnn.data.coco import find_split
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode
+from maskrcnn.data.formats.coco import segmentations
 from maskrcnn.draw import draw_instances
 from maskrcnn.evaluate.error_kinds import MIN_SCORE
-from maskrcnn.evaluate.hotcoco_engine import bitmap
+from maskrcnn.evaluate.hotcoco_engine import run_lengths
+from maskrcnn.evaluate.results import Result, compress, read
+from maskrcnn.masks import bitmap_from_counts, counts_from_string
 
 EACH = 3
 """Pictures of each kind."""
@@ -38,54 +39,24 @@ class Example(NamedTuple):
     """(width, height) on the page."""
 
 
-class _Image(msgspec.Struct):
-    id: int
-    file_name: str
-    height: int
-    width: int
-
-
-class _Category(msgspec.Struct):
-    id: int
-    name: str
-
-
-class _Object(msgspec.Struct):
-    """An annotation, or a result, which has a score."""
-
-    image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float] | None = None
-    segmentation: Any = None
-    score: float | None = None
-
-
-class _Truth(msgspec.Struct):
-    images: list[_Image]
-    categories: list[_Category]
-    annotations: list[_Object]
-
-
-def examples(recipe: Recipe, predictions: Path, images: Sequence[dict[str, Any]]) -> list[Example]:
-    """Draw the chosen pictures of a recipe's validation split.
+def examples(dataset: Dataset, predictions: Path, images: Sequence[dict[str, Any]]) -> list[Example]:
+    """Draw the chosen pictures of a data set.
 
     images   rows of `Metrics.images`
-    Raises OSError or ValueError when the pictures or annotations are no longer there.
+    Raises OSError or ValueError when the pictures or predictions are no longer there.
     """
-    chosen = choose(images)
-    settings = recipe.data
-    annotations, folder = find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path)
-    truth = msgspec.json.decode(annotations.read_bytes(), type=_Truth)
-    results = msgspec.json.decode(predictions.read_bytes(), type=list[_Object])
-    wanted = {row["id"] for _, row in chosen}
-    shown = [entry for entry in results if entry.image_id in wanted and (entry.score or 0.0) >= MIN_SCORE]
-    records = {image.id: image for image in truth.images if image.id in wanted}
+    shown: dict[int, list[Result]] = {}
+    for entry in read(predictions):
+        if entry.score >= MIN_SCORE:
+            shown.setdefault(entry.image_id, []).append(entry)
+    places = {number: place for place, number in enumerate(dataset.image_ids.tolist())}
     drawn = []
-    for kind, row in chosen:
-        image = records[row["id"]]
-        annotated = _draw(image, folder, truth.annotations, truth.categories)
-        predicted = _draw(image, folder, shown, truth.categories)
-        drawn.append(Example(kind, row, image.file_name, _embed(annotated), _embed(predicted), annotated.size))
+    for kind, row in choose(images):
+        image = places[row["id"]]
+        annotated = _draw_truth(dataset, image)
+        predicted = _draw_results(dataset, image, shown.get(row["id"], []))
+        name = dataset.file_names[image]
+        drawn.append(Example(kind, row, name, _embed(annotated), _embed(predicted), annotated.size))
     return drawn
 
 
@@ -112,27 +83,42 @@ def choose(images: Sequence[dict[str, Any]], each: int = EACH) -> list[tuple[str
     return [(kind, row) for kind in ("best", "typical", "worst") for row in chosen[kind]]
 
 
-def _draw(image: _Image, folder: Path, objects: Sequence[_Object], categories: Sequence[_Category]) -> Image.Image:
-    objects = [entry for entry in objects if entry.image_id == image.id]
-    ordered = sorted(categories, key=lambda category: category.id)
-    labels = {category.id: label for label, category in enumerate(ordered, 1)}
-    names = {category.id: category.name for category in categories}
-    corners = [entry.bbox or (0.0, 0.0, 0.0, 0.0) for entry in objects]
-    boxes = np.array([(x, y, x + width, y + height) for x, y, width, height in corners], np.float32).reshape(-1, 4)
+def _draw_truth(dataset: Dataset, image: int) -> Image.Image:
+    size, chosen = dataset.sizes[image].tolist(), dataset.objects(image)
+    masks = (run_lengths(mask, *size)["counts"] for mask in segmentations(dataset, image))
+    return _draw(dataset, image, dataset.boxes[chosen], dataset.labels[chosen].tolist(), masks)
+
+
+def _draw_results(dataset: Dataset, image: int, results: Sequence[Result]) -> Image.Image:
+    height, width = dataset.sizes[image].tolist()
+    labels = [dataset.category_ids.index(one.category_id) + 1 for one in results]
+    corners = np.array([one.bbox or (0.0,) * 4 for one in results], np.float32).reshape(-1, 4)
+    boxes = np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], axis=1)
+    has_masks = all(one.segmentation for one in results)
+    masks = (compress(one.segmentation, (height, width)) for one in results) if has_masks else None
+    return _draw(dataset, image, boxes, labels, masks, [one.score for one in results])
+
+
+def _draw(
+    dataset: Dataset,
+    image: int,
+    boxes: Float32[np.ndarray, "n 4"],
+    labels: Sequence[int],
+    masks: Iterable[str] | None,
+    scores: Sequence[float] | None = None,
+) -> Image.Image:
+    """A picture of the page's size with some objects, whose masks are compressed run lengths."""
+    height, width = dataset.sizes[image].tolist()
     drawn = draw_instances(
-        decode(folder / image.file_name, (image.height, image.width), max_rowsize=None),
+        decode(dataset.images / dataset.file_names[image], (height, width), max_rowsize=None),
         boxes,
-        _bitmaps(image, objects) if all(entry.segmentation for entry in objects) else None,
-        [names[entry.category_id] for entry in objects],
-        [entry.score or 0.0 for entry in objects] if any(entry.score is not None for entry in objects) else None,
-        labels=[labels[entry.category_id] for entry in objects],
+        None if masks is None else (bitmap_from_counts(counts_from_string(mask), height, width) for mask in masks),
+        [dataset.category_names[label - 1] for label in labels],
+        scores,
+        labels=labels,
     )
     drawn.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
     return drawn
-
-
-def _bitmaps(image: _Image, objects: Sequence[_Object]) -> Iterator[Bool[np.ndarray, "h w"]]:
-    return (bitmap(entry.segmentation, image.height, image.width) for entry in objects)
 
 
 def _embed(picture: Image.Image) -> str:

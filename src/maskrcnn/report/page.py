@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, cast
 import jinja2
 from markupsafe import Markup
 
+from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.split import open_split
 from maskrcnn.evaluate.coco import NAMES, TITLES, Metrics, headline, percent
 from maskrcnn.recipes import read_recipe
 from maskrcnn.report.charts import SMALL, Line, line_chart, matrix_chart
@@ -40,9 +42,10 @@ class Confusion(NamedTuple):
     """(true, predicted, number) of different classes, most frequent first."""
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, dataset: Dataset | None = None) -> Path:
     """Write `report.html` of a training run's or an evaluation's folder.
 
+    dataset   what was evaluated; without it, the recipe's validation split is opened for the pictures
     Raises ValueError when the folder holds neither metrics.jsonl nor metrics.json.
     """
     run = Path(run)
@@ -53,7 +56,7 @@ def write_report(run: Path) -> Path:
         raise ValueError(f"{run}: expected {HISTORY}, {EVALUATION}/{METRICS} or {METRICS} to report on, found none")
     if evaluations and not headline(metrics):
         metrics = cast(Metrics, evaluations[-1]["evaluation"])
-    pictures, pictures_note = _gallery(run / CONFIG, folder / PREDICTIONS, metrics)
+    pictures, pictures_note = _gallery(run / CONFIG, folder / PREDICTIONS, metrics, dataset)
     page = _template().render(
         name=run.resolve().name,
         is_training=bool(steps or evaluations),
@@ -254,12 +257,13 @@ def _ranked(metrics: Metrics) -> list[dict[str, Any]]:
     return sorted(metrics.get("per_class", []), key=order)
 
 
-def _gallery(config: Path, predictions: Path, metrics: Metrics) -> tuple[list[Example], str]:
+def _gallery(config: Path, predictions: Path, metrics: Metrics, dataset: Dataset | None) -> tuple[list[Example], str]:
     """Examples, or why there are none."""
     if not config.is_file() or not predictions.is_file() or not metrics.get("images"):
         return [], ""
     try:
-        return examples(read_recipe(config), predictions, metrics["images"]), ""
+        dataset = dataset or open_split(read_recipe(config).data, "val")
+        return examples(dataset, predictions, metrics["images"]), ""
     except (OSError, ValueError) as error:
         return [], f"No pictures: {error}."
 

@@ -17,7 +17,7 @@ def keep_freed() -> None:
     """Let this process keep what it frees, and use it again.
 
     glibc gives each large block back to the system, which fills it with zeros, page by page, when it is wanted again:
-    for the activations of a large photo that is a tenth of a prediction.
+    for the activations of a large image that is a tenth of a prediction.
     """
     with suppress(*_ANOTHER_LIBRARY):
         library = ctypes.CDLL(None)

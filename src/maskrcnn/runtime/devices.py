@@ -15,7 +15,7 @@ def function_of(device: torch.device, name: str) -> Callable[..., Any] | None:
 
 
 def name_of(device: torch.device) -> str:
-    """As its maker calls it; its kind where torch does not say."""
+    """Name of a device as its maker calls it; its kind where torch does not say."""
     if device.type == "cpu":
         return "CPU"
     get_name = function_of(device, "get_device_name")

@@ -23,7 +23,7 @@ from maskrcnn.runtime.devices import function_of
 
 DeviceSetting = Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"]
 KINDS = {"gpu": "cuda", "ascend": "npu"}
-"""Settings that torch calls otherwise."""
+"""Settings whose devices torch calls otherwise."""
 REMEDIES = {
     "cuda": "check `nvidia-smi` and that torch is a CUDA build",
     "npu": "check `npu-smi info`",
@@ -38,8 +38,8 @@ BUCKET_ELEMENTS = 32 * 2**20
 BACKENDS = {"cpu": "cpu:gloo", "cuda": "cpu:gloo,cuda:nccl", "npu": "cpu:gloo,npu:hccl", "xpu": "cpu:gloo,xpu:xccl"}
 
 
-class Place(NamedTuple):
-    """Where a process stands among all of them, and among those of its machine."""
+class Ranks(NamedTuple):
+    """Number of a process, and of how many: in all, and on its machine."""
 
     rank: int
     size: int
@@ -138,26 +138,26 @@ def start(device_setting: DeviceSetting = "auto") -> World:
     others cannot be met.
     """
     env = os.environ
-    place = find_place(env)
-    device = choose_device(device_setting, place.local_rank)
-    if place.size > 1:
-        share_processors(env, place.local_size)
-        meet(env, place, device)
-    return World(device, place.rank, place.size, place.local_rank)
+    ranks = find_ranks(env)
+    device = choose_device(device_setting, ranks.local_rank)
+    if ranks.size > 1:
+        share_cpus(env, ranks.local_size)
+        meet(env, ranks, device)
+    return World(device, ranks.rank, ranks.size, ranks.local_rank)
 
 
-def find_place(env: Mapping[str, str]) -> Place:
+def find_ranks(env: Mapping[str, str]) -> Ranks:
     """Read torchrun's variables, else Open MPI's, else stand alone."""
     if "RANK" in env and "WORLD_SIZE" in env:
         names = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"]
     elif "OMPI_COMM_WORLD_RANK" in env:
         names = [f"OMPI_COMM_WORLD_{name}" for name in ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE")]
     else:
-        return Place(rank=0, size=1, local_rank=0, local_size=1)
+        return Ranks(rank=0, size=1, local_rank=0, local_size=1)
     rank, size = int(env[names[0]]), int(env[names[1]])
     if not 0 <= rank < size:
         raise ValueError(f"{names[0]} is {rank} and {names[1]} is {size}; ranks run from 0 to {size - 1}")
-    return Place(rank, size, int(env.get(names[2], rank)), int(env.get(names[3], size)))
+    return Ranks(rank, size, int(env.get(names[2], rank)), int(env.get(names[3], size)))
 
 
 def choose_device(setting: DeviceSetting, local_rank: int) -> torch.device:
@@ -202,7 +202,7 @@ def num_devices(kind: str) -> int:
 
 
 def _kind_of(setting: DeviceSetting) -> str:
-    """What torch calls it; nothing for an accelerator that is not there."""
+    """What torch calls the device of a setting; nothing for an accelerator that is not there."""
     if setting == "auto" and torch.cuda.is_available():
         return "cuda"
     if setting == "auto" and find_spec("torch_npu"):
@@ -213,10 +213,10 @@ def _kind_of(setting: DeviceSetting) -> str:
     return found.type if found is not None else "cpu" if setting == "auto" else ""
 
 
-def share_processors(env: Mapping[str, str], local_size: int) -> None:
+def share_cpus(env: Mapping[str, str], local_size: int) -> None:
     """Give each process of a machine its share of CPU threads, unless OMP_NUM_THREADS says how many.
 
-    `mpirun` binds each process to one core by default, which would starve the threads that decode pictures:
+    `mpirun` binds each process to one core by default, which would starve the threads that decode images:
     the cores of the launcher are taken back first. `torchrun` sets OMP_NUM_THREADS=1 for everyone, which is
     nobody's choice.
     """
@@ -224,10 +224,10 @@ def share_processors(env: Mapping[str, str], local_size: int) -> None:
         os.sched_setaffinity(0, os.sched_getaffinity(0) | os.sched_getaffinity(os.getppid()))
     chosen = env.get("OMP_NUM_THREADS")
     if chosen is None or (chosen == "1" and "TORCHELASTIC_RUN_ID" in env):
-        torch.set_num_threads(max(1, _num_processors() // local_size))
+        torch.set_num_threads(max(1, _num_cpus() // local_size))
 
 
-def meet(env: Mapping[str, str], place: Place, device: torch.device) -> None:
+def meet(env: Mapping[str, str], ranks: Ranks, device: torch.device) -> None:
     """Open the process group."""
     # Its functions keep for ever the group that exists when they are imported, which an optimizer does. A group that
     # outlives `close` ends after the interpreter, and then now and then hangs or aborts a process that was done.
@@ -235,27 +235,27 @@ def meet(env: Mapping[str, str], place: Place, device: torch.device) -> None:
 
     if device.type not in BACKENDS:
         raise ValueError(
-            f"{place.size} processes cannot share work on {device.type}: torch adds up gradients between processes on "
+            f"{ranks.size} processes cannot share work on {device.type}: torch adds up gradients between processes on "
             f"{', '.join(BACKENDS)}; start one process, or set device=cpu"
         )
-    address = meeting_point(env, place)
+    address = meeting_point(env, ranks)
     try:
         dist.init_process_group(
             BACKENDS[device.type],
             init_method=address,
-            rank=place.rank,
-            world_size=place.size,
+            rank=ranks.rank,
+            world_size=ranks.size,
             timeout=TIMEOUT,
             device_id=None if device.type == "cpu" else device,
         )
     except (RuntimeError, ValueError) as error:
         raise ConnectionError(
-            f"process {place.rank} of {place.size} could not meet the others at {address}: "
+            f"process {ranks.rank} of {ranks.size} could not meet the others at {address}: "
             f"{_reason(error)}; set MASTER_ADDR to the first machine and MASTER_PORT to a free port of it"
         ) from error
 
 
-def meeting_point(env: Mapping[str, str], place: Place) -> str:
+def meeting_point(env: Mapping[str, str], ranks: Ranks) -> str:
     """The address where processes meet, the same for all of them without asking anyone.
 
     Under `mpirun` on one machine it is a file in the job's own folder, which cannot collide with another
@@ -271,11 +271,11 @@ def meeting_point(env: Mapping[str, str], place: Place) -> str:
     job = env.get("PMIX_NAMESPACE") or env.get("OMPI_MCA_ess_base_jobid") or ""
     folder = env.get("PMIX_SERVER_TMPDIR", "")
     name = zlib.crc32(job.encode())
-    if place.local_size == place.size and host is None and os.path.isdir(folder):
+    if ranks.local_size == ranks.size and host is None and os.path.isdir(folder):
         return f"file://{folder}/maskrcnn-{name:08x}"
-    if place.local_size < place.size and host is None:
+    if ranks.local_size < ranks.size and host is None:
         raise ValueError(
-            f"mpirun spread {place.size} processes over several machines, and MASTER_ADDR does not say where the "
+            f"mpirun spread {ranks.size} processes over several machines, and MASTER_ADDR does not say where the "
             "first one is; add `-x MASTER_ADDR=<its name or address>`"
         )
     if not job:
@@ -309,5 +309,5 @@ def _num_npus() -> int:
     return int(torch_npu.npu.device_count())
 
 
-def _num_processors() -> int:
+def _num_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

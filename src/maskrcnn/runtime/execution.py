@@ -1,7 +1,7 @@
 """How a function of tensors runs: line by line, compiled, or as one recorded graph that the device replays alone.
 
 Static shapes make this possible: nothing in a step or a prediction asks the device for a number, so a recording of its
-kernels is the whole of it. The processor then does two things per step: copy the arguments to where the recording
+kernels is the whole of it. The CPU then does two things per step: copy the arguments to where the recording
 expects them, and say go.
 """
 
@@ -86,11 +86,11 @@ class Recorder(Protocol):
     """Where recordings are made."""
 
     def run(self, function: Callable[[], T]) -> T:
-        """Call it as it is, in the place where recordings are made."""
+        """Call it as it is, where recordings are made."""
         ...
 
     def record(self, function: Callable[[], T]) -> tuple[T, Callable[[], None]]:
-        """Its results, which are not computed yet, and what computes them anew at the same addresses."""
+        """Record a function; gives its results, not computed yet, and what computes them anew at the same addresses."""
         ...
 
 
@@ -184,7 +184,7 @@ class HostCopy(NamedTuple):
     copied: torch.cuda.Event | None
 
     def wait(self) -> Any:
-        """They, when they have arrived."""
+        """The tensors, once the copy is complete."""
         if self.copied is not None:
             self.copied.synchronize()
         return self.tensors

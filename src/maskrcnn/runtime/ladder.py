@@ -115,7 +115,7 @@ class Ladder(Generic[T, E]):
         return results, ""
 
     def _expected(self, arguments: tuple[Any, ...]) -> E | None:
-        """None where memory does not suffice: a better rung may need less, and eager steps say what helps."""
+        """Results line by line; None without enough memory: a better rung may need less, eager steps say what helps."""
         try:
             return self._expect(*arguments)
         except FailedElsewhereError:  # for want of memory, or that process ends now and the next collective says so
@@ -172,10 +172,10 @@ def detections_apart(found: Detections, expected: Detections) -> float:
 
 def _missing(ours: Detections, theirs: Detections) -> float:
     same = (ours.labels[:, :, None] == theirs.labels[:, None, :]) & ours.valid[:, :, None] & theirs.valid[:, None, :]
-    overlap, place = torch.where(same, _overlap(ours.boxes.float(), theirs.boxes.float()), 0.0).max(dim=2)
+    overlap, partner = torch.where(same, _overlap(ours.boxes.float(), theirs.boxes.float()), 0.0).max(dim=2)
     scores = torch.where(ours.valid, ours.scores.float(), 0.0)
-    certainty = 1 - (scores - theirs.scores.float().gather(1, place)).abs()
-    masks = theirs.masks.float()[torch.arange(len(place), device=place.device)[:, None], place]
+    certainty = 1 - (scores - theirs.scores.float().gather(1, partner)).abs()
+    masks = theirs.masks.float()[torch.arange(len(partner), device=partner.device)[:, None], partner]
     likeness = 1 - (ours.masks.float() - masks).abs().mean(dim=(2, 3))
     counterpart = torch.where(ours.valid, torch.minimum(overlap, torch.minimum(certainty, likeness)), 0.0)
     total = float(scores.sum())

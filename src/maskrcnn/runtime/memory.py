@@ -10,7 +10,7 @@ from maskrcnn.runtime.devices import function_of, memory_of
 
 GIBIBYTE = 2**30
 _SAID_ELSEWHERE = ("can't allocate memory", "not enough memory", "MPS backend out of memory")
-"""What processors and Apple's GPUs say, whose errors are of no class of their own."""
+"""What CPUs and Apple's GPUs say, whose errors are of no class of their own."""
 
 
 def peak_memory(device: torch.device) -> int | None:
@@ -26,7 +26,7 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def keep_freed_memory(device: torch.device) -> None:
-    """Let this process use again what it frees on a processor."""
+    """Let this process use again what it frees on a CPU."""
     if device.type == "cpu":
         keep_freed()
 
@@ -50,7 +50,7 @@ def explain_out_of_memory(device: torch.device, num_images: int, bucket: Sequenc
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device, or a processor, lacked memory."""
+    """Whether a device, be it the CPU, lacked memory."""
     return isinstance(error, torch.OutOfMemoryError) or any(part in str(error) for part in _SAID_ELSEWHERE)
 
 

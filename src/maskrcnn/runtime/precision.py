@@ -10,7 +10,7 @@ from maskrcnn.runtime.devices import function_of
 SCALES = ("cuda", "npu", "privateuseone")
 """Devices on which the loss scale that fp16 needs is known to work; the last is the second without torch_npu."""
 EMULATE = ("cuda", "xpu")
-"""Devices that say so where they only emulate bf16."""
+"""Devices that claim bf16 where they only emulate it, and say so when asked."""
 
 
 class Precision(NamedTuple):
@@ -34,12 +34,12 @@ class Precision(NamedTuple):
 def choose_precision(device: torch.device, mixed: bool) -> Precision:
     """bf16 where the device computes in it, else fp16 with a loss scale on CUDA GPUs and Ascend, float32 elsewhere.
 
-    A processor that has to emulate bf16 takes ten times as long as for float32.
+    A CPU that has to emulate bf16 takes ten times as long as for float32.
     """
     if not mixed:
         return Precision(device.type, torch.float32)
     if device.type == "cpu":
-        return Precision("cpu", torch.bfloat16 if processor_has_bf16() else torch.float32)
+        return Precision("cpu", torch.bfloat16 if cpu_has_bf16() else torch.float32)
     if not torch.amp.is_autocast_available(device.type):
         return Precision(device.type, torch.float32)
     if _has_bf16(device):
@@ -47,13 +47,13 @@ def choose_precision(device: torch.device, mixed: bool) -> Precision:
     return Precision(device.type, torch.float16 if device.type in SCALES else torch.float32)
 
 
-def processor_has_bf16() -> bool:
-    """Whether it multiplies bf16 by itself: AMX or AVX-512 BF16 on x86, BF16 instructions on ARM."""
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 by itself: AMX or AVX-512 BF16 on x86, BF16 instructions on ARM."""
     return any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
 def _has_bf16(device: torch.device) -> bool:
-    """False too where torch does not say."""
+    """Whether another device multiplies bf16 by itself; false too where torch does not say."""
     if device.type == "mps":
         return torch.backends.mps.is_macos_or_newer(14, 0)
     says = function_of(device, "is_bf16_supported")

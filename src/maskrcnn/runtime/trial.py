@@ -1,4 +1,4 @@
-"""How this processor predicts fastest: by a rule where one holds, else by a trial that is kept."""
+"""How this CPU predicts fastest: by a rule where one holds, else by a trial that is kept."""
 
 import os
 import time
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from maskrcnn.models.layers import Conv, Doubling, fold
 from maskrcnn.models.resnet import Bottleneck
-from maskrcnn.runtime.precision import Precision, processor_has_bf16
+from maskrcnn.runtime.precision import Precision, cpu_has_bf16
 from maskrcnn.runtime.verdicts import Facts, Verdict, recall, remember
 
 CHANNELS, HEIGHT, WIDTH = 256, 24, 48
-"""Of the activations that are tried."""
+"""Size of the activations that are tried."""
 TRIES = 5
 """Measurements of each way, whose least counts: what else runs on the machine only adds to one."""
 CLOCK = time.perf_counter if os.name == "nt" else time.thread_time
-"""Does not run while other work has the core; the one of Windows has too few ticks."""
+"""A clock that stands still while other work has the core; on Windows, whose has too few ticks, one that does not."""
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
-"""Variables that keep torch's library from using what the processor has."""
+"""Variables that keep torch's library from using what the CPU has."""
 
 
 class Way(NamedTuple):
@@ -45,10 +45,10 @@ class Trial(Verdict, frozen=True):
     """What was measured."""
 
     seconds: dict[str, float]
-    """The least of each way."""
+    """Least of each way."""
 
 
-def fastest_on_processor(dtype: torch.dtype | None = None) -> Precision:
+def fastest_on_cpu(dtype: torch.dtype | None = None) -> Precision:
     """The fastest way of a number type, or of both float32 and bf16.
 
     Nothing is tried where bf16 has to be emulated, which float32 always beats, and where matrix units multiply it,
@@ -60,7 +60,7 @@ def fastest_on_processor(dtype: torch.dtype | None = None) -> Precision:
 
 @cache
 def _fastest(dtype: torch.dtype | None) -> Way:
-    if dtype == torch.float32 or not processor_has_bf16():
+    if dtype == torch.float32 or not cpu_has_bf16():
         return Way(dtype or torch.float32)
     if _has_matrix_units():
         return Way(torch.bfloat16)
@@ -79,7 +79,7 @@ def _facts() -> Facts:
     """All that decides which way is the fastest."""
     capabilities = torch.cpu.get_capabilities()
     return {
-        "processor": str(capabilities.get("cpu_name", "")),
+        "cpu": str(capabilities.get("cpu_name", "")),
         "features": " ".join(sorted(name for name, value in capabilities.items() if value is True)),
         "limits": " ".join(os.environ.get(name, "") for name in LIMITS).strip(),
         "vectors": os.environ.get("MASKRCNN_VECTOR_WIDTH", ""),
@@ -102,7 +102,7 @@ def _kept_seconds(facts: Facts) -> dict[str, float]:
 
 
 def _known_seconds(facts: Facts) -> dict[str, float] | None:
-    """None where a way is missing, as well."""
+    """What was measured earlier; None where a way is missing, as well."""
     trial = recall(Trial, facts)
     return trial.seconds if trial is not None and trial.seconds.keys() == WAYS.keys() else None
 

@@ -32,7 +32,7 @@ def recall(kind: type[V], facts: Facts) -> V | None:
 
 
 def remember(verdict: Verdict) -> None:
-    """Keep it for later processes, where that is possible."""
+    """Keep a verdict for later processes, where that is possible."""
     with suppress(*UNUSABLE):
         path = _path(type(verdict), verdict.facts)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Compiling the kernels that a network needs, before its first picture: once on a machine, on two processes.
+"""Compiling the kernels that a network needs, before its first image: once on a machine, on two processes.
 
 Numba compiles one kernel at a time in a process, so a second process takes its share and leaves what it made in the
 cache folder, where the first one finds it.
@@ -65,11 +65,11 @@ class Task(NamedTuple):
 ENCODED = [Task("paste, run lengths", False)]
 """What results for a file call besides, those of evaluations too."""
 DRAWN = [Task("paste, outlines", False)]
-"""What results on a picture call besides."""
+"""What results drawn on an image call besides."""
 
 
 def tasks_for(model: nn.Module, dtype: torch.dtype, *, learn: bool) -> list[Task]:
-    """What a network's predictions call on a processor, or its training steps and evaluations.
+    """What a network's predictions call on a CPU, or its training steps and evaluations.
 
     dtype   the number type of activations
     Those that take longest come first and last, where the two processes begin.
@@ -91,7 +91,7 @@ def tasks_for(model: nn.Module, dtype: torch.dtype, *, learn: bool) -> list[Task
 
 
 def all_tasks() -> list[Task]:
-    """What any network calls on a processor."""
+    """What any network calls on a CPU."""
     return [Task(example.name, True) for example in examples()]
 
 
@@ -117,7 +117,7 @@ def warm(tasks: Sequence[Task], say: Say | None = None) -> None:
 
 
 def warm_together(tasks: Sequence[Task], world: World, say: Say | None = None) -> None:
-    """Compile what runs on a processor, in one process of each machine, while the others wait."""
+    """Compile what runs on a CPU, in one process of each machine, while the others wait."""
     if world.device.type == "cpu":
         if world.local_rank == 0:
             warm(tasks, say)

@@ -36,18 +36,18 @@ def initialise_from(model: nn.Module, weights: Weights, classes: Sequence[str]) 
             afresh.append(layer)
         else:
             raise ValueError(f"the weights {weights.origin} do not fit: {_difference(name, tensor, theirs)}; {REMEDY}")
-    return _sentence(weights, classes, [classes[place] for place in kept], list(dict.fromkeys(afresh)))
+    return _sentence(weights, classes, [classes[index] for index in kept], list(dict.fromkeys(afresh)))
 
 
 REMEDY = "leave out the settings under `model` that change their network"
 
 
 def _same_names(classes: Sequence[str], old: Sequence[str]) -> dict[int, int]:
-    """Place of a class here to its place there; of a name that repeats the first meets the first, and so on."""
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(old):
-        places.setdefault(name, []).append(place)
-    return {place: places[name].pop(0) for place, name in enumerate(classes) if places.get(name)}
+    """Index of a class here to its index there; of a name that repeats the first meets the first, and so on."""
+    indices: dict[str, list[int]] = {}
+    for index, name in enumerate(old):
+        indices.setdefault(name, []).append(index)
+    return {index: indices[name].pop(0) for index, name in enumerate(classes) if indices.get(name)}
 
 
 def _is_by_class(tensor: Tensor, theirs: Tensor, layer: str, num_classes: int, num_old: int) -> bool:
@@ -58,12 +58,12 @@ def _is_by_class(tensor: Tensor, theirs: Tensor, layer: str, num_classes: int, n
 
 
 def _copy_rows(tensor: Tensor, theirs: Tensor, layer: str, kept: dict[int, int]) -> None:
-    """Rows of each class that both know, by their places among the classes, and those of the background."""
+    """Rows of each class that both know, by their indices among the classes, and those of the background."""
     rows, has_background = ROWS[layer]
     if has_background:
         tensor[BACKGROUND] = theirs[BACKGROUND]
     for ours, old in kept.items():
-        to, source = (rows * (place + has_background) for place in (ours, old))
+        to, source = (rows * (index + has_background) for index in (ours, old))
         tensor[to : to + rows] = theirs[source : source + rows]
 
 
@@ -74,7 +74,7 @@ def _difference(name: str, tensor: Tensor, theirs: Tensor | None) -> str:
 
 def _sentence(weights: Weights, classes: Sequence[str], kept: list[str], afresh: list[str]) -> str:
     new = [name for name in classes if name not in kept]
-    parts = [f"begins with {weights.origin}, whose network and way to see pixels take the place of the recipe's"]
+    parts = [f"initialised from {weights.origin}; its network and preprocessing replace the recipe's"]
     if new:
         parts.append(f"{len(kept)} classes are kept by name ({some_of(kept)}), {len(new)} are new ({some_of(new)})")
     elif tuple(classes) != weights.recipe.classes:

@@ -2,7 +2,7 @@
 
 `metrics.jsonl` holds one object per line, of a window of steps
     {"step", "epoch", "lr", "losses": {name: mean}, "counts": {name: mean}, "total", "images_per_second",
-     "waiting": share of the time in which the model waited for pictures, "seconds": since training began or went on}
+     "waiting": share of the time in which the model waited for images, "seconds": since training began or went on}
 or of an evaluation: {"step", "epoch", "evaluation": {"bbox": {name: score}, "segm": {name: score}}}.
 """
 
@@ -47,13 +47,13 @@ class Log:
             self._writer.close()
 
     def say(self, text: str) -> None:
-        """To the terminal and to log.txt."""
+        """Write a line to the terminal and to log.txt."""
         if self.is_main:
             self.console.print(text, markup=False)
             self.note(text)
 
     def note(self, text: str) -> None:
-        """To log.txt alone."""
+        """Write a line to log.txt alone."""
         if self.is_main:
             with (self.out / LOG).open("a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
@@ -75,7 +75,7 @@ class Log:
             self._bar = None
 
     def ticker(self) -> Ticker:
-        """Tells how far an evaluation is: beside the bar, elsewhere in a line a minute."""
+        """What tells how far an evaluation is: beside the bar, elsewhere in a line a minute."""
         if self._bar is not None:
             return Ticker(self._describe, every=0.5)
         return Ticker(lambda sentence: self.console.print(sentence, markup=False), every=60.0)
@@ -96,7 +96,7 @@ class Log:
         images: int,
         memory: int | None = None,
     ) -> None:
-        """The means over the steps since the last such line; `images` in each step.
+        """Write the means over the steps since the last such line; `images` in each step.
 
         memory   the most bytes that the device held, where it counts them
         """
@@ -132,7 +132,7 @@ class Log:
                 self._writer.add_scalar(f"train/{name}", value, step)
 
     def evaluation(self, metrics: Mapping[str, Any], *, step: int, epoch: int) -> None:
-        """The scores of one evaluation; `results.csv` is written anew with a row for each."""
+        """Write the scores of one evaluation; `results.csv` is written anew with a row for each."""
         if not self.is_main:
             return
         scores = headline(metrics)

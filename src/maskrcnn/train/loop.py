@@ -7,6 +7,7 @@ from maskrcnn.config import Recipe
 from maskrcnn.data.buckets import plan_epoch
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
+from maskrcnn.data.split import OpenSplit, open_split
 from maskrcnn.recipes import write_recipe
 from maskrcnn.report.page import write_report
 from maskrcnn.run_folder import CONFIG, LAST
@@ -20,11 +21,18 @@ from maskrcnn.train.training import Training
 from maskrcnn.weights import Weights, find_weights
 
 
-def run(recipe: Recipe, out: Path, resume: str | None = None, weights: Weights | None = None) -> Path:
+def run(
+    recipe: Recipe,
+    out: Path,
+    resume: str | None = None,
+    weights: Weights | None = None,
+    open_split: OpenSplit = open_split,
+) -> Path:
     """Train and evaluate as the recipe says; returns `out`, the folder of the run.
 
     resume   None, `auto` (the newest checkpoint of `out`, if there is one), or a checkpoint's or run's folder
     weights  what a run that is not continued begins with; the recipe describes their network, but for its classes
+    open_split   reads the splits that `recipe.data` names; another one where they are not COCO's
     Every process of a distributed run calls this; they share one file system. Raises KeyboardInterrupt after
     Ctrl-C or SIGTERM, with a checkpoint written; ValueError for a recipe that cannot be run or continued;
     FloatingPointError when losses are not finite.
@@ -40,7 +48,7 @@ def run(recipe: Recipe, out: Path, resume: str | None = None, weights: Weights |
                 log.say(note)
             trust_kernels(world, log.say)
             try:
-                training = set_up(recipe, out, world, log, start, weights)
+                training = set_up(recipe, out, world, log, start, weights, open_split)
                 del start  # its tensors lie in its files, which Windows does not remove while they are mapped
                 go(training, wish)
             except KeyboardInterrupt:
@@ -69,7 +77,7 @@ def go(training: Training, wish: StopRequest) -> None:
     if training.world.is_main:
         log.end_progress()
         log.say(f"weights: {find_weights(training.out).parent}")
-        log.say(f"report: {write_report(training.out)}")
+        log.say(f"report: {write_report(training.out, training.splits.validation)}")
 
 
 def _train(training: Training, epoch: int, wish: StopRequest) -> None:
@@ -81,7 +89,7 @@ def _train(training: Training, epoch: int, wish: StopRequest) -> None:
     loader = _loader(training, epoch)
     training.model.train()  # live batch norms are
     wish.deferring = True
-    with closing(iter(loader)) as pictures, closing(feed(pictures, training.make, world.device)) as parts:
+    with closing(iter(loader)) as raws, closing(feed(raws, training.make, world.device)) as parts:
         while training.step < end:
             training.learn(loader, parts)
             stop = world.any(wish.raised)
@@ -99,7 +107,7 @@ def _train(training: Training, epoch: int, wish: StopRequest) -> None:
 
 
 def _loader(training: Training, epoch: int) -> Loader:
-    """The pictures of the steps that an epoch still has."""
+    """The images of the steps that an epoch still has."""
     settings, data, images = training.recipe.train, training.recipe.data, training.splits.training
     first, end = training.plan.steps_of(epoch)
     steps = plan_epoch(images.sizes, data, training.plan.buckets, batch=settings.batch, seed=settings.seed, epoch=epoch)

@@ -9,6 +9,7 @@ from maskrcnn.config import Recipe
 from maskrcnn.convert.backbone import load_backbone
 from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.feeder import micro_batch_maker
+from maskrcnn.data.split import OpenSplit, open_split
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.execution import Execution, choose_algorithms, is_recorded
@@ -30,16 +31,23 @@ Say = Callable[[str], None]
 
 
 def set_up(
-    recipe: Recipe, out: Path, world: World, log: Log, start: Checkpoint | None = None, weights: Weights | None = None
+    recipe: Recipe,
+    out: Path,
+    world: World,
+    log: Log,
+    start: Checkpoint | None = None,
+    weights: Weights | None = None,
+    open_split: OpenSplit = open_split,
 ) -> Training:
     """A run at its first step, or at the one after a checkpoint; whatever cannot be run is refused here.
 
     start     the checkpoint to go on from
     weights   what a run that begins has; one that goes on takes the checkpoint's
+    open_split   as of `loop.run`
     Raises ValueError.
     """
     shares = share_out(recipe.train, world.size)
-    splits = read_splits(recipe, log.say)
+    splits = read_splits(recipe, log.say, open_split)
     recipe = with_classes(recipe, splits.training)
     if start is not None:
         check_same(recipe, start, len(splits.training.image_ids))
@@ -71,7 +79,7 @@ def _network(recipe: Recipe, world: World, start: Checkpoint | None, weights: We
     model.backbone.recompute = recipe.train.recompute
     if start is not None:
         if weights is not None:
-            say(f"goes on from step {start.step}; {weights.origin} only tells which network that is")
+            say(f"resuming at step {start.step}; --weights only names the network")
         model.load_state_dict(start.tensors["model"])
     elif world.is_main:
         if weights is None:

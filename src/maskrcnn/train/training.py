@@ -35,7 +35,7 @@ class Training:
     """Everything that a run holds."""
 
     recipe: Recipe
-    """With the classes of the data."""
+    """The recipe, with the classes of the data."""
     out: Path
     world: World
     log: Log
@@ -46,9 +46,9 @@ class Training:
     make: Callable[[RawBatch], MicroBatch]
     average: Average | None
     step: int
-    """Updates so far."""
+    """Number of updates so far."""
     window: Window
-    """Those since the last line of the log."""
+    """Steps since the last line of the log."""
 
     def learn(self, loader: Loader, parts: Iterable[tuple[RawBatch, MicroBatch]]) -> None:
         """One update of the weights and of their average."""
@@ -121,7 +121,7 @@ class Training:
 
     @property
     def kept_model(self) -> nn.Module:
-        """Whose weights are evaluated and kept."""
+        """The model whose weights are evaluated and kept."""
         return self.model if self.average is None else self.average.model
 
     def summary(self) -> str:

@@ -16,7 +16,7 @@ class StepRecord(NamedTuple):
     number: int
     losses: Losses
     image_ids: list[list[int]]
-    """Of each micro-batch of this process."""
+    """Ids of the images of each micro-batch of this process."""
 
 
 class Means(NamedTuple):
@@ -26,7 +26,7 @@ class Means(NamedTuple):
     counts: dict[str, float]
     steps_per_second: float
     waiting: float
-    """Share of the time in which the model waited for pictures."""
+    """Share of the time in which the model waited for images."""
 
     @property
     def total(self) -> float:
@@ -40,13 +40,16 @@ class Window:
     """
 
     def __init__(self, stopwatch: Stopwatch, *, overflow_allowed: bool = False) -> None:
-        """`overflow_allowed`: the gradient may be infinite, because fp16's loss scale is there to meet that."""
+        """An empty window.
+
+        overflow_allowed   the gradient may be infinite, because fp16's loss scale is there to meet that
+        """
         self.steps: list[StepRecord] = []
         self.stopwatch = stopwatch
         self._overflow_allowed = overflow_allowed
 
     def check(self) -> list[list[float]]:
-        """Wait for the device; the entries of each step.
+        """Wait for the device, and check the entries of each step, which it returns.
 
         Raises FloatingPointError at the first step whose losses or gradient are not finite, in every process.
         """

@@ -1,6 +1,6 @@
 """1 x 1 convolutions as products of matrices that end in what follows them.
 
-In channels-last memory a picture is a matrix of pixels and channels. Torch's library writes the bias everywhere, adds
+In channels-last memory an image is a matrix of pixels and channels. Torch's library writes the bias everywhere, adds
 the product, then reads all of it again for the residual, and again for the ReLU; for a network's first stages these
 passes take as long as the product.
 """
@@ -34,12 +34,12 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | N
 
 
 def _rows(x: Tensor) -> ndarray:
-    """(B * H * W, C)."""
+    """Pixels (B * H * W, C)."""
     return pixels(x).reshape(-1, x.shape[1])
 
 
 def _in_panels(weight: ndarray) -> ndarray:
-    """(K, C) to (K / COLUMNS, C, COLUMNS)."""
+    """Arrange weights (K, C) in panels (K / COLUMNS, C, COLUMNS)."""
     panels = np.empty((len(weight) // COLUMNS, weight.shape[1], COLUMNS), np.float32)
     source = np.ascontiguousarray(weight)  # of the same numbers in another order the kernel would be compiled twice
     parallel_for(lambda a, b: _arrange(source, panels, a, b), len(panels))
@@ -69,9 +69,9 @@ def _convolve(rows, panels, offset, residual, nothing, floor, out, first, stop):
             shift = offset.ctypes.data + FLOAT * panel * COLUMNS
             for group in range(start, min(start + BLOCK, stop)):
                 row = min(group * ROWS, last)
-                left, place = rows.ctypes.data + FLOAT * row * channels, FLOAT * (row * outputs + panel * COLUMNS)
+                left, cell = rows.ctypes.data + FLOAT * row * channels, FLOAT * (row * outputs + panel * COLUMNS)
                 other, other_row = nothing.ctypes.data, 0
                 if len(residual):
-                    other, other_row = residual.ctypes.data + place, outputs
-                result = out.ctypes.data + place
+                    other, other_row = residual.ctypes.data + cell, outputs
+                result = out.ctypes.data + cell
                 multiply_finish(left, channels, right, other, other_row, shift, floor, result, outputs, channels)

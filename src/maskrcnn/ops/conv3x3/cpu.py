@@ -49,7 +49,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tenso
 
 
 def input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
-    """Of the input, from the gradient of the result, in channels-last memory."""
+    """Gradient of the input from that of the result, in channels-last memory."""
     return _convolved(grad, weight.detach().numpy().transpose(1, 0, 2, 3)[:, :, ::-1, ::-1], None, False)
 
 
@@ -140,7 +140,7 @@ def _gathered() -> ndarray:
 
 
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    """Of the weight (K, C, 3, 3), from the gradient of the result and the input, in channels-last memory."""
+    """Gradient of the weight (K, C, 3, 3) from that of the result and the input, in channels-last memory."""
     outputs, channels = grad.shape[1], x.shape[1]
     weight = torch.empty((outputs, channels, 3, 3), memory_format=torch.channels_last)
     left, right = (_numbers(POINTS, GRADIENT_BLOCK * c + SHIFT) for c in (outputs, channels))
@@ -176,13 +176,13 @@ def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
 
 
 def num_tiles(shape: Sequence[int]) -> int:
-    """Of pictures (B, C, H, W)."""
+    """Tiles of images (B, C, H, W)."""
     batch, _, height, width = shape
     return batch * -(-height // TILE) * -(-width // TILE)
 
 
 def num_multiplications(shape: Sequence[int], outputs: int) -> int:
-    """Of the products of matrices for pictures (B, C, H, W)."""
+    """Multiplications of the products of matrices for images (B, C, H, W)."""
     return num_tiles(shape) * POINTS * shape[1] * outputs
 
 

@@ -1,4 +1,4 @@
-"""`match` on the processor: objects are compared with blocks of candidates that they touch, and no overlap is stored.
+"""`match` on the CPU: objects are compared with blocks of candidates that they touch, and no overlap is stored.
 
 Anchors come row by row, so a block of neighbours lies in a small rectangle, and most objects lie elsewhere. What stays
 is a stretch of arithmetic over one block that compilers turn into vector instructions. The largest overlap of every

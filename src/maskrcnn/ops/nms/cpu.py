@@ -1,4 +1,4 @@
-"""`nms` on the processor: one greedy sweep per image that ends with its last wanted survivor."""
+"""`nms` on the CPU: one greedy sweep per image that ends with its last wanted survivor."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""`roi_align` on the processor: Numba kernels over channels-last memory, so that inner loops run along channels.
+"""`roi_align` on the CPU: Numba kernels over channels-last memory, so that inner loops run along channels.
 
 Forward shares RoIs among threads, backward shares channels: every sum has one owner and one order, whatever the
 number of threads. bf16 is read and written as its 16 bits and computed in float32: copying a pyramid to float32
@@ -32,7 +32,7 @@ def forward(
     canonical_size: int,
     canonical_level: int,
 ) -> Tensor:
-    """(R, C, S, S) in channels-last memory."""
+    """Pooled RoIs (R, C, S, S) in channels-last memory."""
     num_images, channels = pyramid[0].shape[:2]
     _check_images(images, num_images)
     shape, dtype = (len(boxes), channels, output_size, output_size), pyramid[0].dtype
@@ -97,7 +97,7 @@ def _check_images(images: Tensor, num_images: int) -> None:
 
 
 def _nhwc(tensor: Tensor) -> np.ndarray:
-    """(B, h, w, C) view, copied only where memory is not channels-last; bf16 as uint16 bits, fp16 as float32."""
+    """A level as (B, h, w, C), copied only where memory is not channels-last; bf16 as uint16 bits, fp16 as float32."""
     tensor = tensor if tensor.dtype in KERNEL_TYPES else tensor.float()
     tensor = tensor.detach().permute(0, 2, 3, 1).contiguous()
     return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()

@@ -37,7 +37,7 @@ def forward(
     canonical_size: int,
     canonical_level: int,
 ) -> Tensor:
-    """(R, C, S, S) in channels-last memory."""
+    """Pooled RoIs (R, C, S, S) in channels-last memory."""
     shape = (len(boxes), pyramid[0].shape[1], output_size, output_size)
     pooled = torch.empty(shape, dtype=pyramid[0].dtype, device=boxes.device, memory_format=torch.channels_last)
     features = tuple(_nhwc(level) for level in pyramid)
@@ -85,7 +85,7 @@ def backward_deterministic(
     canonical_size: int,
     canonical_level: int,
 ) -> list[Tensor]:
-    """As `backward`, with the same bits in every run: boxes are sorted by image and level and keep their order there.
+    """`backward` with the same bits in every run: boxes are sorted by image and level and keep their order there.
 
     What it costs, counted: n x n cells under a box lie in about (n / 4 + 1)**2 tiles; with bins of b cells, each tile
     multiplies (4 / b + 1)**2 bins by 4 weights and the 4 / b + 1 rows that result by 16. For 7 x 7 bins on 22 x 22
@@ -157,7 +157,7 @@ def _sides(sizes: Sequence[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _nhwc(tensor: Tensor) -> Tensor:
-    """(B, h, w, C) view, copied only where memory is not channels-last."""
+    """A level as (B, h, w, C), copied only where memory is not channels-last."""
     return tensor.permute(0, 2, 3, 1).contiguous()
 
 
@@ -229,7 +229,7 @@ def _scatter(  # type: ignore[no-untyped-def]
 def _group(  # type: ignore[no-untyped-def]
     group, grad, boxes, images, num_images, size, limit, NUM_LEVELS: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """Number the image and level of one RoI, and of those whose `size` numbers of gradient are zero what none has.
+    """Number the image and level of one RoI; one whose `size` numbers of gradient are zero gets a number that none has.
 
     They can be many: slots out of use repeat the boxes of others, whose tiles would take them one after the other.
     """
@@ -343,7 +343,7 @@ def _level(boxes, roi, scale, limit, NUM_LEVELS: tl.constexpr):  # type: ignore[
 
 @triton.jit
 def _image(cells, images, roi, height, width, channels):  # type: ignore[no-untyped-def]
-    """First number of the image of a RoI on its level."""
+    """Address of the image of a RoI on its level."""
     return cells + tl.load(images + roi).to(tl.int64) * height.to(tl.int32) * width.to(tl.int32) * channels
 
 

@@ -13,14 +13,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
-from maskrcnn.data import column_file
-from maskrcnn.data.annotation_file import open_file
-from maskrcnn.data.fingerprint import fingerprint, of_file, recall
-from maskrcnn.data.packed import Packed, arrange, read_content
+from maskrcnn.data.annotations import column_file
+from maskrcnn.data.annotations.annotation_file import open_file
+from maskrcnn.data.annotations.fingerprint import fingerprint, of_file, recall
+from maskrcnn.data.annotations.packed import Packed, arrange, read_content
 from maskrcnn.files import HAS_LOCKS, atomic_write, cache_folder, lock
 from maskrcnn.runtime.allocator import give_back
 
-FORMAT = 1
+FORMAT = 2
 """To be raised whenever the same annotation file leads to other columns."""
 SMALL = 1 << 20
 """Bytes of an annotation file that is parsed as quickly as its entry would be found."""

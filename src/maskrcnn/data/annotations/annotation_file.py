@@ -16,14 +16,16 @@ from maskrcnn.files import listing
 
 class ImageEntry(Struct, gc=False):
     id: int
-    file_name: str
     height: int
     width: int
+    file_name: str = ""
+    """Needed where the pictures are read, not for scores."""
 
 
 class CategoryEntry(Struct, gc=False):
     id: int
     name: str
+    keypoints: list[str] | None = None
 
 
 class AnnotationEntry(Struct, gc=False):
@@ -33,6 +35,7 @@ class AnnotationEntry(Struct, gc=False):
     bbox: tuple[float, float, float, float]
     iscrowd: bool | int = 0
     segmentation: Raw = Raw(b"null")
+    area: Any = None
 
 
 class AnnotationFile(Struct):

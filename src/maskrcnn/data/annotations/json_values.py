@@ -15,7 +15,9 @@ LETTER_E, CAPITAL_E, LETTER_F, LETTER_N, LETTER_T = b"eEfnt"
 
 _MOST_DIGITS = 18  # fit into int64
 _TENS = 10.0 ** np.arange(_MOST_DIGITS + 1)  # all exact
-_ROUNDING = 2.0**-50  # more than the errors of a numerator of 18 digits, of the quotient and of a sum
+_EXACT = 2**53  # up to here float64 holds every whole number
+_SPLIT = 2.0**27 + 1  # halves a float64
+_DOUBT = 2.0**-40  # far more than the relative error of a correction
 
 
 @kernel()
@@ -93,7 +95,7 @@ def read_flag(text, place):
 @kernel()
 @no_type_check
 def read_decimal(text, place):
-    """(a number, which may miss the nearest float64 by its last bits, where it ends, whether it was understood)."""
+    """(the float64 nearest to a number, where it ends, whether it was understood)."""
     is_negative = text[place] == MINUS
     begin = place + is_negative
     digits, place = _read_digits(text, begin, np.int64(0))
@@ -104,16 +106,36 @@ def read_decimal(text, place):
         num_decimals = place - begin
     if not 0 < num_digits <= _MOST_DIGITS - num_decimals or text[place] in (LETTER_E, CAPITAL_E):
         return 0.0, place, False
-    value = digits / _TENS[num_decimals]
-    return -value if is_negative else value, place, True
+    value, is_nearest = _divide(digits, _TENS[num_decimals])
+    return -value if is_negative else value, place, is_nearest
 
 
 @kernel()
 @no_type_check
-def is_certain(value, size):
-    """Whether float32 is the same for all numbers as near to `value` as one of this size may have missed the truth."""
-    error = _ROUNDING * abs(size)
-    return np.float32(value - error) == np.float32(value + error)
+def _divide(digits, tens):
+    """(digits / tens, whether that is the float64 nearest to it).
+
+    The quotient of the rounded digits is corrected by what it leaves over: the difference to the exact product
+    (Dekker 1971) and the digits that rounding lost.
+    """
+    numerator = np.float64(digits)
+    quotient = numerator / tens
+    if digits <= _EXACT:
+        return quotient, True
+    product = quotient * tens
+    high, other_high = _upper_half(quotient), _upper_half(tens)
+    low, other_low = quotient - high, tens - other_high
+    missing = low * other_low - (((product - high * other_high) - low * other_high) - high * other_low)
+    rest = (numerator - product) - missing + np.float64(digits - np.int64(numerator))
+    value = quotient + rest / tens * (1 - _DOUBT)
+    return value, value == quotient + rest / tens * (1 + _DOUBT)
+
+
+@kernel()
+@no_type_check
+def _upper_half(value):
+    shifted = _SPLIT * value
+    return shifted - (shifted - value)
 
 
 @kernel()

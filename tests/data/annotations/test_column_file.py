@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from maskrcnn.data import column_file
+from maskrcnn.data.annotations import column_file
 
 CONTENT = {
     "sizes": np.array([[40, 60], [50, 45], [30, 31]], np.int64),

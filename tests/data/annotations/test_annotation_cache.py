@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from maskrcnn import files
-from maskrcnn.data import annotation_cache, coco, column_file, fingerprint
+from maskrcnn.data.annotations import annotation_cache, column_file, fingerprint
+from maskrcnn.data.formats import coco
 from maskrcnn.masks import Rings
 
-SOURCE = Path(__file__).parents[2] / "src"
+SOURCE = Path(__file__).parents[3] / "src"
 fcntl = pytest.importorskip("fcntl", reason="this system has no locks on files")
 
 
@@ -203,13 +204,13 @@ def test_the_format_is_raised_when_the_columns_change(split, cache):
     coco.read(*split)
     (entry,) = cache.glob("*.columns")
     found = hashlib.sha256(entry.read_bytes()).hexdigest()
-    assert (annotation_cache.FORMAT, found[:16]) == (1, "12a8247df3d98907")
+    assert (annotation_cache.FORMAT, found[:16]) == (2, "b20c6650b9e97381")
 
 
 PROCESS = """
 import sys, time
 from pathlib import Path
-from maskrcnn.data import annotation_cache, column_file
+from maskrcnn.data.annotations import annotation_cache, column_file
 
 annotation_cache.SMALL = 0
 folder, path = Path(sys.argv[1]), Path(sys.argv[2])
@@ -226,7 +227,7 @@ annotation_cache.read_content = read_content
 print("ready", flush=True)
 sys.stdin.readline()
 columns = annotation_cache.packed(path)
-print(columns.annotation_ids.tolist(), float(columns.points.sum()), columns.notes)
+print(columns.annotation_ids.tolist(), float(columns.points.sum()), columns.flags)
 """
 
 
@@ -249,7 +250,7 @@ def test_of_several_processes_one_parses_and_all_find_the_same(split, cache, tmp
         process.stdin.flush()
     answers = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert answers[0].startswith("[6, 5, 4]")
+    assert answers[0].startswith("[6, 9, 5, 4]")
     assert len(set(answers)) == 1
     assert (tmp_path / "parsed").read_text() == "once\n"
     assert [Path(name).suffix for name in kept(cache)] == [".columns", ""]
@@ -257,7 +258,7 @@ def test_of_several_processes_one_parses_and_all_find_the_same(split, cache, tmp
 
 KILLED = """
 import os, signal
-from maskrcnn.data import column_file
+from maskrcnn.data.annotations import column_file
 
 def write(stream, content):
     stream.write(b"half of it")
@@ -277,7 +278,7 @@ def test_a_process_killed_while_it_writes_leaves_nothing_that_is_read(split, cac
     begin = time.monotonic()
     data = coco.read(*split)
     assert time.monotonic() - begin < annotation_cache.PATIENCE / 4, "the lock ended with its holder"
-    assert data.annotation_ids.tolist() == [6, 5, 4]
+    assert data.annotation_ids.tolist() == [6, 9, 5, 4]
     assert part.exists(), "its writer might still be at work"
     monkeypatch.setattr(annotation_cache, "LEFT_BEHIND", -1.0)
     annotation_cache.remove_old(cache)
@@ -289,7 +290,7 @@ def test_who_waits_for_a_stuck_process_parses_at_last(split, cache, monkeypatch)
     cache.mkdir(parents=True)
     with (cache / "lock").open("ab") as stuck:
         fcntl.flock(stuck, fcntl.LOCK_EX)
-        assert coco.read(*split).annotation_ids.tolist() == [6, 5, 4]
+        assert coco.read(*split).annotation_ids.tolist() == [6, 9, 5, 4]
     assert len(list(cache.glob("*.columns"))) == 1
 
 
@@ -315,7 +316,7 @@ def test_where_no_folder_can_be_made_one_sentence_says_so(split, cache, tmp_path
     monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "taken"))
     with pytest.warns(UserWarning, match=r"instances\.json is parsed anew .*Not a directory\); set MASKRCNN_CACHE"):
         data = coco.read(*split)
-    assert data.annotation_ids.tolist() == [6, 5, 4]
+    assert data.annotation_ids.tolist() == [6, 9, 5, 4]
 
 
 def test_a_user_without_a_home_is_told_the_same(split, cache, monkeypatch):
@@ -326,7 +327,7 @@ def test_a_user_without_a_home_is_told_the_same(split, cache, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", home)
     with pytest.warns(UserWarning, match=r"instances\.json is parsed anew"):
-        assert coco.read(*split).annotation_ids.tolist() == [6, 5, 4]
+        assert coco.read(*split).annotation_ids.tolist() == [6, 9, 5, 4]
 
 
 def test_a_full_disk_leaves_no_part_and_one_sentence(split, cache, monkeypatch):
@@ -337,7 +338,7 @@ def test_a_full_disk_leaves_no_part_and_one_sentence(split, cache, monkeypatch):
     monkeypatch.setattr(column_file, "write", write)
     with pytest.warns(UserWarning, match=r"instances\.json is parsed anew .*No space left on device\)"):
         data = coco.read(*split)
-    assert data.annotation_ids.tolist() == [6, 5, 4]
+    assert data.annotation_ids.tolist() == [6, 9, 5, 4]
     assert kept(cache) == ["lock"]
 
 

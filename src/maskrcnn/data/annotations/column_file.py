@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from maskrcnn.data.fingerprint import SIZE, fingerprint
+from maskrcnn.data.annotations.fingerprint import SIZE, fingerprint
 
 MAGIC = b"maskrcnn columns"
 ALIGNMENT = 64

@@ -1,16 +1,16 @@
 """Annotations from their text into arrays, without an object of Python for any number.
 
 Nearly all of an annotation file is digits, and a parser that makes objects of them takes ten times as long. The text is
-known to be JSON. Whatever the kernels do not understand at once (other spellings, run lengths, mistakes, numbers that
-they cannot round with certainty) they leave to the parser, which also says what is wrong.
+known to be JSON. Whatever the kernels do not understand at once (other spellings, run lengths, mistakes, numbers of
+more than 18 digits) they leave to the parser, which also says what is wrong.
 """
 
 from typing import NamedTuple, no_type_check
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 
-from maskrcnn.data.json_values import (
+from maskrcnn.data.annotations.json_values import (
     BACKSLASH,
     COMMA,
     LEFT_BRACE,
@@ -19,7 +19,6 @@ from maskrcnn.data.json_values import (
     QUOTE,
     RIGHT_BRACE,
     RIGHT_BRACKET,
-    is_certain,
     read_decimal,
     read_flag,
     read_whole,
@@ -29,11 +28,16 @@ from maskrcnn.data.json_values import (
     skip_value,
 )
 from maskrcnn.kernels import kernel
+from maskrcnn.masks.coordinates import narrow
 
 LEAST = 6
 """Numbers of a polygon of three points."""
-_KEYS = b"id", b"bbox", b"iscrowd", b"image_id", b"category_id", b"segmentation", b"size", b"counts"
-_ID, _BBOX, _ISCROWD, _IMAGE_ID, _CATEGORY_ID, _SEGMENTATION, _SIZE, _COUNTS, _OTHER = range(len(_KEYS) + 1)
+_KEYS = (
+    *(b"id", b"bbox", b"iscrowd", b"image_id", b"category_id", b"segmentation", b"area"),
+    *(b"keypoints", b"num_keypoints", b"size", b"counts"),
+)
+_ID, _BBOX, _ISCROWD, _IMAGE_ID, _CATEGORY_ID, _SEGMENTATION, _AREA = range(7)
+_SIZE, _COUNTS, _OTHER = range(len(_KEYS) - 2, len(_KEYS) + 1)
 _NEEDED = 1 << _ID | 1 << _BBOX | 1 << _IMAGE_ID | 1 << _CATEGORY_ID
 _LENGTHS = np.array([len(key) for key in _KEYS])
 _LETTERS = np.array([list(key.ljust(max(map(len, _KEYS)))) for key in _KEYS], np.uint8)
@@ -45,8 +49,10 @@ class Scanned(NamedTuple):
     ids: Int64[np.ndarray, " n"]
     image_ids: Int64[np.ndarray, " n"]
     category_ids: Int64[np.ndarray, " n"]
-    boxes: Float32[np.ndarray, "n 4"]
-    """xyxy."""
+    boxes: Float64[np.ndarray, "n 4"]
+    """x, y, width, height."""
+    areas: Float64[np.ndarray, " n"]
+    """NaN where none is stated."""
     crowd: Bool[np.ndarray, " n"]
     segmentations: Int64[np.ndarray, "n 2"]
     """Where the text of each begins and ends; nothing where there is none."""
@@ -57,6 +63,10 @@ class Scanned(NamedTuple):
     """Polygon r is points[first[r] : first[r + 1]]."""
     owners: Int64[np.ndarray, " R"]
     """Whose polygon it is, ascending."""
+    others: UInt8[np.ndarray, " L"]
+    """Fields of other names: an object of JSON for each annotation that has some."""
+    first_other: Int64[np.ndarray, " n+1"]
+    """Those of annotation k are others[first_other[k] : first_other[k + 1]]."""
     strange: Bool[np.ndarray, " n"]
     """Nothing of them is told here."""
     strange_outline: Bool[np.ndarray, " n"]
@@ -66,12 +76,15 @@ class Scanned(NamedTuple):
 def scan(text: UInt8[np.ndarray, " T"], stops: Int64[np.ndarray, " n"]) -> Scanned:
     """Annotations, each an object of JSON, that follow one another, each up to its stop. Releases the GIL."""
     n = len(stops)
-    whole, boxes, crowd = np.zeros((3, n), np.int64), np.zeros((n, 4), np.float32), np.zeros(n, bool)
+    whole, crowd = np.zeros((3, n), np.int64), np.zeros(n, bool)
+    boxes, areas = np.zeros((n, 4)), np.full(n, np.nan)
     segmentations, num_short, strange = np.zeros((n, 2), np.int64), np.zeros(n, np.int64), np.zeros((2, n), bool)
     numbers = np.empty(len(text) // 2 + 1, np.float32)  # each takes a character and what parts it from the next
     first = np.zeros(len(text) // (2 * LEAST) + 1, np.int32)
     owners = np.empty(len(first) - 1, np.int64)
-    num = _scan(text, stops, whole, boxes, crowd, segmentations, num_short, strange, numbers, first, owners)
+    others, first_other = np.empty(len(text), np.uint8), np.zeros(n + 1, np.int64)
+    fields = whole, boxes, areas, crowd, segmentations, others
+    num = _scan(text, stops, fields, num_short, strange, numbers, first, owners, first_other)
     points = numbers[: 2 * first[num]].reshape(-1, 2).copy()
     ids, image_ids, category_ids = whole
     return Scanned(
@@ -79,12 +92,15 @@ def scan(text: UInt8[np.ndarray, " T"], stops: Int64[np.ndarray, " n"]) -> Scann
         image_ids=image_ids,
         category_ids=category_ids,
         boxes=boxes,
+        areas=areas,
         crowd=crowd,
         segmentations=segmentations,
         num_short=num_short,
         points=points,
         first=first[: num + 1].copy(),
         owners=owners[:num].copy(),
+        others=others[: first_other[n]].copy(),
+        first_other=first_other,
         strange=strange[0],
         strange_outline=strange[1],
     )
@@ -99,15 +115,16 @@ def scan_runs(text: UInt8[np.ndarray, " T"]) -> tuple[tuple[int, int], Int64[np.
 
 @kernel()
 @no_type_check
-def _scan(text, stops, whole, boxes, crowd, segmentations, num_short, strange, numbers, first, owners):
+def _scan(text, stops, fields, num_short, strange, numbers, first, owners, first_other):
     """Fill the arrays; gives the number of polygons."""
     start = num_rings = np.int64(0)  # of the type that they will have: a kernel is compiled for each
     for row in range(len(stops)):
-        rings, num_short[row], understood, strange[1, row] = _scan_row(
-            text, start, row, whole, boxes, crowd, segmentations, numbers, first, num_rings
+        rings, num_short[row], understood, strange[1, row], end = _scan_row(
+            text, start, row, fields, numbers, first, num_rings, first_other[row]
         )
-        strange[0, row] = not understood
+        strange[0, row], first_other[row + 1] = not understood, first_other[row]
         if understood:
+            first_other[row + 1] = end
             for ring in range(num_rings, rings):
                 owners[ring] = row
             num_rings = rings
@@ -117,9 +134,13 @@ def _scan(text, stops, whole, boxes, crowd, segmentations, num_short, strange, n
 
 @kernel()
 @no_type_check
-def _scan_row(text, place, row, whole, boxes, crowd, segmentations, numbers, first, num_rings):
-    """(rings so far, polygons left out, whether all was understood but the polygons, whether these were not)."""
-    nothing = num_rings, 0, False, False
+def _scan_row(text, place, row, fields, numbers, first, num_rings, end):
+    """(rings so far, polygons left out, whether all was understood but the polygons, whether these were not, end).
+
+    end   of the fields of other names, before and after
+    """
+    whole, boxes, areas, crowd, segmentations, others = fields
+    nothing, start = (num_rings, 0, False, False, end), end
     if text[place] != LEFT_BRACE:
         return nothing
     # One pass over `{"key": value, ...}`: at the start of each turn `place` is at the brace or at a comma.
@@ -150,6 +171,8 @@ def _scan_row(text, place, row, whole, boxes, crowd, segmentations, numbers, fir
             crowd[row], place, understood = read_flag(text, place)
         elif key == _BBOX:
             place, understood = _read_box(text, place, boxes, row)
+        elif key == _AREA:
+            areas[row], place, understood = read_decimal(text, place)
         elif key == _SEGMENTATION:
             # Run lengths and mistakes are not understood: what was read of the polygons is forgotten, the rest of the
             # annotation is read all the same, and where the text lies is noted for whoever decodes it.
@@ -161,10 +184,18 @@ def _scan_row(text, place, row, whole, boxes, crowd, segmentations, numbers, fir
             segmentations[row, 0], segmentations[row, 1] = begin, place
         else:
             place = skip_value(text, place)
+            if key >= _SIZE:
+                others[end] = COMMA if end > start else LEFT_BRACE
+                length = place - begin + 1
+                others[end + 1 : end + 1 + length] = text[begin - 1 : place]
+                end += 1 + length
         if not understood:
             return nothing
         place = skip_blanks(text, place)
-    return rings, num_short, seen & _NEEDED == _NEEDED, strange_outline
+    if end > start:
+        others[end] = RIGHT_BRACE
+        end += 1
+    return rings, num_short, seen & _NEEDED == _NEEDED, strange_outline, end
 
 
 @kernel()
@@ -221,12 +252,8 @@ def _read_box(text, place, boxes, row):
     width, place, width_understood = _read_next(text, place)
     height, place, height_understood = _read_next(text, place)
     place = skip_blanks(text, place)
-    # The far corner is a sum of two numbers in float64, each of which may be off by a rounding of its own size: where
-    # that could change the nearest float32, the parser decides.
-    boxes[row, 0], boxes[row, 1], boxes[row, 2], boxes[row, 3] = x, y, x + width, y + height
+    boxes[row, 0], boxes[row, 1], boxes[row, 2], boxes[row, 3] = x, y, width, height
     understood = x_understood and y_understood and width_understood and height_understood
-    understood &= is_certain(x, x) and is_certain(x + width, abs(x) + abs(width))
-    understood &= is_certain(y, y) and is_certain(y + height, abs(y) + abs(height))
     return place + 1, understood and text[place] == RIGHT_BRACKET
 
 
@@ -278,9 +305,9 @@ def _read_numbers(text, place, numbers, end):
     place = skip_blanks(text, place + 1)
     while text[place] != RIGHT_BRACKET:
         value, place, understood = read_decimal(text, place)
-        if not understood or not is_certain(value, value):
+        if not understood:
             return end, place, False
-        numbers[end] = value
+        numbers[end] = narrow(value)
         end += 1
         if text[place] != COMMA:
             place = skip_blanks(text, place)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskrcnn.data.names import Names
+from maskrcnn.data.annotations.names import Names
 
 
 @settings(deadline=None)

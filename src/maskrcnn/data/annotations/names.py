@@ -16,7 +16,11 @@ class Names(Sequence[str]):
 
     @classmethod
     def pack(cls, names: Sequence[str]) -> "Names":
-        encoded = [name.encode() for name in names]
+        return cls.join([name.encode() for name in names])
+
+    @classmethod
+    def join(cls, encoded: Sequence[bytes]) -> "Names":
+        """Names that are encoded already."""
         lengths = np.array([0, *map(len, encoded)], np.int64)
         return cls(np.frombuffer(b"".join(encoded), np.uint8), np.cumsum(lengths))
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskrcnn.data import fingerprint as module
-from maskrcnn.data.fingerprint import fingerprint, of_file
+from maskrcnn.data.annotations import fingerprint as module
+from maskrcnn.data.annotations.fingerprint import fingerprint, of_file
 
 
 def of(text: bytes) -> bytes:

@@ -1,18 +1,21 @@
 """What an annotation file says, as a few arrays: checked, objects sorted by image, outlines packed as rings."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 from msgspec import Raw
 
-from maskrcnn.data.annotation_file import AnnotationEntry, AnnotationFile, ImageEntry, decode_row, parse
-from maskrcnn.data.names import Names
-from maskrcnn.data.outlines import Outlines, arrange_outlines, read_outlines
-from maskrcnn.data.scan import Scanned, scan
+from maskrcnn.data.annotations.annotation_file import AnnotationEntry, AnnotationFile, ImageEntry, decode_row, parse
+from maskrcnn.data.annotations.extras import keypoint_names, other_fields, read_keypoints
+from maskrcnn.data.annotations.names import Names
+from maskrcnn.data.annotations.outlines import Outlines, arrange_outlines, read_outlines
+from maskrcnn.data.annotations.scan import Scanned, scan
+from maskrcnn.data.dataset import Flag
 
 SLICE = 4096
 """Annotations that a thread takes at once."""
@@ -20,7 +23,7 @@ THREADS = 4
 
 
 class Packed(NamedTuple):
-    """Arrays and words of one annotation file; `CocoData` says what they mean."""
+    """Arrays and words of one annotation file; `Dataset` says what they mean."""
 
     image_ids: Int64[np.ndarray, " N"]
     name_text: UInt8[np.ndarray, " T"]
@@ -30,24 +33,34 @@ class Packed(NamedTuple):
     annotation_ids: Int64[np.ndarray, " O"]
     labels: Int64[np.ndarray, " O"]
     boxes: Float32[np.ndarray, "O 4"]
+    stated_boxes: Float64[np.ndarray, "O 4"]
+    areas: Float64[np.ndarray, " O"]
     crowd: Bool[np.ndarray, " O"]
+    flags: UInt8[np.ndarray, " O"]
     points: Float32[np.ndarray, "V 2"]
     first_point: Int32[np.ndarray, " R+1"]
     first_ring: Int64[np.ndarray, " O+1"]
     category_ids: Int64[np.ndarray, " K"]
     category_names: tuple[str, ...]
-    notes: tuple[str, ...]
+    keypoints: Float32[np.ndarray, "O J 3"]
+    keypoint_names: tuple[str, ...]
+    attribute_text: UInt8[np.ndarray, " A"]
+    first_attribute: Int64[np.ndarray, " _"]
 
 
 class Objects(NamedTuple):
-    """Annotations without those that are left out."""
+    """Annotations in the order of the file."""
 
     ids: Int64[np.ndarray, " n"]
     images: Int64[np.ndarray, " n"]
     """Their places in the file."""
     labels: Int64[np.ndarray, " n"]
     boxes: Float32[np.ndarray, "n 4"]
+    stated_boxes: Float64[np.ndarray, "n 4"]
+    areas: Float64[np.ndarray, " n"]
     crowd: Bool[np.ndarray, " n"]
+    flags: UInt8[np.ndarray, " n"]
+    keypoints: Float32[np.ndarray, "n J 3"]
 
 
 class Content(NamedTuple):
@@ -60,7 +73,9 @@ class Content(NamedTuple):
     category_names: tuple[str, ...]
     objects: Objects
     outlines: list[Outlines]
-    notes: tuple[str, ...]
+    keypoint_names: tuple[str, ...]
+    attributes: list[bytes]
+    """The other fields of every object; empty where no object has any."""
 
 
 class Part(NamedTuple):
@@ -68,8 +83,7 @@ class Part(NamedTuple):
 
     objects: Objects
     outlines: Outlines
-    left_out: Int64[np.ndarray, " m"]
-    """Ids of those without a box inside their image."""
+    attributes: list[bytes]
 
 
 class _Register(NamedTuple):
@@ -96,16 +110,16 @@ def read_content(text: bytes, path: Path) -> Content:
     sizes = np.array([(image.height, image.width) for image in file.images], np.int64)
 
     images, labels = _register("image", image_ids), _register("category", category_ids)
+    names = keypoint_names(categories)
 
     def read(start: int) -> Part:
-        return _read_part(file, start, text, images, labels, sizes, path)
+        return _read_part(file, start, text, images, labels, sizes, names, path)
 
     with ThreadPoolExecutor(THREADS) as pool:
         parts = list(pool.map(read, range(0, max(len(file.annotations), 1), SLICE)))
-    left_out = np.concatenate([part.left_out for part in parts])
     objects = Objects(*map(np.concatenate, zip(*(part.objects for part in parts), strict=True)))
-    outlines = [part.outlines for part in parts]
-    _refuse_duplicates(np.concatenate([objects.ids, left_out]), path, "annotation")
+    attributes = [text for part in parts for text in part.attributes]
+    _refuse_duplicates(objects.ids, path, "annotation")
     return Content(
         image_ids=image_ids,
         names=Names.pack([image.file_name for image in file.images]),
@@ -113,8 +127,9 @@ def read_content(text: bytes, path: Path) -> Content:
         category_ids=category_ids,
         category_names=tuple(category.name for category in categories),
         objects=objects,
-        outlines=outlines,
-        notes=tuple(_notes(left_out, outlines)),
+        outlines=[part.outlines for part in parts],
+        keypoint_names=names,
+        attributes=attributes if any(attributes) else [],
     )
 
 
@@ -125,6 +140,7 @@ def arrange(content: Content) -> Packed:
     places = np.empty_like(order)
     places[order] = np.arange(len(order))
     rings, first_ring = arrange_outlines(content.outlines, places)
+    attributes = Names.join([content.attributes[index] for index in order.tolist()] if content.attributes else [])
     return Packed(
         image_ids=content.image_ids,
         name_text=content.names.text,
@@ -134,13 +150,19 @@ def arrange(content: Content) -> Packed:
         annotation_ids=objects.ids,
         labels=objects.labels,
         boxes=objects.boxes,
+        stated_boxes=objects.stated_boxes,
+        areas=objects.areas,
         crowd=objects.crowd,
+        flags=objects.flags,
         points=rings.points,
         first_point=rings.first,
         first_ring=first_ring,
         category_ids=content.category_ids,
         category_names=content.category_names,
-        notes=content.notes,
+        keypoints=objects.keypoints,
+        keypoint_names=content.keypoint_names,
+        attribute_text=attributes.text,
+        first_attribute=attributes.first,
     )
 
 
@@ -172,6 +194,7 @@ def _read_part(
     images: _Register,
     labels: _Register,
     sizes: Int64[np.ndarray, "N 2"],
+    keypoints: Sequence[str],
     path: Path,
 ) -> Part:
     """The next annotations from `start`."""
@@ -180,6 +203,7 @@ def _read_part(
     joined = b"".join(rows)
     scanned = scan(np.frombuffer(joined, np.uint8), stops)
     others: dict[int, bytes | Raw] = {}
+    attributes = Names(scanned.others, scanned.first_other).encoded() if len(scanned.others) else [b""] * len(rows)
     for place in np.flatnonzero(scanned.strange_outline).tolist():
         begin, stop = scanned.segmentations[place]
         others[place] = joined[begin:stop]
@@ -187,17 +211,16 @@ def _read_part(
         row = decode_row(file, start + place, text, path)
         scanned.ids[place], scanned.image_ids[place] = row.id, row.image_id
         scanned.category_ids[place] = row.category_id
-        scanned.boxes[place], scanned.crowd[place] = _box(row, path), bool(row.iscrowd)
-        others[place] = row.segmentation
+        scanned.boxes[place], scanned.areas[place], scanned.crowd[place] = row.bbox, _area(row), bool(row.iscrowd)
+        others[place], attributes[place] = row.segmentation, other_fields(rows[place])
     image = _look_up(scanned.image_ids, images, scanned, path)
     label = _look_up(scanned.category_ids, labels, scanned, path)
-    seen = _inside(scanned.boxes, sizes[image])
-    columns = scanned.ids, image, 1 + label, scanned.boxes, scanned.crowd
-    return Part(
-        Objects(*(column[seen] for column in columns)),
-        read_outlines(scanned, seen, others, sizes[image], path),
-        left_out=scanned.ids[~seen],
-    )
+    boxes = _corners(scanned, path)
+    outlines = read_outlines(scanned, boxes, others, sizes[image], path)
+    flags = outlines.flags | np.where(_inside(boxes, sizes[image]), 0, Flag.OUTSIDE).astype(np.uint8)
+    points = read_keypoints(rows, keypoints, scanned.ids, path)
+    objects = Objects(scanned.ids, image, 1 + label, boxes, scanned.boxes, scanned.areas, scanned.crowd, flags, points)
+    return Part(objects, outlines, attributes)
 
 
 def _look_up(
@@ -215,13 +238,21 @@ def _look_up(
     return register.places[found]
 
 
-def _box(row: AnnotationEntry, path: Path) -> Float32[np.ndarray, "4"]:
-    x, y, width, height = row.bbox
+def _corners(scanned: Scanned, path: Path) -> Float32[np.ndarray, "n 4"]:
     with np.errstate(over="ignore"):
-        box = np.array([x, y, x + width, y + height]).astype(np.float32)
-    if not np.isfinite(box).all():
-        raise ValueError(f"{path}: annotation {row.id} of image {row.image_id} has the box {row.bbox}; correct it")
-    return box
+        boxes = (scanned.boxes + np.pad(scanned.boxes[:, :2], ((0, 0), (2, 0)))).astype(np.float32)
+    if not np.isfinite(boxes).all():
+        row = int(np.isfinite(boxes).all(axis=1).argmin())
+        raise ValueError(
+            f"{path}: annotation {scanned.ids[row]} of image {scanned.image_ids[row]} has the box "
+            f"{tuple(scanned.boxes[row].tolist())}; correct it"
+        )
+    return boxes
+
+
+def _area(row: AnnotationEntry) -> float:
+    """What is no number is measured, as where nothing is stated."""
+    return row.area if isinstance(row.area, int | float) else math.nan
 
 
 def _inside(boxes: Float32[np.ndarray, "n 4"], sizes: Int64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
@@ -229,15 +260,3 @@ def _inside(boxes: Float32[np.ndarray, "n 4"], sizes: Int64[np.ndarray, "n 2"]) 
     low = boxes[:, :2].clip(min=0)
     high = np.minimum(boxes[:, 2:], sizes[:, ::-1])
     return (high > low).all(axis=1)
-
-
-def _notes(left_out: Int64[np.ndarray, " m"], outlines: Sequence[Outlines]) -> Iterator[str]:
-    if len(left_out):
-        yield (
-            f"{len(left_out)} objects have no box of positive width and height inside their image "
-            f"and are left out, first annotation {left_out[0]}"
-        )
-    if num_short := sum(piece.num_short for piece in outlines):
-        yield f"{num_short} polygons of fewer than three points are left out"
-    if num_boxes := sum(piece.num_boxes for piece in outlines):
-        yield f"{num_boxes} objects have no outline; their boxes stand in for it"

@@ -7,10 +7,11 @@ from typing import NamedTuple, no_type_check
 
 import msgspec
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Float32, Int64, UInt8
 from msgspec import Struct
 
-from maskrcnn.data.scan import LEAST, Scanned, scan_runs
+from maskrcnn.data.annotations.scan import LEAST, Scanned, scan_runs
+from maskrcnn.data.dataset import Flag
 from maskrcnn.kernels import kernel
 from maskrcnn.masks import Rings, counts_from_string, rings_from_counts, rings_from_polygons, signed_areas
 from maskrcnn.masks.rings import turn_ring
@@ -36,23 +37,20 @@ class Outlines(NamedTuple):
     """Points of each ring."""
     owners: Int64[np.ndarray, " R"]
     """Whose ring it is."""
-    num_objects: int
-    """Annotations, also those without a ring."""
-    num_short: int
-    """Polygons of fewer than three points, left out."""
-    num_boxes: int
-    """Annotations with no outline at all, which get their box as outline."""
+    flags: UInt8[np.ndarray, " n"]
+    """What is known of each annotation's outline, as `Flag`."""
 
 
 def read_outlines(
     scanned: Scanned,
-    seen: Bool[np.ndarray, " n"],
+    boxes: Float32[np.ndarray, "n 4"],
     others: Mapping[int, bytes | msgspec.Raw],
     sizes: Int64[np.ndarray, "n 2"],
     path: Path,
 ) -> Outlines:
-    """The outlines of the annotations that are seen.
+    """The outlines of some annotations; those that have none get their box.
 
+    boxes     xyxy
     others    text of the segmentations whose polygons the scan does not tell
     sizes     of each annotation's image
     Raises ValueError: one sentence with the annotation's name.
@@ -60,24 +58,19 @@ def read_outlines(
     _turn_rings(scanned.points, scanned.first, signed_areas(Rings(scanned.points, scanned.first)))
     pieces = [Rings(scanned.points, scanned.first)]
     owners = [scanned.owners]
-    num_short = int(scanned.num_short[seen].sum())
+    flags = np.where(scanned.num_short > 0, Flag.SHORT_POLYGON, 0).astype(np.uint8)
     for place, text in others.items():
-        if seen[place]:
-            who = f"{path}: annotation {scanned.ids[place]} of image {scanned.image_ids[place]}"
-            rings, short = _rings(text, sizes[place], who)
-            pieces.append(rings)
-            owners.append(np.full(len(rings.first) - 1, place))
-            num_short += short
+        who = f"{path}: annotation {scanned.ids[place]} of image {scanned.image_ids[place]}"
+        rings, flags[place] = _rings(text, sizes[place], who)
+        pieces.append(rings)
+        owners.append(np.full(len(rings.first) - 1, place))
     owner = np.concatenate(owners)
-    bare = np.flatnonzero(seen & (np.bincount(owner, minlength=len(seen)) == 0))
-    corners = scanned.boxes[bare][:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
+    bare = np.flatnonzero(np.bincount(owner, minlength=len(flags)) == 0)
+    flags[bare] = flags[bare] & ~np.uint8(Flag.RUN_LENGTHS) | Flag.NO_OUTLINE
+    corners = boxes[bare][:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
     points = np.concatenate([*(rings.points for rings in pieces), corners])
     lengths = np.concatenate([*(np.diff(rings.first) for rings in pieces), np.full(len(bare), 4)]).astype(np.int64)
-    owner = np.concatenate([owner, bare])
-    if not seen.all():
-        kept = seen[owner]
-        points, lengths, owner = points[np.repeat(kept, lengths)], lengths[kept], owner[kept]
-    return Outlines(points, lengths, (np.cumsum(seen) - 1)[owner], int(seen.sum()), num_short, len(bare))
+    return Outlines(points, lengths, np.concatenate([owner, bare]), flags)
 
 
 def arrange_outlines(
@@ -85,7 +78,7 @@ def arrange_outlines(
 ) -> tuple[Rings, Int64[np.ndarray, " n+1"]]:
     """All rings in the order of their rows' places, and the first ring of each place."""
     lengths = np.concatenate([piece.lengths for piece in pieces])
-    starts = np.cumsum([0, *(piece.num_objects for piece in pieces)])
+    starts = np.cumsum([0, *(len(piece.flags) for piece in pieces)])
     owners = places[np.concatenate([start + piece.owners for start, piece in zip(starts, pieces, strict=False)])]
     order = np.argsort(owners, kind="stable")
     first = np.concatenate([[0], np.cumsum(lengths[order])])
@@ -103,11 +96,11 @@ def arrange_outlines(
     return Rings(points, first.astype(np.int32)), first_ring.astype(np.int64)
 
 
-def _rings(text: bytes | msgspec.Raw, size: Int64[np.ndarray, "2"], who: str) -> tuple[Rings, int]:
-    """The rings of any segmentation, and how many polygons were too short."""
+def _rings(text: bytes | msgspec.Raw, size: Int64[np.ndarray, "2"], who: str) -> tuple[Rings, Flag]:
+    """The rings of any segmentation, and what is known of it."""
     runs = scan_runs(np.frombuffer(text, np.uint8))
     if runs is not None:
-        return _run_length_rings(*runs, size, who), 0
+        return _run_length_rings(*runs, size, who), Flag.RUN_LENGTHS
     try:
         segmentation = _segmentations.decode(text)
     except msgspec.DecodeError as error:
@@ -115,14 +108,14 @@ def _rings(text: bytes | msgspec.Raw, size: Int64[np.ndarray, "2"], who: str) ->
             f"{who} has a segmentation that is neither polygons nor run lengths ({error}); correct or remove it"
         ) from None
     if isinstance(segmentation, _RunLengths):
-        return _run_length_rings(segmentation.size, segmentation.counts, size, who), 0
+        return _run_length_rings(segmentation.size, segmentation.counts, size, who), Flag.RUN_LENGTHS
     whole = [polygon for polygon in segmentation or () if len(polygon) >= LEAST]
     for polygon in whole:
         try:
             rings_from_polygons([polygon])
         except ValueError as error:
             raise ValueError(f"{who} has a malformed outline ({error}); correct or remove it") from None
-    return rings_from_polygons(whole), len(segmentation or ()) - len(whole)
+    return rings_from_polygons(whole), Flag(0) if len(whole) == len(segmentation or ()) else Flag.SHORT_POLYGON
 
 
 def _run_length_rings(

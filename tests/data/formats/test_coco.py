@@ -2,25 +2,21 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from maskrcnn import masks
-from maskrcnn.data import coco, packed
+from maskrcnn.data.annotations import packed
+from maskrcnn.data.dataset import Flag, select, summary
+from maskrcnn.data.formats import coco
 
 RUNS = {"size": [40, 60], "counts": [2400]}
 
 
-def outline(data, row):
-    """The rings of one object."""
-    first, last = data.first_ring[row : row + 2]
-    points = data.rings.first[first : last + 1]
-    return masks.Rings(data.rings.points[points[0] : points[-1]], points - points[0])
-
-
 def outline_area(data, row):
-    return masks.signed_areas(outline(data, row)).sum()
+    return masks.signed_areas(data.outline(row)).sum()
 
 
 def test_columns_hold_what_the_file_says_sorted_by_image(write_split, annotate):
@@ -57,8 +53,9 @@ def test_every_form_of_segmentation_becomes_rings(write_split, annotate):
     data = coco.read(*write_split(rows))
     assert np.diff(data.first_ring).tolist() == [2, 2, 2, 1, 1]
     assert [outline_area(data, row) for row in range(5)] == [12 + 5, 350, 350, 400, 400]
-    assert outline(data, 1).points.tolist() == outline(data, 2).points.tolist()
-    assert data.notes == ("1 objects have no outline; their boxes stand in for it",)
+    assert data.outline(1).points.tolist() == data.outline(2).points.tolist()
+    assert data.flags.tolist() == [0, Flag.RUN_LENGTHS, Flag.RUN_LENGTHS, Flag.NO_OUTLINE, 0]
+    assert data.notes == ("1 objects have no outline; their boxes stand in for it, first annotation 4",)
 
 
 def test_outlines_follow_their_objects_when_the_file_is_not_sorted_by_image(write_split, annotate):
@@ -77,12 +74,12 @@ def test_missing_and_degenerate_outlines_are_replaced_by_the_box_and_counted(wri
     data = coco.read(*write_split(rows))
     assert [outline_area(data, row) for row in range(3)] == [400, 400, 400]
     assert data.notes == (
-        "1 polygons of fewer than three points are left out",
-        "3 objects have no outline; their boxes stand in for it",
+        "1 objects have polygons of fewer than three points, which are left out, first annotation 3",
+        "3 objects have no outline; their boxes stand in for it, first annotation 1",
     )
 
 
-def test_objects_without_area_in_the_image_are_left_out_and_counted(write_split, annotate):
+def test_objects_without_area_in_the_image_are_kept_and_not_learnt(write_split, annotate):
     rows = [
         annotate(1, bbox=[10, 5, 0, 20]),
         annotate(2, bbox=[60, 5, 9, 9]),
@@ -90,7 +87,8 @@ def test_objects_without_area_in_the_image_are_left_out_and_counted(write_split,
         annotate(4, bbox=[0, 0, -4, 9]),
     ]
     data = coco.read(*write_split(rows))
-    assert data.annotation_ids.tolist() == [3]
+    assert data.annotation_ids.tolist() == [1, 2, 3, 4]
+    assert data.learnt.tolist() == [False, False, True, False]
     assert "3 objects" in data.notes[0]
     assert "first annotation 1" in data.notes[0]
 
@@ -144,7 +142,7 @@ def test_a_split_without_objects_is_read(write_split):
 
 
 def test_the_summary_counts_everything(write_split, annotate):
-    text = coco.summary(coco.read(*write_split([annotate(1), annotate(2, iscrowd=1)], sizes=[(40, 60), (20, 30)])))
+    text = summary(coco.read(*write_split([annotate(1), annotate(2, iscrowd=1)], sizes=[(40, 60), (20, 30)])))
     assert "2 images (1 without objects), 2 objects (1 crowd regions), 2 categories" in text
     assert "cat (id 3): 0, cup (id 7): 2" in text
 
@@ -270,5 +268,103 @@ def test_real_data_are_read_whole_and_outlines_fill_the_stated_area(shared_data,
 
 def test_annotation_files_are_read_without_torch():
     """Whose libraries take two seconds and hundreds of megabytes."""
-    code = "import sys, maskrcnn.data.coco; sys.exit('torch' in sys.modules)"
+    code = "import sys, maskrcnn.data.formats.coco; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def columns_of(data):
+    """Everything but where the data lie, as lists."""
+    skipped = {"annotations", "images", "rings"}
+    values = {one.name: getattr(data, one.name) for one in fields(data) if one.name not in skipped}
+    values |= {"points": data.rings.points, "first_point": data.rings.first, "file_names": list(data.file_names)}
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+
+
+def test_what_is_written_is_read_as_the_same_columns(write_split, annotate, tmp_path):
+    holed = np.zeros((40, 60), bool)
+    holed[5:25, 10:30] = True
+    holed[10:20, 15:20] = False
+    counts = masks.counts_from_bitmap(holed)
+    pose = [3.5, 4, 2, 0, 0, 0]
+    rows = [
+        annotate(5, 2, iscrowd=1, segmentation={"size": [50, 45], "counts": [7, 30, 20, 9, 2184]}),
+        annotate(6, segmentation={"size": [40, 60], "counts": masks.string_from_counts(counts)}, area=349.5),
+        annotate(9, segmentation=[[0.7, 2.33, 9.1, 2, 9, 30.07], [1, 1, 2, 1, 2, 3]], bbox=[0.1, 0.2, 0.3, 38.65]),
+        annotate(2, segmentation=[], keypoints=pose, num_keypoints=1, attributes={"occluded": True}),
+        annotate(7, bbox=[99, 1, 2, 3], area=None),
+    ]
+    categories = [{"id": 7, "name": "cup", "keypoints": ["rim", "foot"]}, {"id": 3, "name": "cat"}]
+    data = coco.read(*write_split(rows, sizes=[(40, 60), (50, 45)], categories=categories))
+    assert data.keypoints[2].tolist() == [[3.5, 4, 2], [0, 0, 0]]
+    again_file = tmp_path / "again.json"
+    coco.write(data, again_file)
+    again = coco.read(again_file, data.images)
+    ours, theirs = columns_of(data), columns_of(again)
+    assert np.isnan(ours["areas"].pop(3))
+    assert np.isnan(theirs["areas"].pop(3))
+    for texts in (ours.pop("attributes"), theirs.pop("attributes")):
+        assert [text and json.loads(text) for text in texts] == ["", "", {"attributes": {"occluded": True}}, "", ""]
+    assert ours == theirs
+
+
+def test_a_file_of_real_photos_is_written_to_the_last_digit(shared_data, tmp_path):
+    file = shared_data / "coco_mini" / "annotations" / "person_keypoints_val2017.json"
+    coco.write(coco.read(file), tmp_path / "again.json")
+    before, after = (
+        {row["id"]: row for row in json.loads(path.read_text())["annotations"]}
+        for path in (file, tmp_path / "again.json")
+    )
+    for id, row in before.items():
+        again = after.pop(id)
+        if isinstance(row["segmentation"], list):  # whose polygons may turn the other way
+            row["segmentation"], again["segmentation"] = (
+                [sorted(polygon) for polygon in one["segmentation"]] for one in (row, again)
+            )
+        else:
+            runs = masks.counts_from_string(again.pop("segmentation")["counts"])
+            assert runs.tolist() == row.pop("segmentation")["counts"]
+        assert again == row
+    assert after == {}
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        ([1, 2, 2], "annotation 4 has 3 numbers of keypoints, expected x, y and visibility of 2"),
+        (["a"], "annotations 4 to 5"),
+    ],
+)
+def test_malformed_keypoints_are_named(write_split, annotate, points, words):
+    categories = [{"id": 7, "name": "cup", "keypoints": ["rim", "foot"]}]
+    with pytest.raises(ValueError, match=words):
+        coco.read(*write_split([annotate(4, keypoints=points), annotate(5)], categories=categories))
+
+
+def test_keypoints_of_two_kinds_are_not_read(write_split, annotate):
+    categories = [{"id": 7, "name": "cup", "keypoints": ["rim"]}, {"id": 3, "name": "cat", "keypoints": ["tail"]}]
+    assert coco.read(*write_split([annotate(1, keypoints=[1, 2, 2])], categories=categories)).keypoints is None
+
+
+def test_pictures_need_names_and_scores_do_not(write_split):
+    file, pictures = write_split([], images=[{"id": 1, "height": 40, "width": 60}])
+    assert coco.read(file).sizes.tolist() == [[40, 60]]
+    with pytest.raises(ValueError, match=r"instances\.json: image 1 has no `file_name`"):
+        coco.read(file, pictures)
+
+
+def test_where_nothing_can_be_learnt_a_note_says_so(write_split, annotate):
+    data = coco.read(*write_split([annotate(1, iscrowd=1), annotate(2, bbox=[0, 0, 0, 0])]))
+    assert data.notes[-1] == "there is nothing to learn: 1 of 2 objects are crowd regions and 1 are left out"
+
+
+def test_images_that_are_chosen_bring_their_objects_and_outlines(write_split, annotate):
+    rows = [annotate(id, 1 + id % 3, segmentation=[[1, 1, 3, 1, 3, 1 + id]] * (1 + id % 2)) for id in range(1, 12)]
+    data = coco.read(*write_split(rows, sizes=[(40, 60)] * 3))
+    some = select(data, np.array([2, 0, 2]))
+    assert some.image_ids.tolist() == [3, 1, 3]
+    assert list(some.file_names) == ["3.png", "1.png", "3.png"]
+    assert some.annotation_ids.tolist() == [2, 5, 8, 11, 3, 6, 9, 2, 5, 8, 11]
+    for place, id in enumerate(some.annotation_ids.tolist()):
+        whole = data.outline(data.annotation_ids.tolist().index(id))
+        assert some.outline(place).points.tolist() == whole.points.tolist()
+        assert some.outline(place).first.tolist() == whole.first.tolist()

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from maskrcnn.data.scan import scan, scan_runs
+from maskrcnn.data.annotations.names import Names
+from maskrcnn.data.annotations.scan import scan, scan_runs
+from maskrcnn.masks.coordinates import narrowed
 
 
 def scanned(*texts: str):
@@ -34,25 +36,24 @@ def test_a_number_is_rounded_as_python_rounds_it_or_left_to_the_parser(texts):
     found = scanned(annotation(segmentation=f"[[{','.join(texts)}]]"))
     assert not found.strange[0]
     if not found.strange_outline[0]:
-        assert found.points.ravel().tolist() == [np.float32(float(text)) for text in texts]
+        assert found.points.ravel().tolist() == narrowed(np.array(texts, float)).tolist()
 
 
 def test_numbers_of_up_to_18_digits_are_nearly_never_left_to_the_parser():
     values = np.random.default_rng(0).uniform(0, 640, (1000, 6))
     found = scanned(*(annotation(segmentation=json.dumps([row])) for row in values.tolist()))
     assert not found.strange_outline.any()
-    assert np.array_equal(found.points.reshape(-1, 6), values.astype(np.float32))
+    assert np.array_equal(found.points.reshape(-1, 6), narrowed(values.ravel()).reshape(-1, 6))
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(-1e4, 1e4) | st.integers(-1000, 1000), min_size=4, max_size=4))
 @example([-0.1, 0.2, 0.1, 0.2])
 @example([-639.9999999999999, 1e-3, 640.0000000000001, 2.5])
-def test_a_box_gets_its_corners_as_float64_adds_them(box):
+def test_a_box_is_read_as_python_reads_it(box):
     found = scanned(annotation(bbox=json.dumps(box)))
     if not found.strange[0]:
-        x, y, width, height = map(float, box)
-        assert found.boxes[0].tolist() == np.array([x, y, x + width, y + height]).astype(np.float32).tolist()
+        assert found.boxes[0].tolist() == list(map(float, box))
 
 
 texts = st.text(st.sampled_from('ab"\\{}[],: \n\u00e9'), max_size=8)
@@ -74,7 +75,7 @@ rows = st.fixed_dictionaries(
     optional={
         "iscrowd": st.booleans() | st.integers(0, 2),
         "segmentation": st.none() | st.lists(polygon, max_size=3),
-        "area": st.floats(0, 1e5),
+        "area": st.decimals(0, 10**5, places=3).map(float),
         "attributes": values,
         "size": values,
     },
@@ -94,13 +95,18 @@ def test_annotations_in_any_order_of_keys_and_spacing_are_read_as_python_reads_t
     assert found.image_ids.tolist() == [row["image_id"] for row in entries]
     assert found.category_ids.tolist() == [row["category_id"] for row in entries]
     assert found.crowd.tolist() == [bool(row.get("iscrowd")) for row in entries]
-    assert found.boxes.tolist() == [[x, y, x + w, y + h] for x, y, w, h in (row["bbox"] for row in entries)]
+    assert found.boxes.tolist() == [row["bbox"] for row in entries]
     polygons = [(place, one) for place, row in enumerate(entries) for one in row.get("segmentation") or ()]
     whole = [(place, one) for place, one in polygons if len(one) >= 6]
     assert found.owners.tolist() == [place for place, _ in whole]
     assert np.diff(found.first).tolist() == [len(one) // 2 for _, one in whole]
-    assert found.points.ravel().tolist() == [np.float32(value) for _, one in whole for value in one]
+    numbers = np.array([value for _, one in whole for value in one], float)
+    assert found.points.ravel().tolist() == narrowed(numbers).tolist()
     assert found.num_short.sum() == len(polygons) - len(whole)
+    assert [None if np.isnan(area) else area for area in found.areas.tolist()] == [row.get("area") for row in entries]
+    others = [{key: value for key, value in row.items() if key in ("attributes", "size")} for row in entries]
+    texts = Names(found.others, found.first_other)
+    assert [json.loads(text) if text else {} for text in texts] == others
 
 
 @pytest.mark.parametrize(
