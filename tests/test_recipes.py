@@ -225,7 +225,7 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
         (["data.short_sides=[]"], "data.short_sides: expected at least one length"),
         (["data.std=[1, 0, 1]"], "data.std: expected numbers > 0"),
         (["data.mean=[1, 2]"], "data.std: expected a number for each of the 2 bands of data.mean, got 3"),
-        (["data.mean=[]", "data.std=[]"], "data.mean: expected a level for each band of the pictures, at least one"),
+        (["data.mean=[]", "data.std=[]"], "data.mean: expected a number for each band of the images, at least one"),
         (["model.rpn.aspect_ratios=[]"], "model.rpn.aspect_ratios: expected at least one ratio"),
         (["model.backbone.pretrained="], "model.backbone.frozen_stages: expected 0, since frozen stages stay random"),
         (["classes=[cat]"], "classes: expected a name for each of the 0 category_ids, got 1 names"),

@@ -100,10 +100,10 @@ class Data(Settings):
     num_buckets: Learning[Positive] = 6
     """Number of sizes that batches are padded to: more of them waste less padding, fewer compile or capture faster."""
     mean: Convention[tuple[float, ...]] = (123.675, 116.28, 103.53)
-    """Mean of each channel, in 0..255, subtracted from pixels; the default is ImageNet's, red first. Images have as many
-    channels as there are entries."""
+    """Mean of each band, in 0..255, subtracted from pixels; the default is ImageNet's for red, green and blue. Images
+    have as many bands as there are entries."""
     std: Convention[tuple[float, ...]] = (58.395, 57.12, 57.375)
-    """Standard deviation of each channel, which divides pixels; the default is ImageNet's."""
+    """Standard deviation of each band, which divides pixels; the default is ImageNet's."""
     num_workers: Run[Natural] = 4
     """Number of threads that decode images; 0 decodes in the training thread."""
     prefetch_size: Run[Positive] = 2

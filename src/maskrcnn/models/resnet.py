@@ -71,7 +71,7 @@ class ResNet(Backbone):
     """Maps images to features at strides 4, 8, 16 and 32.
 
     settings    `kind`, `norm`, `width`, `stride_in_1x1` and `stem_pool` are read
-    num_bands   channels of the images
+    num_bands   bands of the images, such as 3 for RGB
     """
 
     strides = (4, 8, 16, 32)

@@ -37,7 +37,7 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
             f"expected at least the largest of data.short_sides, {max(data.short_sides)}, got {data.max_side}",
         )
     if not data.mean:
-        yield ("data.mean",), "expected a level for each band of the pictures, at least one"
+        yield ("data.mean",), "expected a number for each band of the images, at least one"
     if len(data.std) != len(data.mean):
         yield (
             ("data.std", "data.mean"),
