@@ -36,6 +36,38 @@ class Structure(NamedTuple):
     """Number of classes without background."""
 
 
+class _Tensors(NamedTuple):
+    """A checkpoint's tensors by our names."""
+
+    state: Mapping[str, Tensor]
+    theirs: Callable[[str], str]
+
+    def has(self, name: str) -> bool:
+        """Whether there is one of our name."""
+        return self.theirs(name) in self.state
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one that every Mask R-CNN has. Raises ValueError if it has another number of dimensions, or is empty."""
+        if not self.has(name):
+            raise ValueError(f"expected a Mask R-CNN with a feature pyramid, but there is no {self.theirs(name)}")
+        found = tuple(self.state[self.theirs(name)].shape)
+        if len(found) != SIDES[name] or 0 in found:
+            received = " x ".join(map(str, found)) or "a scalar"
+            sides = f"{SIDES[name]} dimension{'s' if SIDES[name] > 1 else ''}"
+            raise ValueError(f"expected {self.theirs(name)} of {sides}, none of them 0, received {received}")
+        return found
+
+    def number(self, pattern: str) -> int:
+        """Number of layers, whose names count from 0."""
+        return sum(1 for _ in takewhile(lambda i: self.has(pattern.format(i)), count()))
+
+    def norm(self, layer: str) -> str:
+        """Norm behind a layer; batch norm counts as frozen."""
+        if self.has(f"{layer}.norm.running_mean"):
+            return "frozen_batch_norm"
+        return "group_norm" if self.has(f"{layer}.norm.weight") else "none"
+
+
 def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], background_everywhere: bool) -> Structure:
     """Derive the structure of a Mask R-CNN from its tensors.
 
@@ -44,29 +76,10 @@ def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], back
     Batch norm counts as frozen.
     Raises ValueError where a tensor that every Mask R-CNN has is missing, of another number of dimensions, or empty.
     """
-
-    def shape(name: str) -> tuple[int, ...]:
-        if theirs(name) not in state:
-            raise ValueError(f"expected a Mask R-CNN with a feature pyramid, but there is no {theirs(name)}")
-        found = tuple(state[theirs(name)].shape)
-        if len(found) != SIDES[name] or 0 in found:
-            received = " x ".join(map(str, found)) or "a scalar"
-            num = f"{SIDES[name]} dimension{'s' if SIDES[name] > 1 else ''}"
-            raise ValueError(f"expected {theirs(name)} of {num}, none of them 0, received {received}")
-        return found
-
-    def number(pattern: str) -> int:
-        return sum(1 for _ in takewhile(lambda i: theirs(pattern.format(i)) in state, count()))
-
-    def norm(name: str) -> str:
-        if theirs(f"{name}.norm.running_mean") in state:
-            return "frozen_batch_norm"
-        return "group_norm" if theirs(f"{name}.norm.weight") in state else "none"
-
+    tensors = _Tensors(state, theirs)
+    shape, number = tensors.shape, tensors.number
     for name in SIDES:
         shape(name)
-    has_bottlenecks = theirs("backbone.res2.0.conv3.weight") in state
-    backbone = _backbone(shape, number("backbone.res4.{}.conv1.weight"), has_bottlenecks)
     background = int(background_everywhere)
     num_classes = shape("box_head.classes.bias")[0] - 1
     if not num_classes:
@@ -74,10 +87,10 @@ def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], back
     hidden, flat = shape("box_head.fcs.0.weight")
     channels = shape("neck.lateral.0.weight")[0]
     mask_rows = shape("mask_head.masks.bias")[0] - background
-    backbone_norm, head_norm = norm("backbone.stem"), norm("neck.lateral.0")
+    backbone_norm, head_norm = tensors.norm("backbone.stem"), tensors.norm("neck.lateral.0")
     model = Model(
         backbone=Backbone(
-            kind=backbone,  # type: ignore[arg-type]
+            kind=_backbone(tensors),  # type: ignore[arg-type]
             norm=backbone_norm if backbone_norm != "none" else "frozen_batch_norm",  # type: ignore[arg-type]
             width=shape("backbone.stem.weight")[0],
         ),
@@ -100,9 +113,10 @@ def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], back
     return Structure(model, num_classes)
 
 
-def _backbone(shape: Callable[[str], tuple[int, ...]], blocks: int, has_bottlenecks: bool) -> str:
-    inner, group = shape("backbone.res2.0.conv2.weight")[:2]
-    name = f"resnet{BLOCKS.get((blocks, has_bottlenecks), 0)}"
+def _backbone(tensors: _Tensors) -> str:
+    inner, group = tensors.shape("backbone.res2.0.conv2.weight")[:2]
+    blocks = tensors.number("backbone.res4.{}.conv1.weight")
+    name = f"resnet{BLOCKS.get((blocks, tensors.has('backbone.res2.0.conv3.weight')), 0)}"
     if inner != group:
         name = f"{name.replace('resnet', 'resnext')}_{inner // group}x{group}d"
     if name not in BACKBONES:

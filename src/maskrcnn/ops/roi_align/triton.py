@@ -257,20 +257,9 @@ def _gather(  # type: ignore[no-untyped-def]
     boxes    sorted by image and level; `order` holds their numbers before, `first` where each image and level begins
     Coarse levels come first: fewer tiles share their boxes, so theirs are the programs that take longest.
     """
-    # Which tile: the program's number counts down, as tiles are numbered from the finest level on. A level's tiles are
-    # subtracted until what is left is a number among those of its own.
-    tile = tl.num_programs(0) - 1 - tl.program_id(0)
-    level = 0
-    for finer in tl.static_range(len(heights) - 1):
-        num_tiles = num_images * _num_tiles(heights[finer], TILE) * _num_tiles(widths[finer], TILE)
-        is_beyond = (level == finer) & (tile >= num_tiles)
-        tile, level = tl.where(is_beyond, tile - num_tiles, tile), tl.where(is_beyond, level + 1, level)
-        scale = tl.where(is_beyond, scale * 0.5, scale)
-    # Image by image, and row by row in each.
+    number = tl.num_programs(0) - 1 - tl.program_id(0)
+    image, level, scale, top, left = _tile(number, heights, widths, num_images, scale, TILE)
     height, width = _size(heights, level), _size(widths, level)
-    across = _num_tiles(width, TILE)
-    image, tile = tile // (across * _num_tiles(height, TILE)), tile % (across * _num_tiles(height, TILE))
-    top, left = (tile // across) * TILE, (tile % across) * TILE
     # Axes: cell row, cell column, channel. All tensors have them, so that no number changes threads on its way.
     y, x = top + tl.arange(0, TILE)[:, None, None], left + tl.arange(0, TILE)[None, :, None]
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, None, :]
@@ -310,6 +299,24 @@ def _gather(  # type: ignore[no-untyped-def]
     target = _pick(gradients, level) + cell * channels + channel
     mask = (y < height) & (x < width) & (channel < channels)
     tl.store(target, total.to(grad.dtype.element_ty), mask)
+
+
+@triton.jit
+def _tile(number, heights, widths, num_images, scale, TILE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Image, level, the level's cells per pixel, and the first row and column of a tile.
+
+    Tiles are numbered from the finest level on, image by image in each, and row by row in each image.
+    """
+    # A level's tiles are subtracted until what is left is a number among those of its own.
+    level = 0
+    for finer in tl.static_range(len(heights) - 1):
+        num_tiles = num_images * _num_tiles(heights[finer], TILE) * _num_tiles(widths[finer], TILE)
+        is_beyond = (level == finer) & (number >= num_tiles)
+        number, level = tl.where(is_beyond, number - num_tiles, number), tl.where(is_beyond, level + 1, level)
+        scale = tl.where(is_beyond, scale * 0.5, scale)
+    across, down = _num_tiles(_size(widths, level), TILE), _num_tiles(_size(heights, level), TILE)
+    image, number = number // (across * down), number % (across * down)
+    return image, level, scale, (number // across) * TILE, (number % across) * TILE
 
 
 @triton.jit
