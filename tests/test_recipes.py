@@ -178,7 +178,7 @@ def test_text_that_reads_as_a_number_must_be_quoted_in_a_file(recipe_file):
 
 def test_a_key_that_stands_twice_is_refused_with_its_line(recipe_file):
     path = recipe_file("train:\n  batch: 2\n  seed: 1\n  batch: 4\n")
-    assert mistakes(path) == f"{path}: line 2: the key batch stands twice in one section"
+    assert mistakes(path) == f"{path}: line 2: expected each key once in a section, got batch twice"
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "train: [1, 2\n", "1: 2\n", "\x00"])
@@ -225,7 +225,7 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
         (["data.short_sides=[]"], "data.short_sides: expected at least one length"),
         (["data.std=[1, 0, 1]"], "data.std: expected numbers > 0"),
         (["data.mean=[1, 2]"], "data.std: expected a number for each of the 2 bands of data.mean, got 3"),
-        (["data.mean=[]", "data.std=[]"], "data.mean: expected a level for each band of the pictures, at least one"),
+        (["data.mean=[]", "data.std=[]"], "data.mean: expected a number for each band of the images, at least one"),
         (["model.rpn.aspect_ratios=[]"], "model.rpn.aspect_ratios: expected at least one ratio"),
         (["model.backbone.pretrained="], "model.backbone.frozen_stages: expected 0, since frozen stages stay random"),
         (["classes=[cat]"], "classes: expected a name for each of the 0 category_ids, got 1 names"),
@@ -270,7 +270,7 @@ def test_an_unknown_name_is_refused_with_the_nearest():
 def test_the_written_recipe_names_reasons_and_every_setting(tmp_path):
     write_recipe(config.Recipe(), tmp_path / "config.yml")
     text = (tmp_path / "config.yml").read_text()
-    assert "  batch: 16  # Images per update, over all devices and accumulated micro-batches.\n" in text
+    assert "  batch: 16  # Number of images per update, over all devices and accumulated micro-batches.\n" in text
     assert len(all_settings()) <= sum(not line.partition("#")[0].strip().endswith(":") for line in text.splitlines())
 
 

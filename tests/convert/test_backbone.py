@@ -240,7 +240,7 @@ def test_offline_a_sentence_says_which_file_goes_where(tmp_path, cache, monkeypa
     monkeypatch.setattr(backbone, "ADDRESS", f"{(tmp_path / 'nothing').as_uri()}/")
     monkeypatch.setattr(download, "SCHEMES", ("file",))
     with pytest.raises(
-        FileNotFoundError, match=r"resnet50-0676ba61\.pth.* put it at .*cache/resnet50-0676ba61\.pth.*=PATH"
+        FileNotFoundError, match=r"resnet50-0676ba61\.pth.* save it as .*cache/resnet50-0676ba61\.pth.*=PATH"
     ):
         published_file("resnet50", lambda _: None)
     assert list(cache.iterdir()) == []

@@ -10,42 +10,43 @@ from safetensors.torch import save_file
 
 from maskrcnn.config import RPN, Backbone, BoxHead, Data, MaskHead, Model, Neck, Recipe
 from maskrcnn.convert import checkpoint, zoo
-from maskrcnn.convert.checkpoint import FRAMEWORKS, load_any, maker_of
+from maskrcnn.convert.checkpoint import FRAMEWORKS, framework_of, load_any
 from maskrcnn.convert.framework import shapes, write
 from maskrcnn.convert.mindspore_file import write_ckpt
 from maskrcnn.convert.write import export
 from maskrcnn.weights import Weights, save_weights
 
 
-def save(maker, state, folder):
-    """As the maker publishes it."""
-    if maker == "mindspore":
+def save(framework, state, folder):
+    """Write a file as the framework publishes it."""
+    if framework == "mindspore":
         return write_ckpt(folder / "seed.ckpt", state)
-    path = folder / {"torchvision": "tv.pth", "detectron2": "model_final.pkl", "mmdetection": "mask_rcnn.pth"}[maker]
-    if maker == "detectron2":
+    names = {"torchvision": "tv.pth", "detectron2": "model_final.pkl", "mmdetection": "mask_rcnn.pth"}
+    path = folder / names[framework]
+    if framework == "detectron2":
         arrays = {name: tensor.numpy() for name, tensor in state.items()}
         path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
     else:
-        torch.save({"meta": {}, "state_dict": state} if maker == "mmdetection" else state, path)
+        torch.save({"meta": {}, "state_dict": state} if framework == "mmdetection" else state, path)
     return path
 
 
-@pytest.mark.parametrize("maker", FRAMEWORKS)
-def test_a_file_is_recognised_and_read_bit_for_bit(small, maker, tmp_path):
-    path = save(maker, write(FRAMEWORKS[maker], small.tensors, bgr=maker == "detectron2"), tmp_path)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_file_is_recognised_and_read_bit_for_bit(small, framework, tmp_path):
+    path = save(framework, write(FRAMEWORKS[framework], small.tensors, bgr=framework == "detectron2"), tmp_path)
     found = load_any(path)
-    assert found.recipe.name.startswith(maker)
+    assert found.recipe.name.startswith(framework)
     assert found.origin == str(path)
     assert found.recipe.classes == ("class_1", "class_2")
     assert found.tensors.keys() == small.tensors.keys()
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in small.tensors.items() if "norm" not in name)
 
 
-@pytest.mark.parametrize("maker", FRAMEWORKS)
-def test_no_maker_takes_the_tensors_of_another(small, maker):
-    state = write(FRAMEWORKS[maker], small.tensors)
-    assert maker_of(state) is FRAMEWORKS[maker]
-    assert [one.name for one in FRAMEWORKS.values() if one.recognises(state)] == [maker]
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_no_framework_takes_the_tensors_of_another(small, framework):
+    state = write(FRAMEWORKS[framework], small.tensors)
+    assert framework_of(state) is FRAMEWORKS[framework]
+    assert [one.name for one in FRAMEWORKS.values() if one.recognises(state)] == [framework]
 
 
 def test_what_a_file_cannot_tell_is_told_on_the_command_line(small, tmp_path):
@@ -76,7 +77,7 @@ def test_our_own_weights_come_with_their_recipe_and_take_no_other(small, tmp_pat
         assert found.recipe == small.recipe
         assert all(torch.equal(found.tensors[name], tensor) for name, tensor in small.tensors.items())
     assert load_any(folder, ["classes=[a, b]"]).recipe.classes == ("a", "b")
-    with pytest.raises(ValueError, match=r"has a recipe beside it, which knows its network; leave out model\.\*"):
+    with pytest.raises(ValueError, match=r"has a recipe beside it, which describes its network; leave out model\.\*"):
         load_any(folder, ["model.roi_align.sampling_ratio=0"])
     (folder / "config.yml").unlink()
     with pytest.raises(FileNotFoundError, match=r"expected config\.yml beside"):

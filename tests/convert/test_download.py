@@ -134,7 +134,7 @@ def test_a_file_is_downloaded_checked_and_kept(server, cache):
         ({"sha256": SHA256[:8]}, f"its SHA-256 starts with {SHA256[:8]}"),
         ({"sha256": SHA256[:8].upper()}, f"its SHA-256 starts with {SHA256[:8].upper()}"),
         ({"md5": hashlib.md5(CONTENT).hexdigest()[:6]}, f"its MD5 starts with {hashlib.md5(CONTENT).hexdigest()[:6]}"),
-        ({}, "its length only, as its maker publishes no digest"),
+        ({}, "its length only, as no digest is published"),
     ],
 )
 def test_what_was_checked_is_told(server, digits, words):
@@ -305,7 +305,7 @@ def test_offline_a_sentence_says_which_file_goes_where(cache):
         with pytest.raises(FileNotFoundError) as error:
             fetch(url, "maker/file.pth", say=quiet)
     assert str(error.value).startswith(f"{url} could not be downloaded (")
-    assert f"Bring it by other means and put it at {cache / 'maker' / 'file.pth'}" in str(error.value)
+    assert f"Download it by other means and save it as {cache / 'maker' / 'file.pth'}" in str(error.value)
     assert held(cache) == []
 
 
@@ -318,7 +318,7 @@ def test_a_file_that_is_not_there_is_told_the_same_way(server, cache):
 def test_a_cache_that_cannot_be_written_is_told(server, tmp_path, monkeypatch):
     (tmp_path / "taken").write_text("")
     monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "taken"))
-    with pytest.raises(FileNotFoundError, match=r"\(.*taken'?\)\. Bring it .* or set MASKRCNN_CACHE"):
+    with pytest.raises(FileNotFoundError, match=r"\(.*taken'?\)\. Download it .* or set MASKRCNN_CACHE"):
         fetch(server.url, "file.pth", say=quiet)
 
 
@@ -346,7 +346,7 @@ def test_redirects_are_followed_to_allowed_schemes_only(server, cache):
     ],
 )
 def test_paths_outside_the_cache_are_refused(server, path):
-    with pytest.raises(ValueError, match=r"is no place in the cache; expected names of letters, digits"):
+    with pytest.raises(ValueError, match=r"is not a path in the cache; expected names of letters, digits"):
         fetch(server.url, path, say=quiet)
     assert server.asked == []
 
@@ -360,7 +360,7 @@ def test_links_in_the_cache_are_refused(server, cache, tmp_path, link):
     else:
         (cache / "maker").mkdir()
         (cache / "maker" / link).symlink_to(tmp_path / "outside" / "file")
-    with pytest.raises(ValueError, match=r"is a link; the cache holds files and folders of its own"):
+    with pytest.raises(ValueError, match=r"is a link; the cache holds only files and folders of its own"):
         fetch(server.url, "maker/file.pth", say=quiet)
     assert (server.asked, list((tmp_path / "outside").iterdir())) == ([], [])
 

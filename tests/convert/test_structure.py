@@ -18,9 +18,9 @@ def test_names_and_shapes_tell_how_a_network_is_built(small):
 
 
 @pytest.mark.parametrize("name", SIDES)
-def test_a_tensor_of_another_number_of_sides_is_named(small, name):
+def test_a_tensor_of_another_number_of_dimensions_is_named(small, name):
     for tensor, received in ((torch.tensor(1.0), "a scalar"), (torch.ones(1, 2, 3), "1 x 2 x 3")):
-        with pytest.raises(ValueError, match=rf"expected {name} of {SIDES[name]} sides?, .* received {received}$"):
+        with pytest.raises(ValueError, match=rf"expected {name} of {SIDES[name]} dimensions?, .* received {received}$"):
             found({**small.tensors, name: tensor})
 
 

@@ -242,7 +242,7 @@ def test_weights_that_are_none(place, refusal, command):
     misfit = told("run")
     assert misfit.startswith("the weights in run")
     assert "box_head.fcs.1.weight (expected 24 x 24, received 16 x 16)" in misfit
-    assert misfit.endswith("; put the config.yml beside them that was written with them")
+    assert misfit.endswith("; put the config.yml that was written with them beside them")
 
 
 def test_weights_of_other_classes_than_the_annotations(place, refusal):

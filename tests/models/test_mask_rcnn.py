@@ -221,13 +221,13 @@ def test_no_table_is_copied_to_the_device_in_a_step():
     with torch.device("meta"):  # like a GPU it takes the operators' definitions, not the kernels of the CPU
         model = build(TINY, NUM_CLASSES)
     whole = batch().sizes.long()
-    pictures, turns = torch.zeros(2, 64, 96, 3, dtype=torch.uint8), torch.tensor([1, 2])
-    view = View.whole(whole, whole)._replace(turns=turns)
+    pictures = torch.zeros(2, 64, 96, 3, dtype=torch.uint8, device="meta")
+    view = View.whole(whole, whole)._replace(turns=torch.tensor([1, 2])).to(pictures.device)
     sizes, keys, *annotated = (tensor.to("meta") for tensor in (batch().sizes, KEYS, *targets()))
     with HostTables() as tables:
         for settings in (config.Data(whole_levels=True), config.Data()):
-            pixels = to_pixels(pictures, whole, view, (64, 96), settings)
-        images = ImageBatch(pixels.to("meta"), sizes)
+            pixels = to_pixels(pictures, whole.to("meta"), view, (64, 96), settings)
+        images = ImageBatch(pixels, sizes)
         total(model.losses(images, Targets(*annotated), keys)).backward()
         with torch.no_grad():
             model(images)

@@ -1,4 +1,4 @@
-"""ImageNet weights for the backbone: published files, and their makers' names for things."""
+"""ImageNet weights for the backbone: published files, and the tensor names in them."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ PUBLISHED = {
     "resnext101_32x8d": "resnext101_32x8d-8ba56ff5.pth",
     "resnext101_64x4d": "resnext101_64x4d-173b62eb.pth",
 }
-"""torchvision's first weights of each; the names carry the first eight digits of their SHA-256.
+"""Files of torchvision's first weights of each; names end with the first eight digits of the SHA-256.
 All have the stride in the 3 x 3 convolution."""
 ADDRESS = "https://download.pytorch.org/models/"
 
@@ -34,9 +34,9 @@ TORCHVISION = (
     (r"\.downsample\.0\.", ".shortcut."),
     (r"\.downsample\.1\.", ".shortcut.norm."),
 )
-"""Our names for torchvision's, which are timm's too."""
+"""Substitutions from torchvision's names, which timm shares, to ours."""
 IDLE = r"^fc\.|num_batches_tracked$"
-"""The classifier and counters."""
+"""Pattern of tensors that are left out: classifier and counters."""
 ADVICE = "check model.backbone.kind, model.backbone.width and model.backbone.norm"
 FROM_SCRATCH = "model.backbone.pretrained='' model.backbone.norm=group_norm model.backbone.frozen_stages=0"
 
@@ -44,8 +44,8 @@ FROM_SCRATCH = "model.backbone.pretrained='' model.backbone.norm=group_norm mode
 def load_backbone(backbone: nn.Module, settings: config.Backbone, say: Callable[[str], None] = print) -> None:
     """Fill the backbone as its setting `pretrained` says: `imagenet`, a published name, a file of weights, or nothing.
 
-    Raises FileNotFoundError where a file can be had neither from disk nor from the network, and ValueError
-    where its tensors don't fit; both say what to do.
+    Raises FileNotFoundError where a file is neither on disk nor downloadable, and ValueError where its tensors do not
+    fit; both say what to do.
     """
     if not settings.pretrained:
         return
@@ -54,7 +54,7 @@ def load_backbone(backbone: nn.Module, settings: config.Backbone, say: Callable[
             raise ValueError(
                 f"model.backbone.pretrained: the published ImageNet weights of {settings.kind} have batch norm but "
                 f"model.backbone.norm is {settings.norm}; set model.backbone.norm=frozen_batch_norm, or "
-                "model.backbone.pretrained='' to start anew"
+                "model.backbone.pretrained='' to start from random weights"
             )
         path = published_file(settings.kind, say)
     elif "://" in settings.pretrained:
@@ -62,14 +62,14 @@ def load_backbone(backbone: nn.Module, settings: config.Backbone, say: Callable[
     else:
         path = Path(settings.pretrained).expanduser()
     tensors = read_file(path).tensors
-    if not any(name.startswith("res2.") for name in tensors):  # of our own names nothing can be told
+    if not any(name.startswith("res2.") for name in tensors):  # our own names do not tell
         _expect_stride(settings, str(path), in_1x1=caffe2.is_msra(tensors))
     fill(backbone, rename(tensors), path, ADVICE)
     say(f"backbone: {settings.kind} weights from {path}")
 
 
 def published_file(name: str, say: Callable[[str], None]) -> Path:
-    """torchvision's published file of a backbone, from the cache or downloaded into it and checked."""
+    """Return torchvision's published file of a backbone, from the cache or downloaded into it and checked."""
     if name not in PUBLISHED:
         raise ValueError(
             f"model.backbone.pretrained=imagenet: torchvision publishes no weights of {name}; name a file with "
@@ -87,7 +87,7 @@ def published_file(name: str, say: Callable[[str], None]) -> Path:
 
 
 def _published_backbone(settings: config.Backbone) -> zoo.Published:
-    """The row that `model.backbone.pretrained` names; ValueError where its bottlenecks have their stride elsewhere."""
+    """Return the row that `model.backbone.pretrained` names. Raises ValueError where its stride is elsewhere."""
     one = zoo.find(settings.pretrained)
     if one.classes:
         raise ValueError(
@@ -108,9 +108,9 @@ def _expect_stride(settings: config.Backbone, origin: str, in_1x1: bool) -> None
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A ResNet's tensors under our names, for pixels as our recipes have them; what is no backbone is left out.
+    """Rename a ResNet's tensors to ours, adapted to pixels as our recipes have them, without the classifier.
 
-    state   of a file of Caffe2, Detectron2, torchvision or timm; our own names pass as they are
+    state   tensors of Caffe2, Detectron2, torchvision or timm; our own names are kept
     """
     if any(name in state for name in caffe2.MARKS):
         return caffe2.rename(state)

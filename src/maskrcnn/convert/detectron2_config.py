@@ -1,4 +1,4 @@
-"""The configuration with which Detectron2 runs weights of ours."""
+"""Configuration with which Detectron2 runs our weights."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from maskrcnn.models.resnet import shape_of
 
 NORMS = {"frozen_batch_norm": "FrozenBN", "batch_norm": "BN", "group_norm": "GN", None: ""}
 GROUPS = 32
-"""Of Detectron2's group norm, whatever the channels."""
+"""Number of groups in Detectron2's group norm, for any number of channels."""
 CANNOT = (
     "model.backbone.stem_pool", "model.neck.upsample", "model.rpn.round_anchors", "model.rpn.anchor_strides",
     "model.rpn.max_log_scale", "model.box_head.max_log_scale", "model.mask_head.paste", "data.rounding",
@@ -20,11 +20,11 @@ CANNOT = (
 )  # fmt: skip
 """Settings that Detectron2 does not have."""
 ALWAYS = Recipe(data=Data(whole_levels=True))
-"""What it does instead."""
+"""Values of those settings in Detectron2."""
 
 
 def config_of(recipe: Recipe, weights: Path) -> str:
-    """YAML for `cfg.merge_from_file`. Raises ValueError for norms that Detectron2 does not have."""
+    """Write YAML for `cfg.merge_from_file`. Raises ValueError for norms that Detectron2 does not have."""
     model, data = recipe.model, recipe.data
     _expect_groups("model.backbone.width", model.backbone.norm, model.backbone.width)
     _expect_groups("model.neck.channels", head_norm(model), model.neck.channels)

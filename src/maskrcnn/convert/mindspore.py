@@ -1,7 +1,7 @@
-"""MindSpore's Mask R-CNN: its names of our tensors, and the conventions that its evaluation follows.
+"""MindSpore's Mask R-CNN: its tensor names, and the conventions of its evaluation.
 
-Source: `official/cv/RCNN` of mindspore-lab/models. Pixels are evaluated red first (its training configuration feeds
-blue first), and prediction takes the proposals that `train_proposal` speaks of.
+Source: `official/cv/RCNN` of mindspore-lab/models. Evaluation feeds RGB (its training configuration BGR), and
+prediction uses the numbers of proposals under `train_proposal`.
 """
 
 from msgspec.structs import replace
@@ -13,7 +13,7 @@ from maskrcnn.convert.framework import Described, Framework, Rule, State
 from maskrcnn.convert.structure import structure_of
 
 MASK_CONVS = 4
-"""The number of the doubling in `mask_head.head.upsample` is twice that."""
+"""Number of convolutions in the mask head; `mask_head.head.upsample` numbers its deconvolution twice that."""
 RULES: tuple[Rule, ...] = (
     (r"\.norm\.weight$", ".norm.gamma"),
     (r"\.norm\.bias$", ".norm.beta"),
@@ -44,7 +44,7 @@ IDLE = (
     r"^learning_rate(_group_\d+)?$",
     r"^(current_iterator_step|last_overflow_iterator_step)$",
 )
-"""What a training run keeps beside the weights: the optimizer's memory, its rates and counters."""
+"""Patterns of a training run's tensors beside the weights: optimizer state, rates and counters."""
 MAX_LOG_SCALE = 4.0
 
 
@@ -67,7 +67,7 @@ def _describe(state: State, hint: str) -> Described:
 
 
 def _without_counts(state: State) -> dict[str, Tensor]:
-    """MindSpore's batch norms do not count their batches."""
+    """Drop the batch counters, which MindSpore's batch norms do not have."""
     return {name: tensor for name, tensor in state.items() if not name.endswith(".num_batches_tracked")}
 
 

@@ -1,4 +1,4 @@
-"""The network that a checkpoint's names and shapes speak of, whoever made it."""
+"""The network that the names and shapes of a checkpoint describe, for every framework."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from torch import Tensor
 from maskrcnn.config import RPN, Backbone, BackboneKind, BoxHead, MaskHead, Model, Neck
 
 BLOCKS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}
-"""Depth by the blocks of res4, and whether they are bottlenecks."""
+"""Depth by the number of blocks in res4, and whether they are bottlenecks."""
 SIDES = {
     "backbone.stem.weight": 4,
     "backbone.res2.0.conv2.weight": 4,
@@ -24,16 +24,16 @@ SIDES = {
     "mask_head.masks.weight": 4,
     "mask_head.masks.bias": 1,
 }
-"""How many sides those tensors have that tell of the rest, or whose rows are moved before shapes are compared."""
+"""Number of dimensions of the tensors that decide the structure, or whose rows move before shapes are compared."""
 BACKBONES = get_args(BackboneKind)
 
 
 class Structure(NamedTuple):
-    """What shapes say: sizes, numbers of layers and norms. Conventions are left at their defaults."""
+    """Sizes, numbers of layers and norms of a network. Conventions are left at their defaults."""
 
     model: Model
     num_classes: int
-    """Without background."""
+    """Number of classes without background."""
 
 
 class _Tensors(NamedTuple):
@@ -47,13 +47,13 @@ class _Tensors(NamedTuple):
         return self.theirs(name) in self.state
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of one that every Mask R-CNN has. Raises ValueError where it has other sides than that, or is empty."""
+        """Shape of one that every Mask R-CNN has. Raises ValueError if it has another number of dimensions, or is empty."""
         if not self.has(name):
             raise ValueError(f"expected a Mask R-CNN with a feature pyramid, but there is no {self.theirs(name)}")
         found = tuple(self.state[self.theirs(name)].shape)
         if len(found) != SIDES[name] or 0 in found:
             received = " x ".join(map(str, found)) or "a scalar"
-            sides = f"{SIDES[name]} side{'s' if SIDES[name] > 1 else ''}"
+            sides = f"{SIDES[name]} dimension{'s' if SIDES[name] > 1 else ''}"
             raise ValueError(f"expected {self.theirs(name)} of {sides}, none of them 0, received {received}")
         return found
 
@@ -69,12 +69,12 @@ class _Tensors(NamedTuple):
 
 
 def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], background_everywhere: bool) -> Structure:
-    """Find out how a Mask R-CNN is built.
+    """Derive the structure of a Mask R-CNN from its tensors.
 
-    theirs                  our name of a tensor to the name it has in `state`
-    background_everywhere   box deltas and masks have a row for the background
+    theirs                  converts our name of a tensor to the name it has in `state`
+    background_everywhere   whether box deltas and masks have a row for the background
     Batch norm counts as frozen.
-    Raises ValueError where a tensor that every Mask R-CNN has is missing, of another number of sides, or empty.
+    Raises ValueError where a tensor that every Mask R-CNN has is missing, of another number of dimensions, or empty.
     """
     tensors = _Tensors(state, theirs)
     shape, number = tensors.shape, tensors.number

@@ -1,4 +1,4 @@
-"""Our weights as a file that another system reads."""
+"""Our weights as files that other systems read."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,9 +23,9 @@ from maskrcnn.weights import Weights
 
 SUFFIXES = {"torchvision": (".pth", ".safetensors"), "detectron2": (".pth",), "mindspore": (".ckpt",)}
 COMPARED = settings_with(Role.NETWORK, Role.CONVENTION, Role.SIZE, Role.SELECTION)
-"""Settings that a prediction depends on. A live norm predicts as a frozen one does."""
+"""Settings that a prediction depends on; live and frozen batch norm predict the same."""
 NETWORK = settings_with(Role.NETWORK)
-"""Settings without which the numbers are those of another network."""
+"""Settings that define the network."""
 ANYTHING = ["frozen_batch_norm", "batch_norm", "none", ""]
 BUILT: dict[str, dict[str, list[Any]]] = {
     "torchvision": {
@@ -50,19 +50,19 @@ BUILT: dict[str, dict[str, list[Any]]] = {
     },
     "detectron2": {},
 }
-"""What the networks of the other systems may be, where that is not everything."""
+"""Values of settings to which a system's networks are limited."""
 
 
 def export(weights: Weights, to: str, path: Path) -> Iterator[str]:
-    """Write a file for torchvision, Detectron2 (with its configuration beside it) or MindSpore; tells what was done.
+    """Write a file for torchvision, Detectron2 (with its configuration beside it) or MindSpore; yield what was done.
 
-    Raises ValueError for an ending that the other system does not read, and for a network that it does not have.
+    Raises ValueError for a file ending that the other system does not read, and for a network that it does not have.
     """
     if path.suffix not in SUFFIXES[to]:
         raise ValueError(f"{path}: expected a file that ends in {' or '.join(SUFFIXES[to])} for {to}")
-    maker, recipe = FRAMEWORKS[to], weights.recipe
+    framework, recipe = FRAMEWORKS[to], weights.recipe
     _expect_built(recipe, to)
-    state = {name: tensor.contiguous() for name, tensor in write(maker, weights.tensors).items()}
+    state = {name: tensor.contiguous() for name, tensor in write(framework, weights.tensors).items()}
     size = sum(tensor.numel() for tensor in state.values()) / 1e6
     told = f"written to {path}: {len(state)} tensors, {size:.1f} million numbers"
     if to == "detectron2":
@@ -72,11 +72,11 @@ def export(weights: Weights, to: str, path: Path) -> Iterator[str]:
         yield f"{told}; its configuration: {path.with_suffix('.yaml')}"
         differences = [one for one in _differences(recipe, ALWAYS) if one[0] in CANNOT]
     else:
-        differences = list(_differences(recipe, _described(maker, state, recipe)))
+        differences = list(_differences(recipe, _described(framework, state, recipe)))
         _replace(path, WRITERS[path.suffix], state)
         yield told
     if differences:
-        yield f"{to} cannot know these from the file; set them there where it has them, or results will differ:"
+        yield f"{to} does not read these from the file; set them there where it has them, or results will differ:"
         yield from (f"  {key}: {ours} here, {theirs} there" for key, ours, theirs in differences)
 
 
@@ -92,17 +92,17 @@ def _expect_built(recipe: Recipe, to: str) -> None:
             )
 
 
-def _described(maker: Framework, state: Mapping[str, Tensor], recipe: Recipe) -> Recipe:
-    """What the other system takes a file for; ValueError where that is another network."""
-    theirs = maker.describe(maker.modernise(state), "").recipe
+def _described(framework: Framework, state: Mapping[str, Tensor], recipe: Recipe) -> Recipe:
+    """Derive the recipe that the other system sees in a file. Raises ValueError where that is another network."""
+    theirs = framework.describe(framework.modernise(state), "").recipe
     for key, here, there in _differences(recipe, theirs):
         if key in NETWORK:
-            raise ValueError(f"{maker.name} has no Mask R-CNN with {key}={here}, it would take it for {there}")
+            raise ValueError(f"{framework.name} has no Mask R-CNN with {key}={here}, it would read the file as {there}")
     return theirs
 
 
 def _differences(ours: Recipe, theirs: Recipe) -> Iterator[tuple[str, Any, Any]]:
-    """Settings that would have to agree for the same results: name, here, there."""
+    """Yield the settings that differ and change results: name, here, there."""
     other = dict(flatten(msgspec.to_builtins(theirs)))
     for key, value in flatten(msgspec.to_builtins(ours)):
         if key in COMPARED and value != other[key]:
@@ -110,7 +110,7 @@ def _differences(ours: Recipe, theirs: Recipe) -> Iterator[tuple[str, Any, Any]]
 
 
 def _replace(path: Path, writer: Callable[[Any, Path], object], content: Any) -> None:
-    """Write beside the path, then take its place: nothing half-written bears its name."""
+    """Write beside the path, then rename: no incomplete file ever has its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path, synced=True) as draft:
         writer(content, draft)

@@ -1,4 +1,4 @@
-"""What the rest of the network asks of a backbone."""
+"""The interface between a backbone and the rest of the network."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class Backbone(nn.Module, ABC):
-    """Images to feature maps, finest first. A subclass sets `strides` and `channels` and has the two methods."""
+    """Maps images to feature maps, finest first. A subclass sets `strides` and `channels` and has the two methods."""
 
     strides: Sequence[int]
-    """Pixels per cell of each map: powers of two, each twice the one before."""
+    """Pixels per cell of each map: powers of two, each twice the one before it."""
     channels: Sequence[int]
     """Channels of each map."""
     recompute = False
@@ -19,8 +19,8 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def stages(self) -> Sequence[nn.Module]:
-        """Parts in the order in which pixels meet them, the stem first: what `frozen_stages` counts."""
+        """Return the parts that `frozen_stages` counts, in the order of the forward pass, the stem first."""
 
     @abstractmethod
     def forward(self, pixels: Float[Tensor, "B N H W"]) -> list[Float[Tensor, "B _ _ _"]]:
-        """Maps of images whose sides are multiples of the coarsest stride."""
+        """Compute the maps of images whose sides are multiples of the coarsest stride."""

@@ -1,4 +1,4 @@
-"""Box head (Girshick 2015): the class of each proposal, and a box that fits better."""
+"""Box head (Girshick 2015): classifies each proposal and refines its box."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,17 +20,17 @@ from maskrcnn.structures import BACKGROUND, IGNORED, POSITIVE, Proposals, Target
 
 
 class RoIs(NamedTuple):
-    """Boxes drawn for the loss, positives first."""
+    """Boxes sampled for the loss, positives first."""
 
     boxes: Float[Tensor, "B S 4"]
     labels: Int[Tensor, "B S"]
     objects: Int[Tensor, "B S"]
-    """The annotation that each box answers for."""
+    """Index of the annotation that each box is matched to."""
     positive: Bool[Tensor, "B S"]
 
 
 class Boxes(NamedTuple):
-    """Detections before they have masks."""
+    """Detections without masks."""
 
     boxes: Float[Tensor, "B D 4"]
     labels: Int[Tensor, "B D"]
@@ -43,7 +43,8 @@ class BoxHead(nn.Module):
 
     Two fully connected layers are the paper's; four convolutions and one layer learn better with group norm and
     from scratch (Wu and He 2018).
-    channels, strides   of the pyramid's levels that boxes are taken from, finest first
+    channels   channels of the pyramid
+    strides    pixels per cell of the levels that boxes are pooled from, finest first
     """
 
     def __init__(
@@ -76,13 +77,13 @@ class BoxHead(nn.Module):
         self.roi_align = sampler(strides, settings.pool_size, sampling)
 
     def detect(self, pyramid: list[Tensor], proposals: Proposals, sizes: Float[Tensor, "B 2"]) -> Boxes:
-        """Score every class on every proposal, refine the best, suppress doubles class by class."""
+        """Score every class on every proposal, refine the best boxes, suppress duplicates class by class."""
         settings = self.settings
         logits, deltas = self._predict(pyramid, proposals.boxes)
         # 1. every (proposal, class) is a candidate with its own score
         scores = logits.float().softmax(dim=-1)[:, :, 1:]
         scores = torch.where(proposals.valid[:, :, None] & (scores > settings.score_threshold), scores, -1.0).flatten(1)
-        # 2. the best of them, as boxes
+        # 2. boxes of the best candidates
         best, index = scores.topk(min(settings.num_candidates, scores.shape[1]), dim=1)
         num_classes = logits.shape[2] - 1
         proposal, label = index // num_classes, index % num_classes + 1
@@ -90,7 +91,7 @@ class BoxHead(nn.Module):
         boxes = box.take(proposals.boxes, proposal)
         boxes = box.decode(chosen.float(), boxes, settings.delta_weights, settings.max_log_scale)
         boxes = box.clip(boxes, sizes)
-        # 3. doubles go
+        # 3. NMS within each class
         valid = (best > 0) & box.not_empty(boxes)
         index, kept = nms(boxes, label, valid, threshold=settings.nms_threshold, num_keep=settings.num_detections)
         return Boxes(box.take(boxes, index), label.gather(1, index), best.gather(1, index).clamp(min=0), kept)
@@ -98,7 +99,7 @@ class BoxHead(nn.Module):
     def learn(
         self, pyramid: list[Tensor], proposals: Proposals, targets: Targets, keys: Int[Tensor, "B"]
     ) -> tuple[dict[str, Tensor], RoIs]:
-        """The two losses on sampled boxes, and those boxes for the mask head."""
+        """Compute the two losses on sampled boxes; return them and the boxes, for the mask head."""
         rois, valid = self._sample(proposals, targets, keys)
         logits, deltas = self._predict(pyramid, rois.boxes)
         column = self._column(deltas, rois.labels)
@@ -129,7 +130,7 @@ class BoxHead(nn.Module):
         return RoIs(box.take(candidates, index), labels, objects, positive), valid
 
     def _column(self, deltas: Float[Tensor, "B n K 4"], labels: Int[Tensor, "B m"]) -> Int[Tensor, "B m"]:
-        """Which of a box's deltas belong to a class; background, which has none, takes the first."""
+        """Index each class's entry among a box's deltas; background, which has none, takes the first."""
         return (labels - 1).clamp(min=0, max=deltas.shape[2] - 1)
 
     def _predict(
@@ -147,7 +148,6 @@ class BoxHead(nn.Module):
 
 
 def sampler(strides: Sequence[int], output_size: int, sampling: config.RoIAlign) -> Callable[..., Tensor]:
-    """RoIAlign over levels of these strides: (levels, boxes, images) to features of `output_size` cells along each
-    side."""
+    """Make the RoIAlign of a head: (levels, boxes, images) to features of `output_size` x `output_size` cells."""
     ratio, half_pixel = sampling.sampling_ratio, sampling.half_pixel
     return partial(roi_align, strides=strides, output_size=output_size, samples=ratio, half_pixel=half_pixel)

@@ -10,13 +10,14 @@ from maskrcnn.models.layers import Conv
 
 
 class FPN(nn.Module):
-    """Adds each coarse map to the finer one below it, so that every level knows what is where.
+    """Adds each coarse map to the finer one below it, so that every level has both meaning and detail.
 
-    The coarsest level is the last one halved once more, for the largest anchors. Padded heights and widths
-    are multiples of the coarsest backbone stride, so doubling meets the finer map exactly.
+    One more level, for the largest anchors, is the coarsest one at half its size. Padded heights and widths are
+    multiples of the coarsest backbone stride, so an upsampled map has exactly the size of the finer one.
 
-    in_channels, strides   of the backbone's maps, finest first
-    upsample               `nearest`, or `bilinear` between the centres of cells
+    in_channels   channels of the backbone's maps, finest first
+    strides       pixels per cell of the backbone's maps, finest first
+    upsample      `nearest`, or `bilinear` between the centres of cells
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Mask head (He et al. 2017): a small fully convolutional network that draws each object inside its box."""
+"""Mask head (He et al. 2017): a small fully convolutional network that segments each object inside its box."""
 
 from collections.abc import Sequence
 
@@ -15,11 +15,12 @@ from maskrcnn.structures import Detections, Targets
 
 
 class MaskHead(nn.Module):
-    """Convolutions on `pool` x `pool` features, one doubling, a mask for every class.
+    """Convolutions on RoIAligned features, upsampling by two, a mask for every class.
 
-    The loss has `num_rois` slots per image, shared over the batch: few are wasted on images with little in them, and
+    The loss has `num_rois` slots per image, shared over the batch, so that images with few objects waste few of them;
     positive boxes without a slot are counted in `count/masks_left_out`.
-    channels, strides   of the pyramid's levels that boxes are taken from, finest first
+    channels   channels of the pyramid
+    strides    pixels per cell of the levels that boxes are pooled from, finest first
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class MaskHead(nn.Module):
         self.roi_align = sampler(strides, settings.pool_size, sampling)
 
     def segment(self, pyramid: list[Tensor], found: Boxes) -> Detections:
-        """A mask inside each final box, for the box's own class."""
+        """Predict a mask inside each final box, for the box's own class."""
         num_images, num_boxes = found.labels.shape
         images = torch.arange(num_images, device=found.boxes.device).repeat_interleave(num_boxes)
         logits = self._predict(pyramid, found.boxes.flatten(0, 1), images, found.labels.flatten())
@@ -51,14 +52,14 @@ class MaskHead(nn.Module):
         return Detections(*found, masks)
 
     def learn(self, pyramid: list[Tensor], rois: RoIs, targets: Targets) -> dict[str, Tensor]:
-        """The loss on the positives of the whole batch, packed into a fixed number of slots."""
+        """Compute the loss on the positives of the whole batch, packed into a fixed number of slots."""
         num_images, num_rois = rois.labels.shape
         # Earlier slots first: every image gets its share.
         slot = torch.arange(num_rois, 0, -1, device=rois.boxes.device)
         num_slots = min(self.num_rois, num_rois) * num_images
         rank, index = (rois.positive * slot).flatten().topk(num_slots)
         used = rank > 0
-        # Slots left over repeat those in use: they weigh nothing, but live batch norm sees them.
+        # Unused slots repeat used ones: their weight is zero, but live batch norm sees them.
         index = index[torch.arange(num_slots, device=index.device) % used.sum().clamp(min=1)]
         images = index // num_rois
         boxes, labels, objects = (x.flatten(0, 1)[index] for x in (rois.boxes, rois.labels, rois.objects))
@@ -82,7 +83,7 @@ class MaskHead(nn.Module):
         return self.upsample.arranged(logits)
 
     def _draw_class(self, x: Float[Tensor, "R C H W"], labels: Int[Tensor, "R"]) -> Float[Tensor, "R H W"]:
-        """Of all masks the one that is wanted: each box meets the weights of its own class alone."""
+        """Compute the mask of each box's own class only, with that class's weights."""
         assert self.masks.bias is not None, "no norm stands in for it"
         classes = torch.arange(1, self.masks.out_channels + 1, device=labels.device)
         one_hot = (labels.clamp(1, len(classes))[:, None] == classes).to(x.dtype)

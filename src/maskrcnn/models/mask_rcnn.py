@@ -15,7 +15,7 @@ from maskrcnn.structures import Detections, ImageBatch, Targets
 
 
 class MaskRCNN(nn.Module):
-    """Images to objects with classes, boxes and masks. No shape in it depends on a tensor's values."""
+    """Maps images to objects with classes, boxes and masks. No shape in it depends on a tensor's values."""
 
     def __init__(self, backbone: Backbone, neck: nn.Module, rpn: RPN, box_head: BoxHead, mask_head: MaskHead) -> None:
         super().__init__()
@@ -26,16 +26,16 @@ class MaskRCNN(nn.Module):
         self.mask_head = mask_head
 
     def forward(self, batch: ImageBatch) -> Detections:
-        """Detections in the frame of `batch.sizes`, best first."""
+        """Predict detections in the frame of `batch.sizes`, best first."""
         pyramid = self.neck(self.backbone(batch.pixels))
         proposals = self.rpn.propose(pyramid, batch.sizes)
         found = self.box_head.detect(pyramid, proposals, batch.sizes)
         return self.mask_head.segment(pyramid, found)
 
     def losses(self, batch: ImageBatch, targets: Targets, keys: Int[Tensor, "B"]) -> dict[str, Tensor]:
-        """Scalars: entries under `count/` tell, the others are to be summed and minimised.
+        """Compute scalars to be summed and minimised, and counts for the log under `count/`.
 
-        keys   one random number for each image: decides which anchors and boxes are sampled
+        keys   one random number for each image, which decides the anchors and boxes that are sampled
         """
         pyramid = self.neck(self.backbone(batch.pixels))
         rpn, proposals = self.rpn.learn(pyramid, batch.sizes, targets, keys)
@@ -45,12 +45,12 @@ class MaskRCNN(nn.Module):
 
 
 def build(settings: config.Model, num_classes: int, num_bands: int = 3) -> MaskRCNN:
-    """The network of a recipe, with random weights, in channels_last memory format."""
+    """Build the network of a recipe, with random weights, in channels_last memory format."""
     return assemble(build_backbone(settings.backbone, num_bands), settings, num_classes)
 
 
 def build_backbone(settings: config.Backbone, num_bands: int = 3) -> Backbone:
-    """The backbone of a recipe, with random weights; its frozen stages have no gradient."""
+    """Build the backbone of a recipe, with random weights; its frozen stages have no gradient."""
     backbone = ResNet(settings, num_bands)
     for stage in backbone.stages()[: settings.frozen_stages]:
         stage.requires_grad_(False)
@@ -58,9 +58,9 @@ def build_backbone(settings: config.Backbone, num_bands: int = 3) -> Backbone:
 
 
 def assemble(backbone: Backbone, settings: config.Model, num_classes: int) -> MaskRCNN:
-    """A network on any backbone, with random weights, in channels_last memory format.
+    """Build a network on any backbone, with random weights, in channels_last memory format.
 
-    settings   neck and heads; `settings.backbone` tells of a norm alone
+    settings   neck and heads; of `settings.backbone` only the norm is read
     """
     norm, beta, sampling = head_norm(settings), settings.smooth_l1_beta, settings.roi_align
     strides, channels = backbone.strides, settings.neck.channels
@@ -76,7 +76,7 @@ def assemble(backbone: Backbone, settings: config.Model, num_classes: int) -> Ma
 
 
 def head_norm(settings: config.Model) -> str | None:
-    """Norm of the neck and the heads; None for none, as beside a frozen one, which cannot normalise new layers."""
+    """Choose the norm of neck and heads: none beside a frozen one, which cannot normalise new layers."""
     norm = settings.backbone.norm
     chosen = settings.head_norm or ("none" if norm == "frozen_batch_norm" else norm)
     return None if chosen == "none" else chosen

@@ -34,9 +34,11 @@ class Basic(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3, 1 x 1; the stride is in the 3 x 3, or as in the first paper in the first 1 x 1.
+    """1 x 1, 3 x 3 and 1 x 1 convolutions beside a shortcut.
 
-    groups, group_width   the 3 x 3 is cut into groups with this many channels each where `channels` is 64
+    groups          groups of the 3 x 3 convolution
+    group_width     channels of each group where `channels` is 64
+    stride_in_1x1   whether the stride is in the first 1 x 1, as in the first paper, or in the 3 x 3
     """
 
     expansion = 4
@@ -66,10 +68,10 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(Backbone):
-    """Images to features at strides 4, 8, 16 and 32.
+    """Maps images to features at strides 4, 8, 16 and 32.
 
-    settings    `kind`, `norm`, `width`, `stride_in_1x1` and `stem_pool` decide what is built
-    num_bands   bands of the images
+    settings    `kind`, `norm`, `width`, `stride_in_1x1` and `stem_pool` are read
+    num_bands   bands of the images, such as 3 for RGB
     """
 
     strides = (4, 8, 16, 32)
@@ -96,11 +98,11 @@ class ResNet(Backbone):
             self.channels.append(channels)
 
     def stages(self) -> list[nn.Module]:
-        """The stem, res2, res3, res4 and res5."""
+        """Return the stem, res2, res3, res4 and res5."""
         return list(self.children())
 
     def forward(self, pixels: Float[Tensor, "B N H W"]) -> list[Float[Tensor, "B _ _ _"]]:
-        x = self.stem(pixels)  # not negative: zeros pad as well as nothing
+        x = self.stem(pixels)  # not negative, so zeros pad like -inf
         x = F.max_pool2d(F.pad(x, (0, 1, 0, 1)), 3, stride=2) if self.pool_at_end else F.max_pool2d(x, 3, 2, padding=1)
         features = []
         for stage in self.stages()[1:]:
@@ -110,19 +112,19 @@ class ResNet(Backbone):
         return features
 
     def _again(self, block: nn.Module, x: Float[Tensor, "B Cin _ _"]) -> Float[Tensor, "B Cout _ _"]:
-        # Nothing in a block is random, and asking a GPU for its generator's state cannot be recorded.
+        # Nothing in a block is random, and a CUDA graph cannot record reading the generator's state.
         result: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
         return result
 
 
 def shape_of(kind: str) -> tuple[int, int, int]:
-    """Depth, groups and their width.
+    """Parse depth, number of groups and their width.
 
     >>> shape_of("resnext101_32x8d"), shape_of("resnet50")
     ((101, 32, 8), (50, 1, 64))
     """
     parts = re.fullmatch(r"resnex?t(\d+)(?:_(\d+)x(\d+)d)?", kind)
-    assert parts is not None, "the names that `config.Backbone.kind` admits"
+    assert parts is not None, "config.Backbone.kind admits no other names"
     depth, groups, width = parts.groups()
     return int(depth), int(groups or 1), int(width or 64)
 

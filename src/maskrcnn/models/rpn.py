@@ -1,4 +1,4 @@
-"""Region proposal network (Ren et al. 2015): where there may be an object, on every level of the pyramid."""
+"""Region proposal network (Ren et al. 2015): finds boxes that may hold an object, on every level of the pyramid."""
 
 from collections.abc import Sequence
 
@@ -18,9 +18,10 @@ from maskrcnn.structures import POSITIVE, Proposals, Targets
 
 
 class RPN(nn.Module):
-    """One small head shared by all levels; in each cell an anchor of each aspect ratio.
+    """One small head shared by all levels; each cell has an anchor of each aspect ratio.
 
-    channels, strides   of the pyramid's levels, finest first
+    channels   channels of the pyramid
+    strides    pixels per cell of its levels, finest first
     Raises ValueError unless `settings` has an anchor size for each level.
     """
 
@@ -48,17 +49,17 @@ class RPN(nn.Module):
         self.register_buffer("base", base, persistent=False)
 
     def propose(self, pyramid: list[Tensor], sizes: Float[Tensor, "B 2"]) -> Proposals:
-        """The best boxes of each image, for prediction."""
+        """Return the best boxes of each image, for prediction."""
         numbers = self.settings.num_test_candidates, self.settings.num_test_proposals
         return self._select(*self._predict(pyramid), self._anchors(pyramid), sizes, *numbers)
 
     def learn(
         self, pyramid: list[Tensor], sizes: Float[Tensor, "B 2"], targets: Targets, keys: Int[Tensor, "B"]
     ) -> tuple[dict[str, Tensor], Proposals]:
-        """The two losses, and the proposals that the heads learn from.
+        """Compute the two losses and the proposals that the heads learn from.
 
-        Only the sampled anchors have a gradient, a few hundred of a quarter of a million, so only they are computed
-        with one; the proposals come from a pass over all cells that keeps nothing for a gradient.
+        Only the sampled anchors, a few hundred of a quarter of a million, have a gradient, so only they are computed
+        with one; the proposals come from a pass over all cells without gradient.
         """
         anchors = self._anchors(pyramid)
         # First: autocast keeps the first cast of a weight, and one made without a gradient would have none.
@@ -79,7 +80,7 @@ class RPN(nn.Module):
     def _predict_at(
         self, pyramid: list[Tensor], index: Int[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "B S"], Float[Tensor, "B S 4"]]:
-        """What `_predict` says of some anchors, with the same weights as matrices over the neighbourhoods of cells."""
+        """Predict for some anchors only, with the same weights as matrices over the neighbourhoods of their cells."""
         num_shapes = self.base.shape[1]
         cell, shape = index // num_shapes, index % num_shapes
         x, inside = neighbourhoods(pyramid, cell, radius=len(self.convs))
@@ -157,7 +158,7 @@ class RPN(nn.Module):
 def neighbourhoods(
     pyramid: list[Float[Tensor, "B C _ _"]], cells: Int[Tensor, "B S"], *, radius: int
 ) -> tuple[Float[Tensor, "B S k k C"], Bool[Tensor, "B S k k"]]:
-    """Features of the k x k cells around some cells, k = 2 * radius + 1, and which of those lie within the level.
+    """Gather the k x k cells around some cells, k = 2 * radius + 1, and tell which of those lie within the level.
 
     cells   numbered row by row, level after level, as anchors are
     Beyond a level's border features are zero.

@@ -1,4 +1,4 @@
-"""Networks whose weights come from a file have no use for random ones."""
+"""Construction of layers without random weights, for networks whose weights come from a file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,11 +8,11 @@ from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
 DRAWS = (Tensor.normal_, Tensor.uniform_, init.normal_, init.uniform_, init.kaiming_uniform_)
-"""What torch's layers and ours call, as far as it lets itself be seen."""
+"""Initialisers that torch's layers and ours call, as far as a function mode sees them."""
 
 
 class SkipInit(TorchFunctionMode):
-    """While it is entered, layers that are built leave their memory as it comes instead of drawing weights."""
+    """Context in which new layers keep uninitialised memory instead of drawing random weights."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""A recipe that uses weights which bring a recipe of their own."""
+"""Recipes combined with the recipe that weights bring along."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ OF_THE_WEIGHTS = settings_with(Role.NETWORK, Role.NORM, Role.CONVENTION)
 
 
 def from_text(content: str, origin: str) -> Recipe:
-    """The recipe that `write_recipe` wrote; ValueError where it is none."""
+    """Parse the text of a recipe that `write_recipe` wrote. Raises ValueError where it is not one."""
     settings = text.parse(content)
     if not isinstance(settings, dict):
         raise ValueError(f"{origin}: expected settings, received {type(settings).__name__}")
@@ -24,15 +24,15 @@ def from_text(content: str, origin: str) -> Recipe:
 
 
 def override(recipe: Recipe, words: Sequence[str], title: str) -> Recipe:
-    """The recipe with some settings replaced, as a command line replaces those of a file."""
+    """Replace some settings of a recipe, as a command line replaces those of a file."""
     return build([_all(recipe, title), read_overrides(words)], title)
 
 
 def with_network_of(recipe: Recipe, weights: Recipe, words: Sequence[str] = ()) -> Recipe:
-    """Return the recipe with the network of some weights and their preprocessing.
+    """Return the recipe with the network and preprocessing of some weights.
 
-    How it learns and how many boxes it keeps stay as they were.
-    words   a command line, whose settings about the network or its preprocessing win over the weights'
+    Settings for learning and for the number of boxes stay as they were.
+    words   a command line, whose settings of the network or its preprocessing win over the weights'
     """
     theirs = dict(flatten(msgspec.to_builtins(weights)))
     adopted = [(path, value) for path, value in theirs.items() if path in OF_THE_WEIGHTS]
@@ -46,5 +46,5 @@ def _all(recipe: Recipe, origin: str) -> Layer:
 
 
 def _is_about_weights(path: str) -> bool:
-    """Whether a word of the command line, which may name a whole section, concerns the weights."""
+    """Tell whether a setting or section of the command line belongs to the weights."""
     return path in OF_THE_WEIGHTS or path.partition(".")[0] == "model"

@@ -1,4 +1,4 @@
-"""Settings that cannot hold together, or would have no effect."""
+"""Settings that contradict each other or would have no effect."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -6,16 +6,16 @@ from itertools import pairwise
 from maskrcnn.config import Optimizer, Recipe, Schedule
 
 PYRAMID_LEVELS = 5
-"""P2 to P6: strides 4, 8, 16, 32 and 64."""
+"""Number of pyramid levels: P2 to P6, strides 4, 8, 16, 32 and 64."""
 
 WITHOUT_BOTTLENECKS = ("resnet18", "resnet34")
 
 Contradiction = tuple[tuple[str, ...], str]
-"""The settings concerned, the one to report first, and what is wrong."""
+"""Settings concerned, the one to report first, and a sentence that says what is wrong."""
 
 
 def contradictions(recipe: Recipe) -> Iterator[Contradiction]:
-    """Everything that the types of the settings cannot say. A setting left at its default is never called idle."""
+    """Yield what the types of settings cannot check. A setting at its default is never reported as without effect."""
     yield from _data(recipe)
     yield from _model(recipe)
     yield from _train(recipe)
@@ -37,7 +37,7 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
             f"expected at least the largest of data.short_sides, {max(data.short_sides)}, got {data.max_side}",
         )
     if not data.mean:
-        yield ("data.mean",), "expected a level for each band of the pictures, at least one"
+        yield ("data.mean",), "expected a number for each band of the images, at least one"
     if len(data.std) != len(data.mean):
         yield (
             ("data.std", "data.mean"),
@@ -89,7 +89,7 @@ def _train(recipe: Recipe) -> Iterator[Contradiction]:
     if train.recompute and recipe.model.backbone.norm == "batch_norm":
         yield (
             ("train.recompute", "model.backbone.norm"),
-            "expected false, since live batch norm would count what is computed again twice",
+            "expected false, since live batch norm would update its statistics twice per step",
         )
     if train.optimizer.kind == "adamw" and train.optimizer.momentum != Optimizer().momentum:
         yield ("train.optimizer.momentum", "train.optimizer.kind"), "has no effect on adamw; leave it out"

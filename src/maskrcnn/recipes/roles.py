@@ -1,4 +1,4 @@
-"""Roles of settings: what each decides, as its type in `maskrcnn.config` declares it."""
+"""Roles of settings, as their types in `maskrcnn.config` declare them."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -10,13 +10,13 @@ from maskrcnn.config import Recipe, Role, Settings
 
 @cache
 def settings_with(*roles: Role) -> frozenset[str]:
-    """Dotted paths of a recipe's settings that have one of these roles."""
+    """Return the dotted paths of the settings that have one of these roles."""
     return frozenset(path for path, role in roles_of(Recipe).items() if role in roles)
 
 
 @cache
 def roles_of(section: type[Settings]) -> dict[str, Role]:
-    """Role of each setting of a section and of the sections inside it, by dotted path.
+    """Return the role of each setting in a section and its subsections, by dotted path.
 
     Raises TypeError for a setting that declares none.
     """
@@ -38,6 +38,6 @@ def _role(path: str, kind: object) -> Role:
             return Role(meta.extra["role"])
     choices = ", ".join(role.value for role in Role)
     raise TypeError(
-        f"the setting {path} declares no role; write its type as Learning[...] or by another of the roles in "
-        f"maskrcnn.config ({choices}), so that weights, training and exports know whether it is theirs"
+        f"the setting {path} declares no role; write its type as Learning[...] or with another role of "
+        f"maskrcnn.config ({choices}), so that weights, training and exports know whether it concerns them"
     )

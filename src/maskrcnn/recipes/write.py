@@ -1,4 +1,4 @@
-"""The resolved recipe as a file that a person can read, with the reason of each setting beside it."""
+"""The resolved recipe as a readable file, with the docstring of each setting beside it."""
 
 import ast
 import inspect
@@ -13,12 +13,12 @@ from maskrcnn.recipes import text
 
 
 def write_recipe(recipe: config.Recipe, path: Path) -> None:
-    """Write every setting; `read_recipe(path)` gives an equal recipe back."""
+    """Write every setting; `read_recipe(path)` returns an equal recipe."""
     path.write_text(to_text(recipe), encoding="utf-8")
 
 
 def to_text(recipe: config.Recipe) -> str:
-    """Every setting, as YAML with its reason."""
+    """Return every setting as YAML, with its docstring as a comment."""
     return "\n".join(_lines(recipe)) + "\n"
 
 
@@ -36,7 +36,7 @@ def _lines(section: config.Settings, indent: str = "") -> Iterator[str]:
 
 @cache
 def reasons() -> dict[str, dict[str, str]]:
-    """Docstring of each field of each class in the schema; Python itself does not keep them."""
+    """Collect the docstring of each field of each class in the schema, which Python itself does not keep."""
     sections = [node for node in ast.parse(inspect.getsource(config)).body if isinstance(node, ast.ClassDef)]
     return {section.name: dict(_documented_fields(section)) for section in sections}
 

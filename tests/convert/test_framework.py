@@ -1,4 +1,4 @@
-"""The one way between a maker's tensors and ours."""
+"""Conversion between another framework's tensors and ours."""
 
 import pytest
 import torch
@@ -16,8 +16,8 @@ SMALL = Model(
 RECIPE = Recipe(name="theirs", model=SMALL, classes=("cat", "dog"), category_ids=(1, 2))
 
 
-def maker(**settings):
-    """Calls everything `net.` and has batch counters."""
+def framework(**settings):
+    """Describe a framework that calls everything `net.` and has batch counters."""
     settings = {"background_last": False, "idle": "counter$", **settings}
     bgr = settings.pop("bgr", False)
     return Framework(
@@ -39,7 +39,7 @@ def ours():
 @pytest.mark.parametrize("background_last", [False, True])
 @pytest.mark.parametrize("background_everywhere", [False, True])
 def test_what_is_written_is_read_back_bit_for_bit(ours, bgr, background_last, background_everywhere):
-    example = maker(bgr=bgr, background_last=background_last, background_everywhere=background_everywhere)
+    example = framework(bgr=bgr, background_last=background_last, background_everywhere=background_everywhere)
     theirs = write(example, ours, bgr)
     tensors, recipe, _ = read(example, {**theirs, "net.counter": torch.tensor(3)}, "a name")
     assert recipe.name == "a name"
@@ -47,25 +47,25 @@ def test_what_is_written_is_read_back_bit_for_bit(ours, bgr, background_last, ba
     assert all(torch.equal(tensors[name], ours[name]) for name in ours)
 
 
-def test_rows_and_channels_move_to_where_the_maker_has_them(ours):
+def test_rows_and_channels_move_to_where_the_framework_has_them(ours):
     name = "box_head.classes.bias"
     ours[name] = torch.tensor([7.0, 1.0, 2.0])
-    assert write(maker(background_last=True), ours)[f"net.{name}"].tolist() == [1, 2, 7]
-    everywhere = write(maker(background_everywhere=True), ours)
+    assert write(framework(background_last=True), ours)[f"net.{name}"].tolist() == [1, 2, 7]
+    everywhere = write(framework(background_everywhere=True), ours)
     assert everywhere["net.box_head.deltas.bias"].shape == (12,)
     assert torch.equal(everywhere["net.box_head.deltas.bias"][4:], ours["box_head.deltas.bias"])
     assert everywhere["net.mask_head.masks.weight"].shape == (3, 8, 1, 1)
-    stem = write(maker(), ours, bgr=True)["net.backbone.stem.weight"]
+    stem = write(framework(), ours, bgr=True)["net.backbone.stem.weight"]
     assert torch.equal(stem[:, 0], ours["backbone.stem.weight"][:, 2])
 
 
 def test_what_is_missing_unknown_or_of_another_shape_is_named(ours):
-    theirs = write(maker(), ours)
+    theirs = write(framework(), ours)
     del theirs["net.rpn.deltas.bias"]
     theirs["net.extra"] = torch.zeros(1)
     theirs["net.box_head.fcs.0.bias"] = torch.zeros(9)
-    with pytest.raises(ValueError, match="this is no Mask R-CNN of example that can be read") as error:
-        read(maker(), theirs)
+    with pytest.raises(ValueError, match="this is not a Mask R-CNN of example that can be read") as error:
+        read(framework(), theirs)
     for words in (
         "net.rpn.deltas.bias is missing",
         "net.extra is unknown",
@@ -76,9 +76,9 @@ def test_what_is_missing_unknown_or_of_another_shape_is_named(ours):
 
 def test_a_command_line_says_what_shapes_do_not(ours):
     words = ["model.roi_align.sampling_ratio=0", "data.std=[1, 1, 1]", "classes=[a, b]"]
-    _, recipe, _ = read(maker(), write(maker(), ours), overrides=words)
+    _, recipe, _ = read(framework(), write(framework(), ours), overrides=words)
     assert (recipe.model.roi_align.sampling_ratio, recipe.data.std, recipe.classes) == (0, (1, 1, 1), ("a", "b"))
-    tensors, _, _ = read(maker(), write(maker(), ours), channels="bgr")
+    tensors, _, _ = read(framework(), write(framework(), ours), channels="bgr")
     assert torch.equal(tensors["backbone.stem.weight"], ours["backbone.stem.weight"].flip(1))
-    tensors, _, _ = read(maker(bgr=True), write(maker(), ours), channels="rgb")
+    tensors, _, _ = read(framework(bgr=True), write(framework(), ours), channels="rgb")
     assert torch.equal(tensors["backbone.stem.weight"], ours["backbone.stem.weight"])
