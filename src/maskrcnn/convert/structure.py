@@ -47,7 +47,7 @@ class _Tensors(NamedTuple):
         return self.theirs(name) in self.state
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of one that every Mask R-CNN has. Raises ValueError if it has another number of dimensions, or is empty."""
+        """Shape of one that every Mask R-CNN has. Raises ValueError for other numbers of dimensions or an empty one."""
         if not self.has(name):
             raise ValueError(f"expected a Mask R-CNN with a feature pyramid, but there is no {self.theirs(name)}")
         found = tuple(self.state[self.theirs(name)].shape)
