@@ -13,7 +13,7 @@ from maskrcnn.convert.detectron2 import DETECTRON2
 from maskrcnn.convert.framework import read, shapes, write
 
 NAMES = runpy.run_path(str(Path(__file__).parents[1] / "parity" / "detectron2_reference.py"))["names_and_shapes"]()
-"""Of the state dicts of Detectron2's models, as it builds them."""
+"""Names and shapes in the state dicts of Detectron2's models."""
 MSRA = {"kind": "resnet50", "norm": "frozen_batch_norm", "head_norm": "none", "stride_in_1x1": True}
 GROUPED = {"norm": "group_norm", "head_norm": "group_norm", "stride_in_1x1": False}
 LIVE = {"norm": "batch_norm", "head_norm": "batch_norm", "stride_in_1x1": True}

@@ -73,7 +73,7 @@ def test_arrays_can_be_written_to(tmp_path):
 
 
 def of_python2(shape, raw):
-    """What Python 2 writes for {"conv1_w": array}, instruction by instruction: byte strings without an encoding."""
+    """Write {"conv1_w": array} as Python 2 does, instruction by instruction: byte strings without an encoding."""
     kind = b"cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     sides = b"(" + b"".join(b"K" + bytes([side]) for side in shape) + b"t"
     made = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"

@@ -1,4 +1,4 @@
-"""What shapes say of a network, and the sentence where they say nothing."""
+"""Structure of a network from shapes, and the error where they do not tell."""
 
 import pytest
 import torch

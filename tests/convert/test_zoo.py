@@ -67,7 +67,7 @@ def listed(one):
 
 
 def deepened(shapes):
-    """Of a ResNet-101 where those of a ResNet-50 are listed: res4 has 23 blocks, not 6, all but the first alike."""
+    """Derive a ResNet-101 from the list of a ResNet-50: res4 has 23 blocks, not 6, all but the first alike."""
     last = {name: shape for name, shape in shapes.items() if re.search(r"\.(res4|layer3)\.5\.", name)}
     return {**shapes, **{n.replace(".5.", f".{i}.", 1): shape for i in range(6, 23) for n, shape in last.items()}}
 

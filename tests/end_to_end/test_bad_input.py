@@ -319,7 +319,7 @@ def test_imagenet_weights_without_a_network(place, new_cache, refusal, monkeypat
     file = "resnet18-f37072fd.pth"
     assert f"{file} could not be downloaded" in told
     assert "Connection refused" in told
-    assert f"put it at {new_cache / file}" in told
+    assert f"save it as {new_cache / file}" in told
     assert {path.name for path in new_cache.iterdir()} <= {"kernels"}
     remedy = re.search(r"model\.backbone\.pretrained='' \S+ \S+$", told)
     with pytest.raises(SystemExit) as end:

@@ -270,7 +270,7 @@ OTHERS = {
         "neck": structs.replace(TINY.neck, upsample="bilinear"),
     },
 }
-"""What the weights of other systems ask of the network."""
+"""Settings that weights of other systems need."""
 
 
 @pytest.mark.parametrize(

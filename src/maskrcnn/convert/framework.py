@@ -66,10 +66,10 @@ class Framework:
     def refuse_others(self, state: State) -> None:
         """Raise ValueError that says what a network is, if it is not our Mask R-CNN."""
         expected = f"expected {self.name}'s Mask R-CNN on a ResNet with a feature pyramid"
-        for pattern, words in self.others:
+        for pattern, description in self.others:
             found = next((name for name in state if re.search(pattern, name)), None)
             if found is not None:
-                raise ValueError(f"{expected}, received {words} (it has {found}); choose another checkpoint")
+                raise ValueError(f"{expected}, received {description} (it has {found}); choose another checkpoint")
         masks = self.theirs("mask_head.masks.weight")
         if masks not in state:
             raise ValueError(

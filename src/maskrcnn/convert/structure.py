@@ -37,32 +37,32 @@ class Structure(NamedTuple):
 
 
 class _Tensors(NamedTuple):
-    """A checkpoint's tensors by our names."""
+    """Tensors of a checkpoint, looked up by our names."""
 
     state: Mapping[str, Tensor]
     theirs: Callable[[str], str]
 
     def has(self, name: str) -> bool:
-        """Whether there is one of our name."""
+        """Tell whether the checkpoint has a tensor."""
         return self.theirs(name) in self.state
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of one that every Mask R-CNN has. Raises ValueError for other numbers of dimensions or an empty one."""
+        """Return a required tensor's shape. Raises ValueError unless it has the dimensions of `SIDES`, none 0."""
         if not self.has(name):
             raise ValueError(f"expected a Mask R-CNN with a feature pyramid, but there is no {self.theirs(name)}")
         found = tuple(self.state[self.theirs(name)].shape)
         if len(found) != SIDES[name] or 0 in found:
             received = " x ".join(map(str, found)) or "a scalar"
-            sides = f"{SIDES[name]} dimension{'s' if SIDES[name] > 1 else ''}"
-            raise ValueError(f"expected {self.theirs(name)} of {sides}, none of them 0, received {received}")
+            dimensions = f"{SIDES[name]} dimension{'s' if SIDES[name] > 1 else ''}"
+            raise ValueError(f"expected {self.theirs(name)} of {dimensions}, none of them 0, received {received}")
         return found
 
-    def number(self, pattern: str) -> int:
-        """Number of layers, whose names count from 0."""
+    def num_layers(self, pattern: str) -> int:
+        """Count the layers of a pattern, whose names are numbered from 0."""
         return sum(1 for _ in takewhile(lambda i: self.has(pattern.format(i)), count()))
 
     def norm(self, layer: str) -> str:
-        """Norm behind a layer; batch norm counts as frozen."""
+        """Return the norm of a layer; batch norm counts as frozen."""
         if self.has(f"{layer}.norm.running_mean"):
             return "frozen_batch_norm"
         return "group_norm" if self.has(f"{layer}.norm.weight") else "none"
@@ -77,7 +77,7 @@ def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], back
     Raises ValueError where a tensor that every Mask R-CNN has is missing, of another number of dimensions, or empty.
     """
     tensors = _Tensors(state, theirs)
-    shape, number = tensors.shape, tensors.number
+    shape, num_layers = tensors.shape, tensors.num_layers
     for name in SIDES:
         shape(name)
     background = int(background_everywhere)
@@ -96,16 +96,16 @@ def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], back
         ),
         neck=Neck(channels=channels),
         head_norm=head_norm,  # type: ignore[arg-type]
-        rpn=RPN(num_convs=number("rpn.convs.{}.weight")),
+        rpn=RPN(num_convs=num_layers("rpn.convs.{}.weight")),
         box_head=BoxHead(
             pool_size=math.isqrt(flat // channels),
-            num_convs=number("box_head.convs.{}.weight"),
-            num_fcs=number("box_head.fcs.{}.weight"),
+            num_convs=num_layers("box_head.convs.{}.weight"),
+            num_fcs=num_layers("box_head.fcs.{}.weight"),
             hidden=hidden,
             class_agnostic=shape("box_head.deltas.bias")[0] == 4 * (1 + background) < 4 * (num_classes + background),
         ),
         mask_head=MaskHead(
-            num_convs=number("mask_head.convs.{}.weight"),
+            num_convs=num_layers("mask_head.convs.{}.weight"),
             channels=shape("mask_head.upsample.bias")[0],
             class_agnostic=mask_rows == 1 < num_classes,
         ),
@@ -115,10 +115,12 @@ def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], back
 
 def _backbone(tensors: _Tensors) -> str:
     inner, group = tensors.shape("backbone.res2.0.conv2.weight")[:2]
-    blocks = tensors.number("backbone.res4.{}.conv1.weight")
-    name = f"resnet{BLOCKS.get((blocks, tensors.has('backbone.res2.0.conv3.weight')), 0)}"
+    num_blocks = tensors.num_layers("backbone.res4.{}.conv1.weight")
+    name = f"resnet{BLOCKS.get((num_blocks, tensors.has('backbone.res2.0.conv3.weight')), 0)}"
     if inner != group:
         name = f"{name.replace('resnet', 'resnext')}_{inner // group}x{group}d"
     if name not in BACKBONES:
-        raise ValueError(f"expected a backbone of {', '.join(BACKBONES)}, received {blocks} blocks in res4 ({name})")
+        raise ValueError(
+            f"expected a backbone of {', '.join(BACKBONES)}, received {num_blocks} blocks in res4 ({name})"
+        )
     return name

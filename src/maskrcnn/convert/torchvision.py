@@ -62,7 +62,7 @@ def _modernise(state: State) -> dict[str, Tensor]:
     our norms, which add their eps, give the same result.
     """
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    convs = sum(re.fullmatch(r"roi_heads\.box_head\.\d\.0\.weight", name) is not None for name in state)
+    num_convs = sum(re.fullmatch(r"roi_heads\.box_head\.\d\.0\.weight", name) is not None for name in state)
     modern = {}
     for name, tensor in state.items():
         variance = state.get(f"{name.removesuffix('.weight')}.running_var")
@@ -70,19 +70,19 @@ def _modernise(state: State) -> dict[str, Tensor]:
             tensor = torch.where(variance > 0, tensor * (1 + FrozenBatchNorm.eps / variance).sqrt(), tensor)
         for pattern, replacement in OLD_NAMES:
             name = re.sub(pattern, replacement, name)
-        name = re.sub(LINEAR, lambda m: f"roi_heads.box_head.fc{(int(m[1]) - convs - 1) // 2 + 6}.{m[2]}", name)
+        name = re.sub(LINEAR, lambda m: f"roi_heads.box_head.fc{(int(m[1]) - num_convs - 1) // 2 + 6}.{m[2]}", name)
         modern[name] = tensor
     return modern
 
 
 def _number_layers(state: State) -> dict[str, Tensor]:
     """Invert `_modernise`: fully connected layers are numbered after convolutions, a flattening and ReLUs."""
-    convs = sum(re.fullmatch(r"roi_heads\.box_head\.\d\.0\.weight", name) is not None for name in state)
-    if not convs:
+    num_convs = sum(re.fullmatch(r"roi_heads\.box_head\.\d\.0\.weight", name) is not None for name in state)
+    if not num_convs:
         return dict(state)
     linear = r"^roi_heads\.box_head\.fc(\d)\."
     return {
-        re.sub(linear, lambda m: f"roi_heads.box_head.{convs + 1 + 2 * (int(m[1]) - 6)}.", name): tensor
+        re.sub(linear, lambda m: f"roi_heads.box_head.{num_convs + 1 + 2 * (int(m[1]) - 6)}.", name): tensor
         for name, tensor in state.items()
     }
 
