@@ -1,4 +1,4 @@
-"""Documents name files that are there."""
+"""`docs/architecture.md` names files that are there, and every operator."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ COMING = {"models/efficientnet.py", "convert/efficientnet.py"}
 """Files that the page may name before they are there."""
 
 
-def test_files_and_folders_that_the_architecture_names_exist():
+def test_every_file_and_folder_that_it_names_is_there():
     names = set(re.findall(r"`([\w./]+(?:\.py|/))`", PAGE)) - {"evaluation/"}  # a folder of a run
     assert len(names) > 80
     missing = {name for name in names if not any((root / name).exists() for root in (SOURCE, REPOSITORY))}
