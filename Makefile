@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check lint bench bench-gpu parity
+.PHONY: help demo test test-all check lint bench bench-gpu parity release
 
 python := .venv/bin/python
 installed := .venv/.installed
@@ -51,6 +51,9 @@ bench-gpu:  ## measures everything on a GPU, in pieces: make bench-gpu DATA=DIR 
 
 parity: .venv-peers/.installed  ## compares us with torchvision and with stored numbers of the others, stage by stage
 	.venv-peers/bin/python -m pytest -q tests/parity tests/ops/test_roi_align.py --durations=10
+
+release: $(installed)  ## builds what is published into dist/ and tries it: make release TAG=v1.2.3
+	$(python) tools/release.py $(if $(TAG),--tag '$(TAG)')
 
 # Its torch is the one that this torchvision wants, not the one that the project is tested with.
 .venv-peers/.installed: pyproject.toml benchmarks/requirements.txt

@@ -1,6 +1,6 @@
-"""`python eval.py --config RECIPE ...`: a door to `maskrcnn eval` that keeps its ancestor's flags."""
+"""`python eval.py --config RECIPE ...`: the seed system's flags for `maskrcnn eval`."""
 
-from maskrcnn.cli.doors import evaluate
+from maskrcnn.cli.seed_scripts import evaluate
 
 if __name__ == "__main__":
     evaluate()

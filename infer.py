@@ -1,6 +1,6 @@
-"""`python infer.py --config RECIPE ...`: a door to `maskrcnn predict` that keeps its ancestor's flags."""
+"""`python infer.py --config RECIPE ...`: the seed system's flags for `maskrcnn predict`."""
 
-from maskrcnn.cli.doors import infer
+from maskrcnn.cli.seed_scripts import infer
 
 if __name__ == "__main__":
     infer()

@@ -1,6 +1,6 @@
-"""`python train.py --config RECIPE ...`: a door to `maskrcnn train` that keeps its ancestor's flags."""
+"""`python train.py --config RECIPE ...`: the seed system's flags for `maskrcnn train`."""
 
-from maskrcnn.cli.doors import train
+from maskrcnn.cli.seed_scripts import train
 
 if __name__ == "__main__":
     train()

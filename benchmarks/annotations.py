@@ -116,7 +116,7 @@ def draw_runs(generator: np.random.Generator, corner: np.ndarray, sides: np.ndar
 def opener(name: str) -> Callable[[Path, Path], Any]:
     """What opens the file, its packages imported."""
     if name == "ours":
-        from maskrcnn.data.coco import read
+        from maskrcnn.data.formats.coco import read
 
         return read
     from pycocotools.coco import COCO
@@ -294,7 +294,7 @@ def run(images: int, objects: int, repeats: int, processes: int, samples: Sequen
 
     from maskrcnn.bench.machine import facts
     from maskrcnn.bench.results import Section
-    from maskrcnn.data.fingerprint import SETTLED
+    from maskrcnn.data.annotations.fingerprint import SETTLED
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from maskrcnn.bench import results
 from maskrcnn.bench.machine import facts
-from maskrcnn.bench.scene import lively
+from maskrcnn.bench.setup import trained_like
 from maskrcnn.recipes import read_recipe
 from maskrcnn.weights import save_weights
 
@@ -34,7 +34,7 @@ import maskrcnn
 model = maskrcnn.load(sys.argv[1], precision=sys.argv[3])
 def predict():
     before = time.perf_counter()
-    found = model.predict(sys.argv[2], score=model.recipe.model.box_head.score)
+    found = model.predict(sys.argv[2], score=model.recipe.model.box_head.score_threshold)
     assert len(found.masks) == len(found) > 0
     return time.perf_counter() - before
 predict()
@@ -59,7 +59,7 @@ def run(photo: Path, name: str, precision: str, rounds: int) -> results.Section:
     classes = tuple(f"class {number}" for number in range(1, NUM_CLASSES + 1))
     recipe = replace(read_recipe(name, []), classes=classes, category_ids=tuple(range(1, NUM_CLASSES + 1)))
     with tempfile.TemporaryDirectory() as folder:
-        weights = save_weights(Path(folder) / "weights", lively(recipe.model, NUM_CLASSES), recipe, {})
+        weights = save_weights(Path(folder) / "weights", trained_like(recipe.model, NUM_CLASSES), recipe, {})
         found = list(seconds(weights, photo, precision, rounds))
     rows: list[results.Row] = []
     for kind in ("cold", "warm"):

@@ -155,11 +155,12 @@ def ours(folder: Path) -> Iterator[tuple[str, Numbers]]:
 
 def streamed(folder: Path) -> Iterator[tuple[str, Numbers]]:
     """Batches as prediction would give them."""
+    from maskrcnn.data.formats.coco import read
     from maskrcnn.evaluate.coco import NAMES, Evaluation, headline
-    from maskrcnn.evaluate.engine import Truth
+    from maskrcnn.evaluate.hotcoco_engine import Truth
 
     yield "ready", {}
-    evaluation = Evaluation(Truth(folder / "annotations.json"))
+    evaluation = Evaluation(Truth(read(folder / "annotations.json")))
     yield "annotations", {}
     with (folder / "lines.json").open("rb") as lines:
         while batch := [msgspec.json.decode(line) for line in islice(lines, BATCH)]:

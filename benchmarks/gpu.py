@@ -34,20 +34,21 @@ from torch.autograd import DeviceType  # noqa: E402
 from maskrcnn.bench import evaluate, ops, predict, results, timing, train  # noqa: E402
 from maskrcnn.bench.machine import facts  # noqa: E402
 from maskrcnn.bench.results import Row, Section  # noqa: E402
-from maskrcnn.bench.scene import Ask, lively, set_up  # noqa: E402
+from maskrcnn.bench.setup import Options, set_up, trained_like  # noqa: E402
 from maskrcnn.config import Recipe  # noqa: E402
-from maskrcnn.data.annotated import Annotated  # noqa: E402
+from maskrcnn.data.annotation_store import AnnotationStore  # noqa: E402
 from maskrcnn.data.buckets import buckets_for, plan_epoch  # noqa: E402
 from maskrcnn.data.feeder import feed, micro_batch_maker  # noqa: E402
 from maskrcnn.data.loader import Loader  # noqa: E402
 from maskrcnn.data.shapes import generate  # noqa: E402
-from maskrcnn.distributed import World, choose_device  # noqa: E402
-from maskrcnn.execution import Execution, choose_algorithms, choose_execution, is_recorded  # noqa: E402
-from maskrcnn.files import written_whole  # noqa: E402
-from maskrcnn.precision import choose_precision  # noqa: E402
+from maskrcnn.data.split import open_split  # noqa: E402
+from maskrcnn.files import atomic_write  # noqa: E402
 from maskrcnn.recipes import read_recipe  # noqa: E402
+from maskrcnn.runtime.devices import choose_device  # noqa: E402
+from maskrcnn.runtime.distributed import World  # noqa: E402
+from maskrcnn.runtime.execution import Execution, choose_algorithms, choose_execution, is_recorded  # noqa: E402
+from maskrcnn.runtime.precision import choose_precision  # noqa: E402
 from maskrcnn.train.optimizer import build_optimizer, set_rate  # noqa: E402
-from maskrcnn.train.plan import read_training  # noqa: E402
 from maskrcnn.train.step import Updater, learnt  # noqa: E402
 
 R50 = "maskrcnn/mask_rcnn_resnet50_fpn_1x"
@@ -62,13 +63,13 @@ TINY = (
     "train.mixed_precision=false",
     "data.short_sides=[64]",
     "data.max_side=64",
-    "model.width=64",
-    "model.rpn.train_candidates=50",
-    "model.rpn.train_proposals=40",
-    "model.rpn.test_candidates=50",
-    "model.rpn.test_proposals=30",
-    "model.box_head.detections=10",
-    "model.box_head.candidates=60",
+    "model.backbone.width=64",
+    "model.rpn.num_train_candidates=50",
+    "model.rpn.num_train_proposals=40",
+    "model.rpn.num_test_candidates=50",
+    "model.rpn.num_test_proposals=30",
+    "model.box_head.num_detections=10",
+    "model.box_head.num_candidates=60",
 )
 
 
@@ -106,15 +107,15 @@ class Session(NamedTuple):
     def recipe(self, *overrides: str) -> Recipe:
         return read_recipe(self.scale.recipe, [f"data.dataset_dir={self.data}", *self.scale.overrides, *overrides])
 
-    def ask(self, batch: int, repeats: int = 0, *, with_peer: bool = True) -> Ask:
-        return Ask(batch, repeats or self.scale.repeats, None, with_peer)
+    def options(self, batch: int, repeats: int = 0, *, with_peer: bool = True) -> Options:
+        return Options(batch, repeats or self.scale.repeats, None, with_peer)
 
     def write(self, name: str, text: str) -> None:
         """A file beside the results."""
         self.out.mkdir(parents=True, exist_ok=True)
         known = facts(self.device)
         path = self.out / f"{results.slug(known['device'])}-{known['date']}-{name}"
-        with written_whole(path) as draft:
+        with atomic_write(path) as draft:
             draft.write_text(text, encoding="utf-8")
         print(f"written to {path}")
 
@@ -145,7 +146,7 @@ def operators(session: Session) -> Tasks:
     for mixed in ("true", "false"):
         yield (
             f"batch {batch}, mixed precision {mixed}",
-            lambda mixed=mixed: ops.run(session.recipe(f"train.mixed_precision={mixed}"), session.ask(batch)),
+            lambda mixed=mixed: ops.run(session.recipe(f"train.mixed_precision={mixed}"), session.options(batch)),
         )
 
 
@@ -158,7 +159,7 @@ def prediction(session: Session) -> Tasks:
                 f"batch {batch}, mixed precision {mixed}",
                 lambda batch=batch, mixed=mixed, first=first: predict.run(
                     session.recipe(f"evaluate.mixed_precision={mixed}"),
-                    session.ask(batch),
+                    session.options(batch),
                     batches=(1,) if first else (),
                     by_stage=first,
                 ),
@@ -168,15 +169,15 @@ def prediction(session: Session) -> Tasks:
 def training(session: Session) -> Tasks:
     """All sizes of batches, one of them beside torchvision."""
     for batch in session.batches:
-        ask = session.ask(batch, with_peer=batch == session.scale.peer_batch)
-        yield f"batch {batch}", lambda ask=ask: train.run(session.recipe("train.mixed_precision=true"), ask)
+        options = session.options(batch, with_peer=batch == session.scale.peer_batch)
+        yield f"batch {batch}", lambda options=options: train.run(session.recipe("train.mixed_precision=true"), options)
 
 
 def evaluation(session: Session) -> Tasks:
     """From files to scores."""
     batch = session.batches[0]
-    ask = session.ask(batch, -(-session.scale.pictures // batch))
-    yield f"batch {batch}", lambda: evaluate.run(session.recipe("evaluate.mixed_precision=true"), ask)
+    options = session.options(batch, -(-session.scale.pictures // batch))
+    yield f"batch {batch}", lambda: evaluate.run(session.recipe("evaluate.mixed_precision=true"), options)
 
 
 def curve(session: Session) -> Tasks:
@@ -207,15 +208,15 @@ def _losses(session: Session, recipe: Recipe, steps: int, execution: Execution, 
     """The sum of the losses of each step."""
     device, settings = session.device, recipe.train
     choose_algorithms(device)
-    data = read_training(recipe.data)
+    data = open_split(recipe.data, "train")
     buckets = buckets_for(data.sizes, recipe.data, recipe.data.short_sides)
     plans = (
         plan_epoch(data.sizes, recipe.data, buckets, batch=settings.batch, seed=settings.seed, epoch=epoch)
         for epoch in count()
     )
     loader = Loader(data, chain.from_iterable(plans), recipe.data, pin_memory=device.type == "cuda")
-    make = micro_batch_maker(Annotated(data, device), device, recipe.data, one_shape=True)
-    model = lively(recipe.model, len(data.category_ids)).to(device).train()
+    make = micro_batch_maker(AnnotationStore(data, device), device, recipe.data, one_shape=True)
+    model = trained_like(recipe.model, len(data.category_ids)).to(device).train()
     precision = choose_precision(device, mixed)
     optimizer = build_optimizer(model, settings.optimizer, rate_on_device=is_recorded(execution, device))
     update = Updater(
@@ -252,23 +253,23 @@ def _apart(name: str, reference: torch.Tensor, other: torch.Tensor) -> Row:
 def profile(session: Session) -> Tasks:
     """Where the time of one step and of one prediction goes, kernel by kernel."""
     batch = session.batches[0]
-    ask = session.ask(batch, with_peer=False)
-    yield "a training step", lambda: [_profiled(session, "training step", _step(session, ask))]
-    yield "a prediction", lambda: [_profiled(session, "prediction", _forward(session, ask))]
+    options = session.options(batch, with_peer=False)
+    yield "a training step", lambda: [_profiled(session, "training step", _step(session, options))]
+    yield "a prediction", lambda: [_profiled(session, "prediction", _forward(session, options))]
 
 
-def _step(session: Session, ask: Ask) -> timing.Work:
+def _step(session: Session, options: Options) -> timing.Work:
     recipe = session.recipe("train.mixed_precision=true")
-    scene = set_up(recipe, recipe.train, read_training(recipe.data), ask)
-    contest = train.Contest(scene)
-    return contest.ours(scene.execution, contest.rois, scene.execution)()
+    setup = set_up(recipe, recipe.train, open_split(recipe.data, "train"), options)
+    comparison = train.StepComparison(setup)
+    return comparison.ours(setup.execution, comparison.rois, setup.execution)()
 
 
-def _forward(session: Session, ask: Ask) -> timing.Work:
+def _forward(session: Session, options: Options) -> timing.Work:
     recipe = session.recipe("evaluate.mixed_precision=true")
-    scene = set_up(recipe, recipe.evaluate, read_training(recipe.data), ask)
-    contest = predict.Contest(scene)
-    return contest.ours(scene.execution, contest.images)
+    setup = set_up(recipe, recipe.evaluate, open_split(recipe.data, "train"), options)
+    comparison = predict.PredictionComparison(setup)
+    return comparison.ours(setup.execution, comparison.images)
 
 
 def _profiled(session: Session, name: str, work: timing.Work) -> Section:

@@ -30,11 +30,12 @@ from maskrcnn.bench import results
 from maskrcnn.bench.machine import facts
 from maskrcnn.bench.timing import steady_seconds
 from maskrcnn.config import Data
-from maskrcnn.data.annotated import Annotated
+from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.buckets import Step, buckets_for, plan_epoch
-from maskrcnn.data.coco import CocoData, find_split, read
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.feeder import feed, micro_batch_maker
 from maskrcnn.data.loader import Loader
+from maskrcnn.data.split import open_split
 from maskrcnn.structures import MicroBatch
 
 REPOSITORY = Path(__file__).parents[1]
@@ -50,7 +51,7 @@ Target = dict[str, torch.Tensor]
 class Photos(torch.utils.data.Dataset):
     """The peer's samples: a picture of floats from 0 to 1, and the objects in it with full masks."""
 
-    def __init__(self, data: CocoData, flip: float) -> None:
+    def __init__(self, data: Dataset, flip: float) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             self.coco = COCO(str(data.annotations))
         self.data, self.flip = data, flip
@@ -92,7 +93,7 @@ def together(samples: list[tuple[torch.Tensor, Target]]) -> tuple[list[torch.Ten
     return [image for image, _ in samples], [target for _, target in samples]
 
 
-def their_batches(data: CocoData, steps: list[Step], settings: Data) -> Batches:
+def their_batches(data: Dataset, steps: list[Step], settings: Data) -> Batches:
     """Batched pictures and targets, as torchvision's model begins with them."""
     transform = GeneralizedRCNNTransform(
         settings.short_sides,
@@ -110,16 +111,16 @@ def their_batches(data: CocoData, steps: list[Step], settings: Data) -> Batches:
         yield transform(images, targets)
 
 
-def our_batches(data: CocoData, steps: list[Step], settings: Data) -> Iterator[MicroBatch]:
+def our_batches(data: Dataset, steps: list[Step], settings: Data) -> Iterator[MicroBatch]:
     """Batches as a training step takes them."""
-    make = micro_batch_maker(Annotated(data, CPU), CPU, settings, one_shape=False)
+    make = micro_batch_maker(AnnotationStore(data, CPU), CPU, settings, one_shape=False)
     return (batch for _, batch in feed(Loader(data, steps, settings), make, CPU))
 
 
-RIVALS: dict[str, Callable[[CocoData, list[Step], Data], Batches]] = {"ours": our_batches, "torchvision": their_batches}
+RIVALS: dict[str, Callable[[Dataset, list[Step], Data], Batches]] = {"ours": our_batches, "torchvision": their_batches}
 
 
-def plan(data: CocoData, settings: Data, batch: int, number: int) -> list[Step]:
+def plan(data: Dataset, settings: Data, batch: int, number: int) -> list[Step]:
     """So many batches, of as many epochs as they take."""
     buckets = buckets_for(data.sizes, settings, settings.short_sides)
     epochs = (
@@ -128,7 +129,7 @@ def plan(data: CocoData, settings: Data, batch: int, number: int) -> list[Step]:
     return list(itertools.islice(itertools.chain.from_iterable(epochs), number))
 
 
-def seconds_of_each(data: CocoData, settings: Data, batch: int, count: int, repeats: int) -> dict[str, float]:
+def seconds_of_each(data: Dataset, settings: Data, batch: int, count: int, repeats: int) -> dict[str, float]:
     """Median seconds from one picture to the next."""
     steps = plan(data, settings, batch, SKIPPED + count + 2 * settings.num_workers)
     spent: dict[str, list[float]] = {name: [] for name in RIVALS}
@@ -152,7 +153,7 @@ def on_cores(number: int, work: Callable[[], dict[str, float]]) -> dict[str, flo
         torch.set_num_threads(threads)
 
 
-def speeds(data: CocoData, settings: Data, batch: int, count: int, repeats: int) -> list[results.Row]:
+def speeds(data: Dataset, settings: Data, batch: int, count: int, repeats: int) -> list[results.Row]:
     rows: list[results.Row] = []
     for cores in sorted({1, min(2, len(os.sched_getaffinity(0)))}):
         chosen = structs.replace(settings, num_workers=0 if cores == 1 else cores)
@@ -162,7 +163,7 @@ def speeds(data: CocoData, settings: Data, batch: int, count: int, repeats: int)
     return rows
 
 
-def memory(data: CocoData, settings: Data, batch: int, samples: tuple[int, ...]) -> list[results.Row]:
+def memory(data: Dataset, settings: Data, batch: int, samples: tuple[int, ...]) -> list[results.Row]:
     """What the process holds after so many pictures; all workers are its threads."""
     batches = our_batches(data, plan(data, settings, batch, -(-max(samples) // batch)), settings)
     rows: list[results.Row] = []
@@ -180,7 +181,7 @@ def resident() -> int:
 def run(
     folder: Path, settings: Data, *, batch: int = 2, count: int = 24, repeats: int = 5, samples: tuple[int, ...]
 ) -> list[results.Section]:
-    data = read(*find_split(folder, settings.train_img_dir, settings.train_anno_path))
+    data = open_split(structs.replace(settings, dataset_dir=str(folder)), "train")
     size = f"{max(settings.short_sides)} x {settings.max_side}"
     known = facts(CPU) | {"pictures": str(len(data.image_ids)), "batch": str(batch)}
     held = memory(data, structs.replace(settings, num_workers=2), batch, samples)

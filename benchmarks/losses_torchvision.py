@@ -21,18 +21,20 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision_samples import samples
 
+from maskrcnn.config import Data
 from maskrcnn.convert.checkpoint import load_any
-from maskrcnn.data import coco
-from maskrcnn.data.annotated import Annotated
+from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.buckets import DIVISOR, Step, resized_size
-from maskrcnn.data.coco import CocoData
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.feeder import micro_batch_maker
+from maskrcnn.data.formats import coco
 from maskrcnn.data.loader import make_batch
 from maskrcnn.data.transforms import RawBatch
 from maskrcnn.draw import PALETTE
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.models.matching import sample
 from maskrcnn.structures import NEGATIVE, POSITIVE
+from maskrcnn.view import View
 from maskrcnn.weights import fill
 
 SIDE, LONGEST, PROPOSALS, EVERYTHING = 256, 427, 200, 1_000_000
@@ -46,19 +48,19 @@ NAMES = {
 Losses = dict[str, Tensor]
 
 
-def ours(weights: Path, dataset: CocoData) -> tuple[nn.Module, Callable[[RawBatch], Losses]]:
+def ours(weights: Path, dataset: Dataset) -> tuple[nn.Module, Callable[[RawBatch], Losses]]:
     overrides = (
-        f"model.rpn.train_proposals={PROPOSALS}",
-        f"model.box_head.rois={EVERYTHING}",
+        f"model.rpn.num_train_proposals={PROPOSALS}",
+        f"model.box_head.num_rois={EVERYTHING}",
         "model.box_head.positive_fraction=1.0",
-        f"model.mask_head.rois={2 * PROPOSALS}",
+        f"model.mask_head.num_rois={2 * PROPOSALS}",
     )
     tensors, recipe, origin = load_any(weights, overrides)
-    model = build(recipe.model, len(recipe.classes))
+    model = build(recipe.model, len(recipe.classes), len(recipe.data.mean))
     fill(model, tensors, origin)
 
     cpu = torch.device("cpu")
-    make = micro_batch_maker(Annotated(dataset, cpu), cpu, recipe.data, one_shape=False)
+    make = micro_batch_maker(AnnotationStore(dataset, cpu), cpu, recipe.data, one_shape=False)
 
     def losses(raw: RawBatch) -> Losses:
         found = model.losses(*make(raw))
@@ -104,7 +106,7 @@ class _Sampler:
         return list(chosen & (label == POSITIVE)), list(chosen & (label == NEGATIVE))
 
 
-def photos(data: Path, number: int) -> tuple[CocoData, list[RawBatch], dict[int, dict]]:
+def photos(data: Path, number: int) -> tuple[Dataset, list[RawBatch], dict[int, dict]]:
     """The first training photos with objects and without crowd regions, each a batch of its own."""
     annotations, images = data / "annotations" / "instances_train2017.json", data / "train2017"
     dataset = coco.read(annotations, images)
@@ -114,8 +116,8 @@ def photos(data: Path, number: int) -> tuple[CocoData, list[RawBatch], dict[int,
             continue
         size = resized_size(*dataset.sizes[index].tolist(), SIDE, LONGEST, "down")
         bucket = (-(-size[0] // DIVISOR) * DIVISOR, -(-size[1] // DIVISOR) * DIVISOR)
-        step = Step(bucket, np.array([index]), np.array([size]), np.array([False]), np.array([index]))
-        batches.append(make_batch(dataset, step, max_rowsize=64))
+        view = View.whole(torch.tensor(dataset.sizes[[index]]), torch.tensor([size]))
+        batches.append(make_batch(dataset, Step(bucket, np.array([index]), view, np.array([index])), Data()))
     return dataset, batches, {target["image_id"]: target for _, target in samples(annotations, images)}
 
 

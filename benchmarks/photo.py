@@ -33,7 +33,7 @@ def ours(weights: Path, photo: Path, precision: Any = "auto") -> Predict:
     import maskrcnn
 
     model = maskrcnn.load(weights, device="cpu", precision=precision)
-    least = model.recipe.model.box_head.score
+    least = model.recipe.model.box_head.score_threshold
 
     def predict() -> list[float]:
         found = model.predict(photo, score=least)
@@ -51,7 +51,7 @@ def torchvision(weights: Path, photo: Path, channels_last: bool = False, bf16: b
     from PIL import Image
 
     from maskrcnn.bench.peer import build_peer
-    from maskrcnn.convert.maker import write
+    from maskrcnn.convert.framework import write
     from maskrcnn.convert.torchvision import TORCHVISION
     from maskrcnn.weights import load_weights
 
@@ -130,16 +130,16 @@ def run(photo: Path, name: str, repeats: int, rounds: int) -> Any:
     from maskrcnn.bench.machine import facts
     from maskrcnn.bench.peer import lacking
     from maskrcnn.bench.results import Section
-    from maskrcnn.bench.scene import lively
-    from maskrcnn.precision import processor_has_bf16
+    from maskrcnn.bench.setup import trained_like
     from maskrcnn.recipes import read_recipe
+    from maskrcnn.runtime.precision import cpu_has_bf16
     from maskrcnn.weights import save_weights
 
     classes = tuple(f"class {number}" for number in range(1, NUM_CLASSES + 1))
     recipe = replace(read_recipe(name, []), classes=classes, category_ids=tuple(range(1, NUM_CLASSES + 1)))
-    model = lively(recipe.model, NUM_CLASSES)
+    model = trained_like(recipe.model, NUM_CLASSES)
     lack = lacking(model, recipe.model, recipe.data, NUM_CLASSES)
-    measured = ways(not lack, processor_has_bf16())
+    measured = ways(not lack, cpu_has_bf16())
     with tempfile.TemporaryDirectory() as folder:
         weights = save_weights(Path(folder) / "weights", model, recipe, {})
         for way in filter(is_ours, measured):

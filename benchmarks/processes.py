@@ -24,10 +24,10 @@ from msgspec.structs import replace
 
 from maskrcnn.bench import results
 from maskrcnn.bench.machine import facts
-from maskrcnn.bench.scene import lively
+from maskrcnn.bench.setup import trained_like
 from maskrcnn.data.shapes import CATEGORIES, generate
-from maskrcnn.precision import processor_has_bf16
 from maskrcnn.recipes import read_recipe
+from maskrcnn.runtime.precision import cpu_has_bf16
 from maskrcnn.weights import save_weights
 
 NUCLEI = " ".join(
@@ -77,7 +77,7 @@ class Setting(NamedTuple):
 
 def settings(*threads: int) -> list[Setting]:
     """float32 and, where the processor has it, bf16, on so many threads each."""
-    return [Setting(name, number) for name in ("fp32", *["bf16"] * processor_has_bf16()) for number in threads]
+    return [Setting(name, number) for name in ("fp32", *["bf16"] * cpu_has_bf16()) for number in threads]
 
 
 def prepare(folder: Path, side: int) -> dict[str, str]:
@@ -87,7 +87,7 @@ def prepare(folder: Path, side: int) -> dict[str, str]:
     for key, name, sides in (("weights", "mask_rcnn_resnet50_fpn_1x", f"[{side}]"), ("demo", "demo", "[128]")):
         recipe = read_recipe(name, [f"data.short_sides={sides}"])
         recipe = replace(recipe, classes=tuple(CATEGORIES.values()), category_ids=tuple(CATEGORIES))
-        places[key] = str(save_weights(folder / key, lively(recipe.model, len(CATEGORIES)), recipe, {}))
+        places[key] = str(save_weights(folder / key, trained_like(recipe.model, len(CATEGORIES)), recipe, {}))
     return places
 
 

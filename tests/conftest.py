@@ -100,6 +100,7 @@ _seconds: dict[str, float] = {}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help=f"leave out tests that last took more than {FAST} s")
+    parser.addoption("--store", action="store_true", help="write the stored numbers of tests/end_to_end/losses anew")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

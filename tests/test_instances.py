@@ -9,6 +9,7 @@ from PIL import Image
 from maskrcnn.instances import Instances, from_detections
 from maskrcnn.masks import bitmap_from_counts, counts_from_string
 from maskrcnn.structures import Detections
+from maskrcnn.view import View
 
 SIZE = (60, 100)
 
@@ -39,12 +40,46 @@ def test_padding_is_removed_and_boxes_return_to_the_original_picture():
         valid=torch.tensor([[True, False], [True, True]]),
         masks=torch.rand(2, 2, 4, 4),
     )
-    sizes, originals = torch.tensor([[60.0, 100.0], [50.0, 200.0]]), torch.tensor([[120, 100], [25, 400]])
-    first, second = from_detections(detections, sizes, originals, ["cat", "dog"])
+    sizes, originals = torch.tensor([[60, 100], [50, 200]]), torch.tensor([[120, 100], [25, 400]])
+    first, second = from_detections(detections, View.whole(originals, sizes), originals, ["cat", "dog"])
     np.testing.assert_allclose(first.boxes, [[10, 40, 30, 80]])  # only heights are doubled
     assert (first.names, first.size) == (["dog"], (120, 100))
     np.testing.assert_allclose(second.boxes, [[0, 0, 400, 25], [2, 1, 6, 2]])  # cut to the picture
     torch.testing.assert_close(second.probabilities, detections.masks[1])
+
+
+@pytest.mark.parametrize(
+    ("turns", "mirrored", "box", "corner"),
+    [
+        (0, False, [4.0, 2, 8, 8], (0, 0)),
+        (0, True, [24.0, 2, 28, 8], (0, 3)),
+        (1, False, [2.0, 24, 8, 28], (3, 0)),
+        (1, True, [4.0, 24, 10, 28], (3, 3)),
+        (2, False, [24.0, 4, 28, 10], (3, 3)),
+        (2, True, [4.0, 4, 8, 10], (3, 0)),
+        (3, False, [4.0, 4, 10, 8], (0, 3)),
+        (3, True, [2.0, 4, 8, 8], (0, 0)),
+    ],
+)
+def test_boxes_and_masks_found_on_a_view_return_to_the_original_picture(turns, mirrored, box, corner):
+    """A window of 8 x 6 pixels at (10, 20) is seen 4 times as wide and twice as high, then turned and mirrored."""
+    masks = torch.zeros(1, 1, 4, 4)
+    masks[0, 0][corner] = 1
+    detections = Detections(
+        boxes=torch.tensor([[box]]),
+        labels=torch.ones(1, 1, dtype=torch.long),
+        scores=torch.ones(1, 1),
+        valid=torch.ones(1, 1, dtype=torch.bool),
+        masks=masks,
+    )
+    size = [32, 12] if turns % 2 else [12, 32]
+    view = View(
+        torch.tensor([[10.0, 20, 18, 26]]), torch.tensor([size]), torch.tensor([mirrored]), torch.tensor([turns])
+    )
+    (found,) = from_detections(detections, view, torch.tensor([[25, 40]]), ["cat"])
+    assert found.boxes.tolist() == [[11, 21, 12, 24]]
+    assert found.probabilities[0].nonzero().tolist() == [[0, 0]]
+    assert found.size == (25, 40)
 
 
 def test_half_precision_detections_become_float32():
@@ -55,7 +90,8 @@ def test_half_precision_detections_become_float32():
         valid=torch.tensor([[True]]),
         masks=torch.ones(1, 1, 4, 4, dtype=torch.bfloat16),
     )
-    (one,) = from_detections(detections, torch.tensor([[8.0, 9.0]]), torch.tensor([[8, 9]]), ["cat"])
+    size = torch.tensor([[8, 9]])
+    (one,) = from_detections(detections, View.whole(size, size), size, ["cat"])
     assert one.scores.dtype == one.boxes.dtype == np.float32
     assert one.probabilities.dtype == torch.float32
 
@@ -149,7 +185,7 @@ def test_save_draws_in_the_format_of_the_ending(three, tmp_path):
 def test_drawing_needs_the_picture_itself(three):
     with pytest.raises(ValueError, match="carry no picture"):
         three.draw()
-    with pytest.raises(ValueError, match=r"\(60, 100\), received \(100, 60\)"):
+    with pytest.raises(ValueError, match=r"of shape \(60, 100, 3\), received \(100, 60, 3\)"):
         three.draw(np.zeros((100, 60, 3), np.uint8))
 
 

@@ -21,9 +21,9 @@ def wheel(tmp_path_factory):
 
 def test_the_wheel_carries_every_recipe_the_page_and_the_licence(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    recipes = {str(path.relative_to(REPOSITORY / "config")) for path in (REPOSITORY / "config").rglob("*.yml")}
+    recipes = {path.relative_to(REPOSITORY / "config").as_posix() for path in (REPOSITORY / "config").rglob("*.yml")}
     assert {name.removeprefix("maskrcnn/_recipes/") for name in names if "/_recipes/" in name} == recipes
-    assert "maskrcnn/evaluate/report.html.jinja" in names
+    assert "maskrcnn/report/page.html.jinja" in names
     assert "maskrcnn/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

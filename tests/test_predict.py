@@ -5,30 +5,27 @@ import sys
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from PIL import Image
 
 import maskrcnn
 from maskrcnn import predict
-from maskrcnn.config import RPN, BoxHead, Data, Evaluate, MaskHead, Model, Recipe
+from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, Recipe
 from maskrcnn.instances import Instances
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.precision import Precision
 from maskrcnn.predict import Predictor, find_pictures, load, predict_paths
+from maskrcnn.runtime.precision import Precision
 from maskrcnn.weights import save_weights
 
 RECIPE = Recipe(
     name="tiny",
     data=Data(short_sides=(48, 64), max_side=96, max_rowsize=1),
     model=Model(
-        backbone="resnet18",
-        norm="group_norm",
-        pretrained="",
-        frozen_stages=0,
-        width=8,
-        channels=8,
-        rpn=RPN(anchor_sizes=(8, 16, 32, 64, 128), test_candidates=50, test_proposals=20),
-        box_head=BoxHead(hidden=16, score=0.0, detections=10),
-        mask_head=MaskHead(convs=1, channels=8),
+        backbone=Backbone(kind="resnet18", norm="group_norm", pretrained="", frozen_stages=0, width=8),
+        neck=Neck(channels=8),
+        rpn=RPN(anchor_sizes=(8, 16, 32, 64, 128), num_test_candidates=50, num_test_proposals=20),
+        box_head=BoxHead(hidden=16, score_threshold=0.0, num_detections=10),
+        mask_head=MaskHead(num_convs=1, channels=8),
     ),
     evaluate=Evaluate(batch=2),
     classes=("cat", "dog"),
@@ -113,6 +110,37 @@ def test_gray_pictures_are_read_and_other_arrays_refused(predictor):
         predictor.predict(np.zeros((40, 50, 4), np.uint8))
 
 
+def five_bands():
+    """A predictor of pictures of five bands."""
+    recipe = replace(RECIPE, data=replace(RECIPE.data, mean=(120.0,) * 5, std=(60.0, 61.0, 62.0, 63.0, 64.0)))
+    torch.manual_seed(0)
+    return Predictor(build(recipe.model, 2, 5).eval(), recipe, torch.device("cpu"), Precision("cpu", torch.float32))
+
+
+def test_pictures_of_five_bands_are_arrays_and_tensors():
+    predictor = five_bands()
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 5), dtype=np.uint8)
+    result = predictor.predict(image, score=0.0)
+    assert len(result) > 0
+    assert (result.size, result.image.shape) == ((40, 50), (40, 50, 5))
+    of_tensor = predictor.predict(torch.from_numpy(image).permute(2, 0, 1), score=0.0)
+    np.testing.assert_array_equal(of_tensor.boxes, result.boxes)
+    with pytest.raises(ValueError, match=r"expected an RGB picture of shape \(40, 50, 3\), received \(40, 50, 5\)"):
+        result.draw()
+
+
+def test_files_and_gray_arrays_do_not_have_five_bands(pictures):
+    predictor = five_bands()
+    with pytest.raises(
+        ValueError, match=r"a\.png gives 3 bands, .* expects 5; give data\.mean and data\.std one entry"
+    ):
+        predictor.predict(pictures / "a.png")
+    with pytest.raises(ValueError, match=r"shape \(h, w, 5\), received uint8 of shape \(40, 50\)"):
+        predictor.predict(np.zeros((40, 50), np.uint8))
+    with pytest.raises(ValueError, match=r"shape \(h, w, 5\), received uint8 of shape \(50, 70, 3\)"):
+        predictor.predict(Image.open(pictures / "a.png"))
+
+
 def test_a_reversed_view_of_an_array_is_read_as_it_is(predictor):
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     view = predictor.predict(image[..., ::-1], score=0.0)
@@ -166,7 +194,7 @@ def test_pictures_of_one_name_do_not_overwrite_each_other_nor_the_sources(predic
 @pytest.mark.parametrize("fastest", [torch.float32, torch.bfloat16])
 def test_auto_precision_on_a_processor_is_the_fastest(fastest, folder, monkeypatch):
     asked = []
-    monkeypatch.setattr(predict, "fastest_on_processor", lambda dtype: asked.append(dtype) or Precision("cpu", fastest))
+    monkeypatch.setattr(predict, "fastest_on_cpu", lambda dtype: asked.append(dtype) or Precision("cpu", fastest))
     assert load(folder, device="cpu").precision.dtype is fastest
     assert asked == [None]
 

@@ -85,8 +85,8 @@ def test_each_form_of_an_override_sets_the_value(words):
 
 
 def test_text_on_the_command_line_is_taken_as_it_is():
-    recipe = read_recipe("demo", ["name=007", "--data.dataset_dir", "/a #b: [c", "--model.pretrained", ""])
-    assert (recipe.name, recipe.data.dataset_dir, recipe.model.pretrained) == ("007", "/a #b: [c", "")
+    recipe = read_recipe("demo", ["name=007", "--data.dataset_dir", "/a #b: [c", "--model.backbone.pretrained", ""])
+    assert (recipe.name, recipe.data.dataset_dir, recipe.model.backbone.pretrained) == ("007", "/a #b: [c", "")
     assert read_recipe("demo", ["name='quoted'"]).name == "quoted"
 
 
@@ -141,13 +141,13 @@ def test_a_missing_base_is_named_with_the_file_that_wants_it(recipe_file):
 
 def test_every_mistake_is_reported_at_once_with_its_place(recipe_file):
     path = recipe_file("train: {batch: many, lr: 0.1}\nmodle: {backbone: resnet50}\ndata: {flip: 1.5}\n")
-    assert mistakes(path, "model.norm=none").splitlines() == [
+    assert mistakes(path, "model.backbone.norm=none").splitlines() == [
         f"5 mistakes in the recipe {path}:",
         f"  train.batch: expected an integer > 0, got 'many' ({path})",
         f"  train.lr: no such setting; did you mean train.optimizer.lr? ({path})",
         f"  modle: no such setting; did you mean model? ({path})",
         f"  data.flip: expected a number >= 0 and <= 1, got 1.5 ({path})",
-        "  model.norm: expected one of batch_norm, frozen_batch_norm, group_norm, got 'none' (command line)",
+        "  model.backbone.norm: expected one of batch_norm, frozen_batch_norm, group_norm, got 'none' (command line)",
     ]
 
 
@@ -160,7 +160,7 @@ def test_every_mistake_is_reported_at_once_with_its_place(recipe_file):
         ("train.tensorboard=yes", "train.tensorboard: expected true or false, got 'yes'"),
         ("train.optimizer.lr=.inf", "train.optimizer.lr: expected a number > 0, got '.inf'"),
         ("train.optimizer.lr=1e999", "train.optimizer.lr: expected a number > 0, got '1e999'"),
-        ("data.mean=[1, 2]", "data.mean: expected a list of 3, each a number, got [1, 2]"),
+        ("data.mean=[1, x]", "data.mean: expected a list, each a number, got [1, 'x']"),
         ("data.short_sides=[800, x]", "data.short_sides: expected a list, each an integer > 0, got [800, 'x']"),
         ("train=3", "train: expected a section, such as train.epochs, got 3"),
         ("train.batch={size: 3}", "train.batch: expected an integer > 0, got a section"),
@@ -178,7 +178,7 @@ def test_text_that_reads_as_a_number_must_be_quoted_in_a_file(recipe_file):
 
 def test_a_key_that_stands_twice_is_refused_with_its_line(recipe_file):
     path = recipe_file("train:\n  batch: 2\n  seed: 1\n  batch: 4\n")
-    assert mistakes(path) == f"{path}: line 2: the key batch stands twice in one section"
+    assert mistakes(path) == f"{path}: line 2: expected each key once in a section, got batch twice"
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "train: [1, 2\n", "1: 2\n", "\x00"])
@@ -203,12 +203,13 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
         (["train.schedule.milestones=[11, 8]"], "train.schedule.milestones: expected ascending epochs, got [11, 8]"),
         (["train.schedule.milestones=[8, 12]"], "train.schedule.milestones: expected epochs before the last, 12"),
         (
-            ["model.backbone=resnext50_32x4d", "model.width=8"],
-            "model.width: expected a multiple of 64, since the groups of resnext50_32x4d have whole channels, got 8",
+            ["model.backbone.kind=resnext50_32x4d", "model.backbone.width=8"],
+            "model.backbone.width: expected a multiple of 64, since the groups of resnext50_32x4d have whole channels, "
+            "got 8",
         ),
         (
-            ["model.backbone=resnet18", "model.stride_in_1x1=true"],
-            "model.stride_in_1x1: has no effect on resnet18, which has no bottlenecks",
+            ["model.backbone.kind=resnet18", "model.backbone.stride_in_1x1=true"],
+            "model.backbone.stride_in_1x1: has no effect on resnet18, which has no bottlenecks",
         ),
         (["train.schedule.kind=cosine", "train.schedule.decay=0.5"], "train.schedule.decay: has no effect on a cosine"),
         (
@@ -223,8 +224,10 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
         (["data.max_side=700"], "data.max_side: expected at least the largest of data.short_sides, 800, got 700"),
         (["data.short_sides=[]"], "data.short_sides: expected at least one length"),
         (["data.std=[1, 0, 1]"], "data.std: expected numbers > 0"),
+        (["data.mean=[1, 2]"], "data.std: expected a number for each of the 2 bands of data.mean, got 3"),
+        (["data.mean=[]", "data.std=[]"], "data.mean: expected a number for each band of the images, at least one"),
         (["model.rpn.aspect_ratios=[]"], "model.rpn.aspect_ratios: expected at least one ratio"),
-        (["model.pretrained="], "model.frozen_stages: expected 0, since frozen stages stay random"),
+        (["model.backbone.pretrained="], "model.backbone.frozen_stages: expected 0, since frozen stages stay random"),
         (["classes=[cat]"], "classes: expected a name for each of the 0 category_ids, got 1 names"),
     ],
 )
@@ -267,7 +270,7 @@ def test_an_unknown_name_is_refused_with_the_nearest():
 def test_the_written_recipe_names_reasons_and_every_setting(tmp_path):
     write_recipe(config.Recipe(), tmp_path / "config.yml")
     text = (tmp_path / "config.yml").read_text()
-    assert "  batch: 16  # Images per update, over all devices and accumulated micro-batches.\n" in text
+    assert "  batch: 16  # Number of images per update, over all devices and accumulated micro-batches.\n" in text
     assert len(all_settings()) <= sum(not line.partition("#")[0].strip().endswith(":") for line in text.splitlines())
 
 

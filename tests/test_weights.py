@@ -110,7 +110,7 @@ def test_weights_that_do_not_fit_are_listed_with_both_shapes():
         fill(model, {"weight": torch.zeros(4, 3), "extra": torch.zeros(1)}, "somewhere")
     assert "weight (expected 5 x 3, received 4 x 3)" in str(error.value)
     assert str(error.value).startswith("the weights in somewhere do not fit the model: missing: ")
-    assert str(error.value).endswith("; put the config.yml beside them that was written with them")
+    assert str(error.value).endswith("; put the config.yml that was written with them beside them")
     with pytest.raises(ValueError, match=r"; try another$"):
         fill(model, {}, "somewhere", "try another")
 

@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
-    """Area in square pixels; boxes turned inside out count as empty."""
+    """Compute areas in square pixels; boxes with negative width or height count as empty."""
     return (boxes[..., 2] - boxes[..., 0]).clamp(min=0) * (boxes[..., 3] - boxes[..., 1]).clamp(min=0)
 
 
 def intersection(a: Float[Tensor, "*b n 4"], b: Float[Tensor, "*b m 4"]) -> Float[Tensor, "*b n m"]:
-    """Area shared by every box of `a` with every box of `b`."""
+    """Compute the intersection area of every box of `a` with every box of `b`."""
     # Per coordinate: no (n, m, 2) temporaries, which cost more than the arithmetic.
     width = torch.minimum(a[..., :, None, 2], b[..., None, :, 2]) - torch.maximum(
         a[..., :, None, 0], b[..., None, :, 0]
@@ -26,25 +26,25 @@ def intersection(a: Float[Tensor, "*b n 4"], b: Float[Tensor, "*b m 4"]) -> Floa
 
 
 def clip(boxes: Float[Tensor, "B n 4"], sizes: Float[Tensor, "B 2"]) -> Float[Tensor, "B n 4"]:
-    """Cut each image's boxes to its (height, width)."""
+    """Clip each image's boxes to its (height, width)."""
     limit = sizes.flip(1).repeat(1, 2)  # width, height, width, height
     return torch.minimum(boxes.clamp(min=0), limit[:, None])
 
 
 def take(boxes: Float[Tensor, "B N 4"], index: Int[Tensor, "B n"]) -> Float[Tensor, "B n 4"]:
-    """Each image's boxes in the order of its own index."""
+    """Gather each image's boxes by its own index."""
     return boxes.gather(1, index[:, :, None].expand(-1, -1, 4))
 
 
 def not_empty(boxes: Float[Tensor, "*n 4"], smallest: float = 0.0) -> Bool[Tensor, "*n"]:
-    """Which boxes are wider and higher than `smallest` pixels."""
+    """Tell which boxes are wider and higher than `smallest` pixels."""
     return (boxes[..., 2] - boxes[..., 0] > smallest) & (boxes[..., 3] - boxes[..., 1] > smallest)
 
 
 def encode(
     boxes: Float[Tensor, "*n 4"], reference: Float[Tensor, "*n 4"], weights: tuple[float, float, float, float]
 ) -> Float[Tensor, "*n 4"]:
-    """Deltas (dx, dy, dw, dh) that carry each reference box to its box. Source: Girshick 2014, appendix C.
+    """Encode each box as deltas (dx, dy, dw, dh) from its reference box. Source: Girshick 2014, appendix C.
 
     Empty boxes give finite deltas that nobody reads.
     """
@@ -62,7 +62,7 @@ def decode(
     weights: tuple[float, float, float, float],
     max_log_scale: float,
 ) -> Float[Tensor, "*n 4"]:
-    """The inverse of `encode`, with the growth of a side capped at `exp(max_log_scale)`."""
+    """Invert `encode`, with the growth of a side capped at `exp(max_log_scale)`."""
     width, height = (reference[..., 2] - reference[..., 0]), (reference[..., 3] - reference[..., 1])
     dx, dy, dw, dh = (delta / weight for delta, weight in zip(deltas.unbind(-1), weights, strict=True))
     x, y = _centre(reference, 0) + dx * width, _centre(reference, 1) + dy * height

@@ -1,7 +1,8 @@
-"""Every setting, once: its name, type, default, unit and reason. A recipe is a YAML file that fills these structs."""
+"""Every setting, once: name, type, default, unit, reason and role. Recipes in YAML fill these structs."""
 
 import math
-from typing import Annotated, Literal
+from enum import StrEnum
+from typing import Annotated, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -11,291 +12,353 @@ Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 AboveZero = Annotated[float, Meta(gt=0.0)]
 NotNegative = Annotated[float, Meta(ge=0.0)]
-Triple = tuple[float, float, float]
 Rounding = Literal["nearest", "down"]
 Execution = Literal["auto", "eager", "captured", "compiled"]
 Four = tuple[AboveZero, AboveZero, AboveZero, AboveZero]
+Norm = Literal["frozen_batch_norm", "batch_norm", "group_norm"]
+BackboneKind = Literal[
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x4d",
+    "resnext101_32x8d",
+    "resnext101_64x4d",
+]
 MAX_LOG_SCALE = math.log(1000.0 / 16)
-"""A decoded box grows at most 62.5 times: `exp` stays finite on untrained heads (Girshick 2015, Detectron)."""
+"""Largest dw and dh by default, a factor of 62.5: `exp` stays finite on untrained heads (Detectron)."""
+
+
+class Role(StrEnum):
+    """Role of a setting: what it decides, and so when it may change. Each setting names its role in its type."""
+
+    NETWORK = "network"
+    """Names and shapes of the weights' tensors. Stored with the weights and taken from them."""
+    NORM = "norm"
+    """Normalisation layers. As `network`, but live and frozen batch norm predict the same."""
+    CONVENTION = "convention"
+    """How given weights compute: another value gives other predictions. Stored with the weights and taken from them."""
+    CLASSES = "classes"
+    """Class names and category ids. Stored with the weights."""
+    SIZE = "size"
+    """Size of the images the network sees. Taken from the recipe, fixed within a run."""
+    SELECTION = "selection"
+    """Boxes that prediction keeps. Taken from the recipe, fixed within a run."""
+    LEARNING = "learning"
+    """Sampling, losses, augmentation and other choices of training. Fixed within a run; no prediction depends on it."""
+    START = "start"
+    """Initial weights of a run. Has no effect when a run is resumed."""
+    RUN = "run"
+    """Paths, duration, learning rate, speed, evaluation and logs. May change whenever a run is resumed."""
+
+
+T = TypeVar("T")
+Network = Annotated[T, Meta(extra={"role": Role.NETWORK})]
+NormKind = Annotated[T, Meta(extra={"role": Role.NORM})]
+Convention = Annotated[T, Meta(extra={"role": Role.CONVENTION})]
+Classes = Annotated[T, Meta(extra={"role": Role.CLASSES})]
+Size = Annotated[T, Meta(extra={"role": Role.SIZE})]
+Selection = Annotated[T, Meta(extra={"role": Role.SELECTION})]
+Learning = Annotated[T, Meta(extra={"role": Role.LEARNING})]
+Start = Annotated[T, Meta(extra={"role": Role.START})]
+Run = Annotated[T, Meta(extra={"role": Role.RUN})]
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A section of a recipe. Unknown keys are refused."""
+    """A section of a recipe. Unknown settings are refused."""
 
 
 class Data(Settings):
-    """Where the pictures are, and how they are brought to the device."""
+    """Paths of images and annotations, preprocessing, and loading."""
 
-    dataset_dir: str = "datasets/coco2017"
-    """Folder in the COCO2017 layout; a relative one is taken from the working directory."""
-    train_img_dir: str = "train2017"
-    """Pictures to learn from, inside `dataset_dir`."""
-    train_anno_path: str = "annotations/instances_train2017.json"
-    """`annotation/` is tried where `annotations/` is missing."""
-    val_img_dir: str = "val2017"
-    """Pictures that are evaluated."""
-    val_anno_path: str = "annotations/instances_val2017.json"
-    """Of the pictures that are evaluated."""
-    short_sides: tuple[Positive, ...] = (800,)
-    """Pixels; training draws one of them for each image, evaluation takes the largest."""
-    max_side: Positive = 1333
-    """Pixels; the longer side never exceeds it."""
-    rounding: Rounding = "nearest"
-    """Of the resized sides to whole pixels: Detectron2's way, or torchvision's."""
-    antialias: bool = True
-    """Shrinking averages all pixels, as Pillow does; false takes two beside each sample, as torchvision does."""
-    whole_levels: bool = False
-    """Resizing rounds to whole levels of 0..255, after its columns and after its rows, as Pillow does."""
-    flip: Fraction = 0.5
+    dataset_dir: Run[str] = "datasets/coco2017"
+    """Folder in the COCO2017 layout; a relative path is taken from the working directory."""
+    train_img_dir: Run[str] = "train2017"
+    """Folder of the training images, inside `dataset_dir`."""
+    train_anno_path: Run[str] = "annotations/instances_train2017.json"
+    """Annotation file of the training images, inside `dataset_dir`; `annotation/` is tried where `annotations/` is
+    missing."""
+    val_img_dir: Run[str] = "val2017"
+    """Folder of the validation images, inside `dataset_dir`."""
+    val_anno_path: Run[str] = "annotations/instances_val2017.json"
+    """Annotation file of the validation images, inside `dataset_dir`."""
+    short_sides: Size[tuple[Positive, ...]] = (800,)
+    """Lengths in pixels to which the shorter side is resized: training draws one for each image, evaluation takes the
+    largest."""
+    max_side: Size[Positive] = 1333
+    """Largest length in pixels of the longer side after resizing."""
+    rounding: Convention[Rounding] = "nearest"
+    """How resized sides become whole pixels: `nearest` as in Detectron2, `down` as in torchvision."""
+    antialias: Convention[bool] = True
+    """Whether downscaling averages all pixels, as in Pillow, or interpolates between two, as in torchvision."""
+    whole_levels: Convention[bool] = False
+    """Whether resizing rounds to whole values of 0..255 after each of its two passes, as Pillow does."""
+    flip: Learning[Fraction] = 0.5
     """Probability of a horizontal flip in training."""
-    num_buckets: Positive = 6
-    """Sizes that batches are padded to; more waste less padding, fewer are captured or compiled faster."""
-    mean: Triple = (123.675, 116.28, 103.53)
-    """RGB, 0..255: ImageNet's."""
-    std: Triple = (58.395, 57.12, 57.375)
-    """As `mean`; pixels are divided by it."""
-    num_workers: Natural = 4
-    """Threads that decode pictures; 0 decodes in the training thread."""
-    prefetch_size: Positive = 2
-    """Batches kept ready for each worker."""
-    max_rowsize: Positive = 64
-    """MiB of one decoded picture; a larger one is reduced by a whole factor while it is decoded."""
+    num_buckets: Learning[Positive] = 6
+    """Number of sizes that batches are padded to: more of them waste less padding, fewer compile or capture faster."""
+    mean: Convention[tuple[float, ...]] = (123.675, 116.28, 103.53)
+    """Mean of each band, in 0..255, subtracted from pixels; the default is ImageNet's for red, green and blue. Images
+    have as many bands as there are entries."""
+    std: Convention[tuple[float, ...]] = (58.395, 57.12, 57.375)
+    """Standard deviation of each band, which divides pixels; the default is ImageNet's."""
+    num_workers: Run[Natural] = 4
+    """Number of threads that decode images; 0 decodes in the training thread."""
+    prefetch_size: Run[Positive] = 2
+    """Number of batches that each worker prepares ahead."""
+    max_rowsize: Size[Positive] = 64
+    """Largest size of a decoded image in MiB; a larger image is downscaled by a whole factor while it is decoded."""
+
+
+class Backbone(Settings):
+    """The backbone, from images to feature maps."""
+
+    kind: Network[BackboneKind] = "resnet50"
+    """Architecture: ResNet (He et al. 2016), or ResNeXt (Xie et al. 2017), named by its groups and their width."""
+    norm: NormKind[Norm] = "frozen_batch_norm"
+    """Normalisation layer: frozen batch norm needs pretrained weights; group norm learns from scratch at any batch size
+    (Wu and He 2018); live batch norm needs many images on each device."""
+    width: Network[Positive] = 64
+    """Channels of a ResNet's stem; published weights have 64."""
+    stride_in_1x1: Convention[bool] = False
+    """Whether a bottleneck has its stride in the first 1 x 1 convolution, as in MSRA's weights, or in the 3 x 3."""
+    stem_pool: Convention[Literal["centred", "end"]] = "centred"
+    """Padding of the stem's max pooling: `centred` pads all sides, `end` only right and bottom, as in MindSpore."""
+    pretrained: Start[str] = "imagenet"
+    """Initial weights: `imagenet` (the published file for `kind`), a published backbone's name, a path, or empty for
+    random ones."""
+    frozen_stages: Learning[Annotated[int, Meta(ge=0, le=5)]] = 2
+    """Number of stages that are not trained, counted from the stem: stem, res2, res3, res4, res5."""
+
+
+class Neck(Settings):
+    """The feature pyramid (Lin et al. 2017)."""
+
+    channels: Network[Positive] = 256
+    """Channels of every pyramid level."""
+    upsample: Convention[Literal["nearest", "bilinear"]] = "nearest"
+    """Interpolation that upsamples a coarse level before it is added to the next finer one."""
+
+
+class RoIAlign(Settings):
+    """RoIAlign (He et al. 2017), which samples the features of a box for the box head and the mask head."""
+
+    half_pixel: Convention[bool] = True
+    """Whether a cell's value lies at its centre; false, as in torchvision, shifts samples by half a cell."""
+    sampling_ratio: Convention[Natural] = 2
+    """Number of samples along each axis of a bin; 0 takes as many as the bin has cells, as Detectron2 does."""
 
 
 class RPN(Settings):
     """Region proposal network (Ren et al. 2015; Lin et al. 2017 for the pyramid)."""
 
-    anchor_sizes: tuple[AboveZero, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)
-    """Pixels, side of the square anchor of each level, finest first."""
-    aspect_ratios: tuple[AboveZero, ...] = (0.5, 1.0, 2.0)
-    """Height over width."""
-    anchor_offset: Fraction = 0.5
-    """Where in a cell its anchors are centred: 0.5 is the middle; 0, the corner, is where other systems have them."""
-    round_anchors: bool = False
-    """Anchors around 0 have whole pixels, as torchvision's."""
-    anchor_strides: Literal["exact", "divided"] = "exact"
-    """`divided` takes padded side / cells, as torchvision: 61 pixels where 800 have 13 cells of the coarsest level."""
-    convs: Positive = 1
-    """3 x 3 convolutions before the two predictions."""
-    delta_weights: Four = (1.0, 1.0, 1.0, 1.0)
-    """Of (dx, dy, dw, dh): box deltas are multiplied by them in training and divided by them in prediction."""
-    max_log_scale: AboveZero = MAX_LOG_SCALE
-    """Largest dw and dh."""
-    samples: Positive = 256
-    """Anchors per image in the loss."""
-    positive_fraction: Share = 0.5
-    """Largest share of positives among them."""
-    positive_iou: Fraction = 0.7
-    """An anchor that overlaps an object at least this much is positive, and so is each object's best."""
-    negative_iou: Fraction = 0.3
-    """One that overlaps none this much is negative; what lies between is ignored."""
-    train_candidates: Positive = 2000
-    """Per level, before suppression."""
-    train_proposals: Positive = 1000
-    """Per image, after suppression."""
-    test_candidates: Positive = 1000
-    """As `train_candidates`, in evaluation and prediction."""
-    test_proposals: Positive = 1000
-    """As `train_proposals`, in evaluation and prediction."""
-    nms_iou: Fraction = 0.7
-    """Of two boxes on one level that overlap more than this, the better stays."""
+    anchor_sizes: Convention[tuple[AboveZero, ...]] = (32.0, 64.0, 128.0, 256.0, 512.0)
+    """Side in pixels of the square anchor of each level, finest first."""
+    aspect_ratios: Convention[tuple[AboveZero, ...]] = (0.5, 1.0, 2.0)
+    """Ratios of height to width of the anchors in each cell."""
+    anchor_offset: Convention[Fraction] = 0.5
+    """Centre of a cell's anchors, as a fraction of the cell: 0.5 is its centre, 0 its corner, as in other systems."""
+    round_anchors: Convention[bool] = False
+    """Whether the anchors' corners, relative to their centre, are rounded to whole pixels, as in torchvision."""
+    anchor_strides: Convention[Literal["exact", "divided"]] = "exact"
+    """Distance between anchors: `exact` is the stride; `divided` is padded side // cells, as in torchvision, such as
+    800 // 13 = 61 pixels on the coarsest level."""
+    num_convs: Network[Positive] = 1
+    """Number of 3 x 3 convolutions before the objectness and box predictions."""
+    delta_weights: Convention[Four] = (1.0, 1.0, 1.0, 1.0)
+    """Factors of (dx, dy, dw, dh): box deltas are multiplied by them in training and divided by them in prediction."""
+    max_log_scale: Convention[AboveZero] = MAX_LOG_SCALE
+    """Largest dw and dh of a decoded box."""
+    num_samples: Learning[Positive] = 256
+    """Number of anchors per image in the loss."""
+    positive_fraction: Learning[Share] = 0.5
+    """Largest fraction of positives among the sampled anchors."""
+    positive_iou: Learning[Fraction] = 0.7
+    """IoU with an object from which an anchor is positive; each object's best anchor is positive too."""
+    negative_iou: Learning[Fraction] = 0.3
+    """IoU with every object below which an anchor is negative; anchors in between are ignored."""
+    num_train_candidates: Learning[Positive] = 2000
+    """Number of boxes per level before NMS, in training."""
+    num_train_proposals: Learning[Positive] = 1000
+    """Number of proposals per image after NMS, in training."""
+    num_test_candidates: Selection[Positive] = 1000
+    """Number of boxes per level before NMS, in evaluation and prediction."""
+    num_test_proposals: Selection[Positive] = 1000
+    """Number of proposals per image after NMS, in evaluation and prediction."""
+    nms_threshold: Selection[Fraction] = 0.7
+    """NMS threshold: a box whose IoU with a better one on its level exceeds this is dropped."""
 
 
 class BoxHead(Settings):
-    """Classes and refined boxes (Girshick 2015)."""
+    """Box head (Girshick 2015), which classifies proposals and refines their boxes."""
 
-    pool: Positive = 7
-    """Cells along each side of what RoIAlign takes from a box."""
-    convs: Natural = 0
-    """3 x 3 convolutions before the fully connected layers; 4 with `fcs: 1` learn better with group norm."""
-    fcs: Positive = 2
-    """Fully connected layers."""
-    hidden: Positive = 1024
+    pool_size: Network[Positive] = 7
+    """Output size of RoIAlign: cells along each side."""
+    num_convs: Network[Natural] = 0
+    """Number of 3 x 3 convolutions before the fully connected layers; 4 with `num_fcs: 1` learn better with group
+    norm."""
+    num_fcs: Network[Positive] = 2
+    """Number of fully connected layers."""
+    hidden: Network[Positive] = 1024
     """Units of each fully connected layer."""
-    class_agnostic: bool = False
-    """One box for all classes of a proposal rather than one for each."""
-    delta_weights: Four = (10.0, 10.0, 5.0, 5.0)
-    """As `rpn.delta_weights`; brings deltas to about unit variance."""
-    max_log_scale: AboveZero = MAX_LOG_SCALE
-    """Largest dw and dh."""
-    rois: Positive = 512
-    """Per image in the loss."""
-    positive_fraction: Share = 0.25
-    """Largest share of positives among them."""
-    positive_iou: Fraction = 0.5
-    """A box that overlaps an object at least this much is positive, any other is background."""
-    score: Fraction = 0.05
-    """Detections below it are dropped."""
-    nms_iou: Fraction = 0.5
-    """Of two boxes of one class that overlap more than this, the better stays."""
-    candidates: Positive = 4000
-    """(box, class) pairs per image that enter suppression, best first."""
-    detections: Positive = 100
-    """Per image."""
+    class_agnostic: Network[bool] = False
+    """Whether a proposal gets one box for all classes rather than one for each."""
+    delta_weights: Convention[Four] = (10.0, 10.0, 5.0, 5.0)
+    """Factors of (dx, dy, dw, dh), as `model.rpn.delta_weights`; they scale deltas to about unit variance."""
+    max_log_scale: Convention[AboveZero] = MAX_LOG_SCALE
+    """Largest dw and dh of a decoded box."""
+    num_rois: Learning[Positive] = 512
+    """Number of boxes per image in the loss."""
+    positive_fraction: Learning[Share] = 0.25
+    """Largest fraction of positives among the sampled boxes."""
+    positive_iou: Learning[Fraction] = 0.5
+    """IoU with an object from which a box is positive; any other box is background."""
+    score_threshold: Selection[Fraction] = 0.05
+    """Score below which detections are dropped."""
+    nms_threshold: Selection[Fraction] = 0.5
+    """NMS threshold: a box whose IoU with a better one of its class exceeds this is dropped."""
+    num_candidates: Selection[Positive] = 4000
+    """Number of (box, class) pairs per image that enter NMS, best first."""
+    num_detections: Selection[Positive] = 100
+    """Largest number of detections per image."""
 
 
 class MaskHead(Settings):
-    """A small fully convolutional network on each box (He et al. 2017)."""
+    """Mask head (He et al. 2017): a small fully convolutional network on each box."""
 
-    pool: Positive = 14
-    """Cells along each side of what RoIAlign takes from a box; the mask has twice as many."""
-    convs: Positive = 4
-    """3 x 3 convolutions before the doubling."""
-    channels: Positive = 256
-    """Of each of them."""
-    class_agnostic: bool = False
-    """One mask for all classes of a box rather than one for each."""
-    paste: Literal["centres", "inclusive"] = "centres"
-    """Masks meet pixels at their centres, or boxes are whole pixels with their last one inside, as in torchvision."""
-    rois: Positive = 64
-    """Positive boxes per image that the mask loss has room for, shared over the batch; what exceeds it is counted."""
+    pool_size: Network[Positive] = 14
+    """Output size of RoIAlign: cells along each side; the mask has twice as many."""
+    num_convs: Network[Positive] = 4
+    """Number of 3 x 3 convolutions before the upsampling."""
+    channels: Network[Positive] = 256
+    """Channels of each convolution."""
+    class_agnostic: Network[bool] = False
+    """Whether a box gets one mask for all classes rather than one for each."""
+    paste: Convention[Literal["centres", "inclusive"]] = "centres"
+    """How masks are pasted: `centres` samples at pixel centres; `inclusive` truncates boxes to whole pixels, the last
+    one included, as in torchvision."""
+    num_rois: Learning[Positive] = 64
+    """Number of slots per image for positive boxes in the mask loss, shared over the batch; boxes without a slot are
+    counted."""
 
 
 class Model(Settings):
     """The network."""
 
-    backbone: Literal[
-        "resnet18",
-        "resnet34",
-        "resnet50",
-        "resnet101",
-        "resnet152",
-        "resnext50_32x4d",
-        "resnext101_32x4d",
-        "resnext101_32x8d",
-        "resnext101_64x4d",
-    ] = "resnet50"
-    """He et al. 2016; ResNeXt (Xie et al. 2017) is named by its groups and their width."""
-    norm: Literal["frozen_batch_norm", "batch_norm", "group_norm"] = "frozen_batch_norm"
-    """Group norm learns from scratch at any batch size (Wu and He 2018); frozen batch norm wants pretrained weights;
-    live batch norm wants many images on each device."""
-    head_norm: Literal["", "none", "frozen_batch_norm", "batch_norm", "group_norm"] = ""
-    """Of the pyramid, the box head and the mask head; empty is none beside frozen batch norm, and otherwise `norm`."""
-    stride_in_1x1: bool = False
-    """A bottleneck halves the map in its first convolution, as in MSRA's weights, rather than in its 3 x 3."""
-    stem_pool: Literal["centred", "end"] = "centred"
-    """Padding of the stem's pooling: on all sides, or at the right and bottom alone, as in MindSpore."""
-    upsample: Literal["nearest", "bilinear"] = "nearest"
-    """How the pyramid doubles a map."""
-    roi_half_pixel: bool = True
-    """RoIAlign knows that a cell's value belongs to its centre; false, as in torchvision, is off by half a cell."""
-    roi_samples: Natural = 2
-    """Samples of RoIAlign along each axis of a bin; 0 takes as many as the bin has cells, as Detectron2 does."""
-    smooth_l1_beta: NotNegative = 0.0
-    """Box losses are quadratic below it, in units of deltas; 0 is plain L1."""
-    pretrained: str = "imagenet"
-    """`imagenet` (torchvision's published file for the backbone), a published backbone's name, a path to weights, or
-    empty for none."""
-    frozen_stages: Annotated[int, Meta(ge=0, le=5)] = 2
-    """How many of (stem, res2, res3, res4, res5) are not trained."""
-    width: Positive = 64
-    """Channels of the stem; published weights have 64."""
-    channels: Positive = 256
-    """Of the pyramid."""
+    backbone: Backbone = Backbone()
+    neck: Neck = Neck()
+    head_norm: NormKind[Literal["", "none", "frozen_batch_norm", "batch_norm", "group_norm"]] = ""
+    """Normalisation layer of the neck, the box head and the mask head; empty takes that of the backbone, or none beside
+    frozen batch norm."""
+    smooth_l1_beta: Learning[NotNegative] = 0.0
+    """Error of a delta below which box losses are quadratic (smooth L1); 0 is plain L1."""
+    roi_align: RoIAlign = RoIAlign()
     rpn: RPN = RPN()
     box_head: BoxHead = BoxHead()
     mask_head: MaskHead = MaskHead()
 
 
 class Optimizer(Settings):
-    """How weights move."""
+    """The optimizer."""
 
-    kind: Literal["sgd", "adamw"] = "sgd"
-    """SGD for pretrained weights and long schedules, AdamW for small networks from scratch."""
-    lr: AboveZero = 0.02
-    """For an effective batch of `lr_batch`; scaled linearly with `train.batch`."""
-    lr_batch: Positive = 16
-    """Images per update."""
-    momentum: Fraction = 0.9
-    """SGD's; AdamW has betas 0.9 and 0.999."""
-    weight_decay: NotNegative = 1e-4
-    """For all weights and biases but those of norms; AdamW decouples it from the gradient."""
-    weight_decay_norm: NotNegative = 0.0
-    """For the scales and biases of norms."""
-    clip_norm: NotNegative = 0.0
-    """Largest norm of the whole gradient; 0 does not clip."""
+    kind: Learning[Literal["sgd", "adamw"]] = "sgd"
+    """Algorithm: SGD for pretrained weights and long schedules, AdamW for small networks."""
+    lr: Run[AboveZero] = 0.02
+    """Learning rate for a batch of `lr_batch` images; scaled linearly with `train.batch`."""
+    lr_batch: Run[Positive] = 16
+    """Batch size that `lr` is meant for."""
+    momentum: Run[Fraction] = 0.9
+    """Momentum of SGD; AdamW has betas 0.9 and 0.999."""
+    weight_decay: Run[NotNegative] = 1e-4
+    """Weight decay of all weights and biases except those of norms; AdamW decouples it from the gradient."""
+    weight_decay_norm: Run[NotNegative] = 0.0
+    """Weight decay of the scales and biases of norms."""
+    clip_norm: Run[NotNegative] = 0.0
+    """Largest norm of the gradient of all weights together; 0 does not clip."""
 
 
 class Schedule(Settings):
-    """The learning rate over time."""
+    """The schedule of the learning rate."""
 
-    kind: Literal["steps", "cosine"] = "steps"
-    """A staircase, or half a cosine wave that ends at 0."""
-    warmup_steps: Natural = 1000
-    """Steps over which the rate rises linearly to its full height."""
-    warmup_factor: Fraction = 0.001
-    """Where it begins, as a share of its full height."""
-    milestones: tuple[Positive, ...] = (8, 11)
-    """Epochs after which a step schedule multiplies the rate by `decay`."""
-    decay: Fraction = 0.1
-    """At each milestone."""
+    kind: Run[Literal["steps", "cosine"]] = "steps"
+    """Shape: `steps` decays at each milestone, `cosine` falls along half a cosine to 0."""
+    warmup_steps: Run[Natural] = 1000
+    """Number of steps over which the learning rate rises linearly to its full value."""
+    warmup_factor: Run[Fraction] = 0.001
+    """Learning rate of the first step, as a fraction of its full value."""
+    milestones: Run[tuple[Positive, ...]] = (8, 11)
+    """Epochs after which the schedule `steps` multiplies the learning rate by `decay`."""
+    decay: Run[Fraction] = 0.1
+    """Factor of the learning rate at each milestone."""
 
 
 class Train(Settings):
-    """One run."""
+    """A training run."""
 
-    epochs: Positive = 12
-    """Passes over the pictures."""
-    max_steps: Natural = 0
-    """Stops after this many steps; 0 trains all epochs."""
-    batch: Positive = 16
-    """Images per update, over all devices and accumulated micro-batches."""
-    micro_batch: Natural = 0
-    """Images on one device at once; 0 takes batch / devices."""
-    mixed_precision: bool = False
-    """bf16 where the device has it, otherwise fp16 with a loss scale; float32 on a processor without bf16."""
-    execution: Execution = "auto"
-    """`captured` replays each step as one CUDA graph, one for each padded size; `compiled` fuses its kernels before;
-    `eager` does neither. `auto` compiles on a CUDA GPU, goes down to `captured` and to `eager` where that does not hold
-    there, and is eager elsewhere; the others are insisted on."""
-    recompute: bool = False
-    """The backward pass computes the backbone's activations again instead of keeping them: more images fit, each step
-    takes longer by most of the backbone's forward pass."""
-    deterministic: bool = False
-    """The same run gives the same bits on the same GPU, with slower kernels where there is a choice. A CPU always
+    epochs: Run[Positive] = 12
+    """Number of passes over the training images."""
+    max_steps: Run[Natural] = 0
+    """Number of steps after which training stops; 0 trains all epochs."""
+    batch: Learning[Positive] = 16
+    """Number of images per update, over all devices and accumulated micro-batches."""
+    micro_batch: Run[Natural] = 0
+    """Number of images on one device at once; 0 takes `batch` / devices."""
+    mixed_precision: Run[bool] = False
+    """Whether training uses bf16, or fp16 with loss scaling where there is none; a CPU without bf16 keeps float32."""
+    execution: Run[Execution] = "auto"
+    """How a step runs: `eager` operator by operator; `captured` as one CUDA graph for each padded size; `compiled` as
+    fused kernels, on a CUDA GPU captured too. `auto` takes, on a CUDA GPU, the first of `compiled`, `captured` and
+    `eager` that works, and `eager` elsewhere; no other value is ever replaced by a simpler one."""
+    recompute: Run[bool] = False
+    """Whether the backward pass computes the backbone's activations again instead of keeping them: more images fit into
+    memory, and each step takes longer by most of the backbone's forward pass."""
+    deterministic: Run[bool] = False
+    """Whether a repeated run gives the same bits on the same GPU, at the cost of some slower kernels; a CPU always
     does."""
-    ema: Fraction = 0.0
-    """Decay per step of a moving average of the weights, which then is what is evaluated and kept; 0 keeps none."""
-    evaluate_every: Natural = 1
-    """Epochs; the last epoch is always evaluated unless this is 0."""
-    checkpoint_every: Natural = 0
-    """Steps between checkpoints; 0 writes one at the end of each epoch."""
-    keep_checkpoints: Positive = 2
-    """The newest ones; older ones are removed."""
-    log_every: Positive = 20
-    """Steps."""
-    tensorboard: bool = False
-    """Writes curves for TensorBoard too; needs `pip install tensorboard`."""
-    seed: Natural = 1234
-    """Decides the first weights and, with (epoch, image), every order, flip and sample."""
+    ema: Run[Fraction] = 0.0
+    """Decay per step of a moving average of the weights, which is then evaluated and saved; 0 keeps none."""
+    evaluate_every: Run[Natural] = 1
+    """Number of epochs between evaluations; the last epoch is always evaluated, unless this is 0."""
+    checkpoint_every: Run[Natural] = 0
+    """Number of steps between checkpoints; 0 writes one at the end of each epoch."""
+    keep_checkpoints: Run[Positive] = 2
+    """Number of checkpoints that are kept; older ones are deleted."""
+    log_every: Run[Positive] = 20
+    """Number of steps between log lines."""
+    tensorboard: Run[bool] = False
+    """Whether curves are also written for TensorBoard; needs `pip install tensorboard`."""
+    seed: Learning[Natural] = 1234
+    """Random seed: decides the initial weights and, with epoch and image, every order, flip and sample."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
 
 
 class Evaluate(Settings):
-    """How the validation pictures are scored."""
+    """Evaluation on the validation images, and prediction."""
 
-    batch: Positive = 1
-    """Images on one device at once, also in prediction."""
-    mixed_precision: bool = False
-    """As `train.mixed_precision`, in evaluation and, unless told otherwise, in prediction."""
-    execution: Execution = "auto"
-    """As `train.execution`, in evaluation and prediction."""
+    batch: Run[Positive] = 1
+    """Number of images on one device at once, also in prediction."""
+    mixed_precision: Run[bool] = False
+    """Whether evaluation uses bf16 or fp16, as `train.mixed_precision`; prediction does too, unless told otherwise."""
+    execution: Run[Execution] = "auto"
+    """How a batch runs in evaluation and prediction, as `train.execution`."""
 
 
 class Recipe(Settings):
-    """Everything that decides a run."""
+    """A recipe: all settings of a run."""
 
-    name: str = "mask_rcnn"
-    """Names the run's folder."""
-    device: Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"] = "auto"
-    """`auto` takes an accelerator where there is one; `mps` is Apple's GPU, `xpu` Intel's, `accelerator` any that torch
-    knows here."""
+    name: Run[str] = "mask_rcnn"
+    """Name of the run's folder."""
+    device: Run[Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"]] = "auto"
+    """Device: `auto` takes an accelerator where there is one, otherwise the CPU; `mps` is Apple's GPU, `xpu` Intel's,
+    `accelerator` any that torch finds."""
     data: Data = Data()
     model: Model = Model()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
-    classes: tuple[str, ...] = ()
-    """Written with the weights: names in label order. In a recipe: empty, they come from the annotations."""
-    category_ids: tuple[int, ...] = ()
-    """Written with the weights: the data set's ids in label order."""
+    classes: Classes[tuple[str, ...]] = ()
+    """Class names in label order, written with the weights; left empty in a recipe, they come from the annotations."""
+    category_ids: Classes[tuple[int, ...]] = ()
+    """Category ids of the classes in the annotations, in label order, written with the weights."""

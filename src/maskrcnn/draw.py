@@ -1,6 +1,6 @@
-"""Pictures for people: translucent masks, smooth outlines, label chips. Pillow alone, with its own font.
+"""Drawings for people: translucent masks, smooth outlines, label chips. Pillow alone, with its own font.
 
-Sizes follow the picture. A picture whose longer side is under 400 px is enlarged by a whole factor,
+Sizes follow the image. One whose longer side is under 400 px is enlarged by a whole factor,
 because no label can be read on it otherwise.
 """
 
@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 FILL = 0.36
 """Opacity of a mask: its texture stays visible."""
 LABELLED = 0.09
-"""Share of the picture that chips may cover; beyond it the less certain objects go without."""
+"""Share of the drawing that chips may cover; beyond it the less certain objects go without."""
 SMALL, COMFORTABLE = 400, 512
-"""Pixels of the longer side: pictures below the first are enlarged to about the second."""
+"""Pixels of the longer side: images below the first are enlarged to about the second."""
 
 # Okabe and Ito 2008, then Tol's muted scheme: neighbours differ for the colour-blind too.
 PALETTE = (
@@ -40,7 +40,7 @@ Rectangle = tuple[int, int, int, int]
 
 
 class Style(NamedTuple):
-    """Sizes in pixels of the finished picture."""
+    """Sizes in pixels of the finished drawing."""
 
     line: float
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -56,7 +56,7 @@ def draw_instances(
     *,
     labels: Sequence[int] | None = None,
 ) -> Image.Image:
-    """The picture with its objects; `scores` is None for what a person annotated.
+    """The image with its objects; `scores` is None for what a person annotated.
 
     boxes    xyxy pixels of `image`
     masks    one full-size mask for each box, taken one at a time; None draws the boxes instead
@@ -67,21 +67,21 @@ def draw_instances(
         raise ValueError(f"expected one name and one score for each box; received {given}")
     height, width = image.shape[:2]
     factor = 1 if max(height, width) >= SMALL else math.ceil(COMFORTABLE / max(height, width))
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    picture = picture.resize((width * factor, height * factor), Image.Resampling.BICUBIC)
-    style = _style(picture.size)
+    drawing = Image.fromarray(np.ascontiguousarray(image))
+    drawing = drawing.resize((width * factor, height * factor), Image.Resampling.BICUBIC)
+    style = _style(drawing.size)
     colors = _colors(labels if labels is not None else [list(dict.fromkeys(names)).index(n) + 1 for n in names])
-    canvas = np.asarray(picture).astype(np.float32)
+    canvas = np.asarray(drawing).astype(np.float32)
     if masks is None:
         for index in _large_first(boxes):
             _draw_box(canvas, boxes[index] * factor, colors[index], style)
     else:
         for mask, color in zip(masks, colors, strict=True):
             _draw_mask(canvas, mask, color, factor, style)
-    picture = Image.fromarray(np.clip(canvas + 0.5, 0, 255).astype(np.uint8))
+    drawing = Image.fromarray(np.clip(canvas + 0.5, 0, 255).astype(np.uint8))
     texts = [name if scores is None else f"{name} {scores[i]:.2f}" for i, name in enumerate(names)]
-    _draw_chips(picture, boxes * factor, texts, colors, scores, style)
-    return picture
+    _draw_chips(drawing, boxes * factor, texts, colors, scores, style)
+    return drawing
 
 
 def class_color(label: int) -> Color:
@@ -107,7 +107,7 @@ def _colors(labels: Iterable[int]) -> list[Color]:
 
 
 def _tinted(color: Color, amount: float) -> Color:
-    """Mixed with white for positive, with black for negative amounts."""
+    """A colour mixed with white for positive, with black for negative amounts."""
     toward = 255 if amount > 0 else 0
     red, green, blue = (round(value + abs(amount) * (toward - value)) for value in color)
     return red, green, blue
@@ -131,7 +131,7 @@ def _large_first(boxes: Float[np.ndarray, "n 4"]) -> list[int]:
 def _draw_mask(
     canvas: Float[np.ndarray, "H W 3"], mask: Bool[np.ndarray, "h w"], color: Color, factor: int, style: Style
 ) -> None:
-    """Fill and outline, in place. The outline follows the half-way line of the blurred mask: no staircases."""
+    """Fill and outline a mask. The outline follows the half-way line of the blurred mask: no staircases."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return
@@ -164,25 +164,25 @@ def _blend(region: Float[np.ndarray, "h w 3"], color: Color, alpha: Float[np.nda
 
 
 def _draw_chips(
-    picture: Image.Image,
+    drawing: Image.Image,
     boxes: Float[np.ndarray, "n 4"],
     texts: Sequence[str],
     colors: Sequence[Color],
     scores: Sequence[float] | Float[np.ndarray, " n"] | None,
     style: Style,
 ) -> None:
-    """Labels, the most certain first, each where it hides no other; those without a place are left out."""
+    """Draw labels, the most certain first, each where it hides no other, or not at all."""
     order = _large_first(boxes) if scores is None else np.argsort(-np.asarray(scores), kind="stable").tolist()
-    room = LABELLED * picture.width * picture.height
+    room = LABELLED * drawing.width * drawing.height
     placed: list[Rectangle] = []
     for index in order:
         size = _chip_size(texts[index], style)
-        place = _place(boxes[index], size, picture.size, placed)
+        rectangle = _free_rectangle(boxes[index], size, drawing.size, placed)
         room -= size[0] * size[1]
-        if place is None or (room < 0 and placed):
+        if rectangle is None or (room < 0 and placed):
             continue
-        placed.append(place)
-        _draw_chip(picture, place, texts[index], colors[index], style)
+        placed.append(rectangle)
+        _draw_chip(drawing, rectangle, texts[index], colors[index], style)
 
 
 def _chip_size(text: str, style: Style) -> tuple[int, int]:
@@ -192,17 +192,17 @@ def _chip_size(text: str, style: Style) -> tuple[int, int]:
     return math.ceil(right - left) + 2 * style.margin, math.ceil(bottom - top) + 2 * style.margin
 
 
-def _place(
-    box: Float[np.ndarray, "4"], size: tuple[int, int], picture: tuple[int, int], placed: Sequence[Rectangle]
+def _free_rectangle(
+    box: Float[np.ndarray, "4"], size: tuple[int, int], drawing: tuple[int, int], placed: Sequence[Rectangle]
 ) -> Rectangle | None:
-    """Above the box, else inside, below or at its right side: the first that lies in the picture and is free."""
+    """Room for a chip above the box, else inside, below or at its right: the first in the drawing that is free."""
     x1, y1, x2, y2 = (round(float(value)) for value in box)
     width, height = size
     above, left, right = y1 - height, x1, x2 - width
     for x, y in ((left, above), (left, y1), (left, y2), (right, above), (right, y2 - height), (left, y2 - height)):
-        x = min(max(x, 0), max(picture[0] - width, 0))
+        x = min(max(x, 0), max(drawing[0] - width, 0))
         here = (x, y, x + width, y + height)
-        if 0 <= y <= picture[1] - height and not any(_overlap(here, other) for other in placed):
+        if 0 <= y <= drawing[1] - height and not any(_overlap(here, other) for other in placed):
             return here
     return None
 
@@ -211,14 +211,14 @@ def _overlap(a: Rectangle, b: Rectangle) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _draw_chip(picture: Image.Image, place: Rectangle, text: str, color: Color, style: Style) -> None:
-    x1, y1, x2, y2 = place
+def _draw_chip(drawing: Image.Image, rectangle: Rectangle, text: str, color: Color, style: Style) -> None:
+    x1, y1, x2, y2 = rectangle
     width, height, fine = x2 - x1, y2 - y1, 4
     shape = Image.new("L", (width * fine, height * fine))
     corners = (0, 0, width * fine - 1, height * fine - 1)
     ImageDraw.Draw(shape).rounded_rectangle(corners, radius=fine * style.margin, fill=235)
-    picture.paste(color, (x1, y1), shape.reduce(fine))
+    drawing.paste(color, (x1, y1), shape.reduce(fine))
     left, _, _, _ = style.font.getbbox(text)
     _, top, _, _ = style.font.getbbox("Ag")
-    pen = ImageDraw.Draw(picture)
+    pen = ImageDraw.Draw(drawing)
     pen.text((x1 + style.margin - left, y1 + style.margin - top), text, fill=_readable_on(color), font=style.font)

@@ -1,10 +1,22 @@
-"""Files on disk: where what was fetched or made once is kept, and how a file is written whole."""
+"""Files on disk: where what was fetched or made once is kept, how one is written whole, and who may write it."""
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 from uuid import uuid4
+
+from maskrcnn.sentences import some_of
+
+fcntl: Any
+try:
+    fcntl = importlib.import_module("fcntl")
+except ImportError:  # Windows
+    fcntl = None
+HAS_LOCKS = fcntl is not None
+"""Whether this system knows locks on files that `lock` can take."""
 
 
 def cache_folder() -> Path:
@@ -16,9 +28,15 @@ def cache_folder() -> Path:
     return Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "maskrcnn"
 
 
+def listing(folder: Path) -> str:
+    """The first names in a folder, for a message."""
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    return some_of(names, 12) if names else "nothing"
+
+
 @contextmanager
-def written_whole(path: Path, *, synced: bool = False) -> Iterator[Path]:
-    """A place beside `path` to write to, whose file takes the name of `path` in the end, or is removed on an error.
+def atomic_write(path: Path, *, synced: bool = False) -> Iterator[Path]:
+    """A path beside `path` to write to: its file takes the name of `path` in the end, or is removed on an error.
 
     A reader sees the earlier file or all of the new one.
 
@@ -36,8 +54,26 @@ def written_whole(path: Path, *, synced: bool = False) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+def lock(stream: IO[bytes], *, shared: bool = False, wait: bool = False) -> bool | None:
+    """Lock an open file, until it is closed or its process ends.
+
+    shared   with others who lock it so; else for this stream alone
+    wait     until nobody else holds it
+    Returns False where somebody does, None where this system (Windows) or folder (some network disks) has no locks.
+    """
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
 def sync(path: Path) -> None:
-    """Wait until the disk has it. Windows cannot open folders, and orders their entries itself."""
+    """Wait until the disk has a file or folder. Windows cannot open folders, and orders their entries itself."""
     if os.name == "nt" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)

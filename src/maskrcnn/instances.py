@@ -12,10 +12,13 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
+from maskrcnn.boxes import clip
 from maskrcnn.draw import draw_instances
 from maskrcnn.masks import Outline, bitmap_from_counts, counts_from_string
 from maskrcnn.ops.paste import inclusive_boxes, paste, paste_outlines, paste_rle
+from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections
+from maskrcnn.view import View, inverse, move_boxes
 
 Index = int | np.integer | slice | Int[np.ndarray, " k"] | Bool[np.ndarray, " n"] | list[int]
 
@@ -41,8 +44,8 @@ class Instances:
     """(height, width) of the original picture."""
     category_ids: tuple[int, ...] = ()
     """The data set's id of each label, in label order; empty where ids are the labels."""
-    image: UInt8[np.ndarray, "h w 3"] | None = None
-    """The original picture, RGB."""
+    image: UInt8[np.ndarray, "h w C"] | None = None
+    """The original picture, RGB unless the network sees other bands."""
     inclusive: bool = False
     """Masks are pasted as by torchvision, whose weights these are; see `model.mask_head.paste`."""
 
@@ -136,8 +139,10 @@ class Instances:
         picture = self.image if image is None else image
         if picture is None:
             raise ValueError("these results carry no picture to draw on; pass draw(image) an RGB array")
-        if picture.shape[:2] != self.size:
-            raise ValueError(f"expected a picture of (height, width) {self.size}, received {picture.shape[:2]}")
+        if picture.shape != (*self.size, 3):
+            raise ValueError(
+                f"expected an RGB picture of shape {(*self.size, 3)}, received {picture.shape}; pass draw(image) one"
+            )
         labels = self.labels.tolist()
         return draw_instances(picture, self.boxes, self._bitmaps(), self.names, self.scores, labels=labels)
 
@@ -159,48 +164,51 @@ class Instances:
 
     def __repr__(self) -> str:
         height, width = self.size
-        found = ", ".join(f"{name} {score:.2f}" for name, score in zip(self.names[:8], self.scores[:8], strict=True))
+        found = some_of((f"{name} {score:.2f}" for name, score in zip(self.names, self.scores, strict=True)), 8)
         noun = "instance" if len(self) == 1 else "instances"
-        listed = f": {found}" + (", ..." if len(self) > 8 else "") if len(self) else ""
+        listed = f": {found}" if len(self) else ""
         return f"{len(self) or 'no'} {noun} in {height} x {width}{listed}"
 
 
 def from_detections(
     detections: Detections,
-    sizes: Float[Tensor, "B 2"],
+    view: View,
     original_sizes: Int[Tensor, "B 2"],
     names: Sequence[str],
     category_ids: Sequence[int] = (),
     *,
     inclusive: bool = False,
 ) -> list[Instances]:
-    """One `Instances` for each image of a batch: padding removed, boxes scaled to the original picture and cut to it.
+    """One `Instances` for each image of a batch: padding removed, brought back to the original picture and cut to it.
 
-    sizes            (height, width) the boxes live in
+    view             what the network saw of each picture
     original_sizes   (height, width) of the pictures as read
     names            of the classes, in label order
     inclusive        how masks are pasted, see `Instances.inclusive`
     """
     boxes, labels, scores, valid, masks = (part.detach().to("cpu") for part in detections)
-    originals = original_sizes.to("cpu").tolist()
-    scales = original_sizes.to("cpu", torch.float64) / sizes.to("cpu", torch.float64)
+    originals, view = original_sizes.to("cpu"), view.to(torch.device("cpu"))
+    turns = [0] * len(originals) if view.turns is None else view.turns.tolist()
+    corners = clip(move_boxes(inverse(view, torch.float64), boxes.double()), originals.double())
     results = []
-    for image, (height, width) in enumerate(originals):
+    for image, (height, width) in enumerate(originals.tolist()):
         keep = valid[image]
-        x_scale, y_scale = scales[image, 1], scales[image, 0]
-        corners = boxes[image][keep].double() * torch.stack([x_scale, y_scale, x_scale, y_scale])
-        corners = torch.minimum(corners.clamp(min=0), corners.new_tensor([width, height, width, height]))
         chosen = labels[image][keep].numpy()
         results.append(
             Instances(
-                boxes=corners.float().numpy(),
+                boxes=corners[image][keep].float().numpy(),
                 labels=chosen,
                 names=[names[label - 1] for label in chosen],
                 scores=scores[image][keep].float().numpy(),
-                probabilities=masks[image][keep].float(),
+                probabilities=_turned_back(masks[image][keep].float(), bool(view.mirrored[image]), turns[image]),
                 size=(height, width),
                 category_ids=tuple(category_ids),
                 inclusive=inclusive,
             )
         )
     return results
+
+
+def _turned_back(masks: Float[Tensor, "n M M"], mirrored: bool, turns: int) -> Float[Tensor, "n M M"]:
+    """Grids over boxes of a view as grids over the same boxes of its picture."""
+    return (masks.flip(2) if mirrored else masks).rot90(-turns, (1, 2))

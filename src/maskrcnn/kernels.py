@@ -24,7 +24,7 @@ import llvmlite.binding
 import numba
 from numba.core import caching, compiler, config, serialize
 
-from maskrcnn.files import cache_folder, written_whole
+from maskrcnn.files import atomic_write, cache_folder
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -39,9 +39,9 @@ IMPORT = re.compile(r"^from (maskrcnn[\w.]*) import (\([^)]*\)|.*)$", re.MULTILI
 
 
 def vector_width() -> int:
-    """Numbers of a vector: 16 on a processor with AVX-512, else 8, or what `MASKRCNN_VECTOR_WIDTH` says.
+    """Numbers of a vector: 16 on a CPU with AVX-512, else 8, or what `MASKRCNN_VECTOR_WIDTH` says.
 
-    Both work on every processor: LLVM splits what one lacks. Raises ValueError for other widths.
+    Both work on every CPU: LLVM splits what one lacks. Raises ValueError for other widths.
     """
     setting = os.environ.get(WIDTH_VARIABLE)
     if not setting:
@@ -110,7 +110,7 @@ class KernelCache(caching._Cache):
 
 
 def digest(module: str, *details: object) -> str:
-    """A name for what was compiled from a module: its source, the compiler, the processor, and the details."""
+    """A name for what was compiled from a module: its source, the compiler, the CPU, and the details."""
     versions = numba.__version__, llvmlite.__version__, sys.version_info[:2]
     settings = VECTOR_WIDTH, *(getattr(config, name) for name in ("OPT", "BOUNDSCHECK", "DEBUG", "CPU_NAME"))
     made_of = source_digest(module), details, versions, settings, llvmlite.binding.get_host_cpu_name()
@@ -160,7 +160,7 @@ def _usual_folder() -> Path | None:
 def _temporary_folder() -> Path | None:
     try:
         folder = Path(tempfile.gettempdir()) / f"maskrcnn-kernels-{os.getuid()}"
-    except (OSError, AttributeError):  # no place is writable; Windows has no such users
+    except (OSError, AttributeError):  # no folder is writable; Windows has no such users
         return None
     return None if folder.is_symlink() else folder  # to where somebody else may put what is run
 
@@ -168,10 +168,10 @@ def _temporary_folder() -> Path | None:
 def _is_ours(folder: Path) -> bool:
     """Whether nobody else can put a file there, which would be run."""
     try:
-        place = folder.stat()
+        state = folder.stat()
     except OSError:
         return False
-    return os.name == "nt" or (place.st_uid in (0, os.getuid()) and not place.st_mode & 0o022)
+    return os.name == "nt" or (state.st_uid in (0, os.getuid()) and not state.st_mode & 0o022)
 
 
 def kept(name: str) -> Iterator[bytes]:
@@ -216,7 +216,7 @@ def _write(folder: Path, name: str, content: bytes) -> None:
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     if not _is_ours(folder):
         raise PermissionError(0, "not this user's alone")
-    with written_whole(folder / name) as draft:
+    with atomic_write(folder / name) as draft:
         draft.write_bytes(hashlib.sha256(content).digest() + content)
 
 

@@ -24,26 +24,31 @@ from torch import Tensor
 from maskrcnn.config import Recipe
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import DIVISOR, Bucket, resized_size
-from maskrcnn.data.decode import MEBIBYTE, decode, to_rgb
+from maskrcnn.data.decode import MEBIBYTE, RGB, decode, to_rgb
+from maskrcnn.data.loader import collate
 from maskrcnn.data.transforms import to_pixels
-from maskrcnn.distributed import DeviceSetting, World, choose_device, num_devices
-from maskrcnn.execution import Execution, to_host
-from maskrcnn.files import written_whole
+from maskrcnn.files import atomic_write
 from maskrcnn.instances import Instances, from_detections
-from maskrcnn.ladder import Ladder, choose_rungs, laddered
-from maskrcnn.memory import explained, keep_freed_memory
 from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
-from maskrcnn.models.undrawn import Undrawn
-from maskrcnn.precision import Precision, choose_precision
+from maskrcnn.models.skip_init import SkipInit
+from maskrcnn.run_folder import PREDICTIONS
+from maskrcnn.runtime.devices import DeviceSetting, choose_device, num_devices
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.execution import Execution, to_host
+from maskrcnn.runtime.ladder import Ladder, choose_rungs, laddered
+from maskrcnn.runtime.memory import explain_out_of_memory, keep_freed_memory
+from maskrcnn.runtime.precision import Precision, choose_precision
+from maskrcnn.runtime.trial import fastest_on_cpu
+from maskrcnn.runtime.trust import trust_kernels
+from maskrcnn.runtime.warm import DRAWN, ENCODED, tasks_for, warm
+from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections, ImageBatch
-from maskrcnn.trial import fastest_on_processor
-from maskrcnn.trust import trust_kernels
-from maskrcnn.warm import DRAWN, ENCODED, tasks_for, warm
+from maskrcnn.view import View
 from maskrcnn.weights import fill
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
-Array = UInt8[np.ndarray, "_ _ 3"]
+Array = UInt8[np.ndarray, "_ _ _"]
 PrecisionSetting = Literal["auto", "fp32", "bf16"]
 NUMBER_TYPES: dict[PrecisionSetting, torch.dtype | None] = {
     "auto": None,
@@ -78,8 +83,8 @@ def load(
     trust_kernels(World(chosen), warnings.warn)
     tensors, recipe, origin = load_any(path)
     number_type = _precision(precision, chosen, recipe)
-    with Undrawn():
-        model = build(recipe.model, len(recipe.classes))
+    with SkipInit():
+        model = build(recipe.model, len(recipe.classes), len(recipe.data.mean))
     fill(model, tensors, origin)
     model = model.to(chosen).eval()
     fold(model, number_type.dtype, widened=number_type.widened)
@@ -91,7 +96,7 @@ def load(
 
 def _precision(setting: PrecisionSetting, device: torch.device, recipe: Recipe) -> Precision:
     if device.type == "cpu":
-        return fastest_on_processor(NUMBER_TYPES[setting])
+        return fastest_on_cpu(NUMBER_TYPES[setting])
     if setting == "bf16":
         return Precision(device.type, torch.bfloat16)
     return choose_precision(device, setting == "auto" and recipe.evaluate.mixed_precision)
@@ -111,8 +116,8 @@ class Predictor:
     """Held while results lie where a recorded graph's next prediction, maybe of another thread, overwrites them."""
 
     def __repr__(self) -> str:
-        names = ", ".join(self.recipe.classes[:5]) + (", ..." if len(self.recipe.classes) > 5 else "")
-        return f"{self.recipe.name}: {len(self.recipe.classes)} classes ({names}) on {self.device}"
+        names = self.recipe.classes
+        return f"{self.recipe.name}: {len(names)} classes ({some_of(names)}) on {self.device}"
 
     @overload
     def predict(self, images: Image.Image | np.ndarray | Tensor, score: float = 0.5) -> Instances: ...
@@ -124,15 +129,17 @@ class Predictor:
     def predict(self, images: Picture | Sequence[Picture], score: float = 0.5) -> Instances | list[Instances]:
         """The objects of one picture, or a list of results for a list, a folder or a glob.
 
-        images   path, PIL image, uint8 RGB array (h, w, 3) or gray (h, w), uint8 tensor (3, h, w) or (h, w, 3)
-        score    least certainty; what the recipe's `model.box_head.score` drops does not come back with a lower one
+        images   path, PIL image, uint8 RGB array (h, w, 3) or gray (h, w), uint8 tensor (3, h, w) or (h, w, 3); where
+                 the recipe's `data.mean` has C bands, arrays and tensors of C
+        score    smallest score; what the recipe's `model.box_head.score_threshold` drops does not come back with a
+                 lower one
         Pictures of one padded size share a batch of `evaluate.batch`. Results carry their picture.
         """
         if isinstance(images, str | Path) and not Path(images).expanduser().is_file():
             images = find_pictures([images])
         if isinstance(images, Picture):
-            return self._predict([_read(images)], score)[0]
-        return self._predict([_read(image) for image in images], score)
+            return self._predict([_read(images, self._num_bands)], score)[0]
+        return self._predict([_read(image, self._num_bands) for image in images], score)
 
     def _predict(self, pictures: Sequence[Array], score: float) -> list[Instances]:
         results: dict[int, Instances] = {}
@@ -154,26 +161,24 @@ class Predictor:
     def _predict_batch(self, pictures: Sequence[Array]) -> list[Instances]:
         sizes = [self._size(picture) for picture in pictures]
         originals = torch.tensor([picture.shape[:2] for picture in pictures])
-        detections = self._detect([self._reduced(picture) for picture in pictures], sizes)
+        view = View.whole(originals, torch.tensor(sizes))
+        images, raw_sizes = collate([self._reduced(picture) for picture in pictures])
+        detections = self._detect(images, raw_sizes, view.rescaled(originals, raw_sizes), _bucket(sizes))
         names, category_ids = self.recipe.classes, self.recipe.category_ids
-        resized = torch.tensor(sizes, dtype=torch.float32)
         inclusive = self.recipe.model.mask_head.paste == "inclusive"
-        return from_detections(detections, resized, originals, names, category_ids, inclusive=inclusive)
+        return from_detections(detections, view, originals, names, category_ids, inclusive=inclusive)
 
     @torch.inference_mode()
-    def _detect(self, pictures: Sequence[Array], sizes: Sequence[tuple[int, int]]) -> Detections:
-        raw_sizes = torch.tensor([picture.shape[:2] for picture in pictures], device=self.device)
-        height, width = raw_sizes.amax(dim=0).tolist()
-        padded = torch.zeros(len(pictures), height, width, 3, dtype=torch.uint8)
-        for slot, picture in zip(padded, pictures, strict=True):
-            own = torch.from_numpy(np.require(picture, requirements=["C", "W"]))
-            slot[: own.shape[0], : own.shape[1]] = own
-        target = torch.tensor(sizes, device=self.device)
-        unflipped = torch.zeros(len(pictures), dtype=torch.bool, device=self.device)
-        pixels = to_pixels(padded.to(self.device), raw_sizes, target, unflipped, _bucket(sizes), self.recipe.data)
+    def _detect(self, images: Tensor, raw_sizes: Tensor, view: View, bucket: Bucket) -> Detections:
+        images, raw_sizes, view = images.to(self.device), raw_sizes.to(self.device), view.to(self.device)
+        pixels = to_pixels(images, raw_sizes, view, bucket, self.recipe.data)
         alone = nullcontext() if self.execution == "eager" else self._results
-        with alone, self.precision.autocast(), explained(self.device, len(sizes), _bucket(sizes), LESS_MEMORY):
-            found = to_host(self._forward(ImageBatch(pixels, target.float())), self.device)
+        with (
+            alone,
+            self.precision.autocast(),
+            explain_out_of_memory(self.device, len(images), bucket, LESS_MEMORY),
+        ):
+            found = to_host(self._forward(ImageBatch(pixels, view.sizes.float())), self.device)
             detections: Detections = found.wait()
         return detections
 
@@ -186,6 +191,10 @@ class Predictor:
         """The way in which predictions run at present."""
         return self._forward.execution if isinstance(self._forward, Ladder) else self.rungs[0]
 
+    @property
+    def _num_bands(self) -> int:
+        return len(self.recipe.data.mean)
+
     def _size(self, picture: Array) -> tuple[int, int]:
         """(height, width) as evaluation resizes it."""
         data = self.recipe.data
@@ -194,7 +203,10 @@ class Predictor:
     def _reduced(self, picture: Array) -> Array:
         """What `max_rowsize` leaves of a huge picture, as in training."""
         factor = math.ceil(math.sqrt(picture.size / (self.recipe.data.max_rowsize * MEBIBYTE)))
-        return picture if factor <= 1 else np.asarray(Image.fromarray(picture).reduce(factor))
+        if factor <= 1:
+            return picture
+        bands = (Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(picture, 2, 0))
+        return np.stack([np.asarray(band.reduce(factor)) for band in bands], axis=2)
 
 
 def predict_paths(
@@ -217,7 +229,8 @@ def predict_paths(
     warm([*ENCODED, *DRAWN])
     entries: list[dict[str, Any]] = []
     failures: list[str] = []
-    pictures = _read_ahead(paths, 2 * predictor.recipe.evaluate.batch)
+    num_bands = len(predictor.recipe.data.mean)
+    pictures = _read_ahead(paths, num_bands, 2 * predictor.recipe.evaluate.batch)
     for number, path, result in _results(predictor, pictures, score):
         if isinstance(result, str):
             failures.append(result)
@@ -227,7 +240,7 @@ def predict_paths(
                 entries.append({**entry, "category_name": name, "file_name": str(path)})
         if progress is not None:
             progress(path, result)
-    with written_whole(out / "predictions.json") as draft:
+    with atomic_write(out / PREDICTIONS) as draft:
         draft.write_text(json.dumps(entries), encoding="utf-8")
     return failures
 
@@ -280,43 +293,44 @@ def _results(
             yield number, path, picture if isinstance(picture, str) else next(found)
 
 
-def _read_ahead(paths: Sequence[Path], ahead: int) -> Iterator[tuple[Path, Array | str]]:
+def _read_ahead(paths: Sequence[Path], num_bands: int, ahead: int) -> Iterator[tuple[Path, Array | str]]:
     """Pictures, or the sentence why one cannot be read, decoded in a thread while earlier ones are worked on."""
     rest = iter(paths)
     with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting = deque((path, pool.submit(_read_or_explain, path)) for path in islice(rest, ahead))
+        waiting = deque((path, pool.submit(_read_or_explain, path, num_bands)) for path in islice(rest, ahead))
         while waiting:
             path, picture = waiting.popleft()
-            waiting.extend((following, pool.submit(_read_or_explain, following)) for following in islice(rest, 1))
+            waiting.extend((one, pool.submit(_read_or_explain, one, num_bands)) for one in islice(rest, 1))
             yield path, picture.result()
 
 
-def _read_or_explain(path: Path) -> Array | str:
+def _read_or_explain(path: Path, num_bands: int) -> Array | str:
     try:
-        return _read(path)
+        return _read(path, num_bands)
     except (OSError, ValueError) as error:
         return str(error)
 
 
-def _read(picture: Picture) -> Array:
-    """Any picture as RGB uint8 (h, w, 3)."""
+def _read(picture: Picture, num_bands: int) -> Array:
+    """Any picture as uint8 (h, w, num_bands)."""
     if isinstance(picture, str | Path):
-        return decode(Path(picture).expanduser(), max_rowsize=None)  # results are in its own pixels
+        path = Path(picture).expanduser()
+        return decode(path, max_rowsize=None, num_bands=num_bands)  # results are in its own pixels
     if isinstance(picture, Image.Image):
-        return np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
-    if isinstance(picture, Tensor):
+        array = np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
+    elif isinstance(picture, Tensor):
         array = picture.detach().cpu().numpy()
-        array = array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] == 3 else array
+        array = array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] == num_bands else array
     elif isinstance(picture, np.ndarray):
         array = picture
     else:
         raise TypeError(f"expected a path, PIL image, array or tensor, received {type(picture).__name__}")
-    if array.ndim == 2:
-        array = np.repeat(array[..., None], 3, axis=2)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+    if array.ndim == 2 and num_bands in (1, RGB):
+        array = np.repeat(array[..., None], num_bands, axis=2)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != num_bands or 0 in array.shape:
         raise ValueError(
-            f"expected uint8 RGB of shape (h, w, 3), received {array.dtype} of shape {tuple(picture.shape)}; "
-            "scale to 0..255 and drop an alpha channel"
+            f"expected uint8 of shape (h, w, {num_bands}), received {array.dtype} of shape {array.shape}; scale to "
+            "0..255 and give the bands that the recipe's data.mean and data.std have, without alpha"
         )
     return array
 

@@ -1,9 +1,9 @@
 """The tensor groups that flow from disk to loss and from pixels to detections.
 
-Every group is padded to a shape that no value decides; `valid` says which slots are real. The groups
+Every group is padded to a shape that depends on no value; `valid` says which slots are real. The groups
 are named tuples of tensors, so that compilers, exporters and `tree_map` see plain tensors.
 
-Axes: B images, G ground-truth objects, E edges, P proposals, D detections, M mask cells, H W pixels.
+Axes: B images, C bands, G ground-truth objects, E edges, P proposals, D detections, M mask cells, H W pixels.
 Boxes are xyxy in absolute, continuous pixels: the image is [0, W] x [0, H] and pixel (row i,
 column j) is centred at (j + 0.5, i + 0.5). Sizes are (height, width).
 """
@@ -20,27 +20,27 @@ BACKGROUND = 0  # labels run 1..K in the data set's order of category ids
 class ImageBatch(NamedTuple):
     """Normalised images, padded with zeros at the right and bottom to one bucket."""
 
-    pixels: Float[Tensor, "B 3 H W"]
+    pixels: Float[Tensor, "B C H W"]
     sizes: Float[Tensor, "B 2"]
     """(height, width) of each image before padding; boxes live in this frame."""
 
 
 class Targets(NamedTuple):
-    """What a person annotated, in the frame of `ImageBatch.sizes`; without annotations one slot that is not valid."""
+    """Annotations in the frame of `ImageBatch.sizes`; an image without any has one slot that is not valid."""
 
     boxes: Float[Tensor, "B G 4"]
     labels: Int[Tensor, "B G"]
     crowd: Bool[Tensor, "B G"]
-    """Regions that hold many objects: neither learnt nor counted as background."""
+    """Crowd regions, which hold many objects: neither learnt nor counted as background."""
     valid: Bool[Tensor, "B G"]
     edges: Float[Tensor, "B E 4"]
     """Directed outline edges (x1, y1, x2, y2); inside is where the winding number is not zero."""
     first_edge: Int[Tensor, "B G+1"]
-    """Object g owns edges[first_edge[g] : first_edge[g + 1]]."""
+    """First edge of each object: object g owns edges[first_edge[g] : first_edge[g + 1]]."""
 
 
 class MicroBatch(NamedTuple):
-    """Images that go through the model at once in training, and the random key of each."""
+    """Images that go through the model together in training, with a random key for each."""
 
     images: ImageBatch
     targets: Targets

@@ -13,31 +13,32 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from maskrcnn.config import Recipe
-from maskrcnn.files import sync
+from maskrcnn.files import listing, sync
 from maskrcnn.recipes import read_recipe, write_recipe
+from maskrcnn.run_folder import BEST, CONFIG, LAST, METRICS, MODEL
+from maskrcnn.sentences import some_of
 
-MODEL, CONFIG, METRICS = "model.safetensors", "config.yml", "metrics.json"
-BESIDE = f"put the {CONFIG} beside them that was written with them"
+BESIDE = f"put the {CONFIG} that was written with them beside them"
 
 
 class Weights(NamedTuple):
-    """A model's tensors, on the CPU, and the recipe that they belong to."""
+    """A model's tensors, on the CPU, and their recipe."""
 
     tensors: dict[str, Tensor]
     recipe: Recipe
     origin: str
-    """Where they were read."""
+    """File or system that they come from."""
 
 
 def save_weights(
     folder: str | Path, model: nn.Module | Mapping[str, Tensor], recipe: Recipe, metrics: Mapping[str, Any]
 ) -> Path:
-    """Write the weights folder in place of an earlier one.
+    """Write a weights folder, replacing an earlier one.
 
     recipe   carries the class names and category ids
-    Raises ValueError where the folder holds anything else.
+    Raises ValueError where the folder holds anything but weights.
     A crash at any moment leaves the earlier folder or the new one, complete: the files are written and synced
-    beside it, and `find_weights` knows the earlier folder by the name it bears for the instant of the exchange.
+    beside it, and `find_weights` knows the name that the earlier folder has during the exchange.
     """
     if not recipe.classes:
         raise ValueError("expected a recipe with its class names, received none; fill `classes` and `category_ids`")
@@ -61,10 +62,10 @@ def save_weights(
 
 
 def load_weights(path: str | Path) -> Weights:
-    """What `save_weights` wrote.
+    """Read the weights that `save_weights` wrote.
 
     path   a weights folder, a run folder, or a .safetensors file beside its config.yml
-    Raises FileNotFoundError when there are none, ValueError when they cannot be read.
+    Raises FileNotFoundError where there are none, ValueError where they cannot be read.
     """
     file = find_weights(path)
     config = file.with_name(CONFIG)
@@ -80,7 +81,7 @@ def load_weights(path: str | Path) -> Weights:
 
 
 def find_weights(path: str | Path) -> Path:
-    """The .safetensors file that `path` means; of a run folder that of its best weights, or of its last ones."""
+    """Find the .safetensors file that `path` means; a run folder means its best weights, or else its last ones."""
     path = Path(path).expanduser()
     if path.is_file():
         if path.suffix != ".safetensors":
@@ -89,22 +90,21 @@ def find_weights(path: str | Path) -> Path:
                 "checkpoints of other systems end in .pth, .pt, .pkl or .ckpt"
             )
         return path
-    places = (path, path / "weights" / "best", path / "weights" / "last")
-    for folder in [version for place in places for version in (place, _previous(place))]:
+    folders = (path, path / BEST, path / LAST)
+    for folder in [version for one in folders for version in (one, _previous(one))]:
         if (folder / MODEL).is_file():
             return folder / MODEL
     if not path.exists():
         raise FileNotFoundError(f"no weights at {path} (working directory {Path.cwd()}); expected a folder of {MODEL}")
-    held = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
-    raise FileNotFoundError(f"expected {MODEL} or weights/best/{MODEL} in {path}; it holds {held}")
+    raise FileNotFoundError(f"expected {MODEL} or {BEST}/{MODEL} in {path}; it holds {listing(path)}")
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str | Path, advice: str = BESIDE) -> None:
-    """Give a model, or a part of one, its weights.
+    """Load tensors into a model or a part of one.
 
-    tensors   may lack the counters of live batch norms, which then stay
-    advice    what to do where they do not fit
-    Raises ValueError that lists what is missing, unknown or of another shape.
+    tensors   may lack the counters of live batch norms, which are then kept
+    advice    what the error tells to do where they do not fit
+    Raises ValueError that lists the tensors that are missing, unknown or of another shape.
     """
     expected = module.state_dict()
     counters = {name: count for name, count in expected.items() if name.endswith("num_batches_tracked")}
@@ -116,7 +116,7 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str | Path, a
         for name, tensor in expected.items()
         if name in tensors and tensors[name].shape != tensor.shape
     ]
-    faults = [f"{what} {_some(names)}" for what, names in _faults(missing, unknown, other) if names]
+    faults = [f"{what} {some_of(names)}" for what, names in _faults(missing, unknown, other) if names]
     if faults:
         raise ValueError(f"the weights in {origin} do not fit the model: {'; '.join(faults)}; {advice}")
     module.load_state_dict(tensors)
@@ -126,26 +126,22 @@ def _faults(missing: list[str], unknown: list[str], other: list[str]) -> list[tu
     return [("missing:", missing), ("not in the model:", unknown), ("of another shape:", other)]
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
 def _shape(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "a scalar"
 
 
 def _refuse_to_replace(folder: Path) -> None:
-    """Earlier weights give way to new ones; nothing else does."""
+    """Raise ValueError where the folder holds anything but earlier weights."""
     others = sorted({entry.name for entry in folder.iterdir()} - {MODEL, CONFIG, METRICS}) if folder.is_dir() else []
     if others:
         raise ValueError(
-            f"{folder} holds {_some(others)}, which would be lost; expected a new folder, an empty one, or one of "
+            f"{folder} holds {some_of(others)}, which would be lost; expected a new folder, an empty one, or one of "
             "earlier weights"
         )
 
 
 def _exchange(draft: Path, folder: Path) -> None:
-    """Put `draft` where `folder` is. Directories cannot be replaced in one call, so the old one steps aside first."""
+    """Replace `folder` by `draft`. One call cannot replace a directory, so the old one is renamed first."""
     previous = _previous(folder)
     if folder.exists():
         shutil.rmtree(previous, ignore_errors=True)

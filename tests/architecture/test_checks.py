@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from maskrcnn.boxes import clip
-from maskrcnn.clock import mark
+from maskrcnn.runtime.clock import mark
 
 TESTS = Path(__file__).parents[1]
 

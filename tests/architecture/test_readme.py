@@ -17,9 +17,9 @@ from PIL import Image
 
 import maskrcnn
 from maskrcnn.cli import main
-from maskrcnn.config import BoxHead, Model, Recipe
-from maskrcnn.convert.checkpoint import MAKERS
-from maskrcnn.convert.maker import shapes, write
+from maskrcnn.config import Backbone, BoxHead, Model, Neck, Recipe
+from maskrcnn.convert.checkpoint import FRAMEWORKS
+from maskrcnn.convert.framework import shapes, write
 from maskrcnn.data.shapes import generate
 from maskrcnn.recipes import read_recipe
 from maskrcnn.recipes.describe import all_settings
@@ -38,15 +38,11 @@ __BASE__: ../coco.yml
 name: mask_rcnn_resnet50_fpn_1x
 data: {short_sides: [64], max_side: 96, num_buckets: 1, num_workers: 1}
 model:
-  backbone: resnet18
-  norm: group_norm
-  pretrained: ""
-  frozen_stages: 0
-  width: 16
-  channels: 32
-  rpn: {train_candidates: 64, train_proposals: 32, test_candidates: 64, test_proposals: 32}
-  box_head: {hidden: 32, rois: 16, detections: 10}
-  mask_head: {pool: 7, convs: 1, channels: 32, rois: 8}
+  backbone: {kind: resnet18, norm: group_norm, pretrained: "", frozen_stages: 0, width: 16}
+  neck: {channels: 32}
+  rpn: {num_train_candidates: 64, num_train_proposals: 32, num_test_candidates: 64, num_test_proposals: 32}
+  box_head: {hidden: 32, num_rois: 16, num_detections: 10}
+  mask_head: {pool_size: 7, num_convs: 1, channels: 32, num_rois: 8}
 train: {batch: 4, epochs: 1}
 evaluate: {batch: 2}
 """
@@ -75,7 +71,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "results.json").write_text(json.dumps(found))
 
     theirs = model_final(tmp_path / "model_final.pkl")
-    monkeypatch.setattr("maskrcnn.convert.zoo.bring", lambda published: theirs)
+    monkeypatch.setattr("maskrcnn.convert.zoo.download", lambda published: theirs)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("maskrcnn.recipes.find.recipe_folder", lambda: tmp_path / "config")
@@ -88,11 +84,11 @@ def place(tmp_path, monkeypatch):
 
 def model_final(path: Path) -> Path:
     """A slim network as Detectron2 publishes large ones; published files are not downloaded in tests."""
-    model = Model(backbone="resnet50", channels=16, box_head=BoxHead(hidden=16))
+    model = Model(backbone=Backbone(kind="resnet50"), neck=Neck(channels=16), box_head=BoxHead(hidden=16))
     generator = torch.Generator().manual_seed(0)
     tensors = {name: 0.01 * torch.randn(shape, generator=generator) for name, shape in shapes(model, 80).items()}
     tensors |= {name: 1 + tensor for name, tensor in tensors.items() if name.endswith("running_var")}
-    arrays = {name: tensor.numpy() for name, tensor in write(MAKERS["detectron2"], tensors).items()}
+    arrays = {name: tensor.numpy() for name, tensor in write(FRAMEWORKS["detectron2"], tensors).items()}
     path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
     return path
 

@@ -5,6 +5,7 @@ import io
 import re
 import tokenize
 from pathlib import Path
+from statistics import median, quantiles
 
 import pytest
 
@@ -25,6 +26,8 @@ CORE = (
 """Anchors and coding, RoIs over levels, matching and sampling, losses, post-processing."""
 MOST_LINES = 700
 MOST_FILES = 9
+LONGEST, MEDIAN, NINETIETH = 60, 7, 21
+"""Lines of a function: of the longest, of one in the middle, and of one that nine in ten do not exceed."""
 
 
 def code_lines(text: str) -> int:
@@ -61,4 +64,17 @@ def test_from_a_file_on_disk_to_the_loss_it_is_at_most_nine_steps():
     assert 0 < len(steps) <= MOST_FILES
     files = [name for step in steps for name in step]
     assert [name for name in files if not (SOURCE / name).is_file()] == []
-    assert (files[0], files[-1]) == ("data/coco.py", "models/mask_head.py")
+    assert (files[0], files[-1]) == ("data/split.py", "models/mask_head.py")
+
+
+def test_functions_are_short():
+    modules = {path.relative_to(SOURCE).as_posix(): path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
+    lines = {
+        f"{name}, line {node.lineno}": node.end_lineno - node.lineno + 1
+        for name, text in modules.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert {name: number for name, number in lines.items() if number > LONGEST} == {}
+    assert median(lines.values()) <= MEDIAN
+    assert quantiles(lines.values(), n=10)[-1] <= NINETIETH

@@ -2,7 +2,7 @@
 
 import pytest
 
-from maskrcnn.data import coco
+from maskrcnn.data.formats import coco
 from maskrcnn.data.shapes import generate
 
 

@@ -16,9 +16,9 @@ def test_photos_of_the_most_frequent_bucket_are_repeated_to_fill_batches(shapes)
     assert {len(step.indices) for step in steps} == {4}
     assert len({step.bucket for step in steps}) == 1
     for step in steps:
-        assert (step.sizes == sizes[step.indices]).all()
-        assert (step.sizes <= np.array(step.bucket)).all()
-        assert not step.flips.any()
+        assert (step.view.sizes.numpy() == sizes[step.indices]).all()
+        assert (step.view.sizes.numpy() <= np.array(step.bucket)).all()
+        assert not step.view.mirrored.any()
 
 
 def test_a_given_bucket_takes_every_photo_that_fits(shapes):
@@ -29,7 +29,7 @@ def test_a_given_bucket_takes_every_photo_that_fits(shapes):
 
 
 def test_a_bucket_that_holds_no_photo_is_refused(shapes):
-    with pytest.raises(ValueError, match=r"--bucket: no picture of .* fits into 32x32, the smallest of them is"):
+    with pytest.raises(ValueError, match=r"--bucket: no image of .* fits into 32x32, the smallest of them is"):
         full_batches(shapes, SETTINGS, (32, 32), 2)
 
 

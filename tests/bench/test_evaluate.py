@@ -2,14 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 
 from maskrcnn.bench.evaluate import Course, repeated, warm_seconds
 from maskrcnn.data.buckets import Step
+from maskrcnn.view import View
 
 
 def steps(*buckets):
-    nothing = np.zeros((2, 2), np.int64)
-    return [Step(bucket, nothing[0], nothing, nothing[0] > 0, nothing[0]) for bucket in buckets]
+    nothing = np.zeros(2, np.int64)
+    view = View.whole(*2 * [torch.ones(2, 2, dtype=torch.int64)])
+    return [Step(bucket, nothing, view, nothing) for bucket in buckets]
 
 
 WIDE, TALL = (32, 64), (64, 32)
@@ -29,10 +32,10 @@ def test_without_warm_batches_there_is_no_number(arrivals):
     assert warm_seconds(Course(0.0, arrivals, end=20.0), steps(WIDE, TALL, TALL)[: len(arrivals)], cold=1) is None
 
 
-def test_repeated_pictures_have_ids_and_objects_of_their_own(shapes, tmp_path):
-    many = repeated(shapes, 12, tmp_path)
+def test_repeated_pictures_have_ids_and_objects_of_their_own(shapes):
+    many = repeated(shapes, 12)
     assert len(set(many.image_ids)) == 12
-    assert many.file_names[:5] == many.file_names[5:10] == shapes.file_names
+    assert many.file_names[:5] == many.file_names[5:10] == list(shapes.file_names)
     first = np.diff(shapes.first_object)
     assert (np.diff(many.first_object) == np.resize(first, 12)).all()
     assert len(set(many.annotation_ids)) == len(many.annotation_ids)

@@ -9,11 +9,11 @@ from maskrcnn.bench.operators import cases, cells_under
 from maskrcnn.bench.ops import difference
 
 TINY = config.Model(
-    norm="group_norm",
-    channels=32,
-    rpn=config.RPN(train_candidates=30, train_proposals=20, test_candidates=20, test_proposals=10),
-    box_head=config.BoxHead(rois=6, candidates=40, detections=5),
-    mask_head=config.MaskHead(rois=4),
+    backbone=config.Backbone(norm="group_norm"),
+    neck=config.Neck(channels=32),
+    rpn=config.RPN(num_train_candidates=30, num_train_proposals=20, num_test_candidates=20, num_test_proposals=10),
+    box_head=config.BoxHead(num_rois=6, num_candidates=40, num_detections=5),
+    mask_head=config.MaskHead(num_rois=4),
 )
 
 

@@ -5,10 +5,12 @@ import torch
 
 from maskrcnn import config
 from maskrcnn.bench import peer
-from maskrcnn.bench.scene import lively
+from maskrcnn.bench.setup import trained_like
 from maskrcnn.structures import ImageBatch, Targets
 
-SMALL = config.Model(backbone="resnet18", norm="group_norm", frozen_stages=0, channels=64)
+SMALL = config.Model(
+    backbone=config.Backbone(kind="resnet18", norm="group_norm", frozen_stages=0), neck=config.Neck(channels=64)
+)
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def test_targets_are_bitmaps_of_pixel_centres_without_crowds(images):
 
 
 def test_pictures_lose_their_padding(images):
-    assert [tuple(picture.shape) for picture in peer.pictures(images)] == [(3, 64, 80), (3, 48, 96)]
+    assert [tuple(picture.shape) for picture in peer.image_list(images)] == [(3, 64, 80), (3, 48, 96)]
 
 
 def test_without_torchvision_a_sentence_says_so(monkeypatch):
@@ -54,17 +56,17 @@ def test_without_torchvision_a_sentence_says_so(monkeypatch):
 
 def test_a_network_that_torchvision_does_not_have_is_told():
     pytest.importorskip("torchvision")
-    settings = config.Model(backbone="resnet18", norm="group_norm", frozen_stages=0, width=32)
-    reason = peer.lacking(lively(settings, 3), settings, config.Data(), 3)
+    settings = config.Model(backbone=config.Backbone(kind="resnet18", norm="group_norm", frozen_stages=0, width=32))
+    reason = peer.lacking(trained_like(settings, 3), settings, config.Data(), 3)
     assert reason.startswith("torchvision has no such network: backbone.body.conv1.weight and ")
 
 
 def test_the_same_network_makes_the_same_pyramid_and_learns_from_the_same_pixels(images):
     pytest.importorskip("torchvision")
-    model = lively(SMALL, 3).eval()
+    model = trained_like(SMALL, 3).eval()
     assert peer.lacking(model, SMALL, config.Data(), 3) == ""
     theirs = peer.takes_prepared(peer.same_network(model, SMALL, config.Data(), 3), (64, 96))
-    batch, _ = theirs.transform(peer.pictures(images))
+    batch, _ = theirs.transform(peer.image_list(images))
     assert batch.tensors.shape == (2, 3, 64, 96)
     with torch.no_grad():
         ours = model.neck(model.backbone(batch.tensors))
@@ -72,7 +74,7 @@ def test_the_same_network_makes_the_same_pyramid_and_learns_from_the_same_pixels
     for a, b in zip(ours, pyramid, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     found = peer.annotations(images, targets())
-    taken = peer.masks_learnt(theirs.train(), lambda: theirs(peer.pictures(images), found))
+    taken = peer.masks_learnt(theirs.train(), lambda: theirs(peer.image_list(images), found))
     assert taken >= 2  # the two annotated boxes themselves are proposals
-    stages = peer.peer_stages(theirs.eval(), peer.pictures(images))
+    stages = peer.peer_stages(theirs.eval(), peer.image_list(images))
     assert list(stages) == ["backbone and FPN", "RPN", "box head", "mask head"]

@@ -50,11 +50,11 @@ def test_short_work_is_called_often_enough_to_be_measured(clock):
 
 
 def test_stages_are_told_apart(clock):
-    def step(lap):
+    def step(on_stage):
         clock.now += 1.0
-        lap("there")
+        on_stage("there")
         clock.now += 4.0
-        lap("back")
+        on_stage("back")
 
     assert stages_in_turns({"ours": step}, CPU, 3) == {"ours": {"there": 1.0, "back": 4.0}}
 

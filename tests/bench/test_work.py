@@ -6,19 +6,23 @@ import torch
 from maskrcnn import config
 from maskrcnn.bench import work
 from maskrcnn.bench.ceilings import Ceilings
-from maskrcnn.bench.scene import lively
+from maskrcnn.bench.setup import trained_like
 from maskrcnn.bench.work import Counter, Operation, least_seconds, multiplications
 from maskrcnn.models.layers import Conv, Depthwise
 from maskrcnn.ops import conv1x1, conv3x3
-from maskrcnn.precision import Precision
+from maskrcnn.runtime.precision import Precision
 
 FLOAT32, BFLOAT16 = (Precision("cpu", dtype) for dtype in (torch.float32, torch.bfloat16))
 
 
 @pytest.fixture(scope="module")
 def small():
-    settings = config.Model(backbone="resnet18", width=16, channels=16, box_head=config.BoxHead(hidden=32))
-    return lively(settings, 3)
+    settings = config.Model(
+        backbone=config.Backbone(kind="resnet18", width=16),
+        neck=config.Neck(channels=16),
+        box_head=config.BoxHead(hidden=32),
+    )
+    return trained_like(settings, 3)
 
 
 def test_a_product_of_2x3_and_3x5_has_30_multiplications_and_moves_31_numbers():
@@ -43,7 +47,7 @@ def test_each_product_takes_the_longer_of_its_two_times():
 def test_a_prediction_of_resnet_50_needs_267_billion_multiplications():
     """The 269 billion of the paper's network, without the masks of 79 classes that nobody wants."""
     unwanted = 100 * 28 * 28 * 256 * 79 / 1e9
-    model = lively(config.Model(), 80)
+    model = trained_like(config.Model(), 80)
     parts = work.prediction(model, 1, (800, 1344), BFLOAT16)
     found = {name: multiplications(operations) / 1e9 for name, operations in parts.items()}
     expected = {"backbone and FPN": 148.5, "RPN": 53.2, "box head": 14.3, "mask head": 53.0 - unwanted}

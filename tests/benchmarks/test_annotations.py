@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from maskrcnn.data.coco import read
+from maskrcnn.data.formats.coco import read
 
 
 def test_a_drawn_file_holds_what_it_should(benchmark, tmp_path):

@@ -7,8 +7,8 @@ pytest.importorskip("torchvision", reason="the peer, torchvision, is not install
 pytest.importorskip("pycocotools", reason="the peer, pycocotools, is not installed")
 
 from maskrcnn.config import Data
-from maskrcnn.data.coco import find_split, read
 from maskrcnn.data.shapes import generate
+from maskrcnn.data.split import open_split
 
 SMALL = {"short_sides": (96,), "max_side": 120, "num_buckets": 2, "num_workers": 0}
 
@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_both_sides_make_the_same_pictures_boxes_and_masks(benchmark, folder, flip):
     settings = Data(**SMALL, flip=flip, antialias=False, rounding="down")  # torchvision's way
-    data = read(*find_split(folder, settings.train_img_dir, settings.train_anno_path))
+    data = open_split(structs.replace(settings, dataset_dir=str(folder)), "train")
     steps = benchmark.plan(data, settings, 2, 4)
     pairs = zip(*(make(data, steps, settings) for make in benchmark.RIVALS.values()), strict=True)
     for ours, (images, targets) in pairs:

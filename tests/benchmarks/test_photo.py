@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrcnn import precision
+from maskrcnn.runtime import precision
 
 
 @pytest.mark.parametrize(("recipe", "has_peer"), [("nuclei", True), ("demo", False)])
 def test_each_way_predicts_in_a_process_of_its_own(benchmark, tmp_path, recipe, has_peer, monkeypatch):
-    monkeypatch.setattr(precision, "processor_has_bf16", lambda: False)
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)
     photo = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (128, 160, 3), np.uint8)).save(photo)
     section = benchmark.run(photo, recipe, repeats=1, rounds=1)

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from maskrcnn.cli import doors, main
+from maskrcnn.cli import main, seed_scripts
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def maskrcnn():
 @pytest.fixture
 def python(monkeypatch):
     """Run `python train.py WORDS`, eval.py or infer.py; gives the exit code."""
-    by_file = {"train.py": doors.train, "eval.py": doors.evaluate, "infer.py": doors.infer}
+    by_file = {"train.py": seed_scripts.train, "eval.py": seed_scripts.evaluate, "infer.py": seed_scripts.infer}
 
     def run(*words: object) -> int:
         monkeypatch.setattr(sys, "argv", [str(word) for word in words])

@@ -11,14 +11,11 @@ name: tiny
 device: cpu
 data: {short_sides: [64], max_side: 64, num_buckets: 2, num_workers: 1, dataset_dir: %s}
 model:
-  backbone: resnet18
-  norm: group_norm
-  frozen_stages: 0
-  width: 16
-  channels: 16
-  rpn: {train_candidates: 50, train_proposals: 40, test_candidates: 50, test_proposals: 30}
-  box_head: {hidden: 32, rois: 24, detections: 10, candidates: 60}
-  mask_head: {convs: 1, channels: 16, rois: 6}
+  backbone: {kind: resnet18, norm: group_norm, frozen_stages: 0, width: 16}
+  neck: {channels: 16}
+  rpn: {num_train_candidates: 50, num_train_proposals: 40, num_test_candidates: 50, num_test_proposals: 30}
+  box_head: {hidden: 32, num_rois: 24, num_detections: 10, num_candidates: 60}
+  mask_head: {num_convs: 1, channels: 16, num_rois: 6}
 """
 
 
@@ -90,7 +87,7 @@ def test_ops_need_no_data_and_results_of_a_day_share_a_file(bench):
 
 def test_beside_torchvision(bench):
     pytest.importorskip("torchvision")
-    [stages, *_] = bench("train", "model.width=64", "model.channels=64")
+    [stages, *_] = bench("train", "model.backbone.width=64", "model.neck.channels=64")
     assert "whole step, 6 mask RoIs per image" in stages or "whole step" in stages
 
 

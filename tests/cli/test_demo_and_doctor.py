@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from maskrcnn import trust
 from maskrcnn.cli import doctor
+from maskrcnn.runtime import trust
 
 
 def test_the_demo_trains_evaluates_predicts_and_reports(maskrcnn, tmp_path, monkeypatch, capsys):
@@ -28,7 +28,7 @@ def test_the_demo_trains_evaluates_predicts_and_reports(maskrcnn, tmp_path, monk
     monkeypatch.setattr("maskrcnn.data.shapes.generate", does("generate", shapes))
     monkeypatch.setattr("maskrcnn.train.loop.run", does("train", out))
     monkeypatch.setattr("maskrcnn.evaluate.run.run", does("evaluate", scores))
-    monkeypatch.setattr("maskrcnn.evaluate.report.write_report", does("report", out / "report.html"))
+    monkeypatch.setattr("maskrcnn.report.page.write_report", does("report", out / "report.html"))
     monkeypatch.setattr("maskrcnn.weights.load_weights", lambda path: f"weights of {path.name}")
     monkeypatch.setattr("maskrcnn.predict.load", does("load", "predictor"))
     monkeypatch.setattr("maskrcnn.predict.predict_paths", does("predict", []))
@@ -94,17 +94,23 @@ def test_the_doctor_shows_what_was_proved_and_repeats_it_on_demand(maskrcnn, cap
     assert gpu_without_triton_nms == [True]
 
 
+def test_who_has_no_gpu_is_not_told_that_triton_is_missing(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr("maskrcnn.ops.gpu.has_triton", lambda: pytest.fail("this warns"))
+    assert "maskrcnn" in dict(doctor.facts())
+
+
 def test_the_doctor_names_other_accelerators_too(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("mps"))
-    monkeypatch.setattr("maskrcnn.distributed.choose_device", lambda setting, local_rank: torch.device("mps"))
+    monkeypatch.setattr("maskrcnn.runtime.devices.choose_device", lambda setting, local_rank: torch.device("mps"))
     facts = dict(doctor.facts())
     assert facts["mps"] == "mps, by the operators' definitions"
     assert facts["device auto"] == "mps"
 
 
 def test_the_doctor_compiles_all_kernels_or_says_that_they_could_not_be_kept(maskrcnn, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("maskrcnn.warm.Task.run", lambda self: None)
-    monkeypatch.setattr("maskrcnn.warm.WORTH_A_PROCESS", 1000)
+    monkeypatch.setattr("maskrcnn.runtime.warm.Task.run", lambda self: None)
+    monkeypatch.setattr("maskrcnn.runtime.warm.WORTH_A_PROCESS", 1000)
     monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path))
     assert maskrcnn("doctor", "--warm") == 0
     assert f"compiled kernels        {tmp_path / 'kernels'}\n" in capsys.readouterr().out

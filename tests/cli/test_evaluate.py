@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from maskrcnn.cli import doors
+from maskrcnn.cli import seed_scripts
 from maskrcnn.recipes import read_recipe
 from maskrcnn.weights import Weights
 
@@ -28,7 +28,7 @@ def runs(monkeypatch):
 
     monkeypatch.setattr("maskrcnn.convert.checkpoint.load_any", lambda source: Weights({}, read_recipe("demo"), source))
     monkeypatch.setattr("maskrcnn.evaluate.run.run", run)
-    monkeypatch.setattr("maskrcnn.evaluate.report.write_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr("maskrcnn.report.page.write_report", lambda folder: folder / "report.html")
     return asked
 
 
@@ -37,7 +37,7 @@ def test_weights_are_scored_and_the_speed_is_printed(maskrcnn, runs, capsys):
     [(recipe, weights, out)] = runs
     assert (recipe.evaluate.batch, weights, out) == (2, "best", Path("here"))
     text = capsys.readouterr().out
-    assert text.startswith("best on 3 pictures of datasets/shapes\n")
+    assert text.startswith("best on 3 images of datasets/shapes\n")
     assert "25.0" in text
     assert "12.35 images/s predicting, 6.70 images/s in all\nwritten to here\nreport: here/report.html\n" in text
 
@@ -48,11 +48,13 @@ def test_other_sides_than_those_of_the_weights_are_told(maskrcnn, runs, capsys):
     assert f"a short side of 99, at most 101; the weights' own are {side} and" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("setting", ["train.batch=3", "model.channels=8", "data.mean=[1, 2, 3]", "data.rounding=down"])
+@pytest.mark.parametrize(
+    "setting", ["train.batch=3", "model.neck.channels=8", "data.mean=[1, 2, 3]", "data.rounding=down"]
+)
 def test_settings_that_weights_bring_with_them_are_refused(maskrcnn, runs, setting, capsys):
     assert maskrcnn("eval", "small", "name=x", "--weights", "best", setting, "data.max_side=900") == 2
     assert capsys.readouterr().err.startswith(f"error: {setting.split('=')[0]} has no effect on an evaluation, since")
-    assert maskrcnn("eval", "small", "--weights", "best", "model={width: 3}", "--train.seed", "3") == 2
+    assert maskrcnn("eval", "small", "--weights", "best", "model={backbone: {width: 3}}", "--train.seed", "3") == 2
     assert capsys.readouterr().err.startswith("error: model, train.seed have no effect on an evaluation, since")
     assert runs == []
 
@@ -139,11 +141,11 @@ def test_the_door_accepts_a_seed_and_says_that_it_has_no_effect(python, folder, 
 
 def test_one_weights_folder_or_file_stands_for_itself(folder):
     for one in (f"{folder}/weights/best", f"{folder}/released.safetensors", "torchvision://maskrcnn_resnet50_fpn"):
-        assert doors.find_weights(one) == [one]
+        assert seed_scripts.find_weights(one) == [one]
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no weights"):
-        doors.find_weights(str(tmp_path))
+        seed_scripts.find_weights(str(tmp_path))
     with pytest.raises(FileNotFoundError, match="there is nothing at"):
-        doors.find_weights(str(tmp_path / "absent"))
+        seed_scripts.find_weights(str(tmp_path / "absent"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from maskrcnn.config import BoxHead, Data, MaskHead, Model, Recipe
+from maskrcnn.config import Backbone, BoxHead, Data, MaskHead, Model, Recipe, RoIAlign
 from maskrcnn.recipes import read_recipe
 from maskrcnn.weights import Weights
 
@@ -49,7 +49,7 @@ def test_the_door_keeps_the_meaning_of_its_flags(python, runs):
 
 def test_a_run_that_begins_with_weights_takes_their_network_and_pixels(maskrcnn, runs, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    network = Model(backbone="resnet101", roi_samples=0, stride_in_1x1=True)
+    network = Model(backbone=Backbone(kind="resnet101", stride_in_1x1=True), roi_align=RoIAlign(sampling_ratio=0))
     theirs = Recipe(name="theirs", data=Data(std=(1.0, 1.0, 1.0), short_sides=(600,)), model=network)
     begin = Weights({}, theirs, "theirs.pkl")
     monkeypatch.setattr("maskrcnn.convert.checkpoint.load_any", {"detectron2://name": begin}.get)
@@ -57,17 +57,19 @@ def test_a_run_that_begins_with_weights_takes_their_network_and_pixels(maskrcnn,
         "--weights",
         "detectron2://name",
         "train.batch=2",
-        "--model.mask_head.rois",
+        "--model.mask_head.num_rois",
         "32",
         "data.short_sides=[500]",
     ]
     assert maskrcnn("train", "mask_rcnn_resnet50_fpn_1x", *words) == 0
     [(recipe, out, resume, weights)] = runs
     assert (weights, resume, out) == (begin, None, Path("runs/train/mask_rcnn_resnet50_fpn_1x"))
-    assert recipe.model == replace(network, mask_head=MaskHead(rois=32))
-    (Path.cwd() / "mine.yml").write_text("model: {channels: 8, box_head: {rois: 64, score: 0.2}}\n")
+    assert recipe.model == replace(network, mask_head=MaskHead(num_rois=32))
+    (Path.cwd() / "mine.yml").write_text(
+        "model: {neck: {channels: 8}, box_head: {num_rois: 64, score_threshold: 0.2}}\n"
+    )
     assert maskrcnn("train", "mine.yml", "--weights", "detectron2://name") == 0
-    assert runs[1][0].model == replace(network, box_head=BoxHead(rois=64, score=0.2))
+    assert runs[1][0].model == replace(network, box_head=BoxHead(num_rois=64, score_threshold=0.2))
     assert (recipe.data.std, recipe.data.short_sides, recipe.train.batch) == ((1.0, 1.0, 1.0), (500,), 2)
 
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from maskrcnn.config import BoxHead, Model, Recipe
-from maskrcnn.convert.maker import shapes
+from maskrcnn.config import Backbone, BoxHead, Model, Neck, Recipe
+from maskrcnn.convert.framework import shapes
 from maskrcnn.weights import Weights
 
-SMALL = Model(backbone="resnet50", channels=16, box_head=BoxHead(hidden=24))
+SMALL = Model(backbone=Backbone(kind="resnet50"), neck=Neck(channels=16), box_head=BoxHead(hidden=24))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import hashlib
 import pickle
-from typing import get_args, get_type_hints
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from maskrcnn.convert.backbone import load_backbone, published_file, rename
 from maskrcnn.files import cache_folder
 from maskrcnn.models.resnet import ResNet
 
-SMALL = config.Model(backbone="resnet18", width=8)
+SMALL = config.Backbone(kind="resnet18", width=8)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def resnet(depth=18):
-    return ResNet(depth, norm="frozen_batch_norm", width=8)
+    return ResNet(config.Backbone(kind=f"resnet{depth}", norm="frozen_batch_norm", width=8))
 
 
 def theirs(depth=18):
@@ -66,7 +66,7 @@ def caffe2(norm="frozen_batch_norm"):
     kind = "gn" if norm == "group_norm" else "bn"
     ends = {"weight": "s", "bias": "b", "running_mean": "rm", "running_var": "riv"}
     state = {}
-    for name, tensor in ResNet(50, norm=norm, width=8).state_dict().items():
+    for name, tensor in ResNet(config.Backbone(kind="resnet50", norm=norm, width=8)).state_dict().items():
         place, _, last = name.rpartition(".")
         layer = place.removesuffix(".norm")
         for number, letter in zip("123", "abc", strict=True):
@@ -81,10 +81,10 @@ def caffe2(norm="frozen_batch_norm"):
 def test_a_pickle_of_caffe2_fills_the_backbone_and_turns_its_colours(tmp_path, norm, prefix):
     state, path = caffe2(norm), tmp_path / "R-50.pkl"
     path.write_bytes(pickle.dumps({"model": state, "__author__": "Caffe2"}, protocol=2))
-    model = ResNet(50, norm=norm, width=8)
+    model = ResNet(config.Backbone(kind="resnet50", norm=norm, width=8))
     load_backbone(
         model,
-        config.Model(norm=norm, width=8, stride_in_1x1=norm != "group_norm", pretrained=str(path)),
+        config.Backbone(norm=norm, width=8, stride_in_1x1=norm != "group_norm", pretrained=str(path)),
         lambda _: None,
     )
     blue, red = torch.from_numpy(state["conv1_w"])[:, [0, 2]].unbind(1)
@@ -104,7 +104,7 @@ def test_norms_that_msra_folded_scale_and_shift_alone(tmp_path):
     state = {name: array for name, array in state.items() if not name.endswith(("_rm", "_riv"))}
     path.write_bytes(pickle.dumps(state, protocol=2))
     model = resnet(50)
-    load_backbone(model, config.Model(width=8, stride_in_1x1=True, pretrained=str(path)), lambda _: None)
+    load_backbone(model, config.Backbone(width=8, stride_in_1x1=True, pretrained=str(path)), lambda _: None)
     scale, shift = model.res2[1].conv3.norm.scale_and_shift()
     assert torch.allclose(scale, torch.from_numpy(state["res2_1_branch2c_bn_s"]), rtol=1e-6)
     assert torch.equal(shift, torch.from_numpy(state["res2_1_branch2c_bn_b"]))
@@ -115,7 +115,7 @@ def test_detectron2s_names_for_torchvisions_backbone_fill_it_as_it_is(tmp_path):
     path = tmp_path / "R-50.pkl"
     path.write_bytes(pickle.dumps({"model": {name: x.numpy() for name, x in state.items()}}, protocol=2))
     model = resnet()
-    load_backbone(model, config.Model(backbone="resnet18", width=8, pretrained=str(path)), lambda _: None)
+    load_backbone(model, config.Backbone(kind="resnet18", width=8, pretrained=str(path)), lambda _: None)
     assert torch.equal(model.stem.weight, state["stem.conv1.weight"])
     assert torch.equal(model.res5[1].conv2.norm.bias, state["res5.1.conv2.norm.bias"])
 
@@ -126,7 +126,7 @@ def test_our_own_names_pass_as_they_are():
 
 
 def test_every_backbone_has_published_weights_or_a_sentence_why_not(cache):
-    backbones = get_args(get_type_hints(config.Model)["backbone"])
+    backbones = get_args(config.BackboneKind)
     assert [name for name in backbones if name not in backbone.PUBLISHED] == ["resnext101_32x4d"]
     with pytest.raises(ValueError, match=r"torchvision publishes no weights of resnext101_32x4d; name a file"):
         published_file("resnext101_32x4d", print)
@@ -135,27 +135,31 @@ def test_every_backbone_has_published_weights_or_a_sentence_why_not(cache):
 def test_a_published_backbone_wants_its_stride_where_it_was_trained_with_it(cache):
     (cache / "msra").mkdir(parents=True)
     (cache / "msra" / "R-50.pkl").write_bytes(pickle.dumps(caffe2(), protocol=2))
-    settings = config.Model(width=8, pretrained="msra://R-50.pkl")
-    with pytest.raises(ValueError, match=r"R-50\.pkl has the .* its 1 x 1 convolution; set model\.stride_in_1x1=true$"):
+    settings = config.Backbone(width=8, pretrained="msra://R-50.pkl")
+    with pytest.raises(
+        ValueError, match=r"R-50\.pkl has the .* its 1 x 1 convolution; set model\.backbone\.stride_in_1x1=true$"
+    ):
         load_backbone(resnet(50), settings)
     said = []
     load_backbone(resnet(50), structs.replace(settings, stride_in_1x1=True), said.append)
     assert said == [f"backbone: resnet50 weights from {cache / 'msra' / 'R-50.pkl'}"]
-    settings = config.Model(norm="group_norm", stride_in_1x1=True, pretrained="fair://R-50-GN.pkl")
-    with pytest.raises(ValueError, match=r"GN\.pkl has the .* its 3 x 3 convolution; set model\.stride_in_1x1=false$"):
+    settings = config.Backbone(norm="group_norm", stride_in_1x1=True, pretrained="fair://R-50-GN.pkl")
+    with pytest.raises(
+        ValueError, match=r"GN\.pkl has the .* its 3 x 3 convolution; set model\.backbone\.stride_in_1x1=false$"
+    ):
         load_backbone(resnet(50), settings)
 
 
 def test_a_detector_is_no_backbone():
     with pytest.raises(ValueError, match=r"is a whole detector, not a backbone; expected .* msra://R-50\.pkl"):
-        load_backbone(resnet(), config.Model(pretrained="torchvision://maskrcnn_resnet50_fpn"))
+        load_backbone(resnet(), config.Backbone(pretrained="torchvision://maskrcnn_resnet50_fpn"))
 
 
 def test_live_batch_norm_takes_published_weights_and_counts_its_batches_itself(tmp_path):
     path, state = tmp_path / "weights.pth", theirs()
     torch.save(state, path)
-    model = ResNet(18, norm="batch_norm", width=8)
-    load_backbone(model, config.Model(backbone="resnet18", norm="batch_norm", width=8, pretrained=str(path)), str)
+    model = ResNet(config.Backbone(kind="resnet18", norm="batch_norm", width=8))
+    load_backbone(model, config.Backbone(kind="resnet18", norm="batch_norm", width=8, pretrained=str(path)), str)
     assert torch.equal(model.stem.norm.running_var, state["bn1.running_var"])
     assert model.stem.norm.num_batches_tracked == 0
 
@@ -165,7 +169,7 @@ def test_a_file_on_disk_fills_the_backbone(tmp_path, suffix):
     path, state = tmp_path / f"weights{suffix}", theirs()
     torch.save(state, path) if suffix == ".pth" else save_file(state, path)
     model, said = resnet(), []
-    load_backbone(model, config.Model(backbone="resnet18", width=8, pretrained=str(path)), said.append)
+    load_backbone(model, config.Backbone(kind="resnet18", width=8, pretrained=str(path)), said.append)
     assert torch.equal(model.res3[0].shortcut.norm.bias, state["layer2.0.downsample.1.bias"])
     assert torch.equal(model.stem.weight, state["conv1.weight"])
     assert str(path) in said[0]
@@ -174,7 +178,7 @@ def test_a_file_on_disk_fills_the_backbone(tmp_path, suffix):
 def test_no_pretrained_weights_leave_the_backbone_as_it_was():
     model = resnet()
     before = model.stem.weight.clone()
-    load_backbone(model, config.Model(pretrained=""))
+    load_backbone(model, config.Backbone(pretrained=""))
     assert torch.equal(model.stem.weight, before)
 
 
@@ -182,11 +186,11 @@ def test_weights_of_another_network_are_named(tmp_path):
     path = tmp_path / "weights.safetensors"
     save_file(theirs(34), path)
     with pytest.raises(ValueError, match=r"safetensors do not fit the model: not in the model: res2\.2\.conv1"):
-        load_backbone(resnet(), config.Model(backbone="resnet18", pretrained=str(path)))
+        load_backbone(resnet(), config.Backbone(kind="resnet18", pretrained=str(path)))
     save_file({**theirs(), "conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
-    wrong = r"another shape: stem\.weight \(expected 8 x 3 x 7 x 7, received 64 x 3 x 7 x 7\); check model\.backbone, "
+    wrong = r"another shape: stem\.weight \(expected 8 x 3 x 7 x 7, received 64 x 3 x 7 x 7\); check model\.backbone"
     with pytest.raises(ValueError, match=wrong):
-        load_backbone(resnet(), config.Model(backbone="resnet18", pretrained=str(path)))
+        load_backbone(resnet(), config.Backbone(kind="resnet18", pretrained=str(path)))
 
 
 def test_a_file_with_code_in_it_is_refused_and_runs_nothing(tmp_path):
@@ -198,13 +202,15 @@ def test_a_file_with_code_in_it_is_refused_and_runs_nothing(tmp_path):
 
     torch.save({"conv1.weight": Code()}, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match="is not a file of plain tensors"):
-        load_backbone(resnet(), config.Model(pretrained=str(tmp_path / "weights.pth")))
+        load_backbone(resnet(), config.Backbone(pretrained=str(tmp_path / "weights.pth")))
     assert not ran.exists()
 
 
 def test_imagenet_weights_want_frozen_batch_norm():
-    with pytest.raises(ValueError, match=r"set model\.norm=frozen_batch_norm, or model\.pretrained="):
-        load_backbone(resnet(), config.Model(norm="group_norm", pretrained="imagenet"))
+    with pytest.raises(
+        ValueError, match=r"set model\.backbone\.norm=frozen_batch_norm, or model\.backbone\.pretrained="
+    ):
+        load_backbone(resnet(), config.Backbone(norm="group_norm", pretrained="imagenet"))
 
 
 def test_a_published_file_is_downloaded_checked_and_kept(tmp_path, cache, monkeypatch):
@@ -234,7 +240,7 @@ def test_offline_a_sentence_says_which_file_goes_where(tmp_path, cache, monkeypa
     monkeypatch.setattr(backbone, "ADDRESS", f"{(tmp_path / 'nothing').as_uri()}/")
     monkeypatch.setattr(download, "SCHEMES", ("file",))
     with pytest.raises(
-        FileNotFoundError, match=r"resnet50-0676ba61\.pth.* put it at .*cache/resnet50-0676ba61\.pth.*=PATH"
+        FileNotFoundError, match=r"resnet50-0676ba61\.pth.* save it as .*cache/resnet50-0676ba61\.pth.*=PATH"
     ):
         published_file("resnet50", lambda _: None)
     assert list(cache.iterdir()) == []
@@ -242,14 +248,14 @@ def test_offline_a_sentence_says_which_file_goes_where(tmp_path, cache, monkeypa
 
 def test_a_file_of_msra_wants_its_stride_in_the_1x1_and_torchvisions_do_not(tmp_path):
     (tmp_path / "R-50.pkl").write_bytes(pickle.dumps(caffe2(), protocol=2))
-    settings = config.Model(width=8, pretrained=str(tmp_path / "R-50.pkl"))
+    settings = config.Backbone(width=8, pretrained=str(tmp_path / "R-50.pkl"))
     with pytest.raises(
-        ValueError, match=r"R-50\.pkl has the stride .* 1 x 1 convolution; set model\.stride_in_1x1=true"
+        ValueError, match=r"R-50\.pkl has the stride .* 1 x 1 convolution; set model\.backbone\.stride_in_1x1=true"
     ):
         load_backbone(resnet(50), settings)
     torch.save(theirs(50), tmp_path / "tv.pth")
-    settings = config.Model(width=8, stride_in_1x1=True, pretrained=str(tmp_path / "tv.pth"))
+    settings = config.Backbone(width=8, stride_in_1x1=True, pretrained=str(tmp_path / "tv.pth"))
     with pytest.raises(
-        ValueError, match=r"tv\.pth has the stride .* 3 x 3 convolution; set model\.stride_in_1x1=false"
+        ValueError, match=r"tv\.pth has the stride .* 3 x 3 convolution; set model\.backbone\.stride_in_1x1=false"
     ):
         load_backbone(resnet(50), settings)

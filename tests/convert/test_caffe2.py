@@ -12,7 +12,10 @@ from maskrcnn.models.resnet import ResNet
 
 
 def backbone(name="resnet50", norm="frozen_batch_norm"):
-    model = config.Model(backbone=name, norm=norm, width=64, pretrained="", frozen_stages=0, channels=8)
+    model = config.Model(
+        backbone=config.Backbone(kind=name, norm=norm, width=64, pretrained="", frozen_stages=0),
+        neck=config.Neck(channels=8),
+    )
     with torch.device("meta"):
         return build(model, 1).backbone
 
@@ -84,7 +87,7 @@ def test_the_stem_of_a_resnext_was_fed_divided_pixels():
 
 
 def test_a_norm_without_statistics_scales_and_shifts_alone():
-    network = ResNet(50, norm="frozen_batch_norm")
+    network = ResNet(config.Backbone(kind="resnet50", norm="frozen_batch_norm"))
     state = caffe2(network)
     network.load_state_dict(rename(state))
     scale, shift = network.res3[0].conv2.norm.scale_and_shift()

@@ -8,63 +8,64 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from maskrcnn.config import RPN, BoxHead, Data, MaskHead, Model, Recipe
+from maskrcnn.config import RPN, Backbone, BoxHead, Data, MaskHead, Model, Neck, Recipe
 from maskrcnn.convert import checkpoint, zoo
-from maskrcnn.convert.checkpoint import MAKERS, load_any, maker_of
-from maskrcnn.convert.export import export
-from maskrcnn.convert.maker import shapes, write
+from maskrcnn.convert.checkpoint import FRAMEWORKS, framework_of, load_any
+from maskrcnn.convert.framework import shapes, write
 from maskrcnn.convert.mindspore_file import write_ckpt
+from maskrcnn.convert.write import export
 from maskrcnn.weights import Weights, save_weights
 
 
-def save(maker, state, folder):
-    """As the maker publishes it."""
-    if maker == "mindspore":
+def save(framework, state, folder):
+    """Write a file as the framework publishes it."""
+    if framework == "mindspore":
         return write_ckpt(folder / "seed.ckpt", state)
-    path = folder / {"torchvision": "tv.pth", "detectron2": "model_final.pkl", "mmdetection": "mask_rcnn.pth"}[maker]
-    if maker == "detectron2":
+    names = {"torchvision": "tv.pth", "detectron2": "model_final.pkl", "mmdetection": "mask_rcnn.pth"}
+    path = folder / names[framework]
+    if framework == "detectron2":
         arrays = {name: tensor.numpy() for name, tensor in state.items()}
         path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
     else:
-        torch.save({"meta": {}, "state_dict": state} if maker == "mmdetection" else state, path)
+        torch.save({"meta": {}, "state_dict": state} if framework == "mmdetection" else state, path)
     return path
 
 
-@pytest.mark.parametrize("maker", MAKERS)
-def test_a_file_is_recognised_and_read_bit_for_bit(small, maker, tmp_path):
-    path = save(maker, write(MAKERS[maker], small.tensors, bgr=maker == "detectron2"), tmp_path)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_file_is_recognised_and_read_bit_for_bit(small, framework, tmp_path):
+    path = save(framework, write(FRAMEWORKS[framework], small.tensors, bgr=framework == "detectron2"), tmp_path)
     found = load_any(path)
-    assert found.recipe.name.startswith(maker)
+    assert found.recipe.name.startswith(framework)
     assert found.origin == str(path)
     assert found.recipe.classes == ("class_1", "class_2")
     assert found.tensors.keys() == small.tensors.keys()
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in small.tensors.items() if "norm" not in name)
 
 
-@pytest.mark.parametrize("maker", MAKERS)
-def test_no_maker_takes_the_tensors_of_another(small, maker):
-    state = write(MAKERS[maker], small.tensors)
-    assert maker_of(state) is MAKERS[maker]
-    assert [one.name for one in MAKERS.values() if one.recognises(state)] == [maker]
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_no_framework_takes_the_tensors_of_another(small, framework):
+    state = write(FRAMEWORKS[framework], small.tensors)
+    assert framework_of(state) is FRAMEWORKS[framework]
+    assert [one.name for one in FRAMEWORKS.values() if one.recognises(state)] == [framework]
 
 
 def test_what_a_file_cannot_tell_is_told_on_the_command_line(small, tmp_path):
-    path = save("torchvision", write(MAKERS["torchvision"], small.tensors), tmp_path)
+    path = save("torchvision", write(FRAMEWORKS["torchvision"], small.tensors), tmp_path)
     recipe = load_any(path, ["classes=[cat, dog]", "category_ids=[3, 7]", "data.max_side=900"]).recipe
     assert (recipe.classes, recipe.category_ids, recipe.data.max_side) == (("cat", "dog"), (3, 7), 900)
-    with pytest.raises(ValueError, match=r"did you mean model.roi_samples"):
+    with pytest.raises(ValueError, match=r"no such setting; did you mean model\.roi_align"):
         load_any(path, ["model.roi_sample=0"])
 
 
 def test_names_that_a_file_carries_are_those_of_its_classes(small, tmp_path):
-    state = write(MAKERS["mmdetection"], small.tensors)
+    state = write(FRAMEWORKS["mmdetection"], small.tensors)
     torch.save({"meta": {"CLASSES": ["cat", "dog"]}, "state_dict": state}, tmp_path / "w.pth")
     assert load_any(tmp_path / "w.pth").recipe.classes == ("cat", "dog")
     assert load_any(tmp_path / "w.pth", ["classes=[a, b]"]).recipe.classes == ("a", "b")
 
 
 def test_halves_become_float32(small, tmp_path):
-    state = {name: tensor.half() for name, tensor in write(MAKERS["torchvision"], small.tensors).items()}
+    state = {name: tensor.half() for name, tensor in write(FRAMEWORKS["torchvision"], small.tensors).items()}
     found = load_any(save("torchvision", state, tmp_path))
     assert {tensor.dtype for tensor in found.tensors.values()} == {torch.float32}
 
@@ -76,15 +77,15 @@ def test_our_own_weights_come_with_their_recipe_and_take_no_other(small, tmp_pat
         assert found.recipe == small.recipe
         assert all(torch.equal(found.tensors[name], tensor) for name, tensor in small.tensors.items())
     assert load_any(folder, ["classes=[a, b]"]).recipe.classes == ("a", "b")
-    with pytest.raises(ValueError, match=r"has a recipe beside it, which knows its network; leave out model\.\*"):
-        load_any(folder, ["model.roi_samples=0"])
+    with pytest.raises(ValueError, match=r"has a recipe beside it, which describes its network; leave out model\.\*"):
+        load_any(folder, ["model.roi_align.sampling_ratio=0"])
     (folder / "config.yml").unlink()
     with pytest.raises(FileNotFoundError, match=r"expected config\.yml beside"):
         load_any(folder / "model.safetensors")
 
 
 def test_a_safetensors_file_without_a_recipe_may_be_of_another_maker(small, tmp_path):
-    save_file(write(MAKERS["torchvision"], small.tensors), tmp_path / "tv.safetensors")
+    save_file(write(FRAMEWORKS["torchvision"], small.tensors), tmp_path / "tv.safetensors")
     assert load_any(tmp_path / "tv.safetensors").recipe.name == "torchvision_resnet50"
 
 
@@ -97,17 +98,17 @@ def test_tensors_of_nobody_are_refused_with_their_file(tmp_path):
 
 
 def test_a_published_name_is_brought_once_and_read_as_its_row_says(small, tmp_path, monkeypatch):
-    state = write(MAKERS["detectron2"], small.tensors, bgr=True)
+    state = write(FRAMEWORKS["detectron2"], small.tensors, bgr=True)
     path = save("detectron2", state, tmp_path)
-    monkeypatch.setattr(zoo, "bring", lambda one: path)
+    monkeypatch.setattr(zoo, "download", lambda one: path)
     monkeypatch.setattr(checkpoint, "_load_foreign", Recorded(checkpoint._load_foreign))
     name = "detectron2://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x"
     found = load_any(name)
     assert checkpoint._load_foreign.arguments[:2] == (path, zoo.find(name))
-    assert found.recipe.model.stride_in_1x1
+    assert found.recipe.model.backbone.stride_in_1x1
     assert found.recipe.data.std == (1.0, 1.0, 1.0)
     assert torch.equal(found.tensors["backbone.stem.weight"], small.tensors["backbone.stem.weight"])
-    with pytest.raises(ValueError, match=r"is a backbone; train on it with model.pretrained=msra://R-50.pkl"):
+    with pytest.raises(ValueError, match=r"is a backbone; train on it with model.backbone.pretrained=msra://R-50.pkl"):
         load_any("msra://R-50.pkl")
 
 
@@ -115,9 +116,9 @@ def test_a_published_name_is_brought_once_and_read_as_its_row_says(small, tmp_pa
 def test_a_file_under_its_published_name_is_read_as_the_published_one(small, place, tmp_path, monkeypatch):
     generator = torch.Generator().manual_seed(1)
     ours = {name: torch.rand(shape, generator=generator) for name, shape in shapes(small.recipe.model, 8).items()}
-    path = save("detectron2", write(MAKERS["detectron2"], ours, bgr=True), tmp_path)
+    path = save("detectron2", write(FRAMEWORKS["detectron2"], ours, bgr=True), tmp_path)
     path = path.rename(tmp_path / "model_final_af9cf5.pkl")
-    monkeypatch.setattr(zoo, "bring", lambda one: path)
+    monkeypatch.setattr(zoo, "download", lambda one: path)
     recipe = load_any(place if "://" in place else path).recipe
     assert (recipe.classes[:2], recipe.category_ids[-2:]) == (("person", "rider"), (32, 33))
     assert (recipe.data.short_sides, recipe.data.max_side) == ((1024,), 2048)
@@ -127,11 +128,11 @@ def test_a_file_under_its_published_name_is_read_as_the_published_one(small, pla
 
 
 def test_the_baseline_of_detectron1_is_known_by_its_file(small, tmp_path):
-    path = save("detectron2", write(MAKERS["detectron2"], small.tensors, bgr=True), tmp_path)
+    path = save("detectron2", write(FRAMEWORKS["detectron2"], small.tensors, bgr=True), tmp_path)
     for name, half_pixel, samples in (("model_final_62ca52.pkl", False, 2), ("model_final_a54504.pkl", True, 0)):
         path = path.rename(tmp_path / name)
         model = load_any(path).recipe.model
-        assert (model.roi_half_pixel, model.roi_samples) == (half_pixel, samples)
+        assert (model.roi_align.half_pixel, model.roi_align.sampling_ratio) == (half_pixel, samples)
 
 
 class Recorded:
@@ -160,7 +161,7 @@ def test_what_is_exported_is_read_back_bit_for_bit(small, to, file, tmp_path):
 def test_differences_that_the_other_system_cannot_be_told_are_listed(small, tmp_path):
     text = "\n".join(export(small, "torchvision", tmp_path / "w.pth"))
     assert "model.rpn.anchor_offset: 0.5 here, 0.0 there" in text
-    assert "model.roi_half_pixel: True here, False there" in text
+    assert "model.roi_align.half_pixel: True here, False there" in text
     assert "train" not in text
     theirs = load_any(tmp_path / "w.pth")
     assert (
@@ -196,20 +197,24 @@ def test_what_detectron2_was_given_comes_back_with_its_own_recipe(small, tmp_pat
 
 
 def test_names_that_would_steer_a_terminal_do_not(small, tmp_path):
-    state = write(MAKERS["mmdetection"], small.tensors)
+    state = write(FRAMEWORKS["mmdetection"], small.tensors)
     torch.save({"meta": {"CLASSES": ["cat\x1b[31m", "dog"]}, "state_dict": state}, tmp_path / "w.pth")
     assert load_any(tmp_path / "w.pth").recipe.classes == ("cat\\x1b[31m", "dog")
 
 
 def test_a_network_that_the_other_system_does_not_have_is_refused(small, tmp_path):
-    grouped = msgspec.structs.replace(small.recipe.model, norm="group_norm")
+    model = small.recipe.model
+    backbone = msgspec.structs.replace(model.backbone, norm="group_norm")
+    grouped = msgspec.structs.replace(model, backbone=backbone)
     tensors = {name: tensor for name, tensor in small.tensors.items() if "running" not in name}
     weights = small._replace(tensors=tensors, recipe=msgspec.structs.replace(small.recipe, model=grouped))
     for to, file in (("torchvision", "w.pth"), ("mindspore", "w.ckpt")):
-        with pytest.raises(ValueError, match=rf"{to} has no Mask R-CNN with model.norm=group_norm, expected frozen"):
+        with pytest.raises(
+            ValueError, match=rf"{to} has no Mask R-CNN with model.backbone.norm=group_norm, expected frozen"
+        ):
             list(export(weights, to, tmp_path / file))
     with pytest.raises(
-        ValueError, match=r"Detectron2's group norm has 32 groups; these weights, with model.channels=16"
+        ValueError, match=r"Detectron2's group norm has 32 groups; these weights, with model.neck.channels=16"
     ):
         list(export(weights, "detectron2", tmp_path / "w.pth"))
     with pytest.raises(ValueError, match=r"w\.txt: expected a file that ends in \.ckpt for mindspore"):
@@ -223,19 +228,26 @@ def test_a_network_that_the_other_system_does_not_have_is_refused(small, tmp_pat
         (
             "mindspore",
             "w.ckpt",
-            {"mask_head": MaskHead(convs=5)},
-            r"model\.mask_head\.convs=5, expected 4; export to det",
+            {"mask_head": MaskHead(num_convs=5)},
+            r"model\.mask_head\.num_convs=5, expected 4; export to det",
         ),
-        ("mindspore", "w.ckpt", {"rpn": RPN(convs=2)}, r"model\.rpn\.convs=2, expected 1"),
+        ("mindspore", "w.ckpt", {"rpn": RPN(num_convs=2)}, r"model\.rpn\.num_convs=2, expected 1"),
         ("torchvision", "w.pth", {"box_head": BoxHead(class_agnostic=True)}, r"class_agnostic=True, expected False"),
-        ("torchvision", "w.pth", {"width": 32}, r"model\.width=32, expected 64"),
+        (
+            "torchvision",
+            "w.pth",
+            {"backbone": Backbone(kind="resnet18", width=32)},
+            r"model\.backbone\.width=32, expected 64",
+        ),
         ("torchvision", "w.pth", {"rpn": RPN(aspect_ratios=(1.0, 2.0))}, r"aspect_ratios=\[1\.0, 2\.0\], expected \[0"),
     ],
 )
 def test_layers_that_the_other_system_has_no_place_for_are_refused_before_anything_is_written(
     to, file, settings, sentence, tmp_path
 ):
-    model = Model(**{"backbone": "resnet18", "channels": 16, "box_head": BoxHead(hidden=8), **settings})
+    model = Model(
+        **{"backbone": Backbone(kind="resnet18"), "neck": Neck(channels=16), "box_head": BoxHead(hidden=8), **settings}
+    )
     tensors = {name: torch.zeros(shape) for name, shape in shapes(model, 2).items()}
     weights = Weights(tensors, Recipe(model=model, classes=("cat", "dog"), category_ids=(1, 2)), "here")
     with pytest.raises(ValueError, match=sentence):

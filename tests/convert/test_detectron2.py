@@ -7,20 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec import to_builtins
 
 from maskrcnn.convert.detectron2 import DETECTRON2
-from maskrcnn.convert.maker import read, shapes, write
+from maskrcnn.convert.framework import read, shapes, write
 
 NAMES = runpy.run_path(str(Path(__file__).parents[1] / "parity" / "detectron2_reference.py"))["names_and_shapes"]()
-"""Of the state dicts of Detectron2's models, as it builds them."""
-MSRA = {"backbone": "resnet50", "norm": "frozen_batch_norm", "head_norm": "none", "stride_in_1x1": True}
+"""Names and shapes in the state dicts of Detectron2's models."""
+MSRA = {"kind": "resnet50", "norm": "frozen_batch_norm", "head_norm": "none", "stride_in_1x1": True}
 GROUPED = {"norm": "group_norm", "head_norm": "group_norm", "stride_in_1x1": False}
 LIVE = {"norm": "batch_norm", "head_norm": "batch_norm", "stride_in_1x1": True}
 WHOLE, DEVIATION = (1.0, 1.0, 1.0), (58.395, 57.12, 57.375)
 EXPECTED = {
     "r50": (MSRA, WHOLE),
-    "r101": ({**MSRA, "backbone": "resnet101"}, WHOLE),
-    "x101": ({**MSRA, "backbone": "resnext101_32x8d", "stride_in_1x1": False}, DEVIATION),
+    "r101": ({**MSRA, "kind": "resnet101"}, WHOLE),
+    "x101": ({**MSRA, "kind": "resnext101_32x8d", "stride_in_1x1": False}, DEVIATION),
     "lsj": ({**MSRA, **LIVE}, WHOLE),
     "gn": ({**MSRA, **GROUPED}, WHOLE),
     "syncbn": ({**MSRA, **LIVE}, WHOLE),
@@ -46,11 +47,16 @@ def test_every_tensor_has_its_name_in_both_directions(section):
 def test_the_rules_of_the_model_zoo_say_what_weights_do_not(section):
     recipe, bgr = DETECTRON2.describe(DETECTRON2.modernise(state_of(section)), "")
     model, std = EXPECTED[section]
-    assert {name: getattr(recipe.model, name) for name in model} == model
+    found = {"head_norm": recipe.model.head_norm, **to_builtins(recipe.model.backbone)}
+    assert {name: found[name] for name in model} == model
     assert (recipe.data.std, recipe.data.mean, bgr) == (std, (123.675, 116.28, 103.53), True)
-    assert (recipe.model.roi_samples, recipe.model.roi_half_pixel, recipe.model.rpn.anchor_offset) == (0, True, 0.0)
-    assert recipe.model.rpn.convs == (2 if section == "lsj" else 1)
-    heads = (recipe.model.box_head.convs, recipe.model.box_head.fcs)
+    assert (
+        recipe.model.roi_align.sampling_ratio,
+        recipe.model.roi_align.half_pixel,
+        recipe.model.rpn.anchor_offset,
+    ) == (0, True, 0.0)
+    assert recipe.model.rpn.num_convs == (2 if section == "lsj" else 1)
+    heads = (recipe.model.box_head.num_convs, recipe.model.box_head.num_fcs)
     assert heads == ((4, 1) if section in ("lsj", "gn", "syncbn") else (0, 2))
     agnostic = (recipe.model.box_head.class_agnostic, recipe.model.mask_head.class_agnostic)
     assert agnostic == (section == "agnostic",) * 2
@@ -60,11 +66,11 @@ def test_the_rules_of_the_model_zoo_say_what_weights_do_not(section):
     ("name", "setting", "expected"),
     [
         ("detectron2://Misc/scratch_mask_rcnn_R_50_FPN_9x_syncbn", "data.std", DEVIATION),
-        ("detectron2://Misc/scratch_mask_rcnn_R_50_FPN_9x_syncbn", "model.stride_in_1x1", False),
+        ("detectron2://Misc/scratch_mask_rcnn_R_50_FPN_9x_syncbn", "model.backbone.stride_in_1x1", False),
         ("detectron2://Misc/scratch_mask_rcnn_R_50_FPN_3x_gn", "data.std", WHOLE),
         ("detectron2://Cityscapes/mask_rcnn_R_50_FPN", "data.short_sides", (1024,)),
-        ("detectron2://Detectron1-Comparisons/mask_rcnn_R_50_FPN_noaug_1x", "model.roi_half_pixel", False),
-        ("detectron2://Detectron1-Comparisons/mask_rcnn_R_50_FPN_noaug_1x", "model.roi_samples", 2),
+        ("detectron2://Detectron1-Comparisons/mask_rcnn_R_50_FPN_noaug_1x", "model.roi_align.half_pixel", False),
+        ("detectron2://Detectron1-Comparisons/mask_rcnn_R_50_FPN_noaug_1x", "model.roi_align.sampling_ratio", 2),
     ],
 )
 def test_a_published_name_says_what_tensors_do_not(name, setting, expected):
@@ -87,7 +93,7 @@ def test_a_file_with_its_pixel_mean_is_taken_at_its_word(mean, std, bgr, stride_
     assert recipe.data.mean == (123.675, 116.28, 103.53)
     assert recipe.data.std == (WHOLE if std == WHOLE else DEVIATION)
     assert DETECTRON2.describe({**state_of("r50"), **pixels}, "").bgr == bgr
-    assert recipe.model.stride_in_1x1 == stride_in_1x1
+    assert recipe.model.backbone.stride_in_1x1 == stride_in_1x1
     assert "pixel_mean" not in tensors
 
 
@@ -105,7 +111,7 @@ def test_frozen_norms_written_without_statistics_have_those_that_detectron2_give
     scale = "backbone.bottom_up.res2.0.conv1.norm.weight"
     state[scale] = torch.full((64,), 3.0)
     tensors, recipe, _ = read(DETECTRON2, state)
-    assert recipe.model.norm == "frozen_batch_norm"
+    assert recipe.model.backbone.norm == "frozen_batch_norm"
     assert tensors["backbone.res2.0.conv1.norm.running_mean"].tolist() == [0.0] * 64
     assert tensors["backbone.res2.0.conv1.norm.running_var"].tolist() == [1.0] * 64
 

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from maskrcnn import files
 from maskrcnn.convert import download
 from maskrcnn.convert.download import Meter, fetch
 from maskrcnn.files import cache_folder
@@ -94,7 +95,14 @@ def quiet(*_):
 
 def held(cache):
     """Every file in the cache."""
-    return sorted(str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file())
+    return sorted(path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def locks():
+    """Without them each process downloads for itself."""
+    if not files.HAS_LOCKS:
+        pytest.skip("this system has no locks on files")
 
 
 def cut_after(server, size, monkeypatch, **options):
@@ -126,7 +134,7 @@ def test_a_file_is_downloaded_checked_and_kept(server, cache):
         ({"sha256": SHA256[:8]}, f"its SHA-256 starts with {SHA256[:8]}"),
         ({"sha256": SHA256[:8].upper()}, f"its SHA-256 starts with {SHA256[:8].upper()}"),
         ({"md5": hashlib.md5(CONTENT).hexdigest()[:6]}, f"its MD5 starts with {hashlib.md5(CONTENT).hexdigest()[:6]}"),
-        ({}, "its length only, as its maker publishes no digest"),
+        ({}, "its length only, as no digest is published"),
     ],
 )
 def test_what_was_checked_is_told(server, digits, words):
@@ -141,6 +149,7 @@ def test_a_cut_connection_is_taken_up_again_at_once(server):
     assert server.asked == [(None, 200), ("bytes=100000-", 206), ("bytes=300000-", 206)]
 
 
+@pytest.mark.usefixtures("locks")
 def test_an_interrupted_download_goes_on_where_it_was(server, cache, monkeypatch):
     cut_after(server, 100_000, monkeypatch)
     assert held(cache) == ["file.pth.part", "file.pth.part.json"]
@@ -150,6 +159,7 @@ def test_an_interrupted_download_goes_on_where_it_was(server, cache, monkeypatch
     assert held(cache) == ["file.pth"]
 
 
+@pytest.mark.usefixtures("locks")
 def test_a_download_that_ctrl_c_ends_goes_on_too(server, cache):
     def interrupt(done, total):
         if done:
@@ -164,6 +174,7 @@ def test_a_download_that_ctrl_c_ends_goes_on_too(server, cache):
     assert server.asked[1:] == [(f"bytes={begun}-", 206)]
 
 
+@pytest.mark.usefixtures("locks")
 def test_a_whole_file_without_its_final_name_is_not_downloaded_again(server, cache, monkeypatch):
     cut_after(server, 100_000, monkeypatch)
     (cache / "file.pth.part").write_bytes(CONTENT)
@@ -171,6 +182,7 @@ def test_a_whole_file_without_its_final_name_is_not_downloaded_again(server, cac
     assert server.asked == []
 
 
+@pytest.mark.usefixtures("locks")
 def test_a_file_that_changed_meanwhile_is_downloaded_anew(server, monkeypatch):
     cut_after(server, 100_000, monkeypatch)
     server.content, server.etag = OTHER, '"second"'
@@ -178,6 +190,7 @@ def test_a_file_that_changed_meanwhile_is_downloaded_anew(server, monkeypatch):
     assert server.asked == [("bytes=100000-", 200)]
 
 
+@pytest.mark.usefixtures("locks")
 def test_pieces_of_two_files_are_not_glued_by_a_server_that_ignores_the_condition(server, monkeypatch):
     cut_after(server, 100_000, monkeypatch)
     server.content = OTHER  # under the first one's mark, but longer
@@ -185,6 +198,7 @@ def test_pieces_of_two_files_are_not_glued_by_a_server_that_ignores_the_conditio
     assert server.asked == [("bytes=100000-", 206), (None, 200)]
 
 
+@pytest.mark.usefixtures("locks")
 def test_another_address_does_not_go_on_with_what_the_first_left(server, monkeypatch):
     cut_after(server, 100_000, monkeypatch)
     notes = cache_folder() / "file.pth.part.json"
@@ -241,6 +255,7 @@ def test_threads_that_ask_at_once_download_once(server, cache):
 
 CHILD = """
 import sys
+from maskrcnn import files
 from maskrcnn.convert import download
 download.SCHEMES = ("http",)
 print(download.fetch(sys.argv[1], "file.pth", sha256=sys.argv[2], say=lambda _: None).read_bytes()[:3])
@@ -275,7 +290,7 @@ def wait_until(true):
 
 
 def test_where_files_cannot_be_locked_each_writes_its_own(server, cache, monkeypatch):
-    monkeypatch.setattr(download, "fcntl", None)
+    monkeypatch.setattr(files, "fcntl", None)
     server.pause = 0.2
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(fetch, server.url, "file.pth", say=quiet, progress=quiet) for _ in range(2)]
@@ -290,7 +305,7 @@ def test_offline_a_sentence_says_which_file_goes_where(cache):
         with pytest.raises(FileNotFoundError) as error:
             fetch(url, "maker/file.pth", say=quiet)
     assert str(error.value).startswith(f"{url} could not be downloaded (")
-    assert f"Bring it by other means and put it at {cache / 'maker' / 'file.pth'}" in str(error.value)
+    assert f"Download it by other means and save it as {cache / 'maker' / 'file.pth'}" in str(error.value)
     assert held(cache) == []
 
 
@@ -303,7 +318,7 @@ def test_a_file_that_is_not_there_is_told_the_same_way(server, cache):
 def test_a_cache_that_cannot_be_written_is_told(server, tmp_path, monkeypatch):
     (tmp_path / "taken").write_text("")
     monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "taken"))
-    with pytest.raises(FileNotFoundError, match=r"\(.*taken'?\)\. Bring it .* or set MASKRCNN_CACHE"):
+    with pytest.raises(FileNotFoundError, match=r"\(.*taken'?\)\. Download it .* or set MASKRCNN_CACHE"):
         fetch(server.url, "file.pth", say=quiet)
 
 
@@ -331,7 +346,7 @@ def test_redirects_are_followed_to_allowed_schemes_only(server, cache):
     ],
 )
 def test_paths_outside_the_cache_are_refused(server, path):
-    with pytest.raises(ValueError, match=r"is no place in the cache; expected names of letters, digits"):
+    with pytest.raises(ValueError, match=r"is not a path in the cache; expected names of letters, digits"):
         fetch(server.url, path, say=quiet)
     assert server.asked == []
 
@@ -345,7 +360,7 @@ def test_links_in_the_cache_are_refused(server, cache, tmp_path, link):
     else:
         (cache / "maker").mkdir()
         (cache / "maker" / link).symlink_to(tmp_path / "outside" / "file")
-    with pytest.raises(ValueError, match=r"is a link; the cache holds files and folders of its own"):
+    with pytest.raises(ValueError, match=r"is a link; the cache holds only files and folders of its own"):
         fetch(server.url, "maker/file.pth", say=quiet)
     assert (server.asked, list((tmp_path / "outside").iterdir())) == ([], [])
 

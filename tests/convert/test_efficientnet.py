@@ -52,7 +52,7 @@ def test_a_backbone_is_filled_without_importing_the_package(size):
 
 
 def blocks(backbone):
-    return [block for _, stage in backbone.stages() for block in stage][1:]
+    return [block for stage in backbone.stages() for block in stage][1:]
 
 
 def test_names_of_blocks_are_worked_out_by_hand():

@@ -214,7 +214,7 @@ def test_what_a_file_asks_for_is_named_with_the_way_to_plain_tensors(tmp_path, e
     with pytest.raises(ValueError, match=rf"w\.pth is not .*: it asks for {name}; nothing of it was run") as caught:
         read_file(path)
     sentence = str(caught.value)
-    assert sentence.endswith("Where it was made, save tensors alone: torch.save(model.state_dict(), 'weights.pth')")
+    assert sentence.endswith("Where it was made, save only tensors: torch.save(model.state_dict(), 'weights.pth')")
     assert sentence.isprintable()
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maskrcnn.config import Data
-from maskrcnn.convert.maker import read, shapes, write
+from maskrcnn.convert.framework import read, shapes, write
 from maskrcnn.convert.mmdetection import MMDETECTION
 
 NAMES = Path(__file__).with_name("mmdetection_names.txt")
@@ -58,7 +58,7 @@ def without_counters(names):
 @pytest.mark.parametrize("model", MODELS)
 def test_every_tensor_of_mmdetection_has_a_place_of_its_shape(model):
     tensors, recipe, _ = read(MMDETECTION, checkpoint(model))
-    assert recipe.model.backbone == MODELS[model]
+    assert recipe.model.backbone.kind == MODELS[model]
     assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == {
         name: tuple(shape) for name, shape in shapes(recipe.model, 80).items()
     }
@@ -74,24 +74,28 @@ def test_every_tensor_of_ours_has_mmdetections_name_and_shape(model):
 
 def test_norms_in_the_heads_and_two_convolutions_in_the_rpn_are_seen():
     model = described(checkpoint("syncbn")).recipe.model
-    assert (model.norm, model.head_norm) == ("frozen_batch_norm", "frozen_batch_norm")
-    assert (model.rpn.convs, model.box_head.convs, model.box_head.fcs) == (2, 4, 1)
+    assert (model.backbone.norm, model.head_norm) == ("frozen_batch_norm", "frozen_batch_norm")
+    assert (model.rpn.num_convs, model.box_head.num_convs, model.box_head.num_fcs) == (2, 4, 1)
     model = described(checkpoint("gn")).recipe.model
-    assert (model.norm, model.head_norm) == ("group_norm", "group_norm")
-    assert (model.rpn.convs, model.box_head.convs, model.box_head.fcs) == (1, 4, 1)
+    assert (model.backbone.norm, model.head_norm) == ("group_norm", "group_norm")
+    assert (model.rpn.num_convs, model.box_head.num_convs, model.box_head.num_fcs) == (1, 4, 1)
     model = described(checkpoint("r50")).recipe.model
-    assert (model.norm, model.head_norm) == ("frozen_batch_norm", "none")
-    assert (model.rpn.convs, model.box_head.convs, model.box_head.fcs) == (1, 0, 2)
+    assert (model.backbone.norm, model.head_norm) == ("frozen_batch_norm", "none")
+    assert (model.rpn.num_convs, model.box_head.num_convs, model.box_head.num_fcs) == (1, 0, 2)
 
 
 def test_the_recipe_has_the_conventions_of_its_configurations():
     recipe = described(checkpoint("r50")).recipe
     assert (recipe.data.short_sides, recipe.data.max_side, recipe.data.antialias) == ((800,), 1333, False)
     model = recipe.model
-    assert (model.roi_samples, model.roi_half_pixel, model.smooth_l1_beta) == (0, True, 0)
+    assert (model.roi_align.sampling_ratio, model.roi_align.half_pixel, model.smooth_l1_beta) == (0, True, 0)
     assert (model.rpn.anchor_offset, model.rpn.round_anchors, model.rpn.anchor_strides) == (0, False, "exact")
-    assert (model.rpn.test_candidates, model.rpn.test_proposals, model.rpn.nms_iou) == (1000, 1000, 0.7)
-    assert (model.box_head.score, model.box_head.nms_iou, model.box_head.detections) == (0.05, 0.5, 100)
+    assert (model.rpn.num_test_candidates, model.rpn.num_test_proposals, model.rpn.nms_threshold) == (1000, 1000, 0.7)
+    assert (model.box_head.score_threshold, model.box_head.nms_threshold, model.box_head.num_detections) == (
+        0.05,
+        0.5,
+        100,
+    )
     assert (model.rpn.delta_weights, model.box_head.delta_weights) == ((1, 1, 1, 1), (10, 10, 5, 5))
     assert (recipe.classes[0], recipe.classes[-1], recipe.category_ids[-1]) == ("person", "toothbrush", 90)
 
@@ -128,7 +132,7 @@ OWN_CONFIG = """model = dict(data_preprocessor=dict(bgr_to_rgb=True, mean=[
 )
 def test_the_style_is_told_by_weights_name_and_configuration(model, means, hint, bgr, stride_in_1x1, std):
     recipe, found = described(checkpoint(model, means), hint)
-    assert (found, recipe.model.stride_in_1x1, recipe.data.std) == (bgr, stride_in_1x1, std)
+    assert (found, recipe.model.backbone.stride_in_1x1, recipe.data.std) == (bgr, stride_in_1x1, std)
     assert recipe.data.mean == ((10.5, 20.0, 30.0) if hint == OWN_CONFIG else Data().mean)
 
 

@@ -73,7 +73,7 @@ def test_arrays_can_be_written_to(tmp_path):
 
 
 def of_python2(shape, raw):
-    """What Python 2 writes for {"conv1_w": array}, instruction by instruction: byte strings without an encoding."""
+    """Write {"conv1_w": array} as Python 2 does, instruction by instruction: byte strings without an encoding."""
     kind = b"cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     sides = b"(" + b"".join(b"K" + bytes([side]) for side in shape) + b"t"
     made = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
@@ -288,10 +288,10 @@ def test_bytes_that_are_spelled_as_text_are_not_copied_at_every_call(place):
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
-        (b"(" + b"K\x01" * 65 + b"t", "an array has 65 sides"),
+        (b"(" + b"K\x01" * 65 + b"t", "an array has 65 dimensions"),
         (b"\x8a\x08" + bytes(7) + b"\x7fJ\x00\x00\x00\x7f\x86", "needs [0-9]+ bytes and has 0"),
-        (b"\x8a\x09" + bytes(7) + b"\x80\x00\x85", "is not made of whole numbers"),
-        (b"(" + (b"\x8b" + struct.pack("<i", 1000) + b"\x7f" * 1000) * 40 + b"t", "holds a whole number of 7999 bits"),
+        (b"\x8a\x09" + bytes(7) + b"\x80\x00\x85", "is not made of integers"),
+        (b"(" + (b"\x8b" + struct.pack("<i", 1000) + b"\x7f" * 1000) * 40 + b"t", "holds an integer of 7999 bits"),
     ],
     ids=["many", "large", "too large", "enormous"],
 )

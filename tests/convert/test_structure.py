@@ -1,4 +1,4 @@
-"""What shapes say of a network, and the sentence where they say nothing."""
+"""Structure of a network from shapes, and the error where they do not tell."""
 
 import pytest
 import torch
@@ -13,14 +13,14 @@ def found(state):
 def test_names_and_shapes_tell_how_a_network_is_built(small):
     structure = found(small.tensors)
     assert structure.num_classes == 2
-    for setting in ("backbone", "width", "channels", "box_head", "mask_head"):
+    for setting in ("backbone", "neck", "box_head", "mask_head"):
         assert getattr(structure.model, setting) == getattr(small.recipe.model, setting)
 
 
 @pytest.mark.parametrize("name", SIDES)
-def test_a_tensor_of_another_number_of_sides_is_named(small, name):
+def test_a_tensor_of_another_number_of_dimensions_is_named(small, name):
     for tensor, received in ((torch.tensor(1.0), "a scalar"), (torch.ones(1, 2, 3), "1 x 2 x 3")):
-        with pytest.raises(ValueError, match=rf"expected {name} of {SIDES[name]} sides?, .* received {received}$"):
+        with pytest.raises(ValueError, match=rf"expected {name} of {SIDES[name]} dimensions?, .* received {received}$"):
             found({**small.tensors, name: tensor})
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskrcnn.convert.maker import read, shapes, write
+from maskrcnn.convert.framework import read, shapes, write
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.models.layers import FrozenBatchNorm
 
@@ -111,13 +111,21 @@ def test_places_are_worked_out_by_hand():
 def test_the_recipe_has_torchvisions_conventions():
     recipe = read(TORCHVISION, checkpoint("v1")).recipe
     model, data = recipe.model, recipe.data
-    assert (model.backbone, model.norm, model.head_norm) == ("resnet50", "frozen_batch_norm", "none")
-    assert (model.roi_half_pixel, model.roi_samples, model.smooth_l1_beta) == (False, 2, 1 / 9)
-    assert (model.stride_in_1x1, model.stem_pool, model.upsample) == (False, "centred", "nearest")
+    assert (model.backbone.kind, model.backbone.norm, model.head_norm) == ("resnet50", "frozen_batch_norm", "none")
+    assert (model.roi_align.half_pixel, model.roi_align.sampling_ratio, model.smooth_l1_beta) == (False, 2, 1 / 9)
+    assert (model.backbone.stride_in_1x1, model.backbone.stem_pool, model.neck.upsample) == (
+        False,
+        "centred",
+        "nearest",
+    )
     assert (model.rpn.anchor_offset, model.rpn.round_anchors, model.rpn.anchor_strides) == (0.0, True, "divided")
-    assert (model.rpn.train_candidates, model.rpn.train_proposals) == (2000, 2000)
-    assert (model.rpn.test_candidates, model.rpn.test_proposals) == (1000, 1000)
-    assert (model.box_head.score, model.box_head.nms_iou, model.box_head.detections) == (0.05, 0.5, 100)
+    assert (model.rpn.num_train_candidates, model.rpn.num_train_proposals) == (2000, 2000)
+    assert (model.rpn.num_test_candidates, model.rpn.num_test_proposals) == (1000, 1000)
+    assert (model.box_head.score_threshold, model.box_head.nms_threshold, model.box_head.num_detections) == (
+        0.05,
+        0.5,
+        100,
+    )
     assert model.mask_head.paste == "inclusive"
     assert (data.rounding, data.antialias, data.short_sides, data.max_side) == ("down", False, (800,), 1333)
     assert recipe.classes[:2] == ("person", "bicycle")
@@ -126,8 +134,8 @@ def test_the_recipe_has_torchvisions_conventions():
 
 def test_the_second_version_has_live_norms_and_more_convolutions():
     model = read(TORCHVISION, checkpoint("v2")).recipe.model
-    assert (model.norm, model.head_norm) == ("batch_norm", "batch_norm")
-    assert (model.rpn.convs, model.box_head.convs, model.box_head.fcs) == (2, 4, 1)
+    assert (model.backbone.norm, model.head_norm) == ("batch_norm", "batch_norm")
+    assert (model.rpn.num_convs, model.box_head.num_convs, model.box_head.num_fcs) == (2, 4, 1)
 
 
 def test_a_model_without_pretrained_backbone_has_live_norms_there_alone():
@@ -138,7 +146,7 @@ def test_a_model_without_pretrained_backbone_has_live_norms_there_alone():
         if name.endswith("running_var")
     }
     weights = read(TORCHVISION, state)
-    assert (weights.recipe.model.norm, weights.recipe.model.head_norm) == ("batch_norm", "none")
+    assert (weights.recipe.model.backbone.norm, weights.recipe.model.head_norm) == ("batch_norm", "none")
     assert write(TORCHVISION, weights.tensors).keys() == state.keys()
 
 
@@ -162,7 +170,7 @@ def test_other_depths_are_known_by_their_blocks(depth, blocks):
     for i in range(4):
         state[f"backbone.fpn.inner_blocks.{i}.0.weight"] = torch.zeros(256, (64 << i) * expansion, 1, 1)
     weights = read(TORCHVISION, state)
-    assert weights.recipe.model.backbone == f"resnet{depth}"
+    assert weights.recipe.model.backbone.kind == f"resnet{depth}"
     assert write(TORCHVISION, weights.tensors).keys() == state.keys()
 
 

@@ -12,10 +12,10 @@ import torch
 from maskrcnn.config import Recipe
 from maskrcnn.convert import zoo
 from maskrcnn.convert.detectron2 import DETECTRON2
-from maskrcnn.convert.download import _place
-from maskrcnn.convert.maker import override, read, shapes
+from maskrcnn.convert.download import _cache_path
+from maskrcnn.convert.framework import override, read, shapes
 from maskrcnn.convert.mmdetection import MMDETECTION
-from maskrcnn.convert.zoo import PUBLISHED, REFUSED, bring, checked, find, of_file, page, table
+from maskrcnn.convert.zoo import PUBLISHED, REFUSED, checked, download, find, of_file, page, table
 
 REPOSITORY = Path(__file__).parents[2]
 PARITY = REPOSITORY / "tests" / "parity"
@@ -46,8 +46,8 @@ D2 = "detectron2://COCO-InstanceSegmentation/mask_rcnn"
 
 
 @pytest.mark.parametrize("one", ROWS)
-def test_every_row_has_an_address_and_a_source_of_its_maker(one):
-    host, source = HOSTS[one.maker]
+def test_every_row_has_an_address_and_a_source_of_its_framework(one):
+    host, source = HOSTS[one.framework]
     address = urlsplit(one.url)
     assert (address.scheme, address.netloc) == ("https", host)
     assert re.search(r"\.(pth|pkl|ckpt)$", address.path)
@@ -58,7 +58,7 @@ def test_every_row_has_an_address_and_a_source_of_its_maker(one):
 def listed(one):
     """Names and shapes of a row's tensors, from the lists of those that the makers build."""
     word = next(word for word in SECTIONS if word in one.name)
-    found = (detectron2_names if one.maker == "detectron2" else mmdetection_names)(SECTIONS[word])
+    found = (detectron2_names if one.framework == "detectron2" else mmdetection_names)(SECTIONS[word])
     if re.search("R_?101", one.name, re.IGNORECASE) and SECTIONS[word] != "r101":
         found = deepened(found)
     rows = {81: one.classes + 1, 320: 4 * one.classes, 80: one.classes}
@@ -67,7 +67,7 @@ def listed(one):
 
 
 def deepened(shapes):
-    """Of a ResNet-101 where those of a ResNet-50 are listed: res4 has 23 blocks, not 6, all but the first alike."""
+    """Derive a ResNet-101 from the list of a ResNet-50: res4 has 23 blocks, not 6, all but the first alike."""
     last = {name: shape for name, shape in shapes.items() if re.search(r"\.(res4|layer3)\.5\.", name)}
     return {**shapes, **{n.replace(".5.", f".{i}.", 1): shape for i in range(6, 23) for n, shape in last.items()}}
 
@@ -81,36 +81,51 @@ def standin(one):
     return state
 
 
-@pytest.mark.parametrize("one", [row for row in ROWS if row.values[0].maker in ("detectron2", "mmdet")])
-def test_the_words_of_a_row_are_what_its_maker_describes(one):
-    maker, state = {"detectron2": DETECTRON2, "mmdet": MMDETECTION}[one.maker], standin(one)
-    tensors, recipe, _ = read(maker, state, one.name, one.overrides)
+@pytest.mark.parametrize("one", [row for row in ROWS if row.values[0].framework in ("detectron2", "mmdet")])
+def test_the_words_of_a_row_are_what_its_framework_describes(one):
+    framework, state = {"detectron2": DETECTRON2, "mmdet": MMDETECTION}[one.framework], standin(one)
+    tensors, recipe, _ = read(framework, state, one.name, one.overrides)
     assert {name: x.shape for name, x in tensors.items()} == shapes(recipe.model, one.classes)
-    assert maker.describe(maker.modernise(state), one.name).bgr == one.preprocessing.startswith("BGR, ")
+    assert framework.describe(framework.modernise(state), one.name).bgr == one.preprocessing.startswith("BGR, ")
     assert recipe.data.mean == MEAN
-    assert recipe.data.std == (DEVIATION if "over its deviation" in one.preprocessing else (1.0, 1.0, 1.0))
-    assert recipe.model.stride_in_1x1 == one.stride_in_1x1
+    assert recipe.data.std == (DEVIATION if "divided by its deviation" in one.preprocessing else (1.0, 1.0, 1.0))
+    assert recipe.model.backbone.stride_in_1x1 == one.stride_in_1x1
     short, long = map(int, re.search(r"short side (\d+), long side at most (\d+)$", one.preprocessing).groups())
     assert (recipe.data.short_sides, recipe.data.max_side) == ((short,), long)
-    assert (recipe.model.norm == "group_norm") == (re.search("[_-]gn", one.name) is not None)
-    assert recipe.model.backbone == BACKBONES[re.search(r"[RX]_?\d+([_-]\d+x\d+d)?", one.name, re.I)[0].lower()]
+    assert (recipe.model.backbone.norm == "group_norm") == (re.search("[_-]gn", one.name) is not None)
+    assert recipe.model.backbone.kind == BACKBONES[re.search(r"[RX]_?\d+([_-]\d+x\d+d)?", one.name, re.I)[0].lower()]
+
+
+DIVIDED = "0..255, minus ImageNet's mean, divided by its deviation; "
 
 
 @pytest.mark.parametrize(
     ("name", "words", "stride_in_1x1"),
     [
-        (f"{D2}_R_50_FPN_1x", "BGR, 0..255, less ImageNet's mean; ", True),
-        (f"{D2}_X_101_32x8d_FPN_3x", "BGR, 0..255, less ImageNet's mean, over its deviation; ", False),
-        ("mmdet://mask-rcnn_r50_fpn_1x_coco", "RGB, 0..255, less ImageNet's mean, over its deviation; ", False),
-        ("mmdet://mask-rcnn_r50-caffe_fpn_1x_coco", "BGR, 0..255, less ImageNet's mean; ", True),
-        ("mmdet://mask-rcnn_x101-32x8d_fpn_1x_coco", "BGR, 0..255, less ImageNet's mean, over its deviation; ", False),
-        ("mmdet://mask-rcnn_r50_fpn_gn-all_2x_coco", "BGR, 0..255, less ImageNet's mean; ", False),
+        (f"{D2}_R_50_FPN_1x", "BGR, 0..255, minus ImageNet's mean; ", True),
+        (f"{D2}_X_101_32x8d_FPN_3x", f"BGR, {DIVIDED}", False),
+        ("mmdet://mask-rcnn_r50_fpn_1x_coco", f"RGB, {DIVIDED}", False),
+        ("mmdet://mask-rcnn_r50-caffe_fpn_1x_coco", "BGR, 0..255, minus ImageNet's mean; ", True),
+        (
+            "mmdet://mask-rcnn_x101-32x8d_fpn_1x_coco",
+            f"BGR, {DIVIDED}",
+            False,
+        ),
+        ("mmdet://mask-rcnn_r50_fpn_gn-all_2x_coco", "BGR, 0..255, minus ImageNet's mean; ", False),
         ("mmdet://mask-rcnn_r50-contrib_fpn_gn-all_2x_coco", "RGB, ", False),
-        ("torchvision://maskrcnn_resnet50_fpn_v2", "RGB, 0..255, less ImageNet's mean, over its deviation; ", False),
-        ("mindspore://mask_rcnn_resnet50_fpn_1x", "RGB, 0..255, less ImageNet's mean, over its deviation; ", False),
-        ("msra://R-101.pkl", "BGR, 0..255, less ImageNet's mean; ", True),
-        ("fair://X-101-32x8d.pkl", "BGR, 0..255, less ImageNet's mean, over its deviation; ", False),
-        ("fair://R-50-GN.pkl", "BGR, 0..255, less ImageNet's mean; ", False),
+        (
+            "torchvision://maskrcnn_resnet50_fpn_v2",
+            f"RGB, {DIVIDED}",
+            False,
+        ),
+        (
+            "mindspore://mask_rcnn_resnet50_fpn_1x",
+            f"RGB, {DIVIDED}",
+            False,
+        ),
+        ("msra://R-101.pkl", "BGR, 0..255, minus ImageNet's mean; ", True),
+        ("fair://X-101-32x8d.pkl", f"BGR, {DIVIDED}", False),
+        ("fair://R-50-GN.pkl", "BGR, 0..255, minus ImageNet's mean; ", False),
     ],
 )
 def test_a_row_says_how_its_network_is_fed_and_where_its_stride_is(name, words, stride_in_1x1):
@@ -132,8 +147,8 @@ def test_every_number_is_in_range_and_a_mask_is_harder_than_its_box(one):
 def test_every_digest_stands_in_the_name_of_its_file(one):
     digits = re.search(r"[-_]([0-9a-f]{8}|[0-9a-f]{6})\.(pth|pkl)$", one.url)
     assert one.sha256 + one.md5 == (digits[1] if digits else "")
-    assert len(one.sha256) == (8 if one.maker in ("torchvision", "mmdet") else 0)
-    assert len(one.md5) == (6 if one.maker == "detectron2" else 0)
+    assert len(one.sha256) == (8 if one.framework in ("torchvision", "mmdet") else 0)
+    assert len(one.md5) == (6 if one.framework == "detectron2" else 0)
 
 
 @pytest.mark.parametrize("one", ROWS)
@@ -146,7 +161,7 @@ def test_every_override_is_a_setting_and_a_value_that_it_may_have(one):
 def test_no_two_rows_share_a_name_an_address_or_a_place_in_the_cache():
     assert len(list(zoo._published())) == len(PUBLISHED)
     assert len({one.url for one in PUBLISHED.values()}) == len(PUBLISHED)
-    assert len({_place(one.file) for one in PUBLISHED.values()}) == len(PUBLISHED)
+    assert len({_cache_path(one.file) for one in PUBLISHED.values()}) == len(PUBLISHED)
 
 
 @pytest.mark.parametrize(
@@ -211,13 +226,13 @@ def test_a_wrong_name_is_answered_with_the_nearest(wrong, right):
         ("detectron2://Misc/mask_rcnn_R_50_FPN_3x_dconv_c3-c5", "deformable"),
         ("detectron2://COCO-PanopticSegmentation/panoptic_fpn_R_50_3x", "panoptic"),
         ("detectron2://LVISv0.5-InstanceSegmentation/mask_rcnn_R_50_FPN_1x", "LVIS"),
-        ("detectron2://new_baselines/mask_rcnn_regnetx_4gf_dds_FPN_100ep_LSJ", "no ResNet"),
+        ("detectron2://new_baselines/mask_rcnn_regnetx_4gf_dds_FPN_100ep_LSJ", "not a ResNet"),
         ("torchvision://keypointrcnn_resnet50_fpn", "keypoints, no masks"),
         ("torchvision://fasterrcnn_resnet50_fpn_v2", "boxes, no masks"),
         ("mmdet://cascade-mask-rcnn_r50_fpn_1x_coco", "three box heads"),
         ("mmdet://mask-rcnn_r50_fpn_gn-ws-all_2x_coco", "standardise"),
-        ("mmdet://mask-rcnn_r50_fpn_carafe_1x_coco", "its pyramid"),
-        ("mmdet://mask-rcnn_swin-t-p4-w7_fpn_1x_coco", "no ResNet"),
+        ("mmdet://mask-rcnn_r50_fpn_carafe_1x_coco", "another pyramid"),
+        ("mmdet://mask-rcnn_swin-t-p4-w7_fpn_1x_coco", "not a ResNet"),
     ],
 )
 def test_what_cannot_be_read_yet_says_why(name, reason):
@@ -269,7 +284,7 @@ def test_its_file_is_fetched_with_its_digits(monkeypatch):
     asked = []
     monkeypatch.setattr(zoo, "fetch", lambda url, path, **more: asked.append((url, path, more)) or Path(path))
     one = find(f"{D2}_R_50_FPN_1x")
-    assert bring(one, print) == Path("detectron2/model_final_a54504.pkl")
+    assert download(one, print) == Path("detectron2/model_final_a54504.pkl")
     assert asked == [(one.url, one.file, {"sha256": "", "md5": "a54504", "say": print, "progress": None})]
 
 
@@ -282,7 +297,7 @@ def test_the_printed_table_names_every_row_within_120_columns():
     assert (row[: len(head)].split()[1:], row.rindex("37.2") + 4) == (["41.0", "37.2"], len(head))
     assert [line for line in lines if line and not line.startswith(" ")][1:] == [
         *("torchvision", "Detectron2", "MMDetection", "MindSpore"),
-        *("Backbones trained on ImageNet, for model.pretrained", "Not readable yet"),
+        *("Backbones trained on ImageNet, for model.backbone.pretrained", "Not readable yet"),
     ]
 
 

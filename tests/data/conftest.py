@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrcnn.data import annotation_cache
+from maskrcnn.data.annotations import annotation_cache
 
 CATEGORIES = [{"id": 7, "name": "cup"}, {"id": 3, "name": "cat"}]
 SQUARE = [[10.0, 5.0, 30.0, 5.0, 30.0, 25.0, 10.0, 25.0]]

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskrcnn.config import Data
-from maskrcnn.data import buckets, coco
+from maskrcnn.data import buckets
+from maskrcnn.data.formats import coco
 
 SIZES = np.array([[480, 640], [640, 480], [426, 640], [500, 500], [333, 500], [640, 427], [375, 500]] * 7)
 RECIPE = Data(short_sides=(160, 200), max_side=320, num_buckets=4)
@@ -16,7 +17,11 @@ def plan(epoch=0, seed=5, batch=4, sizes=SIZES):
 
 
 def flat(steps):
-    return [(step.bucket, *(column.tolist() for column in step[1:])) for step in steps]
+    return [(step.bucket, *(column.tolist() for column in columns(step))) for step in steps]
+
+
+def columns(step):
+    return step.indices, step.view.sizes, step.view.mirrored, step.view.windows, step.keys
 
 
 @pytest.mark.parametrize(
@@ -88,7 +93,7 @@ def test_a_size_that_no_bucket_holds_is_named():
 def test_every_batch_is_full_and_every_image_used(batch):
     steps = plan(batch=batch)
     assert len(steps) == -(-len(SIZES) // batch)
-    assert all(len(column) == batch for step in steps for column in step[1:])
+    assert all(len(column) == batch for step in steps for column in columns(step))
     used, times = np.unique(np.concatenate([step.indices for step in steps]), return_counts=True)
     assert len(used) == len(SIZES)
     assert times.sum() - len(SIZES) < batch
@@ -96,10 +101,12 @@ def test_every_batch_is_full_and_every_image_used(batch):
 
 def test_every_image_fits_its_bucket_and_keeps_its_ratio():
     for step in plan():
-        assert (step.sizes <= step.bucket).all()
+        sizes = step.view.sizes.numpy()
+        assert (sizes <= step.bucket).all()
         assert step.bucket in BUCKETS
-        assert set(step.sizes.min(axis=1)) <= {160, 200}
-        np.testing.assert_allclose(step.sizes[:, 0] / step.sizes[:, 1], np.divide(*SIZES[step.indices].T), rtol=0.01)
+        assert set(sizes.min(axis=1)) <= {160, 200}
+        assert step.view.windows.tolist() == [[0, 0, width, height] for height, width in SIZES[step.indices]]
+        np.testing.assert_allclose(sizes[:, 0] / sizes[:, 1], np.divide(*SIZES[step.indices].T), rtol=0.01)
 
 
 def test_a_plan_is_a_function_of_seed_and_epoch():
@@ -111,9 +118,9 @@ def test_a_plan_is_a_function_of_seed_and_epoch():
 def test_what_chance_decides_for_an_image_does_not_depend_on_the_batch():
     def decided(batch):
         return {
-            int(index): (size.tolist(), bool(flip), int(key))
+            int(index): (size.tolist(), bool(flip), window.tolist(), int(key))
             for step in plan(batch=batch)
-            for index, size, flip, key in zip(*step[1:], strict=True)
+            for index, size, flip, window, key in zip(*columns(step), strict=True)
         }
 
     assert decided(4) == decided(7)
@@ -123,9 +130,9 @@ def test_short_sides_and_flips_are_drawn_evenly():
     sizes = np.full((4000, 2), 100)
     recipe = Data(short_sides=(32, 64, 96, 128), flip=0.25, max_side=999)
     steps = buckets.plan_epoch(sizes, recipe, [(128, 128)], batch=4000, seed=1, epoch=0)
-    counts = np.unique(steps[0].sizes[:, 0], return_counts=True)[1]
+    counts = np.unique(steps[0].view.sizes[:, 0], return_counts=True)[1]
     assert np.abs(counts - 1000).max() < 100
-    assert abs(steps[0].flips.mean() - 0.25) < 0.025
+    assert abs(steps[0].view.mirrored.float().mean() - 0.25) < 0.025
     assert len(np.unique(steps[0].keys)) == 4000
     assert (steps[0].keys >= 0).all()
 
@@ -144,7 +151,7 @@ def test_evaluation_visits_every_image_exactly_once(batch, world_size):
     seen = np.concatenate([step.indices for shard in shards for step in shard])
     assert sorted(seen) == list(range(len(SIZES)))
     assert all(len(step.indices) == batch for step in steps[:-1])
-    assert all((step.sizes.min(axis=1) == 200).all() and not step.flips.any() for step in steps)
+    assert all((step.view.sizes.amin(1) == 200).all() and not step.view.mirrored.any() for step in steps)
 
 
 def test_six_buckets_need_nine_tenths_of_full_padding_on_real_photos(shared_data):

@@ -5,9 +5,11 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from maskrcnn.config import Data
-from maskrcnn.data import buckets, coco, loader
+from maskrcnn.data import buckets, loader
+from maskrcnn.data.formats import coco
 
 SIZES = [(40, 60), (60, 45), (33, 44), (52, 30), (40, 50), (38, 64), (45, 45), (64, 32)]
 
@@ -28,7 +30,7 @@ def steps_of(data, settings, batch=4, epoch=0):
 
 
 def tensors(batch):
-    return batch[:-1]
+    return [leaf for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor)]
 
 
 def assert_same(first, second):

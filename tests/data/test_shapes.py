@@ -1,6 +1,7 @@
 import hashlib
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,6 +106,19 @@ def test_a_folder_of_other_files_is_refused_and_left_alone(tmp_path):
     with pytest.raises(FileExistsError, match="files of another kind"):
         generate(tmp_path, num_train=1, num_val=1)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_empty_folder_is_filled_and_never_replaced_which_windows_refuses(tmp_path, monkeypatch):
+    rename, folder = Path.rename, tmp_path / "shapes"
+    folder.mkdir()
+
+    def as_on_windows(draft, target):
+        assert not target.exists()
+        return rename(draft, target)
+
+    monkeypatch.setattr(Path, "rename", as_on_windows)
+    assert generate(folder, num_train=1, num_val=0, side=64) == folder
+    assert len(list((folder / "train2017").iterdir())) == 1
 
 
 def test_an_interruption_leaves_nothing_behind(tmp_path, monkeypatch):

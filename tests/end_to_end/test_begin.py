@@ -6,21 +6,20 @@ import pytest
 import torch
 
 from maskrcnn.cli import main
-from maskrcnn.config import RPN, BoxHead, Data, MaskHead, Model, Optimizer, Recipe, Schedule, Train
-from maskrcnn.convert.checkpoint import MAKERS
-from maskrcnn.convert.maker import shapes, write
+from maskrcnn.config import RPN, Backbone, BoxHead, Data, MaskHead, Model, Neck, Optimizer, Recipe, Schedule, Train
+from maskrcnn.convert.checkpoint import FRAMEWORKS
+from maskrcnn.convert.framework import shapes, write
 from maskrcnn.data.shapes import generate
 from maskrcnn.predict import load
 from maskrcnn.recipes import write_recipe
 from maskrcnn.weights import load_weights
 
 MODEL = Model(
-    backbone="resnet50",
-    width=8,
-    channels=16,
-    rpn=RPN(train_proposals=20, test_proposals=20, samples=32),
-    box_head=BoxHead(hidden=16, rois=16, detections=5),
-    mask_head=MaskHead(channels=16, rois=8),
+    backbone=Backbone(kind="resnet50", width=8),
+    neck=Neck(channels=16),
+    rpn=RPN(num_train_proposals=20, num_test_proposals=20, num_samples=32),
+    box_head=BoxHead(hidden=16, num_rois=16, num_detections=5),
+    mask_head=MaskHead(channels=16, num_rois=8),
 )
 
 
@@ -37,7 +36,7 @@ def test_a_detectron2_checkpoint_learns_other_classes_and_goes_back_there(tmp_pa
     generator = torch.Generator().manual_seed(0)
     tensors = {name: 0.1 * torch.rand(shape, generator=generator) for name, shape in shapes(MODEL, 3).items()}
     tensors["mask_head.masks.bias"] = torch.tensor([1.0, 2.0, 3.0])
-    torch.save({"model": write(MAKERS["detectron2"], tensors, bgr=True)}, tmp_path / "model_final.pth")
+    torch.save({"model": write(FRAMEWORKS["detectron2"], tensors, bgr=True)}, tmp_path / "model_final.pth")
 
     converted = tmp_path / "converted"
     run("convert", tmp_path / "model_final.pth", converted, f"classes=[bird, {names[1]}, fish]")
@@ -56,15 +55,20 @@ def test_a_detectron2_checkpoint_learns_other_classes_and_goes_back_there(tmp_pa
         ),
     )
     write_recipe(recipe, tmp_path / "mine.yml")
-    words = ("model.rpn.train_proposals=20", "model.rpn.samples=32", "model.box_head.rois=16", "model.mask_head.rois=8")
+    words = (
+        "model.rpn.num_train_proposals=20",
+        "model.rpn.num_samples=32",
+        "model.box_head.num_rois=16",
+        "model.mask_head.num_rois=8",
+    )
     run("train", tmp_path / "mine.yml", *words, "--weights", converted, "--out", tmp_path / "run")
     said = capsys.readouterr().out
-    assert f"begins with {converted / 'model.safetensors'}, whose network" in said
+    assert f"initialised from {converted / 'model.safetensors'}; its network" in said
     assert f"; 1 classes are kept by name ({names[1]})" in said
 
     trained = load_weights(tmp_path / "run")
     assert trained.recipe.classes == tuple(names)
-    assert trained.recipe.model.stride_in_1x1
+    assert trained.recipe.model.backbone.stride_in_1x1
     assert trained.recipe.data.std == (1.0, 1.0, 1.0)
     torch.testing.assert_close(trained.tensors["mask_head.masks.bias"][1], torch.tensor(2.0), rtol=0, atol=1e-3)
 

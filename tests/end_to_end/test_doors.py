@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from maskrcnn.data.shapes import generate
-from maskrcnn.precision import processor_has_bf16
+from maskrcnn.runtime.precision import cpu_has_bf16
 
 REPOSITORY = Path(__file__).parents[2]
 MPIRUN = "mpirun --allow-run-as-root -n 2 --merge-stderr-to-stdout"
@@ -25,15 +25,11 @@ data:
   num_buckets: 2
   num_workers: 1
 model:
-  backbone: resnet18
-  norm: group_norm
-  pretrained: ""
-  frozen_stages: 0
-  width: 16
-  channels: 16
-  rpn: {anchor_sizes: [8, 16, 32, 64, 128], train_candidates: 64, train_proposals: 32, test_proposals: 32}
-  box_head: {hidden: 32, rois: 32, detections: 10}
-  mask_head: {convs: 1, channels: 16, rois: 16}
+  backbone: {kind: resnet18, norm: group_norm, pretrained: "", frozen_stages: 0, width: 16}
+  neck: {channels: 16}
+  rpn: {anchor_sizes: [8, 16, 32, 64, 128], num_train_candidates: 64, num_train_proposals: 32, num_test_proposals: 32}
+  box_head: {hidden: 32, num_rois: 32, num_detections: 10}
+  mask_head: {num_convs: 1, channels: 16, num_rois: 16}
 train:
   batch: 4
   epochs: 1
@@ -107,7 +103,7 @@ def test_a_run_goes_on_from_its_folder_as_from_a_checkpoint(place, run):
     shutil.copytree(run, place / "copy")
     told = does(place, f"python train.py {FLAGS} --resume_ckpt copy --save_dir copy --train.epochs 2")
     assert told[0] == "going on from copy/checkpoints/step-2"
-    kind = "bfloat16" if processor_has_bf16() else "float32"
+    kind = "bfloat16" if cpu_has_bf16() else "float32"
     assert any(
         line.startswith(f"4 steps of 4 images, 2 in an epoch, going on after step 2; cpu, {kind}") for line in told
     )
@@ -121,7 +117,7 @@ def test_a_run_goes_on_from_its_folder_as_from_a_checkpoint(place, run):
 def test_weights_are_evaluated_by_one_process_as_by_two(place, run):
     told = does(place, f"python eval.py {FLAGS} --ckpt_path {run.relative_to(place)}")
     for name in ("best", "last"):
-        assert f"runs/train/tiny/weights/{name} on 6 pictures of shapes" in told
+        assert f"runs/train/tiny/weights/{name} on 6 images of shapes" in told
         assert f"report: runs/eval/tiny/{name}/report.html" in told
     told = does(place, f"{MPIRUN} python eval.py {FLAGS} --ckpt_path runs/train/tiny --save_dir two")
     assert [line for line in told if line.startswith("written to ")] == ["written to two/best", "written to two/last"]

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 from PIL import Image
 
-from maskrcnn.bench.scene import lively
+from maskrcnn.bench.setup import trained_like
 from maskrcnn.recipes import read_recipe
 from maskrcnn.weights import save_weights
 
@@ -22,7 +22,7 @@ def place(tmp_path_factory) -> Path:
     """Weights of the demo's network, and a picture."""
     folder = tmp_path_factory.mktemp("place")
     recipe = replace(read_recipe("demo", []), classes=("cat", "dog"), category_ids=(1, 2))
-    save_weights(folder / "weights", lively(recipe.model, 2), recipe, {})
+    save_weights(folder / "weights", trained_like(recipe.model, 2), recipe, {})
     pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     Image.fromarray(pixels).save(folder / "picture.png")
     return folder

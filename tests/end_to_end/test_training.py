@@ -14,12 +14,25 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from maskrcnn import ladder
-from maskrcnn.config import RPN, BoxHead, Data, Evaluate, MaskHead, Model, Optimizer, Recipe, Schedule, Train
+from maskrcnn.config import (
+    RPN,
+    Backbone,
+    BoxHead,
+    Data,
+    Evaluate,
+    MaskHead,
+    Model,
+    Neck,
+    Optimizer,
+    Recipe,
+    Schedule,
+    Train,
+)
 from maskrcnn.data.shapes import generate
 from maskrcnn.models.resnet import ResNet
 from maskrcnn.recipes import write_recipe
-from maskrcnn.train import checkpoint, loop
+from maskrcnn.runtime import ladder
+from maskrcnn.train import checkpoint, loop, setup, training
 from maskrcnn.train.log import Log
 from maskrcnn.train.step import Updater
 from maskrcnn.weights import load_weights
@@ -34,22 +47,18 @@ from maskrcnn.train.loop import run
 run(read_recipe(sys.argv[1]), Path(sys.argv[2]))
 """
 MODEL = Model(
-    backbone="resnet18",
-    norm="group_norm",
-    pretrained="",
-    frozen_stages=0,
-    width=16,
-    channels=32,
+    backbone=Backbone(kind="resnet18", norm="group_norm", pretrained="", frozen_stages=0, width=16),
+    neck=Neck(channels=32),
     rpn=RPN(
         anchor_sizes=(8.0, 16.0, 32.0, 64.0, 128.0),
-        samples=64,
-        train_candidates=64,
-        train_proposals=32,
-        test_candidates=64,
-        test_proposals=32,
+        num_samples=64,
+        num_train_candidates=64,
+        num_train_proposals=32,
+        num_test_candidates=64,
+        num_test_proposals=32,
     ),
-    box_head=BoxHead(hidden=64, rois=32, detections=20),
-    mask_head=MaskHead(pool=7, convs=1, channels=32, rois=16),
+    box_head=BoxHead(hidden=64, num_rois=32, num_detections=20),
+    mask_head=MaskHead(pool_size=7, num_convs=1, channels=32, num_rois=16),
 )
 
 
@@ -101,7 +110,7 @@ def stop_at(step: int, monkeypatch) -> None:
     def counting(log: Log) -> None:
         calls.append(1)
         if len(calls) == step:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         advance(log)
 
     monkeypatch.setattr(Log, "advance", counting)
@@ -125,10 +134,14 @@ def test_eight_pictures_are_learnt_by_heart(shapes, tmp_path):
     assert all(torch.equal(tensors[name], value) for name, value in kept.items())
 
 
+def with_backbone(**settings):
+    return msgspec.structs.replace(MODEL, backbone=msgspec.structs.replace(MODEL.backbone, **settings))
+
+
 @pytest.mark.parametrize("norm", ["group_norm", "batch_norm"])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(shapes, tmp_path, monkeypatch, norm):
     recipe = tiny(shapes, ema=0.9, micro_batch=2)
-    recipe = msgspec.structs.replace(recipe, model=msgspec.structs.replace(MODEL, norm=norm))
+    recipe = msgspec.structs.replace(recipe, model=with_backbone(norm=norm))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     loop.run(recipe, whole)
     with monkeypatch.context() as patch:
@@ -161,13 +174,13 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(shapes, tmp_path, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", interrupted)
+        patch.setattr(training, "evaluate", interrupted)
         with pytest.raises(KeyboardInterrupt):
             loop.run(recipe, out)
     assert [row["step"] for row in rows(out)] == [1, 2]
     loop.run(recipe, out, resume="auto")
     assert ["evaluation" in row for row in rows(out)] == [False, False, True]
-    monkeypatch.setattr(loop, "evaluate", interrupted)
+    monkeypatch.setattr(training, "evaluate", interrupted)
     loop.run(recipe, out, resume="auto")  # evaluated already
 
 
@@ -192,9 +205,9 @@ def test_a_run_whose_machine_neither_compiles_nor_records_goes_on_and_says_so(sh
 
     monkeypatch.setattr(ladder, "_failed", set())
     monkeypatch.setattr(torch, "compile", no_compiler)
-    monkeypatch.setattr(loop, "choose_rungs", lambda *_: ladder.RUNGS)
-    monkeypatch.setattr(loop, "is_recorded", lambda *_: True)
-    monkeypatch.setattr(loop, "Updater", partial(Updater, recorder=Recorder()))
+    monkeypatch.setattr(setup, "choose_rungs", lambda *_: ladder.RUNGS)
+    monkeypatch.setattr(setup, "is_recorded", lambda *_: True)
+    monkeypatch.setattr(setup, "Updater", partial(Updater, recorder=Recorder()))
     loop.run(recipe, out)
     told = (out / "log.txt").read_text(encoding="utf-8")
     assert told.count("train.execution: captured from here on, since compiled does not hold") == 1
@@ -208,7 +221,7 @@ def test_a_wish_to_stop_while_an_epoch_is_saved_comes_before_its_evaluation(shap
     save = checkpoint.save
 
     def saving(*arguments: object, **settings: object) -> Path:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         return save(*arguments, **settings)
 
     monkeypatch.setattr(checkpoint, "save", saving)
@@ -224,7 +237,7 @@ def test_weights_of_an_evaluation_that_was_interrupted_are_made_up_for(shapes, t
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_weights", interrupted)
+        patch.setattr(training, "save_weights", interrupted)
         with pytest.raises(KeyboardInterrupt):
             loop.run(recipe, out)
     loop.run(recipe, out, resume="auto")
@@ -233,11 +246,11 @@ def test_weights_of_an_evaluation_that_was_interrupted_are_made_up_for(shapes, t
 
 def test_an_average_keeps_the_pretrained_weights_that_are_frozen_when_it_goes_on(shapes, tmp_path, monkeypatch):
     torch.manual_seed(77)  # not the seed of the run
-    pretrained = ResNet(18, norm="frozen_batch_norm", width=16).state_dict()
+    pretrained = ResNet(Backbone(kind="resnet18", norm="frozen_batch_norm", width=16)).state_dict()
     save_file({name: value.contiguous() for name, value in pretrained.items()}, tmp_path / "resnet18.safetensors")
-    model = {"norm": "frozen_batch_norm", "frozen_stages": 2, "pretrained": str(tmp_path / "resnet18.safetensors")}
+    backbone = {"norm": "frozen_batch_norm", "frozen_stages": 2, "pretrained": str(tmp_path / "resnet18.safetensors")}
     recipe = tiny(shapes, epochs=1, ema=0.9)
-    recipe = msgspec.structs.replace(recipe, model=msgspec.structs.replace(MODEL, **model))
+    recipe = msgspec.structs.replace(recipe, model=with_backbone(**backbone))
     with monkeypatch.context() as patch:
         stop_at(1, patch)
         with pytest.raises(KeyboardInterrupt):
@@ -293,6 +306,6 @@ def test_a_run_is_neither_overwritten_nor_continued_by_another_recipe(shapes, tm
     loop.run(recipe, tmp_path / "run")
     with pytest.raises(ValueError, match="already holds a run"):
         loop.run(recipe, tmp_path / "run")
-    wider = msgspec.structs.replace(recipe, model=msgspec.structs.replace(MODEL, channels=64))
-    with pytest.raises(ValueError, match=r"model\.channels: 32 in the checkpoint, 64 now"):
+    wider = msgspec.structs.replace(recipe, model=msgspec.structs.replace(MODEL, neck=Neck(channels=64)))
+    with pytest.raises(ValueError, match=r"model\.neck\.channels: 32 in the checkpoint, 64 now"):
         loop.run(wider, tmp_path / "run", resume="auto")

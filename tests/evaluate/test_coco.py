@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from hotcoco import mask as rle
 
+from maskrcnn.data.formats import coco as formats
 from maskrcnn.evaluate import coco
-from maskrcnn.evaluate.engine import Truth
+from maskrcnn.evaluate.hotcoco_engine import Truth
 
 HEIGHT, WIDTH = 30, 50
 
@@ -134,7 +135,7 @@ def test_equals_pycocotools_on_real_photos_with_crowds(shared_data):
 def test_images_may_come_in_any_order_and_be_shared_between_processes(shared_data, num_processes):
     annotations = shared_data / "coco_mini" / "annotations" / "instances_val2017.json"
     results = jittered(annotations, np.random.default_rng(6))
-    truth = Truth(annotations)
+    truth = Truth(formats.read(annotations))
     images = np.random.default_rng(7).permutation(truth.image_ids).tolist()
     first, *others = [coco.Evaluation(truth) for _ in range(num_processes)]
     for number in range(0, len(images), 5):
@@ -146,12 +147,12 @@ def test_images_may_come_in_any_order_and_be_shared_between_processes(shared_dat
 
 
 def test_images_that_never_come_do_not_count(truth):
-    evaluation = coco.Evaluation(Truth(truth))
+    evaluation = coco.Evaluation(Truth(formats.parse(truth)))
     evaluation.add([2], perfect(truth)[2:])
     metrics = evaluation.metrics()
     assert (metrics["segm"]["AR100"], metrics["errors"]["missed"]) == (pytest.approx(1), 0)
     assert metrics["images"] == [{"id": 2, "found": 1, "wrong": 0, "missed": 0, "f1": 1.0}]
-    assert coco.Evaluation(Truth(truth)).metrics()["images"] == []
+    assert coco.Evaluation(Truth(formats.parse(truth))).metrics()["images"] == []
 
 
 def test_perfect_results_score_one_and_absent_sizes_are_none(truth):
@@ -332,16 +333,16 @@ def test_annotations_of_one_id_are_refused_because_one_would_be_counted_twice(tr
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"images": [', "truth.json: not a COCO annotation file: EOF"),
-        ("[]", "truth.json: expected images and categories"),
-        ({"images": [], "categories": []}, "truth.json: expected images and categories"),
-        (None, "truth.json: there is no such annotation file"),
+        ('{"images": [', "truth.json: is not complete JSON .* export it again"),
+        ("[]", "truth.json: .* expected a COCO instances file"),
+        ({"images": [], "annotations": [], "categories": []}, "truth.json: `images` is empty"),
+        (None, "truth.json does not exist"),
     ],
 )
 def test_a_file_that_holds_no_annotations_is_refused_in_a_sentence(tmp_path, content, message):
     if content is not None:
         write(tmp_path / "truth.json", content)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         coco.score(Path(tmp_path / "truth.json"), [])
 
 
@@ -350,3 +351,88 @@ def test_the_table_shows_percent_and_a_dash_where_nothing_could_be_scored(truth)
     assert lines[0].split() == ["%", *coco.NAMES]
     assert lines[1].split()[:7] == ["box", "100.0", "100.0", "100.0", "100.0", coco.DASH, coco.DASH]
     assert len({len(line) for line in lines}) == 1
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "coco_mini/annotations/instances_train2017.json",
+        "coco_mini/annotations/instances_val2017.json",
+        "coco_golden/instances_val2014_100.json",
+        "nuclei/annotations/instances_train.json",
+        "nuclei/annotations/instances_val.json",
+    ],
+)
+def test_every_object_is_what_pycocotools_makes_of_the_file(shared_data, file):
+    pycocotools = pytest.importorskip("pycocotools.coco")
+    with contextlib.redirect_stdout(io.StringIO()):
+        reader = pycocotools.COCO(str(shared_data / file))
+    truth = Truth(formats.read(shared_data / file))
+    assert truth.image_ids == sorted(reader.getImgIds())
+    for place, image in enumerate(truth.image_ids):
+        ours, theirs = truth.annotations(place, with_masks=True), reader.imgToAnns[image]
+        assert [one["id"] for one in ours] == [one["id"] for one in theirs], "in the order that ties go by"
+        for one, other in zip(ours, theirs, strict=True):
+            assert (one["bbox"], one["area"], one["iscrowd"]) == (other["bbox"], other["area"], other["iscrowd"])
+            assert truth.category_ids[one["category_id"]] == other["category_id"]
+            mask = reader.annToRLE(other)
+            counts = mask["counts"].decode() if isinstance(mask["counts"], bytes) else mask["counts"]
+            assert one["segmentation"] == {"size": mask["size"], "counts": counts}
+
+
+def test_equals_pycocotools_on_nuclei(shared_data):
+    annotations = shared_data / "nuclei" / "annotations" / "instances_val.json"
+    results = jittered(annotations, np.random.default_rng(8))
+    metrics = coco.score(annotations, results)
+    for kind in ("bbox", "segm"):
+        expected = [None if value < 0 else value for value in referee(annotations, results, kind)]
+        assert [metrics[kind][name] for name in coco.NAMES] == expected
+
+
+@pytest.mark.parametrize(
+    "missing", [None, [], [[]], [[3, 4, 9, 9]], {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}]
+)
+def test_an_object_without_an_outline_has_its_box_as_mask(truth, missing):
+    results = perfect(truth)
+    for entry in truth["annotations"]:
+        entry["segmentation"] = missing
+    assert coco.score(truth, results)["segm"]["AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"segmentation": {"size": [32, 32], "counts": "PQ4f0"}},
+            r"annotation 1 of image 1 has run lengths for .*32, 32",
+        ),
+        (
+            {"segmentation": {"size": [HEIGHT, WIDTH], "counts": "b'PQ4f0'"}},
+            "annotation 1 of image 1 has malformed run",
+        ),
+        ({"bbox": None}, r"annotations entry 0, id 1: .*\$\.annotations\[0\]\.bbox"),
+        ({"category_id": 4}, "annotation 1 of image 1 names category 4, which the file does not list"),
+        ({"image_id": 4}, "annotation 1 of image 4 names image 4, which the file does not list"),
+    ],
+)
+def test_truth_that_cannot_be_read_is_refused_as_before_training(truth, fields, message):
+    results = perfect(truth)
+    truth["annotations"][0] |= fields
+    with pytest.raises(ValueError, match=message):
+        coco.score(truth, results)
+
+
+def test_images_without_sizes_are_refused(truth):
+    del truth["images"][0]["height"]
+    with pytest.raises(ValueError, match=r"images entry 0, id 1: .*height"):
+        coco.score(truth, [])
+
+
+def test_objects_outside_their_image_are_missed_as_pycocotools_has_it(truth, tmp_path):
+    truth["annotations"] += [annotation(4, 2, 3, 60, 10, 70, 16), annotation(5, 2, 3, 8, 8, 8, 8, area=1.0)]
+    results = perfect(truth)[:3]
+    metrics = coco.score(truth, results)
+    ours = [metrics["bbox"][name] for name in coco.NAMES]
+    expected = referee(write(tmp_path / "truth.json", truth), results, "bbox")
+    assert ours == [None if value < 0 else value for value in expected]
+    assert metrics["per_class"][0]["objects"] == 4

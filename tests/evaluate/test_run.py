@@ -8,15 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from maskrcnn.config import RPN, BoxHead, Data, Evaluate, MaskHead, Model, Recipe
+from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, Recipe
 from maskrcnn.data.buckets import resized_size
-from maskrcnn.data.coco import find_split, read
-from maskrcnn.distributed import World
+from maskrcnn.data.split import open_split
 from maskrcnn.evaluate import run
 from maskrcnn.evaluate.coco import Evaluation
-from maskrcnn.evaluate.engine import Truth
+from maskrcnn.evaluate.hotcoco_engine import Truth
+from maskrcnn.evaluate.save import IN_DETAILS
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.recipes import read_recipe
+from maskrcnn.runtime.distributed import World
 from maskrcnn.structures import Detections
 from maskrcnn.weights import Weights, load_weights, save_weights
 
@@ -70,8 +71,7 @@ def watched(function, name, events):
 
 @pytest.fixture
 def dataset(recipe):
-    annotations, images = find_split(recipe.data.dataset_dir, "val2017", "annotations/instances_val2017.json")
-    return read(annotations, images)
+    return open_split(recipe.data, "val")
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_speed_and_versions_are_told(recipe, dataset, alone, tmp_path):
     assert metrics["speed"]["images"] == len(SIZES)
     assert metrics["speed"]["predict"] > metrics["speed"]["evaluate"] > 0
     assert metrics["versions"]["device"] == "1 x CPU"
-    assert set(json.loads((tmp_path / "details.json").read_text())) == set(run.IN_DETAILS)
+    assert set(json.loads((tmp_path / "details.json").read_text())) == set(IN_DETAILS)
 
 
 def test_progress_counts_to_all_pictures(recipe, dataset, alone):
@@ -115,7 +115,7 @@ def test_progress_counts_to_all_pictures(recipe, dataset, alone):
 
 def share_of(world, model, dataset, recipe):
     """What one of several processes gives to the first, as bytes."""
-    evaluation = Evaluation(Truth(dataset.annotations))
+    evaluation = Evaluation(Truth(dataset))
     share = run.predict_share(model, dataset, recipe, world, evaluation, keep=True)
     share.scored = evaluation.to_bytes()
     return share
@@ -159,7 +159,7 @@ def test_results_are_scored_while_the_model_predicts(recipe, dataset, alone, mon
 
 
 def test_results_are_not_kept_where_nobody_wants_the_file(recipe, dataset, alone):
-    evaluation = Evaluation(Truth(dataset.annotations))
+    evaluation = Evaluation(Truth(dataset))
     share = run.predict_share(Oracle(recipe.data), dataset, recipe, alone, evaluation, keep=False)
     assert (len(share.image_ids), share.predictions) == (len(SIZES), {})
 
@@ -215,14 +215,11 @@ def test_names_that_repeat_are_told_apart_by_their_place_and_refused_where_they_
 
 def test_a_weights_folder_is_evaluated_with_its_own_network_and_pixels(recipe, alone, tmp_path):
     small = Model(
-        backbone="resnet18",
-        width=16,
-        channels=16,
-        pretrained="",
-        frozen_stages=0,
-        rpn=RPN(test_candidates=40, test_proposals=20),
-        box_head=BoxHead(hidden=32, candidates=50, detections=5, score=0.0),
-        mask_head=MaskHead(convs=1, channels=8),
+        backbone=Backbone(kind="resnet18", width=16, pretrained="", frozen_stages=0),
+        neck=Neck(channels=16),
+        rpn=RPN(num_test_candidates=40, num_test_proposals=20),
+        box_head=BoxHead(hidden=32, num_candidates=50, num_detections=5, score_threshold=0.0),
+        mask_head=MaskHead(num_convs=1, channels=8),
     )
     data = msgspec.structs.replace(recipe.data, mean=(100.0, 110.0, 120.0))
     trained = msgspec.structs.replace(recipe, model=small, data=data)

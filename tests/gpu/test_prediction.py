@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from maskrcnn import config
-from maskrcnn.execution import executed, to_host
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
+from maskrcnn.runtime.execution import executed, to_host
 from maskrcnn.structures import ImageBatch
 
 SIZES = [(512, 704), (704, 512), (512, 704), (512, 704), (704, 512), (512, 704)]
@@ -21,7 +21,7 @@ def images(number: int, height: int, width: int, batch: int = 2) -> ImageBatch:
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    model = build(config.Model(norm="group_norm"), 80).eval()
+    model = build(config.Model(backbone=config.Backbone(norm="group_norm")), 80).eval()
     torch.nn.init.normal_(model.box_head.classes.weight, std=0.3)  # many detections with scores far apart
     return model
 

@@ -2,32 +2,28 @@
 
 import pytest
 import torch
-from msgspec import structs
 
 from maskrcnn import config
-from maskrcnn.clock import mark, seconds_between
 from maskrcnn.config import Data
-from maskrcnn.data import coco
-from maskrcnn.data.annotated import Annotated
+from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.buckets import buckets_for, plan_epoch
 from maskrcnn.data.feeder import feed, micro_batch_maker
+from maskrcnn.data.formats import coco
 from maskrcnn.data.loader import Loader
-from maskrcnn.distributed import World
-from maskrcnn.memory import explained, peak_memory
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.precision import choose_precision
+from maskrcnn.runtime.clock import mark, seconds_between
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.memory import explain_out_of_memory, peak_memory
+from maskrcnn.runtime.precision import choose_precision
 from maskrcnn.train.optimizer import build_optimizer, set_rate
 from maskrcnn.train.step import Updater
 from maskrcnn.train.stopwatch import DeviceStopwatch
 
-SMALL = structs.replace(
-    config.Model(),
-    backbone="resnet18",
-    norm="group_norm",
-    frozen_stages=0,
-    rpn=config.RPN(train_candidates=500, train_proposals=256),
-    box_head=config.BoxHead(rois=64),
-    mask_head=config.MaskHead(rois=16),
+SMALL = config.Model(
+    backbone=config.Backbone(kind="resnet18", norm="group_norm", frozen_stages=0),
+    rpn=config.RPN(num_train_candidates=500, num_train_proposals=256),
+    box_head=config.BoxHead(num_rois=64),
+    mask_head=config.MaskHead(num_rois=16),
 )
 STEPS = 10
 
@@ -47,7 +43,7 @@ def batches(photos, device, data, *, batch=4, one_shape=True):
         photos.sizes, data, buckets_for(photos.sizes, data, data.short_sides), batch=batch, seed=1, epoch=0
     )
     loader = Loader(photos, plan, data, pin_memory=True)
-    return feed(loader, micro_batch_maker(Annotated(photos, device), device, data, one_shape=one_shape), device)
+    return feed(loader, micro_batch_maker(AnnotationStore(photos, device), device, data, one_shape=one_shape), device)
 
 
 def learn(photos, device, execution, *, mixed=False, model_settings=SMALL, steps=STEPS, wait_free=False):
@@ -113,7 +109,7 @@ def test_computing_activations_again_needs_less_memory(photos, cuda):
 
 def test_too_little_memory_is_a_sentence(cuda):
     sentence = r"cuda:\d \(\d+ GiB\) has too little memory for 9 images of 32 x 64 at once; pray"
-    with pytest.raises(MemoryError, match=sentence), explained(cuda, 9, (32, 64), "pray"):
+    with pytest.raises(MemoryError, match=sentence), explain_out_of_memory(cuda, 9, (32, 64), "pray"):
         torch.empty(2**50, device=cuda)
 
 

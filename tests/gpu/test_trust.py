@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from maskrcnn import config
-from maskrcnn.ladder import RUNGS, laddered
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.ops.proof import OPERATORS, fault, faults
+from maskrcnn.runtime.ladder import RUNGS, laddered
 from maskrcnn.structures import ImageBatch
 
 
@@ -22,7 +22,7 @@ def test_a_process_of_its_own_says_so_too(cuda):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_predictions_stay_on_the_first_rung(cuda, dtype):
     torch.manual_seed(0)
-    model = build(config.Model(norm="group_norm"), 80).eval().to(cuda)
+    model = build(config.Model(backbone=config.Backbone(norm="group_norm")), 80).eval().to(cuda)
     told = []
     forward = laddered(model, RUNGS, cuda, told.append)
     pixels = torch.randn(2, 3, 512, 704, generator=torch.Generator().manual_seed(0)).to(cuda)

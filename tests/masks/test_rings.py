@@ -7,6 +7,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from maskrcnn.masks import (
     Rings,
     counts_from_bitmap,
+    counts_from_rings,
     edges_from_rings,
     outlines_from_runs,
     polygons_from_bitmap,
@@ -238,3 +239,18 @@ def test_larger_masks_keep_their_pieces_and_holes():
     pieces = [drawn_again(outline, smooth.shape) for outline in outlines]
     assert np.array_equal(sum(pieces), (smooth > 8).astype(int))
     assert all(is_in_one_piece(piece == 1) and set(piece.flat) <= {0, 1} for piece in pieces)
+
+
+@settings(deadline=None)
+@given(BITMAPS, st.integers(0, 2**32 - 1))
+def test_rings_of_pixels_lead_back_to_their_run_lengths(mask, seed):
+    other = np.random.default_rng(seed).random(mask.shape) < 0.5
+    runs = [counts_from_bitmap(one) for one in (mask, other)]
+    pieces = [rings_from_counts(one, *mask.shape) for one in runs]
+    points = np.concatenate([piece.points for piece in pieces])
+    first = np.cumsum([0, *(length for piece in pieces for length in np.diff(piece.first))], dtype=np.int32)
+    middle = len(pieces[0].first) - 1
+    counts, stops = counts_from_rings(
+        Rings(points, first), np.array([[middle, len(first) - 1], [0, middle]]), *mask.shape
+    )
+    assert [one.tolist() for one in np.split(counts, stops[:-1])] == [runs[1].tolist(), runs[0].tolist()]

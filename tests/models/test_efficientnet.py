@@ -12,8 +12,9 @@ from maskrcnn.convert.efficientnet import WHEELS, installed_file, load_imagenet
 from maskrcnn.convert.files import read_file
 from maskrcnn.models.efficientnet import ROWS, SCALES, EfficientNet, scaled_rows
 from maskrcnn.models.layers import NORMS, Conv, Depthwise, folded
+from maskrcnn.models.mask_rcnn import assemble
 
-from .test_mask_rcnn import HostTables, HostWaits
+from .test_mask_rcnn import KEYS, NUM_CLASSES, TINY, HostTables, HostWaits, batch, targets, total
 
 ENDS = {0: (2, 4, 10, 15), 2: (3, 6, 14, 20)}
 """The last block of each stride's stage, of a size, counted as in the published network."""
@@ -116,9 +117,9 @@ def test_a_depthwise_layer_cuts_what_it_is_given_and_what_it_gives():
     torch.testing.assert_close(layer(x)[0, 4, 0, 0], torch.tensor(6.0))
 
 
-def small(norm="group_norm", **how):
+def small(norm="group_norm", num_bands=3):
     torch.manual_seed(0)
-    return EfficientNet(0, norm=norm, **how).to(memory_format=torch.channels_last)
+    return EfficientNet(0, norm=norm, num_bands=num_bands).to(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -132,9 +133,10 @@ def test_it_learns_with_every_norm(norm):
 
 @pytest.mark.parametrize(("frozen_stages", "trained"), [(0, 5), (1, 4), (2, 3), (5, 0)])
 def test_frozen_stages_are_counted_from_the_stem_and_have_no_gradient(frozen_stages, trained):
-    network = small(frozen_stages=frozen_stages)
-    names = [name for name, _ in network.stages()]
-    assert names == ["stem", "stride4", "stride8", "stride16", "stride32"]
+    network, names = small(), ["stem", "stride4", "stride8", "stride16", "stride32"]
+    assert network.stages() == [network.get_submodule(name) for name in names]
+    for stage in network.stages()[:frozen_stages]:
+        stage.requires_grad_(False)
     features = network(images(64, 96))
     if trained:
         sum(feature.square().mean() for feature in features).backward()
@@ -180,6 +182,14 @@ def test_no_shape_depends_on_a_value():
         features = network(torch.empty(2, 3, 64, 96))
         assert [feature.shape[2:] for feature in features] == [(16, 24), (8, 12), (4, 6), (2, 3)]
         sum(feature.sum() for feature in features).backward()
+
+
+def test_a_detector_stands_on_it():
+    model = assemble(small(), TINY, NUM_CLASSES)
+    total(model.losses(batch(), targets(), KEYS)).backward()
+    assert all(p.grad.abs().sum() > 0 for name, p in model.named_parameters() if name.endswith("weight"))
+    with torch.no_grad():
+        assert model(batch()).masks.shape == (2, 10, 28, 28)
 
 
 @pytest.mark.parametrize("norm", NORMS)

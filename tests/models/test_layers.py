@@ -2,10 +2,14 @@ import pytest
 import torch
 from torch import nn
 
+from maskrcnn import config
 from maskrcnn.models.fpn import FPN
 from maskrcnn.models.layers import BatchNorm, Conv, Depthwise, Doubling, FrozenBatchNorm, GroupNorm, folded
+from maskrcnn.models.mask_rcnn import build_backbone
 from maskrcnn.models.resnet import ResNet
 from maskrcnn.ops import fused
+
+STRIDES = (4, 8, 16, 32)
 
 
 def test_a_frozen_norm_folded_into_the_weights_equals_batch_norm_behind_the_convolution():
@@ -38,18 +42,21 @@ def test_what_is_frozen_keeps_its_statistics_in_training():
 
 
 def test_a_resnext_cuts_its_middle_convolutions_into_groups():
-    block = ResNet(50, norm="frozen_batch_norm", groups=32, group_width=4).res3[0]
+    block = ResNet(config.Backbone(kind="resnext50_32x4d")).res3[0]
     assert block.conv2.weight.shape == (256, 8, 3, 3)  # 128 * 4 / 64 * 32 channels in 32 groups
     assert block.conv3.weight.shape == (512, 256, 1, 1)
 
 
 def test_the_stride_is_in_the_first_or_the_second_convolution():
-    blocks = [ResNet(50, norm="frozen_batch_norm", width=8, stride_in_1x1=first).res3[0] for first in (False, True)]
+    blocks = [
+        ResNet(config.Backbone(kind="resnet50", norm="frozen_batch_norm", width=8, stride_in_1x1=first)).res3[0]
+        for first in (False, True)
+    ]
     assert [(block.conv1.stride, block.conv2.stride) for block in blocks] == [((1, 1), (2, 2)), ((2, 2), (1, 1))]
 
 
 def test_pooling_at_the_end_starts_at_the_first_pixel():
-    resnet = ResNet(18, norm="frozen_batch_norm", width=1, pool_at_end=True)
+    resnet = ResNet(config.Backbone(kind="resnet18", norm="frozen_batch_norm", width=1, stem_pool="end"))
     resnet.stem = torch.nn.Identity()
     resnet.res2 = resnet.res3 = resnet.res4 = resnet.res5 = torch.nn.Identity()
     x = torch.tensor([[1.0, 2.0, 3.0, 9.0], [0.0, 0.0, 0.0, 0.0]]).expand(1, 3, 2, 4)
@@ -75,25 +82,25 @@ def test_any_width_can_be_normalised_in_groups(channels, groups):
 @pytest.mark.parametrize(("depth", "channels"), [(18, [64, 128, 256, 512]), (50, [256, 512, 1024, 2048])])
 def test_resnet_gives_strides_4_to_32(depth, channels):
     with torch.device("meta"):
-        features = ResNet(depth, norm="frozen_batch_norm")(torch.zeros(2, 3, 64, 96))
+        features = ResNet(config.Backbone(kind=f"resnet{depth}", norm="frozen_batch_norm"))(torch.zeros(2, 3, 64, 96))
     assert [tuple(f.shape) for f in features] == [
         (2, c, 64 // s, 96 // s) for c, s in zip(channels, (4, 8, 16, 32), strict=True)
     ]
 
 
 def test_frozen_stages_are_counted_from_the_stem():
-    resnet = ResNet(18, norm="group_norm", width=8, frozen_stages=2)
+    resnet = build_backbone(config.Backbone(kind="resnet18", norm="group_norm", width=8, frozen_stages=2))
     trained = {name.split(".")[0] for name, p in resnet.named_parameters() if p.requires_grad}
     assert trained == {"res3", "res4", "res5"}
 
 
 def test_the_pyramid_has_one_width_and_one_more_level():
-    pyramid = FPN([8, 16, 32, 64], 12)([torch.zeros(1, 8 * 2**i, 32 >> i, 64 >> i) for i in range(4)])
+    pyramid = FPN([8, 16, 32, 64], STRIDES, 12)([torch.zeros(1, 8 * 2**i, 32 >> i, 64 >> i) for i in range(4)])
     assert [tuple(p.shape[1:]) for p in pyramid] == [(12, 32, 64), (12, 16, 32), (12, 8, 16), (12, 4, 8), (12, 2, 4)]
 
 
 def test_bilinear_doubling_mixes_neighbouring_cells():
-    fpn = FPN([1, 1, 1, 1], 1, upsample="bilinear")
+    fpn = FPN([1, 1, 1, 1], STRIDES, 1, upsample="bilinear")
     for conv in (*fpn.lateral, *fpn.output):
         torch.nn.init.dirac_(conv.weight)
     features = [torch.zeros(1, 1, 16 >> i, 32 >> i) for i in range(4)]
@@ -111,7 +118,7 @@ def test_a_doubling_arranged_is_a_transposed_convolution(channels):
 
 
 def test_coarse_features_reach_the_finest_level():
-    fpn = FPN([4, 4, 4, 4], 6)
+    fpn = FPN([4, 4, 4, 4], STRIDES, 6)
     features = [torch.zeros(1, 4, 32 >> i, 64 >> i) for i in range(4)]
     features[3] = torch.ones(1, 4, 4, 8, requires_grad=True)
     fpn(features)[0].sum().backward()

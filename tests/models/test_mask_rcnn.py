@@ -9,20 +9,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrcnn import config
 from maskrcnn.data.transforms import to_pixels
-from maskrcnn.execution import Captured
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
+from maskrcnn.runtime.execution import Captured
 from maskrcnn.structures import ImageBatch, Targets
+from maskrcnn.view import View
 
 TINY = config.Model(
-    backbone="resnet18",
-    norm="group_norm",
-    frozen_stages=0,
-    width=16,
-    channels=16,
-    rpn=config.RPN(samples=600, train_candidates=50, train_proposals=40, test_candidates=50, test_proposals=30),
-    box_head=config.BoxHead(hidden=32, rois=24, detections=10, candidates=60, score=0.01),
-    mask_head=config.MaskHead(convs=2, channels=16, rois=6),
+    backbone=config.Backbone(kind="resnet18", norm="group_norm", frozen_stages=0, width=16),
+    neck=config.Neck(channels=16),
+    rpn=config.RPN(
+        num_samples=600, num_train_candidates=50, num_train_proposals=40, num_test_candidates=50, num_test_proposals=30
+    ),
+    box_head=config.BoxHead(hidden=32, num_rois=24, num_detections=10, num_candidates=60, score_threshold=0.01),
+    mask_head=config.MaskHead(num_convs=2, channels=16, num_rois=6),
 )
 NUM_CLASSES = 3
 
@@ -203,7 +203,7 @@ def test_the_counter_of_waits_sees_them():
 class HostTables(TorchFunctionMode):
     """Counts tensors made of Python numbers: elsewhere than on the CPU each is a copy that the processor waits for."""
 
-    MAKERS = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)
+    FRAMEWORKS = (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)
 
     def __init__(self):
         super().__init__()
@@ -212,7 +212,7 @@ class HostTables(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         index = args[1] if func is torch.Tensor.__getitem__ else ()
         lists = [part for part in (index if isinstance(index, tuple) else (index,)) if isinstance(part, list)]
-        if func in self.MAKERS or lists:
+        if func in self.FRAMEWORKS or lists:
             self.seen.append(f"{func.__name__}{lists}")
         return func(*args, **(kwargs or {}))
 
@@ -221,12 +221,13 @@ def test_no_table_is_copied_to_the_device_in_a_step():
     with torch.device("meta"):  # like a GPU it takes the operators' definitions, not the kernels of the CPU
         model = build(TINY, NUM_CLASSES)
     whole = batch().sizes.long()
-    pictures, flip = torch.zeros(2, 64, 96, 3, dtype=torch.uint8), torch.zeros(2, dtype=torch.bool)
+    pictures = torch.zeros(2, 64, 96, 3, dtype=torch.uint8, device="meta")
+    view = View.whole(whole, whole)._replace(turns=torch.tensor([1, 2])).to(pictures.device)
     sizes, keys, *annotated = (tensor.to("meta") for tensor in (batch().sizes, KEYS, *targets()))
     with HostTables() as tables:
         for settings in (config.Data(whole_levels=True), config.Data()):
-            pixels = to_pixels(pictures, whole, whole, flip, (64, 96), settings)
-        images = ImageBatch(pixels.to("meta"), sizes)
+            pixels = to_pixels(pictures, whole.to("meta"), view, (64, 96), settings)
+        images = ImageBatch(pixels, sizes)
         total(model.losses(images, Targets(*annotated), keys)).backward()
         with torch.no_grad():
             model(images)
@@ -252,22 +253,24 @@ def test_bf16_autocast_trains_and_predicts(model):
 
 OTHERS = {
     "torchvision": {
-        "norm": "batch_norm",
-        "roi_half_pixel": False,
+        "backbone": structs.replace(TINY.backbone, norm="batch_norm"),
+        "roi_align": config.RoIAlign(half_pixel=False),
         "smooth_l1_beta": 1 / 9,
-        "rpn": structs.replace(TINY.rpn, convs=2, anchor_offset=0.0, round_anchors=True, anchor_strides="divided"),
-        "box_head": structs.replace(TINY.box_head, convs=2, fcs=1),
+        "rpn": structs.replace(TINY.rpn, num_convs=2, anchor_offset=0.0, round_anchors=True, anchor_strides="divided"),
+        "box_head": structs.replace(TINY.box_head, num_convs=2, num_fcs=1),
     },
     "detectron2": {
-        "backbone": "resnext50_32x4d",
-        "norm": "frozen_batch_norm",
-        "roi_samples": 0,
+        "backbone": structs.replace(TINY.backbone, kind="resnext50_32x4d", norm="frozen_batch_norm"),
+        "roi_align": config.RoIAlign(sampling_ratio=0),
         "box_head": structs.replace(TINY.box_head, class_agnostic=True),
         "mask_head": structs.replace(TINY.mask_head, class_agnostic=True),
     },
-    "mindspore": {"backbone": "resnet50", "stem_pool": "end", "upsample": "bilinear", "stride_in_1x1": True},
+    "mindspore": {
+        "backbone": structs.replace(TINY.backbone, kind="resnet50", stem_pool="end", stride_in_1x1=True),
+        "neck": structs.replace(TINY.neck, upsample="bilinear"),
+    },
 }
-"""What the weights of other systems ask of the network."""
+"""Settings that weights of other systems need."""
 
 
 @pytest.mark.parametrize(

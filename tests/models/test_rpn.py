@@ -2,30 +2,25 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from maskrcnn import config
 from maskrcnn.models.rpn import RPN, neighbourhoods
 
 
 def rpn(channels: int, convs: int = 1) -> RPN:
     torch.manual_seed(0)
     model = RPN(
+        config.RPN(
+            anchor_sizes=(8.0, 16.0),
+            num_convs=convs,
+            max_log_scale=4.0,
+            num_train_candidates=20,
+            num_test_candidates=20,
+            num_train_proposals=10,
+            num_test_proposals=10,
+            num_samples=16,
+        ),
         channels,
         strides=(4, 8),
-        anchor_sizes=(8.0, 16.0),
-        aspect_ratios=(0.5, 1.0, 2.0),
-        anchor_offset=0.5,
-        round_anchors=False,
-        divided_strides=False,
-        convs=convs,
-        delta_weights=(1.0, 1.0, 1.0, 1.0),
-        max_log_scale=4.0,
-        candidates=(20, 20),
-        proposals=(10, 10),
-        nms_iou=0.7,
-        samples=16,
-        positive_fraction=0.5,
-        positive_iou=0.7,
-        negative_iou=0.3,
-        smooth_l1_beta=0.0,
     )
     for layer in (*model.convs, model.objectness, model.deltas):
         torch.nn.init.normal_(layer.weight, std=0.5)

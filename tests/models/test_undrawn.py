@@ -4,13 +4,13 @@ import torch
 
 from maskrcnn import config
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.models.undrawn import Undrawn
+from maskrcnn.models.skip_init import SkipInit
 
 
 def test_nothing_is_drawn_and_what_is_not_random_is_as_ever():
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    with Undrawn():
+    with SkipInit():
         model = build(small_settings(), 3)
     assert torch.equal(torch.random.get_rng_state(), before)
     drawn = build(small_settings(), 3)
@@ -20,7 +20,7 @@ def test_nothing_is_drawn_and_what_is_not_random_is_as_ever():
 
 
 def small_settings():
-    return config.Model(backbone="resnet18", width=16, channels=16)
+    return config.Model(backbone=config.Backbone(kind="resnet18", width=16), neck=config.Neck(channels=16))
 
 
 def biases(model):

@@ -103,7 +103,7 @@ def test_gradients_are_those_of_the_definition(relu):
 def test_threads_change_no_bit(monkeypatch):
     case = arguments(1, 64, 32, 41, 31)
     found = conv1x1(*case)
-    monkeypatch.setattr(cpu, "in_parts", lambda work, count, smallest=1: work(0, count))
+    monkeypatch.setattr(cpu, "parallel_for", lambda work, count, smallest=1: work(0, count))
     assert torch.equal(conv1x1(*case), found)
 
 

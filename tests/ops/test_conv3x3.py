@@ -91,7 +91,7 @@ def test_threads_change_no_bit(stride, monkeypatch):
 
     found = results()
     for module in (cpu, strided):
-        monkeypatch.setattr(module, "in_parts", lambda work, count, smallest=1: work(0, count))
+        monkeypatch.setattr(module, "parallel_for", lambda work, count, smallest=1: work(0, count))
     alone = results()
     assert all(map(torch.equal, found, alone))
 

@@ -72,6 +72,21 @@ def test_each_box_takes_the_object_and_image_it_names():
     assert masks.tolist() == [left, right, right, [[0, 0], [0, 0]]]
 
 
+@pytest.mark.parametrize("implementation", [rasterize, reference.rasterize])
+def test_a_second_call_takes_away_what_is_pasted_above(implementation):
+    """docs/decisions/0025-views.md: the outlines above are one run of edges, whose winding number unites them."""
+    below, first, second = [[0, 0, 6, 0, 6, 4, 0, 4]], [[1, 1, 4, 1, 4, 3, 1, 3]], [[3, 2, 6, 2, 6, 4, 3, 4]]
+    edges, first_edge = pack([rings_from_polygons(parts) for parts in (below, first, second)])
+    box = torch.tensor([[0.0, 0.0, 6.0, 4.0]])
+    zero = torch.zeros(1, dtype=torch.int64)
+    above = torch.stack([first_edge[:, 1], first_edge[:, -1]], 1)
+    found = implementation(edges, first_edge, box, zero, zero, size=12)
+    found = found * (1 - implementation(edges, above, box, zero, zero, size=12))
+    expected = torch.ones(4, 6)
+    expected[1:3, 1:4] = expected[2:4, 3:6] = 0
+    assert torch.equal(found[0], expected.repeat_interleave(3, 0).repeat_interleave(2, 1))
+
+
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("size", [1, 7, 28])
 def test_the_kernel_equals_the_reference_in_every_cell(seed, size):

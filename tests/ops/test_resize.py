@@ -7,6 +7,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from maskrcnn.ops.resize import reference, resize
+from maskrcnn.view import View, inverse, move_points
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 NOTHING, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -14,13 +15,13 @@ CASES = [((48, 64), (80, 107)), ((64, 40), (32, 20)), ((37, 91), (61, 29)), ((20
 BUCKET = 96, 128
 
 
-def as_operator(images, raw_sizes, sizes, flip, bucket=BUCKET, mean=NOTHING, std=ONE, antialias=True, whole=False):
+def as_operator(images, raw_sizes, view, bucket=BUCKET, mean=NOTHING, std=ONE, antialias=True, whole=False):
     settings = {"mean": mean, "std": std, "antialias": antialias, "whole_levels": whole}
-    return resize(images, raw_sizes, sizes, flip, bucket=bucket, **settings)
+    return resize(images, raw_sizes, view, bucket=bucket, **settings)
 
 
-def as_reference(images, raw_sizes, sizes, flip, bucket=BUCKET, mean=NOTHING, std=ONE, antialias=True, whole=False):
-    return reference.resize(images, raw_sizes, sizes, flip, bucket, mean, std, antialias, whole)
+def as_reference(images, raw_sizes, view, bucket=BUCKET, mean=NOTHING, std=ONE, antialias=True, whole=False):
+    return reference.resize(images, raw_sizes, view, bucket, mean, std, antialias, whole)
 
 
 both = pytest.mark.parametrize("implementation", [as_operator, as_reference])
@@ -37,7 +38,7 @@ def noise(*sizes):
 def batch(flip):
     pictures, images = noise(*(raw for raw, _ in CASES))
     raw_sizes, sizes = (torch.tensor(column) for column in zip(*CASES, strict=True))
-    return pictures, (images, raw_sizes, sizes, torch.full((len(CASES),), flip))
+    return pictures, (images, raw_sizes, View.whole(raw_sizes, sizes, torch.full((len(CASES),), flip)))
 
 
 @both
@@ -76,8 +77,8 @@ def test_whole_levels_are_those_of_pillow(implementation, flip):
 @both
 def test_normalised_pixels_have_zero_padding_and_channels_last(implementation):
     gray = torch.full((2, 10, 20, 3), 128, dtype=torch.uint8)
-    sizes, never = torch.tensor([[20, 40], [30, 15]]), torch.zeros(2, dtype=torch.bool)
-    pixels = implementation(gray, torch.tensor([[10, 20]] * 2), sizes, never, (32, 64), MEAN, STD)
+    sizes, raw = torch.tensor([[20, 40], [30, 15]]), torch.tensor([[10, 20]] * 2)
+    pixels = implementation(gray, raw, View.whole(raw, sizes), (32, 64), MEAN, STD)
     assert (pixels.shape, pixels.dtype) == ((2, 3, 32, 64), torch.float32)
     assert pixels.is_contiguous(memory_format=torch.channels_last)
     expected = (128 - np.array(MEAN)) / np.array(STD)
@@ -90,12 +91,9 @@ def test_normalised_pixels_have_zero_padding_and_channels_last(implementation):
 def test_kernel_and_reference_agree_on_a_photo(antialias):
     row, column = np.mgrid[:100, :150]
     photo = np.stack([row + column, 255 - row, 128 + 100 * np.sin(column / 9)], axis=-1).astype(np.uint8)
-    arguments = (
-        torch.from_numpy(photo)[None].expand(3, -1, -1, -1),
-        torch.tensor([[100, 150], [100, 150], [60, 70]]),
-        torch.tensor([[167, 250], [41, 99], [100, 33]]),
-        torch.tensor([False, True, True]),
-    )
+    raw, sizes = torch.tensor([[100, 150], [100, 150], [60, 70]]), torch.tensor([[167, 250], [41, 99], [100, 33]])
+    view = View.whole(raw, sizes, torch.tensor([False, True, True]))
+    arguments = torch.from_numpy(photo)[None].expand(3, -1, -1, -1), raw, view
     settings = {"bucket": (192, 256), "mean": MEAN, "std": STD, "antialias": antialias}
     torch.testing.assert_close(
         as_operator(*arguments, **settings), as_reference(*arguments, **settings), atol=1e-4, rtol=0
@@ -114,23 +112,193 @@ def test_threads_change_no_bit(whole, monkeypatch):
 def test_channels_columns_and_strides_are_not_mixed_up():
     picture = torch.zeros(1, 4, 2, 3, dtype=torch.uint8).transpose(1, 2)  # 2 rows, 4 columns
     picture[0, 0, 3, 0] = 200  # red in the top right corner
-    whole = torch.tensor([[2, 4]])
-    assert as_operator(picture, whole, whole, torch.tensor([False]), (32, 32)).nonzero().tolist() == [[0, 0, 0, 3]]
-    assert as_operator(picture, whole, whole, torch.tensor([True]), (32, 32)).nonzero().tolist() == [[0, 0, 0, 0]]
+    size = torch.tensor([[2, 4]])
+    for mirrored, column in ((False, 3), (True, 0)):
+        view = View.whole(size, size, torch.tensor([mirrored]))
+        assert as_operator(picture, size, view, (32, 32)).nonzero().tolist() == [[0, 0, 0, column]]
+
+
+def one_view(window, size, mirrored=False, turns=0):
+    return View(torch.tensor([window]), torch.tensor([size]), torch.tensor([mirrored]), torch.tensor([turns]))
+
+
+def seen(implementation, picture, window, size, *, mirrored=False, turns=0, bucket=BUCKET, **settings):
+    """The pixels of one view of a picture, (height, width, bands), without what pads them."""
+    height, width, bands = picture.shape
+    around = torch.full((1, height + 3, width + 2, bands), 255, dtype=torch.uint8)
+    around[0, :height, :width] = picture
+    settings = {"mean": (0.0,) * bands, "std": (1.0,) * bands} | settings
+    view = one_view(window, size, mirrored, turns)
+    pixels = implementation(around, torch.tensor([[height, width]]), view, bucket, **settings)[0].permute(1, 2, 0)
+    assert torch.count_nonzero(pixels[size[0] :]) == torch.count_nonzero(pixels[:, size[1] :]) == 0
+    return pixels[: size[0], : size[1]]
+
+
+def crop(picture, window):
+    left, top, right, bottom = map(int, window)
+    return picture[top:bottom, left:right]
+
+
+WINDOW = [7.0, 4.0, 37.0, 24.0]  # 30 x 20 of 50 x 40
+
+
+@both
+def test_a_window_at_its_own_scale_is_the_crop(implementation):
+    [picture], _ = noise((40, 50))
+    assert torch.equal(seen(implementation, picture, WINDOW, [20, 30]), crop(picture, WINDOW).float())
+
+
+@both
+@pytest.mark.parametrize(("size", "antialias"), [([45, 61], True), ([13, 11], True), ([13, 11], False)])
+def test_a_window_is_resized_as_the_cropped_picture_but_for_its_border(implementation, size, antialias):
+    [picture], _ = noise((40, 50))
+    whole = [0.0, 0.0, 30.0, 20.0]
+    found = seen(implementation, picture, WINDOW, size, antialias=antialias)
+    cropped = seen(implementation, crop(picture, WINDOW), whole, size, antialias=antialias)
+    reach = [max(after / before, 1.0) for before, after in zip((20, 30), size, strict=True)]  # a pixel of the picture
+    rows, columns = (slice(int(np.ceil(width)), -int(np.ceil(width))) for width in reach)
+    torch.testing.assert_close(found[rows, columns], cropped[rows, columns], atol=2e-3, rtol=0)
+    sees_beyond = (found - cropped).abs().max() > 1
+    assert sees_beyond == antialias, "when shrinking, the two pixels beside a sample lie inside"
+
+
+@both
+def test_windows_side_by_side_are_the_whole_picture_without_a_seam(implementation):
+    [picture], _ = noise((40, 50))
+    whole = seen(implementation, picture, [0.0, 0.0, 50.0, 40.0], [60, 75])
+    left = seen(implementation, picture, [0.0, 0.0, 20.0, 40.0], [60, 30])
+    right = seen(implementation, picture, [20.0, 0.0, 50.0, 40.0], [60, 45])
+    torch.testing.assert_close(torch.cat([left, right], 1), whole, atol=2e-3, rtol=0)
+
+
+@both
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_lies_outside_the_picture_is_exactly_zero(implementation, whole):
+    picture = torch.full((6, 8, 3), 200, dtype=torch.uint8)
+    settings = {"mean": MEAN, "std": STD, "whole": whole}
+    found = seen(implementation, picture, [-4.0, -2.0, 12.0, 10.0], [24, 32], **settings)  # twice as large
+    expected = torch.zeros(24, 32, 3)
+    expected[4:16, 8:24] = (200 - torch.tensor(MEAN)) / torch.tensor(STD)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert ((found == 0) == (expected == 0)).all()
+
+
+@both
+@pytest.mark.parametrize("window", [[-20.0, 0.0, -1.0, 6.0], [9.0, 7.0, 20.0, 30.0], [0.0, 6.0, 8.0, 12.0]])
+def test_a_window_beside_the_picture_shows_nothing(implementation, window):
+    picture = torch.full((6, 8, 3), 200, dtype=torch.uint8)
+    assert torch.count_nonzero(seen(implementation, picture, window, [24, 32], mean=MEAN, std=STD)) == 0
+
+
+@both
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("window", [WINDOW, [-9.0, 11.5, 33.0, 52.0]])
+def test_a_turned_view_is_numpys_turn_of_the_view(implementation, window, turns):
+    [picture], _ = noise((40, 50))
+    size = [33, 47]
+    straight = seen(implementation, picture, window, size)
+    turned = seen(implementation, picture, window, size[::-1] if turns % 2 else size, turns=turns)
+    np.testing.assert_allclose(turned, np.rot90(straight, turns), atol=1e-4)
+    mirrored = seen(implementation, picture, window, size[::-1] if turns % 2 else size, turns=turns, mirrored=True)
+    assert torch.equal(mirrored, turned.flip(1))
+
+
+@both
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_whole_levels_of_a_turned_view_are_those_of_the_turned_picture(implementation, turns):
+    [picture], _ = noise((40, 50))
+    size, turned = [33, 47], torch.from_numpy(np.rot90(picture, turns).copy())
+    window = [0.0, 0.0, float(turned.shape[1]), float(turned.shape[0])]
+    found = seen(implementation, picture, [0.0, 0.0, 50.0, 40.0], size, turns=turns, whole=True)
+    expected = seen(implementation, turned, window, size, whole=True)
+    assert (found - expected).abs().max() <= 1
+    assert (found != expected).float().mean() < 0.01, "values between two levels"
+
+
+@both
+def test_a_picture_turned_four_times_and_mirrored_twice_is_itself(implementation):
+    [picture], _ = noise((20, 33))
+    once = picture
+    for mirrored in (True, False, True, False):  # two mirrored quarter turns undo each other
+        height, width, _ = once.shape
+        window = [0.0, 0.0, float(width), float(height)]
+        once = seen(implementation, once, window, [width, height], turns=1, mirrored=mirrored).byte()
+    expected = picture
+    for mirrored in (True, False, True, False):
+        expected = torch.from_numpy(np.rot90(expected).copy())
+        expected = expected.flip(1) if mirrored else expected
+    assert torch.equal(once, expected)
+    for _ in range(4):
+        height, width, _ = once.shape
+        once = seen(implementation, once, [0.0, 0.0, float(width), float(height)], [width, height], turns=1).byte()
+    assert torch.equal(once, expected)
+
+
+@both
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_pixel_shows_the_point_to_which_the_views_inverse_leads(implementation, turns, mirrored):
+    row, column = np.mgrid[:40, :50]
+    ramp = torch.from_numpy(np.stack([4 * column, 5 * row], axis=-1).astype(np.uint8))  # 4 x - 2, 5 y - 2.5
+    window, size = [7.3, 4.2, 37.1, 24.9], [31, 44]
+    pixels = seen(implementation, ramp, window, size, turns=turns, mirrored=mirrored)
+    y, x = torch.meshgrid(torch.arange(31) + 0.5, torch.arange(44) + 0.5, indexing="ij")
+    points = torch.stack([x, y], dim=-1).reshape(1, -1, 2)
+    places = move_points(inverse(one_view(window, size, mirrored, turns)), points).view(31, 44, 2)
+    torch.testing.assert_close(pixels, places * torch.tensor([4.0, 5.0]) - torch.tensor([2.0, 2.5]), atol=1e-3, rtol=0)
+
+
+def test_kernel_and_reference_agree_on_any_mixture_of_views():
+    generator = torch.Generator().manual_seed(0)
+    count = 40
+    images = torch.randint(0, 256, (count, 23, 31, 2), generator=generator, dtype=torch.uint8)
+    low, sides = 40 * torch.rand(count, 2, generator=generator) - 12, 45 * torch.rand(count, 2, generator=generator)
+    view = View(
+        torch.cat([low, low + sides + 0.5], 1),
+        torch.randint(1, 33, (count, 2), generator=generator),
+        torch.randint(0, 2, (count,), generator=generator) == 1,
+        torch.randint(0, 4, (count,), generator=generator),
+    )
+    raw = torch.stack([torch.randint(1, side + 1, (count,), generator=generator) for side in (23, 31)], 1)
+    for antialias in (True, False):
+        settings = {"bucket": (32, 64), "mean": (90.0, 120.0), "std": (50.0, 60.0), "antialias": antialias}
+        found, expected = (one(images, raw, view, **settings) for one in (as_operator, as_reference))
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+@both
+def test_pictures_have_any_number_of_bands(implementation):
+    generator = torch.Generator().manual_seed(0)
+    for bands in (1, 5):
+        picture = torch.randint(0, 256, (20, 33, bands), generator=generator, dtype=torch.uint8)
+        mean, std = tuple(100.0 + band for band in range(bands)), tuple(50.0 + band for band in range(bands))
+        found = seen(implementation, picture, [0.0, 0.0, 33.0, 20.0], [20, 33], mean=mean, std=std)
+        torch.testing.assert_close(found, (picture - torch.tensor(mean)) / torch.tensor(std), atol=1e-5, rtol=0)
+
+
+def test_levels_for_another_number_of_bands_are_refused():
+    [picture], _ = noise((20, 33))
+    with pytest.raises(ValueError, match="expected a mean and a std for each of the 3 bands, received 5 and 5"):
+        seen(as_operator, picture, [0.0, 0.0, 33.0, 20.0], [20, 33], mean=(0.0,) * 5, std=(1.0,) * 5)
 
 
 def test_no_pictures_give_no_pixels():
-    none = torch.zeros(0, 5, 6, 3, dtype=torch.uint8), torch.zeros(0, 2, dtype=torch.long)
-    assert as_operator(*none, none[1], torch.zeros(0, dtype=torch.bool)).shape == (0, 3, *BUCKET)
+    size = torch.zeros(0, 2, dtype=torch.long)
+    none = torch.zeros(0, 5, 6, 3, dtype=torch.uint8)
+    assert as_operator(none, size, View.whole(size, size)).shape == (0, 3, *BUCKET)
 
 
 def test_the_operator_keeps_torchs_contract():
-    _, arguments = batch(True)
-    torch.library.opcheck(torch.ops.maskrcnn.resize.default, (*arguments, *BUCKET, [*MEAN], [*STD], True, False))
+    _, (images, raw_sizes, view) = batch(True)
+    for turns in (None, torch.arange(len(CASES)) % 4):
+        columns = images, raw_sizes, *view._replace(turns=turns)
+        torch.library.opcheck(torch.ops.maskrcnn.resize.default, (*columns, *BUCKET, [*MEAN], [*STD], True, False))
 
 
 @pytest.mark.parametrize("implementation", [as_operator, inspect.unwrap(as_reference)])
 def test_it_traces_as_one_graph(implementation):
-    _, arguments = batch(True)
+    _, (images, raw_sizes, view) = batch(True)
     compiled = torch.compile(implementation, fullgraph=True, backend="eager")
-    assert torch.equal(compiled(*arguments), implementation(*arguments))
+    for turns in (None, torch.arange(len(CASES)) % 4):
+        arguments = images, raw_sizes, view._replace(turns=turns)
+        assert torch.equal(compiled(*arguments), implementation(*arguments))

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from maskrcnn.ops import threads
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
 
 
 @pytest.fixture(params=["of torch", "of our own"])
@@ -27,7 +27,7 @@ def test_every_item_has_its_turn_once(count, smallest):
         for item in range(first, last):
             turns[item] += 1
 
-    in_parts(work, count, smallest)
+    parallel_for(work, count, smallest)
     assert turns == [1] * count
 
 
@@ -35,12 +35,12 @@ def test_every_item_has_its_turn_once(count, smallest):
 def test_two_threads_work_at_the_same_time():
     """Each waits for the other, which would never end on one."""
     meeting = threading.Barrier(2, timeout=60)
-    in_parts(lambda first, last: meeting.wait(), 2)
+    parallel_for(lambda first, last: meeting.wait(), 2)
 
 
 def test_no_part_is_smaller_than_it_should_be():
     parts = []
-    in_parts(lambda first, last: parts.append(last - first), 1000, 300)
+    parallel_for(lambda first, last: parts.append(last - first), 1000, 300)
     assert sum(parts) == 1000
     assert min(parts) >= 300
 
@@ -53,7 +53,7 @@ def test_what_a_part_raises_is_raised_to_the_caller():
             raise ValueError(f"part from {first}")
 
     with pytest.raises(ValueError, match="part from"):
-        in_parts(work, 8)
+        parallel_for(work, 8)
 
 
 def test_callers_on_several_threads_do_not_wait_for_each_other():
@@ -61,7 +61,7 @@ def test_callers_on_several_threads_do_not_wait_for_each_other():
 
     def call():
         parts = []
-        in_parts(lambda first, last: parts.append(last - first), 100)
+        parallel_for(lambda first, last: parts.append(last - first), 100)
         sums.append(sum(parts))
 
     callers = [threading.Thread(target=call) for _ in range(4)]
@@ -75,11 +75,11 @@ def test_callers_on_several_threads_do_not_wait_for_each_other():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
 def test_a_forked_process_does_not_wait_for_threads_that_it_lacks():
-    in_parts(lambda first, last: None, 8)
+    parallel_for(lambda first, last: None, 8)
     child = os.fork()
     if child == 0:
         done = []
-        in_parts(lambda first, last: done.append(last - first), 8)
+        parallel_for(lambda first, last: done.append(last - first), 8)
         os._exit(sum(done))
     until = time.monotonic() + 60
     while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < until:

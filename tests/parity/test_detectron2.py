@@ -15,13 +15,14 @@ from safetensors.torch import load_file
 
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.convert.detectron2 import DETECTRON2
-from maskrcnn.convert.maker import write
+from maskrcnn.convert.framework import write
 from maskrcnn.instances import from_detections
 from maskrcnn.masks import bitmap_from_counts, counts_from_string
 from maskrcnn.models import mask_head
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.ops import conv3x3
 from maskrcnn.structures import Detections, ImageBatch, Proposals, Targets
+from maskrcnn.view import View
 
 from .detectron2_reference import (
     CASES,
@@ -63,7 +64,7 @@ def load(folder, name, stored, *overrides):
     arrays = weights(case, names_and_shapes()[name], stored["bias"].numpy())
     with path.open("wb") as stream:
         pickle.dump({"model": arrays, "__author__": "Detectron2 Model Zoo"}, stream, protocol=3)
-    tensors, recipe, _ = load_any(path, [f"model.rpn.test_candidates={case.candidates}", *overrides])
+    tensors, recipe, _ = load_any(path, [f"model.rpn.num_test_candidates={case.candidates}", *overrides])
     path.unlink()
     model = build(recipe.model, len(recipe.classes))
     model.load_state_dict(tensors)
@@ -86,7 +87,8 @@ def detect(model, recipe, picture):
     """What is found, without padding, and as a person gets it."""
     batch = batch_of(picture, recipe.data)
     found = model(batch)
-    instances = from_detections(found, batch.sizes, batch.sizes.long(), recipe.classes)
+    size = batch.sizes.long()
+    instances = from_detections(found, View.whole(size, size), size, recipe.classes)
     return Detections(*(part[0][found.valid[0]] for part in found)), instances[0]
 
 
@@ -202,13 +204,13 @@ def training(tmp_path_factory):
     """A model whose losses see everything, and what Detectron2 learnt."""
     stored = load_file(STORED / "detectron2_training.safetensors")
     settings = {
-        "model.rpn.samples": ALL,
+        "model.rpn.num_samples": ALL,
         "model.rpn.positive_fraction": 1,
-        "model.rpn.train_candidates": TRAINING_CANDIDATES,
-        "model.rpn.train_proposals": TRAINING_PROPOSALS,
-        "model.box_head.rois": ALL,
+        "model.rpn.num_train_candidates": TRAINING_CANDIDATES,
+        "model.rpn.num_train_proposals": TRAINING_PROPOSALS,
+        "model.box_head.num_rois": ALL,
         "model.box_head.positive_fraction": 1,
-        "model.mask_head.rois": ALL,
+        "model.mask_head.num_rois": ALL,
     }
     overrides = [f"{name}={value}" for name, value in settings.items()]
     model, recipe = load(tmp_path_factory.mktemp("training"), "r50", stored, *overrides)

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from msgspec import convert, to_builtins
 from safetensors.torch import load_file
 
 from maskrcnn import config
 from maskrcnn.boxes import decode
-from maskrcnn.convert.maker import read, shapes, write
+from maskrcnn.convert.framework import read, shapes, write
 from maskrcnn.convert.mindspore import MINDSPORE
 from maskrcnn.convert.mindspore_file import read_ckpt, write_ckpt
 from maskrcnn.models.mask_rcnn import build
+from maskrcnn.recipes.adopt import override
 
 from .mindspore_reference import BOXES, SEED, STRETCH, STRIDES, normalised
 from .weights import generate
@@ -57,8 +57,8 @@ def answers(weights, model_settings):
         "classes": classes[0].roll(-1, 1),
         "boxes": refined[0],
         "masks": masks,
-        "proposals": decode(torch.cat(deltas, 1)[0], anchors, rpn.delta_weights, rpn.max_log_scale),
-        "refined": decode(STRETCH * refined[0], around, head.delta_weights, head.max_log_scale),
+        "proposals": decode(torch.cat(deltas, 1)[0], anchors, rpn.settings.delta_weights, rpn.settings.max_log_scale),
+        "refined": decode(STRETCH * refined[0], around, head.settings.delta_weights, head.settings.max_log_scale),
     }
 
 
@@ -79,20 +79,19 @@ def test_an_output_of_the_network_is_what_mindspore_computes(output, ours):
 
 
 @pytest.mark.parametrize(
-    ("settings", "output"),
+    ("word", "output"),
     [
-        ({"stem_pool": "centred"}, "pyramid.3"),
-        ({"upsample": "nearest"}, "pyramid.0"),
-        ({"roi_half_pixel": True}, "classes"),
-        ({"roi_samples": 0}, "classes"),
-        ({"roi_half_pixel": True}, "masks"),
-        ({"rpn": {"max_log_scale": 4.0}}, "proposals"),
-        ({"box_head": {}}, "refined"),
+        ("backbone.stem_pool=centred", "pyramid.3"),
+        ("neck.upsample=nearest", "pyramid.0"),
+        ("roi_align.half_pixel=true", "classes"),
+        ("roi_align.sampling_ratio=0", "classes"),
+        ("roi_align.half_pixel=true", "masks"),
+        ("rpn.anchor_offset=0.5", "proposals"),
+        ("box_head.max_log_scale=4.135", "refined"),
     ],
-    ids=str,
 )
-def test_another_convention_would_be_seen(settings, output, weights):
-    other = answers(weights, convert({**to_builtins(weights.recipe.model), **settings}, config.Model))
+def test_another_convention_would_be_seen(word, output, weights):
+    other = answers(weights, override(weights.recipe, [f"model.{word}"], "other").model)
     assert differences(other)[output] > 100 * CLOSE
 
 
@@ -104,9 +103,9 @@ def test_what_was_read_is_written_as_it_was(state, weights):
 
 def test_the_recipe_has_the_conventions_of_its_evaluation(weights):
     recipe = weights.recipe
-    assert recipe.model.backbone == "resnet50"
+    assert recipe.model.backbone.kind == "resnet50"
     assert (recipe.data.short_sides, recipe.data.max_side) == ((768,), 1280)
-    assert (recipe.model.rpn.anchor_offset, recipe.model.rpn.test_candidates) == (0.0, 2000)
+    assert (recipe.model.rpn.anchor_offset, recipe.model.rpn.num_test_candidates) == (0.0, 2000)
     assert (recipe.model.rpn.max_log_scale, recipe.model.box_head.max_log_scale) == (4.0, 4.0)
     assert (len(recipe.classes), recipe.classes[-1], recipe.category_ids[-1]) == (80, "toothbrush", 90)
 
@@ -125,9 +124,12 @@ def test_what_training_keeps_beside_the_weights_is_passed_over(state):
 
 @pytest.mark.parametrize("model", ["resnet18", "resnet34", "resnet101", "resnet152", "resnext50_32x4d"])
 def test_every_backbone_of_its_is_told_from_shapes(model):
-    theirs = {MINDSPORE.theirs(name): shape for name, shape in shapes(config.Model(backbone=model), 7).items()}
+    theirs = {
+        MINDSPORE.theirs(name): shape
+        for name, shape in shapes(config.Model(backbone=config.Backbone(kind=model)), 7).items()
+    }
     recipe = MINDSPORE.describe({name: torch.empty(shape, device="meta") for name, shape in theirs.items()}, "").recipe
-    assert (recipe.model.backbone, len(recipe.classes)) == (model, 7)
+    assert (recipe.model.backbone.kind, len(recipe.classes)) == (model, 7)
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from msgspec import convert, to_builtins
 from safetensors.torch import load_file
 
-from maskrcnn import config
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.instances import Instances, from_detections
 from maskrcnn.models.mask_rcnn import build
+from maskrcnn.recipes.adopt import override
 from maskrcnn.structures import Detections, ImageBatch, Proposals
+from maskrcnn.view import View
 
 from .mmdetection_reference import CASES, HEADS, HEIGHT, MASKS, WIDTH, listed, step, weights
 from .weights import picture
@@ -48,7 +48,7 @@ def file(case, stored, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(file, case):
-    return load_any(file, [f"model.rpn.test_proposals={CASES[case].proposals}"])
+    return load_any(file, [f"model.rpn.num_test_proposals={CASES[case].proposals}"])
 
 
 class Answers(NamedTuple):
@@ -63,10 +63,10 @@ class Answers(NamedTuple):
     pasted: Instances
 
 
-def network(loaded, **settings):
+def network(loaded, *words):
     """Ours, with some settings other than the recipe's."""
-    chosen = convert({**to_builtins(loaded.recipe.model), **settings}, config.Model)
-    model = build(chosen, len(loaded.recipe.classes)).eval()
+    chosen = override(loaded.recipe, words, "other")
+    model = build(chosen.model, len(loaded.recipe.classes)).eval()
     model.load_state_dict(loaded.tensors)
     return model
 
@@ -91,7 +91,7 @@ def ours(loaded, stored):
         offered = model.rpn.propose(pyramid, SIZE.float())
         logits, deltas = model.box_head._predict(pyramid, some_proposals(stored))
         found = model(ImageBatch(pixels, SIZE.float()))
-    pasted = from_detections(found, SIZE.float(), SIZE, recipe.classes, recipe.category_ids)[0]
+    pasted = from_detections(found, View.whole(SIZE, SIZE), SIZE, recipe.classes, recipe.category_ids)[0]
     return Answers(pyramid, offered, logits[0], deltas[0], found, pasted)
 
 
@@ -151,26 +151,26 @@ def pairs(found, stored):
 
 
 def test_another_stride_would_be_seen(loaded, stored):
-    model = network(loaded, stride_in_1x1=not loaded.recipe.model.stride_in_1x1)
+    model = network(loaded, f"model.backbone.stride_in_1x1={not loaded.recipe.model.backbone.stride_in_1x1}")
     with torch.no_grad():
         level = model.neck(model.backbone(fed(loaded.recipe)))[1]
     assert difference(level.flatten()[:: step(level.numel())], stored["pyramid.1"]) > 100 * CLOSE
 
 
-@pytest.mark.parametrize("settings", [{"roi_samples": 2}, {"roi_half_pixel": False}], ids=str)
-def test_another_roi_align_would_be_seen(settings, loaded, ours, stored):
+@pytest.mark.parametrize("word", ["sampling_ratio=2", "half_pixel=false"])
+def test_another_roi_align_would_be_seen(word, loaded, ours, stored):
     with torch.no_grad():
-        logits, _ = network(loaded, **settings).box_head._predict(ours.pyramid, some_proposals(stored))
+        logits, _ = network(loaded, f"model.roi_align.{word}").box_head._predict(ours.pyramid, some_proposals(stored))
     assert difference(logits[0].roll(-1, 1), stored["logits"]) > 100 * CLOSE
 
 
 def test_anchors_around_other_points_would_be_seen(loaded, ours, stored):
-    model = network(loaded, rpn={**to_builtins(loaded.recipe.model.rpn), "anchor_offset": 0.5})
+    model = network(loaded, "model.rpn.anchor_offset=0.5")
     with torch.no_grad():
         boxes = model.rpn.propose(ours.pyramid, SIZE.float()).boxes[0]
     assert torch.cdist(stored["proposals"], boxes, p=float("inf")).min(dim=1).values.median() > 0.02
 
 
 def test_the_style_is_known_from_the_weights(case, loaded):
-    assert loaded.recipe.model.stride_in_1x1 == (case == "r50_caffe")
+    assert loaded.recipe.model.backbone.stride_in_1x1 == (case == "r50_caffe")
     assert loaded.recipe.data.std == ((1.0, 1.0, 1.0) if case in ("r50_caffe", "gn") else (58.395, 57.12, 57.375))

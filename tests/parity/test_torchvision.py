@@ -25,12 +25,12 @@ from torchvision.models.detection.image_list import ImageList
 
 import maskrcnn
 from maskrcnn.convert.checkpoint import load_any
-from maskrcnn.convert.maker import read, write
+from maskrcnn.convert.framework import read, write
 from maskrcnn.convert.torchvision import TORCHVISION
-from maskrcnn.data import coco
-from maskrcnn.data.annotated import Annotated
+from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.buckets import Step, resized_size
 from maskrcnn.data.feeder import micro_batch_maker
+from maskrcnn.data.formats import coco
 from maskrcnn.data.loader import make_batch
 from maskrcnn.data.transforms import to_pixels
 from maskrcnn.models.mask_rcnn import build
@@ -38,6 +38,7 @@ from maskrcnn.ops import conv3x3
 from maskrcnn.ops.paste import inclusive_boxes
 from maskrcnn.ops.rasterize import rasterize
 from maskrcnn.structures import ImageBatch, Proposals
+from maskrcnn.view import View
 from maskrcnn.weights import fill
 
 from . import torchvision_weights as peer
@@ -171,7 +172,7 @@ def spread(model):
 
 def assert_same_pyramid(model, state, backbone):
     weights = read(TORCHVISION, state)
-    assert weights.recipe.model.backbone == backbone
+    assert weights.recipe.model.backbone.kind == backbone
     own = build(weights.recipe.model, len(weights.recipe.classes)).eval()
     fill(own, weights.tensors, "torchvision")
     pixels = torch.randn(1, 3, 96, 160)
@@ -230,8 +231,9 @@ def our_batch(ours, pixels):
     data, (height, width) = ours.recipe.data, pixels.shape[1:]
     size = resized_size(height, width, max(data.short_sides), data.max_side, data.rounding)
     bucket = tuple(-(-side // 32) * 32 for side in size)
-    sizes, raw, flip = torch.tensor([size]), torch.tensor([[height, width]]), torch.zeros(1, dtype=torch.bool)
-    return ImageBatch(to_pixels(pixels.permute(1, 2, 0)[None], raw, sizes, flip, bucket, data), sizes.float())
+    sizes, raw = torch.tensor([size]), torch.tensor([[height, width]])
+    seen = to_pixels(pixels.permute(1, 2, 0)[None], raw, View.whole(raw, sizes), bucket, data)
+    return ImageBatch(seen, sizes.float())
 
 
 @pytest.mark.parametrize("short_side", [256, 300, 480, 800])
@@ -340,13 +342,13 @@ LOSSES = {
 def step(version, state, dataset, monkeypatch):
     """Both models ready for a step on one photo, with the same mask targets; nothing is sampled, no norm is live."""
     settings = (
-        f"model.rpn.samples={EVERYTHING}",
+        f"model.rpn.num_samples={EVERYTHING}",
         "model.rpn.positive_fraction=1.0",
-        f"model.rpn.train_proposals={PROPOSALS}",
-        f"model.box_head.rois={EVERYTHING}",
+        f"model.rpn.num_train_proposals={PROPOSALS}",
+        f"model.box_head.num_rois={EVERYTHING}",
         "model.box_head.positive_fraction=1.0",
-        "model.mask_head.rois=600",
-        f"model.frozen_stages={2 if version == 'v1' else 0}",
+        "model.mask_head.num_rois=600",
+        f"model.backbone.frozen_stages={2 if version == 'v1' else 0}",
         f"data.short_sides=[{SIDE}]",
         f"data.max_side={LONGEST}",
     )
@@ -375,10 +377,10 @@ def step(version, state, dataset, monkeypatch):
     target = target_of(torch.from_numpy(dataset.boxes[objects]), torch.from_numpy(dataset.labels[objects]))
     size = resized_size(*dataset.sizes[index].tolist(), SIDE, LONGEST, data.rounding)
     bucket = tuple(-(-side // 32) * 32 for side in size)
-    only = Step(bucket, np.array([index]), np.array([size]), np.array([False]), np.array([5]))
-    raw = make_batch(dataset, only, data.max_rowsize)
+    view = View.whole(torch.tensor(dataset.sizes[[index]]), torch.tensor([size]))
+    raw = make_batch(dataset, Step(bucket, np.array([index]), view, np.array([5])), data)
     cpu = torch.device("cpu")
-    batch, targets, _ = micro_batch_maker(Annotated(dataset, cpu), cpu, data, one_shape=False)(raw)
+    batch, targets, _ = micro_batch_maker(AnnotationStore(dataset, cpu), cpu, data, one_shape=False)(raw)
 
     def project(gt_masks, boxes, matched, size):
         images = torch.zeros(len(boxes), dtype=torch.long)
@@ -461,10 +463,10 @@ def test_mask_targets_cover_what_torchvisions_cover_within_half_a_per_cent(share
     ours, theirs, exact = [], [], []
     for split in ("val", "train"):
         data = coco.read(folder / "annotations" / f"instances_{split}2017.json", folder / f"{split}2017")
-        annotated = Annotated(data, torch.device("cpu"))
+        annotated = AnnotationStore(data, torch.device("cpu"))
         by_id = {target["image_id"]: target for _, target in (photos if split == "val" else peer.photos(folder, split))}
         for index, image_id in enumerate(data.image_ids):
-            masks, targets = by_id[int(image_id)]["masks"], annotated.pick(torch.tensor([index]), annotated.room())
+            masks, targets = by_id[int(image_id)]["masks"], annotated.gather(torch.tensor([index]), annotated.padding())
             learnt = torch.nonzero(targets.valid[0] & ~targets.crowd[0]).squeeze(1)
             assert len(learnt) == len(masks)
             if len(learnt) == 0:

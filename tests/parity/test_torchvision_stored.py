@@ -12,13 +12,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from maskrcnn.convert.checkpoint import load_any
-from maskrcnn.convert.maker import write
+from maskrcnn.convert.framework import write
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.masks import bitmap_from_counts, counts_from_string
 from maskrcnn.models import mask_head
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.precision import choose_precision
 from maskrcnn.predict import Predictor
+from maskrcnn.runtime.precision import choose_precision
 from maskrcnn.structures import ImageBatch, Proposals, Targets
 from maskrcnn.weights import fill
 
@@ -130,7 +130,7 @@ def case(request, names, tmp_path_factory):
     with safe_open(path, "pt") as file:
         marks = json.loads(file.metadata()["photos"])
     candidates = CASES[version].candidates
-    settings = {"model.rpn.test_candidates": candidates, "model.rpn.test_proposals": min(5 * candidates, 1000)}
+    settings = {"model.rpn.num_test_candidates": candidates, "model.rpn.num_test_proposals": min(5 * candidates, 1000)}
     return version, *load(tmp_path_factory.mktemp(version), version, stored["bias"], names, settings), stored, marks
 
 
@@ -167,8 +167,9 @@ def test_the_same_objects_are_found_in_photos(case, shared_data, monkeypatch, nu
     folder = shared_data / "coco_mini" / "val2017"
     if not folder.is_dir():
         pytest.skip(f"the photos are not at {folder}")
-    monkeypatch.setattr(model.box_head, "score", CASES[version].photo_score)
-    monkeypatch.setattr(model.box_head, "num_detections", MOST)  # there are no more; room for more takes time
+    # there are no more than MOST; slots for more take time
+    limits = {"score_threshold": CASES[version].photo_score, "num_detections": MOST}
+    monkeypatch.setattr(model.box_head, "settings", structs.replace(model.box_head.settings, **limits))
     ours = predictor(model, recipe, PHOTO_SIDE)
     first, masks = 0, 0
     counts = stored["photos.count"].tolist()
@@ -213,13 +214,13 @@ def training(request, names, tmp_path_factory):
     every = load_file(STORED / "torchvision_training.safetensors")
     stored = {name.removeprefix(f"{version}."): x for name, x in every.items() if name.startswith(f"{version}.")}
     settings = {
-        "model.rpn.samples": ALL,
+        "model.rpn.num_samples": ALL,
         "model.rpn.positive_fraction": 1,
-        "model.rpn.train_proposals": CASES[version].proposals,
-        "model.box_head.rois": ALL,
+        "model.rpn.num_train_proposals": CASES[version].proposals,
+        "model.box_head.num_rois": ALL,
         "model.box_head.positive_fraction": 1,
         "model.box_head.positive_iou": POSITIVE_IOU,
-        "model.mask_head.rois": len(stored["mask_targets"]),
+        "model.mask_head.num_rois": len(stored["mask_targets"]),
     }
     folder = tmp_path_factory.mktemp("training")
     model, recipe = load(folder, version, stored["bias"], names, settings, published=False)

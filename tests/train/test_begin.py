@@ -2,20 +2,23 @@
 
 import pytest
 import torch
+from msgspec.structs import replace
 
-from maskrcnn.config import BoxHead, MaskHead, Model, Recipe
+from maskrcnn.config import Backbone, BoxHead, MaskHead, Model, Neck, Recipe
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.train.begin import begin_with
+from maskrcnn.train.initialise import initialise_from
 from maskrcnn.weights import Weights
 
 OLD = ("cat", "dog", "bird")
-BEGIN = "begins with old.pth, whose network and way to see pixels take the place of the recipe's"
+BEGIN = "initialised from old.pth; its network and preprocessing replace the recipe's"
 
 
 def small(**settings):
     box = BoxHead(hidden=8, class_agnostic=settings.pop("agnostic", False))
-    mask = MaskHead(convs=1, channels=8)
-    return Model(backbone="resnet18", width=8, channels=16, box_head=box, mask_head=mask, **settings)
+    mask = MaskHead(num_convs=1, channels=8)
+    return Model(
+        backbone=Backbone(kind="resnet18", width=8), neck=Neck(channels=16), box_head=box, mask_head=mask, **settings
+    )
 
 
 def weights(**settings):
@@ -26,14 +29,14 @@ def weights(**settings):
 
 def test_the_same_classes_keep_everything():
     begin, model = weights(), build(small(), 3)
-    assert begin_with(model, begin, OLD) == BEGIN
+    assert initialise_from(model, begin, OLD) == BEGIN
     assert all(torch.equal(tensor, begin.tensors[name]) for name, tensor in model.state_dict().items())
 
 
 def test_classes_are_kept_by_name_and_new_ones_start_afresh():
     begin, model = weights(), build(small(), 2)
     fresh = model.state_dict()["mask_head.masks.weight"][1].clone()
-    sentence = begin_with(model, begin, ("bird", "fish"))
+    sentence = initialise_from(model, begin, ("bird", "fish"))
     assert sentence == f"{BEGIN}; 1 classes are kept by name (bird), 1 are new (fish)"
     new, old = model.state_dict(), begin.tensors
     assert torch.equal(new["box_head.classes.weight"][:2], old["box_head.classes.weight"][[0, 3]])
@@ -45,23 +48,25 @@ def test_classes_are_kept_by_name_and_new_ones_start_afresh():
 
 def test_another_order_of_the_same_classes_is_no_other_network():
     begin, model = weights(), build(small(), 3)
-    assert begin_with(model, begin, OLD[::-1]) == f"{BEGIN}; all 3 classes are kept by name"
+    assert initialise_from(model, begin, OLD[::-1]) == f"{BEGIN}; all 3 classes are kept by name"
     expected = begin.tensors["box_head.classes.bias"][[0, 3, 2, 1]]
     assert torch.equal(model.state_dict()["box_head.classes.bias"], expected)
 
 
 def test_boxes_that_know_no_classes_are_kept_whole():
     begin, model = weights(agnostic=True), build(small(agnostic=True), 2)
-    begin_with(model, begin, ("bird", "fish"))
+    initialise_from(model, begin, ("bird", "fish"))
     assert torch.equal(model.state_dict()["box_head.deltas.weight"], begin.tensors["box_head.deltas.weight"])
 
 
 def test_a_mask_for_all_of_one_old_class_is_kept_whole_for_several_new_ones():
-    one = Model(**{**_fields(small(agnostic=True)), "mask_head": MaskHead(convs=1, channels=8, class_agnostic=True)})
+    one = Model(
+        **{**_fields(small(agnostic=True)), "mask_head": MaskHead(num_convs=1, channels=8, class_agnostic=True)}
+    )
     begin = Weights(build(one, 1).state_dict(), Recipe(model=one, classes=("cell",), category_ids=(1,)), "old.pth")
     for classes in (("a", "b", "cell"), ("a", "b")):
         model = build(one, len(classes))
-        sentence = begin_with(model, begin, classes)
+        sentence = initialise_from(model, begin, classes)
         assert "starts afresh" not in sentence
         for name in ("box_head.deltas.weight", "mask_head.masks.weight"):
             assert torch.equal(model.state_dict()[name], begin.tensors[name])
@@ -70,22 +75,25 @@ def test_a_mask_for_all_of_one_old_class_is_kept_whole_for_several_new_ones():
 def test_names_that_repeat_meet_each_other_in_order():
     begin, model = weights(), build(small(), 3)
     begin = begin._replace(recipe=Recipe(model=small(), classes=("N/A", "cat", "N/A"), category_ids=(1, 2, 3)))
-    begin_with(model, begin, ("cat", "N/A", "N/A"))
+    initialise_from(model, begin, ("cat", "N/A", "N/A"))
     expected = begin.tensors["mask_head.masks.bias"][[1, 0, 2]]
     assert torch.equal(model.state_dict()["mask_head.masks.bias"], expected)
 
 
 def test_frozen_statistics_may_come_alive():
-    begin, live = weights(), Model(**{**_fields(small()), "norm": "batch_norm", "head_norm": "none"})
+    begin, live = (
+        weights(),
+        Model(**{**_fields(small()), "backbone": replace(small().backbone, norm="batch_norm"), "head_norm": "none"}),
+    )
     model = build(live, 3)
-    begin_with(model, begin, OLD)
+    initialise_from(model, begin, OLD)
     assert torch.equal(model.backbone.stem.norm.running_var, begin.tensors["backbone.stem.norm.running_var"])
     assert model.backbone.stem.norm.num_batches_tracked == 0
 
 
 def test_heads_that_do_not_fit_start_afresh_and_are_named():
     begin, model = weights(), build(Model(**{**_fields(small()), "box_head": BoxHead(hidden=12)}), 3)
-    sentence = begin_with(model, begin, OLD)
+    sentence = initialise_from(model, begin, OLD)
     assert (
         "does not fit and starts afresh: box_head.fcs.0, box_head.fcs.1, box_head.classes, box_head.deltas" in sentence
     )
@@ -96,7 +104,9 @@ def test_another_backbone_is_refused():
     with pytest.raises(
         ValueError, match=r"old.pth do not fit: backbone.stem.weight is \(16, 3, 7, 7\) here and \(8, 3"
     ):
-        begin_with(build(Model(**{**_fields(small()), "width": 16}), 3), weights(), OLD)
+        initialise_from(
+            build(Model(**{**_fields(small()), "backbone": replace(small().backbone, width=16)}), 3), weights(), OLD
+        )
 
 
 def _fields(model):

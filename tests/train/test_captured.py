@@ -5,23 +5,23 @@ import pytest
 import torch
 
 from maskrcnn import config
-from maskrcnn.distributed import World
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.precision import Precision
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.precision import Precision
 from maskrcnn.structures import ImageBatch, MicroBatch, Targets
 from maskrcnn.train.optimizer import build_optimizer, set_rate
 from maskrcnn.train.step import Updater
 
 CPU = World(torch.device("cpu"))
 TINY = config.Model(
-    backbone="resnet18",
-    norm="group_norm",
-    frozen_stages=1,
-    width=8,
-    channels=16,
-    rpn=config.RPN(samples=32, train_candidates=50, train_proposals=40),
-    box_head=config.BoxHead(hidden=32, rois=24),
-    mask_head=config.MaskHead(convs=1, channels=16, rois=6),
+    backbone=config.Backbone(kind="resnet18", norm="group_norm", frozen_stages=1, width=8),
+    neck=config.Neck(channels=16),
+    rpn=config.RPN(num_samples=32, num_train_candidates=50, num_train_proposals=40),
+    box_head=config.BoxHead(hidden=32, num_rois=24),
+    mask_head=config.MaskHead(num_convs=1, channels=16, num_rois=6),
+)
+LIVE = msgspec.structs.replace(
+    TINY, backbone=msgspec.structs.replace(TINY.backbone, norm="batch_norm", frozen_stages=0)
 )
 NUM_STEPS = 8
 
@@ -86,7 +86,7 @@ def learn(
         {"kind": "adamw", "clip_norm": 0.0},
         {"mixed": True},
         {"micro_batches": 2},
-        {"model_settings": msgspec.structs.replace(TINY, norm="batch_norm", frozen_stages=0)},
+        {"model_settings": LIVE},
     ],
     ids=["sgd", "adamw", "bf16", "micro-batches", "live batch norm"],
 )

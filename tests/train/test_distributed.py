@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskrcnn.distributed import Place, World, choose_device, find_place, meeting_point, share_processors
+from maskrcnn.runtime.devices import choose_device
+from maskrcnn.runtime.distributed import Ranks, World, find_ranks, meeting_point, share_cpus
 
 SOURCE = Path(__file__).parents[2] / "src"
 PROGRAM = """
 import json, sys, torch
 from torch import nn
-from maskrcnn import distributed
+from maskrcnn.runtime import distributed
 
 with distributed.start("cpu") as world:
     distributed.BUCKET_ELEMENTS = 5
@@ -87,9 +88,9 @@ def test_two_processes_work_as_one_and_end_together():
 LEAVES = """
 import os, sys, torch
 from pathlib import Path
-from maskrcnn import distributed
+from maskrcnn.runtime import distributed
 
-alone = distributed.Place(rank=0, size=1, local_rank=0, local_size=1)
+alone = distributed.Ranks(rank=0, size=1, local_rank=0, local_size=1)
 distributed.meet(os.environ, alone, torch.device("cpu"))
 import torch.distributed.nn.functional  # what an optimizer does in its first step
 distributed.World(torch.device("cpu"), size=2).close()
@@ -142,15 +143,15 @@ def test_launchers_tell_the_place():
     torchrun = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
     names = ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE")
     openmpi = {f"OMPI_COMM_WORLD_{name}": str(value) for name, value in zip(names, (5, 8, 1, 4), strict=True)}
-    assert find_place({}) == Place(0, 1, 0, 1)
-    assert find_place(torchrun) == Place(3, 4, 1, 2)
-    assert find_place(openmpi) == Place(5, 8, 1, 4)
-    assert find_place({**openmpi, **torchrun}) == Place(3, 4, 1, 2)
+    assert find_ranks({}) == Ranks(0, 1, 0, 1)
+    assert find_ranks(torchrun) == Ranks(3, 4, 1, 2)
+    assert find_ranks(openmpi) == Ranks(5, 8, 1, 4)
+    assert find_ranks({**openmpi, **torchrun}) == Ranks(3, 4, 1, 2)
 
 
 def test_a_rank_outside_the_world_is_refused():
     with pytest.raises(ValueError, match="RANK is 2 and WORLD_SIZE is 2; ranks run from 0 to 1"):
-        find_place({"RANK": "2", "WORLD_SIZE": "2"})
+        find_ranks({"RANK": "2", "WORLD_SIZE": "2"})
 
 
 MPI = {"OMPI_COMM_WORLD_RANK": "0", "PMIX_NAMESPACE": "prterun-host-4924@1"}
@@ -158,23 +159,23 @@ MPI = {"OMPI_COMM_WORLD_RANK": "0", "PMIX_NAMESPACE": "prterun-host-4924@1"}
 
 def test_processes_of_one_machine_meet_in_a_file_of_their_job(tmp_path):
     env = {**MPI, "PMIX_SERVER_TMPDIR": str(tmp_path)}
-    address = meeting_point(env, Place(0, 2, 0, 2))
+    address = meeting_point(env, Ranks(0, 2, 0, 2))
     assert address.startswith(f"file://{tmp_path}/maskrcnn-")
-    assert address != meeting_point({**env, "PMIX_NAMESPACE": "prterun-host-4924@2"}, Place(0, 2, 0, 2))
+    assert address != meeting_point({**env, "PMIX_NAMESPACE": "prterun-host-4924@2"}, Ranks(0, 2, 0, 2))
 
 
 def test_processes_of_several_machines_meet_at_a_port_of_their_job(tmp_path):
     env = {**MPI, "PMIX_SERVER_TMPDIR": str(tmp_path), "MASTER_ADDR": "node7"}
-    first, last = meeting_point(env, Place(0, 4, 0, 2)), meeting_point(env, Place(3, 4, 1, 2))
+    first, last = meeting_point(env, Ranks(0, 4, 0, 2)), meeting_point(env, Ranks(3, 4, 1, 2))
     assert first == last
     assert first.startswith("tcp://node7:")
     assert 20000 <= int(first.rsplit(":", 1)[1]) < 32000
 
 
 def test_a_given_port_is_taken():
-    assert meeting_point({**MPI, "MASTER_PORT": "1234"}, Place(0, 2, 0, 2)) == "tcp://127.0.0.1:1234"
+    assert meeting_point({**MPI, "MASTER_PORT": "1234"}, Ranks(0, 2, 0, 2)) == "tcp://127.0.0.1:1234"
     given = {"RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
-    assert meeting_point(given, Place(0, 2, 0, 2)) == "env://"
+    assert meeting_point(given, Ranks(0, 2, 0, 2)) == "env://"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_a_given_port_is_taken():
 )
 def test_an_environment_that_does_not_say_enough_is_refused_with_what_to_add(env, sentence):
     with pytest.raises(ValueError, match=sentence):
-        meeting_point(env, Place(0, 4, 0, 2))
+        meeting_point(env, Ranks(0, 4, 0, 2))
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch):
@@ -206,6 +207,7 @@ def test_more_processes_than_devices_are_refused(monkeypatch):
         choose_device("gpu", 2)
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not say which cores a process has")
 @pytest.mark.parametrize(
     ("env", "changes"),
     [
@@ -218,5 +220,5 @@ def test_more_processes_than_devices_are_refused(monkeypatch):
 def test_threads_are_shared_unless_somebody_chose_their_number(env, changes, monkeypatch):
     chosen = []
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
-    share_processors(env, local_size=1)
+    share_cpus(env, local_size=1)
     assert chosen == ([len(os.sched_getaffinity(0))] if changes else [])

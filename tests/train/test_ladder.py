@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from maskrcnn import ladder
 from maskrcnn.config import Optimizer
-from maskrcnn.distributed import World
-from maskrcnn.memory import explained
 from maskrcnn.models.layers import BatchNorm
-from maskrcnn.precision import Precision
+from maskrcnn.runtime import ladder
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.memory import explain_out_of_memory
+from maskrcnn.runtime.precision import Precision
 from maskrcnn.structures import ImageBatch, MicroBatch, Targets
 from maskrcnn.train.optimizer import build_optimizer, state_tensors
 from maskrcnn.train.step import Losses, Updater, losses_apart
@@ -200,7 +200,7 @@ def test_memory_that_eager_steps_lack_too_is_told_with_what_helps_and_without_en
     compiles_to(monkeypatch, lambda function: function)
     net = Net().train()
     monkeypatch.setattr(net, "losses", out_of_memory(None))
-    with pytest.raises(MemoryError, match="smaller"), explained(CPU.device, 4, (1, 2), "a smaller batch"):
+    with pytest.raises(MemoryError, match="smaller"), explain_out_of_memory(CPU.device, 4, (1, 2), "a smaller batch"):
         learn(AUTO, tape, net=net)
 
 

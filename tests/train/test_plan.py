@@ -4,7 +4,8 @@ import pytest
 
 from maskrcnn.config import Data, Recipe, Train
 from maskrcnn.data.shapes import generate
-from maskrcnn.train.plan import micro_batch_size, num_steps, read_training, read_validation, with_classes
+from maskrcnn.data.split import open_split
+from maskrcnn.train.plan import check_categories, micro_batch_size, num_steps, with_classes
 
 
 @pytest.fixture(scope="module")
@@ -40,23 +41,24 @@ def test_the_last_batch_of_an_epoch_counts_and_max_steps_ends_early():
 
 
 def test_the_recipe_takes_the_classes_of_its_data(shapes):
-    data = read_training(Data(dataset_dir=str(shapes)))
+    data = open_split(Data(dataset_dir=str(shapes)), "train")
     recipe = with_classes(Recipe(), data)
     assert (recipe.classes, recipe.category_ids) == (data.category_names, (1, 3, 4, 8, 9))
     assert with_classes(recipe, data) == recipe
 
 
 def test_a_recipe_with_other_classes_is_refused(shapes):
-    data = read_training(Data(dataset_dir=str(shapes)))
+    data = open_split(Data(dataset_dir=str(shapes)), "train")
     with pytest.raises(ValueError, match="leave them out to take the annotations'"):
         with_classes(Recipe(classes=("disc",), category_ids=(1,)), data)
 
 
 def test_validation_must_have_the_same_categories(shapes, tmp_path):
     settings = Data(dataset_dir=str(shapes))
-    data = read_training(settings)
-    assert len(read_validation(settings, data).image_ids) == 2
+    data = open_split(settings, "train")
+    check_categories(open_split(settings, "val"), data)
     file = shapes / "annotations" / "other.json"
     file.write_text((shapes / settings.val_anno_path).read_text().replace('"ring"', '"torus"'))
+    other = open_split(Data(dataset_dir=str(shapes), val_anno_path="annotations/other.json"), "val")
     with pytest.raises(ValueError, match=r"must list the same categories; they have .*9 torus, and .*9 ring"):
-        read_validation(Data(dataset_dir=str(shapes), val_anno_path="annotations/other.json"), data)
+        check_categories(other, data)

@@ -1,3 +1,4 @@
+import weakref
 from pathlib import Path
 
 import msgspec
@@ -5,8 +6,8 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from maskrcnn.config import Recipe
-from maskrcnn.train import checkpoint
+from maskrcnn.config import Neck, Recipe
+from maskrcnn.train import checkpoint, loop
 from maskrcnn.train.resume import check_same, find_start
 
 RECIPE = Recipe(classes=("disc", "ring"), category_ids=(1, 9))
@@ -81,7 +82,7 @@ def test_a_path_without_a_checkpoint_is_refused(tmp_path):
         RECIPE,
         change("train", epochs=99, micro_batch=1, log_every=3, mixed_precision=True),
         change("data", dataset_dir="elsewhere", num_workers=0),
-        change("model", pretrained=""),
+        replace(RECIPE, model=replace(RECIPE.model, backbone=replace(RECIPE.model.backbone, pretrained=""))),
         replace(RECIPE, name="other", device="cpu"),
     ],
 )
@@ -92,7 +93,10 @@ def test_length_place_and_speed_may_change(tmp_path, recipe):
 @pytest.mark.parametrize(
     ("recipe", "key"),
     [
-        (change("model", channels=64), "model.channels: 256 in the checkpoint, 64 now"),
+        (
+            replace(RECIPE, model=replace(RECIPE.model, neck=Neck(channels=64))),
+            "model.neck.channels: 256 in the checkpoint, 64 now",
+        ),
         (change("data", short_sides=(600, 700)), r"data.short_sides: \[800\] in the checkpoint, \[600, 700\] now"),
         (change("train", batch=4), "train.batch: 16 in the checkpoint, 4 now"),
         (change("train", ema=0.9), "train.ema .* False in the checkpoint, True now"),
@@ -105,8 +109,24 @@ def test_what_decides_the_run_may_not(tmp_path, recipe, key):
         check_same(recipe, checkpoint.read(save(tmp_path, 5)), num_images=30)
 
 
+def test_a_run_lets_go_of_its_checkpoint_whose_mapped_files_windows_would_not_remove(tmp_path, monkeypatch):
+    alive = []
+
+    def set_up(recipe, out, world, log, start, weights, open_split):
+        alive.append(weakref.ref(start.tensors["model"]["w"]))
+
+    def go(training, wish):
+        assert alive[0]() is None
+
+    monkeypatch.setattr(loop, "set_up", set_up)
+    monkeypatch.setattr(loop, "go", go)
+    save(tmp_path, 5)
+    loop.run(replace(RECIPE, device="cpu"), tmp_path, "auto")
+    assert len(alive) == 1
+
+
 def test_all_differences_are_listed_at_once(tmp_path):
-    recipe = replace(change("train", batch=4, seed=7), model=replace(RECIPE.model, channels=64))
+    recipe = replace(change("train", batch=4, seed=7), model=replace(RECIPE.model, neck=Neck(channels=64)))
     with pytest.raises(ValueError, match="number of training images: 30 in the checkpoint, 31 now") as caught:
         check_same(recipe, checkpoint.read(save(tmp_path, 5)), num_images=31)
-    assert all(key in str(caught.value) for key in ("model.channels", "train.batch", "train.seed"))
+    assert all(key in str(caught.value) for key in ("model.neck.channels", "train.batch", "train.seed"))

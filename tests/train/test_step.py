@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from maskrcnn.distributed import World
 from maskrcnn.models.layers import BatchNorm
-from maskrcnn.precision import Precision, choose_precision
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.precision import Precision, choose_precision
 from maskrcnn.structures import ImageBatch, MicroBatch, Targets
 from maskrcnn.train.step import Updater
 

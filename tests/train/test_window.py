@@ -3,18 +3,18 @@ import torch
 
 from maskrcnn.train.step import GRADIENT_NORM, Losses
 from maskrcnn.train.stopwatch import HostStopwatch, Spent
-from maskrcnn.train.window import Step, Window
+from maskrcnn.train.window import StepRecord, Window
 
 NAN, INF = float("nan"), float("inf")
 
 
-def step(number: int, mean: list[float], parts: list[list[float]] | None = None) -> Step:
+def step(number: int, mean: list[float], parts: list[list[float]] | None = None) -> StepRecord:
     names = ("rpn/box", "mask_head/mask", "count/rois", GRADIENT_NORM)
     losses = Losses(names, torch.tensor(mean), torch.tensor(parts or [mean[:3]] * 2))
-    return Step(number, losses, [[139, 285], [632, 724]])
+    return StepRecord(number, losses, [[139, 285], [632, 724]])
 
 
-def window(*steps: Step, overflow_allowed: bool = False) -> Window:
+def window(*steps: StepRecord, overflow_allowed: bool = False) -> Window:
     window = Window(HostStopwatch(), overflow_allowed=overflow_allowed)
     window.stopwatch.settle(1e-9)
     window.steps.extend(steps)

@@ -50,10 +50,10 @@ def matched(reference: Detections, other: Detections, image: int) -> list[tuple[
     same = (reference.labels[image][:, None] == other.labels[image]) & other.valid[image]
     overlap = torch.where(same, overlap, 0.0)
     pairs = []
-    for place in torch.nonzero(reference.valid[image]).flatten().tolist():
-        best = int(overlap[place].argmax())
-        if overlap[place, best] >= SAME_IOU:
-            pairs.append((image, place, best))
+    for index in torch.nonzero(reference.valid[image]).flatten().tolist():
+        best = int(overlap[index].argmax())
+        if overlap[index, best] >= SAME_IOU:
+            pairs.append((image, index, best))
             overlap[:, best] = 0.0
     return pairs
 

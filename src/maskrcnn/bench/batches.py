@@ -1,11 +1,13 @@
-"""Photos of a data set in batches of one padded size."""
+"""Images of a data set in batches of one padded size."""
 
 import numpy as np
+import torch
 from jaxtyping import Int64
 
 from maskrcnn.config import Data
 from maskrcnn.data.buckets import DIVISOR, Bucket, Step, assign, buckets_for, image_keys, resized_sizes
-from maskrcnn.data.coco import CocoData
+from maskrcnn.data.dataset import Dataset
+from maskrcnn.view import View
 
 
 def read_bucket(text: str) -> Bucket:
@@ -21,16 +23,16 @@ def read_bucket(text: str) -> Bucket:
 
 
 def widest_bucket(settings: Data) -> Bucket:
-    """What holds every picture that is wider than high."""
+    """The bucket that holds every image that is wider than high."""
     short = max(settings.short_sides)
     height, width = (-(-side // DIVISOR) * DIVISOR for side in (short, max(short, settings.max_side)))
     return height, width
 
 
-def full_batches(data: CocoData, settings: Data, bucket: Bucket | None, batch: int) -> list[Step]:
-    """Batches of one bucket, the most frequent unless one is given, with photos repeated to fill the last.
+def full_batches(data: Dataset, settings: Data, bucket: Bucket | None, batch: int) -> list[Step]:
+    """Batches of one bucket, the most frequent unless one is given, with images repeated to fill the last.
 
-    Photos have the largest short side and are not flipped. Raises ValueError where no photo fits.
+    Images have the largest short side and are not flipped. Raises ValueError where none fits.
     """
     sides = np.full(len(data.sizes), max(settings.short_sides))
     sizes = resized_sizes(data.sizes, sides, settings.max_side, settings.rounding)
@@ -38,19 +40,19 @@ def full_batches(data: CocoData, settings: Data, bucket: Bucket | None, batch: i
     if not len(chosen):
         smallest = " x ".join(map(str, sizes[sizes.prod(axis=1).argmin()]))
         raise ValueError(
-            f"--bucket: no picture of {data.annotations} fits into {bucket[0]}x{bucket[1]}, the smallest of them is "
+            f"--bucket: no image of {data.annotations} fits into {bucket[0]}x{bucket[1]}, the smallest of them is "
             f"{smallest}; give a larger one"
         )
     chosen = np.resize(chosen, -(-len(chosen) // batch) * batch)
-    keys, no_flips = image_keys(0, 0, len(chosen)), np.zeros(batch, bool)
+    view, keys = View.whole(torch.tensor(data.sizes), torch.tensor(sizes)), image_keys(0, 0, len(chosen))
     parts = zip(chosen.reshape(-1, batch), keys.reshape(-1, batch), strict=True)
-    return [Step(bucket, images, sizes[images], no_flips, own) for images, own in parts]
+    return [Step(bucket, images, view.take(torch.from_numpy(images)), own) for images, own in parts]
 
 
 def _most_frequent(
-    data: CocoData, settings: Data, sizes: Int64[np.ndarray, "n 2"]
+    data: Dataset, settings: Data, sizes: Int64[np.ndarray, "n 2"]
 ) -> tuple[Bucket, Int64[np.ndarray, " m"]]:
-    """The bucket of most photos, and these."""
+    """The bucket of most images, and these."""
     buckets = buckets_for(data.sizes, settings, [max(settings.short_sides)])
     owner = assign(sizes, buckets)
     most = int(np.bincount(owner).argmax())

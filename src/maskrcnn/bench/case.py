@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-PHOTO = 480, 640
-"""(height, width) as most of COCO's have."""
+IMAGE_SIZE = 480, 640
+"""(height, width) of most of COCO's images."""
 
 
 class Case(NamedTuple):
@@ -18,12 +18,12 @@ class Case(NamedTuple):
     kernel: Callable[[], Any]
     reference: Callable[[], Any] | None
     bytes: int | None
-    """At least so many are read and written; None where memory is not what counts."""
+    """Bytes that are read and written at least; None where memory is not what counts."""
     on_device: bool = True
-    """Nothing of it happens on the host."""
+    """Whether nothing of it happens on the host."""
 
 
 def bytes_of(*trees: object) -> int:
-    """Of all tensors, those that share memory once."""
+    """Bytes of all tensors, those that share memory once."""
     storages = [leaf.untyped_storage() for leaf in tree_leaves(trees) if isinstance(leaf, Tensor)]
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

@@ -8,9 +8,9 @@ import torch
 from maskrcnn.bench.timing import seconds_of
 
 SIDE = {"cpu": 1024, "cuda": 8192}
-"""Of the matrices."""
+"""Sides of the matrices."""
 COPIED = {"cpu": 2**27, "cuda": 2**30}
-"""Bytes, far more than the caches hold."""
+"""Bytes that are copied, far more than the caches hold."""
 TRIES = 7
 
 
@@ -18,7 +18,7 @@ class Ceilings(NamedTuple):
     """Rates that no kernel exceeds by much."""
 
     flops: float
-    """Per second, of matrix products in one number type."""
+    """Operations per second of matrix products in one number type."""
     bandwidth: float
     """Bytes per second, read and written."""
 

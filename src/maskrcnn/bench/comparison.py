@@ -5,13 +5,13 @@ from typing import Final
 
 from maskrcnn.bench.results import Row
 from maskrcnn.bench.timing import Cost
-from maskrcnn.execution import Execution
+from maskrcnn.runtime.execution import Execution
 
 EAGER: Final = "eager"
 PEER: Final = "torchvision"
 MEBIBYTE = 2**20
 Costs = Mapping[str, Cost | None]
-"""By the way to run; None where the memory did not suffice."""
+"""Costs by the way to run; None where the memory did not suffice."""
 
 
 def compared(stage: str, batch: int, costs: Costs, execution: Execution, floor: float | None = None) -> Row:

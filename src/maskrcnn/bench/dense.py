@@ -1,4 +1,4 @@
-"""Calls of the operators that take whole pictures and levels, one after the other in memory."""
+"""Calls of the operators that take whole images and levels, one after the other in memory."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maskrcnn.bench.case import PHOTO, Case, bytes_of
+from maskrcnn.bench.case import IMAGE_SIZE, Case, bytes_of
 from maskrcnn.data.buckets import Bucket
 from maskrcnn.ops.conv1x1 import conv1x1
 from maskrcnn.ops.conv1x1 import reference as plain_conv1x1
@@ -17,10 +17,11 @@ from maskrcnn.ops.group_norm import group_norm
 from maskrcnn.ops.group_norm import reference as plain_group_norm
 from maskrcnn.ops.resize import reference as plain_resize
 from maskrcnn.ops.resize import resize
+from maskrcnn.view import View
 
 
 def convolutions(x: Float[Tensor, "B C H W"]) -> Iterator[Case]:
-    """Of a level to itself: 3 x 3 as the RPN has, and 1 x 1 with a shortcut as the backbone has."""
+    """Convolutions of a level to itself: 3 x 3 as the RPN has, and 1 x 1 with a shortcut as the backbone has."""
     channels, size = x.shape[1], " x ".join(map(str, x.shape))
     bias = torch.zeros(channels, dtype=x.dtype, device=x.device)
     square, point = (
@@ -44,29 +45,30 @@ def convolutions(x: Float[Tensor, "B C H W"]) -> Iterator[Case]:
 
 
 def resizing(batch: int, bucket: Bucket, device: torch.device) -> Case:
-    """Photos that fill one side of the bucket."""
-    images = torch.randint(0, 256, (batch, *PHOTO, 3), dtype=torch.uint8).to(device)
-    scale = min(side / photo for side, photo in zip(bucket, PHOTO, strict=True))
+    """Resizing of images that fill one side of the bucket."""
+    images = torch.randint(0, 256, (batch, *IMAGE_SIZE, 3), dtype=torch.uint8).to(device)
+    scale = min(side / raw for side, raw in zip(bucket, IMAGE_SIZE, strict=True))
     raw_sizes, sizes = (
-        torch.tensor(size, device=device).expand(batch, 2) for size in (PHOTO, [int(side * scale) for side in PHOTO])
+        torch.tensor(size, device=device).expand(batch, 2)
+        for size in (IMAGE_SIZE, [int(side * scale) for side in IMAGE_SIZE])
     )
-    flip = torch.zeros(batch, dtype=torch.bool, device=device)
+    view = View.whole(raw_sizes, sizes)
     levels: dict[str, Any] = {"bucket": bucket, "mean": (120.0,) * 3, "std": (60.0,) * 3}
 
     def kernel() -> Tensor:
-        return resize(images, raw_sizes, sizes, flip, **levels)
+        return resize(images, raw_sizes, view, **levels)
 
     return Case(
         "resize",
-        f"{batch} photos, {PHOTO[0]} x {PHOTO[1]} to {bucket[0]} x {bucket[1]}",
+        f"{batch} images, {IMAGE_SIZE[0]} x {IMAGE_SIZE[1]} to {bucket[0]} x {bucket[1]}",
         kernel,
-        lambda: plain_resize.resize(images, raw_sizes, sizes, flip, **levels, antialias=True, whole_levels=False),
+        lambda: plain_resize.resize(images, raw_sizes, view, **levels, antialias=True, whole_levels=False),
         bytes_of(images, kernel()),
     )
 
 
 def group_normalisation(x: Float[Tensor, "B C H W"]) -> Case:
-    """Of a level."""
+    """Group norm of a level."""
     channels = x.shape[1]
     groups = min(32, channels // 2)
     weight, bias = torch.ones(channels, device=x.device), torch.zeros(channels, device=x.device)

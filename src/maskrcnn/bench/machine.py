@@ -10,16 +10,16 @@ from pathlib import Path
 import torch
 
 import maskrcnn
-from maskrcnn.devices import name_of
+from maskrcnn.runtime.devices import name_of
 
 Facts = dict[str, str]
 
 
 def device_name(device: torch.device) -> str:
-    """As its maker calls it."""
+    """Name of a device as its maker calls it."""
     if device.type != "cpu":
         return name_of(device)
-    return _processor() or platform.processor() or platform.machine()
+    return _cpu_name() or platform.processor() or platform.machine()
 
 
 def facts(device: torch.device) -> Facts:
@@ -39,7 +39,7 @@ def facts(device: torch.device) -> Facts:
 
 
 def commit() -> str:
-    """Of the source tree that runs, and whether it was changed since."""
+    """Commit of the source tree that runs, and whether it was changed since."""
     folder = Path(maskrcnn.__path__[0])
     head = _output("git", "-C", str(folder), "rev-parse", "--short", "HEAD")
     changes = _output("git", "-C", str(folder), "status", "--porcelain", "--untracked-files=no", ".")
@@ -51,7 +51,7 @@ def _driver() -> str:
     return lines[0] if lines else "unknown"
 
 
-def _processor() -> str:
+def _cpu_name() -> str:
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

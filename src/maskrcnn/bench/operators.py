@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from maskrcnn.bench.case import PHOTO, Case, bytes_of
+from maskrcnn.bench.case import IMAGE_SIZE, Case, bytes_of
 from maskrcnn.bench.dense import convolutions, group_normalisation, resizing
 from maskrcnn.boxes import clip
 from maskrcnn.config import Model
@@ -31,7 +31,7 @@ NUM_LEVELS = 5
 
 
 def cases(settings: Model, batch: int, bucket: Bucket, dtype: torch.dtype, device: torch.device) -> Iterator[Case]:
-    """In the order in which a step and a prediction call them."""
+    """Calls of all operators, in the order in which a step and a prediction make them."""
     torch.manual_seed(0)
     objects = _boxes(batch, OBJECTS, bucket).to(device)
     yield _match_anchors(settings, bucket, objects)
@@ -39,17 +39,17 @@ def cases(settings: Model, batch: int, bucket: Bucket, dtype: torch.dtype, devic
     pyramid = _pyramid(settings, batch, bucket, dtype, device)
     box, mask = settings.box_head, settings.mask_head
     for pool, rois, learns in (
-        (box.pool, box.rois, True),
-        (box.pool, settings.rpn.test_proposals, False),
-        (mask.pool, mask.rois, True),
-        (mask.pool, box.detections, False),
+        (box.pool_size, box.num_rois, True),
+        (box.pool_size, settings.rpn.num_test_proposals, False),
+        (mask.pool_size, mask.num_rois, True),
+        (mask.pool_size, box.num_detections, False),
     ):
         yield _roi_align(settings, pyramid, _boxes(batch, rois, bucket).to(device), pool, learns)
-    yield _rasterize(objects, mask.rois, 2 * mask.pool)
-    yield from _pastes(box.detections, 2 * mask.pool, device)
+    yield _rasterize(objects, mask.num_rois, 2 * mask.pool_size)
+    yield from _pastes(box.num_detections, 2 * mask.pool_size, device)
     yield from convolutions(pyramid[0])
     yield resizing(batch, bucket, device)
-    if "group_norm" in (settings.norm, settings.head_norm):
+    if "group_norm" in (settings.backbone.norm, settings.head_norm):
         yield group_normalisation(pyramid[0])
 
 
@@ -98,12 +98,12 @@ def _match_anchors(settings: Model, bucket: Bucket, objects: Float[Tensor, "B G 
 
 
 def _suppressions(settings: Model, batch: int, bucket: Bucket, device: torch.device) -> Iterator[Case]:
-    """Of the RPN in training and in prediction, and of the box head."""
+    """Suppression in the RPN, in training and in prediction, and in the box head."""
     rpn, box = settings.rpn, settings.box_head
     for name, candidates, groups, threshold, kept in (
-        ("nms, levels", NUM_LEVELS * rpn.train_candidates, NUM_LEVELS, rpn.nms_iou, rpn.train_proposals),
-        ("nms, levels", NUM_LEVELS * rpn.test_candidates, NUM_LEVELS, rpn.nms_iou, rpn.test_proposals),
-        ("nms, classes", box.candidates, 80, box.nms_iou, box.detections),
+        ("nms, levels", NUM_LEVELS * rpn.num_train_candidates, NUM_LEVELS, rpn.nms_threshold, rpn.num_train_proposals),
+        ("nms, levels", NUM_LEVELS * rpn.num_test_candidates, NUM_LEVELS, rpn.nms_threshold, rpn.num_test_proposals),
+        ("nms, classes", box.num_candidates, 80, box.nms_threshold, box.num_detections),
     ):
         boxes = _boxes(batch, candidates, bucket).to(device)
         label = torch.randint(groups, boxes.shape[:2]).to(device)
@@ -133,8 +133,8 @@ def _roi_align(settings: Model, pyramid: list[Tensor], boxes: Float[Tensor, "B R
     same: dict[str, Any] = {
         "strides": ResNet.strides,
         "output_size": pool,
-        "samples": settings.roi_samples,
-        "half_pixel": settings.roi_half_pixel,
+        "samples": settings.roi_align.sampling_ratio,
+        "half_pixel": settings.roi_align.half_pixel,
     }
     levels = [level.detach().requires_grad_(learns) for level in pyramid]
     shape = (batch * rois, pyramid[0].shape[1], pool, pool)
@@ -189,29 +189,32 @@ def _rasterize(objects: Float[Tensor, "B G 4"], rois: int, size: int) -> Case:
 
 
 def _pastes(number: int, cells: int, device: torch.device) -> Iterator[Case]:
-    """Masks of one photo, as bitmaps and as run lengths."""
+    """Masks of one image, as bitmaps and as run lengths."""
     grid = torch.linspace(-1.2, 1.2, cells)
     blob = (4 * (1 - grid[:, None] ** 2 - grid**2)).sigmoid()
-    probabilities, boxes = blob.expand(number, -1, -1).contiguous().to(device), _boxes(1, number, PHOTO)[0].to(device)
-    place: dict[str, Any] = {"height": PHOTO[0], "width": PHOTO[1]}
+    probabilities, boxes = (
+        blob.expand(number, -1, -1).contiguous().to(device),
+        _boxes(1, number, IMAGE_SIZE)[0].to(device),
+    )
+    sides: dict[str, Any] = {"height": IMAGE_SIZE[0], "width": IMAGE_SIZE[1]}
 
     def kernel() -> Tensor:
-        return paste(probabilities, boxes, **place)
+        return paste(probabilities, boxes, **sides)
 
-    size = f"{number} masks, {PHOTO[0]} x {PHOTO[1]}"
+    size = f"{number} masks, {IMAGE_SIZE[0]} x {IMAGE_SIZE[1]}"
     yield Case(
         "paste",
         size,
         kernel,
-        lambda: plain_paste.paste(probabilities, boxes, *PHOTO, 0.5),
+        lambda: plain_paste.paste(probabilities, boxes, *IMAGE_SIZE, 0.5),
         bytes_of(probabilities, boxes, kernel()),
     )
-    yield Case("paste_rle", size, lambda: paste_rle(probabilities, boxes, **place), None, None, on_device=False)
+    yield Case("paste_rle", size, lambda: paste_rle(probabilities, boxes, **sides), None, None, on_device=False)
 
 
 def _pyramid(settings: Model, batch: int, bucket: Bucket, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
     return [
-        torch.randn(batch, settings.channels, bucket[0] // stride, bucket[1] // stride, device=device)
+        torch.randn(batch, settings.neck.channels, bucket[0] // stride, bucket[1] // stride, device=device)
         .to(dtype)
         .contiguous(memory_format=torch.channels_last)
         for stride in ResNet.strides
@@ -219,10 +222,10 @@ def _pyramid(settings: Model, batch: int, bucket: Bucket, dtype: torch.dtype, de
 
 
 def _boxes(batch: int, number: int, bucket: Bucket) -> Float[Tensor, "B N 4"]:
-    """Of all sizes, crowded around a few places, as what a network proposes around objects is."""
+    """Boxes of all sizes, crowded around a few centres, as what a network proposes around objects is."""
     height, width = bucket
-    places = torch.rand(batch, OBJECTS, 2)[:, torch.arange(number) % OBJECTS]
-    centre = (places + 0.03 * torch.randn(batch, number, 2)) * torch.tensor([width, height])
+    centres = torch.rand(batch, OBJECTS, 2)[:, torch.arange(number) % OBJECTS]
+    centre = (centres + 0.03 * torch.randn(batch, number, 2)) * torch.tensor([width, height])
     side = 16.0 * (0.6 * min(bucket) / 16.0) ** torch.rand(batch, OBJECTS, 1)[:, torch.arange(number) % OBJECTS]
     half = 0.5 * side * torch.exp(0.3 * torch.randn(batch, number, 2))
     boxes = torch.cat([centre - half, centre + half], dim=2)

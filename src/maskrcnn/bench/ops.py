@@ -14,37 +14,37 @@ from maskrcnn.bench.comparison import Costs, left_out, without_empty
 from maskrcnn.bench.machine import facts
 from maskrcnn.bench.operators import cases
 from maskrcnn.bench.results import Row, Section, cell
-from maskrcnn.bench.scene import Ask
+from maskrcnn.bench.setup import Options
 from maskrcnn.bench.timing import compare
 from maskrcnn.config import Recipe
-from maskrcnn.distributed import choose_device
-from maskrcnn.execution import Execution, executed
-from maskrcnn.precision import choose_precision
+from maskrcnn.runtime.devices import choose_device
+from maskrcnn.runtime.execution import Execution, executed
+from maskrcnn.runtime.precision import choose_precision
 
 KERNEL, REFERENCE = "kernel", "reference"
 
 
-def run(recipe: Recipe, ask: Ask) -> list[Section]:
+def run(recipe: Recipe, options: Options) -> list[Section]:
     """One table; needs no data set."""
     device = choose_device(recipe.device, 0)
     dtype = choose_precision(device, recipe.train.mixed_precision).dtype
-    bucket = ask.bucket or widest_bucket(recipe.data)
+    bucket = options.bucket or widest_bucket(recipe.data)
     ceilings, precision = measure(device, dtype), str(dtype).removeprefix("torch.")
     rows, notes = [], []
-    for case in cases(recipe.model, ask.batch, bucket, dtype, device):
-        costs = _costs(case, device, ask.repeats)
+    for case in cases(recipe.model, options.batch, bucket, dtype, device):
+        costs = _costs(case, device, options.repeats)
         rows.append(_row(case, costs, ceilings))
         notes += [f"{case.name}: {note}" for note in left_out(costs)]
     known = facts(device) | {
         "recipe": recipe.name,
-        "batch": str(ask.batch),
+        "batch": str(options.batch),
         "bucket": f"{bucket[0]} x {bucket[1]}",
         "precision": precision,
         "copies": f"{cell(ceilings.bandwidth / 1e9)} GB/s",
-        "repeats": str(ask.repeats),
+        "repeats": str(options.repeats),
     }
-    key = f"ops, {recipe.name}, {bucket[0]}x{bucket[1]}, batch {ask.batch}, {precision}"
-    title = f"Operators, {recipe.name}, batch {ask.batch}, {precision}"
+    key = f"ops, {recipe.name}, {bucket[0]}x{bucket[1]}, batch {options.batch}, {precision}"
+    title = f"Operators, {recipe.name}, batch {options.batch}, {precision}"
     return [Section(key, title, known, without_empty(rows), notes)]
 
 

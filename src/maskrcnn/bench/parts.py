@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from maskrcnn.bench.timing import Lap, Work
-from maskrcnn.distributed import World
+from maskrcnn.bench.timing import OnStage, Work
 from maskrcnn.models.mask_rcnn import MaskRCNN
-from maskrcnn.precision import Precision
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.precision import Precision
 from maskrcnn.structures import ImageBatch
 from maskrcnn.train.step import learnt
 
@@ -42,23 +42,23 @@ def eager_update(
     world: World,
     precision: Precision,
     clip_norm: float,
-    lap: Lap = lambda _: None,
+    on_stage: OnStage = lambda _: None,
 ) -> Mapping[str, Tensor]:
-    """One update line by line, of any network, whose stages `lap` is told."""
+    """One update line by line, of any network, whose stages `on_stage` is told."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer.zero_grad(set_to_none=True)
     with precision.autocast():
         found = losses()
         total = learnt(found)
-    lap(FORWARD)
+    on_stage(FORWARD)
     total.backward()
-    lap(BACKWARD)
+    on_stage(BACKWARD)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     world.all_reduce_mean(gradients)
-    lap(REDUCE)
+    on_stage(REDUCE)
     norm = get_total_norm(gradients, foreach=True)
     if clip_norm:
         clip_grads_with_norm_(parameters, clip_norm, norm, foreach=True)
     optimizer.step()
-    lap(MOVE)
+    on_stage(MOVE)
     return found

@@ -1,7 +1,7 @@
 """torchvision's Mask R-CNN with the architecture, settings and weights of one of our recipes: the peer in benchmarks.
 
 It is imported only when it is asked for: the project itself does without it. Both sides are given the same pixels,
-resized, normalised and padded, and neither pastes masks into the picture.
+resized, normalised and padded, and neither pastes masks into the image.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from maskrcnn import config
 from maskrcnn.bench.parts import DETECT, PROPOSE, SEGMENT, TRUNK
 from maskrcnn.bench.timing import Work
-from maskrcnn.convert.maker import write
+from maskrcnn.convert.framework import write
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.ops.rasterize import rasterize
+from maskrcnn.sentences import some_of
 from maskrcnn.structures import ImageBatch, Targets
 
 
@@ -29,7 +30,7 @@ def lacking(model: nn.Module, settings: config.Model, data: config.Data, num_cla
         theirs = build_peer(settings, data, num_classes).state_dict()
     ours = write(TORCHVISION, {name: tensor.to("meta") for name, tensor in model.state_dict().items()})
     strange = [name for name in ours | theirs if _shape(ours, name) != _shape(theirs, name)]
-    return f"torchvision has no such network: {strange[0]} and {len(strange) - 1} more differ" if strange else ""
+    return f"torchvision has no such network: {some_of(strange, 1)} differ" if strange else ""
 
 
 def build_peer(settings: config.Model, data: config.Data, num_classes: int) -> nn.Module:
@@ -40,8 +41,8 @@ def build_peer(settings: config.Model, data: config.Data, num_classes: int) -> n
     from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
     from torchvision.ops import MultiScaleRoIAlign
 
-    rpn, box, mask, channels = settings.rpn, settings.box_head, settings.mask_head, settings.channels
-    head_norm = _group_norm if settings.norm == "group_norm" else None
+    rpn, box, mask, channels = settings.rpn, settings.box_head, settings.mask_head, settings.neck.channels
+    head_norm = _group_norm if settings.backbone.norm == "group_norm" else None
     return MaskRCNN(
         _backbone(settings, head_norm),
         None,
@@ -50,19 +51,19 @@ def build_peer(settings: config.Model, data: config.Data, num_classes: int) -> n
         image_mean=[m / 255 for m in data.mean],
         image_std=[s / 255 for s in data.std],
         rpn_anchor_generator=AnchorGenerator(tuple((s,) for s in rpn.anchor_sizes), (rpn.aspect_ratios,) * 5),
-        rpn_pre_nms_top_n_train=rpn.train_candidates,
-        rpn_pre_nms_top_n_test=rpn.test_candidates,
-        rpn_post_nms_top_n_train=rpn.train_proposals,
-        rpn_post_nms_top_n_test=rpn.test_proposals,
-        rpn_batch_size_per_image=rpn.samples,
-        box_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], box.pool, 2),
-        box_head=TwoMLPHead(channels * box.pool**2, box.hidden),
+        rpn_pre_nms_top_n_train=rpn.num_train_candidates,
+        rpn_pre_nms_top_n_test=rpn.num_test_candidates,
+        rpn_post_nms_top_n_train=rpn.num_train_proposals,
+        rpn_post_nms_top_n_test=rpn.num_test_proposals,
+        rpn_batch_size_per_image=rpn.num_samples,
+        box_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], box.pool_size, 2),
+        box_head=TwoMLPHead(channels * box.pool_size**2, box.hidden),
         box_predictor=FastRCNNPredictor(box.hidden, num_classes + 1),
-        box_batch_size_per_image=box.rois,
-        box_score_thresh=box.score,
-        box_detections_per_img=box.detections,
-        mask_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], mask.pool, 2),
-        mask_head=MaskRCNNHeads(channels, (mask.channels,) * mask.convs, 1, norm_layer=head_norm),
+        box_batch_size_per_image=box.num_rois,
+        box_score_thresh=box.score_threshold,
+        box_detections_per_img=box.num_detections,
+        mask_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], mask.pool_size, 2),
+        mask_head=MaskRCNNHeads(channels, (mask.channels,) * mask.num_convs, 1, norm_layer=head_norm),
         mask_predictor=MaskRCNNPredictor(mask.channels, mask.channels, num_classes + 1),
     )
 
@@ -80,7 +81,7 @@ def takes_prepared(peer: nn.Module, bucket: tuple[int, int]) -> nn.Module:
     return peer
 
 
-def pictures(images: ImageBatch) -> list[Tensor]:
+def image_list(images: ImageBatch) -> list[Tensor]:
     """One tensor for each image, without its padding, as torchvision takes them."""
     sizes = images.sizes.long().tolist()
     return [pixels[:, :height, :width] for pixels, (height, width) in zip(images.pixels, sizes, strict=True)]
@@ -102,7 +103,7 @@ def annotations(images: ImageBatch, targets: Targets) -> list[dict[str, Tensor]]
 
 
 def bitmaps(targets: Targets, image: int, objects: Tensor, height: int, width: int) -> Bool[Tensor, "n h w"]:
-    """The pixels whose centres lie inside the outlines of some objects: a grid of square cells over the picture."""
+    """The pixels whose centres lie inside the outlines of some objects: a grid of square cells over the image."""
     side = max(height, width)
     boxes = targets.boxes.new_tensor([[0.0, 0.0, side, side]]).expand(len(objects), 4).contiguous()
     images = torch.full_like(objects, image)
@@ -150,7 +151,7 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> torch.Size | None:
 
 
 class _Prepared(nn.Module):
-    """Takes the place of torchvision's transform: pads to the bucket, and leaves results as they are."""
+    """Replaces torchvision's transform: pads to the bucket, and leaves results as they are."""
 
     def __init__(self, bucket: tuple[int, int]) -> None:
         super().__init__()
@@ -159,9 +160,9 @@ class _Prepared(nn.Module):
     def forward(self, images: list[Tensor], targets: Any = None) -> tuple[Any, Any]:
         from torchvision.models.detection.image_list import ImageList
 
-        batch = images[0].new_zeros(len(images), 3, *self.bucket)
-        for place, image in zip(batch, images, strict=True):
-            place[:, : image.shape[1], : image.shape[2]].copy_(image)
+        batch = images[0].new_zeros(len(images), len(images[0]), *self.bucket)
+        for slot, image in zip(batch, images, strict=True):
+            slot[:, : image.shape[1], : image.shape[2]].copy_(image)
         return ImageList(batch, [tuple(image.shape[1:]) for image in images]), targets
 
     def postprocess(self, results: Any, sizes: Any, original_sizes: Any) -> Any:
@@ -173,12 +174,14 @@ def _backbone(settings: config.Model, head_norm: Callable[[int], nn.Module] | No
     from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
     from torchvision.ops.misc import FrozenBatchNorm2d
 
-    normal = FrozenBatchNorm2d if settings.norm == "frozen_batch_norm" else _group_norm
-    body = getattr(resnet, settings.backbone)(weights=None, norm_layer=normal)
+    normal = FrozenBatchNorm2d if settings.backbone.norm == "frozen_batch_norm" else _group_norm
+    body = getattr(resnet, settings.backbone.kind)(weights=None, norm_layer=normal)
     backbone = _resnet_fpn_extractor(body, trainable_layers=5, norm_layer=head_norm)
-    if settings.channels != 256:
-        backbone = _narrow(backbone, settings.channels, head_norm)
-    for stage in [("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)][: settings.frozen_stages]:
+    if settings.neck.channels != 256:
+        backbone = _narrow(backbone, settings.neck.channels, head_norm)
+    for stage in [("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",)][
+        : settings.backbone.frozen_stages
+    ]:
         for name in stage:
             backbone.body[name].requires_grad_(False)
     return backbone

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from maskrcnn.bench import peer
-from maskrcnn.bench.scene import Scene
+from maskrcnn.bench.setup import Setup
 from maskrcnn.data.buckets import Step
-from maskrcnn.data.coco import CocoData
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.transforms import RawBatch, prepare
@@ -23,25 +23,25 @@ Found = list[dict[str, Tensor]]
 
 
 @torch.inference_mode()
-def evaluate_peer(scene: Scene, data: CocoData, steps: Sequence[Step], progress: Callable[[int, int], None]) -> None:
+def evaluate_peer(setup: Setup, data: Dataset, steps: Sequence[Step], progress: Callable[[int, int], None]) -> None:
     """Predict and score; masks are encoded in a thread while the network is busy with the next batch."""
-    device, settings = scene.device, scene.recipe.data
-    model: Any = peer.same_network(scene.model, scene.recipe.model, settings, scene.num_classes).eval()
+    device, settings = setup.device, setup.recipe.data
+    model: Any = peer.same_network(setup.model, setup.recipe.model, settings, setup.num_classes).eval()
     pasting, done, results = model.transform, 0, []
     loader = Loader(data, steps, settings, pin_memory=device.type == "cuda")
     with ThreadPoolExecutor(max_workers=1) as encoder:
         encoded: list[Future[list[dict[str, Any]]]] = []
         for raw, images in feed(loader, lambda raw: prepare(raw, device, settings), device):
             peer.takes_prepared(model, raw.bucket)
-            with scene.precision.autocast():
-                found = model(peer.pictures(images))
-            found = pasting.postprocess(found, _pairs(raw.sizes), _pairs(raw.original_sizes))
+            with setup.precision.autocast():
+                found = model(peer.image_list(images))
+            found = pasting.postprocess(found, _pairs(raw.view.sizes), _pairs(raw.original_sizes))
             on_host = [{name: _small(tensor).cpu() for name, tensor in one.items()} for one in found]
             encoded.append(encoder.submit(_to_coco, on_host, raw, data))
             done += len(raw.image_ids)
             progress(done, len(data.image_ids))
         results = [result for future in encoded for result in future.result()]
-    score(data.annotations, results)
+    score(data, results)
 
 
 def _small(tensor: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def _small(tensor: Tensor) -> Tensor:
     return tensor[:, 0] >= MASK_THRESHOLD if tensor.ndim == 4 else tensor
 
 
-def _to_coco(found: Found, raw: RawBatch, data: CocoData) -> list[dict[str, Any]]:
+def _to_coco(found: Found, raw: RawBatch, data: Dataset) -> list[dict[str, Any]]:
     return [
         {
             "image_id": image_id,

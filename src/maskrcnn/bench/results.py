@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec import Struct, field, json
 
 from maskrcnn.bench.machine import Facts
-from maskrcnn.files import written_whole
+from maskrcnn.files import atomic_write
 
 Cell = str | int | float | None
 Row = dict[str, Cell]
@@ -20,7 +20,7 @@ class Section(Struct):
     """One table."""
 
     key: str
-    """A later section of the same key takes its place."""
+    """Name of the section: a later one of the same key replaces it."""
     title: str
     facts: Facts
     """All that decided the numbers."""
@@ -58,7 +58,7 @@ def add(folder: Path, sections: Sequence[Section]) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     contents = {data: json.format(json.encode(results), indent=1) + b"\n", text: markdown(results).encode()}
     for path, content in contents.items():
-        with written_whole(path) as draft:
+        with atomic_write(path) as draft:
             draft.write_bytes(content)
     return data, text
 
@@ -73,7 +73,7 @@ def slug(name: str) -> str:
 
 
 def markdown(results: Results) -> str:
-    """The whole file."""
+    """The whole file in Markdown."""
     parts = [f"# {results.device}, {results.date}", *(described(section) for section in results.sections)]
     return "\n\n".join(parts) + "\n"
 

@@ -12,17 +12,17 @@ from typing import NamedTuple
 
 import torch
 
-from maskrcnn.clock import mark, seconds_between
-from maskrcnn.devices import synchronize
-from maskrcnn.memory import peak_memory
+from maskrcnn.runtime.clock import mark, seconds_between
+from maskrcnn.runtime.devices import synchronize
+from maskrcnn.runtime.memory import peak_memory
 
 LEAST_SECONDS = 0.05
 MOST_CALLS = 1000
 WARM_CALLS = 3
-"""The first may compile, the second record; the third runs as all later ones."""
+"""Calls before a measurement: the first may compile, the second record, and the third runs as all later ones."""
 
 Work = Callable[[], object]
-Lap = Callable[[str], None]
+OnStage = Callable[[str], None]
 """Ends a stage and names it."""
 
 
@@ -35,7 +35,7 @@ class Cost(NamedTuple):
 
 
 def seconds_of(work: Work, device: torch.device, calls: int = 1) -> float:
-    """Of one call, from some in a row."""
+    """Seconds of one call, from some in a row."""
     synchronize(device)
     begin = mark(device)
     for _ in range(calls):
@@ -56,7 +56,7 @@ def in_turns(works: Mapping[str, Work], device: torch.device, repeats: int) -> d
 
 
 def stages_in_turns(
-    works: Mapping[str, Callable[[Lap], object]], device: torch.device, repeats: int
+    works: Mapping[str, Callable[[OnStage], object]], device: torch.device, repeats: int
 ) -> dict[str, dict[str, float]]:
     """Median seconds of each stage that the works name while they run, after a warm-up."""
     for work in works.values():
@@ -67,7 +67,7 @@ def stages_in_turns(
 
 
 def steady_seconds(batches: Iterator[object], device: torch.device, *, skip: int, count: int) -> float:
-    """From one to the next, on average over `count`, after those that were made ahead."""
+    """Seconds from one to the next, on average over `count`, after those that were made ahead."""
     for _ in range(skip):
         next(batches)
     return seconds_of(lambda: next(batches), device, count)
@@ -89,7 +89,7 @@ def compare(makers: Mapping[str, Callable[[], Work]], device: torch.device, repe
 
 
 def _compare(makers: Mapping[str, Callable[[], Work]], device: torch.device, repeats: int) -> dict[str, Cost] | None:
-    """None without enough memory."""
+    """Costs of works that are made together; None without enough memory."""
     try:
         made = {name: _with_memory(make, device) for name, make in makers.items()}
         seconds = in_turns({name: work for name, (work, _) in made.items()}, device, repeats)
@@ -123,21 +123,21 @@ def _warm(work: Work, device: torch.device) -> int:
     return max(1, min(MOST_CALLS, math.ceil(LEAST_SECONDS / max(seconds_of(work, device), 1e-6))))
 
 
-def _stages(work: Callable[[Lap], object], device: torch.device) -> dict[str, float]:
+def _stages(work: Callable[[OnStage], object], device: torch.device) -> dict[str, float]:
     synchronize(device)
     names, marks = [], [mark(device)]
 
-    def lap(name: str) -> None:
+    def on_stage(name: str) -> None:
         names.append(name)
         marks.append(mark(device))
 
-    work(lap)
+    work(on_stage)
     synchronize(device)
     return {name: seconds_between(*marks[number : number + 2]) for number, name in enumerate(names)}
 
 
 def _is_out_of_memory(error: BaseException | None) -> bool:
-    """Also of a recording that broke off because of it."""
+    """Whether memory lacked, also in a recording that broke off because of it."""
     while error is not None and not isinstance(error, torch.OutOfMemoryError):
         error = error.__cause__ or error.__context__
     return error is not None

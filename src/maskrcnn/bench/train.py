@@ -16,49 +16,52 @@ from maskrcnn.bench.agreement import losses_apart
 from maskrcnn.bench.comparison import EAGER, PEER, compared, left_out, without_empty
 from maskrcnn.bench.parts import BACKWARD, FORWARD, MOVE, REDUCE, eager_update
 from maskrcnn.bench.results import Row, Section
-from maskrcnn.bench.scene import Ask, Scene, set_up
-from maskrcnn.bench.timing import Cost, Lap, Work, compare, in_turns, stages_in_turns, steady_seconds
+from maskrcnn.bench.setup import Options, Setup, set_up
+from maskrcnn.bench.timing import Cost, OnStage, Work, compare, in_turns, stages_in_turns, steady_seconds
 from maskrcnn.config import Recipe
-from maskrcnn.data.annotated import Annotated
+from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.feeder import feed, micro_batch_maker
 from maskrcnn.data.loader import Loader
-from maskrcnn.distributed import World
-from maskrcnn.execution import Execution, is_recorded
+from maskrcnn.data.split import open_split
 from maskrcnn.models.mask_rcnn import MaskRCNN
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.execution import Execution, is_recorded
 from maskrcnn.structures import MicroBatch
 from maskrcnn.train.optimizer import build_optimizer, set_rate
-from maskrcnn.train.plan import read_training
 from maskrcnn.train.step import Losses, Updater
 
 FEED, DECODE, STEP = "feeding", "decoding and feeding alone", "whole step"
 
 
-def run(recipe: Recipe, ask: Ask) -> list[Section]:
+def run(recipe: Recipe, options: Options) -> list[Section]:
     """The table of times, and that of losses where there are two ways to compute them."""
-    scene = set_up(recipe, recipe.train, read_training(recipe.data), ask)
-    contest = Contest(scene)
-    notes = [scene.lacks_peer] if scene.lacks_peer else contest.meet_peer()
-    rows, more = _rows(scene, contest)
-    title = f"Training, {scene.recipe.name}, batch {ask.batch}, {scene.facts['precision']}"
-    sections = [Section(scene.key("train"), title, scene.facts, without_empty(rows), [*notes, *more])]
-    if scene.execution != EAGER and {EAGER, scene.execution} <= contest.losses.keys():
-        eager, fast = contest.losses[EAGER], contest.losses[scene.execution]
-        apart = losses_apart(eager.names, eager.mean, fast.mean, scene.execution)
-        title = f"Losses of the same batch, eager and {scene.execution}"
-        sections.append(Section(scene.key("losses"), title, scene.facts, apart))
+    setup = set_up(recipe, recipe.train, open_split(recipe.data, "train"), options)
+    comparison = StepComparison(setup)
+    notes = [setup.lacks_peer] if setup.lacks_peer else comparison.meet_peer()
+    rows, more = _rows(setup, comparison)
+    title = f"Training, {setup.recipe.name}, batch {options.batch}, {setup.facts['precision']}"
+    sections = [Section(setup.key("train"), title, setup.facts, without_empty(rows), [*notes, *more])]
+    if setup.execution != EAGER and {EAGER, setup.execution} <= comparison.losses.keys():
+        eager, fast = comparison.losses[EAGER], comparison.losses[setup.execution]
+        apart = losses_apart(eager.names, eager.mean, fast.mean, setup.execution)
+        title = f"Losses of the same batch, eager and {setup.execution}"
+        sections.append(Section(setup.key("losses"), title, setup.facts, apart))
     return sections
 
 
-class Contest:
+class StepComparison:
     """One batch, one set of weights, and several ways to learn from it."""
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
         self.make = micro_batch_maker(
-            Annotated(scene.data, scene.device), scene.device, scene.recipe.data, one_shape=scene.execution != EAGER
+            AnnotationStore(setup.data, setup.device),
+            setup.device,
+            setup.recipe.data,
+            one_shape=setup.execution != EAGER,
         )
-        self.batch: MicroBatch = self.make(scene.raw)
-        self.rois = scene.recipe.model.mask_head.rois
+        self.batch: MicroBatch = self.make(setup.raw)
+        self.rois = setup.recipe.model.mask_head.num_rois
         """Mask RoIs per image, for which our network has room."""
         self.losses: dict[str, Losses] = {}
 
@@ -66,7 +69,7 @@ class Contest:
         """Have as much room for mask RoIs as torchvision takes; says so."""
         model, losses = self._peer()
         taken = peer.masks_learnt(model, losses)
-        own, self.rois = self.rois, max(1, -(-taken // self.scene.ask.batch))
+        own, self.rois = self.rois, max(1, -(-taken // self.setup.options.batch))
         return [
             f"torchvision's mask head learns from as many RoIs as are positive, {taken} of this batch; ours has room "
             f"for {self.rois} per image beside it, and for {own} in the last row, as in the recipe"
@@ -85,117 +88,117 @@ class Contest:
 
         return make
 
-    def our_parts(self) -> Callable[[Lap], object]:
-        """A step line by line."""
+    def our_parts(self) -> Callable[[OnStage], object]:
+        """A step of ours, line by line."""
         model = self._model(self.rois)
         return self._by_parts(model, lambda: model.losses(*self.batch))
 
-    def peer_parts(self) -> Callable[[Lap], object]:
-        """torchvision's."""
+    def peer_parts(self) -> Callable[[OnStage], object]:
+        """A step of torchvision's, line by line."""
         return self._by_parts(*self._peer())
 
     def peer_step(self) -> Work:
-        """torchvision's, whole."""
+        """A step of torchvision's, whole."""
         step = self.peer_parts()
         return lambda: step(lambda _: None)
 
     def _updater(self, execution: Execution, rois: int) -> Updater:
-        model, precision = self._model(rois), self.scene.precision
+        model, precision = self._model(rois), self.setup.precision
         return Updater(
             model,
-            self._optimizer(model, rate_on_device=is_recorded(execution, self.scene.device)),
-            world=World(self.scene.device),
+            self._optimizer(model, rate_on_device=is_recorded(execution, self.setup.device)),
+            world=World(self.setup.device),
             precision=precision,
-            clip_norm=self.scene.recipe.train.optimizer.clip_norm,
+            clip_norm=self.setup.recipe.train.optimizer.clip_norm,
             rungs=(execution,),
         )
 
     def _model(self, rois: int) -> MaskRCNN:
-        model = copy.deepcopy(self.scene.model).train()
-        model.mask_head.rois = rois
+        model = copy.deepcopy(self.setup.model).train()
+        model.mask_head.num_rois = rois
         return model
 
     def _peer(self) -> tuple[nn.Module, Callable[[], Mapping[str, Tensor]]]:
-        scene = self.scene
-        model = peer.same_network(scene.model, scene.recipe.model, scene.recipe.data, scene.num_classes)
-        peer.takes_prepared(model, scene.bucket).train()
-        images = peer.pictures(self.batch.images)
+        setup = self.setup
+        model = peer.same_network(setup.model, setup.recipe.model, setup.recipe.data, setup.num_classes)
+        peer.takes_prepared(model, setup.bucket).train()
+        images = peer.image_list(self.batch.images)
         targets = peer.annotations(self.batch.images, self.batch.targets)
         return model, lambda: model(images, targets)
 
-    def _by_parts(self, model: nn.Module, losses: Callable[[], Mapping[str, Tensor]]) -> Callable[[Lap], object]:
-        optimizer, scene = self._optimizer(model, rate_on_device=False), self.scene
-        world, clip_norm = World(scene.device), scene.recipe.train.optimizer.clip_norm
-        return lambda lap: eager_update(
-            losses, model, optimizer, world=world, precision=scene.precision, clip_norm=clip_norm, lap=lap
+    def _by_parts(self, model: nn.Module, losses: Callable[[], Mapping[str, Tensor]]) -> Callable[[OnStage], object]:
+        optimizer, setup = self._optimizer(model, rate_on_device=False), self.setup
+        world, clip_norm = World(setup.device), setup.recipe.train.optimizer.clip_norm
+        return lambda on_stage: eager_update(
+            losses, model, optimizer, world=world, precision=setup.precision, clip_norm=clip_norm, on_stage=on_stage
         )
 
     def _optimizer(self, model: nn.Module, *, rate_on_device: bool) -> torch.optim.Optimizer:
-        settings = self.scene.recipe.train.optimizer
+        settings = self.setup.recipe.train.optimizer
         optimizer = build_optimizer(model, settings, rate_on_device=rate_on_device)
         set_rate(optimizer, 0.0)
         return optimizer
 
 
-def _rows(scene: Scene, contest: Contest) -> tuple[list[Row], list[str]]:
-    """Of the table, and notes to it."""
-    floors = _floors(scene, contest.rois)
-    rows = [*_feeding(scene, contest), *_parts(scene, contest, floors)]
-    costs = compare(_makers(scene, contest), scene.device, scene.ask.repeats)
-    batch, execution, floor = scene.ask.batch, scene.execution, sum(floors.values())
+def _rows(setup: Setup, comparison: StepComparison) -> tuple[list[Row], list[str]]:
+    """Rows of the table, and notes to it."""
+    floors = _floors(setup, comparison.rois)
+    rows = [*_feeding(setup, comparison), *_parts(setup, comparison, floors)]
+    costs = compare(_makers(setup, comparison), setup.device, setup.options.repeats)
+    batch, execution, floor = setup.options.batch, setup.execution, sum(floors.values())
     rows.append(compared(STEP, batch, costs, execution, floor))
-    rois = scene.recipe.model.mask_head.rois
-    if rois != contest.rois:
-        own = compare({execution: contest.ours(execution, rois, "recipe")}, scene.device, scene.ask.repeats)
-        floor = sum(_floors(scene, rois).values())
+    rois = setup.recipe.model.mask_head.num_rois
+    if rois != comparison.rois:
+        own = compare({execution: comparison.ours(execution, rois, "recipe")}, setup.device, setup.options.repeats)
+        floor = sum(_floors(setup, rois).values())
         rows.append(compared(f"{STEP}, {rois} mask RoIs per image", batch, own, execution, floor))
     return rows, left_out(costs)
 
 
-def _makers(scene: Scene, contest: Contest) -> dict[str, Callable[[], Work]]:
-    ways = dict.fromkeys((EAGER, scene.execution))
-    makers: dict[str, Callable[[], Work]] = {way: contest.ours(way, contest.rois, way) for way in ways}
-    return makers if scene.lacks_peer else {**makers, PEER: contest.peer_step}
+def _makers(setup: Setup, comparison: StepComparison) -> dict[str, Callable[[], Work]]:
+    ways = dict.fromkeys((EAGER, setup.execution))
+    makers: dict[str, Callable[[], Work]] = {way: comparison.ours(way, comparison.rois, way) for way in ways}
+    return makers if setup.lacks_peer else {**makers, PEER: comparison.peer_step}
 
 
-def _feeding(scene: Scene, contest: Contest) -> list[Row]:
-    """From decoded pictures to a batch on the device, and from files when nothing else runs."""
-    repeats, settings = scene.ask.repeats, scene.recipe.data
-    once = in_turns({FEED: lambda: contest.make(scene.raw)}, scene.device, repeats)[FEED]
-    loader = Loader(scene.data, cycle(scene.steps), settings, pin_memory=scene.device.type == "cuda")
-    batches = feed(loader, contest.make, scene.device)
+def _feeding(setup: Setup, comparison: StepComparison) -> list[Row]:
+    """From decoded images to a batch on the device, and from files when nothing else runs."""
+    repeats, settings = setup.options.repeats, setup.recipe.data
+    once = in_turns({FEED: lambda: comparison.make(setup.raw)}, setup.device, repeats)[FEED]
+    loader = Loader(setup.data, cycle(setup.steps), settings, pin_memory=setup.device.type == "cuda")
+    batches = feed(loader, comparison.make, setup.device)
     ahead = settings.num_workers * settings.prefetch_size
-    steady = steady_seconds(batches, scene.device, skip=ahead + 1, count=repeats)
+    steady = steady_seconds(batches, setup.device, skip=ahead + 1, count=repeats)
     batches.close()
     rows = {FEED: once, f"{DECODE}, {settings.num_workers} threads": steady}
-    return [_alone(scene, name, seconds) for name, seconds in rows.items()]
+    return [_alone(setup, name, seconds) for name, seconds in rows.items()]
 
 
-def _alone(scene: Scene, name: str, seconds: float) -> Row:
-    return compared(name, scene.ask.batch, {scene.execution: Cost(seconds, None)}, scene.execution)
+def _alone(setup: Setup, name: str, seconds: float) -> Row:
+    return compared(name, setup.options.batch, {setup.execution: Cost(seconds, None)}, setup.execution)
 
 
-def _parts(scene: Scene, contest: Contest, floors: Mapping[str, float]) -> list[Row]:
-    works = {EAGER: contest.our_parts(), **({} if scene.lacks_peer else {PEER: contest.peer_parts()})}
-    spent = stages_in_turns(works, scene.device, scene.ask.repeats)
+def _parts(setup: Setup, comparison: StepComparison, floors: Mapping[str, float]) -> list[Row]:
+    works = {EAGER: comparison.our_parts(), **({} if setup.lacks_peer else {PEER: comparison.peer_parts()})}
+    spent = stages_in_turns(works, setup.device, setup.options.repeats)
     return [
         compared(
             stage,
-            scene.ask.batch,
+            setup.options.batch,
             {name: Cost(seconds[stage], None) for name, seconds in spent.items()},
-            scene.execution,
+            setup.execution,
             floors.get(stage),
         )
         for stage in (FORWARD, BACKWARD, REDUCE, MOVE)
     ]
 
 
-def _floors(scene: Scene, rois: int) -> dict[str, float]:
+def _floors(setup: Setup, rois: int) -> dict[str, float]:
     """Least seconds of each part."""
-    model = copy.deepcopy(scene.model).train()
-    model.mask_head.rois = rois
-    parts = work.training(model, scene.ask.batch, scene.bucket, scene.precision)
+    model = copy.deepcopy(setup.model).train()
+    model.mask_head.num_rois = rois
+    parts = work.training(model, setup.options.batch, setup.bucket, setup.precision)
     return {
-        **{name: work.least_seconds(operations, scene.ceilings) for name, operations in parts.items()},
-        MOVE: work.optimizer_bytes(model, scene.recipe.train.optimizer.kind) / scene.ceilings.bandwidth,
+        **{name: work.least_seconds(operations, setup.ceilings) for name, operations in parts.items()},
+        MOVE: work.optimizer_bytes(model, setup.recipe.train.optimizer.kind) / setup.ceilings.bandwidth,
     }

@@ -2,7 +2,7 @@
 
 Only products of matrices and convolutions count, each reading its inputs and writing its results once: all else can be
 fused with them, or is small. So no implementation of these products is faster than the sum over them of the larger of
-operations / rate and bytes / bandwidth. Where a processor convolves by fewer products (`ops/conv3x3`), those count.
+operations / rate and bytes / bandwidth. Where a CPU convolves by fewer products (`ops/conv3x3`), those count.
 """
 
 import math
@@ -24,7 +24,7 @@ from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import MaskRCNN
 from maskrcnn.ops.conv3x3 import MIN_TILES
 from maskrcnn.ops.conv3x3.cpu import num_multiplications, num_tiles
-from maskrcnn.precision import Precision
+from maskrcnn.runtime.precision import Precision
 from maskrcnn.structures import ImageBatch, Targets
 from maskrcnn.train.step import learnt
 
@@ -43,7 +43,7 @@ Parts = dict[str, list[Operation]]
 
 
 def prediction(model: MaskRCNN, batch: int, bucket: Bucket, precision: Precision) -> Parts:
-    """Of each stage."""
+    """Operations of each stage of a prediction."""
     model = folded(model, precision.dtype).eval()
     with _counted(precision) as counter, torch.no_grad():
         works = stages(model, _images(model, batch, bucket))
@@ -51,7 +51,7 @@ def prediction(model: MaskRCNN, batch: int, bucket: Bucket, precision: Precision
 
 
 def training(model: MaskRCNN, batch: int, bucket: Bucket, precision: Precision) -> Parts:
-    """Of the pass to the losses, and of that back to the weights. The model loses its gradients."""
+    """Operations of the pass to the losses, and of that back to the weights. The model loses its gradients."""
     total: list[Tensor] = []
     with _counted(precision) as counter:
         images = _images(model, batch, bucket)
@@ -63,12 +63,12 @@ def training(model: MaskRCNN, batch: int, bucket: Bucket, precision: Precision) 
 
 
 def least_seconds(operations: list[Operation], ceilings: Ceilings) -> float:
-    """No implementation of these products is faster."""
+    """Seconds than which no implementation of these products is faster."""
     return sum(max(one.flops / ceilings.flops, one.bytes / ceilings.bandwidth) for one in operations)
 
 
 def multiplications(operations: list[Operation]) -> float:
-    """How many, each with its addition."""
+    """Number of multiplications, each with its addition."""
     return sum(one.flops for one in operations) / 2
 
 
@@ -86,7 +86,7 @@ class Counter(TorchDispatchMode):
         self._operations: list[Operation] = []
 
     def during(self, work: Callable[[], object]) -> list[Operation]:
-        """Those of one call."""
+        """Operations of one call."""
         self._operations = []
         work()
         return self._operations
@@ -160,8 +160,9 @@ def _flops_of_3x3(x: Sequence[int], y: Sequence[int], *, is_transformed: bool) -
 
 
 def _images(model: MaskRCNN, batch: int, bucket: Bucket) -> ImageBatch:
-    device = next(model.parameters()).device
-    pixels = torch.empty(batch, 3, *bucket, device=device).contiguous(memory_format=torch.channels_last)
+    stem = next(model.parameters())
+    device, num_bands = stem.device, stem.shape[1]
+    pixels = torch.empty(batch, num_bands, *bucket, device=device).contiguous(memory_format=torch.channels_last)
     return ImageBatch(pixels, torch.empty(batch, 2, device=device))
 
 

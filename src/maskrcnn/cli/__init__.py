@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def run_and_exit(command: Callable[[], object]) -> NoReturn:
-    """The one place where an error becomes a sentence; MASKRCNN_DEBUG=1 shows where it was raised."""
+    """Run a command: here alone an error becomes a sentence; MASKRCNN_DEBUG=1 shows where it was raised."""
     warnings.formatwarning = _as_sentence
     try:
         command()

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from PIL.Image import Image
 
 from maskrcnn.config import Data
-from maskrcnn.data.coco import CocoData, find_split, read, summary
+from maskrcnn.data.dataset import Dataset, summary
 from maskrcnn.data.decode import decode
+from maskrcnn.data.split import Split, open_split
 from maskrcnn.draw import draw_instances
-from maskrcnn.masks import Rings, edges_from_rings
+from maskrcnn.masks import edges_from_rings
 from maskrcnn.ops.rasterize import rasterize
 from maskrcnn.recipes import read_recipe
 
@@ -29,41 +30,31 @@ def is_recipe(source: str) -> bool:
     return source.endswith((".yml", ".yaml")) or (Path(source).name == source and not Path(source).is_dir())
 
 
-def read_split(settings: Data, split: str) -> CocoData:
-    """The annotations of `train` or `val`."""
-    names = {
-        "train": (settings.train_img_dir, settings.train_anno_path),
-        "val": (settings.val_img_dir, settings.val_anno_path),
-    }
-    annotations, images = find_split(settings.dataset_dir, *names[split])
-    return read(annotations, images)
-
-
-def describe_split(settings: Data, split: str) -> str:
+def describe_split(settings: Data, split: Split) -> str:
     """What one split holds and what was repaired in it; raises what cannot be read."""
-    return summary(read_split(settings, split))
+    return summary(open_split(settings, split))
 
 
-def draw(data: CocoData, index: int) -> Image:
-    """A picture with what was annotated on it."""
+def draw(data: Dataset, index: int) -> Image:
+    """An image with what was annotated on it."""
     height, width = data.sizes[index].tolist()
     pixels = decode(data.images / data.file_names[index], (height, width))
-    scale = pixels.shape[0] / height  # a huge picture is decoded smaller
-    objects = slice(*data.first_object[index : index + 2].tolist())
+    scale = pixels.shape[0] / height  # a huge image is decoded smaller
+    objects = np.arange(len(data.labels))[data.objects(index)]
+    objects = objects[data.learnt[objects]]
     names = [data.category_names[label - 1] for label in data.labels[objects]]
     boxes, labels = scale * data.boxes[objects], data.labels[objects].tolist()
     return draw_instances(pixels, boxes, _masks(data, objects, pixels.shape[:2], scale), names, labels=labels)
 
 
-def _masks(data: CocoData, objects: slice, size: tuple[int, int], scale: float) -> Iterator[Bool[np.ndarray, "h w"]]:
-    """What each object covers, one whole picture at a time."""
+def _masks(
+    data: Dataset, objects: Int64[np.ndarray, " n"], size: tuple[int, int], scale: float
+) -> Iterator[Bool[np.ndarray, "h w"]]:
+    """What each object covers, one whole image at a time."""
     side = max(size)
-    whole = torch.tensor([[0.0, 0.0, side / scale, side / scale]])  # its cells are the pixels of the picture
+    whole = torch.tensor([[0.0, 0.0, side / scale, side / scale]])  # its cells are the pixels of the image
     zero = torch.zeros(1, dtype=torch.int64)
-    for index in range(objects.start, objects.stop):
-        first, last = data.first_ring[index : index + 2].tolist()
-        start, stop = data.rings.first[[first, last]].tolist()
-        rings = Rings(data.rings.points[start:stop], data.rings.first[first : last + 1] - start)
-        edges = torch.from_numpy(edges_from_rings(rings))[None]
+    for index in objects.tolist():
+        edges = torch.from_numpy(edges_from_rings(data.outline(index)))[None]
         mask = rasterize(edges, torch.tensor([[0, edges.shape[1]]]), whole, zero, zero, size=side)[0]
         yield mask[: size[0], : size[1]].numpy() > 0

@@ -6,11 +6,11 @@ from typing import Annotated
 
 from typer import Option
 
-from maskrcnn.cli.words import Config, DataOverrides, Overrides, writable
+from maskrcnn.cli.options import Config, DataOverrides, Overrides, writable
 
 Batch = Annotated[int, Option(min=1, help="Images at once.")]
 Repeats = Annotated[int, Option(min=1, help="Measurements behind each median; do not rely on fewer than five.")]
-Batches = Annotated[int, Option(min=1, help="Batches; pictures are repeated where there are fewer.")]
+Batches = Annotated[int, Option(min=1, help="Batches; images are repeated where there are fewer.")]
 Bucket = Annotated[str, Option(metavar="HxW", help="Padded size; the most frequent one unless given.")]
 Peer = Annotated[bool, Option("--peer/--no-peer", help="Beside torchvision, where it is installed.")]
 Out = Annotated[
@@ -52,7 +52,7 @@ def evaluate(
     peer: Peer = True,
     out: Out = None,
 ) -> None:
-    """Time an evaluation, from picture files to scores."""
+    """Time an evaluation, from image files to scores."""
     _measure("eval", config, overrides, out, batch, repeats, "", peer)
 
 
@@ -84,11 +84,11 @@ def _measure(
     recipe = read_recipe(config, overrides or ())  # first: a mistake in it is told before torch is imported
     from maskrcnn.bench import evaluate, ops, predict, results, train
     from maskrcnn.bench.batches import read_bucket
-    from maskrcnn.bench.scene import Ask
+    from maskrcnn.bench.setup import Options
 
     folder = writable(out or results.default_folder())
-    ask = Ask(batch, repeats, read_bucket(bucket) if bucket else None, peer)
+    options = Options(batch, repeats, read_bucket(bucket) if bucket else None, peer)
     run = {"train": train.run, "predict": predict.run, "eval": evaluate.run, "ops": ops.run}[verb]
-    sections = run(recipe, ask)
+    sections = run(recipe, options)
     print("\n\n".join(results.described(section) for section in sections))
     print("\nwritten to " + " and ".join(map(str, results.add(folder, sections))))

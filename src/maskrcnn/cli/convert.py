@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from maskrcnn.cli.words import WEIGHTS, writable
+from maskrcnn.cli.options import WEIGHTS, writable
+from maskrcnn.sentences import some_of
 
 OF_WEIGHTS = ("model", "data", "evaluate", "classes", "category_ids", "name")
 """What a recipe beside weights says about them."""
@@ -20,7 +21,8 @@ def convert(
     overrides: Annotated[
         list[str] | None,
         Argument(
-            metavar="key=value", help="What SOURCE cannot tell of itself: model.stride_in_1x1=true or classes=[a,b]."
+            metavar="key=value",
+            help="What SOURCE cannot tell of itself: model.backbone.stride_in_1x1=true or classes=[a,b].",
         ),
     ] = None,
     to: Annotated[Target | None, Option(help="Write a file for another system rather than a weights folder.")] = None,
@@ -42,14 +44,15 @@ def convert(
         raise ValueError(f"{dest} is a file; expected a folder, or --to for a file of another system")
     writable(dest)
     from maskrcnn.convert.checkpoint import load_any
-    from maskrcnn.convert.export import export
+    from maskrcnn.convert.write import export
+    from maskrcnn.run_folder import CONFIG
     from maskrcnn.weights import save_weights
 
     weights = load_any(source, overrides or (), channels or "")
     if to is None:
         folder = save_weights(dest, weights.tensors, weights.recipe, {"source": source})
-        print(f"{source}: {_about(weights.recipe.model.backbone, weights.recipe.classes)}")
-        print(f"written to {folder}; settings in {folder / 'config.yml'}")
+        print(f"{source}: {_about(weights.recipe.model.backbone.kind, weights.recipe.classes)}")
+        print(f"written to {folder}; settings in {folder / CONFIG}")
     else:
         for sentence in export(weights, to, dest):
             print(sentence)
@@ -65,5 +68,4 @@ def refuse_without_effect(overrides: Sequence[str]) -> None:
 
 
 def _about(backbone: str, classes: tuple[str, ...]) -> str:
-    shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
-    return f"{backbone}, {len(classes)} classes ({shown})"
+    return f"{backbone}, {len(classes)} classes ({some_of(classes)})"

@@ -1,14 +1,17 @@
 """`maskrcnn data`: check, shapes, show."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
 
-from maskrcnn.cli.words import DataOverrides, DataSet, writable
+from maskrcnn.cli.options import DataOverrides, DataSet, writable
 
-SPLITS = ("train", "val")
+if TYPE_CHECKING:
+    from maskrcnn.data.split import Split
+
+SPLITS: tuple["Split", ...] = ("train", "val")
 
 
 def check(source: DataSet, overrides: DataOverrides = None) -> None:
@@ -44,17 +47,18 @@ def shapes(
 def show(
     source: DataSet,
     overrides: DataOverrides = None,
-    out: Annotated[Path, Option(help="Where the pictures go.")] = Path("runs/data"),
-    split: Annotated[str, Option(metavar="train|val", help="Which pictures.")] = "train",
-    count: Annotated[int, Option(min=1, help="Pictures, spread over the split.")] = 12,
+    out: Annotated[Path, Option(help="Where the drawings go.")] = Path("runs/data"),
+    split: Annotated[str, Option(metavar="train|val", help="Which images.")] = "train",
+    count: Annotated[int, Option(min=1, help="Images, spread over the split.")] = 12,
 ) -> None:
-    """Draw the annotations of some pictures."""
+    """Draw the annotations of some images."""
     if split not in SPLITS:
         raise ValueError(f"--split: expected train or val, got {split!r}")
     writable(out)
-    from maskrcnn.cli.annotations import draw, find_data, read_split
+    from maskrcnn.cli.annotations import draw, find_data
+    from maskrcnn.data.split import open_split
 
-    data = read_split(find_data(source, overrides or []), split)
+    data = open_split(find_data(source, overrides or []), split)
     out.mkdir(parents=True, exist_ok=True)
     num_images = len(data.file_names)
     for index in range(0, num_images, -(-num_images // count)):

@@ -5,9 +5,9 @@ from typing import Annotated
 
 from typer import Option
 
-from maskrcnn.cli.words import Overrides, writable
+from maskrcnn.cli.options import Overrides, writable
 
-NUM_PICTURES = 6
+NUM_IMAGES = 6
 
 
 def demo(
@@ -20,11 +20,12 @@ def demo(
     recipe = read_recipe("demo", overrides or [])
     writable(out)
     from maskrcnn.data.shapes import generate
-    from maskrcnn.distributed import start
     from maskrcnn.evaluate.coco import percent
-    from maskrcnn.evaluate.report import write_report
     from maskrcnn.evaluate.run import run as evaluate
     from maskrcnn.predict import load, predict_paths
+    from maskrcnn.report.page import write_report
+    from maskrcnn.run_folder import BEST, EVALUATION
+    from maskrcnn.runtime.distributed import start
     from maskrcnn.train.loop import run as train
     from maskrcnn.weights import load_weights
 
@@ -32,16 +33,16 @@ def demo(
     dataset = generate(recipe.data.dataset_dir)
     _say(f"2/4 training into {out}; remove that folder to begin again")
     train(recipe, out, "auto")
-    weights = out / "weights" / "best"
+    weights = out / BEST
     _say(f"3/4 evaluating {weights}")
     with start(recipe.device) as world:
-        metrics = evaluate(recipe, load_weights(weights), out / "evaluation", world)
+        metrics = evaluate(recipe, load_weights(weights), out / EVALUATION, world)
     _say("4/4 predicting")
-    pictures = sorted((dataset / recipe.data.val_img_dir).iterdir())[:NUM_PICTURES]
-    predict_paths(load(weights), pictures, out / "predictions")
+    images = sorted((dataset / recipe.data.val_img_dir).iterdir())[:NUM_IMAGES]
+    predict_paths(load(weights), images, out / "predictions")
     report = write_report(out)
     _say(f"box AP {percent(metrics['bbox']['AP'])}, mask AP {percent(metrics['segm']['AP'])}")
-    _say(f"look at {report} and the pictures in {out / 'predictions'}")
+    _say(f"look at {report} and the drawings in {out / 'predictions'}")
 
 
 def _say(sentence: str) -> None:

@@ -20,8 +20,8 @@ def doctor(
 ) -> None:
     """Say what runs on this machine, and what is missing."""
     if warm:
-        from maskrcnn.warm import all_tasks
-        from maskrcnn.warm import warm as compile_all
+        from maskrcnn.runtime.warm import all_tasks
+        from maskrcnn.runtime.warm import warm as compile_all
 
         compile_all(all_tasks())
         if not all(task.is_done() for task in all_tasks()):
@@ -40,15 +40,14 @@ def facts(*, prove: bool = False) -> Iterator[Fact]:
     yield from _devices()
     yield from _kernels()
     yield from _proofs(again=prove)
-    yield from _places()
+    yield from _folders()
     yield from _packages()
 
 
 def _devices() -> Iterator[Fact]:
     import torch
 
-    from maskrcnn.devices import name_of
-    from maskrcnn.distributed import choose_device
+    from maskrcnn.runtime.devices import choose_device, name_of
 
     yield "device auto", str(choose_device("auto", 0))
     yield "cpu", f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, bf16 {_bf16_on_cpu()}"
@@ -65,9 +64,9 @@ def _devices() -> Iterator[Fact]:
 
 
 def _bf16_on_cpu() -> str:
-    from maskrcnn.precision import processor_has_bf16
+    from maskrcnn.runtime.precision import cpu_has_bf16
 
-    return "in hardware" if processor_has_bf16() else "not in hardware: mixed precision stays in float32"
+    return "in hardware" if cpu_has_bf16() else "not in hardware: mixed precision stays in float32"
 
 
 def _kernels() -> Iterator[Fact]:
@@ -87,9 +86,10 @@ def _proofs(*, again: bool) -> Iterator[Fact]:
     import torch
 
     from maskrcnn.ops.gpu import has_triton
-    from maskrcnn.trust import known_proof, proof_of
+    from maskrcnn.runtime.trust import known_proof, proof_of
 
-    for index in range(torch.cuda.device_count() if has_triton() else 0):
+    num_gpus = torch.cuda.device_count()
+    for index in range(num_gpus if num_gpus and has_triton() else 0):  # nobody without one misses Triton
         device, name = torch.device("cuda", index), f"kernels on gpu {index}"
         proof = proof_of(device, again=True) if again else known_proof(device)
         if proof is None:
@@ -102,7 +102,7 @@ def _proofs(*, again: bool) -> Iterator[Fact]:
         yield name, f"agree with their definitions: {', '.join(agreeing) or 'none'}"
 
 
-def _places() -> Iterator[Fact]:
+def _folders() -> Iterator[Fact]:
     from maskrcnn.files import cache_folder
     from maskrcnn.recipes import recipe_folder
 
@@ -115,9 +115,9 @@ def _places() -> Iterator[Fact]:
 
 
 def _compiled_kernels() -> str:
-    """Where they lie, and whether all are there."""
+    """Where compiled kernels lie, and whether all are there."""
     from maskrcnn.kernels import folders
-    from maskrcnn.warm import all_tasks
+    from maskrcnn.runtime.warm import all_tasks
 
     tasks = all_tasks()
     done = sum(task.is_done() for task in tasks)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from maskrcnn.cli.words import WEIGHTS, DataOverrides, writable
+from maskrcnn.cli.options import WEIGHTS, DataOverrides, writable
 
 if TYPE_CHECKING:
     from maskrcnn.config import Recipe  # takes 30 ms, for which help would have to wait
@@ -17,16 +17,14 @@ WITHOUT_EFFECT = ("model", "train", "classes", "category_ids")
 
 
 def evaluate(
-    config: Annotated[
-        str | None, Argument(metavar="CONFIG", help="A recipe: its validation pictures are used.")
-    ] = None,
+    config: Annotated[str | None, Argument(metavar="CONFIG", help="A recipe: its validation images are used.")] = None,
     overrides: DataOverrides = None,
     weights: Annotated[str | None, Option(metavar="WEIGHTS", help=WEIGHTS)] = None,
     annotations: Annotated[Path | None, Option(help="With --predictions: a COCO annotation file.")] = None,
     predictions: Annotated[Path | None, Option(help="With --annotations: a COCO result file to score.")] = None,
     out: Annotated[Path | None, Option(help="Where scores and report.html go; runs/eval/NAME with a recipe.")] = None,
 ) -> None:
-    """Score weights on validation pictures, or a result file."""
+    """Score weights on validation images, or a result file."""
     if config and weights and not (annotations or predictions):
         score_weights(config, overrides or [], [weights], out)
     elif annotations and predictions and not (config or weights):
@@ -46,9 +44,9 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
     refuse_without_effect(overrides)
     folder = writable(out or Path("runs/eval") / recipe.name)
     from maskrcnn.convert.checkpoint import load_any
-    from maskrcnn.distributed import start
     from maskrcnn.evaluate import run
-    from maskrcnn.evaluate.report import write_report
+    from maskrcnn.report.page import write_report
+    from maskrcnn.runtime.distributed import start
 
     with start(recipe.device) as world:
         for one in weights:
@@ -58,17 +56,17 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
                 say_sides(recipe, trained.recipe)
             metrics = run.run(recipe, trained, own, world, ticker() if world.is_main else None)
             if metrics:  # only the first of several processes has them
-                print(f"{one} on {metrics['speed']['images']} pictures of {recipe.data.dataset_dir}")
+                print(f"{one} on {metrics['speed']['images']} images of {recipe.data.dataset_dir}")
                 show(metrics)
                 print(f"written to {own}\nreport: {write_report(own)}", flush=True)
 
 
 def say_sides(recipe: "Recipe", trained: "Recipe") -> None:
-    """Tell where pictures are resized to other sides than the weights ask for; published numbers are of those."""
+    """Tell where images are resized to other sides than the weights ask for; published numbers are of those."""
     (short, longest), (theirs, their_longest) = ((max(r.data.short_sides), r.data.max_side) for r in (recipe, trained))
     if (short, longest) != (theirs, their_longest):
         print(
-            f"pictures are resized to a short side of {short}, at most {longest}; the weights' own are {theirs} and "
+            f"images are resized to a short side of {short}, at most {longest}; the weights' own are {theirs} and "
             f"{their_longest}: data.short_sides=[{theirs}] data.max_side={their_longest}"
         )
 
@@ -78,8 +76,8 @@ def score_predictions(annotations: Path, predictions: Path, out: Path | None) ->
     if out:
         writable(out)
     from maskrcnn.evaluate.coco import score_files
-    from maskrcnn.evaluate.report import write_report
-    from maskrcnn.evaluate.run import save_metrics
+    from maskrcnn.evaluate.save import save_metrics
+    from maskrcnn.report.page import write_report
 
     metrics = score_files(annotations, predictions)
     show(metrics)
@@ -115,7 +113,7 @@ def show(metrics: Any) -> None:
 
 def ticker() -> Any:
     """Tells on stderr how far an evaluation is: on a terminal in place, elsewhere in a line a minute."""
-    from maskrcnn.evaluate.ticker import Ticker
+    from maskrcnn.evaluate.progress_lines import Ticker
 
     if sys.stderr.isatty():
         return Ticker(lambda sentence: print(f"\r\x1b[K{sentence}\r", end="", file=sys.stderr, flush=True), every=0.5)

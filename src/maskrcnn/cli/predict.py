@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from maskrcnn.cli.words import WEIGHTS, writable
+from maskrcnn.cli.options import WEIGHTS, writable
 
 Device = Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -13,13 +13,13 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 def predict(
     weights: Annotated[str, Argument(metavar="WEIGHTS", help=WEIGHTS)],
-    sources: Annotated[list[str], Argument(metavar="SOURCE", help="Pictures, folders, or quoted patterns.")],
-    out: Annotated[Path, Option(help="Where drawn pictures and predictions.json go.")] = Path("runs/predict"),
+    sources: Annotated[list[str], Argument(metavar="SOURCE", help="Images, folders, or quoted patterns.")],
+    out: Annotated[Path, Option(help="Where drawn images and predictions.json go.")] = Path("runs/predict"),
     score: Annotated[float, Option(min=0.0, max=1.0, help="Less certain objects are left out.")] = 0.5,
     device: Annotated[Device, Option(help="auto takes an accelerator where there is one.")] = "auto",
     precision: Annotated[Precision, Option(help="auto is that of the weights' recipe.")] = "auto",
 ) -> None:
-    """Find the objects on pictures; draw and list them."""
+    """Find the objects in images; draw and list them."""
     writable(out)
     from maskrcnn.predict import load, predict_paths
 
@@ -27,5 +27,5 @@ def predict(
     failures = predict_paths(predictor, sources, out, score, lambda path, found: print(f"{path}: {found}", flush=True))
     print(f"written to {out}")
     if failures:
-        number = "1 picture" if len(failures) == 1 else f"{len(failures)} pictures"
+        number = "1 image" if len(failures) == 1 else f"{len(failures)} images"
         raise ValueError(f"{number} could not be read, the first: {failures[0]}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
-from maskrcnn.cli.words import WEIGHTS, Config, Overrides, writable
+from maskrcnn.cli.options import WEIGHTS, Config, Overrides, writable
 
 
 def train(
@@ -31,7 +31,9 @@ def train(
     from maskrcnn.recipes.adopt import with_network_of
     from maskrcnn.recipes.read import read_overrides
 
-    if "model.pretrained" in dict(read_overrides(overrides or ()).settings):
-        raise ValueError(f"model.pretrained has no effect on a run that begins with --weights {weights}; leave one out")
+    if "model.backbone.pretrained" in dict(read_overrides(overrides or ()).settings):
+        raise ValueError(
+            f"model.backbone.pretrained has no effect on a run that begins with --weights {weights}; leave one out"
+        )
     begin = load_any(weights)
     loop.run(with_network_of(recipe, begin.recipe, overrides or ()), folder, resume, begin)

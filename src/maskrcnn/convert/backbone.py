@@ -1,4 +1,4 @@
-"""ImageNet weights for the backbone: published files, and their makers' names for things."""
+"""ImageNet weights for the backbone: published files, and the tensor names in them."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ PUBLISHED = {
     "resnext101_32x8d": "resnext101_32x8d-8ba56ff5.pth",
     "resnext101_64x4d": "resnext101_64x4d-173b62eb.pth",
 }
-"""torchvision's first weights of each; the names carry the first eight digits of their SHA-256.
+"""Files of torchvision's first weights of each; names end with the first eight digits of the SHA-256.
 All have the stride in the 3 x 3 convolution."""
 ADDRESS = "https://download.pytorch.org/models/"
 
@@ -34,45 +34,46 @@ TORCHVISION = (
     (r"\.downsample\.0\.", ".shortcut."),
     (r"\.downsample\.1\.", ".shortcut.norm."),
 )
-"""Our names for torchvision's, which are timm's too."""
+"""Substitutions from torchvision's names, which timm shares, to ours."""
 IDLE = r"^fc\.|num_batches_tracked$"
-"""The classifier and counters."""
-ADVICE = "check model.backbone, model.width and model.norm"
+"""Pattern of tensors that are left out: classifier and counters."""
+ADVICE = "check model.backbone.kind, model.backbone.width and model.backbone.norm"
+FROM_SCRATCH = "model.backbone.pretrained='' model.backbone.norm=group_norm model.backbone.frozen_stages=0"
 
 
-def load_backbone(backbone: nn.Module, settings: config.Model, say: Callable[[str], None] = print) -> None:
-    """Fill the backbone as `model.pretrained` says: `imagenet`, a published name, a file of weights, or nothing.
+def load_backbone(backbone: nn.Module, settings: config.Backbone, say: Callable[[str], None] = print) -> None:
+    """Fill the backbone as its setting `pretrained` says: `imagenet`, a published name, a file of weights, or nothing.
 
-    Raises FileNotFoundError where a file can be had neither from disk nor from the network, and ValueError
-    where its tensors don't fit; both say what to do.
+    Raises FileNotFoundError where a file is neither on disk nor downloadable, and ValueError where its tensors do not
+    fit; both say what to do.
     """
     if not settings.pretrained:
         return
     if settings.pretrained == "imagenet":
         if settings.norm == "group_norm":
             raise ValueError(
-                f"model.pretrained: the published ImageNet weights of {settings.backbone} have batch norm but "
-                f"model.norm is {settings.norm}; set model.norm=frozen_batch_norm, or model.pretrained='' to start anew"
+                f"model.backbone.pretrained: the published ImageNet weights of {settings.kind} have batch norm but "
+                f"model.backbone.norm is {settings.norm}; set model.backbone.norm=frozen_batch_norm, or "
+                "model.backbone.pretrained='' to start from random weights"
             )
-        path = published_file(settings.backbone, say)
+        path = published_file(settings.kind, say)
     elif "://" in settings.pretrained:
-        path = zoo.bring(_published_backbone(settings), say)
+        path = zoo.download(_published_backbone(settings), say)
     else:
         path = Path(settings.pretrained).expanduser()
     tensors = read_file(path).tensors
-    if not any(name.startswith("res2.") for name in tensors):  # of our own names nothing can be told
+    if not any(name.startswith("res2.") for name in tensors):  # our own names do not tell
         _expect_stride(settings, str(path), in_1x1=caffe2.is_msra(tensors))
     fill(backbone, rename(tensors), path, ADVICE)
-    say(f"backbone: {settings.backbone} weights from {path}")
+    say(f"backbone: {settings.kind} weights from {path}")
 
 
 def published_file(name: str, say: Callable[[str], None]) -> Path:
-    """torchvision's published file of a backbone, from the cache or downloaded into it and checked."""
+    """Return torchvision's published file of a backbone, from the cache or downloaded into it and checked."""
     if name not in PUBLISHED:
         raise ValueError(
-            f"model.pretrained=imagenet: torchvision publishes no weights of {name}; name a file with "
-            "model.pretrained=PATH, or start from random weights with model.pretrained='' model.norm=group_norm "
-            "model.frozen_stages=0"
+            f"model.backbone.pretrained=imagenet: torchvision publishes no weights of {name}; name a file with "
+            f"model.backbone.pretrained=PATH, or start from random weights with {FROM_SCRATCH}"
         )
     file = PUBLISHED[name]
     digits = file.rsplit("-", 1)[1].removesuffix(".pth")
@@ -80,36 +81,36 @@ def published_file(name: str, say: Callable[[str], None]) -> Path:
         return fetch(ADDRESS + file, file, sha256=digits, say=say)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"model.pretrained=imagenet: {error}. Or name another file with model.pretrained=PATH, or start from "
-            "random weights with model.pretrained='' model.norm=group_norm model.frozen_stages=0"
+            f"model.backbone.pretrained=imagenet: {error}. Or name another file, model.backbone.pretrained=PATH, or "
+            f"start from random weights with {FROM_SCRATCH}"
         ) from error
 
 
-def _published_backbone(settings: config.Model) -> zoo.Published:
-    """The row that `model.pretrained` names; ValueError where its bottlenecks have their stride elsewhere."""
+def _published_backbone(settings: config.Backbone) -> zoo.Published:
+    """Return the row that `model.backbone.pretrained` names. Raises ValueError where its stride is elsewhere."""
     one = zoo.find(settings.pretrained)
     if one.classes:
         raise ValueError(
-            f"model.pretrained: {one.name} is a whole detector, not a backbone; expected a path, imagenet, or one of "
-            f"{', '.join(row.name for row in zoo.PUBLISHED.values() if not row.classes)}"
+            f"model.backbone.pretrained: {one.name} is a whole detector, not a backbone; expected a path, imagenet, "
+            f"or one of {', '.join(row.name for row in zoo.PUBLISHED.values() if not row.classes)}"
         )
     _expect_stride(settings, one.name, in_1x1=one.stride_in_1x1)
     return one
 
 
-def _expect_stride(settings: config.Model, origin: str, in_1x1: bool) -> None:
+def _expect_stride(settings: config.Backbone, origin: str, in_1x1: bool) -> None:
     if settings.stride_in_1x1 != in_1x1:
         side = 1 if in_1x1 else 3
         raise ValueError(
-            f"model.pretrained: {origin} has the stride of a bottleneck in its {side} x {side} convolution; "
-            f"set model.stride_in_1x1={str(in_1x1).lower()}"
+            f"model.backbone.pretrained: {origin} has the stride of a bottleneck in its {side} x {side} convolution; "
+            f"set model.backbone.stride_in_1x1={str(in_1x1).lower()}"
         )
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A ResNet's tensors under our names, for pixels as our recipes have them; what is no backbone is left out.
+    """Rename a ResNet's tensors to ours, adapted to pixels as our recipes have them, without the classifier.
 
-    state   of a file of Caffe2, Detectron2, torchvision or timm; our own names pass as they are
+    state   tensors of Caffe2, Detectron2, torchvision or timm; our own names are kept
     """
     if any(name in state for name in caffe2.MARKS):
         return caffe2.rename(state)

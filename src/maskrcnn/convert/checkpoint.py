@@ -1,4 +1,4 @@
-"""Weights of any make: a published name, a foreign file, or our own folder, as our tensors with their recipe."""
+"""Weights from anywhere: a published name, another framework's file, or our own folder, with their recipe."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,37 +10,42 @@ from maskrcnn.convert import zoo
 from maskrcnn.convert.classes import COCO_COUNTS, coco_classes
 from maskrcnn.convert.detectron2 import DETECTRON2
 from maskrcnn.convert.files import SUFFIXES, read_file
-from maskrcnn.convert.maker import Channels, Maker, State, read
+from maskrcnn.convert.framework import Channels, Framework, State, read
 from maskrcnn.convert.mindspore import MINDSPORE
 from maskrcnn.convert.mmdetection import MMDETECTION
 from maskrcnn.convert.pickle_check import printable
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.recipes.adopt import from_text, override
 from maskrcnn.recipes.read import read_overrides
-from maskrcnn.weights import CONFIG, Weights, load_weights
+from maskrcnn.run_folder import CONFIG
+from maskrcnn.sentences import some_of
+from maskrcnn.weights import Weights, load_weights
 
 OWN_NAME = "mask_head.masks.weight"
-MAKERS = {maker.name: maker for maker in (TORCHVISION, MINDSPORE, DETECTRON2, MMDETECTION)}
+FRAMEWORKS = {framework.name: framework for framework in (TORCHVISION, MINDSPORE, DETECTRON2, MMDETECTION)}
 
 
 def load_any(source: str | Path, overrides: Sequence[str] = (), channels: Channels = "") -> Weights:
-    """Weights and their recipe, wherever they come from.
+    """Load weights and their recipe from a published name, another framework's file or our own folder.
 
     source      a name such as `torchvision://maskrcnn_resnet50_fpn`, which is downloaded once, a file of another
-                maker, which is known again where it has its published name, or what `load_weights` takes
-    overrides   settings of the recipe that another maker's file cannot tell, such as `model.stride_in_1x1=true`
-    channels    the order in which that file's network was fed, where it is not what its maker usually has
+                framework, which is recognised by a published file name, or what `load_weights` takes
+    overrides   settings of the recipe that another framework's file does not contain, such as
+                `model.backbone.stride_in_1x1=true`
+    channels    channel order of that file's network, where it is not the usual one of its framework
     Raises FileNotFoundError and ValueError with what to do.
     """
     if "://" in str(source):
         published = _published_detector(str(source))
-        return _load_foreign(zoo.bring(published), published, overrides, channels)
+        return _load_foreign(zoo.download(published), published, overrides, channels)
     path = Path(source).expanduser()
     is_ours = path.suffix == ".safetensors" and path.with_name(CONFIG).is_file()
     if path.suffix.lower() in SUFFIXES and not path.is_dir() and not is_ours:
         return _load_foreign(path, zoo.of_file(path.name), overrides, channels)
     if channels or any(one.partition(".")[0] == "model" for one in _paths(overrides)):
-        raise ValueError(f"{path} has a recipe beside it, which knows its network; leave out model.* and --channels")
+        raise ValueError(
+            f"{path} has a recipe beside it, which describes its network; leave out model.* and --channels"
+        )
     weights = load_weights(path)
     return weights._replace(recipe=override(weights.recipe, overrides, weights.origin)) if overrides else weights
 
@@ -49,19 +54,19 @@ def _paths(overrides: Sequence[str]) -> list[str]:
     return [path for path, _ in read_overrides(overrides).settings]
 
 
-def maker_of(state: State) -> Maker:
-    """Whose tensors these are."""
-    for maker in MAKERS.values():
-        if maker.recognises(state):
-            return maker
-    names = ", ".join(map(printable, list(state)[:3]))
-    raise ValueError(f"expected a Mask R-CNN of {', '.join(MAKERS)}, received tensors named {names}, ...")
+def framework_of(state: State) -> Framework:
+    """Find the framework that named these tensors."""
+    for framework in FRAMEWORKS.values():
+        if framework.recognises(state):
+            return framework
+    names = some_of(map(printable, state), 3)
+    raise ValueError(f"expected a Mask R-CNN of {', '.join(FRAMEWORKS)}, received tensors named {names}")
 
 
 def _published_detector(name: str) -> zoo.Published:
     published = zoo.find(name)
     if not published.classes:
-        raise ValueError(f"{name} is a backbone; train on it with model.pretrained={name}")
+        raise ValueError(f"{name} is a backbone; train on it with model.backbone.pretrained={name}")
     return published
 
 
@@ -74,14 +79,14 @@ def _load_foreign(path: Path, published: zoo.Published | None, overrides: Sequen
         hint, overrides = f"{published.name} {hint}", [*published.overrides, *overrides]
     try:
         known = from_text(content.recipe, f"the recipe in {path}") if content.recipe else None
-        weights = read(maker_of(content.tensors), content.tensors, hint, overrides, channels, known)
+        weights = read(framework_of(content.tensors), content.tensors, hint, overrides, channels, known)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return weights._replace(recipe=_with_names(weights.recipe, content.classes), origin=str(path))
 
 
 def _with_names(recipe: Recipe, names: tuple[str, ...]) -> Recipe:
-    """The recipe with the class names that a file carries, where it has only numbers for them."""
+    """Take the class names that a file has, where the recipe only numbers its classes."""
     numbered = recipe.classes == coco_classes(len(recipe.classes))[0] and len(recipe.classes) not in COCO_COUNTS
     if not numbered or len(names) != len(recipe.classes):
         return recipe

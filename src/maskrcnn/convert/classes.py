@@ -1,4 +1,4 @@
-"""COCO's categories, which nearly every published checkpoint knows and few of them name."""
+"""COCO's categories, which nearly every published checkpoint predicts and few of them name."""
 
 NAMES = (
     "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, N/A, stop sign, "
@@ -10,16 +10,16 @@ NAMES = (
     "sink, refrigerator, N/A, book, clock, vase, scissors, teddy bear, hair drier, toothbrush"
 )
 COCO = tuple(NAMES.split(", "))
-"""The name of each id from 1 to 90; ten ids were never used."""
+"""Names of the ids 1 to 90; ten ids were never used."""
 UNUSED = "N/A"
 COCO_COUNTS = (80, 90)
-"""Classes of a model of COCO: without and with the ids that were never used."""
+"""Numbers of classes of COCO models: without and with the unused ids."""
 
 
 def coco_classes(num: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and ids of a model of `num` classes without background, in label order.
+    """Return names and ids of a model's `num` classes without background, in label order.
 
-    80 are COCO's; 90 are COCO's with the ids that were never used, as torchvision counts; others are numbered.
+    80 are COCO's; 90 are COCO's with the unused ids, as in torchvision; others are numbered.
 
     >>> coco_classes(2)
     (('class_1', 'class_2'), (1, 2))

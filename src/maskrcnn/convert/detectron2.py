@@ -1,17 +1,17 @@
-"""Detectron2: its names of a Mask R-CNN's tensors, and what its configurations say beside them.
+"""Detectron2: its tensor names, and the conventions of its configurations.
 
 Weights do not say how pixels are prepared nor where a bottleneck has its stride. The model zoo's rules decide:
 
-    R50, R101                     MSRA's backbone: stride in the 1 x 1, BGR less ImageNet's mean, not divided
-    R50, R101 with batch norm     as they (3x_syncbn, LSJ of the new baselines)
-    R50 with group norm           stride in the 3 x 3, BGR less the mean, not divided
-    X101-32x8d                    stride in the 3 x 3, BGR less the mean, over ImageNet's deviation
-    9x_gn, 9x_syncbn (scratch)    stride in the 3 x 3, BGR less the mean, over ImageNet's deviation
+    R50, R101                     MSRA's backbone: stride in the 1 x 1, BGR minus ImageNet's mean, not divided
+    R50, R101 with batch norm     the same (3x_syncbn, LSJ of the new baselines)
+    R50 with group norm           stride in the 3 x 3, BGR minus the mean, not divided
+    X101-32x8d                    stride in the 3 x 3, BGR minus the mean, divided by ImageNet's deviation
+    9x_gn, 9x_syncbn (scratch)    stride in the 3 x 3, BGR minus the mean, divided by ImageNet's deviation
 
-A file with `pixel_mean` and `pixel_std` says it itself: where pixels are divided the stride is in the 3 x 3, and a mean
-that begins with its largest number is that of RGB. The last row is known by its published name; so are the baseline
-without augmentation (`noaug`), whose RoIAlign is Detectron's: not shifted by half a cell, two samples, and Cityscapes,
-whose pictures have a short side of 1024.
+A file with `pixel_mean` and `pixel_std` tells itself: where pixels are divided the stride is in the 3 x 3, and a mean
+that begins with its largest number is RGB. The published name tells the last row, the baseline without augmentation
+(`noaug`), which has Detectron's RoIAlign (no half-cell shift, two samples), and Cityscapes, which has images with a
+short side of 1024.
 Source: `configs` of Detectron2 0.6; `modeling` and `checkpoint` for what old files lack.
 """
 
@@ -21,11 +21,11 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
-from maskrcnn.config import Data, Recipe, Triple
+from maskrcnn.config import Data, Recipe, RoIAlign
 from maskrcnn.convert.classes import coco_classes
-from maskrcnn.convert.maker import Described, Maker, Rule, State
+from maskrcnn.convert.framework import Described, Framework, Rule, State
 from maskrcnn.convert.structure import structure_of
-from maskrcnn.models.mask_rcnn import shape_of
+from maskrcnn.models.resnet import shape_of
 
 RULES: tuple[Rule, ...] = (
     (r"^backbone\.stem\.", "backbone.bottom_up.stem.conv1."),
@@ -57,17 +57,17 @@ OTHERS = (
     (r"^backbone\.bottom_up\.s\d\.", "a RegNet model"),
     (r"^backbone\.(?!bottom_up\.|fpn_)", "a model with another backbone than a ResNet with FPN"),
 )
-"""What a tensor's name betrays: this is not our Mask R-CNN. The first that applies is the one to say."""
+"""Patterns of tensor names that other networks have, and what to call those; the first match counts."""
 WHOLE = (1.0, 1.0, 1.0)
-"""Pixels are not divided."""
+"""Deviation of pixels that are not divided."""
 NORM = ".norm.weight"
 
 
 def _modernise(state: State) -> dict[str, Tensor]:
-    """One spelling for the RPN's first convolution; statistics for frozen norms that were written without them.
+    """Give the RPN's first convolution one name, and statistics to frozen norms that were saved without.
 
-    Detectron2 itself gives the norms of such files mean 0 and variance 1. They have none in the pyramid, where models
-    with group norm have one.
+    Detectron2 too loads mean 0 and variance 1 for such norms. Files with them have no norm in the pyramid, while
+    models with group norm do.
     """
     modern = {re.sub(r"^(proposal_generator\.rpn_head\.conv)\.conv0\.", r"\1.", name): state[name] for name in state}
     if f"backbone.fpn_lateral2{NORM}" not in modern:
@@ -79,7 +79,7 @@ def _modernise(state: State) -> dict[str, Tensor]:
 
 
 def _number_convs(state: State) -> dict[str, Tensor]:
-    """The way back from `_modernise`: the first of several convolutions of the RPN has a number too."""
+    """Invert `_modernise`: number the first of several convolutions of the RPN too."""
     if not any(name.startswith("proposal_generator.rpn_head.conv.conv1.") for name in state):
         return dict(state)
     pattern = r"^(proposal_generator\.rpn_head\.conv)\.(weight|bias)$"
@@ -87,30 +87,33 @@ def _number_convs(state: State) -> dict[str, Tensor]:
 
 
 def _describe(state: State, hint: str) -> Described:
-    """Names and shapes say what was built, and the rules of the model zoo how it is fed."""
+    """Derive the structure from names and shapes, and the preprocessing from the rules of the model zoo."""
     model, num_classes = structure_of(state, DETECTRON2.theirs, background_everywhere=False)
-    if model.head_norm == "frozen_batch_norm":  # a frozen norm stands in backbones alone
-        model = replace(model, norm="batch_norm", head_norm="batch_norm")
+    if model.head_norm == "frozen_batch_norm":  # only backbones have frozen norms
+        model = replace(model, backbone=replace(model.backbone, norm="batch_norm"), head_norm="batch_norm")
+    backbone = model.backbone
     scratch = re.search("_9x_(gn|syncbn)", hint) is not None
-    mean, std, bgr = _pixels(state, is_divided=scratch or model.backbone.startswith("resnext"))
+    mean, std, bgr = _pixels(state, is_divided=scratch or backbone.kind.startswith("resnext"))
     from_detectron1, is_city = "noaug" in hint, "cityscapes" in hint.lower()
     model = replace(
         model,
-        stride_in_1x1=model.norm != "group_norm" and std == WHOLE and shape_of(model.backbone)[0] >= 50,
-        roi_half_pixel=not from_detectron1,
-        roi_samples=2 if from_detectron1 else 0,
+        backbone=replace(
+            backbone,
+            stride_in_1x1=backbone.norm != "group_norm" and std == WHOLE and shape_of(backbone.kind)[0] >= 50,
+        ),
+        roi_align=RoIAlign(half_pixel=not from_detectron1, sampling_ratio=2 if from_detectron1 else 0),
         rpn=replace(model.rpn, anchor_offset=0.0),
     )
     sides = {"short_sides": (1024,), "max_side": 2048} if is_city else {}
     data = replace(Data(), mean=mean, std=std, whole_levels=True, **sides)
     names, ids = coco_classes(num_classes)
     return Described(
-        Recipe(name=f"detectron2_{model.backbone}", data=data, model=model, classes=names, category_ids=ids), bgr
+        Recipe(name=f"detectron2_{backbone.kind}", data=data, model=model, classes=names, category_ids=ids), bgr
     )
 
 
-def _pixels(state: State, is_divided: bool) -> tuple[Triple, Triple, bool]:
-    """Mean and deviation, red first, and whether the network is fed blue first: from the file, or by the rules."""
+def _pixels(state: State, is_divided: bool) -> tuple[tuple[float, ...], tuple[float, ...], bool]:
+    """Return mean and deviation as RGB, and whether the network takes BGR: from the file, or by the rules."""
     if "pixel_mean" not in state or "pixel_std" not in state:
         return Data().mean, Data().std if is_divided else WHOLE, True
     mean, std = (_triple(state[name]) for name in ("pixel_mean", "pixel_std"))
@@ -118,13 +121,13 @@ def _pixels(state: State, is_divided: bool) -> tuple[Triple, Triple, bool]:
     return (mean[::-1], std[::-1], True) if bgr else (mean, std, False)
 
 
-def _triple(tensor: Tensor) -> Triple:
-    """Three numbers as they were written, without the digits of float32 behind them."""
+def _triple(tensor: Tensor) -> tuple[float, float, float]:
+    """Round three float32 numbers to the digits they were written with."""
     first, second, third = (float(f"{value:.6g}") for value in tensor.flatten().tolist())
     return first, second, third
 
 
-DETECTRON2 = Maker(
+DETECTRON2 = Framework(
     name="detectron2",
     rules=RULES,
     describe=_describe,

@@ -1,9 +1,8 @@
-"""Published files, brought into the cache: resumed, checked, and never seen half-written."""
+"""Downloads into the cache: resumed, checked, and never visible before they are complete."""
 
 import functools
 import hashlib
 import http.client
-import importlib
 import json
 import os
 import re
@@ -18,22 +17,16 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from maskrcnn.files import cache_folder
-
-fcntl: Any
-try:
-    fcntl = importlib.import_module("fcntl")
-except ImportError:  # Windows: each process writes a part file of its own
-    fcntl = None
+from maskrcnn.files import cache_folder, lock
 
 SCHEMES = ("https",)
-"""Of addresses and of what they redirect to."""
+"""Allowed schemes of addresses and redirections."""
 TIMEOUT = 30.0
-"""Seconds without an answer or a byte."""
+"""Longest wait in seconds for an answer or a byte."""
 ATTEMPTS = 5
-"""A connection that ends early is taken up again this often, as long as it brought something."""
+"""Number of connections to try, as long as each brought some bytes."""
 BLOCK = 1 << 20
-"""Bytes that are read at most at once."""
+"""Largest number of bytes read at once."""
 
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -42,20 +35,20 @@ Progress = Callable[[int, int], None]
 def fetch(
     url: str, path: str, *, sha256: str = "", md5: str = "", say: Say = print, progress: Progress | None = None
 ) -> Path:
-    """The file of an address: from the cache, or downloaded into it.
+    """Return the file of an address from the cache, after downloading it if it is not there.
 
-    path       inside `cache_folder()`, with slashes
-    sha256     all 64 hexadecimal digits, or the first ones where the maker publishes no more
-    md5        as `sha256`, where the maker publishes that: it tells damage, not forgery
-    progress   called with (bytes done, bytes in all, 0 where the server does not say); None tells it on stderr
+    path       path inside `cache_folder()`, with slashes
+    sha256     all 64 hexadecimal digits, or the first ones where only those are published
+    md5        as `sha256`, where only that is published: it detects damage, not forgery
+    progress   called with (bytes done, bytes in total, 0 where unknown); None prints to stderr
 
-    Without digits the length that the server named is all that is checked. `say` tells which check it was.
-    Several processes may ask for one file at once: one downloads, the others wait. What an interruption left in
-    `path`.part is taken up again while the file at the address is still the same.
+    Without digits only the length that the server gave is checked. `say` gets the check that was made.
+    Several processes may ask for one file at once: one downloads, the others wait. An interrupted download is kept as
+    `path`.part and resumed while the file at the address is the same.
     Raises ValueError for an address or path that is refused and for a file whose digits differ, and FileNotFoundError,
-    with the address and where its file belongs, where it can be had neither from disk nor from the network.
+    with the address and the path in the cache, where the file is neither there nor downloadable.
     """
-    final = _place(path)
+    final = _cache_path(path)
     if urlsplit(url).scheme not in SCHEMES:
         raise ValueError(f"{url} is refused: expected an address that begins with {SCHEMES[0]}://")
     if final.is_file():
@@ -75,7 +68,7 @@ def fetch(
             _finish(part, final)
     except (OSError, http.client.HTTPException) as error:
         raise FileNotFoundError(
-            f"{url} could not be downloaded ({error}). Bring it by other means and put it at {final}, or set "
+            f"{url} could not be downloaded ({error}). Download it by other means and save it as {final}, or set "
             "MASKRCNN_CACHE to the folder where it is"
         ) from error
     say(f"checked {final}: {_checked(sha256, md5)}")
@@ -83,7 +76,7 @@ def fetch(
 
 
 class Meter:
-    """Tells on stderr how far a download is: on a terminal in place, elsewhere in a line every five seconds."""
+    """Progress of a download on stderr: a line that is rewritten on a terminal, else one every five seconds."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -94,7 +87,7 @@ class Meter:
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if self._first is None or done < self._first:  # a resumed file owes its first part to an earlier day
+        if self._first is None or done < self._first:  # the first part of a resumed file is not part of the rate
             self._first, self._begin = done, now
         if self._in_place and done == total:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
@@ -107,24 +100,24 @@ class Meter:
             print(line, end="", file=sys.stderr, flush=True)
 
 
-def _place(path: str) -> Path:
-    """Where a file lies in the cache; ValueError where that would be outside it, on this system or another."""
+def _cache_path(path: str) -> Path:
+    """Return the path of a file in the cache. Raises ValueError where it would lie outside, on any system."""
     word = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
     if not re.fullmatch(rf"{word}(/{word})*", path) or path.endswith((".part", ".part.json")):
         raise ValueError(
-            f"{path!r} is no place in the cache; expected names of letters, digits and _.+- between slashes"
+            f"{path!r} is not a path in the cache; expected names of letters, digits and _.+- between slashes"
         )
     folder, final = cache_folder(), cache_folder() / path
     inside = [final, *(parent for parent in final.parents if folder in parent.parents)]
     beside = [final.with_name(f"{final.name}{ending}") for ending in (".part", ".part.json")]
     for one in (*inside, *beside):
         if one.is_symlink():
-            raise ValueError(f"{one} is a link; the cache holds files and folders of its own: delete the link")
+            raise ValueError(f"{one} is a link; the cache holds only files and folders of its own: delete the link")
     return final
 
 
 def _fault(path: Path, sha256: str, md5: str) -> str:
-    """What differs from the published digits, or nothing."""
+    """Say what differs from the published digits; an empty text where nothing does."""
     for kind, digest, wanted in (("SHA-256", hashlib.sha256, sha256.lower()), ("MD5", _md5, md5.lower())):
         if wanted:
             with path.open("rb") as stream:
@@ -140,14 +133,14 @@ _md5 = functools.partial(hashlib.md5, usedforsecurity=False)
 def _checked(sha256: str, md5: str) -> str:
     if sha256:
         return "its SHA-256 is the published one" if len(sha256) == 64 else f"its SHA-256 starts with {sha256}"
-    return f"its MD5 starts with {md5}" if md5 else "its length only, as its maker publishes no digest"
+    return f"its MD5 starts with {md5}" if md5 else "its length only, as no digest is published"
 
 
 def _alone(part: Path, say: Say) -> Iterator[Path]:
-    """The part file, while no other process or thread writes to it; where files cannot be locked, one of our own.
+    """Yield the part file once no other process or thread writes to it; without locks, a file of this thread.
 
-    The lock is on the part file itself, so it ends with the process. Who waited finds the file moved to its final
-    name, and looks again.
+    The lock is on the part file itself, so it ends with the process. A process that waited looks again, since the file
+    has been renamed.
     """
     while True:
         with part.open("ab") as stream:
@@ -172,18 +165,12 @@ def _alone(part: Path, say: Say) -> Iterator[Path]:
 
 
 def _lock(stream: IO[bytes], part: Path, say: Say) -> bool:
-    """Wait until nobody else holds the file; false where this system or folder has no locks."""
-    if fcntl is None:
-        return False
-    try:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"waiting for another process that downloads {part.with_suffix('')}")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-    except OSError:  # some network folders
-        return False
-    return True
+    """Wait for the lock of the file; false where the system has no locks."""
+    held = lock(stream)
+    if held is False:
+        say(f"waiting for another process that downloads {part.with_suffix('')}")
+        held = lock(stream, wait=True)
+    return bool(held)
 
 
 def _is_at(stream: IO[bytes], path: Path) -> bool:
@@ -194,7 +181,7 @@ def _is_at(stream: IO[bytes], path: Path) -> bool:
 
 
 def _fill(part: Path, url: str, progress: Progress) -> None:
-    """Download until the part file is whole; a cut connection is taken up again while it brings something."""
+    """Download until the part file is complete; a cut connection is resumed as long as it brings bytes."""
     for attempt in range(ATTEMPTS):
         before = part.stat().st_size
         try:
@@ -205,17 +192,17 @@ def _fill(part: Path, url: str, progress: Progress) -> None:
 
 
 def _download(part: Path, url: str, progress: Progress) -> None:
-    """Append what the part file lacks; begin anew where the file at the address is not known to be the same."""
+    """Append the missing bytes; start over where the file at the address may be another one."""
     done, known = part.stat().st_size, _recall(part, url)
     if done and done == known["total"]:
-        return  # whole, and the process ended before it was moved
+        return  # complete, but the process ended before it was renamed
     headers = {"User-Agent": "maskrcnn"}
     if done and known["mark"]:
         headers |= {"Range": f"bytes={done}-", "If-Range": known["mark"]}
     try:
         answer = _opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # what we have is longer than what is there now
+        if error.code == 416:  # the part file is longer than the file at the address
             _empty(part)
         raise
     with answer:
@@ -234,7 +221,7 @@ def _download(part: Path, url: str, progress: Progress) -> None:
             progress(done, total)
             while block := answer.read1(BLOCK):
                 out.write(block)
-                out.flush()  # what a killed process had is not lost
+                out.flush()  # so that a killed process loses nothing
                 done += len(block)
                 progress(done, total)
     if done == 0 or (total and done != total):
@@ -246,7 +233,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to allowed schemes only: nobody on the way may send us to an unprotected copy."""
+    """Follows redirections to allowed schemes only, never to an unprotected copy."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if urlsplit(newurl).scheme not in SCHEMES:
@@ -255,7 +242,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _mark(answer: Any) -> str:
-    """What tells one state of the file from the next: its strong ETag, or its date."""
+    """Return what identifies this version of the file: its strong ETag, or its date."""
     etag = answer.headers.get("ETag") or "W/"
     return (answer.headers.get("Last-Modified") or "") if etag.startswith("W/") else etag
 
@@ -265,7 +252,7 @@ def _remember(part: Path, url: str, mark: str, total: int) -> None:
 
 
 def _recall(part: Path, url: str) -> dict[str, Any]:
-    """What was known of the file that the part file began from; nothing where the address or the notes are others."""
+    """Read the notes about the file that a part file began from; empty where they are for another address."""
     try:
         known = json.loads(_notes(part).read_text(encoding="utf-8"))
         if known["url"] == url:
@@ -289,7 +276,7 @@ def _forget(part: Path) -> None:
 
 
 def _finish(part: Path, final: Path) -> None:
-    """Give the whole file its name, after its bytes have reached the disk."""
+    """Rename the complete file, after its bytes have reached the disk."""
     with part.open("rb+") as stream:
         os.fsync(stream.fileno())
     _notes(part).unlink(missing_ok=True)

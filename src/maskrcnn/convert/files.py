@@ -1,4 +1,4 @@
-"""Tensors from files of every make: what a file is, its first bytes tell. Nothing that a file names is ever run."""
+"""Tensors from files of any framework, recognised by their first bytes. Nothing that a file names is ever run."""
 
 import re
 import zipfile
@@ -21,11 +21,11 @@ from maskrcnn.convert.pickles import read_pickle
 SUFFIXES = (".pth", ".pt", ".pkl", ".ckpt", ".safetensors")
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"
 OWN_RECIPE = "maskrcnn_recipe"
-"""Where `meta` of a file that we wrote for another system has its recipe."""
+"""Key in `meta` for the recipe, in files that we write for another system."""
 INSIDE = ("state_dict", "model", "model_ema", "blobs")
-"""Where checkpoints that hold more than weights keep them."""
+"""Keys for the weights, in checkpoints that hold more than weights."""
 MOST_COPIES = 4
-"""Bytes of all tensors per byte of the file: some share their numbers, and an expanded one has few."""
+"""Largest ratio of the bytes of all tensors to those of the file: shared and expanded tensors take little of it."""
 TYPES = {
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool),
     *(torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64),
@@ -34,28 +34,28 @@ NEEDED = (
     r"(torch(\.(_utils|_tensor|cuda|sparse|storage|serialization|nn\.parameter))?|collections) |argparse Namespace$"
 )
 ELSEWHERE = rf"(?s)(?!{NEEDED}).*"
-"""Functions that tensors do not need; torch would call some of them, which could make much of little."""
-ADVICE = "nothing of it was run. Where it was made, save tensors alone: torch.save(model.state_dict(), 'weights.pth')"
+"""Pattern of functions that tensors do not need; torch would call some, which could fill the memory."""
+ADVICE = "nothing of it was run. Where it was made, save only tensors: torch.save(model.state_dict(), 'weights.pth')"
 OLD_PICKLES = 5
-"""Pickles at the start of a file of torch before 1.6; the numbers follow them."""
+"""Number of pickles at the start of a file of torch before 1.6; the data follows them."""
 
 
-class Content(NamedTuple):
-    """What a file of weights holds."""
+class WeightsFile(NamedTuple):
+    """Content of a file of weights."""
 
     tensors: dict[str, Tensor]
     hint: str
-    """Its name, and the configuration that it carries if any: they may say what shapes cannot."""
+    """File name and, if any, configuration in the file: they may tell what shapes cannot."""
     classes: tuple[str, ...] = ()
-    """Names in label order, where the file has them, as MMDetection's do."""
+    """Class names in label order, where the file has them, as MMDetection's do."""
     recipe: str = ""
-    """The text of our own, where we wrote the file for another system."""
+    """Text of our recipe, in files that we wrote for another system."""
 
 
-def read_file(path: str | Path) -> Content:
-    """The named tensors of a .safetensors, .pth, .pkl or .ckpt file.
+def read_file(path: str | Path) -> WeightsFile:
+    """Read the named tensors of a .safetensors, .pth, .pkl or .ckpt file.
 
-    Raises FileNotFoundError where there is none, and ValueError where it holds no tensors, or code.
+    Raises FileNotFoundError where there is no file, and ValueError where it holds no tensors, or code.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -66,7 +66,7 @@ def read_file(path: str | Path) -> Content:
         raise ValueError(f"{path} holds no named tensors; expected the weights of a network")
     meta = content["meta"] if isinstance(content.get("meta"), Mapping) else {}
     recipe = meta[OWN_RECIPE] if isinstance(meta.get(OWN_RECIPE), str) else ""
-    return Content(tensors, f"{path.stem} {_config(meta)}".strip(), _classes(meta), recipe)
+    return WeightsFile(tensors, f"{path.stem} {_config(meta)}".strip(), _classes(meta), recipe)
 
 
 def _read(path: Path) -> Any:
@@ -85,10 +85,10 @@ def _read(path: Path) -> Any:
 
 
 def _read_torch(path: Path, is_zip: bool) -> Any:
-    """By torch's own reader of plain tensors, for what is no larger than it looks.
+    """Read a file with torch's loader of plain tensors, after checking that it does not expand in memory.
 
-    It also takes `argparse.Namespace`, in which torchvision's training keeps its settings: one has nothing but
-    attributes, and runs nothing when it is made.
+    `argparse.Namespace`, in which torchvision's training keeps its settings, is admitted: it has nothing but
+    attributes and runs no code.
     """
     try:
         _check_zip(path) if is_zip else _check_old(path)
@@ -101,19 +101,19 @@ def _read_torch(path: Path, is_zip: bool) -> Any:
 
 
 def _check_zip(path: Path) -> None:
-    """The directory first: torch would inflate what is compressed. Then the pickles, see `check_pickle`."""
+    """Check a zip's directory, since torch would inflate compressed parts, then its pickles; see `check_pickle`."""
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise zipfile.BadZipFile(
-                "a part of it is compressed, as in programs of TorchScript and never in files of tensors"
+                "a part of it is compressed, as in TorchScript programs and never in files of tensors"
             )
         if sum(entry.file_size for entry in entries) > size:
             raise zipfile.BadZipFile(f"its parts claim more bytes than the {size} that it has")
         for entry in entries:
             if entry.filename.rpartition("/")[2] == "data.pkl":
-                del entry.CRC  # torch leaves a wrong one where it is told to save the time
+                del entry.CRC  # torch writes a wrong one where it is set to save time
                 check_pickle(BytesIO(archive.read(entry)), names=ELSEWHERE)
 
 
@@ -124,7 +124,7 @@ def _check_old(path: Path) -> None:
 
 
 def _sentence(path: Path, reason: str) -> str:
-    """What torch said, without the colours, and without its advice to try again unprotected."""
+    """Rephrase torch's error, without colours and without its advice to load unsafely."""
     asked = re.search(r"GLOBAL (\S+)", reason)
     if asked is not None:
         return f"{path} is not a file of plain tensors: it asks for {printable(asked[1][:80])}; {ADVICE}"
@@ -134,7 +134,7 @@ def _sentence(path: Path, reason: str) -> str:
 
 
 def _named_tensors(path: Path, content: Any) -> Iterator[tuple[str, Tensor]]:
-    """Of a flat table, or of the table that a checkpoint keeps its weights in."""
+    """Yield the tensors of a flat dictionary, or of the one in which a checkpoint keeps its weights."""
     if not isinstance(content, Mapping):
         return
     inner = next((content[name] for name in INSIDE if isinstance(content.get(name), Mapping)), content)
@@ -161,24 +161,24 @@ def _named_tensors(path: Path, content: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def _odd(tensor: Tensor) -> str:
-    """What a tensor is that is not numbers in memory, one behind the other."""
+    """Say what kind of tensor this is, if not plain numbers in memory; otherwise return an empty text."""
     if tensor.is_quantized:
         return "a quantised one"
     if tensor.layout != torch.strided or tensor.is_nested:
         return "a sparse or nested one"
     if tensor.device.type != "cpu":
-        return f"one on the device {tensor.device.type}, without numbers"
+        return f"one on the device {tensor.device.type}, without data"
     return "" if tensor.dtype in TYPES else f"one of {tensor.dtype}"
 
 
 def _config(meta: Mapping[str, Any]) -> str:
-    """The text in which MMDetection's checkpoints carry their configuration."""
+    """Return the configuration in MMDetection's checkpoints, as text."""
     return next((meta[name] for name in ("config", "cfg") if isinstance(meta.get(name), str)), "")
 
 
 def _classes(meta: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names that MMDetection's checkpoints carry, of version 2 or 3."""
+    """Return the class names in MMDetection's checkpoints, of version 2 or 3."""
     dataset = meta["dataset_meta"] if isinstance(meta.get("dataset_meta"), Mapping) else {}
-    places = (meta.get("CLASSES"), dataset.get("CLASSES"), dataset.get("classes"))
-    names = next((names for names in places if isinstance(names, list | tuple) and names), ())
+    candidates = (meta.get("CLASSES"), dataset.get("CLASSES"), dataset.get("classes"))
+    names = next((names for names in candidates if isinstance(names, list | tuple) and names), ())
     return tuple(names) if all(isinstance(name, str) for name in names) else ()

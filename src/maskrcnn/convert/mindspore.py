@@ -1,19 +1,19 @@
-"""MindSpore's Mask R-CNN: its names of our tensors, and the conventions that its evaluation follows.
+"""MindSpore's Mask R-CNN: its tensor names, and the conventions of its evaluation.
 
-Source: `official/cv/RCNN` of mindspore-lab/models. Pixels are evaluated red first (its training configuration feeds
-blue first), and prediction takes the proposals that `train_proposal` speaks of.
+Source: `official/cv/RCNN` of mindspore-lab/models. Evaluation feeds RGB (its training configuration BGR), and
+prediction uses the numbers of proposals under `train_proposal`.
 """
 
 from msgspec.structs import replace
 from torch import Tensor
 
-from maskrcnn.config import Data, Recipe
+from maskrcnn.config import Data, Recipe, RoIAlign
 from maskrcnn.convert.classes import coco_classes
-from maskrcnn.convert.maker import Described, Maker, Rule, State
+from maskrcnn.convert.framework import Described, Framework, Rule, State
 from maskrcnn.convert.structure import structure_of
 
 MASK_CONVS = 4
-"""The number of the doubling in `mask_head.head.upsample` is twice that."""
+"""Number of convolutions in the mask head; `mask_head.head.upsample` numbers its deconvolution twice that."""
 RULES: tuple[Rule, ...] = (
     (r"\.norm\.weight$", ".norm.gamma"),
     (r"\.norm\.bias$", ".norm.beta"),
@@ -44,7 +44,7 @@ IDLE = (
     r"^learning_rate(_group_\d+)?$",
     r"^(current_iterator_step|last_overflow_iterator_step)$",
 )
-"""What a training run keeps beside the weights: the optimizer's memory, its rates and counters."""
+"""Patterns of a training run's tensors beside the weights: optimizer state, rates and counters."""
 MAX_LOG_SCALE = 4.0
 
 
@@ -52,26 +52,26 @@ def _describe(state: State, hint: str) -> Described:
     model, num_classes = structure_of(state, MINDSPORE.theirs, background_everywhere=False)
     model = replace(
         model,
-        stem_pool="end",
-        upsample="bilinear",
-        roi_half_pixel=False,
+        backbone=replace(model.backbone, stem_pool="end"),
+        neck=replace(model.neck, upsample="bilinear"),
+        roi_align=RoIAlign(half_pixel=False),
         smooth_l1_beta=1.0,
-        rpn=replace(model.rpn, anchor_offset=0.0, test_candidates=2000, max_log_scale=MAX_LOG_SCALE),
+        rpn=replace(model.rpn, anchor_offset=0.0, num_test_candidates=2000, max_log_scale=MAX_LOG_SCALE),
         box_head=replace(model.box_head, max_log_scale=MAX_LOG_SCALE),
-        mask_head=replace(model.mask_head, convs=MASK_CONVS),
+        mask_head=replace(model.mask_head, num_convs=MASK_CONVS),
     )
     names, ids = coco_classes(num_classes)
     data = Data(short_sides=(768,), max_side=1280)
-    name = f"mindspore_{model.backbone}"
+    name = f"mindspore_{model.backbone.kind}"
     return Described(Recipe(name=name, data=data, model=model, classes=names, category_ids=ids))
 
 
 def _without_counts(state: State) -> dict[str, Tensor]:
-    """MindSpore's batch norms do not count their batches."""
+    """Drop the batch counters, which MindSpore's batch norms do not have."""
     return {name: tensor for name, tensor in state.items() if not name.endswith(".num_batches_tracked")}
 
 
-MINDSPORE = Maker(
+MINDSPORE = Framework(
     name="mindspore",
     rules=RULES,
     describe=_describe,

@@ -1,11 +1,11 @@
-"""MindSpore's .ckpt files: one protobuf message of named tensors, read and written without MindSpore or protobuf.
+"""MindSpore's .ckpt files, one protobuf message of named tensors, read and written without MindSpore or protobuf.
 
     Checkpoint   1 value, repeated
     value        1 tag (text)          2 tensor            3 map tensor (an embedding table, refused here)
     tensor       1 dims, repeated      2 type (text)       3 content (bytes, row by row, little-endian)
 
-A tensor above 512 MiB comes in slices: values in a row with the same tag, dims and type, whose contents belong
-together. Versions before 2.0 give a scalar the dims [0]. A CRC-32 of all that comes before may end the file.
+A tensor above 512 MiB is cut into slices: consecutive values with the same tag, dims and type. Versions before 2.0
+give a scalar the dims [0]. The file may end with a CRC-32 of everything before.
 """
 
 import math
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from maskrcnn.files import written_whole
+from maskrcnn.files import atomic_write
 
 TYPES = {
     "Float32": torch.float32,
@@ -38,20 +38,20 @@ TYPES = {
 }
 NAMES = {dtype: name for name, dtype in TYPES.items()}
 TEXT = "str"
-"""A type beside them: a note of the training run, UTF-32."""
+"""Type of a note of the training run, in UTF-32."""
 SLICE = 512 * 2**20
-"""Bytes of the largest content of one value, as MindSpore cuts them."""
+"""Largest content of one value in bytes, as in MindSpore."""
 ENCRYPTED = tuple(bytes((first, 0x5E, 0x3A, 0x7F)) for first in (0xD8, 0xD9, 0xDA))
-"""What files begin with that are encrypted by AES-GCM, AES-CBC, SM4-CBC."""
+"""First bytes of files that are encrypted with AES-GCM, AES-CBC or SM4-CBC."""
 SEAL, SEAL_DIGITS = b"crc_num", 10
 LONGEST_TAG, LONGEST_TYPE, MOST_DIMS = 65535, 64, 64
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
 def read_ckpt(path: str | Path) -> dict[str, Tensor]:
-    """Tensors of a checkpoint by name, in the order of the file, each with memory of its own. Text is left out.
+    """Read the tensors of a checkpoint by name, in the order of the file. Text is left out.
 
-    Every length is held against the file before memory is taken, and a CRC is checked where there is one.
+    Every length is compared with the file before memory is allocated, and a CRC is checked where there is one.
     Raises FileNotFoundError where there is no file, ValueError where it is not a complete, plain checkpoint.
     """
     path = Path(path).expanduser()
@@ -66,16 +66,16 @@ def read_ckpt(path: str | Path) -> dict[str, Tensor]:
 
 
 def write_ckpt(path: str | Path, tensors: Mapping[str, Tensor]) -> Path:
-    """Write tensors as MindSpore would, byte for byte, in place of an earlier file.
+    """Write tensors byte for byte as MindSpore would, replacing an earlier file.
 
     The file is written and synced beside `path` and then renamed: a crash leaves the earlier one or the new one.
-    Raises ValueError, before anything is written, for no tensors, and for names and types that MindSpore has not.
+    Raises ValueError, before anything is written, for no tensors, and for names and types that MindSpore lacks.
     """
     path = Path(path).expanduser()
     headers = [(_encode(name), _type(name, tensor), tensor) for name, tensor in tensors.items()]
     if not headers:
         raise ValueError(f"{path}: expected tensors to write, received none")
-    with written_whole(path, synced=True) as draft, draft.open("wb") as stream:
+    with atomic_write(path, synced=True) as draft, draft.open("wb") as stream:
         for tag, kind, tensor in headers:
             content = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
             for part in content.split(SLICE) if content.numel() else (content,):
@@ -85,7 +85,7 @@ def write_ckpt(path: str | Path, tensors: Mapping[str, Tensor]) -> Path:
 
 
 class _Slice(NamedTuple):
-    """One value: a tensor, or a part of one, whose content lies in the file."""
+    """A value: a tensor or a part of one, whose content is in the file."""
 
     tag: str
     dims: tuple[int, ...]
@@ -95,20 +95,20 @@ class _Slice(NamedTuple):
 
 
 class _Reader:
-    """The fields of a file's messages. None is longer than what holds it, and none is read that nobody asks for."""
+    """Fields of a file's messages: each is checked to fit into what holds it, and read only when asked for."""
 
     def __init__(self, stream: BufferedReader, path: Path) -> None:
         self.stream, self.path = stream, path
 
     def fault(self, expected: str, found: str, at: int | None = None) -> ValueError:
-        place = self.stream.tell() if at is None else at
+        offset = self.stream.tell() if at is None else at
         return ValueError(
-            f"{self.path}, byte {place}: expected {expected}, found {found}; "
-            "it is not a MindSpore checkpoint or not all of one, copy it again"
+            f"{self.path}, byte {offset}: expected {expected}, found {found}; "
+            "it is not a complete MindSpore checkpoint, copy it again"
         )
 
     def end(self) -> int:
-        """Where the message ends and, perhaps, its seal begins. Goes back to the start of the file."""
+        """Find the end of the message, where a CRC may begin, and go back to the start of the file."""
         start = self.stream.read(4)
         if start in ENCRYPTED:
             raise ValueError(f"{self.path} is encrypted; load it in MindSpore with its key and save it without one")
@@ -129,7 +129,7 @@ class _Reader:
         return end
 
     def fields(self, end: int) -> Iterator[tuple[int, int, int]]:
-        """(number, kind, value) of each field before `end`; the value of all but varints is a length, from here on."""
+        """Yield (number, kind, value) of each field before `end`; a value, unless a varint, is a length from here."""
         while self.stream.tell() < end:
             at = self.stream.tell()
             key = self.varint(end)
@@ -204,12 +204,12 @@ def _value(reader: _Reader, end: int) -> _Slice:
 
 
 def _content(reader: _Reader, end: int) -> tuple[tuple[int, ...], str, int, int]:
-    """Dims, type, start and length of a tensor."""
+    """Read dims, type, start and length of a tensor."""
     at, dims, name, span = reader.stream.tell(), list[int](), None, None
     for number, kind, value in reader.fields(end):
         if (number, kind) == (1, VARINT):
             dims.append(value)
-        elif (number, kind) == (1, BYTES):  # newer writers of protobuf put all of them into one field
+        elif (number, kind) == (1, BYTES):  # newer protobuf packs all of them into one field
             last = reader.stream.tell() + value
             while reader.stream.tell() < last and len(dims) <= MOST_DIMS:
                 dims.append(reader.varint(last))
@@ -264,7 +264,7 @@ def _encode(name: str) -> bytes:
 
 
 def _header(tag: bytes, dims: tuple[int, ...], name: bytes, length: int) -> bytes:
-    """All bytes of a value that come before its content."""
+    """Encode all bytes of a value before its content."""
     tensor = b"".join(b"\x08" + _varint(side) for side in dims) + b"\x12" + _varint(len(name)) + name
     tensor += b"\x1a" + _varint(length)
     value = b"\x0a" + _varint(len(tag)) + tag + b"\x12" + _varint(len(tensor) + length) + tensor
@@ -272,7 +272,7 @@ def _header(tag: bytes, dims: tuple[int, ...], name: bytes, length: int) -> byte
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits to a byte, lowest first; all bytes but the last have their top bit set."""
+    """Encode seven bits per byte, lowest first; all bytes but the last have their top bit set."""
     digits = bytearray()
     while value > 127:
         digits.append(value & 127 | 128)

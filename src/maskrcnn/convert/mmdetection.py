@@ -1,4 +1,4 @@
-"""MMDetection 2.x and 3.x: its names of a Mask R-CNN's tensors, and what its configurations say beside them.
+"""MMDetection 2.x and 3.x: its tensor names, and the conventions of its configurations.
 
 Source: `configs/mask_rcnn`, `gn`, `gcnet` and `simple_copy_paste` of MMDetection 3.3.
 """
@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from msgspec.structs import replace
 from torch import Tensor
 
-from maskrcnn.config import Data, Recipe
+from maskrcnn.config import Data, Recipe, RoIAlign
 from maskrcnn.convert.classes import coco_classes
-from maskrcnn.convert.maker import Described, Maker
+from maskrcnn.convert.framework import Described, Framework
 from maskrcnn.convert.structure import structure_of
 
 RULES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
@@ -58,17 +58,17 @@ OTHERS = (
     (r"\.gen_attention_block\d*\.", "a network with attention blocks"),
     (r"^backbone\.(?!(conv1|bn1|layer\d\.\d+\.((conv|bn)\d|downsample\.[01]))\.\w+$)", "a network on no plain ResNet"),
 )
-"""What a tensor's name betrays: this is not our Mask R-CNN."""
+"""Patterns of tensor names that other networks have, and what to call those."""
 SPELLINGS = (
     (r"\.gn(\d?)\.", r".bn\1."),
     (r"^rpn_head\.rpn_conv\.0\.conv\.", "rpn_head.rpn_conv."),
     (r"^rpn_head\.rpn_conv\.(\d)\.conv\.", r"rpn_head.rpn_conv.\1."),
 )
-"""MMDetection names a norm after its kind, and the RPN's convolutions in another way where there are several."""
+"""Substitutions for other names of group norms, and of several convolutions in the RPN."""
 DIVIDED = "resnext101_32x8d"
-"""Caffe2's backbone whose pixels are divided by their deviation; all others of Caffe's are fed them whole."""
+"""Caffe2 backbone that takes pixels divided by their deviation; all others from Caffe take them undivided."""
 COLOURS = re.compile(r"to_rgb=(True|False)")
-"""In a configuration."""
+"""Pattern of the channel order in a configuration."""
 
 
 def _modernise(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -81,9 +81,9 @@ def _modernise(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _describe(state: Mapping[str, Tensor], hint: str = "") -> Described:
-    """What names and shapes say, and what they do not: the style of the backbone and the pixels that it wants.
+    """Derive the structure from names and shapes, and the style of the backbone and its pixels from the hint.
 
-    hint   the published or the file's name, and the configuration that the file carries; empty where neither is known
+    hint   published or file name, and the configuration in the file; empty where neither is known
     """
     if re.search(r"gn[-_+]ws|gn%2Bws|ConvWS", hint):
         raise ValueError(
@@ -91,13 +91,16 @@ def _describe(state: Mapping[str, Tensor], hint: str = "") -> Described:
             "tensors cannot); choose another checkpoint"
         )
     structure = structure_of(state, MMDETECTION.theirs, background_everywhere=False)
-    backbone, norm = structure.model.backbone, structure.model.norm
+    backbone, norm = structure.model.backbone, structure.model.backbone.norm
     bgr = _is_blue_first(state, norm, hint)
-    whole = bgr and backbone != DIVIDED
+    whole = bgr and backbone.kind != DIVIDED
     model = replace(
         structure.model,
-        stride_in_1x1="style='caffe'" in hint if COLOURS.search(hint) else whole and norm != "group_norm",
-        roi_samples=0,
+        backbone=replace(
+            backbone,
+            stride_in_1x1="style='caffe'" in hint if COLOURS.search(hint) else whole and norm != "group_norm",
+        ),
+        roi_align=RoIAlign(sampling_ratio=0),
         rpn=replace(structure.model.rpn, anchor_offset=0.0),
     )
     data = Data(
@@ -106,14 +109,14 @@ def _describe(state: Mapping[str, Tensor], hint: str = "") -> Described:
         antialias=False,
     )
     names, ids = coco_classes(structure.num_classes)
-    recipe = Recipe(name=f"mmdetection_{backbone}", data=data, model=model, classes=names, category_ids=ids)
+    recipe = Recipe(name=f"mmdetection_{backbone.kind}", data=data, model=model, classes=names, category_ids=ids)
     return Described(recipe, bgr)
 
 
 def _is_blue_first(state: Mapping[str, Tensor], norm: str, hint: str) -> bool:
-    """As a configuration says; without one, whether the backbone came from Caffe or Caffe2.
+    """Tell whether the network takes BGR: from the configuration, or else whether it comes from Caffe or Caffe2.
 
-    Those have no batch norm but a scale and a shift, so that all means are 0. Group norm has no means: its backbones
+    Those have only a scale and a shift for batch norm, so that all means are 0. Group norm has no means: its backbones
     are Detectron's unless the hint says `contrib` or `scratch`.
     """
     told = COLOURS.search(hint)
@@ -126,7 +129,7 @@ def _is_blue_first(state: Mapping[str, Tensor], norm: str, hint: str) -> bool:
 
 
 def _triple(name: str, hint: str, bgr: bool) -> tuple[float, float, float] | None:
-    """Red, green, blue of what a configuration calls `mean` or `std`."""
+    """Read `mean` or `std` of a configuration as red, green, blue."""
     number = r"\s*([\d.]+)\s*"
     found = re.search(rf"\b{name}=\[{number},{number},{number},?\s*\]", hint)
     if found is None:
@@ -135,7 +138,7 @@ def _triple(name: str, hint: str, bgr: bool) -> tuple[float, float, float] | Non
     return (third, second, first) if bgr else (first, second, third)
 
 
-MMDETECTION = Maker(
+MMDETECTION = Framework(
     name="mmdetection",
     rules=RULES,
     describe=_describe,

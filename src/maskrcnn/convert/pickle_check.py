@@ -1,7 +1,7 @@
-"""A pickle's instructions, walked without following them: what it may ask for, and that it asks for no more than it is.
+"""Check of a pickle's instructions without running them: what it may call, and how large its result may get.
 
-A program may refer to one object again and again, so that a small file asks for much: a copy of a list at every
-mention, the hash of a tuple of the same tuple twice, of the same tuple twice ... Both are refused.
+A pickle may refer to one object many times, so that a small file takes much time and memory: a copy of a list at every
+reference, or the hash of a tuple of twice the same tuple, and so on. Both are refused.
 """
 
 import pickletools
@@ -11,54 +11,54 @@ from io import BufferedReader, BytesIO
 from typing import NamedTuple
 
 NEVER = {"DUP", "EMPTY_SET", "ADDITEMS", "FROZENSET"}
-"""Instructions that nothing needs: no pickler writes the first, and sets would hash what they hold."""
+"""Instructions that tensors do not need: no pickler writes the first, and sets hash their items."""
 PUT, GET = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}, {"GET", "BINGET", "LONG_BINGET"}
 TUPLES = {"EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}
 CALLS = {"REDUCE", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"}
 FILLS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS"}
 CONTAINERS = {"collections OrderedDict", "collections Counter", "torch Size"}
-"""Calls of these make what can be copied by another call."""
+"""Functions whose results another call can copy."""
 LONGEST_KEY, LONGEST_NUMBER, LARGEST_TUPLE = 64, 128, 2**15
-"""Of whole numbers in bits, as keys (longer ones can have one hash all together) and elsewhere; of tuples, in all that
-they hold, however deep, counted at every mention."""
+"""Largest integers in bits, as keys (longer ones can share one hash) and elsewhere, and largest tuples in objects at
+any depth, counted at every reference."""
 VALUE, OBJECT, CONTAINER, SHARED, MARK = "plain", "object", "container", "shared", "mark"
-"""What is on the stack: numbers and text; what calls make; lists, dictionaries and tuples; those that the file has
-referred to before, or tuples that hold one; and the place where a list of arguments begins."""
+"""Kinds of stack items: numbers and text; results of calls; lists, dictionaries and tuples; those referred to before,
+or tuples with such an item; and the start of a list of arguments."""
 VALUE_TYPES = {"int", "int_or_bool", "bool", "float", "str", "bytes", "bytes_or_str", "bytearray", "None"}
-"""What pickletools calls numbers and text."""
+"""Names of numbers and text in pickletools."""
 NOTHING = r"(?!)"
-"""Matches no name."""
+"""Pattern that matches no name."""
 
 
 def printable(text: str) -> str:
-    """Foreign text as a terminal may show it: control characters as Python writes them."""
+    """Escape the control characters of foreign text, for a terminal."""
     return text if text.isprintable() else repr(text)[1:-1]
 
 
 class Refused(ValueError):
-    """Says what a file holds that is not an array."""
+    """Error that says what a file holds that is not an array."""
 
 
 class _Item(NamedTuple):
     kind: str
     size: int = 1
-    """Of a tuple, with all that it holds, however deep."""
+    """Number of objects in a tuple, at any depth."""
     name: str = ""
     """Text, or "module name" of a function."""
 
 
 def function_name(module: str, name: str = "") -> str:
-    """The name of a function in a sentence."""
+    """Write the name of a function for a sentence."""
     return printable(f"{module}.{name}"[:80])
 
 
 def check_pickle(stream: BufferedReader | BytesIO, refused: Collection[str] = (), names: str = NOTHING) -> None:
-    """Walk the instructions of a pickle without following them, and stop behind it.
+    """Check the instructions of a pickle without running them, and stop at its end.
 
-    What it makes is in proportion to its length: only numbers and text are keys, and what it refers to again is
-    not given to a call, which might copy it, nor changed.
-    refused   further instructions that it may not have
-    names     regular expression of the functions, "module name", that it may not ask for
+    The result is proportional to the file: keys are only numbers and text, and an object that is referred to again is
+    neither passed to a call, which might copy it, nor changed.
+    refused   further instructions that are refused
+    names     regular expression of functions, as "module name", that are refused
     Raises Refused, and other exceptions where it is damaged; lengths beyond the end of the file are damage.
     """
     stack, memo = list[_Item](), dict[int, _Item]()
@@ -67,10 +67,10 @@ def check_pickle(stream: BufferedReader | BytesIO, refused: Collection[str] = ()
         if name in refused or name in NEVER:
             raise Refused(f"has the instruction {name}")
         if isinstance(argument, int) and argument.bit_length() > LONGEST_NUMBER:
-            raise Refused(f"holds a whole number of {argument.bit_length()} bits")
+            raise Refused(f"holds an integer of {argument.bit_length()} bits")
         if name in PUT:
             slot = len(memo) if name == "MEMOIZE" else int(argument or 0)
-            if slot > number + 1:  # the reader makes room for all slots below
+            if slot > number + 1:  # the unpickler allocates all slots below
                 raise Refused(f"numbers its objects up to {slot}, which would fill the memory")
             memo[slot] = stack[-1]
         elif name in GET:
@@ -83,7 +83,7 @@ def check_pickle(stream: BufferedReader | BytesIO, refused: Collection[str] = ()
 
 
 def _take(stack: list[_Item], instruction: pickletools.OpcodeInfo) -> list[_Item]:
-    """What an instruction takes off the stack, without the mark."""
+    """Take the arguments of an instruction off the stack, without the mark."""
     before = instruction.stack_before
     start = len(stack) - len(before)
     if pickletools.markobject in before:
@@ -107,7 +107,7 @@ def _check_taken(name: str, taken: list[_Item]) -> None:
 
 
 def _leave(instruction: pickletools.OpcodeInfo, argument: object, taken: list[_Item], names: str) -> list[_Item]:
-    """What an instruction leaves on the stack."""
+    """Return the items that an instruction leaves on the stack."""
     name = instruction.name
     if name in FILLS or name == "BUILD":
         return taken[:1]

@@ -1,7 +1,7 @@
-"""Pickles of numpy arrays, as Detectron2 and Caffe2 publish their weights, read without running what they name.
+"""Pickles of numpy arrays, the format of Detectron2's and Caffe2's weights, read without running what they name.
 
-A pickle is a program: it names functions and calls them. Here no name leads to a function of Python or numpy. The few
-that stand for arrays lead to the classes below, which take plain data and check it; any other is refused.
+A pickle is a program that names functions and calls them. Here no name leads to a function of Python or numpy: the few
+that make arrays lead to the classes below, which take plain data and check it; any other is refused.
 """
 
 import math
@@ -16,17 +16,17 @@ import numpy as np
 from maskrcnn.convert.pickle_check import Refused, check_pickle, function_name, printable
 
 PLAIN = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|c(8|16))|[?bBhHiIlLqQefdFD]")
-"""Data types of numbers. Objects, text, dates and records are refused: objects could hold anything."""
+"""Pattern of numeric data types. Objects, text, dates and records are refused: objects could hold anything."""
 REFUSED = {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "NEWOBJ", "NEWOBJ_EX", "NEXT_BUFFER"}
-"""Instructions that no pickle of arrays needs: objects from elsewhere, and instances of classes."""
+"""Instructions that no pickle of arrays needs: external objects, and instances of classes."""
 MOST_SIDES = 64
-"""Of an array."""
+"""Largest number of dimensions of an array."""
 
 
 def read_pickle(path: str | Path) -> object:
-    """What a pickle of dictionaries, lists, numbers, text and numpy arrays holds, of any protocol, from Python 2 too.
+    """Read a pickle of dictionaries, lists, numbers, text and numpy arrays, of any protocol, from Python 2 too.
 
-    Arrays have this machine's byte order. Sizes are checked before anything is made of them.
+    Arrays get this machine's byte order. Sizes are checked before anything is allocated.
     Raises FileNotFoundError where there is no file, ValueError where it holds anything else or is not complete.
     """
     path = Path(path).expanduser()
@@ -46,7 +46,7 @@ def read_pickle(path: str | Path) -> object:
 
 
 class _Stand:
-    """Takes the place of a function of numpy; it has no attributes to set and no state to restore."""
+    """Stand-in for a function of numpy, without attributes to set or state to restore."""
 
     __slots__ = ("_call",)
 
@@ -61,7 +61,7 @@ class _Stand:
 
 
 class _Kind:
-    """A data type: `dtype("f4", False, True)` and then its state, of which only the byte order means something."""
+    """A data type: `dtype("f4", False, True)` and then its state, of which only the byte order counts."""
 
     __slots__ = ("dtype",)
 
@@ -78,7 +78,7 @@ class _Kind:
 
 
 class _Array:
-    """An array: made empty, then described by its state, and filled when all is read."""
+    """An array: created empty, then described by its state, and filled when all is read."""
 
     __slots__ = ("kind", "order", "raw", "shape")
     raw: bytes | bytearray | str
@@ -98,13 +98,13 @@ class _Array:
         self.describe(raw, kind, shape, "F" if fortran else "C")
 
     def describe(self, raw: object, kind: object, shape: object, order: object = "C") -> None:
-        """Take bytes for numbers; as many as the shape says."""
+        """Set the array's bytes, type and shape, after checking that they agree."""
         if not isinstance(kind, _Kind):
             raise Refused("holds an array without a data type")
         if not isinstance(shape, tuple) or not all(isinstance(side, int) and 0 <= side < 2**63 for side in shape):
-            raise Refused("holds an array whose shape is not made of whole numbers")
+            raise Refused("holds an array whose shape is not made of integers")
         if len(shape) > MOST_SIDES:
-            raise Refused(f"is damaged: an array has {len(shape)} sides")
+            raise Refused(f"is damaged: an array has {len(shape)} dimensions")
         if order not in ("C", "F"):
             raise Refused("holds an array in an order that is neither C nor F")
         if not isinstance(raw, bytes | bytearray | str):  # text: the bytes of Python 2
@@ -115,7 +115,7 @@ class _Array:
         self.raw, self.kind, self.shape, self.order = raw, kind, shape, "F" if order == "F" else "C"
 
     def fill(self) -> np.ndarray:
-        """The numbers, in memory of their own."""
+        """Copy the numbers into an array."""
         data = self.raw.encode("latin1") if isinstance(self.raw, str) else self.raw
         flat = np.frombuffer(data, self.kind.dtype)
         return flat.reshape(self.shape, order=self.order).astype(self.kind.dtype.newbyteorder("="))
@@ -141,19 +141,19 @@ def _scalar(kind: object, raw: object = b"") -> Any:
 
 
 def _short(value: object) -> str:
-    """A foreign value in a sentence; what is not text may be without end."""
+    """Write a foreign value for a sentence: at most 40 characters of text, or its type."""
     return repr(value[:40]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _encode(text: object, codec: object) -> str:
-    """Bytes as protocol 2 spells them; left as they are spelled, for they may be asked for many times."""
+    """Stand in for `_codecs.encode`, with which protocol 2 writes bytes; the text is kept, since it may be large."""
     if not isinstance(text, str) or codec not in ("latin1", "latin-1"):
         raise Refused(f"calls for the codec {_short(codec)}")
     return text
 
 
 def _empty() -> bytes:
-    """No bytes, as protocol 2 spells them."""
+    """Return no bytes, as protocol 2 writes them."""
     return b""
 
 
@@ -175,11 +175,11 @@ STANDS = {
     ("__builtin__", "bytes"): _Stand(_empty),
     **{(f"numpy.{core}.{part}", name): stand for core in ("core", "_core") for (part, name), stand in _NUMPY.items()},
 }
-"""(module, name) in a pickle -> what takes its place."""
+"""Stand-ins by (module, name) in a pickle."""
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows the names of `STANDS` and no others."""
+    """Unpickler that knows the names of `STANDS` and no others."""
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__(stream, encoding="latin1")
@@ -195,13 +195,13 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Reading:
-    """Puts arrays in the places of their stands; all of them together have no more bytes than the file."""
+    """Replaces stand-ins by arrays, which together have no more bytes than the file."""
 
     def __init__(self, size: int) -> None:
         self.size, self.known = size, dict[int, object]()
 
     def plain(self, value: object) -> object:
-        """The value with arrays for their stands. Each object is visited once, however often it is referred to."""
+        """Replace the stand-ins in a value by arrays, visiting each object once."""
         if isinstance(value, _Kind | _Stand):
             raise Refused("holds a type or a function where values belong")
         if not isinstance(value, _Array | dict | list | tuple):

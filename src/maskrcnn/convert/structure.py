@@ -1,16 +1,16 @@
-"""The network that a checkpoint's names and shapes speak of, whoever made it."""
+"""The network that the names and shapes of a checkpoint describe, for every framework."""
 
 import math
 from collections.abc import Callable, Mapping
 from itertools import count, takewhile
-from typing import NamedTuple, get_args, get_type_hints
+from typing import NamedTuple, get_args
 
 from torch import Tensor
 
-from maskrcnn.config import RPN, BoxHead, MaskHead, Model
+from maskrcnn.config import RPN, Backbone, BackboneKind, BoxHead, MaskHead, Model, Neck
 
 BLOCKS = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}
-"""Depth by the blocks of res4, and whether they are bottlenecks."""
+"""Depth by the number of blocks in res4, and whether they are bottlenecks."""
 SIDES = {
     "backbone.stem.weight": 4,
     "backbone.res2.0.conv2.weight": 4,
@@ -24,49 +24,62 @@ SIDES = {
     "mask_head.masks.weight": 4,
     "mask_head.masks.bias": 1,
 }
-"""How many sides those tensors have that tell of the rest, or whose rows are moved before shapes are compared."""
-BACKBONES = get_args(get_type_hints(Model)["backbone"])
+"""Number of dimensions of the tensors that decide the structure, or whose rows move before shapes are compared."""
+BACKBONES = get_args(BackboneKind)
 
 
 class Structure(NamedTuple):
-    """What shapes say: sizes, numbers of layers and norms. Conventions are left at their defaults."""
+    """Sizes, numbers of layers and norms of a network. Conventions are left at their defaults."""
 
     model: Model
     num_classes: int
-    """Without background."""
+    """Number of classes without background."""
+
+
+class _Tensors(NamedTuple):
+    """Tensors of a checkpoint, looked up by our names."""
+
+    state: Mapping[str, Tensor]
+    theirs: Callable[[str], str]
+
+    def has(self, name: str) -> bool:
+        """Tell whether the checkpoint has a tensor."""
+        return self.theirs(name) in self.state
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a required tensor's shape. Raises ValueError unless it has the dimensions of `SIDES`, none 0."""
+        if not self.has(name):
+            raise ValueError(f"expected a Mask R-CNN with a feature pyramid, but there is no {self.theirs(name)}")
+        found = tuple(self.state[self.theirs(name)].shape)
+        if len(found) != SIDES[name] or 0 in found:
+            received = " x ".join(map(str, found)) or "a scalar"
+            dimensions = f"{SIDES[name]} dimension{'s' if SIDES[name] > 1 else ''}"
+            raise ValueError(f"expected {self.theirs(name)} of {dimensions}, none of them 0, received {received}")
+        return found
+
+    def num_layers(self, pattern: str) -> int:
+        """Count the layers of a pattern, whose names are numbered from 0."""
+        return sum(1 for _ in takewhile(lambda i: self.has(pattern.format(i)), count()))
+
+    def norm(self, layer: str) -> str:
+        """Return the norm of a layer; batch norm counts as frozen."""
+        if self.has(f"{layer}.norm.running_mean"):
+            return "frozen_batch_norm"
+        return "group_norm" if self.has(f"{layer}.norm.weight") else "none"
 
 
 def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], background_everywhere: bool) -> Structure:
-    """Find out how a Mask R-CNN is built.
+    """Derive the structure of a Mask R-CNN from its tensors.
 
-    theirs                  our name of a tensor to the name it has in `state`
-    background_everywhere   box deltas and masks have a row for the background
+    theirs                  converts our name of a tensor to the name it has in `state`
+    background_everywhere   whether box deltas and masks have a row for the background
     Batch norm counts as frozen.
-    Raises ValueError where a tensor that every Mask R-CNN has is missing, of another number of sides, or empty.
+    Raises ValueError where a tensor that every Mask R-CNN has is missing, of another number of dimensions, or empty.
     """
-
-    def shape(name: str) -> tuple[int, ...]:
-        if theirs(name) not in state:
-            raise ValueError(f"expected a Mask R-CNN with a feature pyramid, but there is no {theirs(name)}")
-        found = tuple(state[theirs(name)].shape)
-        if len(found) != SIDES[name] or 0 in found:
-            received = " x ".join(map(str, found)) or "a scalar"
-            sides = f"{SIDES[name]} side{'s' if SIDES[name] > 1 else ''}"
-            raise ValueError(f"expected {theirs(name)} of {sides}, none of them 0, received {received}")
-        return found
-
-    def number(pattern: str) -> int:
-        return sum(1 for _ in takewhile(lambda i: theirs(pattern.format(i)) in state, count()))
-
-    def norm(name: str) -> str:
-        if theirs(f"{name}.norm.running_mean") in state:
-            return "frozen_batch_norm"
-        return "group_norm" if theirs(f"{name}.norm.weight") in state else "none"
-
+    tensors = _Tensors(state, theirs)
+    shape, num_layers = tensors.shape, tensors.num_layers
     for name in SIDES:
         shape(name)
-    has_bottlenecks = theirs("backbone.res2.0.conv3.weight") in state
-    backbone = _backbone(shape, number("backbone.res4.{}.conv1.weight"), has_bottlenecks)
     background = int(background_everywhere)
     num_classes = shape("box_head.classes.bias")[0] - 1
     if not num_classes:
@@ -74,23 +87,25 @@ def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], back
     hidden, flat = shape("box_head.fcs.0.weight")
     channels = shape("neck.lateral.0.weight")[0]
     mask_rows = shape("mask_head.masks.bias")[0] - background
-    backbone_norm, head_norm = norm("backbone.stem"), norm("neck.lateral.0")
+    backbone_norm, head_norm = tensors.norm("backbone.stem"), tensors.norm("neck.lateral.0")
     model = Model(
-        backbone=backbone,  # type: ignore[arg-type]
-        norm=backbone_norm if backbone_norm != "none" else "frozen_batch_norm",  # type: ignore[arg-type]
+        backbone=Backbone(
+            kind=_backbone(tensors),  # type: ignore[arg-type]
+            norm=backbone_norm if backbone_norm != "none" else "frozen_batch_norm",  # type: ignore[arg-type]
+            width=shape("backbone.stem.weight")[0],
+        ),
+        neck=Neck(channels=channels),
         head_norm=head_norm,  # type: ignore[arg-type]
-        width=shape("backbone.stem.weight")[0],
-        channels=channels,
-        rpn=RPN(convs=number("rpn.convs.{}.weight")),
+        rpn=RPN(num_convs=num_layers("rpn.convs.{}.weight")),
         box_head=BoxHead(
-            pool=math.isqrt(flat // channels),
-            convs=number("box_head.convs.{}.weight"),
-            fcs=number("box_head.fcs.{}.weight"),
+            pool_size=math.isqrt(flat // channels),
+            num_convs=num_layers("box_head.convs.{}.weight"),
+            num_fcs=num_layers("box_head.fcs.{}.weight"),
             hidden=hidden,
             class_agnostic=shape("box_head.deltas.bias")[0] == 4 * (1 + background) < 4 * (num_classes + background),
         ),
         mask_head=MaskHead(
-            convs=number("mask_head.convs.{}.weight"),
+            num_convs=num_layers("mask_head.convs.{}.weight"),
             channels=shape("mask_head.upsample.bias")[0],
             class_agnostic=mask_rows == 1 < num_classes,
         ),
@@ -98,11 +113,14 @@ def structure_of(state: Mapping[str, Tensor], theirs: Callable[[str], str], back
     return Structure(model, num_classes)
 
 
-def _backbone(shape: Callable[[str], tuple[int, ...]], blocks: int, has_bottlenecks: bool) -> str:
-    inner, group = shape("backbone.res2.0.conv2.weight")[:2]
-    name = f"resnet{BLOCKS.get((blocks, has_bottlenecks), 0)}"
+def _backbone(tensors: _Tensors) -> str:
+    inner, group = tensors.shape("backbone.res2.0.conv2.weight")[:2]
+    num_blocks = tensors.num_layers("backbone.res4.{}.conv1.weight")
+    name = f"resnet{BLOCKS.get((num_blocks, tensors.has('backbone.res2.0.conv3.weight')), 0)}"
     if inner != group:
         name = f"{name.replace('resnet', 'resnext')}_{inner // group}x{group}d"
     if name not in BACKBONES:
-        raise ValueError(f"expected a backbone of {', '.join(BACKBONES)}, received {blocks} blocks in res4 ({name})")
+        raise ValueError(
+            f"expected a backbone of {', '.join(BACKBONES)}, received {num_blocks} blocks in res4 ({name})"
+        )
     return name

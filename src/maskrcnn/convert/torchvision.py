@@ -1,4 +1,4 @@
-"""torchvision's `maskrcnn_resnet50_fpn`, its `_v2`, and what its helpers build of other depths and classes.
+"""torchvision's `maskrcnn_resnet50_fpn`, its `_v2`, and what its helpers build with other depths and classes.
 
 Source: `models/detection` of torchvision 0.29; names before 0.13 are read too.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskrcnn.config import Data, Recipe
 from maskrcnn.convert.classes import coco_classes
-from maskrcnn.convert.maker import Described, Maker, Rule, State
+from maskrcnn.convert.framework import Described, Framework, Rule, State
 from maskrcnn.convert.structure import structure_of
 from maskrcnn.models.layers import FrozenBatchNorm
 
@@ -33,7 +33,7 @@ RULES: tuple[Rule, ...] = (
     (r"^mask_head\.upsample\.", "roi_heads.mask_predictor.conv5_mask."),
     (r"^mask_head\.masks\.", "roi_heads.mask_predictor.mask_fcn_logits."),
     (r"^(box_head|mask_head)\.convs\.", r"roi_heads.\1."),
-    # What is left of our convolutions beside their norms are blocks of (convolution, norm) of theirs.
+    # The remaining convolutions with norms are blocks of (convolution, norm) there.
     (r"^(backbone\.fpn\.\w+|rpn\.head\.conv|roi_heads\.(?:box|mask)_head)\.(\d)\.norm\.", r"\1.\2.1."),
     (r"^(backbone\.fpn\.\w+|rpn\.head\.conv|roi_heads\.(?:box|mask)_head)\.(\d)\.(weight|bias)$", r"\1.\2.0.\3"),
 )
@@ -42,27 +42,27 @@ OLD_NAMES = (
     (r"^rpn\.head\.conv\.(weight|bias)$", r"rpn.head.conv.0.0.\1"),
     (r"^(roi_heads\.mask_head)\.mask_fcn(\d)\.", lambda m: f"{m[1]}.{int(m[2]) - 1}.0."),
 )
-"""Before 0.13."""
+"""Substitutions from names before 0.13 to today's."""
 BEFORE_0_13 = "rpn.head.conv.weight"
 LINEAR = r"^roi_heads\.box_head\.(\d+)\.(weight|bias)$"
-"""A fully connected layer that follows convolutions: it is numbered as they are."""
+"""Pattern of a fully connected layer after convolutions, which is numbered like them."""
 OTHERS = (
     (r"^roi_heads\.keypoint_", "Keypoint R-CNN"),
     (r"^head\.", "a detector of one stage (RetinaNet, FCOS or SSD)"),
     (r"^backbone\.body\.(0\.|features)", "MobileNet"),
 )
-"""What a tensor's name betrays: this is not our Mask R-CNN."""
+"""Patterns of tensor names that other networks have, and what to call those."""
 ANCHORS = 3
 
 
 def _modernise(state: State) -> dict[str, Tensor]:
-    """Today's names, and `fc6`, `fc7`, ... for the fully connected layers of every box head.
+    """Convert to today's names, with `fc6`, `fc7`, ... for the fully connected layers of every box head.
 
-    Where names are the old ones, frozen norms have divided by the root of the variance alone: torchvision sets their
-    eps to 0 for its published file. Their scales grow so that ours, which adds its eps, gives what theirs gave.
+    Old names mean frozen norms with eps 0, as torchvision sets it for its published file. Scales are enlarged so that
+    our norms, which add their eps, give the same result.
     """
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    convs = sum(re.fullmatch(r"roi_heads\.box_head\.\d\.0\.weight", name) is not None for name in state)
+    num_convs = sum(re.fullmatch(r"roi_heads\.box_head\.\d\.0\.weight", name) is not None for name in state)
     modern = {}
     for name, tensor in state.items():
         variance = state.get(f"{name.removesuffix('.weight')}.running_var")
@@ -70,62 +70,64 @@ def _modernise(state: State) -> dict[str, Tensor]:
             tensor = torch.where(variance > 0, tensor * (1 + FrozenBatchNorm.eps / variance).sqrt(), tensor)
         for pattern, replacement in OLD_NAMES:
             name = re.sub(pattern, replacement, name)
-        name = re.sub(LINEAR, lambda m: f"roi_heads.box_head.fc{(int(m[1]) - convs - 1) // 2 + 6}.{m[2]}", name)
+        name = re.sub(LINEAR, lambda m: f"roi_heads.box_head.fc{(int(m[1]) - num_convs - 1) // 2 + 6}.{m[2]}", name)
         modern[name] = tensor
     return modern
 
 
 def _number_layers(state: State) -> dict[str, Tensor]:
-    """The way back from `_modernise`: what is connected fully comes after convolutions, a flattening and ReLUs."""
-    convs = sum(re.fullmatch(r"roi_heads\.box_head\.\d\.0\.weight", name) is not None for name in state)
-    if not convs:
+    """Invert `_modernise`: fully connected layers are numbered after convolutions, a flattening and ReLUs."""
+    num_convs = sum(re.fullmatch(r"roi_heads\.box_head\.\d\.0\.weight", name) is not None for name in state)
+    if not num_convs:
         return dict(state)
     linear = r"^roi_heads\.box_head\.fc(\d)\."
     return {
-        re.sub(linear, lambda m: f"roi_heads.box_head.{convs + 1 + 2 * (int(m[1]) - 6)}.", name): tensor
+        re.sub(linear, lambda m: f"roi_heads.box_head.{num_convs + 1 + 2 * (int(m[1]) - 6)}.", name): tensor
         for name, tensor in state.items()
     }
 
 
 def _describe(state: State, hint: str) -> Described:
-    """Names and shapes say everything but the anchors, of which torchvision's helpers have one kind."""
+    """Derive everything from names and shapes but the anchors, of which torchvision's helpers have one kind."""
     objectness = state.get("rpn.head.cls_logits.bias")
     anchors = ANCHORS if objectness is None else objectness.numel()
     if anchors != ANCHORS:
         raise ValueError(
             f"expected {ANCHORS} anchors in each cell, as torchvision's Mask R-CNN has, received {anchors}, whose "
-            "sizes and ratios the file does not tell; choose another checkpoint"
+            "sizes and ratios the file does not contain; choose another checkpoint"
         )
     model, num_classes = structure_of(state, TORCHVISION.theirs, background_everywhere=True)
     backbone_norm, head_norm = (
         "batch_norm" if norm == "frozen_batch_norm" and not _is_frozen(state, name) else norm
         for norm, name in (
-            (model.norm, "backbone.body.bn1.weight"),
+            (model.backbone.norm, "backbone.body.bn1.weight"),
             (model.head_norm, "backbone.fpn.inner_blocks.0.1.weight"),
         )
     )
     model = replace(
         model,
-        norm=backbone_norm,
+        backbone=replace(model.backbone, norm=backbone_norm),
         head_norm=head_norm,
-        roi_half_pixel=False,
+        roi_align=replace(model.roi_align, half_pixel=False),
         smooth_l1_beta=1 / 9,
-        rpn=replace(model.rpn, anchor_offset=0.0, round_anchors=True, anchor_strides="divided", train_proposals=2000),
+        rpn=replace(
+            model.rpn, anchor_offset=0.0, round_anchors=True, anchor_strides="divided", num_train_proposals=2000
+        ),
         mask_head=replace(model.mask_head, paste="inclusive"),
     )
     names, ids = coco_classes(num_classes)
     data = Data(rounding="down", antialias=False)
     return Described(
-        Recipe(name=f"torchvision_{model.backbone}", data=data, model=model, classes=names, category_ids=ids)
+        Recipe(name=f"torchvision_{model.backbone.kind}", data=data, model=model, classes=names, category_ids=ids)
     )
 
 
 def _is_frozen(state: State, name: str) -> bool:
-    """Whether the norm that a tensor belongs to is a frozen one: only a live one counts its batches."""
+    """Tell whether a tensor's norm is frozen: only a live one counts its batches."""
     return f"{name.rpartition('.')[0]}.num_batches_tracked" not in state
 
 
-TORCHVISION = Maker(
+TORCHVISION = Framework(
     name="torchvision",
     rules=RULES,
     describe=_describe,

@@ -1,6 +1,6 @@
-"""Published checkpoints: where each is, what its maker measured, and what its weights do not say themselves.
+"""Published checkpoints: their addresses, published AP, and conventions that weights do not tell.
 
-`python -m maskrcnn.convert.zoo docs/published.md` writes the page anew.
+`python -m maskrcnn.convert.zoo docs/published.md` writes the page again.
 """
 
 import sys
@@ -15,7 +15,7 @@ from maskrcnn.convert.download import Progress, Say, fetch
 
 
 class Kind(NamedTuple):
-    """What several checkpoints have in common; see `Published`."""
+    """Properties that several checkpoints share; see `Published`."""
 
     preprocessing: str
     stride_in_1x1: bool = False
@@ -24,42 +24,42 @@ class Kind(NamedTuple):
 
 
 class Published(NamedTuple):
-    """A file that its maker offers for download."""
+    """A checkpoint that its framework offers for download."""
 
     name: str
-    """What commands take, such as `torchvision://maskrcnn_resnet50_fpn`."""
+    """Name for commands, such as `torchvision://maskrcnn_resnet50_fpn`."""
     url: str
     box_ap: float | None
-    """Percent as its maker published it, on COCO val2017 or Cityscapes val; None where nothing is published."""
+    """Box AP as published, in percent on COCO val2017 or Cityscapes val; None where nothing is published."""
     mask_ap: float | None
     source: str
-    """The page with these numbers."""
+    """Page with the published AP."""
     preprocessing: str
-    """What the network expects of a picture, in words."""
+    """Preprocessing of an image, in words."""
     stride_in_1x1: bool
-    """Whether a bottleneck has its stride in the first 1 x 1 convolution, as MSRA's, or in the 3 x 3."""
+    """Whether a bottleneck has its stride in the first 1 x 1 convolution, as in MSRA's weights, or in the 3 x 3."""
     overrides: tuple[str, ...]
-    """Settings that not even the published name tells the maker's `describe`."""
+    """Settings that `Framework.describe` cannot tell even from the published name."""
     classes: int
-    """Without the background; 0 of a backbone."""
+    """Number of classes without the background; 0 for a backbone."""
     sha256: str = ""
-    """As many digits as the maker publishes."""
+    """Published digits of the SHA-256, all or the first ones."""
     md5: str = ""
 
     @property
-    def maker(self) -> str:
-        """What stands before `://`."""
+    def framework(self) -> str:
+        """Framework: the part of the name before `://`."""
         return self.name.partition("://")[0]
 
     @property
     def file(self) -> str:
-        """Its place in the cache."""
-        return f"{self.maker}/{self.url.rpartition('/')[2]}"
+        """Path in the cache."""
+        return f"{self.framework}/{self.url.rpartition('/')[2]}"
 
 
 _SIDES = "short side 800, long side at most 1333"
-_LESS = f"BGR, 0..255, less ImageNet's mean; {_SIDES}"
-_OVER = f"0..255, less ImageNet's mean, over its deviation; {_SIDES}"
+_LESS = f"BGR, 0..255, minus ImageNet's mean; {_SIDES}"
+_OVER = f"0..255, minus ImageNet's mean, divided by its deviation; {_SIDES}"
 _CITY = (
     "classes=[person,rider,car,truck,bus,train,motorcycle,bicycle]",
     "category_ids=[24,25,26,27,28,31,32,33]",
@@ -168,20 +168,20 @@ REFUSED = {
     ),
     "it predicts keypoints, no masks": ("detectron2://*/keypoint_rcnn_*", "torchvision://keypointrcnn_*"),
     "it has a further head, for panoptic segmentation": ("detectron2://*/panoptic_fpn_*",),
-    "its heads run res5 on every box (C4), where ours have layers of their own": ("detectron2://*/mask_rcnn_*_C4_*",),
+    "its heads run res5 on every box (C4); ours have layers of their own": ("detectron2://*/mask_rcnn_*_C4_*",),
     "its res5 is dilated and feeds no pyramid (DC5)": ("detectron2://*/mask_rcnn_*_DC5_*",),
     "three box heads refine each other (Cascade R-CNN)": ("detectron2://*/cascade_*", "mmdet://cascade-*"),
     "it has deformable convolutions": ("detectron2://*_dconv_*", "mmdet://mask-rcnn_*dconv*"),
     "it has global context blocks": ("mmdet://mask-rcnn_*gcb*",),
     "its convolutions standardise their weights": ("mmdet://mask-rcnn_*gn?ws*",),
-    "its pyramid or its pooling of boxes is another one": ("mmdet://*_fpg*", "mmdet://*carafe*", "mmdet://*groie*"),
+    "it has another pyramid or another RoI pooling": ("mmdet://*_fpg*", "mmdet://*carafe*", "mmdet://*groie*"),
     "it has the classes of LVIS, whose names are not part of this package": ("detectron2://LVIS*", "mmdet://*_lvis*"),
-    "its backbone is no ResNet or ResNeXt": (
+    "its backbone is not a ResNet or ResNeXt": (
         *("detectron2://*regnet*", "mmdet://*regnet*", "mmdet://*hrnet*", "mmdet://*swin*", "mmdet://*convnext*"),
         *("mmdet://*res2net*", "mmdet://mask-rcnn_s50*", "mmdet://mask-rcnn_s101*"),
     ),
 }
-"""Why some cannot be read yet, and patterns of their names."""
+"""Reasons why some cannot be read yet, with patterns of their names."""
 
 _EQUAL = "detections and masks equal {}'s on the same generated weights"
 CHECKED = {
@@ -195,10 +195,15 @@ CHECKED = {
     "names, shapes, conventions": ("detectron2://*", "mmdet://*"),
     "names": ("msra://*", "fair://*"),
 }
-"""What is checked here, and patterns of the names for which it is; the first that fits counts."""
+"""Checks made here, with patterns of the names they are made for; the first match counts."""
 
-MAKERS = {"torchvision": "torchvision", "detectron2": "Detectron2", "mmdet": "MMDetection", "mindspore": "MindSpore"}
-BACKBONES = "Backbones trained on ImageNet, for model.pretrained"
+FRAMEWORKS = {
+    "torchvision": "torchvision",
+    "detectron2": "Detectron2",
+    "mmdet": "MMDetection",
+    "mindspore": "MindSpore",
+}
+BACKBONES = "Backbones trained on ImageNet, for model.backbone.pretrained"
 
 
 def _published() -> Iterator[Published]:
@@ -237,11 +242,11 @@ def _rows(table: str) -> Iterator[tuple[str, str, float | None, float | None, st
 
 
 PUBLISHED = {one.name: one for one in _published()}
-"""By name, in the order of the lists."""
+"""Published checkpoints by name, in the order of the lists."""
 
 
 def find(name: str) -> Published:
-    """The checkpoint of a name. Raises ValueError with the nearest names, or with why it cannot be read yet."""
+    """Return the checkpoint of a name. Raises ValueError with the nearest names, or why it cannot be read yet."""
     if name in PUBLISHED:
         return PUBLISHED[name]
     for reason, patterns in REFUSED.items():
@@ -255,17 +260,17 @@ def find(name: str) -> Published:
 
 
 def of_file(file_name: str) -> Published | None:
-    """The detector that a file of this name was published as. Backbones share theirs, such as R-50.pkl, with others."""
+    """Return the detector published under this file name. Backbones have none: others share names such as R-50.pkl."""
     return next((one for one in PUBLISHED.values() if one.classes and one.file.endswith(f"/{file_name}")), None)
 
 
-def bring(one: Published, say: Say = print, progress: Progress | None = None) -> Path:
-    """Its file, from the cache or downloaded into it. Raises as `fetch` does."""
+def download(one: Published, say: Say = print, progress: Progress | None = None) -> Path:
+    """Return its file, from the cache or downloaded into it. Raises as `fetch` does."""
     return fetch(one.url, one.file, sha256=one.sha256, md5=one.md5, say=say, progress=progress)
 
 
 def table() -> str:
-    """What `maskrcnn convert --list` prints, within 120 columns: what can be read, and what cannot."""
+    """Write what `maskrcnn convert --list` prints, within 120 columns: what can be read, and what cannot."""
     width = max(map(len, PUBLISHED))
     lines = [f"{'name':<{width + 4}}  box AP  mask AP"]
     for title, rows in groupby(PUBLISHED.values(), _title):
@@ -280,7 +285,7 @@ def table() -> str:
 
 
 def page() -> str:
-    """What docs/published.md says."""
+    """Write the page docs/published.md."""
     lines = [_HEAD.strip()]
     for title, rows in groupby(PUBLISHED.values(), _title):
         lines += ["", f"## {title}", "", "| name | box AP | mask AP | published at | checked here |"]
@@ -294,28 +299,28 @@ def page() -> str:
 
 
 def checked(one: Published) -> str:
-    """What tests of this repository compare with its maker, in the words of the page."""
+    """Say what tests of this repository compare with its framework, in the words of the page."""
     return next(words for words, patterns in CHECKED.items() if any(fnmatchcase(one.name, p) for p in patterns))
 
 
 _HEAD = """
 # Published checkpoints
 
-Each of these names stands for a file of its maker. It is downloaded once, into the folder that `maskrcnn doctor` names,
-checked against the digits that its maker publishes (against its length alone where none are), and read without running
-anything that it holds. AP is in percent on COCO val2017, or on Cityscapes val, as the maker published it. Detectron2's
-weights have the licence CC BY-SA 3.0.
+Each of these names stands for a published file. It is downloaded once, into the folder that `maskrcnn doctor` prints,
+checked against the published digits (only against its length where none are published), and read without running
+anything in it. AP is in percent on COCO val2017, or on Cityscapes val, as published. Detectron2's weights have the
+licence CC BY-SA 3.0.
 
-No published file was downloaded for what the last column says: tests of this repository found it with weights of their
-own, under the names and in the shapes of the published ones. Conventions are the order of colours, the deviation that
-pixels are divided by, where bottlenecks have their stride, the sides of pictures, and the classes.
+The last column says what tests of this repository check, with generated weights of the same names and shapes: no
+published file was downloaded. Conventions are the channel order, the deviation that pixels are divided by, the stride
+of bottlenecks, the size of images, and the classes.
 
-This page is written by `python -m maskrcnn.convert.zoo docs/published.md`.
+`python -m maskrcnn.convert.zoo docs/published.md` writes this page.
 """
 
 
 def _title(one: Published) -> str:
-    return MAKERS.get(one.maker, BACKBONES)
+    return FRAMEWORKS.get(one.framework, BACKBONES)
 
 
 def _ap(value: float | None) -> str:
@@ -323,7 +328,7 @@ def _ap(value: float | None) -> str:
 
 
 def _likeness(name: str, other: str) -> tuple[float, float]:
-    """Of what stands after the last slash, and of the whole."""
+    """Compare the parts after the last slash, then the whole names."""
     pairs = ((name.rpartition("/")[2], other.rpartition("/")[2]), (name, other))
     first, second = (SequenceMatcher(None, one.lower(), two.lower()).ratio() for one, two in pairs)
     return first, second

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, UInt64
+import torch
+from jaxtyping import Float64, Int64, UInt64
 
 from maskrcnn.config import Data, Rounding
+from maskrcnn.view import View
 
 Bucket = tuple[int, int]
 """(height, width) that a batch is padded to."""
@@ -19,13 +21,11 @@ MAX_SHAPES = 256  # bounds the search; with more distinct shapes they are first 
 
 
 class Step(NamedTuple):
-    """One batch: which images, at which size, and what chance decided for each."""
+    """One batch: which images, what is seen of each, and what chance decided for it."""
 
     bucket: Bucket
     indices: Int64[np.ndarray, " n"]
-    sizes: Int64[np.ndarray, "n 2"]
-    """(height, width) after resizing."""
-    flips: Bool[np.ndarray, " n"]
+    view: View
     keys: Int64[np.ndarray, " n"]
     """Random numbers for the step itself, one per image."""
 
@@ -114,7 +114,8 @@ def plan_epoch(
     rest = np.concatenate([rest, np.resize(order, -len(rest) % batch)])
     groups = full + _cut(_by_shape(rest, resized), batch)
     turn = np.argsort(_uniform(image_keys(seed, epoch, len(groups)), 4), kind="stable")
-    return [_step(groups[i], resized, flips, keys, buckets) for i in turn]
+    view = View.whole(torch.tensor(sizes), torch.tensor(resized), torch.tensor(flips))
+    return _steps([groups[i] for i in turn], view, keys, buckets)
 
 
 def plan_evaluation(
@@ -126,8 +127,9 @@ def plan_evaluation(
     """
     resized = resized_sizes(sizes, np.full(len(sizes), max(settings.short_sides)), settings.max_side, settings.rounding)
     full, rest = _full_batches(np.arange(len(sizes)), assign(resized, buckets), batch)
-    keys, flips = image_keys(0, 0, len(sizes)), np.zeros(len(sizes), bool)
-    return [_step(group, resized, flips, keys, buckets) for group in full + _cut(_by_shape(rest, resized), batch)]
+    groups = full + _cut(_by_shape(rest, resized), batch)
+    view = View.whole(torch.tensor(sizes), torch.tensor(resized))
+    return _steps(groups, view, image_keys(0, 0, len(sizes)), buckets)
 
 
 def image_keys(seed: int, epoch: int, num_images: int) -> Int64[np.ndarray, " {num_images}"]:
@@ -211,12 +213,12 @@ def _cut(indices: Int64[np.ndarray, " n"], batch: int) -> list[Int64[np.ndarray,
     return [indices[start : start + batch] for start in range(0, len(indices), batch)]
 
 
-def _step(
-    indices: Int64[np.ndarray, " b"],
-    sizes: Int64[np.ndarray, "n 2"],
-    flips: Bool[np.ndarray, " n"],
-    keys: Int64[np.ndarray, " n"],
-    buckets: Sequence[Bucket],
-) -> Step:
-    covering = assign(sizes[indices].max(axis=0)[None], buckets)[0]
-    return Step(buckets[covering], indices, sizes[indices], flips[indices], keys[indices])
+def _steps(
+    groups: Sequence[Int64[np.ndarray, " _"]], view: View, keys: Int64[np.ndarray, " n"], buckets: Sequence[Bucket]
+) -> list[Step]:
+    """Make batches of groups of images, from the view and the key of every image."""
+    most = np.array([view.sizes.numpy()[group].max(axis=0) for group in groups])
+    return [
+        Step(buckets[covering], group, view.take(torch.from_numpy(group)), keys[group])
+        for covering, group in zip(assign(most, buckets), groups, strict=True)
+    ]

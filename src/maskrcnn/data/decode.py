@@ -1,4 +1,4 @@
-"""A picture's file -> RGB bytes. One picture looks the same whichever decoder reads it."""
+"""A picture's file -> bytes of its bands. One picture looks the same whichever decoder reads it."""
 
 import math
 from io import BytesIO
@@ -10,6 +10,8 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 MEBIBYTE = 1 << 20
+RGB = 3
+"""Bands of every picture that is read from a file."""
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -23,14 +25,22 @@ UPRIGHT = {
 """What brings a picture with this EXIF orientation upright."""
 
 
-def decode(path: Path, size: tuple[int, int] | None = None, max_rowsize: int | None = 64) -> UInt8[np.ndarray, "h w 3"]:
+def decode(
+    path: Path, size: tuple[int, int] | None = None, max_rowsize: int | None = 64, *, num_bands: int = RGB
+) -> UInt8[np.ndarray, "h w {num_bands}"]:
     """Read a picture as RGB, upright by its EXIF orientation.
 
     size         (height, width) that the annotations state. Where it is that of the picture before EXIF rotation, the
                  annotations were drawn on those pixels and the rotation is left out; any other difference is an error
     max_rowsize  MiB; a larger picture is reduced by a whole factor, with None none is
+    num_bands    what the recipe expects
     Raises FileNotFoundError or ValueError: one sentence with the file's name.
     """
+    if num_bands != RGB:
+        raise ValueError(
+            f"the picture {path} gives {RGB} bands, red, green and blue, but the recipe expects {num_bands}; give "
+            "data.mean and data.std one entry for each band of the pictures"
+        )
     try:
         data = path.read_bytes()
     except FileNotFoundError:

@@ -10,9 +10,9 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from maskrcnn.config import Data
-from maskrcnn.data.annotated import Annotated
+from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.transforms import RawBatch, prepare, resize_targets
-from maskrcnn.devices import copies_in_order
+from maskrcnn.runtime.devices import copies_in_order
 from maskrcnn.structures import MicroBatch, Targets
 
 T = TypeVar("T")
@@ -45,21 +45,20 @@ def feed(
 
 
 def micro_batch_maker(
-    annotated: Annotated, device: torch.device, settings: Data, *, one_shape: bool
+    annotations: AnnotationStore, device: torch.device, settings: Data, *, one_shape: bool
 ) -> Callable[[RawBatch], MicroBatch]:
     """What makes a training batch of decoded pictures.
 
     one_shape   annotations of all batches are padded alike, so that only the bucket decides the shape of a step
     """
-    whole = annotated.room() if one_shape else None
+    whole = annotations.padding() if one_shape else None
     beside = copies_in_order(device)
 
     def make(raw: RawBatch) -> MicroBatch:
         images = prepare(raw, device, settings)
-        found = annotated.pick(raw.indices, whole or annotated.room(raw.indices.numpy()))
+        found = annotations.gather(raw.indices, whole or annotations.padding(raw.indices.numpy()))
         targets = Targets(*(tensor.to(device, non_blocking=beside) for tensor in found))
-        original_sizes = raw.original_sizes.to(device, non_blocking=beside).float()
-        flip, keys = raw.flip.to(device, non_blocking=beside), raw.keys.to(device, non_blocking=beside)
-        return MicroBatch(images, resize_targets(targets, original_sizes, images.sizes, flip), keys)
+        view, keys = raw.view.to(device, non_blocking=beside), raw.keys.to(device, non_blocking=beside)
+        return MicroBatch(images, resize_targets(targets, view), keys)
 
     return make

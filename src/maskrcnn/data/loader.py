@@ -6,18 +6,19 @@ for nothing, and there is no fork to hang.
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int, UInt8
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from maskrcnn.config import Data
 from maskrcnn.data.buckets import Step
-from maskrcnn.data.coco import CocoData
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode
 from maskrcnn.data.transforms import RawBatch
 
@@ -35,7 +36,7 @@ class Loader:
 
     def __init__(
         self,
-        data: CocoData,
+        data: Dataset,
         steps: Iterable[Step],
         settings: Data,
         *,
@@ -78,7 +79,7 @@ class Loader:
             yield from micro_steps(step, self.rank, self.world_size, self.micro_batch)
 
     def _make(self, step: Step) -> RawBatch:
-        batch = make_batch(self.data, step, self.settings.max_rowsize)
+        batch = make_batch(self.data, step, self.settings)
         return pin(batch) if self.pin_memory else batch
 
 
@@ -91,26 +92,27 @@ def micro_steps(step: Step, rank: int, world_size: int, micro_batch: int) -> lis
             f"a batch of {len(step.indices)} images cannot be shared by {world_size} processes in micro-batches of "
             f"{size}; choose train.batch as a multiple of processes x train.micro_batch"
         )
-    starts = range(rank * share, (rank + 1) * share, size)
-    return [Step(step.bucket, *(column[start : start + size] for column in step[1:])) for start in starts]
+    parts = [slice(start, start + size) for start in range(rank * share, (rank + 1) * share, size)]
+    return [Step(step.bucket, step.indices[part], step.view.take(part), step.keys[part]) for part in parts]
 
 
-def make_batch(data: CocoData, step: Step, max_rowsize: int) -> RawBatch:
+def make_batch(data: Dataset, step: Step, settings: Data) -> RawBatch:
     """Decode a step's pictures and collate them."""
     pictures = [
-        decode(data.images / data.file_names[index], tuple(data.sizes[index].tolist()), max_rowsize)
+        decode(
+            data.images / data.file_names[index],
+            tuple(data.sizes[index].tolist()),
+            settings.max_rowsize,
+            num_bands=len(settings.mean),
+        )
         for index in step.indices
     ]
-    raw_sizes = np.array([picture.shape[:2] for picture in pictures], np.int64)
-    images = np.zeros((len(pictures), *raw_sizes.max(axis=0), 3), np.uint8)
-    for image, picture in zip(images, pictures, strict=True):
-        image[: picture.shape[0], : picture.shape[1]] = picture
+    images, raw_sizes = collate(pictures)
     return RawBatch(
-        images=torch.from_numpy(images),
-        raw_sizes=torch.from_numpy(raw_sizes),
-        sizes=torch.from_numpy(step.sizes),
+        images=images,
+        raw_sizes=raw_sizes,
         original_sizes=torch.from_numpy(data.sizes[step.indices]),
-        flip=torch.from_numpy(step.flips),
+        view=step.view,
         keys=torch.from_numpy(step.keys),
         indices=torch.from_numpy(step.indices),
         image_ids=torch.from_numpy(data.image_ids[step.indices]),
@@ -118,9 +120,18 @@ def make_batch(data: CocoData, step: Step, max_rowsize: int) -> RawBatch:
     )
 
 
+def collate(
+    pictures: Sequence[UInt8[np.ndarray, "_ _ C"]],
+) -> tuple[UInt8[Tensor, "B h w C"], Int[Tensor, "B 2"]]:
+    """Pictures side by side, padded with zeros at the right and bottom, and their (height, width)."""
+    raw_sizes = np.array([picture.shape[:2] for picture in pictures], np.int64)
+    images = np.zeros((len(pictures), *raw_sizes.max(axis=0), pictures[0].shape[2]), np.uint8)
+    for image, picture in zip(images, pictures, strict=True):
+        image[: picture.shape[0], : picture.shape[1]] = picture
+    return torch.from_numpy(images), torch.from_numpy(raw_sizes)
+
+
 def pin(batch: RawBatch) -> RawBatch:
     """A copy in page-locked memory, from which a GPU can fetch while it computes."""
-    pinned: dict[str, Any] = {
-        key: value.pin_memory() for key, value in batch._asdict().items() if isinstance(value, Tensor)
-    }
-    return batch._replace(**pinned)
+    pinned: RawBatch = tree_map_only(Tensor, Tensor.pin_memory, batch)
+    return pinned

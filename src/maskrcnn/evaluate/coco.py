@@ -12,9 +12,11 @@ from jaxtyping import Float64
 from msgspec import Struct, msgpack
 from numpy import ndarray
 
+from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.formats import coco as formats
 from maskrcnn.evaluate.diagnosis import Diagnosis
-from maskrcnn.evaluate.engine import Curves, Found, IouType, Matcher, Truth
-from maskrcnn.evaluate.examination import MATCH_IOU, MIN_SCORE
+from maskrcnn.evaluate.error_kinds import MATCH_IOU, MIN_SCORE
+from maskrcnn.evaluate.hotcoco_engine import Curves, Found, IouType, Matcher, Truth
 from maskrcnn.evaluate.results import Result, batches, carried, columns, convert, read
 
 Scores = dict[str, float | None]
@@ -114,26 +116,28 @@ class Evaluation:
 
 
 def score(
-    ground_truth: Path | dict[str, Any],
+    ground_truth: Path | dict[str, Any] | Dataset,
     results: Sequence[dict[str, Any]],
     iou_types: Sequence[IouType] = ("bbox", "segm"),
 ) -> Metrics:
     """Compare results with annotations as COCO does (ten IoUs, at most 100 results per image and class).
 
-    ground_truth    an annotation file, or its content; all its images count, also those without any result
+    ground_truth    an annotation file, its content, or a data set; all its images count, also those without results
     results         objects found: {"image_id", "category_id", "score", "bbox": [x, y, width, height],
                     "segmentation"}, in pixels of the original picture
     segmentation    compressed RLE (str or bytes), uncompressed RLE, or polygons
     Raises ValueError, saying which result, for an unknown image or category, or a field that is not readable.
     """
     entries = convert(results, "results")
+    if not isinstance(ground_truth, Dataset):
+        ground_truth = formats.parse(ground_truth) if isinstance(ground_truth, dict) else formats.read(ground_truth)
     return _score(Truth(ground_truth), entries, iou_types, "results")
 
 
 def score_files(annotations: Path, predictions: Path) -> Metrics:
     """Score a result file: boxes where its entries carry `bbox`, masks where they carry `segmentation`."""
     entries = read(predictions)
-    truth = Truth(annotations)
+    truth = Truth(formats.read(annotations))
     return _score(truth, entries, carried(entries, str(predictions)), str(predictions))
 
 

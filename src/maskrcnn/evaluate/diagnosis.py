@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from numpy import ndarray
 
-from maskrcnn.evaluate.engine import Found, IouType
-from maskrcnn.evaluate.examination import (
+from maskrcnn.evaluate.error_kinds import (
     BACKGROUND,
     BOTH,
     CLASS,
@@ -26,6 +25,7 @@ from maskrcnn.evaluate.examination import (
     objects_of,
     rank,
 )
+from maskrcnn.evaluate.hotcoco_engine import Found, IouType
 
 ERRORS = {"class": CLASS, "location": LOCATION, "both": BOTH, "duplicate": DUPLICATE, "background": BACKGROUND}
 RECALLS = np.linspace(0, 1, 101)

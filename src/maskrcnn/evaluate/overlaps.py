@@ -12,9 +12,7 @@ from jaxtyping import Int64
 from numpy import ndarray
 
 from maskrcnn.kernels import kernel
-
-MOST_BITS = 35
-"""Of one run in a string: 33 are needed, which is 7 characters of 5."""
+from maskrcnn.masks.strings import GOOD, decode_counts
 
 
 class Runs(NamedTuple):
@@ -73,38 +71,20 @@ def box_overlaps(found, rows, objects, is_crowd, first, last):
 @no_type_check
 def _decode(characters, ends, pixels):
     """(edges, their stops, areas, whether every string is one that can be decoded)."""
-    edges, stops = np.empty(len(characters), np.int64), np.zeros(len(ends) + 1, np.int64)
-    areas = np.zeros(len(ends), np.int64)
-    num_edges = place = 0
+    edges, counts = np.empty(len(characters), np.int64), np.empty(len(characters), np.uint32)
+    stops, areas = np.zeros(len(ends) + 1, np.int64), np.zeros(len(ends), np.int64)
+    start = 0
     for mask in range(len(ends)):
-        position = before = last = value = np.int64(0)
-        first, bits = num_edges, 0
-        while place < ends[mask]:
-            symbol = np.int64(characters[place]) - 48
-            place += 1
-            value |= (symbol & 31) << bits
-            bits += 5
-            if symbol < 0 or symbol > 63 or bits > MOST_BITS:
-                return edges, stops, areas, False
-            if symbol & 32:
-                continue
-            if symbol & 16:
-                value -= np.int64(1) << bits
-            if num_edges - first > 2:
-                value += before
-            if value < 0:
-                return edges, stops, areas, False
-            if (num_edges - first) % 2:
-                areas[mask] += value
-            position += value
-            edges[num_edges] = position
-            num_edges += 1
-            before, last, value, bits = last, value, np.int64(0), 0
-        if bits or position > pixels[mask]:
+        num, _, fault = decode_counts(characters[start : ends[mask]], counts)
+        position, first = np.int64(0), stops[mask]
+        for k in range(num):
+            areas[mask] += np.int64(counts[k]) * (k % 2)
+            position += np.int64(counts[k])
+            edges[first + k] = position
+        if fault != GOOD or position > pixels[mask]:
             return edges, stops, areas, False
-        num_edges -= (num_edges - first) % 2  # background at the end
-        stops[mask + 1] = num_edges
-    return edges[:num_edges], stops, areas, True
+        start, stops[mask + 1] = ends[mask], first + num - num % 2  # without background at the end
+    return edges[: stops[-1]], stops, areas, True
 
 
 @kernel()

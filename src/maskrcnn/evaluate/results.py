@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from maskrcnn.evaluate.engine import Found, IouType, Truth, compressed, sentence
+from maskrcnn.evaluate.hotcoco_engine import Found, IouType, Truth, compressed, sentence
 from maskrcnn.evaluate.overlaps import NO_RUNS, Runs, runs_from_strings
 from maskrcnn.masks import counts_from_string
+from maskrcnn.sentences import some_of
 
 AT_ONCE = 30
 """Images that are handed on together: few columns are alive at a time, and each call is worth its while."""
@@ -120,14 +121,14 @@ def check(truth: Truth, entry: Result, iou_types: Sequence[IouType], where: str)
     if entry.image_id not in truth.images:
         raise ValueError(f"{where} is of an image that is not among the {len(truth.images)} annotated ones")
     if entry.category_id not in truth.categories:
-        raise ValueError(f"{where} has category {entry.category_id}, expected one of {_some(truth.category_ids)}")
+        raise ValueError(f"{where} has category {entry.category_id}, expected one of {some_of(truth.category_ids, 8)}")
     if not math.isfinite(entry.score):
         raise ValueError(f"{where} has score {entry.score}, expected a finite number")
     if "bbox" in iou_types and (entry.bbox is None or not all(map(math.isfinite, entry.bbox))):
         raise ValueError(f"{where} has bbox {entry.bbox}, expected four finite numbers [x, y, width, height]")
     if "segm" in iou_types:
         try:
-            counts_from_string(_compressed(entry.segmentation, truth.sizes[truth.images[entry.image_id]]))
+            counts_from_string(compress(entry.segmentation, truth.sizes[truth.images[entry.image_id]]))
         except UNREADABLE as error:
             raise ValueError(
                 f"{where} has a segmentation that is neither RLE nor polygons: {sentence(error)}"
@@ -141,7 +142,7 @@ def _masks(entries: Sequence[Result], sizes: Sequence[tuple[int, int]]) -> tuple
         masks = [
             mask.counts
             if type(mask) is RunLengths and type(mask.counts) is str and mask.size == size
-            else _compressed(mask, size)
+            else compress(mask, size)
             for mask, size in pairs
         ]
     except UNREADABLE:
@@ -149,9 +150,6 @@ def _masks(entries: Sequence[Result], sizes: Sequence[tuple[int, int]]) -> tuple
     return masks, runs_from_strings(masks, [height * width for height, width in sizes])
 
 
-def _compressed(mask: RunLengths | list[Any] | None, size: tuple[int, int]) -> str:
+def compress(mask: RunLengths | list[Any] | None, size: tuple[int, int]) -> str:
+    """A result's mask as compressed run lengths. Raises one of `UNREADABLE` for anything else."""
     return compressed({"size": mask.size, "counts": mask.counts} if isinstance(mask, RunLengths) else mask, *size)
-
-
-def _some(values: Sequence[int], most: int = 8) -> str:
-    return ", ".join(map(str, values[:most])) + (f", ... ({len(values)} in all)" if len(values) > most else "")

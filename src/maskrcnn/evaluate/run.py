@@ -4,7 +4,7 @@ import platform
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
@@ -16,42 +16,42 @@ import torch
 from msgspec import Struct, json, msgpack, structs
 from torch import nn
 
-from maskrcnn.clock import Mark, mark, seconds_between
 from maskrcnn.config import Recipe
 from maskrcnn.data.buckets import MAX_SHAPES, buckets_for, plan_evaluation
-from maskrcnn.data.coco import CocoData, find_split, read
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
+from maskrcnn.data.split import open_split
 from maskrcnn.data.transforms import RawBatch, prepare
-from maskrcnn.devices import name_of
-from maskrcnn.distributed import World
 from maskrcnn.evaluate.coco import Evaluation, Metrics
-from maskrcnn.evaluate.engine import Truth
-from maskrcnn.execution import Execution, OnTheWay, to_host
-from maskrcnn.files import written_whole
+from maskrcnn.evaluate.hotcoco_engine import Truth
+from maskrcnn.evaluate.save import save
 from maskrcnn.instances import from_detections
-from maskrcnn.ladder import choose_rungs, laddered
-from maskrcnn.memory import explained, keep_freed_memory
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.models.undrawn import Undrawn
-from maskrcnn.precision import choose_precision
+from maskrcnn.models.skip_init import SkipInit
 from maskrcnn.recipes import write_recipe
 from maskrcnn.recipes.adopt import with_network_of
+from maskrcnn.run_folder import CONFIG
+from maskrcnn.runtime.clock import Mark, mark, seconds_between
+from maskrcnn.runtime.devices import name_of
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.execution import Execution, HostCopy, to_host
+from maskrcnn.runtime.ladder import choose_rungs, laddered
+from maskrcnn.runtime.memory import explain_out_of_memory, keep_freed_memory
+from maskrcnn.runtime.precision import choose_precision
+from maskrcnn.runtime.trust import trust_kernels
+from maskrcnn.runtime.warm import ENCODED, tasks_for, warm_together
+from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections
-from maskrcnn.trust import trust_kernels
-from maskrcnn.warm import ENCODED, tasks_for, warm_together
 from maskrcnn.weights import Weights, fill
 
-METRICS, DETAILS, PREDICTIONS = "metrics.json", "details.json", "predictions.json"
-IN_DETAILS = ("curves", "errors", "confusion", "images")
-"""Long entries of the metrics, which the report draws and people do not read."""
 AHEAD = 4
 """Batches that may wait to be encoded and scored: bounds memory where that is slower than the model."""
 
 LESS_MEMORY = (
     "what helps: a smaller evaluate.batch, evaluate.mixed_precision=true, smaller data.short_sides, fewer "
-    "model.box_head.detections"
+    "model.box_head.num_detections"
 )
 
 Results = list[dict[str, Any]]
@@ -86,7 +86,7 @@ class Queued(NamedTuple):
     raw: RawBatch
     begin: Mark
     end: Mark
-    detections: OnTheWay
+    detections: HostCopy
 
 
 class Time(NamedTuple):
@@ -97,10 +97,18 @@ class Time(NamedTuple):
     seconds: float
 
 
-def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Progress | None = None) -> Metrics:
+def run(
+    recipe: Recipe,
+    weights: Weights,
+    out: Path,
+    world: World,
+    progress: Progress | None = None,
+    dataset: Dataset | None = None,
+) -> Metrics:
     """Evaluate weights on a recipe's validation split.
 
-    world   the processes that share the pictures: `distributed.start(recipe.device)`
+    world     the processes that share the pictures: `distributed.start(recipe.device)`
+    dataset   takes the place of the recipe's validation split
     The network, its classes, and how it sees pixels are those of the weights; data and `evaluate` are the recipe's.
     The first process writes metrics.json, details.json, predictions.json and
     config.yml to `out` and returns the metrics; the others return empty ones.
@@ -108,12 +116,10 @@ def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Pro
     """
     trust_kernels(world, warnings.warn)
     trained = weights.recipe
-    settings = recipe.data
-    annotations, images = find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path)
-    dataset = read(annotations, images)
+    dataset = dataset or open_split(recipe.data, "val")
     check_classes(weights, dataset)
-    with Undrawn():
-        model = build(trained.model, len(trained.classes))
+    with SkipInit():
+        model = build(trained.model, len(trained.classes), len(trained.data.mean))
     fill(model, weights.tensors, weights.origin)
     recipe = structs.replace(
         with_network_of(recipe, trained),
@@ -125,13 +131,13 @@ def run(recipe: Recipe, weights: Weights, out: Path, world: World, progress: Pro
     warm_together([*tasks_for(model, dtype, learn=False), *ENCODED], world)
     metrics = evaluate(model.to(world.device), dataset, recipe, world, out, progress)
     if world.is_main:
-        write_recipe(recipe, out / "config.yml")
+        write_recipe(recipe, out / CONFIG)
     return metrics
 
 
 def evaluate(
     model: nn.Module,
-    dataset: CocoData,
+    dataset: Dataset,
     recipe: Recipe,
     world: World,
     out: Path | None = None,
@@ -142,14 +148,14 @@ def evaluate(
     """Predict a split, each process its share of the batches, and score it on the first one.
 
     model     turns an ImageBatch into Detections
-    dataset   is scored against its annotation file
+    dataset   what is predicted, and the truth that results are scored against
     out       where the first process writes what was found, if anywhere
     say       told when a way to run does not hold, see `Ladder`
     The metrics of the other processes are empty.
     """
     begin = time.perf_counter()
     keep_freed_memory(world.device)
-    evaluation = Evaluation(Truth(dataset.annotations))
+    evaluation = Evaluation(Truth(dataset))
     mine = predict_share(model, dataset, recipe, world, evaluation, progress, keep=out is not None, say=say)
     if not world.is_main:
         mine.scored = evaluation.to_bytes()
@@ -174,34 +180,9 @@ def evaluate(
     return metrics
 
 
-def save(folder: Path, metrics: Metrics, predictions: Mapping[int, bytes]) -> None:
-    """Write metrics.json, details.json (what the report draws) and predictions.json (COCO results).
-
-    predictions   of each image, as JSON without brackets
-    """
-    save_metrics(folder, metrics)
-    with written_whole(folder / PREDICTIONS) as draft, draft.open("wb") as file:
-        file.write(b"[")
-        parts = (predictions[number] for number in sorted(predictions) if predictions[number])
-        for place, part in enumerate(parts):
-            file.writelines([b"," * (place > 0), part])
-        file.write(b"]")
-
-
-def save_metrics(folder: Path, metrics: Metrics) -> None:
-    """Write metrics.json and details.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    main = {name: value for name, value in metrics.items() if name not in IN_DETAILS}
-    details = {name: value for name, value in metrics.items() if name in IN_DETAILS}
-    contents = {METRICS: json.format(json.encode(main), indent=1) + b"\n", DETAILS: json.encode(details)}
-    for name, content in contents.items():
-        with written_whole(folder / name) as draft:
-            draft.write_bytes(content)
-
-
 def predict_share(
     model: nn.Module,
-    dataset: CocoData,
+    dataset: Dataset,
     recipe: Recipe,
     world: World,
     evaluation: Evaluation,
@@ -247,17 +228,17 @@ def predict_share(
     return share
 
 
-def check_classes(weights: Weights, dataset: CocoData) -> None:
+def check_classes(weights: Weights, dataset: Dataset) -> None:
     """Raise ValueError, naming the difference, unless the weights know all categories of the annotations by name."""
     ours, theirs = weights.recipe.classes, dataset.category_names
     if ours == theirs or set(theirs) <= set(ours):
         twice = [name for name in dict.fromkeys(theirs) if theirs.count(name) > 1]
         if ours != theirs and twice:
             raise ValueError(
-                f"{dataset.annotations} has several categories called {_some(twice)}; give each its own name"
+                f"{dataset.annotations} has several categories called {some_of(twice)}; give each its own name"
             )
         return
-    only = [_some([name for name in a if name not in b]) for a, b in ((ours, theirs), (theirs, ours))]
+    only = [some_of([name for name in a if name not in b]) for a, b in ((ours, theirs), (theirs, ours))]
     raise ValueError(
         f"the weights {weights.origin} have {len(ours)} classes and {dataset.annotations} has {len(theirs)} "
         f"categories, only the weights know {only[0]}, only the data set knows {only[1]}; evaluate on annotations "
@@ -288,7 +269,7 @@ def _predict(
     forward = laddered(folded(model, precision.dtype), rungs, device, say)
     queued: Queued | None = None
     for raw, images in feed(loader, lambda raw: prepare(raw, device, recipe.data), device):
-        with precision.autocast(), explained(device, len(raw.image_ids), raw.bucket, LESS_MEMORY):
+        with precision.autocast(), explain_out_of_memory(device, len(raw.image_ids), raw.bucket, LESS_MEMORY):
             begin = mark(device)
             detections = forward(images)
             before, queued = queued, Queued(raw, begin, mark(device), to_host(detections, device))
@@ -319,13 +300,13 @@ def warm(times: Sequence[Time], execution: Execution) -> tuple[int, float]:
     return sum(one.images for one in counted), sum(one.seconds for one in counted)
 
 
-def _to_coco(batch: Batch, dataset: CocoData, recipe: Recipe) -> dict[int, Results]:
+def _to_coco(batch: Batch, dataset: Dataset, recipe: Recipe) -> dict[int, Results]:
     """Results of each image under the data set's ids; classes that it does not have are left out."""
     raw, names = batch.raw, recipe.classes
     of_labels = label_ids(names, dataset)
     known = np.array([id is not None for id in of_labels])
     inclusive = recipe.model.mask_head.paste == "inclusive"
-    found = from_detections(batch.detections, raw.sizes.float(), raw.original_sizes, names, inclusive=inclusive)
+    found = from_detections(batch.detections, raw.view, raw.original_sizes, names, inclusive=inclusive)
     pairs = zip(raw.image_ids.tolist(), found, strict=True)
     return {
         image: instances[known[instances.labels - 1]].to_coco(image, [id or 0 for id in of_labels])
@@ -333,7 +314,7 @@ def _to_coco(batch: Batch, dataset: CocoData, recipe: Recipe) -> dict[int, Resul
     }
 
 
-def label_ids(names: Sequence[str], dataset: CocoData) -> list[int | None]:
+def label_ids(names: Sequence[str], dataset: Dataset) -> list[int | None]:
     """The data set's id of each class of the weights, in label order; None of a class that it does not have."""
     if tuple(names) == dataset.category_names:  # which may repeat
         return list(dataset.category_ids)
@@ -346,7 +327,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:  # run from a source tree that is not installed
         return "not installed"
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") or "none"

@@ -11,9 +11,11 @@ All kernels are serial and release the GIL: they run inside the threads of a loa
 """
 
 from maskrcnn.masks.bitmaps import bitmap_from_counts, counts_from_bitmap
+from maskrcnn.masks.coordinates import decimals
 from maskrcnn.masks.rings import (
     Outline,
     Rings,
+    counts_from_rings,
     edges_from_rings,
     outlines_from_runs,
     polygons_from_bitmap,
@@ -29,7 +31,9 @@ __all__ = [
     "Rings",
     "bitmap_from_counts",
     "counts_from_bitmap",
+    "counts_from_rings",
     "counts_from_string",
+    "decimals",
     "edges_from_rings",
     "outlines_from_runs",
     "polygons_from_bitmap",

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 
 def unsigned(counts: ArrayLike) -> UInt32[ndarray, " N"]:
-    """Any whole numbers from 0 to 2**32 - 1. Raises ValueError for others."""
+    """Any whole numbers from 0 to 2**32 - 1 as unsigned ones. Raises ValueError for others."""
     runs = np.asarray(counts)
     if runs.ndim != 1 or not (runs.dtype.kind in "ui" or runs.size == 0):
         raise ValueError(f"expected a flat list of whole run lengths, received {runs.dtype} of shape {runs.shape}")
@@ -17,7 +17,7 @@ def unsigned(counts: ArrayLike) -> UInt32[ndarray, " N"]:
 
 
 def of_image(counts: ArrayLike, height: int, width: int) -> UInt32[ndarray, " N"]:
-    """Those that cover an image. Raises ValueError where they do not sum to height * width."""
+    """Run lengths that cover an image. Raises ValueError where they do not sum to height * width."""
     runs = unsigned(counts)
     total = int(runs.sum(dtype=np.uint64))
     if total != height * width:

@@ -5,12 +5,13 @@ from itertools import pairwise
 from typing import NamedTuple, no_type_check
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Integer, Shaped
+from jaxtyping import Float32, Float64, Int32, Int64, Integer, Shaped, UInt32
 from numpy import ndarray
 from numpy.typing import ArrayLike
 
 from maskrcnn.kernels import kernel
 from maskrcnn.masks.bitmaps import counts_from_bitmap
+from maskrcnn.masks.coordinates import narrowed
 from maskrcnn.masks.counts import of_image
 from maskrcnn.masks.trace import trace
 
@@ -30,7 +31,7 @@ def rings_from_polygons(polygons: Sequence[ArrayLike]) -> Rings:
 
     Raises ValueError, naming the polygon, for fewer than 3 points, an odd length, or anything but finite numbers.
     """
-    parts = [_polygon_points(polygon, place) for place, polygon in enumerate(polygons)]
+    parts = [_polygon_points(polygon, index) for index, polygon in enumerate(polygons)]
     first = np.zeros(len(parts) + 1, np.int32)
     np.cumsum([len(part) for part in parts], out=first[1:])
     points = np.concatenate(parts) if parts else np.zeros((0, 2), np.float32)
@@ -51,8 +52,18 @@ def rings_from_counts(counts: ArrayLike, height: int, width: int) -> Rings:
     return Rings(points, first)
 
 
+def counts_from_rings(
+    rings: Rings, chosen: Int64[ndarray, "D 2"], height: int, width: int
+) -> tuple[UInt32[ndarray, " N"], Int64[ndarray, " D"]]:
+    """The run lengths that `rings_from_counts` took, of many masks at once, and where those of each stop.
+
+    chosen   the first ring of each mask, and the one behind its last
+    """
+    return _counts_from_rings(rings.points, rings.first, chosen, height, height * width)
+
+
 def rings_from_bitmap(mask: Shaped[ndarray, "h w"]) -> Rings:
-    """The outline of the pixels that are not zero, as `rings_from_counts`."""
+    """The outline of the pixels that are not zero, along the cracks between pixels."""
     return rings_from_counts(counts_from_bitmap(mask), *mask.shape)
 
 
@@ -95,20 +106,20 @@ def _cut(points: Float32[ndarray, "V 2"], first: Int32[ndarray, " _"]) -> list[F
     return [points[start:stop] for start, stop in pairwise(first.tolist())]
 
 
-def _polygon_points(polygon: ArrayLike, place: int) -> Float32[ndarray, "_ 2"]:
+def _polygon_points(polygon: ArrayLike, index: int) -> Float32[ndarray, "_ 2"]:
     try:
-        with np.errstate(over="ignore"):  # becomes infinite and is refused below
-            numbers = np.asarray(polygon, np.float64).astype(np.float32)
+        numbers = np.asarray(polygon, np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"polygon {place}: expected numbers x1, y1, x2, y2, ..., received {polygon!r:.80}") from None
+        raise ValueError(f"polygon {index}: expected numbers x1, y1, x2, y2, ..., received {polygon!r:.80}") from None
     if numbers.ndim != 1 or len(numbers) % 2 or len(numbers) < 6:
         raise ValueError(
-            f"polygon {place}: expected a flat list x1, y1, x2, y2, ... of at least 3 points, "
+            f"polygon {index}: expected a flat list x1, y1, x2, y2, ... of at least 3 points, "
             f"received shape {numbers.shape}; remove the polygon or give it its missing points"
         )
+    numbers = narrowed(numbers)
     if not np.isfinite(numbers).all():
         where = int(np.flatnonzero(~np.isfinite(numbers))[0])
-        raise ValueError(f"polygon {place}: expected finite coordinates, received {numbers[where]} at {where}")
+        raise ValueError(f"polygon {index}: expected finite coordinates, received {numbers[where]} at {where}")
     return numbers.reshape(-1, 2)
 
 
@@ -130,6 +141,50 @@ def _signed_areas(points, first):
     for r in range(len(areas)):
         areas[r] = _signed_area(points, first[r], first[r + 1])
     return areas
+
+
+@kernel()
+@no_type_check
+def _counts_from_rings(points, first, chosen, height, pixels):
+    """(counts, where those of each mask stop): every horizontal crack of a ring turns its column on or off."""
+    most = 0
+    for d in range(len(chosen)):
+        most += _cracks(points, first, chosen[d], height, np.empty(0, np.int64))
+    counts, stops = np.empty(most + 2 * len(chosen), np.uint32), np.empty(len(chosen), np.int64)
+    offsets, num_counts = np.empty(most, np.int64), 0
+    for d in range(len(chosen)):
+        turns = offsets[: _cracks(points, first, chosen[d], height, offsets)]
+        turns.sort()
+        position, k = np.int64(0), 0
+        while k < len(turns):
+            if k + 1 < len(turns) and turns[k] == turns[k + 1]:  # a run goes on in the next column
+                k += 2
+                continue
+            counts[num_counts], position = turns[k] - position, turns[k]
+            num_counts, k = num_counts + 1, k + 1
+        if position < pixels:
+            counts[num_counts], num_counts = pixels - position, num_counts + 1
+        stops[d] = num_counts
+    return counts[:num_counts].copy(), stops
+
+
+@kernel()
+@no_type_check
+def _cracks(points, first, chosen, height, offsets):
+    """How many cracks there are in a mask; where, counted down the columns, goes to `offsets` as it has room."""
+    num = 0
+    for r in range(chosen[0], chosen[1]):
+        last = first[r + 1] - 1
+        for i in range(first[r], first[r + 1]):
+            x, y = np.int64(points[last, 0]), np.int64(points[last, 1])
+            other = np.int64(points[i, 0])
+            if y == points[i, 1]:
+                for column in range(min(x, other), max(x, other)):
+                    if num < len(offsets):
+                        offsets[num] = column * height + y
+                    num += 1
+            last = i
+    return num
 
 
 @kernel()

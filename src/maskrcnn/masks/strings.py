@@ -13,7 +13,7 @@ from maskrcnn.masks.counts import unsigned
 
 _MAX_LENGTH = 7  # characters of one run: 33 bits (an unsigned count or the difference of two), 5 in each
 
-_GOOD, _BAD_CHARACTER, _CUT_OFF, _OUT_OF_RANGE = 0, 1, 2, 3
+GOOD, _BAD_CHARACTER, _CUT_OFF, _OUT_OF_RANGE = 0, 1, 2, 3
 _STRING_FAULTS = {
     _BAD_CHARACTER: "the characters '0' to 'o' are allowed",
     _CUT_OFF: "the string ends within a run",
@@ -24,13 +24,14 @@ _STRING_FAULTS = {
 def counts_from_string(string: str | bytes) -> UInt32[ndarray, " N"]:
     """Decode one mask. Raises ValueError for a character, a length or a run that no encoder writes."""
     data = string.encode("utf-8", "surrogatepass") if isinstance(string, str) else string
-    counts, place, fault = _decode(np.frombuffer(data, np.uint8))
-    if fault != _GOOD:
+    counts = np.empty(len(data), np.uint32)
+    num_counts, offset, fault = decode_counts(np.frombuffer(data, np.uint8), counts)
+    if fault != GOOD:
         raise ValueError(
             f"expected COCO's compressed run lengths, received a string of {len(data)} characters that is malformed "
-            f"at {place}: {_STRING_FAULTS[fault]}; write the annotation's mask anew"
+            f"at {offset}: {_STRING_FAULTS[fault]}; write the annotation's mask anew"
         )
-    return counts
+    return counts[:num_counts].copy()
 
 
 def string_from_counts(counts: ArrayLike) -> str:
@@ -48,16 +49,15 @@ def strings_from_counts(counts: Integer[ndarray, " N"], stops: Integer[ndarray, 
 
 @kernel()
 @no_type_check
-def _decode(characters):
-    """(counts, place, fault): where and why decoding stopped."""
-    counts = np.empty(len(characters), np.uint32)
+def decode_counts(characters, counts):
+    """(number of runs, offset, fault): the runs that were written to `counts`, where and why decoding stopped."""
     num_counts, value, shift = 0, np.int64(0), 0
-    for place in range(len(characters)):
-        bits = np.int64(characters[place]) - 48
+    for offset in range(len(characters)):
+        bits = np.int64(characters[offset]) - 48
         if bits < 0 or bits > 63:
-            return counts[:0], place, _BAD_CHARACTER
+            return num_counts, offset, _BAD_CHARACTER
         if shift > 5 * (_MAX_LENGTH - 1):
-            return counts[:0], place, _OUT_OF_RANGE
+            return num_counts, offset, _OUT_OF_RANGE
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:
@@ -67,12 +67,10 @@ def _decode(characters):
         if num_counts > 2:
             value += np.int64(counts[num_counts - 2])
         if value < 0 or value >= 1 << 32:
-            return counts[:0], place, _OUT_OF_RANGE
+            return num_counts, offset, _OUT_OF_RANGE
         counts[num_counts] = value
         num_counts, value, shift = num_counts + 1, np.int64(0), 0
-    if shift:
-        return counts[:0], len(characters), _CUT_OFF
-    return counts[:num_counts].copy(), len(characters), _GOOD
+    return num_counts, len(characters), _CUT_OFF if shift else GOOD
 
 
 @kernel()

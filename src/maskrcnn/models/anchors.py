@@ -1,4 +1,4 @@
-"""Reference boxes of the RPN: a fixed set in every cell of every level."""
+"""Anchors, the reference boxes of the RPN: a fixed set in every cell of every level."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def cell_anchors(size: float, aspect_ratios: Sequence[float], *, rounded: bool = False) -> Float[Tensor, "A 4"]:
-    """Boxes around the origin with the area of a square of side `size`; ratio is height over width.
+    """Make boxes around the origin with the area of a square of side `size`; ratio is height over width.
 
-    rounded   to whole pixels, half to even
+    rounded   whether corners are rounded to whole pixels, half to even
     """
     ratios = torch.tensor(aspect_ratios)
     width, height = size / ratios.sqrt(), size * ratios.sqrt()
@@ -21,7 +21,7 @@ def cell_anchors(size: float, aspect_ratios: Sequence[float], *, rounded: bool =
 def level_anchors(
     base: Float[Tensor, "A 4"], *, height: int, width: int, stride: tuple[int, int], offset: float = 0.5
 ) -> Float[Tensor, "N 4"]:
-    """Every base box in every cell, row by row; those of cell (i, j) lie around ((j, i) + offset) * stride.
+    """Place every base box in every cell, row by row; those of cell (i, j) are centred at ((j, i) + offset) * stride.
 
     stride   pixels (down, right) from cell to cell
     """

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from maskrcnn.models.backbone import Backbone
 from maskrcnn.models.layers import Conv, Depthwise
 
 SCALES = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2), 3: (1.2, 1.4), 4: (1.4, 1.8)}
@@ -52,21 +53,18 @@ class InvertedResidual(nn.Module):
         return result
 
 
-class EfficientNet(nn.Module):
-    """Images to features at strides 4, 8, 16 and 32, with TensorFlow's borders at every height and width.
+class EfficientNet(Backbone):
+    """Maps images to features at strides 4, 8, 16 and 32, with TensorFlow's borders at every height and width.
 
-    size            0 to 4; published weights have 0 and 2
-    num_bands       channels of an image
-    frozen_stages   how many of `stages` are not trained
+    size        0 to 4; published weights have 0 and 2
+    num_bands   bands of the images, such as 3 for RGB
     """
 
     strides = (4, 8, 16, 32)
 
-    def __init__(self, size: int, *, norm: str, num_bands: int = 3, frozen_stages: int = 0) -> None:
+    def __init__(self, size: int, *, norm: str, num_bands: int = 3) -> None:
         super().__init__()
         self.size = size
-        self.recompute = False
-        """Whether the backward pass computes what is inside the blocks again instead of keeping it."""
         channels, self.channels = scaled_channels(16, SCALES[size][0]), list[int]()
         self.stem = nn.Sequential(
             Conv(num_bands, STEM, 3, stride=2, norm=norm, same=True),
@@ -81,23 +79,21 @@ class EfficientNet(nn.Module):
                 channels = planes
             self.add_module(name, nn.Sequential(*blocks))
             self.channels.append(channels)
-        for _, stage in self.stages()[:frozen_stages]:
-            stage.requires_grad_(False)
 
-    def stages(self) -> list[tuple[str, nn.Module]]:
-        """Names and modules in the order in which an image meets them: the stem, then one for each stride."""
-        return list(self.named_children())
+    def stages(self) -> list[nn.Module]:
+        """Return the stem, and what each stride has."""
+        return list(self.children())
 
-    def forward(self, pixels: Float[Tensor, "B bands H W"]) -> list[Float[Tensor, "B _ _ _"]]:
+    def forward(self, pixels: Float[Tensor, "B N H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         x, features = pixels, []
-        for _, stage in self.stages():
+        for stage in self.stages():
             for block in stage.children():
                 x = self._again(block, x) if self.recompute and torch.is_grad_enabled() else block(x)
             features.append(x)
         return features[1:]
 
     def _again(self, block: nn.Module, x: Float[Tensor, "B Cin _ _"]) -> Float[Tensor, "B Cout _ _"]:
-        # Nothing in a block is random, and asking a GPU for its generator's state cannot be recorded.
+        # Nothing in a block is random, and a CUDA graph cannot record reading the generator's state.
         result: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
         return result
 

@@ -10,19 +10,28 @@ from maskrcnn.models.layers import Conv
 
 
 class FPN(nn.Module):
-    """Adds each coarse map to the finer one below it, so that every level knows what is where.
+    """Adds each coarse map to the finer one below it, so that every level has both meaning and detail.
 
-    The coarsest level is the last one halved once more, for the largest anchors. Padded heights and widths
-    are multiples of the coarsest backbone stride, so doubling meets the finer map exactly.
+    One more level, for the largest anchors, is the coarsest one at half its size. Padded heights and widths are
+    multiples of the coarsest backbone stride, so an upsampled map has exactly the size of the finer one.
 
-    upsample   `nearest`, or `bilinear` between the centres of cells
+    in_channels   channels of the backbone's maps, finest first
+    strides       pixels per cell of the backbone's maps, finest first
+    upsample      `nearest`, or `bilinear` between the centres of cells
     """
 
     def __init__(
-        self, in_channels: Sequence[int], channels: int, norm: str | None = None, upsample: str = "nearest"
+        self,
+        in_channels: Sequence[int],
+        strides: Sequence[int],
+        channels: int,
+        norm: str | None = None,
+        upsample: str = "nearest",
     ) -> None:
         super().__init__()
-        self.upsample = upsample
+        self.channels, self.upsample = channels, upsample
+        self.strides = (*strides, 2 * strides[-1])
+        """Pixels per cell of each level, finest first."""
         self.lateral = nn.ModuleList(Conv(c, channels, 1, norm=norm) for c in in_channels)
         self.output = nn.ModuleList(Conv(channels, channels, 3, norm=norm) for _ in in_channels)
         for conv in [*self.lateral, *self.output]:

@@ -1,4 +1,4 @@
-"""A convolution that carries its norm and activation, and the norms that it knows."""
+"""A convolution with its norm and activation, and the norms that it knows."""
 
 import copy
 import math
@@ -21,7 +21,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch norm with fixed statistics: per channel a scale and a shift, never trained."""
+    """Batch norm with fixed statistics: a scale and a shift per channel, never trained."""
 
     eps = 1e-5
     weight: Tensor
@@ -41,7 +41,7 @@ class FrozenBatchNorm(nn.Module):
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm over the images and cells of this process; like everything frozen it keeps its statistics there."""
+    """Batch norm over the images and cells of this process; where it is frozen it uses its running statistics."""
 
     @property
     def is_live(self) -> bool:
@@ -69,7 +69,7 @@ def _scale_and_shift(
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group norm with the paper's 32 groups, or as many as divide the channels and have two or more each."""
+    """Group norm with the paper's 32 groups, or the most that divide the channels and have two or more each."""
 
     def __init__(self, channels: int) -> None:
         most = max(1, min(32, channels // 2))
@@ -85,16 +85,16 @@ NORMS = {"frozen_batch_norm": FrozenBatchNorm, "batch_norm": BatchNorm, "group_n
 
 
 class Conv(nn.Conv2d):
-    """Convolution, norm, what is added to it, ReLU; padded so that stride alone decides the output's size.
+    """Convolution, norm, residual and ReLU; padded so that stride alone decides the output's size.
 
-    A batch norm with fixed statistics never runs as a layer of its own: its scale goes into the weights and its shift
-    into the bias, which saves a pass over the activations and leaves the gradient of the weights exact.
+    A batch norm with fixed statistics never runs as a layer of its own: it is folded into weights and bias, which saves
+    a pass over the activations and leaves the gradient of the weights exact.
 
-    same   padded as in TensorFlow, where stride 2 centres windows on the second of two pixels; otherwise on the first
+    same   whether it is padded as in TensorFlow, where stride 2 centres windows on the second of two pixels
     """
 
     widened = False
-    """Whether it computes in float32 between activations of another type, for the sake of a faster kernel."""
+    """Whether it computes in float32, for a faster kernel, while activations have another dtype."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Conv(nn.Conv2d):
         return norm(y, relu=self.relu) if residual is None else _sum(norm(y), residual, relu=self.relu)
 
     def _resolved(self) -> tuple[Tensor, Tensor | None, nn.Module | None]:
-        """Weight and bias, and the norm that has to run behind them."""
+        """Return weight and bias, and the norm that has to run behind them."""
         is_fixed = isinstance(self.norm, FrozenBatchNorm) or (
             isinstance(self.norm, BatchNorm) and not self.norm.is_live
         )
@@ -165,12 +165,12 @@ class Conv(nn.Conv2d):
 
     @property
     def multiplies_less(self) -> bool:
-        """Whether float32 has a kernel that does with a quarter of the products."""
+        """Whether float32 has a kernel with a quarter of the multiplications (Winograd)."""
         is_direct = self.groups > 1 or self.kernel_size != (3, 3) or self.stride != (1, 1) or self.same
         return not is_direct and min(self.weight.shape[:2]) >= MIN_CHANNELS and has_whole_vectors(self.weight)
 
     def with_norm(self) -> tuple[Float[Tensor, "Cout _ _ _"], Float[Tensor, " Cout"]]:
-        """Weight and bias that do what convolution and batch norm with fixed statistics do."""
+        """Return weight and bias with the batch norm's fixed statistics folded in."""
         assert isinstance(self.norm, FrozenBatchNorm | BatchNorm), "the norms that have statistics"
         scale, shift = self.norm.scale_and_shift()
         return self.weight * scale[:, None, None, None], shift
@@ -179,7 +179,7 @@ class Conv(nn.Conv2d):
 class Depthwise(Conv):
     """ReLU6, a convolution of each channel with weights of its own, norm, ReLU6; padded as in TensorFlow.
 
-    The first ReLU6 is that of the layer before, whose result this one alone reads: here it costs no pass of its own.
+    The first ReLU6 is that of the layer before, whose output only this one reads: here it costs no pass of its own.
     """
 
     ceiling = 6.0
@@ -198,7 +198,7 @@ class Depthwise(Conv):
 
 
 class Doubling(nn.ConvTranspose2d):
-    """A deconvolution with 2 x 2 weights and stride 2, then ReLU: a linear layer at each pixel makes four of it."""
+    """A deconvolution with 2 x 2 weights and stride 2, then ReLU: a linear layer that makes four pixels of each."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 2, stride=2)
@@ -207,7 +207,7 @@ class Doubling(nn.ConvTranspose2d):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Float[Tensor, "B Cin H W"]) -> Float[Tensor, "B Cout H 4*W"]:  # type: ignore[override]
-        """The four of a pixel stay beside each other: what follows at each by itself need not wait for `arranged`."""
+        """Leave each pixel's four side by side: 1 x 1 layers that follow can run before `arranged`."""
         assert self.bias is not None, "asked for by default"
         weight, bias = self.weight.permute(2, 3, 1, 0).flatten(0, 2)[:, :, None, None], self.bias.repeat(4)
         y = conv1x1(x, weight, bias, relu=True).permute(0, 2, 3, 1)
@@ -215,7 +215,7 @@ class Doubling(nn.ConvTranspose2d):
 
     @staticmethod
     def arranged(y: Float[Tensor, "*B H 4*W"]) -> Float[Tensor, "*B 2*H 2*W"]:
-        """Each pixel's four as two rows of two."""
+        """Move each pixel's four into two rows of two."""
         return y.unflatten(-1, (-1, 2, 2)).transpose(-3, -2).flatten(-4, -3).flatten(-2)
 
 
@@ -225,18 +225,18 @@ def _sum(x: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
 
 
 def folded(model: Model, dtype: torch.dtype = torch.float32, *, widened: bool = False) -> Model:
-    """A copy that `fold` changed."""
+    """Return a folded copy; see `fold`."""
     model = copy.deepcopy(model)
     fold(model, dtype, widened=widened)
     return model
 
 
 def fold(model: nn.Module, dtype: torch.dtype = torch.float32, *, widened: bool = False) -> None:
-    """Let it predict the same with less work: batch norms live in their convolutions, matrices are of `dtype`.
+    """Fold batch norms into their convolutions and cast matrices to `dtype`, for prediction only.
 
-    What autocast to that type would do at every call is done once. It learns no more: no weight has a gradient.
+    Casts once what autocast would cast at every call. Afterwards no weight has a gradient.
 
-    widened   3 x 3 convolutions that multiply less in float32 keep to it, whatever their activations are kept in
+    widened   whether 3 x 3 convolutions with a faster kernel in float32 (`multiplies_less`) stay in float32
     Depthwise convolutions keep the float32 weights that their kernel computes with.
     """
     model.requires_grad_(False)

@@ -13,7 +13,7 @@ from torch import Tensor
 def mean_over_images(
     values: Float[Tensor, "B n"], counts: Bool[Tensor, "B n"], total: Bool[Tensor, "B m"] | None = None
 ) -> Float[Tensor, ""]:
-    """Sum the values that count, divide by how many there are (or by how many are in `total`), average images."""
+    """Sum the values that count, divide by their number (or that of `total`), average over images."""
     number = (counts if total is None else total).sum(dim=1).clamp(min=1)
     return (torch.where(counts, values, 0.0).sum(dim=1) / number).mean()
 
@@ -21,7 +21,7 @@ def mean_over_images(
 def objectness_loss(
     logits: Float[Tensor, "B S"], positive: Bool[Tensor, "B S"], valid: Bool[Tensor, "B S"]
 ) -> Float[Tensor, ""]:
-    """Binary cross-entropy over the sampled anchors."""
+    """Compute binary cross-entropy over the sampled anchors."""
     loss = F.binary_cross_entropy_with_logits(logits.float(), positive.float(), reduction="none")
     return mean_over_images(loss, valid)
 
@@ -29,7 +29,7 @@ def objectness_loss(
 def class_loss(
     logits: Float[Tensor, "B S K1"], labels: Int[Tensor, "B S"], valid: Bool[Tensor, "B S"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy over the classes and background."""
+    """Compute cross-entropy over the classes and background."""
     loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
     return mean_over_images(loss.view_as(labels), valid)
 
@@ -41,9 +41,10 @@ def box_loss(
     valid: Bool[Tensor, "B S"],
     beta: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """L1 distance of the positives, divided by all samples, so that a few positives do not shout (Girshick 2015).
+    """Compute the L1 distance of the positives, divided by the number of all samples (Girshick 2015).
 
-    beta   differences below it count quadratically: smooth L1
+    beta   differences below it count quadratically (smooth L1)
+    Divided by all samples, a few positives do not dominate.
     """
     distance = F.smooth_l1_loss(deltas.float(), target_deltas, reduction="none", beta=beta)
     return mean_over_images(distance.sum(dim=-1), positive, total=valid)
@@ -52,6 +53,6 @@ def box_loss(
 def mask_loss(
     logits: Float[Tensor, "R M M"], targets: Float[Tensor, "R M M"], weights: Float[Tensor, "R"]
 ) -> Float[Tensor, ""]:
-    """Binary cross-entropy per cell, averaged in each box and then by `weights`, which sum to one over the batch."""
+    """Compute binary cross-entropy, averaged in each box, then by `weights`, which sum to one over the batch."""
     loss = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
     return (loss.mean(dim=(1, 2)) * weights).sum()

@@ -1,53 +1,50 @@
-"""Mask head (He et al. 2017): a small fully convolutional network that draws each object inside its box."""
+"""Mask head (He et al. 2017): a small fully convolutional network that segments each object inside its box."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from maskrcnn.models.box_head import Boxes, RoIs
+from maskrcnn import config
+from maskrcnn.models.box_head import Boxes, RoIs, sampler
 from maskrcnn.models.layers import Conv, Doubling
 from maskrcnn.models.losses import mask_loss
 from maskrcnn.ops.rasterize import rasterize
-from maskrcnn.ops.roi_align import roi_align
 from maskrcnn.structures import Detections, Targets
 
 
 class MaskHead(nn.Module):
-    """Convolutions on `pool` x `pool` features, one doubling, a mask for every class.
+    """Convolutions on RoIAligned features, upsampling by two, a mask for every class.
 
-    rois   positive boxes per image that the loss has room for, shared over the batch: few are wasted on
-           images with little in them, and what exceeds the room is counted in `count/masks_left_out`
+    The loss has `num_rois` slots per image, shared over the batch, so that images with few objects waste few of them;
+    positive boxes without a slot are counted in `count/masks_left_out`.
+    channels   channels of the pyramid
+    strides    pixels per cell of the levels that boxes are pooled from, finest first
     """
 
     def __init__(
         self,
+        settings: config.MaskHead,
         channels: int,
         num_classes: int,
-        *,
         strides: Sequence[int],
-        pool: int,
-        convs: int,
-        width: int,
-        rois: int,
-        class_agnostic: bool,
-        half_pixel: bool,
-        samples: int,
+        *,
+        sampling: config.RoIAlign,
         norm: str | None = None,
     ) -> None:
         super().__init__()
-        inputs = [channels] + [width] * (convs - 1)
+        width = settings.channels
+        inputs = [channels] + [width] * (settings.num_convs - 1)
         self.convs = nn.Sequential(*[Conv(i, width, 3, norm=norm, relu=True) for i in inputs])
         self.upsample = Doubling(width, width)
-        self.masks = Conv(width, 1 if class_agnostic else num_classes, 1)
+        self.masks = Conv(width, 1 if settings.class_agnostic else num_classes, 1)
         nn.init.normal_(self.masks.weight, std=0.001)
-        self.strides, self.rois = tuple(strides), rois
-        self.roi_align = partial(roi_align, strides=strides, output_size=pool, samples=samples, half_pixel=half_pixel)
+        self.strides, self.num_rois = tuple(strides), settings.num_rois
+        self.roi_align = sampler(strides, settings.pool_size, sampling)
 
     def segment(self, pyramid: list[Tensor], found: Boxes) -> Detections:
-        """A mask inside each final box, for the box's own class."""
+        """Predict a mask inside each final box, for the box's own class."""
         num_images, num_boxes = found.labels.shape
         images = torch.arange(num_images, device=found.boxes.device).repeat_interleave(num_boxes)
         logits = self._predict(pyramid, found.boxes.flatten(0, 1), images, found.labels.flatten())
@@ -55,25 +52,25 @@ class MaskHead(nn.Module):
         return Detections(*found, masks)
 
     def learn(self, pyramid: list[Tensor], rois: RoIs, targets: Targets) -> dict[str, Tensor]:
-        """The loss on the positives of the whole batch, packed into a fixed number of slots."""
+        """Compute the loss on the positives of the whole batch, packed into a fixed number of slots."""
         num_images, num_rois = rois.labels.shape
         # Earlier slots first: every image gets its share.
         slot = torch.arange(num_rois, 0, -1, device=rois.boxes.device)
-        room = min(self.rois, num_rois) * num_images
-        rank, index = (rois.positive * slot).flatten().topk(room)
+        num_slots = min(self.num_rois, num_rois) * num_images
+        rank, index = (rois.positive * slot).flatten().topk(num_slots)
         used = rank > 0
-        # Slots left over repeat those in use: they weigh nothing, but live batch norm sees them.
-        index = index[torch.arange(room, device=index.device) % used.sum().clamp(min=1)]
+        # Unused slots repeat used ones: their weight is zero, but live batch norm sees them.
+        index = index[torch.arange(num_slots, device=index.device) % used.sum().clamp(min=1)]
         images = index // num_rois
         boxes, labels, objects = (x.flatten(0, 1)[index] for x in (rois.boxes, rois.labels, rois.objects))
 
         logits = self._predict(pyramid, boxes, images, labels)
         size = logits.shape[-1]
-        goal = rasterize(targets.edges, targets.first_edge, boxes, images, objects, size=size)
+        target_masks = rasterize(targets.edges, targets.first_edge, boxes, images, objects, size=size)
         per_image = torch.zeros(num_images, device=boxes.device).index_add(0, images, used.float())
         weights = used / (per_image[images].clamp(min=1) * num_images)
         return {
-            "mask_head/mask": mask_loss(logits, goal, weights),
+            "mask_head/mask": mask_loss(logits, target_masks, weights),
             "count/masks_left_out": rois.positive.sum() - used.sum(),
         }
 
@@ -86,7 +83,7 @@ class MaskHead(nn.Module):
         return self.upsample.arranged(logits)
 
     def _draw_class(self, x: Float[Tensor, "R C H W"], labels: Int[Tensor, "R"]) -> Float[Tensor, "R H W"]:
-        """Of all masks the one that is wanted: each box meets the weights of its own class alone."""
+        """Compute the mask of each box's own class only, with that class's weights."""
         assert self.masks.bias is not None, "no norm stands in for it"
         classes = torch.arange(1, self.masks.out_channels + 1, device=labels.device)
         one_hot = (labels.clamp(1, len(classes))[:, None] == classes).to(x.dtype)

@@ -1,4 +1,4 @@
-"""Which annotation each box answers for, and which boxes enter the loss. Shared by RPN and box head."""
+"""Matching of boxes to annotations, and sampling of boxes for the loss. Shared by RPN and box head."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,7 +16,7 @@ def match(
     negative_iou: float,
     keep_best: bool = False,
 ) -> tuple[Int[Tensor, "B N"], Int[Tensor, "B N"]]:
-    """Index of the annotation that each candidate overlaps most, and its label; see `maskrcnn.ops.match.match`."""
+    """Match each candidate to the annotation it overlaps most, and label it; see `maskrcnn.ops.match.match`."""
     return match_boxes(
         candidates,
         targets.boxes,
@@ -31,11 +31,11 @@ def match(
 def sample(
     label: Int[Tensor, "B N"], keys: Int[Tensor, "B"], *, num: int, positive_fraction: float, stream: int
 ) -> tuple[Int[Tensor, "B S"], Bool[Tensor, "B S"]]:
-    """Draw S = min(num, N) boxes of each image, positives first: at most that fraction, negatives fill the rest.
+    """Draw S = min(num, N) boxes per image: at most `positive_fraction` positives, first, then negatives.
 
     keys     one random number for each image
     stream   tells draws from the same key apart
-    Slots that found no box are not valid. Source: Ren et al. 2015, section 3.1.3.
+    Slots without a box are not valid. Source: Ren et al. 2015, section 3.1.3.
     """
     num = min(num, label.shape[1])
     noise = uniform(keys, label.shape[1], stream=stream)
@@ -49,7 +49,7 @@ def sample(
 
 
 def uniform(keys: Int[Tensor, "B"], num: int, *, stream: int) -> Float[Tensor, "B num"]:
-    """Numbers in [0, 1) that depend on key, stream and position alone: the same on every device and process.
+    """Draw numbers in [0, 1) that depend on key, stream and index alone: the same on every device and process.
 
     A 32-bit integer hash with two multiplications (Wellons 2018, "lowbias32"), in int64 arithmetic.
     """

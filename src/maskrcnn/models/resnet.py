@@ -1,5 +1,6 @@
 """ResNet (He et al. 2015) and ResNeXt (Xie et al. 2017): a stem and four stages, whose outputs feed the pyramid."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -9,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from maskrcnn import config
+from maskrcnn.models.backbone import Backbone
 from maskrcnn.models.layers import Conv
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -31,9 +34,11 @@ class Basic(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3, 1 x 1; the stride is in the 3 x 3, or as in the first paper in the first 1 x 1.
+    """1 x 1, 3 x 3 and 1 x 1 convolutions beside a shortcut.
 
-    groups, group_width   the 3 x 3 is cut into groups with this many channels each where `channels` is 64
+    groups          groups of the 3 x 3 convolution
+    group_width     channels of each group where `channels` is 64
+    stride_in_1x1   whether the stride is in the first 1 x 1, as in the first paper, or in the 3 x 3
     """
 
     expansion = 4
@@ -62,40 +67,26 @@ class Bottleneck(nn.Module):
         return self.conv3(self.conv2(self.conv1(x)), residual)
 
 
-class ResNet(nn.Module):
-    """Images to features at strides 4, 8, 16 and 32.
+class ResNet(Backbone):
+    """Maps images to features at strides 4, 8, 16 and 32.
 
-    depth                 18, 34, 50, 101 or 152
-    width                 channels of the stem; published weights have 64
-    frozen_stages         how many of (stem, res2, res3, res4, res5) are not trained
-    groups, group_width   as in `Bottleneck`; ResNets of 18 and 34 layers have none
-    pool_at_end           the stem's pooling is padded at the right and bottom alone
+    settings    `kind`, `norm`, `width`, `stride_in_1x1` and `stem_pool` are read
+    num_bands   bands of the images, such as 3 for RGB
     """
 
     strides = (4, 8, 16, 32)
 
-    def __init__(
-        self,
-        depth: int,
-        *,
-        norm: str,
-        width: int = 64,
-        frozen_stages: int = 0,
-        groups: int = 1,
-        group_width: int = 64,
-        stride_in_1x1: bool = False,
-        pool_at_end: bool = False,
-    ) -> None:
+    def __init__(self, settings: config.Backbone, num_bands: int = 3) -> None:
         super().__init__()
+        depth, groups, group_width = shape_of(settings.kind)
+        norm, width = settings.norm, settings.width
         block: Callable[[int, int, int, str], Basic | Bottleneck] = Basic
         expansion = Basic.expansion
         if depth >= 50:
-            block = partial(Bottleneck, groups=groups, group_width=group_width, stride_in_1x1=stride_in_1x1)
+            block = partial(Bottleneck, groups=groups, group_width=group_width, stride_in_1x1=settings.stride_in_1x1)
             expansion = Bottleneck.expansion
-        self.pool_at_end = pool_at_end
-        self.recompute = False
-        """Whether the backward pass computes what is inside the blocks again instead of keeping it."""
-        self.stem = Conv(3, width, 7, stride=2, norm=norm, relu=True)
+        self.pool_at_end = settings.stem_pool == "end"
+        self.stem = Conv(num_bands, width, 7, stride=2, norm=norm, relu=True)
         channels, self.channels = width, []
         for number, (num_blocks, stride) in enumerate(zip(BLOCKS[depth], (1, 2, 2, 2), strict=True)):
             planes = width * 2**number
@@ -105,23 +96,37 @@ class ResNet(nn.Module):
             self.add_module(f"res{number + 2}", nn.Sequential(*blocks))
             channels = planes * expansion
             self.channels.append(channels)
-        for name in ("stem", "res2", "res3", "res4", "res5")[:frozen_stages]:
-            self.get_submodule(name).requires_grad_(False)
 
-    def forward(self, pixels: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
-        x = self.stem(pixels)  # not negative: zeros pad as well as nothing
+    def stages(self) -> list[nn.Module]:
+        """Return the stem, res2, res3, res4 and res5."""
+        return list(self.children())
+
+    def forward(self, pixels: Float[Tensor, "B N H W"]) -> list[Float[Tensor, "B _ _ _"]]:
+        x = self.stem(pixels)  # not negative, so zeros pad like -inf
         x = F.max_pool2d(F.pad(x, (0, 1, 0, 1)), 3, stride=2) if self.pool_at_end else F.max_pool2d(x, 3, 2, padding=1)
         features = []
-        for name in ("res2", "res3", "res4", "res5"):
-            for block in self.get_submodule(name).children():
+        for stage in self.stages()[1:]:
+            for block in stage.children():
                 x = self._again(block, x) if self.recompute and torch.is_grad_enabled() else block(x)
             features.append(x)
         return features
 
     def _again(self, block: nn.Module, x: Float[Tensor, "B Cin _ _"]) -> Float[Tensor, "B Cout _ _"]:
-        # Nothing in a block is random, and asking a GPU for its generator's state cannot be recorded.
+        # Nothing in a block is random, and a CUDA graph cannot record reading the generator's state.
         result: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
         return result
+
+
+def shape_of(kind: str) -> tuple[int, int, int]:
+    """Parse depth, number of groups and their width.
+
+    >>> shape_of("resnext101_32x8d"), shape_of("resnet50")
+    ((101, 32, 8), (50, 1, 64))
+    """
+    parts = re.fullmatch(r"resnex?t(\d+)(?:_(\d+)x(\d+)d)?", kind)
+    assert parts is not None, "config.Backbone.kind admits no other names"
+    depth, groups, width = parts.groups()
+    return int(depth), int(groups or 1), int(width or 64)
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int, norm: str) -> Conv | None:

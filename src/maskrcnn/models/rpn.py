@@ -1,4 +1,4 @@
-"""Region proposal network (Ren et al. 2015): where there may be an object, on every level of the pyramid."""
+"""Region proposal network (Ren et al. 2015): finds boxes that may hold an object, on every level of the pyramid."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from maskrcnn import boxes as box
+from maskrcnn import config
 from maskrcnn.models.anchors import cell_anchors, level_anchors
 from maskrcnn.models.layers import Conv
 from maskrcnn.models.losses import box_loss, objectness_loss
@@ -17,69 +18,55 @@ from maskrcnn.structures import POSITIVE, Proposals, Targets
 
 
 class RPN(nn.Module):
-    """One small head shared by all levels; in each cell an anchor of each aspect ratio.
+    """One small head shared by all levels; each cell has an anchor of each aspect ratio.
 
-    candidates, proposals   (in training, in prediction): boxes per level before, per image after suppression
-    divided_strides         an anchor's stride is the padded side divided by the cells of its level, rounded down
+    channels   channels of the pyramid
+    strides    pixels per cell of its levels, finest first
+    Raises ValueError unless `settings` has an anchor size for each level.
     """
 
     base: Tensor
 
     def __init__(
-        self,
-        channels: int,
-        *,
-        strides: Sequence[int],
-        anchor_sizes: Sequence[float],
-        aspect_ratios: Sequence[float],
-        anchor_offset: float,
-        round_anchors: bool,
-        divided_strides: bool,
-        convs: int,
-        delta_weights: tuple[float, float, float, float],
-        max_log_scale: float,
-        candidates: tuple[int, int],
-        proposals: tuple[int, int],
-        nms_iou: float,
-        samples: int,
-        positive_fraction: float,
-        positive_iou: float,
-        negative_iou: float,
-        smooth_l1_beta: float,
+        self, settings: config.RPN, channels: int, strides: Sequence[int], *, smooth_l1_beta: float = 0.0
     ) -> None:
         super().__init__()
-        self.convs = nn.Sequential(*[Conv(channels, channels, 3, relu=True) for _ in range(convs)])
-        self.objectness = Conv(channels, len(aspect_ratios), 1)
-        self.deltas = Conv(channels, 4 * len(aspect_ratios), 1)
+        if len(settings.anchor_sizes) != len(strides):
+            raise ValueError(
+                f"expected {len(strides)} anchor_sizes, one for each level of the pyramid, "
+                f"got {len(settings.anchor_sizes)}"
+            )
+        num_shapes = len(settings.aspect_ratios)
+        self.convs = nn.Sequential(*[Conv(channels, channels, 3, relu=True) for _ in range(settings.num_convs)])
+        self.objectness = Conv(channels, num_shapes, 1)
+        self.deltas = Conv(channels, 4 * num_shapes, 1)
         for layer in self.modules():
             if isinstance(layer, Conv):
                 nn.init.normal_(layer.weight, std=0.01)
-        self.strides, self.divided_strides, self.anchor_offset = tuple(strides), divided_strides, anchor_offset
-        self.delta_weights, self.max_log_scale, self.smooth_l1_beta = delta_weights, max_log_scale, smooth_l1_beta
-        base = torch.stack([cell_anchors(size, aspect_ratios, rounded=round_anchors) for size in anchor_sizes])
+        self.settings, self.strides, self.smooth_l1_beta = settings, tuple(strides), smooth_l1_beta
+        ratios, rounded = settings.aspect_ratios, settings.round_anchors
+        base = torch.stack([cell_anchors(size, ratios, rounded=rounded) for size in settings.anchor_sizes])
         self.register_buffer("base", base, persistent=False)
-        self.candidates, self.proposals, self.nms_iou = candidates, proposals, nms_iou
-        self.samples, self.positive_fraction = samples, positive_fraction
-        self.positive_iou, self.negative_iou = positive_iou, negative_iou
 
     def propose(self, pyramid: list[Tensor], sizes: Float[Tensor, "B 2"]) -> Proposals:
-        """The best boxes of each image, for prediction."""
-        logits, deltas = self._predict(pyramid)
-        return self._select(logits, deltas, self._anchors(pyramid), sizes, self.candidates[1], self.proposals[1])
+        """Return the best boxes of each image, for prediction."""
+        numbers = self.settings.num_test_candidates, self.settings.num_test_proposals
+        return self._select(*self._predict(pyramid), self._anchors(pyramid), sizes, *numbers)
 
     def learn(
         self, pyramid: list[Tensor], sizes: Float[Tensor, "B 2"], targets: Targets, keys: Int[Tensor, "B"]
     ) -> tuple[dict[str, Tensor], Proposals]:
-        """The two losses, and the proposals that the heads learn from.
+        """Compute the two losses and the proposals that the heads learn from.
 
-        Only the sampled anchors have a gradient, a few hundred of a quarter of a million, so only they are computed
-        with one; the proposals come from a pass over all cells that keeps nothing for a gradient.
+        Only the sampled anchors, a few hundred of a quarter of a million, have a gradient, so only they are computed
+        with one; the proposals come from a pass over all cells without gradient.
         """
         anchors = self._anchors(pyramid)
         # First: autocast keeps the first cast of a weight, and one made without a gradient would have none.
         losses = self._losses(pyramid, torch.cat(anchors), targets, keys)
         with torch.no_grad():
-            proposals = self._select(*self._predict(pyramid), anchors, sizes, self.candidates[0], self.proposals[0])
+            numbers = self.settings.num_train_candidates, self.settings.num_train_proposals
+            proposals = self._select(*self._predict(pyramid), anchors, sizes, *numbers)
         return losses, proposals
 
     def _predict(self, pyramid: list[Tensor]) -> tuple[list[Float[Tensor, "B _"]], list[Float[Tensor, "B _ 4"]]]:
@@ -93,7 +80,7 @@ class RPN(nn.Module):
     def _predict_at(
         self, pyramid: list[Tensor], index: Int[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "B S"], Float[Tensor, "B S 4"]]:
-        """What `_predict` says of some anchors, with the same weights as matrices over the neighbourhoods of cells."""
+        """Predict for some anchors only, with the same weights as matrices over the neighbourhoods of their cells."""
         num_shapes = self.base.shape[1]
         cell, shape = index // num_shapes, index % num_shapes
         x, inside = neighbourhoods(pyramid, cell, radius=len(self.convs))
@@ -116,11 +103,11 @@ class RPN(nn.Module):
     def _anchors(self, pyramid: list[Tensor]) -> list[Float[Tensor, "_ 4"]]:
         sizes = [(level.shape[2], level.shape[3]) for level in pyramid]
         strides = [(stride, stride) for stride in self.strides]
-        if self.divided_strides:
+        if self.settings.anchor_strides == "divided":
             height, width = (side * self.strides[0] for side in sizes[0])
             strides = [(height // rows, width // columns) for rows, columns in sizes]
         return [
-            level_anchors(base, height=cells[0], width=cells[1], stride=stride, offset=self.anchor_offset)
+            level_anchors(base, height=cells[0], width=cells[1], stride=stride, offset=self.settings.anchor_offset)
             for base, cells, stride in zip(self.base, sizes, strides, strict=True)
         ]
 
@@ -136,30 +123,34 @@ class RPN(nn.Module):
         scores, boxes, levels = [], [], []
         for number, (logit, delta, anchor) in enumerate(zip(logits, deltas, anchors, strict=True)):
             best, index = logit.topk(min(num_candidates, logit.shape[1]), dim=1)
-            decoded = box.decode(box.take(delta, index), anchor[index], self.delta_weights, self.max_log_scale)
+            chosen = box.take(delta, index)
+            decoded = box.decode(chosen, anchor[index], self.settings.delta_weights, self.settings.max_log_scale)
             scores.append(best)
             boxes.append(box.clip(decoded, sizes))
             levels.append(torch.full_like(index, number))
         order = torch.cat(scores, 1).argsort(dim=1, descending=True, stable=True)
         objectness, level = torch.cat(scores, 1).gather(1, order), torch.cat(levels, 1).gather(1, order)
         candidates = box.take(torch.cat(boxes, 1), order)
-        index, kept = nms(candidates, level, box.not_empty(candidates), threshold=self.nms_iou, num_keep=num_proposals)
+        threshold = self.settings.nms_threshold
+        index, kept = nms(candidates, level, box.not_empty(candidates), threshold=threshold, num_keep=num_proposals)
         return Proposals(box.take(candidates, index), objectness.gather(1, index), kept)
 
     def _losses(
         self, pyramid: list[Tensor], anchors: Float[Tensor, "N 4"], targets: Targets, keys: Int[Tensor, "B"]
     ) -> dict[str, Tensor]:
-        every = anchors.expand(len(keys), -1, -1)
+        settings, every = self.settings, anchors.expand(len(keys), -1, -1)
         target, label = match(
-            every, targets, positive_iou=self.positive_iou, negative_iou=self.negative_iou, keep_best=True
+            every, targets, positive_iou=settings.positive_iou, negative_iou=settings.negative_iou, keep_best=True
         )
-        index, valid = sample(label, keys, num=self.samples, positive_fraction=self.positive_fraction, stream=1)
+        fraction = settings.positive_fraction
+        index, valid = sample(label, keys, num=settings.num_samples, positive_fraction=fraction, stream=1)
         positive = (label.gather(1, index) == POSITIVE) & valid
-        goal = box.encode(box.take(targets.boxes, target.gather(1, index)), anchors[index], self.delta_weights)
+        matched_boxes = box.take(targets.boxes, target.gather(1, index))
+        target_deltas = box.encode(matched_boxes, anchors[index], settings.delta_weights)
         logits, deltas = self._predict_at(pyramid, index)
         return {
             "rpn/objectness": objectness_loss(logits, positive, valid),
-            "rpn/box": box_loss(deltas, goal, positive, valid, self.smooth_l1_beta),
+            "rpn/box": box_loss(deltas, target_deltas, positive, valid, self.smooth_l1_beta),
             "count/positive_anchors": positive.sum() / len(positive),
         }
 
@@ -167,7 +158,7 @@ class RPN(nn.Module):
 def neighbourhoods(
     pyramid: list[Float[Tensor, "B C _ _"]], cells: Int[Tensor, "B S"], *, radius: int
 ) -> tuple[Float[Tensor, "B S k k C"], Bool[Tensor, "B S k k"]]:
-    """Features of the k x k cells around some cells, k = 2 * radius + 1, and which of those lie within the level.
+    """Gather the k x k cells around some cells, k = 2 * radius + 1, and tell which of those lie within the level.
 
     cells   numbered row by row, level after level, as anchors are
     Beyond a level's border features are zero.

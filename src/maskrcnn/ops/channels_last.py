@@ -1,4 +1,4 @@
-"""Pictures in channels-last memory, for kernels that run along channels on the processor."""
+"""Images in channels-last memory, for kernels that run along channels on the CPU."""
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ def suits(
     stride: int,
     multiple: int = WHOLE,
 ) -> bool:
-    """Whether a convolution is one for our kernels: on the processor, in float32, channels in multiples of a number.
+    """Whether a convolution is one for our kernels: on the CPU, in float32, channels in multiples of a number.
 
     side   of the weights
     """
@@ -57,17 +57,17 @@ def has_whole_vectors(weight: Float[Tensor, "K C _ _"], multiple: int = WHOLE) -
 
 
 def empty_result(x: Float[Tensor, "B C H W"], outputs: int, stride: int = 1) -> Float[Tensor, "B {outputs} h w"]:
-    """Of the size of `x`, or of every `stride`-th pixel from the first on, not filled."""
+    """Memory for a result of the size of `x`, or of its every `stride`-th pixel from the first on, not filled."""
     shape = len(x), outputs, *(-(-side // stride) for side in x.shape[2:])
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
 def pixels(x: Shaped[Tensor, "B C H W"]) -> Shaped[ndarray, "B H W C"]:
-    """A view where memory is channels-last, otherwise a copy."""
+    """Pixels with their channels beside each other: a view where memory is channels-last, otherwise a copy."""
     return x.detach().permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def offset_and_floor(bias: Tensor | None, outputs: int, relu: bool) -> tuple[ndarray, np.float32]:
-    """What is added to each channel of a result, and what no number of it is below."""
+    """What is added to each channel of a result, and the least number it may hold."""
     offset = np.zeros(outputs, np.float32) if bias is None else bias.detach().contiguous().numpy()
     return offset, np.float32(0 if relu else -np.inf)

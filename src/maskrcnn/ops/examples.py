@@ -37,6 +37,7 @@ from maskrcnn.ops.resize import resize
 from maskrcnn.ops.resize.reference import resize as resize_definition
 from maskrcnn.ops.roi_align import roi_align
 from maskrcnn.ops.roi_align.reference import roi_align as roi_align_definition
+from maskrcnn.view import View
 
 HEIGHT, WIDTH = 96, 160
 """Pixels of the image that boxes lie in."""
@@ -57,11 +58,11 @@ class Example(NamedTuple):
     """Makes the arguments on the CPU: tensors, lists of tensors, or None."""
     kernel: Callable[..., Any]
     definition: Callable[..., Any]
-    """Both take the arguments and return a tensor or several."""
+    """What the kernel should compute; both take the arguments and return a tensor or several."""
     tolerance: float
-    """See `difference`."""
+    """Largest `difference` that is allowed."""
     learnt: Sequence[int] = ()
-    """Places of the arguments that have a gradient, which is computed too."""
+    """Indices of the arguments that have a gradient, which is computed too."""
 
 
 def examples(*operators: str) -> list[Example]:
@@ -73,7 +74,7 @@ def compute(example: Example, function: Callable[..., Any], device: torch.device
     """The results of a function on an example's inputs, then the gradients of what is learnt, all on the CPU."""
     generator = torch.Generator().manual_seed(0)
     arguments = [_moved(argument, device) for argument in example.inputs(generator)]
-    learnt = [tensor for place in example.learnt for tensor in _tensors(arguments[place])]
+    learnt = [tensor for index in example.learnt for tensor in _tensors(arguments[index])]
     for tensor in learnt:
         tensor.requires_grad_()
     results = _tensors(function(*arguments))
@@ -255,23 +256,25 @@ def _area(ring: ndarray) -> float:
 
 def _resizing(name: str, antialias: bool, whole_levels: bool) -> Example:
     def inputs(generator: torch.Generator) -> tuple[Any, ...]:
-        images = torch.randint(0, 256, (2, 40, 56, 3), generator=generator, dtype=torch.uint8)
+        """A whole image, a window that leaves one, and one that is turned."""
+        images = torch.randint(0, 256, (3, 40, 56, 3), generator=generator, dtype=torch.uint8)
         return (
             images,
-            torch.tensor([[40, 50], [30, 56]]),
-            torch.tensor([[64, 90], [21, 37]]),
-            torch.tensor([True, False]),
+            torch.tensor([[40, 50], [30, 56], [40, 56]]),
+            torch.tensor([[0.0, 0.0, 50.0, 40.0], [-5.3, 3.1, 40.2, 33.3], [8.0, 2.0, 41.0, 39.0]]),
+            torch.tensor([[64, 90], [21, 37], [50, 61]]),
+            torch.tensor([True, False, True]),
+            torch.tensor([0, 2, 1]),
         )
 
-    bucket, mean, std = (64, 96), (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
+    bucket, levels = (64, 96), {"mean": (123.7, 116.3, 103.5), "std": (58.4, 57.1, 57.4)}
+    settings: dict[str, Any] = {"bucket": bucket, "antialias": antialias, "whole_levels": whole_levels, **levels}
     return Example(
         name,
         "resize",
         inputs,
-        lambda *given: resize(
-            *given, bucket=bucket, mean=mean, std=std, antialias=antialias, whole_levels=whole_levels
-        ),
-        partial(resize_definition, bucket=bucket, mean=mean, std=std, antialias=antialias, whole_levels=whole_levels),
+        lambda images, raw_sizes, *view: resize(images, raw_sizes, View(*view), **settings),
+        lambda images, raw_sizes, *view: resize_definition(images, raw_sizes, View(*view), **settings),
         FLOAT32,
     )
 

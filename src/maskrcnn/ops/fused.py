@@ -1,4 +1,4 @@
-"""Convolutions of torch's own library that end in what follows them, for processors and networks that do not learn.
+"""Convolutions of torch's own library that end in what follows them, for CPUs and networks that do not learn.
 
 What `torch.compile` calls for the same expressions. A residual and a ReLU of their own read and write everything again,
 which takes longer than a product on matrix units; here they cost one reading of the residual. The sum is rounded once.
@@ -14,7 +14,7 @@ from maskrcnn.ops.operator import operator
 
 HAS_FLOAT32 = torch.backends.mkldnn.is_available()
 HAS_BF16 = HAS_FLOAT32 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-"""Whether the library is part of torch and computes in a number type on this processor."""
+"""Whether the library is part of torch and computes in a number type on this CPU."""
 
 
 def suits(
@@ -26,7 +26,7 @@ def suits(
     stride: int = 1,
     groups: int = 1,
 ) -> bool:
-    """Whether the library can: on the processor, all in one number type that it computes in, with no gradient."""
+    """Whether the library can do it: on the CPU, all in one number type that it computes in, with no gradient."""
     tensors = [one for one in (x, weight, bias, residual) if one is not None]
     if x.device.type != "cpu" or any(one.dtype != weight.dtype for one in tensors):
         return False
@@ -52,7 +52,7 @@ def convolution(
 ) -> Float[Tensor, "B K h w"]:
     """Correlate with a border of zeros; add bias and residual, then ReLU where asked.
 
-    The result lies in channels-last memory. The library's ReLU makes zero of what is no number.
+    The result lies in channels-last memory. The library's ReLU turns NaN into 0.
     padding   width of the border, by default half the weights'
     """
     padding = weight.shape[2] // 2 if padding is None else padding

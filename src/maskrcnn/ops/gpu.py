@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import torch
 
 _replaced: set[str] = set()
-"""Operators whose definitions take the place of their kernels in this process."""
+"""Operators whose definitions replace their kernels in this process."""
 
 
 def uses_kernel(name: str) -> bool:

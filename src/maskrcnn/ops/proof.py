@@ -15,13 +15,13 @@ import torch
 from maskrcnn.ops.examples import compute, difference, examples
 
 OPERATORS = ("match", "nms", "paste", "rasterize", "roi_align")
-"""Those with a Triton kernel."""
+"""Operators with a Triton kernel."""
 PATIENCE = 240.0
 """Seconds for all that one process tries, which compiles the kernels first. Five hangs take less than the half hour
 after which the other processes of a run give up."""
 COMMAND = (sys.executable, "-m", "maskrcnn.ops.proof")
 READY = "device"
-"""What is told first: a sum on the device, without any kernel of ours."""
+"""Name of what is told first: a sum on the device, without any kernel of ours."""
 
 
 def faults(

@@ -1,4 +1,4 @@
-"""How the Numba kernels share the processor.
+"""How the Numba kernels share the CPU.
 
 Kernels are serial and release the GIL; several calls run beside each other on the threads that torch's own operators
 use. Threads besides these would wait for cores: torch's spin for some milliseconds after each operator, which made a
@@ -22,7 +22,7 @@ _IMPORTED_BY = os.getpid()
 _CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-def in_parts(work: Callable[[int, int], None], count: int, smallest: int = 1) -> None:
+def parallel_for(work: Callable[[int, int], None], count: int, smallest: int = 1) -> None:
     """Call `work(first, last)` on consecutive parts of range(count), on as many threads as torch may use.
 
     smallest   items in a part: worth some tenths of a millisecond

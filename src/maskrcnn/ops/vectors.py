@@ -16,17 +16,17 @@ from numba.extending import intrinsic
 from maskrcnn.kernels import VECTOR_WIDTH, kernel
 
 WIDTH = VECTOR_WIDTH
-"""Numbers of a vector."""
+"""Numbers in a vector."""
 ROWS, ADDED_ROWS, ACROSS = 6, 4, 2
 """Register block of a matrix product: rows, rows when accumulating, vectors per row.
 
-Each sum stays in one of 16 registers. Six rows reach a processor's peak where four wait for memory; four divide all
+Each sum stays in one of 16 registers. Six rows reach a CPU's peak where four wait for memory; four divide all
 numbers of channels.
 """
 COLUMNS = ACROSS * WIDTH
 """Columns of a register block."""
 FLOAT = 4
-"""Bytes."""
+"""Bytes of a number."""
 
 jit = kernel(error_model="numpy")
 """Decorates kernels that work on addresses.
@@ -89,7 +89,7 @@ move = transform(lambda value: [value], 1)
 @intrinsic
 @no_type_check
 def clear(typing_context, target):
-    """Zeros to an address."""
+    """Write a vector of zeros to an address."""
 
     def generate(context, builder, signature, arguments):
         store(builder, _ZEROS, pointer(builder, arguments[0]))
@@ -101,13 +101,13 @@ def clear(typing_context, target):
 @intrinsic
 @no_type_check
 def prefetch(typing_context, source):
-    """Have the line of memory at an address brought near, as it will be read soon; it need not exist."""
+    """Ask for the line of memory at an address, which will be read soon; it need not exist."""
 
     def generate(context, builder, signature, arguments):
-        place = pointer(builder, arguments[0], kind=ir.IntType(8))
-        kind = ir.FunctionType(ir.VoidType(), [place.type, *[_INDEX] * 3])
+        line = pointer(builder, arguments[0], kind=ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [line.type, *[_INDEX] * 3])
         fetch = builder.module.declare_intrinsic("llvm.prefetch.p0", (), kind)
-        builder.call(fetch, [place, *(ir.Constant(_INDEX, number) for number in (0, 3, 1))])
+        builder.call(fetch, [line, *(ir.Constant(_INDEX, number) for number in (0, 3, 1))])
         return context.get_dummy_value()
 
     return types.void(types.intp), generate
@@ -116,7 +116,7 @@ def prefetch(typing_context, source):
 @intrinsic
 @no_type_check
 def shift(typing_context, source, offset, floor, target):
-    """`target = max(source + offset, floor)`, vectors at addresses and a number; what is no number stays so."""
+    """`target = max(source + offset, floor)`, vectors at addresses and a number; NaN passes through."""
 
     def generate(context, builder, signature, arguments):
         source, offset, floor, target = arguments
@@ -147,7 +147,7 @@ def multiply(typing_context, left, left_row, right, result, result_row, depth):
 @intrinsic
 @no_type_check
 def multiply_finish(typing_context, left, left_row, right, other, other_row, offset, floor, result, result_row, depth):
-    """As `multiply`, with a matrix and an offset for each column added, and then not below `floor`."""
+    """`result = max(left @ right + other + offset, floor)`, sizes as in `multiply`, one offset for each column."""
 
     def generate(context, builder, signature, arguments):
         left, left_row, right, other, other_row, offset, floor, result, result_row, depth = arguments
@@ -215,7 +215,7 @@ def _add_product(builder, sums, left, left_row, left_step, right, right_step, de
 
 @no_type_check
 def add_product(builder, value, one, other):
-    """One vector and the product of two, in one instruction where the processor has it."""
+    """A vector and the product of two, in one instruction where the CPU has it."""
     return builder.fadd(value, builder.fmul(one, other, flags=("contract",)), flags=("contract",))
 
 
@@ -236,13 +236,13 @@ def _store_block(builder, block, base, distance):
 
 @no_type_check
 def _not_below(builder, value, least):
-    """What is no number stays so."""
+    """max(value, least); NaN passes through."""
     return builder.select(builder.fcmp_ordered("<", value, least), least, value)
 
 
 @no_type_check
 def address(builder, base, distance, number):
-    """The one `number` times some floats behind an address."""
+    """The address `number` times some floats behind another."""
     return builder.add(base, builder.shl(builder.mul(distance, number), ir.Constant(ADDRESS, 2)))
 
 
@@ -255,21 +255,21 @@ def pointer(builder, base, distance=None, number=0, plus=0, kind=_VECTOR):
 
 
 @no_type_check
-def load(builder, place):
-    """What lies at a pointer."""
-    value = builder.load(place)
+def load(builder, where):
+    """The value at a pointer."""
+    value = builder.load(where)
     value.align = 4
     return value
 
 
 @no_type_check
-def store(builder, value, place):
-    """Put a vector where a pointer says."""
-    builder.store(value, place).align = 4
+def store(builder, value, where):
+    """Write a vector to a pointer."""
+    builder.store(value, where).align = 4
 
 
 @no_type_check
 def _spread(builder, number):
-    """One number in all places of a vector."""
+    """One number in all lanes of a vector."""
     first = builder.insert_element(_NOTHING, number, ir.Constant(_INDEX, 0))
     return builder.shuffle_vector(first, _NOTHING, ir.Constant(ir.VectorType(_INDEX, WIDTH), [0] * WIDTH))

@@ -13,10 +13,10 @@ __all__ = ["find_recipe", "read_recipe", "recipe_folder", "write_recipe"]
 
 
 def read_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The complete, checked recipe of a file, of a weights folder or of a name such as `demo`.
+    """Read and check the complete recipe of a file, a weights folder or a name such as `demo`.
 
-    overrides   `a.b=v`, `--a.b=v` or the two words `--a.b v`; values are YAML scalars or lists, text is taken as it is
-    Raises FileNotFoundError when there is no such recipe or `__BASE__`, and ValueError that lists every mistake in it.
+    overrides   `a.b=v`, `--a.b=v` or two words, `--a.b v`; values are YAML, text is taken as it is
+    Raises FileNotFoundError where a recipe or its `__BASE__` is missing, and ValueError that lists every mistake.
 
     >>> read_recipe("demo", ["train.epochs=2", "--train.optimizer.lr", "1e-4"]).train.optimizer.lr
     0.0001

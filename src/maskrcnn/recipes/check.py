@@ -1,4 +1,4 @@
-"""From layers of settings to one recipe; everything wrong is reported at once."""
+"""Layers of settings merged into one recipe, with all mistakes reported at once."""
 
 import reprlib
 from collections.abc import Iterator, Sequence
@@ -11,17 +11,18 @@ from maskrcnn.recipes import text
 from maskrcnn.recipes.contradictions import contradictions
 from maskrcnn.recipes.describe import describe, example, nearest
 from maskrcnn.recipes.read import Layer, Typed
+from maskrcnn.recipes.renamed import RENAMED
 
 
 class Mistake(NamedTuple):
-    """One thing wrong, and the setting it concerns."""
+    """A mistake and the setting it concerns."""
 
     path: str
     sentence: str
 
 
 def build(layers: Sequence[Layer], title: str) -> Recipe:
-    """The recipe that the layers make together, later ones winning; ValueError names every mistake in them."""
+    """Merge layers into a recipe, later ones winning. Raises ValueError that names every mistake."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     mistakes: list[Mistake] = []
@@ -44,10 +45,10 @@ def build(layers: Sequence[Layer], title: str) -> Recipe:
 
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """(path, converted value or Mistake) for each setting in `value`, which may be a section."""
+    """Yield (path, converted value or Mistake) for each setting in `value`, which may be a section."""
     kind = _type_at(path)
     if kind is None:
-        yield path, Mistake(path, f"{path}: no such setting; {nearest(path)}")
+        yield path, Mistake(path, f"{path}: no such setting; {_advice(path)}")
     elif isinstance(kind, type) and issubclass(kind, Settings):
         section = _parsed(value) if isinstance(value, Typed) else value
         if isinstance(section, dict):
@@ -59,8 +60,12 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield path, _convert(path, value, kind)
 
 
+def _advice(path: str) -> str:
+    return f"it is called {RENAMED[path]} now" if path in RENAMED else nearest(path)
+
+
 def _type_at(path: str) -> Any:
-    """The type of a setting or section; None where the schema has none."""
+    """Return the type of a setting or section; None for an unknown path."""
     kind: Any = Recipe
     for name in path.split("."):
         if not (isinstance(kind, type) and issubclass(kind, Settings)):
@@ -70,7 +75,7 @@ def _type_at(path: str) -> Any:
 
 
 def _convert(path: str, value: Any, kind: Any) -> Any:
-    is_text = kind is str
+    is_text = getattr(kind, "__origin__", kind) is str  # the type inside Annotated
     if isinstance(value, Typed):
         value = str(value) if is_text and not value.startswith(("'", '"')) else _parsed(value)
     try:
@@ -84,7 +89,7 @@ def _parsed(word: Typed) -> Any:
     try:
         return text.parse(str(word))
     except ValueError:
-        return str(word)  # no setting but text takes it, and the message then shows what was typed
+        return str(word)  # only a text setting accepts it; for others the message shows what was typed
 
 
 def _fill(kind: type[Settings], values: dict[str, Any], prefix: str = "") -> Any:

@@ -1,4 +1,4 @@
-"""Settings that cannot hold together, or would have no effect."""
+"""Settings that contradict each other or would have no effect."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -6,16 +6,16 @@ from itertools import pairwise
 from maskrcnn.config import Optimizer, Recipe, Schedule
 
 PYRAMID_LEVELS = 5
-"""P2 to P6: strides 4, 8, 16, 32 and 64."""
+"""Number of pyramid levels: P2 to P6, strides 4, 8, 16, 32 and 64."""
 
 WITHOUT_BOTTLENECKS = ("resnet18", "resnet34")
 
 Contradiction = tuple[tuple[str, ...], str]
-"""The settings concerned, the one to report first, and what is wrong."""
+"""Settings concerned, the one to report first, and a sentence that says what is wrong."""
 
 
 def contradictions(recipe: Recipe) -> Iterator[Contradiction]:
-    """Everything that the types of the settings cannot say. A setting left at its default is never called idle."""
+    """Yield what the types of settings cannot check. A setting at its default is never reported as without effect."""
     yield from _data(recipe)
     yield from _model(recipe)
     yield from _train(recipe)
@@ -36,12 +36,19 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
             ("data.max_side", "data.short_sides"),
             f"expected at least the largest of data.short_sides, {max(data.short_sides)}, got {data.max_side}",
         )
-    if min(data.std) <= 0:
+    if not data.mean:
+        yield ("data.mean",), "expected a number for each band of the images, at least one"
+    if len(data.std) != len(data.mean):
+        yield (
+            ("data.std", "data.mean"),
+            f"expected a number for each of the {len(data.mean)} bands of data.mean, got {len(data.std)}",
+        )
+    if min(data.std, default=1) <= 0:
         yield ("data.std",), f"expected numbers > 0, since pixels are divided by them, got {list(data.std)}"
 
 
 def _model(recipe: Recipe) -> Iterator[Contradiction]:
-    model, rpn = recipe.model, recipe.model.rpn
+    backbone, rpn = recipe.model.backbone, recipe.model.rpn
     if len(rpn.anchor_sizes) != PYRAMID_LEVELS:
         yield (
             ("model.rpn.anchor_sizes",),
@@ -54,17 +61,21 @@ def _model(recipe: Recipe) -> Iterator[Contradiction]:
             ("model.rpn.positive_iou", "model.rpn.negative_iou"),
             f"expected at least model.rpn.negative_iou, {rpn.negative_iou}, got {rpn.positive_iou}",
         )
-    if model.stride_in_1x1 and model.backbone in WITHOUT_BOTTLENECKS:
-        yield ("model.stride_in_1x1", "model.backbone"), f"has no effect on {model.backbone}, which has no bottlenecks"
-    if model.backbone.startswith("resnext") and model.width % 64:
+    if backbone.stride_in_1x1 and backbone.kind in WITHOUT_BOTTLENECKS:
         yield (
-            ("model.width", "model.backbone"),
-            f"expected a multiple of 64, since the groups of {model.backbone} have whole channels, got {model.width}",
+            ("model.backbone.stride_in_1x1", "model.backbone.kind"),
+            f"has no effect on {backbone.kind}, which has no bottlenecks",
         )
-    if not model.pretrained and model.frozen_stages:
+    if backbone.kind.startswith("resnext") and backbone.width % 64:
         yield (
-            ("model.frozen_stages", "model.pretrained"),
-            f"expected 0, since frozen stages stay random while model.pretrained is empty, got {model.frozen_stages}",
+            ("model.backbone.width", "model.backbone.kind"),
+            f"expected a multiple of 64, since the groups of {backbone.kind} have whole channels, got {backbone.width}",
+        )
+    if not backbone.pretrained and backbone.frozen_stages:
+        yield (
+            ("model.backbone.frozen_stages", "model.backbone.pretrained"),
+            "expected 0, since frozen stages stay random while model.backbone.pretrained is empty, "
+            f"got {backbone.frozen_stages}",
         )
 
 
@@ -75,10 +86,10 @@ def _train(recipe: Recipe) -> Iterator[Contradiction]:
             ("train.micro_batch", "train.batch"),
             f"expected at most train.batch, {train.batch}, got {train.micro_batch}",
         )
-    if train.recompute and recipe.model.norm == "batch_norm":
+    if train.recompute and recipe.model.backbone.norm == "batch_norm":
         yield (
-            ("train.recompute", "model.norm"),
-            "expected false, since live batch norm would count what is computed again twice",
+            ("train.recompute", "model.backbone.norm"),
+            "expected false, since live batch norm would update its statistics twice per step",
         )
     if train.optimizer.kind == "adamw" and train.optimizer.momentum != Optimizer().momentum:
         yield ("train.optimizer.momentum", "train.optimizer.kind"), "has no effect on adamw; leave it out"

@@ -1,4 +1,4 @@
-"""Types and settings in words."""
+"""Types and settings in words, for error messages and documents."""
 
 import difflib
 import re
@@ -13,7 +13,7 @@ from maskrcnn.config import Recipe, Settings
 
 
 def describe(kind: Any) -> str:
-    """What a setting of this type may be.
+    """Say what a setting of this type may be.
 
     >>> from maskrcnn.config import Positive
     >>> describe(Positive), describe(tuple[Positive, ...]), describe(bool)
@@ -24,6 +24,8 @@ def describe(kind: Any) -> str:
 
 def _describe(info: inspect.Type) -> str:
     match info:
+        case inspect.Metadata(type=inner):
+            return _describe(inner)
         case inspect.BoolType():
             return "true or false"
         case inspect.IntType():
@@ -31,7 +33,7 @@ def _describe(info: inspect.Type) -> str:
         case inspect.FloatType():
             return f"a number{_bounds(info)}"
         case inspect.LiteralType(values=values):
-            return f"one of {', '.join(map(str, values))}"
+            return f"one of {', '.join(str(value) or repr('') for value in values)}"
         case inspect.VarTupleType(item_type=item):
             return f"a list, each {_describe(item)}"
         case inspect.TupleType(item_types=items):
@@ -47,7 +49,7 @@ def _bounds(info: inspect.IntType | inspect.FloatType) -> str:
 
 
 def nearest(path: str) -> str:
-    """Advice on a path that is no setting: the same name elsewhere, the most similar one, or the names at the top."""
+    """Advise on an unknown path: the same name elsewhere, the most similar one, or the names at the top level."""
     known = (*all_settings(), *_sections())
     name = path.rpartition(".")[2]
     same_name = [one for one in known if one.rpartition(".")[2] == name]
@@ -57,17 +59,17 @@ def nearest(path: str) -> str:
         similar = [by_name[one] for one in difflib.get_close_matches(name, by_name, n=1)]
     if similar:
         return f"did you mean {' or '.join(similar)}?"
-    return f"at the top stand {', '.join(Recipe.__struct_fields__)}"
+    return f"the top level has {', '.join(Recipe.__struct_fields__)}"
 
 
 def example(section: str) -> str:
-    """The first setting of a section."""
+    """Return the first setting of a section."""
     return next(path for path in all_settings() if path.startswith(f"{section}."))
 
 
 @cache
 def all_settings() -> tuple[str, ...]:
-    """Dotted paths of every setting, in the schema's order."""
+    """List the dotted path of every setting, in the schema's order."""
     return tuple(_paths(Recipe, ""))
 
 

@@ -1,4 +1,4 @@
-"""The tables of docs/recipes.md: `python -m maskrcnn.recipes.document docs/recipes.md` writes them anew."""
+"""Tables of docs/recipes.md: `python -m maskrcnn.recipes.document docs/recipes.md` writes them again."""
 
 import inspect
 import re
@@ -9,17 +9,18 @@ from pathlib import Path
 
 import msgspec
 
-from maskrcnn.config import Recipe, Settings
+from maskrcnn.config import Recipe, Role, Settings
 from maskrcnn.recipes import text
 from maskrcnn.recipes.describe import describe
 from maskrcnn.recipes.find import recipe_folder
 from maskrcnn.recipes.read import BASE
-from maskrcnn.recipes.write import _reasons
+from maskrcnn.recipes.roles import roles_of
+from maskrcnn.recipes.write import reasons
 
 
 def rewrite(page: str) -> str:
-    """The page with what stands between `<!-- NAME -->` and `<!-- /NAME -->` as recipes and schema have it now."""
-    for name, lines in (("recipes", _recipes()), ("settings", _settings(Recipe, ""))):
+    """Replace the text between each `<!-- NAME -->` and `<!-- /NAME -->` by today's recipes, roles and settings."""
+    for name, lines in (("recipes", _recipes()), ("roles", _roles()), ("settings", _settings(Recipe, ""))):
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         if page.count(begin) != 1 or page.count(end) != 1:
             raise ValueError(f"expected one {begin.strip()} and one {end} in the page")
@@ -29,7 +30,7 @@ def rewrite(page: str) -> str:
 
 
 def _recipes() -> Iterator[str]:
-    """Each shipped recipe, what it stands on, and the comment at its head."""
+    """Yield a table of the shipped recipes: name, base, and the comment at the head."""
     folder = recipe_folder()
     paths = sorted(folder.rglob("*.yml"), key=lambda path: (path.parent != folder, _natural(path)))
     rows = []
@@ -38,27 +39,32 @@ def _recipes() -> Iterator[str]:
         head = takewhile(lambda line: line.startswith("#"), content.splitlines())
         base = text.parse(content).get(BASE, "")
         purpose = " ".join(line.removeprefix("#").strip() for line in head)
-        rows.append((f"`{path.relative_to(folder).with_suffix('')}`", f"`{Path(base).stem}`" if base else "", purpose))
-    return _table(("recipe", "stands on", "what it is"), rows)
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        rows.append((f"`{name}`", f"`{Path(base).stem}`" if base else "", purpose))
+    return _table(("recipe", "based on", "what it is"), rows)
 
 
 def _natural(path: Path) -> list[int | str]:
-    """ResNet-50 before ResNet-101."""
+    """Sort ResNet-50 before ResNet-101."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.stem)]
 
 
+def _roles() -> Iterator[str]:
+    return _table(("role", "what it decides"), [(role.value, reasons()["Role"][role.name]) for role in Role])
+
+
 def _settings(section: type[Settings], path: str) -> Iterator[str]:
-    """A table for each section, its own settings before the sections inside it."""
+    """Yield a table for each section, its own settings before the sections inside it."""
     sections, rows = [], []
     for field in msgspec.structs.fields(section):
         if isinstance(field.type, type) and issubclass(field.type, Settings):
             sections.append((field.type, f"{path}{field.name}."))
         else:
-            default = text.dump(msgspec.to_builtins(field.default))
-            reason = _reasons()[section.__name__].get(field.name, "")
-            rows.append((f"`{path}{field.name}`", describe(field.type), f"`{default}`", reason))
-    yield from (f"### {path.removesuffix('.') or 'At the top'}", "", str(inspect.getdoc(section)), "")
-    yield from _table(("setting", "what it may be", "default", "what it is"), rows)
+            name, default = f"{path}{field.name}", text.dump(msgspec.to_builtins(field.default))
+            reason = reasons()[section.__name__].get(field.name, "")
+            rows.append((f"`{name}`", describe(field.type), f"`{default}`", roles_of(Recipe)[name], reason))
+    yield from (f"### {path.removesuffix('.') or 'Top level'}", "", str(inspect.getdoc(section)), "")
+    yield from _table(("setting", "values", "default", "role", "what it is"), rows)
     for inner, inner_path in sections:
         yield ""
         yield from _settings(inner, inner_path)

@@ -1,33 +1,33 @@
-"""Where recipes lie."""
+"""Recipes found by path or by name."""
 
 import difflib
 from pathlib import Path
 
-import maskrcnn
+from maskrcnn.run_folder import CONFIG
 
 
 def recipe_folder() -> Path:
-    """The recipes the wheel carries, or `config/` of the repository in an editable installation."""
-    package = Path(maskrcnn.__path__[0])
+    """Return the folder of shipped recipes: inside the wheel, or `config/` in an editable installation."""
+    package = Path(__file__).parents[1]
     carried = package / "_recipes"
     return carried if carried.is_dir() else package.parents[1] / "config"
 
 
 def find_recipe(path_or_name: str | Path) -> Path:
-    """A recipe's file: an existing path, the `config.yml` of a folder, or the name of a shipped recipe.
+    """Find a recipe's file: an existing path, the `config.yml` of a folder, or the name of a shipped recipe.
 
-    Names are `demo`, `maskrcnn/<recipe>` and, as documents have it, `config/demo.yml`, in any working directory. A
-    recipe that is missing from another folder is not replaced by a shipped one of its name.
+    Names are `demo`, `maskrcnn/<recipe>` and `config/demo.yml`, in any working directory. A path to another folder
+    never means a shipped recipe of the same name.
     """
     path = Path(path_or_name).expanduser()
-    for candidate in (path, path / "config.yml"):
+    for candidate in (path, path / CONFIG):
         if candidate.is_file():
             return candidate
     known = {recipe.stem: recipe for recipe in sorted(recipe_folder().rglob("*.yml"))}
     name = path.as_posix().removesuffix(".yml").removesuffix(".yaml")
     for recipe in known.values():
-        place = recipe.relative_to(recipe_folder()).with_suffix("").as_posix()
-        if name in (recipe.stem, place, f"config/{place}"):
+        full_name = recipe.relative_to(recipe_folder()).with_suffix("").as_posix()
+        if name in (recipe.stem, full_name, f"config/{full_name}"):
             return recipe
     near = difflib.get_close_matches(path.stem, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"recipes known by name: {', '.join(known)}"

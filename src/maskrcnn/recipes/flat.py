@@ -1,11 +1,11 @@
-"""A recipe as one table."""
+"""Nested settings as pairs of dotted path and value."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 
 def flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted path, value) of every setting in plain mappings; tuples become lists, as they are on disk.
+    """Yield (dotted path, value) of every setting in plain mappings; tuples become lists, as they are on disk.
 
     >>> list(flatten({"train": {"batch": 4}, "classes": ("cat",)}))
     [('train.batch', 4), ('classes', ['cat'])]

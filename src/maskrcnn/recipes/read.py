@@ -22,7 +22,7 @@ class Typed(str):
 
 
 def read_layers(path: Path, inside: tuple[Path, ...] = ()) -> Iterator[Layer]:
-    """The layers of a file; what it names under `__BASE__` comes before it, relative to its own folder."""
+    """Yield the layers of a file; its `__BASE__` files, relative to its folder, come first."""
     here = path.resolve()
     if here in inside:
         raise ValueError(f"{BASE} goes in a circle: {' -> '.join(str(step) for step in (*inside, here))}")
@@ -34,7 +34,7 @@ def read_layers(path: Path, inside: tuple[Path, ...] = ()) -> Iterator[Layer]:
 
 
 def read_overrides(words: Sequence[str]) -> Layer:
-    """The settings of a command line: `a.b=v`, `--a.b=v`, or `--a.b v`.
+    """Parse the settings of a command line: `a.b=v`, `--a.b=v`, or `--a.b v`.
 
     >>> read_overrides(["--train.batch", "4", "name=fourth"]).settings
     [('train.batch', '4'), ('name', 'fourth')]

@@ -13,19 +13,21 @@ _NUMBER_START = list("-+.0123456789")
 
 
 class RecipeLoader(_Loader):
-    """YAML 1.1 reads `1e-4` as text, `1:30` as 90 and `no` as false; this one does not."""
+    """Reads YAML 1.2 scalars: YAML 1.1 has `1e-4` as text, `1:30` as 90 and `no` as false."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (PyYAML's own class attribute, filled below)
 
     def construct_unique(self, node: yaml.MappingNode) -> dict[Hashable, Any]:
-        """A mapping; ValueError where one key stands twice, since YAML would silently keep the last."""
+        """Construct a mapping. Raises ValueError for a duplicate key, of which YAML would silently keep the last."""
         pairs = [(self.construct_object(key), value) for key, value in node.value]
         names = [name for name, _ in pairs]
         for (name, _), (key, _) in zip(pairs, node.value, strict=True):
             if not isinstance(name, str):
                 raise ValueError(f"line {key.start_mark.line + 1}: expected a key that is text, got {name!r}")
             if names.count(name) > 1:
-                raise ValueError(f"line {key.start_mark.line + 1}: the key {name} stands twice in one section")
+                raise ValueError(
+                    f"line {key.start_mark.line + 1}: expected each key once in a section, got {name} twice"
+                )
         return {name: self.construct_object(value, deep=True) for name, value in pairs}
 
 
@@ -33,12 +35,12 @@ class RecipeDumper(_Dumper):
     """Quotes text that either YAML 1.1 or `RecipeLoader` would read as something else."""
 
     def ignore_aliases(self, data: object) -> bool:
-        """Every value is written out."""
+        """Write every value out, without anchors and aliases."""
         return True
 
 
 def _number(loader: Any, node: yaml.ScalarNode) -> float | str:
-    """What no float holds, such as 1e999, stays text: no setting that wants a number takes it."""
+    """Convert a number; one beyond float64, such as 1e999, stays text, which no numeric setting accepts."""
     word = loader.construct_scalar(node)
     return float(word) if math.isfinite(float(word)) else word
 
@@ -65,7 +67,7 @@ RecipeLoader.add_constructor("tag:yaml.org,2002:float", _number)
 
 
 def parse(text: str) -> Any:
-    """The value of one YAML document; ValueError where it is not valid YAML.
+    """Parse one YAML document. Raises ValueError where it is not valid YAML.
 
     >>> parse("{rate: 1e-4, flip: no, sides: [640, 672]}")
     {'rate': 0.0001, 'flip': 'no', 'sides': [640, 672]}
@@ -81,7 +83,7 @@ def parse(text: str) -> Any:
 
 
 def dump(value: object) -> str:
-    """A value on one line of YAML.
+    """Write a value on one line of YAML.
 
     >>> dump(["1e5", 1e-05, True, None])
     "['1e5', 1.0e-05, true, null]"

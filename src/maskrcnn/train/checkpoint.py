@@ -1,6 +1,6 @@
 """Checkpoints that are complete or not there: `checkpoints/step-<n>/` with safetensors files and `state.json`.
 
-A folder is written beside its final place and gets its name when every byte is on the disk. `state.json`
+A folder is written beside its final path and gets its name when every byte is on the disk. `state.json`
 holds the size and SHA-256 of each file and of itself, so that a damaged checkpoint is never trained on.
 """
 
@@ -20,7 +20,7 @@ STATE = "state.json"
 
 
 class Checkpoint(NamedTuple):
-    """What `save` was given."""
+    """A checkpoint as `save` was given it."""
 
     path: Path
     step: int
@@ -71,7 +71,7 @@ def find(folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> Checkpoint:
-    """Raises Damaged with a sentence when a file is missing, cut short or changed."""
+    """Read a checkpoint. Raises Damaged with a sentence when a file is missing, cut short or changed."""
     try:
         state = json.loads((path / STATE).read_text())
         expected = state.pop("sha256")

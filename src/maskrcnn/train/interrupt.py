@@ -6,7 +6,7 @@ from types import FrameType
 from typing import Any
 
 
-class StopWish:
+class StopRequest:
     """Whether somebody asked this process to stop. Used as a context, it receives SIGINT and SIGTERM.
 
     While `deferring`, a first signal is only noted in `raised`; a second one, or one at any other time, raises
@@ -18,7 +18,7 @@ class StopWish:
         self.deferring = False
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> "StopWish":
+    def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self.receive)

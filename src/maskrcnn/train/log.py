@@ -2,7 +2,7 @@
 
 `metrics.jsonl` holds one object per line, of a window of steps
     {"step", "epoch", "lr", "losses": {name: mean}, "counts": {name: mean}, "total", "images_per_second",
-     "waiting": share of the time in which the model waited for pictures, "seconds": since training began or went on}
+     "waiting": share of the time in which the model waited for images, "seconds": since training began or went on}
 or of an evaluation: {"step", "epoch", "evaluation": {"bbox": {name: score}, "segm": {name: score}}}.
 """
 
@@ -20,12 +20,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from maskrcnn.evaluate.coco import TITLES, headline, percent
-from maskrcnn.evaluate.ticker import Ticker
-from maskrcnn.files import written_whole
-from maskrcnn.memory import GIBIBYTE
+from maskrcnn.evaluate.progress_lines import Ticker
+from maskrcnn.files import atomic_write
+from maskrcnn.run_folder import HISTORY, LOG, RESULTS
+from maskrcnn.runtime.memory import GIBIBYTE
 from maskrcnn.train.window import Means
-
-METRICS, RESULTS, LOG = "metrics.jsonl", "results.csv", "log.txt"
 
 
 class Log:
@@ -48,13 +47,13 @@ class Log:
             self._writer.close()
 
     def say(self, text: str) -> None:
-        """To the terminal and to log.txt."""
+        """Write a line to the terminal and to log.txt."""
         if self.is_main:
             self.console.print(text, markup=False)
             self.note(text)
 
     def note(self, text: str) -> None:
-        """To log.txt alone."""
+        """Write a line to log.txt alone."""
         if self.is_main:
             with (self.out / LOG).open("a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
@@ -76,7 +75,7 @@ class Log:
             self._bar = None
 
     def ticker(self) -> Ticker:
-        """Tells how far an evaluation is: beside the bar, elsewhere in a line a minute."""
+        """What tells how far an evaluation is: beside the bar, elsewhere in a line a minute."""
         if self._bar is not None:
             return Ticker(self._describe, every=0.5)
         return Ticker(lambda sentence: self.console.print(sentence, markup=False), every=60.0)
@@ -97,7 +96,7 @@ class Log:
         images: int,
         memory: int | None = None,
     ) -> None:
-        """The means over the steps since the last such line; `images` in each step.
+        """Write the means over the steps since the last such line; `images` in each step.
 
         memory   the most bytes that the device held, where it counts them
         """
@@ -133,7 +132,7 @@ class Log:
                 self._writer.add_scalar(f"train/{name}", value, step)
 
     def evaluation(self, metrics: Mapping[str, Any], *, step: int, epoch: int) -> None:
-        """The scores of one evaluation; `results.csv` is written anew with a row for each."""
+        """Write the scores of one evaluation; `results.csv` is written anew with a row for each."""
         if not self.is_main:
             return
         scores = headline(metrics)
@@ -149,10 +148,10 @@ class Log:
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps that are going to be trained again."""
-        path = self.out / METRICS
+        path = self.out / HISTORY
         if self.is_main and path.is_file():
             rows = [row for row in _rows(self.out) if row["step"] <= step]
-            with written_whole(path) as draft:
+            with atomic_write(path) as draft:
                 draft.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
             _write_results(self.out / RESULTS, evaluations(self.out))
 
@@ -161,7 +160,7 @@ class Log:
             self._bar.update(self._bar.task_ids[0], description=text)
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        with (self.out / METRICS).open("ab") as file:
+        with (self.out / HISTORY).open("ab") as file:
             file.write(msgspec.json.encode(row) + b"\n")
 
 
@@ -177,7 +176,7 @@ def quality(scores: Mapping[str, Any]) -> float:
 
 def _rows(out: Path) -> list[dict[str, Any]]:
     """The whole lines of metrics.jsonl; one that a crash cut short is left out."""
-    path = out / METRICS
+    path = out / HISTORY
     lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
     return [msgspec.json.decode(line) for line in lines]
 

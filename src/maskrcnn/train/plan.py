@@ -1,13 +1,75 @@
 """What a run is made of, checked before anything expensive begins: its data, its batch, its length."""
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
 from maskrcnn import config
 from maskrcnn.config import Recipe
-from maskrcnn.data import coco
-from maskrcnn.data.coco import CocoData
+from maskrcnn.data.buckets import Bucket, buckets_for
+from maskrcnn.data.dataset import Dataset, summary
+from maskrcnn.data.split import OpenSplit
+from maskrcnn.sentences import some_of
+
+
+class Shares(NamedTuple):
+    """How the images of a step are shared out."""
+
+    processes: int
+    parts: int
+    """Micro-batches of a process in a step."""
+    images: int
+    """Images of a micro-batch."""
+
+
+class Splits(NamedTuple):
+    """What a run learns from, and what it is scored on, if anything."""
+
+    training: Dataset
+    validation: Dataset | None
+
+
+class Plan(NamedTuple):
+    """The steps of a run."""
+
+    shares: Shares
+    buckets: list[Bucket]
+    steps_per_epoch: int
+    total_steps: int
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs, the last of which may be cut short."""
+        return math.ceil(self.total_steps / self.steps_per_epoch)
+
+    def steps_of(self, epoch: int) -> tuple[int, int]:
+        """Steps that are done when an epoch begins, and when it ends."""
+        return epoch * self.steps_per_epoch, min((epoch + 1) * self.steps_per_epoch, self.total_steps)
+
+
+def share_out(settings: config.Train, num_processes: int) -> Shares:
+    """Shares of a step's images. Raises ValueError, naming numbers that work, unless everything divides."""
+    images = micro_batch_size(settings, num_processes)
+    return Shares(num_processes, settings.batch // num_processes // images, images)
+
+
+def read_splits(recipe: Recipe, say: Callable[[str], None], open_split: OpenSplit) -> Splits:
+    """Read the annotations, and say what they hold. Raises ValueError when the splits differ in their categories."""
+    training = open_split(recipe.data, "train")
+    say(summary(training))
+    if not recipe.train.evaluate_every:
+        return Splits(training, None)
+    validation = open_split(recipe.data, "val")
+    check_categories(validation, training)
+    say(summary(validation))
+    return Splits(training, validation)
+
+
+def plan_steps(recipe: Recipe, data: Dataset, shares: Shares) -> Plan:
+    buckets = buckets_for(data.sizes, recipe.data, recipe.data.short_sides)
+    return Plan(shares, buckets, *num_steps(recipe.train, len(data.image_ids)))
 
 
 def micro_batch_size(settings: config.Train, num_processes: int) -> int:
@@ -29,7 +91,7 @@ def micro_batch_size(settings: config.Train, num_processes: int) -> int:
     return micro or share
 
 
-def with_classes(recipe: Recipe, data: CocoData) -> Recipe:
+def with_classes(recipe: Recipe, data: Dataset) -> Recipe:
     """The recipe with the categories of its data."""
     if recipe.category_ids and recipe.category_ids != data.category_ids:
         raise ValueError(
@@ -39,19 +101,13 @@ def with_classes(recipe: Recipe, data: CocoData) -> Recipe:
     return msgspec.structs.replace(recipe, classes=data.category_names, category_ids=data.category_ids)
 
 
-def read_training(settings: config.Data) -> CocoData:
-    return coco.read(*coco.find_split(settings.dataset_dir, settings.train_img_dir, settings.train_anno_path))
-
-
-def read_validation(settings: config.Data, training: CocoData) -> CocoData:
-    """Raises ValueError when its categories are not those of the training data."""
-    data = coco.read(*coco.find_split(settings.dataset_dir, settings.val_img_dir, settings.val_anno_path))
+def check_categories(data: Dataset, training: Dataset) -> None:
+    """Raise ValueError unless the categories are those of the training data."""
     if (data.category_ids, data.category_names) != (training.category_ids, training.category_names):
         raise ValueError(
             f"{data.annotations} and {training.annotations} must list the same categories; "
             f"they have {_categories(data)}, and {_categories(training)}"
         )
-    return data
 
 
 def num_steps(settings: config.Train, num_images: int) -> tuple[int, int]:
@@ -60,6 +116,5 @@ def num_steps(settings: config.Train, num_images: int) -> tuple[int, int]:
     return per_epoch, min(settings.epochs * per_epoch, settings.max_steps or settings.epochs * per_epoch)
 
 
-def _categories(data: CocoData) -> str:
-    pairs = [f"{id} {name}" for id, name in zip(data.category_ids, data.category_names, strict=True)]
-    return ", ".join(pairs[:8]) + (f" and {len(pairs) - 8} more" if len(pairs) > 8 else "")
+def _categories(data: Dataset) -> str:
+    return some_of((f"{id} {name}" for id, name in zip(data.category_ids, data.category_names, strict=True)), 8)

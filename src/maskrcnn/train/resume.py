@@ -5,25 +5,15 @@ from pathlib import Path
 
 import msgspec
 
-from maskrcnn.config import Recipe
+from maskrcnn.config import Recipe, Role
 from maskrcnn.recipes.flat import flatten
+from maskrcnn.recipes.roles import settings_with
+from maskrcnn.run_folder import CHECKPOINTS, CONFIG
 from maskrcnn.train import checkpoint
 from maskrcnn.train.checkpoint import Checkpoint
 
-CHECKPOINTS = "checkpoints"
-DECIDES = ("model.", "data.", "classes", "category_ids", "train.batch", "train.seed", "train.optimizer.kind")
-"""What a run cannot change on its way: shapes of the weights, the pictures of each step, what the optimizer keeps."""
-MAY_CHANGE = (
-    "model.pretrained",
-    "data.dataset_dir",
-    "data.train_img_dir",
-    "data.train_anno_path",
-    "data.val_img_dir",
-    "data.val_anno_path",
-    "data.num_workers",
-    "data.prefetch_size",
-)
-"""Places and speed; the categories and the number of images are compared instead of the paths."""
+MAY_CHANGE = settings_with(Role.START, Role.RUN)
+"""Settings that may differ when a run is resumed. Categories and the number of images are compared, not paths."""
 
 
 def find_start(out: Path, resume: str | None, tell: Callable[[str], None]) -> Checkpoint | None:
@@ -65,7 +55,7 @@ def check_same(recipe: Recipe, found: Checkpoint, num_images: int) -> None:
     differing = [
         f"{key}: {before.get(key)} in the checkpoint, {value} now"
         for key, value in now.items()
-        if value != before.get(key) and _decides(key)
+        if value != before.get(key) and key not in MAY_CHANGE
     ]
     if differing:
         is_network = any(one.startswith("model.") for one in differing)
@@ -73,10 +63,6 @@ def check_same(recipe: Recipe, found: Checkpoint, num_images: int) -> None:
         raise ValueError(
             f"{found.path} belongs to another recipe: {'; '.join(differing)}; set these back{again} or start a new run"
         )
-
-
-def _decides(key: str) -> bool:
-    return (key.startswith(DECIDES) and key not in MAY_CHANGE) or " " in key
 
 
 def _read(path: Path) -> Checkpoint:
@@ -87,7 +73,7 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _holds_a_run(out: Path) -> bool:
-    return (out / "config.yml").exists() or bool(checkpoint.find(out / CHECKPOINTS))
+    return (out / CONFIG).exists() or bool(checkpoint.find(out / CHECKPOINTS))
 
 
 def _refuse_to_branch(path: Path, out: Path) -> None:

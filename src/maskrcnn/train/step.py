@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from maskrcnn.distributed import World
-from maskrcnn.execution import Captured, CudaRecorder, Execution, Recorder, compiled
-from maskrcnn.ladder import FailedElsewhereError, Ladder
 from maskrcnn.models.layers import BatchNorm
-from maskrcnn.precision import Precision
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.execution import Captured, CudaRecorder, Execution, Recorder, compiled
+from maskrcnn.runtime.ladder import FailedElsewhereError, Ladder
+from maskrcnn.runtime.precision import Precision
 from maskrcnn.structures import ImageBatch, MicroBatch, Targets
 from maskrcnn.train.optimizer import load_state_tensors, state_tensors
 
@@ -29,7 +29,8 @@ LOSSES_APART = {torch.float32: 1e-2, torch.bfloat16: 2e-1, torch.float16: 2e-1}
 """Tolerances of the first losses and gradients, see `losses_apart`: half precision turns the order of proposals that
 are nearly as good, and with it what is sampled from them."""
 GRADIENT_SHARE = 0.1
-"""A tenth of the difference of gradients counts: bf16 and float32 give norms up to twice as large, losses 0.1 apart."""
+"""Share of a difference of gradients that counts: bf16 and float32 give norms up to twice as large, losses 0.1
+apart."""
 
 
 @runtime_checkable
@@ -48,9 +49,9 @@ class Losses(NamedTuple):
 
     names: tuple[str, ...]
     mean: Float[Tensor, "n"]
-    """Over the images of all processes."""
+    """Mean of each over the images of all processes."""
     parts: Float[Tensor, "m _"]
-    """Of each micro-batch of this process, without the norm of the gradient, which belongs to all."""
+    """Losses of each micro-batch of this process, without the norm of the gradient, which belongs to all."""
 
 
 LossFunction = Callable[[ImageBatch, Targets, Tensor], dict[str, Tensor]]
@@ -108,7 +109,7 @@ class Updater:
         return self._rungs[0] if self._ladder is None else self._ladder.execution
 
     def __call__(self, micro_batches: Sequence[MicroBatch]) -> Losses:
-        """Along the gradient of the mean loss over the images of all processes.
+        """Move the weights along the gradient of the mean loss over the images of all processes.
 
         Every micro-batch of every process holds the same number of images, so that the mean of their means is the
         mean over images. Parameters that no loss reached count as having a gradient of zero: all processes then
@@ -119,7 +120,7 @@ class Updater:
         return Losses(names, mean.clone(), parts.clone())  # which a recording's next replay overwrites
 
     def _update(self, losses_of: LossFunction, micro_batches: Sequence[MicroBatch]) -> Losses:
-        """Everything between the pictures and the new weights; of it only the kernels are replayed."""
+        """Everything between the images and the new weights; of it only the kernels are replayed."""
         names, mean, parts = self._differentiated(losses_of, micro_batches)
         self.scaler.unscale_(self.optimizer)
         norm = get_total_norm(_gradients(self.model), foreach=True)
@@ -229,7 +230,7 @@ def _live_norms(model: Learner) -> list[BatchNorm]:
 
 
 def _running_statistics(model: Learner) -> list[Tensor]:
-    """Of live batch norms: each process sees its own images, all keep the mean of what they saw."""
+    """Statistics of live batch norms: each process sees its own images, all keep the mean of what they saw."""
     return [buffer for module in _live_norms(model) for buffer in module.buffers() if buffer.is_floating_point()]
 
 

@@ -1,4 +1,4 @@
-"""How long steps take and how long they wait for pictures, measured where they run.
+"""How long steps take and how long they wait for images, measured where they run.
 
 On a GPU the host is ahead of the device and its clock sees neither: events on the device do, without anybody waiting.
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from maskrcnn.clock import Mark, mark, seconds_between
+from maskrcnn.runtime.clock import Mark, mark, seconds_between
 
 
 class Spent(NamedTuple):
@@ -26,11 +26,11 @@ class HostStopwatch:
         self._seconds = self._waited = self._fetched = 0.0
 
     def fetch(self) -> None:
-        """A step's pictures are asked for."""
+        """A step's images are asked for."""
         self._fetched = time.perf_counter()
 
     def begin(self, waited: float) -> None:
-        """They are here, after `waited` seconds of waiting for the loader."""
+        """The images are here, after `waited` seconds of waiting for the loader."""
         self._waited += waited
 
     def end(self) -> None:
@@ -41,11 +41,11 @@ class HostStopwatch:
         """What comes before the next step is no part of any."""
 
     def settle(self, seconds: float) -> None:
-        """So long the host then waited for the device to finish."""
+        """Count the seconds that the host then waited for the device to finish."""
         self._seconds += seconds
 
     def read(self) -> Spent:
-        """Of all steps so far, which are done."""
+        """Seconds of all steps so far, which are done."""
         return Spent(self._seconds, self._waited)
 
 
@@ -59,7 +59,7 @@ class DeviceStopwatch:
         """Steps without a pause between them."""
 
     def fetch(self) -> None:
-        """As `HostStopwatch.fetch`; the device does not notice."""
+        """A step's images are asked for, which the device does not notice."""
 
     def begin(self, waited: float) -> None:
         """The device may begin as soon as it has done what was queued before. What the host waited does not count."""
@@ -75,10 +75,10 @@ class DeviceStopwatch:
             self._stretches.append([])
 
     def settle(self, seconds: float) -> None:
-        """As `HostStopwatch.settle`; events have counted it."""
+        """Do nothing: events have counted what the host waited."""
 
     def read(self) -> Spent:
-        """Of all steps so far, which are done."""
+        """Seconds of all steps so far, which are done."""
         seconds = waited = 0.0
         for steps in filter(None, self._stretches):
             seconds += seconds_between(steps[0][0], steps[-1][1])

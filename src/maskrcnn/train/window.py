@@ -10,13 +10,13 @@ from maskrcnn.train.step import COUNT, GRADIENT_NORM, Losses
 from maskrcnn.train.stopwatch import Stopwatch
 
 
-class Step(NamedTuple):
+class StepRecord(NamedTuple):
     """One update, as it was queued on the device."""
 
     number: int
     losses: Losses
     image_ids: list[list[int]]
-    """Of each micro-batch of this process."""
+    """Ids of the images of each micro-batch of this process."""
 
 
 class Means(NamedTuple):
@@ -26,7 +26,7 @@ class Means(NamedTuple):
     counts: dict[str, float]
     steps_per_second: float
     waiting: float
-    """Share of the time in which the model waited for pictures."""
+    """Share of the time in which the model waited for images."""
 
     @property
     def total(self) -> float:
@@ -40,13 +40,16 @@ class Window:
     """
 
     def __init__(self, stopwatch: Stopwatch, *, overflow_allowed: bool = False) -> None:
-        """`overflow_allowed`: the gradient may be infinite, because fp16's loss scale is there to meet that."""
-        self.steps: list[Step] = []
+        """An empty window.
+
+        overflow_allowed   the gradient may be infinite, because fp16's loss scale is there to meet that
+        """
+        self.steps: list[StepRecord] = []
         self.stopwatch = stopwatch
         self._overflow_allowed = overflow_allowed
 
     def check(self) -> list[list[float]]:
-        """Wait for the device; the entries of each step.
+        """Wait for the device, and check the entries of each step, which it returns.
 
         Raises FloatingPointError at the first step whose losses or gradient are not finite, in every process.
         """
@@ -58,7 +61,7 @@ class Window:
             if self._overflow_allowed:
                 bad.pop(GRADIENT_NORM, None)
             if bad:
-                raise FloatingPointError(_accusation(step, bad))
+                raise FloatingPointError(_non_finite_message(step, bad))
         return rows
 
     def read(self) -> Means:
@@ -75,7 +78,7 @@ class Window:
         )
 
 
-def _accusation(step: Step, bad: dict[str, float]) -> str:
+def _non_finite_message(step: StepRecord, bad: dict[str, float]) -> str:
     entries = ", ".join(f"{name} {value}" for name, value in bad.items())
     images = _bad_images(step)
     if images:
@@ -90,7 +93,7 @@ def _accusation(step: Step, bad: dict[str, float]) -> str:
     )
 
 
-def _bad_images(step: Step) -> list[list[int]]:
+def _bad_images(step: StepRecord) -> list[list[int]]:
     finite = step.losses.parts.isfinite().all(dim=1).tolist()
     return [images for images, is_finite in zip(step.image_ids, finite, strict=True) if not is_finite]
 

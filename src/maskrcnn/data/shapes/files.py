@@ -50,7 +50,9 @@ def generate(folder: str | Path, *, num_train: int = 2000, num_val: int = 120, s
         (draft / "annotations").mkdir()
         for split, count in zip(SPLITS, (num_train, num_val), strict=True):
             _write_split(draft, split, count, settings)
-        os.replace(draft, folder)
+        if folder.exists():
+            folder.rmdir()  # it is empty; Windows puts no folder in the place of another
+        draft.rename(folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise

@@ -12,9 +12,9 @@ from maskrcnn.ops.operator import operator
 __all__ = ["conv1x1"]
 
 HAS_WIDE_VECTORS = torch.backends.cpu.get_cpu_capability() == "AVX512"
-"""Whether vectors have 16 numbers."""
+"""Whether vectors of torch have 16 numbers."""
 MIN_PIXELS = 256
-"""Fewer do not repay arranging the weights."""
+"""Pixels that repay arranging the weights."""
 
 
 def conv1x1(
@@ -29,8 +29,8 @@ def conv1x1(
     """A linear layer at each pixel, or at each `stride`-th of a row and column from the first on.
 
     Add the bias and the residual, then ReLU where asked.
-    On a processor, in float32, with channels in multiples of 8, results lie in channels-last memory, unless they are
-    few pixels of channels in multiples of 32.
+    On a CPU, in float32, with channels in multiples of 8, results lie in channels-last memory, unless they are few
+    pixels of channels in multiples of 32.
     Differentiable once. Where nothing learns, bf16 and, with vectors of 16 numbers, float32 are torch's fused ones.
     """
     if _is_faster_fused(x, weight, bias, residual, stride):
@@ -41,7 +41,7 @@ def conv1x1(
 
 
 def _is_faster(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, stride: int) -> bool:
-    """Whether the processor's kernels can do it, and gain by it."""
+    """Whether the CPU's kernels can do it, and gain by it."""
     if not suits(x, weight, bias, residual, side=1, stride=stride, multiple=cpu.LEAST):
         return False
     return not has_whole_vectors(weight) or len(x) * x.shape[2] * x.shape[3] >= MIN_PIXELS * stride**2

@@ -1,9 +1,9 @@
 """1 x 1 convolutions as products of matrices that end in what follows them.
 
-In channels-last memory a picture is a matrix of pixels and channels. Torch's library writes the bias everywhere, adds
+In channels-last memory an image is a matrix of pixels and channels. Torch's library writes the bias everywhere, adds
 the product, then reads all of it again for the residual, and again for the ReLU; for a network's first stages these
 passes take as long as the product. Channels that do not come in whole panels are left to a library's product of
-matrices, which torch's convolution would reach by way of copies in another order.
+matrices, which torch's convolution reaches by way of copies to NCHW and back.
 """
 
 from typing import no_type_check
@@ -14,7 +14,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from maskrcnn.ops.channels_last import empty_result, has_whole_vectors, offset_and_floor, pixels
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
 from maskrcnn.ops.vectors import COLUMNS, FLOAT, ROWS, jit, multiply_finish
 
 LEAST = 8
@@ -35,7 +35,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | N
     other = np.empty((0, outputs), np.float32) if residual is None else _rows(residual)
     groups = -(-len(source) // ROWS)
     nothing = np.zeros(COLUMNS, np.float32)
-    in_parts(lambda a, b: _convolve(source, panels, offset, other, nothing, floor, target, a, b), groups, BLOCK)
+    parallel_for(lambda a, b: _convolve(source, panels, offset, other, nothing, floor, target, a, b), groups, BLOCK)
     return y
 
 
@@ -53,15 +53,15 @@ def _multiplied(
 
 
 def _rows(x: Tensor) -> ndarray:
-    """(B * H * W, C)."""
+    """Pixels (B * H * W, C)."""
     return pixels(x).reshape(-1, x.shape[1])
 
 
 def _in_panels(weight: ndarray) -> ndarray:
-    """(K, C) to (K / COLUMNS, C, COLUMNS)."""
+    """Arrange weights (K, C) in panels (K / COLUMNS, C, COLUMNS)."""
     panels = np.empty((len(weight) // COLUMNS, weight.shape[1], COLUMNS), np.float32)
     source = np.ascontiguousarray(weight)  # of the same numbers in another order the kernel would be compiled twice
-    in_parts(lambda a, b: _arrange(source, panels, a, b), len(panels))
+    parallel_for(lambda a, b: _arrange(source, panels, a, b), len(panels))
     return panels
 
 
@@ -88,9 +88,9 @@ def _convolve(rows, panels, offset, residual, nothing, floor, out, first, stop):
             shift = offset.ctypes.data + FLOAT * panel * COLUMNS
             for group in range(start, min(start + BLOCK, stop)):
                 row = min(group * ROWS, last)
-                left, place = rows.ctypes.data + FLOAT * row * channels, FLOAT * (row * outputs + panel * COLUMNS)
+                left, cell = rows.ctypes.data + FLOAT * row * channels, FLOAT * (row * outputs + panel * COLUMNS)
                 other, other_row = nothing.ctypes.data, 0
                 if len(residual):
-                    other, other_row = residual.ctypes.data + place, outputs
-                result = out.ctypes.data + place
+                    other, other_row = residual.ctypes.data + cell, outputs
+                result = out.ctypes.data + cell
                 multiply_finish(left, channels, right, other, other_row, shift, floor, result, outputs, channels)

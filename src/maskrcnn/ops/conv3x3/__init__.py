@@ -1,6 +1,6 @@
 """A convolution with 3 x 3 weights and a border: `reference.py` defines it.
 
-On a processor `cpu.py` multiplies a quarter, and `strided.py` has weights' gradients of those that leave out pixels.
+On a CPU `cpu.py` needs a quarter of the multiplications, and `strided.py` has the weights' gradient with a stride.
 """
 
 import torch
@@ -14,9 +14,8 @@ from maskrcnn.ops.operator import operator
 __all__ = ["conv3x3"]
 
 MIN_CHANNELS, MIN_TILES, MIN_PIXELS = 64, 16, 128
-"""Fewer channels do not repay the transforms of pixels, fewer tiles of 4 x 4 pixels those of the weights.
-
-With a stride, fewer pixels of the result do not repay copying patches for the weights' gradient.
+"""Channels that repay the transforms of pixels, tiles of 4 x 4 pixels that repay those of the weights, and pixels of a
+result with a stride that repay copying patches for the weights' gradient.
 """
 
 
@@ -30,7 +29,7 @@ def conv3x3(
 ) -> Float[Tensor, "B K h w"]:
     """Correlate with a border of zeros, at each pixel or each `stride`-th from the first on.
 
-    Add the bias, then ReLU where asked. On a processor, in float32, with enough channels in multiples of 32 and enough
+    Add the bias, then ReLU where asked. On a CPU, in float32, with enough channels in multiples of 32 and enough
     pixels, results lie in channels-last memory. With stride 1 they are off by up to 1.5e-5 of the largest, six times a
     direct convolution's error. Differentiable once.
     """
@@ -40,7 +39,7 @@ def conv3x3(
 
 
 def _is_faster(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> bool:
-    """Whether the processor's kernels can do it, and gain by it."""
+    """Whether the CPU's kernels can do it, and gain by it."""
     if not suits(x, weight, bias, side=3, stride=stride):
         return False
     if stride > 1:

@@ -32,7 +32,7 @@ from maskrcnn.ops.conv3x3.winograd import (
     points_to_weights,
     weights_to_points,
 )
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
 from maskrcnn.ops.vectors import COLUMNS, FLOAT, ROWS, jit, multiply
 
 BLOCK = 48
@@ -49,7 +49,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tenso
 
 
 def input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
-    """Of the input, from the gradient of the result, in channels-last memory."""
+    """Gradient of the input from that of the result, in channels-last memory."""
     return _convolved(grad, weight.detach().numpy().transpose(1, 0, 2, 3)[:, :, ::-1, ::-1], None, False)
 
 
@@ -85,8 +85,8 @@ def _convolve_many(
             _multiply(left, panels, result, count, channels, outputs, 0, 0, num_panels)
             points_to_pixels(result.reshape(-1), result.shape[1], outputs, target, start, count, offset, floor, scratch)
 
-    in_parts(transform_weights, num_panels)
-    in_parts(convolve, total, max(ROWS, min(BLOCK, total // torch.get_num_threads())))
+    parallel_for(transform_weights, num_panels)
+    parallel_for(convolve, total, max(ROWS, min(BLOCK, total // torch.get_num_threads())))
 
 
 def _convolve_few(
@@ -111,9 +111,9 @@ def _convolve_few(
         values, scratch = result.reshape(-1)[first * outputs :], _numbers(SCRATCH)
         points_to_pixels(values, result.shape[1], outputs, target, first, stop - first, offset, floor, scratch)
 
-    in_parts(transform_tiles, total, FEW)
-    in_parts(multiply_panels, outputs // COLUMNS)
-    in_parts(transform_back, total, FEW)
+    parallel_for(transform_tiles, total, FEW)
+    parallel_for(multiply_panels, outputs // COLUMNS)
+    parallel_for(transform_back, total, FEW)
 
 
 def _to_points(source: ndarray, first: int, count: int, values: ndarray, step: int, scratch: ndarray) -> None:
@@ -140,7 +140,7 @@ def _gathered() -> ndarray:
 
 
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    """Of the weight (K, C, 3, 3), from the gradient of the result and the input, in channels-last memory."""
+    """Gradient of the weight (K, C, 3, 3) from that of the result and the input, in channels-last memory."""
     outputs, channels = grad.shape[1], x.shape[1]
     weight = torch.empty((outputs, channels, 3, 3), memory_format=torch.channels_last)
     left, right = (_numbers(POINTS, GRADIENT_BLOCK * c + SHIFT) for c in (outputs, channels))
@@ -170,19 +170,19 @@ def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
                 if start + count == total:
                     points_to_weights(held, result[group * OUTPUTS : (group + 1) * OUTPUTS], scratch)
 
-        in_parts(transform_tiles, count, BLOCK)
-        in_parts(add_up, groups)
+        parallel_for(transform_tiles, count, BLOCK)
+        parallel_for(add_up, groups)
     return weight
 
 
 def num_tiles(shape: Sequence[int]) -> int:
-    """Of pictures (B, C, H, W)."""
+    """Tiles of images (B, C, H, W)."""
     batch, _, height, width = shape
     return batch * -(-height // TILE) * -(-width // TILE)
 
 
 def num_multiplications(shape: Sequence[int], outputs: int) -> int:
-    """Of the products of matrices for pictures (B, C, H, W)."""
+    """Multiplications of the products of matrices for images (B, C, H, W)."""
     return num_tiles(shape) * POINTS * shape[1] * outputs
 
 

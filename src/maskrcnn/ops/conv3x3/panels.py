@@ -9,16 +9,17 @@ from typing import no_type_check
 from maskrcnn.ops.vectors import ADDED_ROWS, COLUMNS, FLOAT, jit, multiply_add
 
 BLOCK = 256
+"""Tiles or pixels that threads share at a time."""
 PANEL = BLOCK * COLUMNS
-"""Numbers of one."""
+"""Numbers of a panel."""
 OUTPUTS = 16
-"""That a thread sums at a time."""
+"""Output channels that a thread sums at a time."""
 
 
 @jit
 @no_type_check
 def add_products(gradients, inputs, count, first, result, columns):
-    """Add to `OUTPUTS` rows of weights, (outputs, columns), those of the outputs from `first` on.
+    """Add products to `OUTPUTS` rows of weights, (outputs, columns), those of the outputs from `first` on.
 
     gradients, inputs, result   addresses: of panels, of panels of `columns` channels, and of the first row
     count                       tiles or pixels, at most `BLOCK`

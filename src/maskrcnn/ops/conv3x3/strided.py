@@ -13,16 +13,16 @@ from torch import Tensor
 
 from maskrcnn.ops.channels_last import pixels
 from maskrcnn.ops.conv3x3.panels import BLOCK, OUTPUTS, PANEL, add_products
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
 from maskrcnn.ops.vectors import COLUMNS, FLOAT, WIDTH, clear, jit, move
 
 TAPS = 9
 PIXELS = 24
-"""Whose patches are worth a thread."""
+"""Pixels whose patches are worth a thread."""
 
 
 def weight_gradient(grad: Tensor, x: Tensor, stride: int) -> Tensor:
-    """Of the weight (K, C, 3, 3), from the gradient of the result and the input, in channels-last memory."""
+    """Gradient of the weight (K, C, 3, 3) from that of the result and the input, in channels-last memory."""
     outputs, channels = grad.shape[1], x.shape[1]
     weight = torch.empty((outputs, channels, 3, 3), memory_format=torch.channels_last)
     gradients, inputs, result = pixels(grad), pixels(x), pixels(weight)
@@ -31,28 +31,28 @@ def weight_gradient(grad: Tensor, x: Tensor, stride: int) -> Tensor:
     total = grad.numel() // outputs
     for first in range(0, total, BLOCK):
         count = min(BLOCK, total - first)
-        in_parts(partial(_arrange_pixels, gradients, inputs, stride, left, right, first), count, PIXELS)
-        in_parts(partial(_add_groups, left, right, count, result), outputs // OUTPUTS)
+        parallel_for(partial(_arrange_pixels, gradients, inputs, stride, left, right, first), count, PIXELS)
+        parallel_for(partial(_add_groups, left, right, count, result), outputs // OUTPUTS)
     return weight
 
 
 @jit
 @no_type_check
 def _arrange_pixels(gradients, inputs, stride, left, right, offset, first, stop):
-    """Pixels offset + first..stop of the gradient and their patches, `COLUMNS` numbers of all pixels together."""
+    """Arrange pixels offset + first..stop of the gradient and their patches in panels of `COLUMNS` numbers."""
     height, width, outputs = gradients.shape[1:]
     for number in range(first, stop):
-        source, place = gradients.ctypes.data + FLOAT * (offset + number) * outputs, FLOAT * number * COLUMNS
+        source, row = gradients.ctypes.data + FLOAT * (offset + number) * outputs, FLOAT * number * COLUMNS
         for output in range(0, outputs, WIDTH):
             panel = left.ctypes.data + FLOAT * (output // COLUMNS * PANEL + output % COLUMNS)
-            move(source + FLOAT * output, 0, panel + place, 0)
-        _copy_patch(inputs, stride, height, width, offset + number, right.ctypes.data + place)
+            move(source + FLOAT * output, 0, panel + row, 0)
+        _copy_patch(inputs, stride, height, width, offset + number, right.ctypes.data + row)
 
 
 @jit
 @no_type_check
 def _copy_patch(source, stride, height, width, pixel, target):
-    """The 9 pixels of the input under a pixel of the result, to a place in the first of their panels."""
+    """Copy the 9 pixels of the input under a pixel of the result to an address in the first of their panels."""
     channels = source.shape[3]
     image, top, left = pixel // (height * width), stride * (pixel // width % height) - 1, stride * (pixel % width) - 1
     for tap in range(TAPS):
@@ -61,17 +61,17 @@ def _copy_patch(source, stride, height, width, pixel, target):
         pixel_at = source.ctypes.data + FLOAT * ((image * source.shape[1] + y) * source.shape[2] + x) * channels
         for channel in range(0, channels, WIDTH):
             panel = (tap * channels + channel) // COLUMNS
-            place = target + FLOAT * (panel * PANEL + channel % COLUMNS)
+            address = target + FLOAT * (panel * PANEL + channel % COLUMNS)
             if is_inside:
-                move(pixel_at + FLOAT * channel, 0, place, 0)
+                move(pixel_at + FLOAT * channel, 0, address, 0)
             else:
-                clear(place)
+                clear(address)
 
 
 @jit
 @no_type_check
 def _add_groups(left, right, count, weight, first, stop):
-    """Groups first..stop of outputs."""
+    """Add up groups first..stop of outputs."""
     columns = right.shape[0] * COLUMNS
     for output in range(first * OUTPUTS, stop * OUTPUTS, OUTPUTS):
         target = weight.ctypes.data + FLOAT * output * columns

@@ -1,6 +1,12 @@
 """Tiles of pixels to points and back: F(4 x 4, 3 x 3) of Lavin and Gray 2016, at 0, 1, -1, 2, -2 and infinity.
 
-Formulas are for one dimension; kernels apply them to rows, then to columns, a vector of channels at a time.
+A tile of results is Y = A^T [(G g G^T) * (B^T d B)] A (their eq. 8, with the matrices of section 4.3) of a patch of
+6 x 6 inputs d and weights g, where * multiplies the 36 points one by one; summed over input channels, it is a product
+of matrices at each point. By the chain rule the gradient of the weights is G^T [(A dY A^T) * (B^T d B)] G, summed over
+tiles.
+
+Each function below is one of these matrices times a vector, with what two rows share worked out once. A matrix on both
+sides is that function along columns of a tile, then along its rows, a vector of channels at a time.
 """
 
 from typing import Any, no_type_check
@@ -18,35 +24,35 @@ LINE = 16
 
 
 def of_inputs(d0: Any, d1: Any, d2: Any, d3: Any, d4: Any, d5: Any) -> list[Any]:
-    """Six neighbours to points."""
+    """B^T d: six neighbouring inputs to the six points."""
     even, odd = d4 - 4 * d2, d3 - 4 * d1
     far, near = d4 - d2, 2 * (d3 - d1)
     return [4 * d0 - 5 * d2 + d4, even + odd, even - odd, far + near, far - near, 4 * d1 - 5 * d3 + d5]
 
 
 def of_weights(g0: Any, g1: Any, g2: Any) -> list[Any]:
-    """Three weights to points."""
+    """G g: three neighbouring weights to the six points."""
     ends, middle = (g0 + g2) * (1 / 6), g1 * (1 / 6)
     far, near = g0 * (1 / 24) + g2 * (1 / 6), g1 * (1 / 12)
     return [g0 * (1 / 4), (ends + middle) * -1.0, middle - ends, far + near, far - near, g2]
 
 
 def to_outputs(d0: Any, d1: Any, d2: Any, d3: Any, d4: Any, d5: Any) -> list[Any]:
-    """Products at points to four neighbours of the result."""
+    """A^T m: products at the six points to four neighbouring results."""
     near, near_odd = d1 + d2, d1 - d2
     far, far_odd = d3 + d4, 2 * (d3 - d4)
     return [d0 + near + far, near_odd + far_odd, near + 4 * far, near_odd + 4 * far_odd + d5]
 
 
 def of_gradients(d0: Any, d1: Any, d2: Any, d3: Any) -> list[Any]:
-    """The transpose of `to_outputs`."""
+    """A dY: gradients of four neighbouring results to the six points, the transpose of `to_outputs`."""
     even, odd = d0 + d2, d1 + d3
     far, near = d0 + 4 * d2, 2 * d1 + 8 * d3
     return [d0, even + odd, even - odd, far + near, far - near, d3]
 
 
 def to_weights(d0: Any, d1: Any, d2: Any, d3: Any, d4: Any, d5: Any) -> list[Any]:
-    """The transpose of `of_weights`."""
+    """G^T m: gradients at the six points to those of three weights, the transpose of `of_weights`."""
     near, near_odd = (d1 + d2) * (1 / 6), (d2 - d1) * (1 / 6)
     far, far_odd = (d3 + d4) * (1 / 24), (d3 - d4) * (1 / 12)
     return [d0 * (1 / 4) - near + far, near_odd + far_odd, 4 * far - near + d5]
@@ -76,6 +82,7 @@ def pixels_to_points(pixels, first, count, values, point_step, tile_step, group,
     patch, half = scratch.ctypes.data, scratch.ctypes.data + FLOAT * POINTS * WIDTH
     for number in range(count):
         y, x, corner = _corner_of(height, width, first + number, 1)
+        # A patch inside the image is read where it lies; at the edge it is copied first, with zeros around the image.
         is_inside = 0 <= y <= height - PATCH and 0 <= x <= width - PATCH
         for channel in range(0, channels, WIDTH):
             source, row, column = pixels.ctypes.data + FLOAT * (corner * channels + channel), width * channels, channels
@@ -84,6 +91,8 @@ def pixels_to_points(pixels, first, count, values, point_step, tile_step, group,
                 source, row, column = patch, PATCH * WIDTH, WIDTH
             offset = number * tile_step + channel // group * group_step + channel % group
             target = values.ctypes.data + FLOAT * offset
+            # B^T d, one column of the patch after the other, then (B^T d) B, one row after the other: the first half
+            # stays in the cache, the second goes to where the products want it.
             for j in range(PATCH):
                 _of_inputs(source + FLOAT * j * column, row, half + FLOAT * j * WIDTH, PATCH * WIDTH)
             for i in range(PATCH):
@@ -103,6 +112,7 @@ def gradient_to_points(pixels, first, count, values, point_step, tile_step, grou
             _gather(source, y, x, height, width, channels, TILE, patch)
             offset = number * tile_step + channel // group * group_step + channel % group
             target = values.ctypes.data + FLOAT * offset
+            # A dY, 4 columns to 6 points each, then (A dY) A^T, 6 rows to 6 points each.
             for j in range(TILE):
                 _of_gradients(patch + FLOAT * j * WIDTH, TILE * WIDTH, half + FLOAT * j * WIDTH, PATCH * WIDTH)
             for i in range(PATCH):
@@ -124,11 +134,13 @@ def points_to_pixels(values, point_step, tile_step, pixels, first, count, offset
         y, x, corner = _corner_of(height, width, first + number, 0)
         for channel in range(0, channels, WIDTH):
             source = values.ctypes.data + FLOAT * (number * tile_step + channel)
+            # A^T m, 6 columns to 4 results each, then (A^T m) A, 4 rows to 4 results each.
             for j in range(PATCH):
                 at = source + FLOAT * j * point_step
                 _to_outputs(at, PATCH * point_step, half + FLOAT * j * WIDTH, PATCH * WIDTH)
             for i in range(TILE):
                 _to_outputs(half + FLOAT * i * PATCH * WIDTH, WIDTH, patch + FLOAT * i * TILE * WIDTH, WIDTH)
+            # Results beyond the image, of tiles at its lower and right edge, are left out.
             for i in range(min(TILE, height - y)):
                 for j in range(min(TILE, width - x)):
                     target = pixels.ctypes.data + FLOAT * ((corner + i * width + j) * channels + channel)
@@ -148,6 +160,7 @@ def weights_to_points(weight, panels, origin, gathered, scratch, first, stop):
     channels = weight.shape[0]
     for panel in range(first, stop):
         for start in range(0, channels, GROUP):
+            # Vectors are of outputs: where these are not neighbours in memory, some channels are put in order first.
             group = weight[start : start + GROUP, panel * COLUMNS : (panel + 1) * COLUMNS]
             if group.strides[1] != FLOAT:
                 _gather_weights(group, gathered)
@@ -166,6 +179,7 @@ def _group_to_points(weight, panels, offset, scratch):
         for column in range(0, COLUMNS, WIDTH):
             own = weight.ctypes.data + channel * weight.strides[0] + FLOAT * column
             target = panels.ctypes.data + FLOAT * (offset + channel * COLUMNS + column)
+            # G g, 3 columns to 6 points each, then (G g) G^T, 6 rows to 6 points each.
             for j in range(3):
                 _of_weights(own + FLOAT * j * tap, row, half + FLOAT * j * WIDTH, 3 * WIDTH)
             for i in range(PATCH):
@@ -190,7 +204,7 @@ def _gather_weights(weight, gathered):
         for i in range(3):
             for j in range(3):
                 offset = (output + 1) * weight.strides[1] + i * weight.strides[2] + j * weight.strides[3]
-                following = weight.ctypes.data + offset
+                following = weight.ctypes.data + offset  # of the next output, asked for while this one is copied
                 for channel in range(0, len(weight), LINE):
                     prefetch(following + channel * weight.strides[0])
                 for channel in range(len(weight)):
@@ -210,6 +224,7 @@ def points_to_weights(points, weight, scratch):
         for channel in range(0, channels, WIDTH):
             source = points.ctypes.data + FLOAT * (output * channels + channel)
             target = weight.ctypes.data + FLOAT * (output * 9 * channels + channel)
+            # G^T m, 6 columns to 3 weights each, then (G^T m) G, 3 rows to 3 weights each.
             for j in range(PATCH):
                 _to_weights(source + FLOAT * j * step, PATCH * step, half + FLOAT * j * WIDTH, PATCH * WIDTH)
             for i in range(3):
@@ -219,7 +234,7 @@ def points_to_weights(points, weight, scratch):
 @jit
 @no_type_check
 def _corner_of(height, width, tile, border):
-    """Find a tile's first pixel: row, column, and number in the batch; with a border it may lie outside the picture."""
+    """Find a tile's first pixel: row, column, and number in the batch; with a border it may lie outside the image."""
     across = (width + TILE - 1) // TILE
     of_image = across * ((height + TILE - 1) // TILE)
     image, y, x = tile // of_image, TILE * (tile % of_image // across) - border, TILE * (tile % across) - border
@@ -229,7 +244,7 @@ def _corner_of(height, width, tile, border):
 @jit
 @no_type_check
 def _gather(source, y, x, height, width, channels, side, patch):
-    """Copy a vector of each of side x side pixels; those beyond the picture are zero."""
+    """Copy a vector of each of side x side pixels; those beyond the image are zero."""
     for i in range(side):
         for j in range(side):
             target = patch + FLOAT * (i * side + j) * WIDTH

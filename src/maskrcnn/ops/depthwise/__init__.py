@@ -1,6 +1,6 @@
 """A convolution of each channel with weights of its own, between ReLUs.
 
-`reference.py` defines it. On a processor `cpu.py` reads and writes each number as seldom as can be.
+`reference.py` defines it. On a CPU `cpu.py` reads and writes each number as seldom as can be.
 """
 
 import math
@@ -33,7 +33,7 @@ def depthwise(
     before, after   whether pixels, and results, go through ReLU
     ceiling         what a ReLU lets pass at most: 6 makes it ReLU6
 
-    On a processor, with 3 x 3 or 5 x 5 weights, stride 1 or 2 and channels in multiples of 16, results lie in
+    On a CPU, with 3 x 3 or 5 x 5 weights, stride 1 or 2 and channels in multiples of 16, results lie in
     channels-last memory, which pixels had best come in. bf16 pixels, as autocast makes them, meet float32 weights and
     are rounded once.
     NaN passes through the ReLUs. Differentiable once.
@@ -46,7 +46,7 @@ def depthwise(
 
 
 def _is_faster(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> bool:
-    """Whether the processor's kernels can do it, and gain by it."""
+    """Whether the CPU's kernels can do it, and gain by it."""
     channels, _, height, width = weight.shape
     return (
         x.device.type == "cpu"

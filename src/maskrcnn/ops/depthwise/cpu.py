@@ -1,4 +1,4 @@
-"""`depthwise` on the processor: kernels over rows of channels-last memory.
+"""`depthwise` on the CPU: kernels over rows of channels-last memory.
 
 A thread keeps the rows that meet the weights in memory of its own: in float32, between the bounds of a ReLU, with zeros
 before and behind them. So borders cost no branch, bf16 is read once and rounded once, and neither a ReLU nor its
@@ -16,7 +16,7 @@ from maskrcnn.ops.bfloat16 import narrow, widen
 from maskrcnn.ops.channels_last import empty_result
 from maskrcnn.ops.depthwise.reference import border
 from maskrcnn.ops.depthwise.rows import PIXELS, add_to_result, add_to_source, add_to_weights
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
 from maskrcnn.ops.vectors import FLOAT, jit
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -48,7 +48,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, before:
     def work(first: int, stop: int) -> None:
         _forward(*given, _ring(taps, seen * channels), _zeros(pixels * channels), geometry, first, stop)
 
-    in_parts(work, len(y) * y.shape[2], _rows_of_work(y, taps))
+    parallel_for(work, len(y) * y.shape[2], _rows_of_work(y, taps))
     return y
 
 
@@ -76,7 +76,7 @@ def backward(
         rings = _ring(taps, pixels * channels), _ring(taps, seen * channels)
         _backward(*given, *rings, _zeros(seen * channels), geometry, block, first, stop)
 
-    in_parts(work, -(-rows // block))
+    parallel_for(work, -(-rows // block))
     return x_grad, torch.from_numpy(sums.sum(0)).permute(2, 0, 1)[:, None].contiguous()
 
 

@@ -1,4 +1,4 @@
-"""Group norm (Wu and He 2018) with ReLU: `reference.py` defines it, `cpu.py` is fast on processors."""
+"""Group norm (Wu and He 2018) with ReLU: `reference.py` defines it, `cpu.py` is fast on CPUs."""
 
 import torch
 from jaxtyping import Float
@@ -25,7 +25,7 @@ def group_norm(
     eps      added to the variance, which is over the group's C / groups * H * W values
 
     Computed in float32 and returned in the type of x. bf16 with a float32 weight, as autocast gives, needs no copy.
-    On a processor the result lies in channels-last memory, which x had best come in: there torch's own backward is
+    On a CPU the result lies in channels-last memory, which x had best come in: there torch's own backward is
     several times slower than in NCHW, in bf16 some twenty times. NaN passes through the ReLU.
     Differentiable once, in x, weight and bias.
     Raises ValueError when groups do not divide the channels or weight and bias are not one number for each channel.

@@ -1,4 +1,4 @@
-"""`group_norm` on the processor: Numba kernels over channels-last memory, so that inner loops run along channels.
+"""`group_norm` on the CPU: Numba kernels over channels-last memory, so that inner loops run along channels.
 
 Each direction reads memory twice: first sums over blocks of pixels, then the result. Blocks do not depend on the
 number of threads, nor does then the order of any sum. bf16 is read and written as its 16 bits.
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from maskrcnn.kernels import kernel
 from maskrcnn.ops.bfloat16 import narrow, widen
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
 
 DTYPES = (torch.float32, torch.bfloat16)
 FLOOR = {False: np.float32(-np.inf), True: np.float32(0)}
-"""Results are not below it; where they are at it, gradients stop."""
+"""Least result, without and with ReLU; where a result is at it, gradients stop."""
 BLOCK = 256
 """Pixels whose sums are float32, before float64 takes over."""
 TILE = 8
@@ -78,7 +78,7 @@ def _group_size(pixels: ndarray, groups: int) -> int:
 
 
 def _per_channel(mean: ndarray, rstd: ndarray, weight: ndarray) -> tuple[ndarray, ndarray]:
-    """(B, C) that values are centred at, and then multiplied by."""
+    """What values are centred at and then multiplied by, both (B, C)."""
     size = len(weight) // max(1, mean.shape[1])
     return np.repeat(mean, size, axis=1), np.repeat(rstd, size, axis=1) * weight
 
@@ -100,11 +100,11 @@ def _over_blocks(kernel: Callable, pixels: ndarray, *others: object) -> None:
     num_images, num_pixels, channels = pixels.shape
     blocks = -(-num_pixels // BLOCK)
     smallest = max(1, WORTH_A_THREAD // (BLOCK * channels))
-    in_parts(lambda first, last: kernel(pixels, *others, blocks, first, last), num_images * blocks, smallest)
+    parallel_for(lambda first, last: kernel(pixels, *others, blocks, first, last), num_images * blocks, smallest)
 
 
 @kernel()
-def _place(pixels, blocks, item):  # type: ignore[no-untyped-def]
+def _block_of(pixels, blocks, item):  # type: ignore[no-untyped-def]
     """Image, block, first and last pixel of the item-th of all blocks."""
     image, block = item // blocks, item % blocks
     return image, block, pixels.shape[1] * block // blocks, pixels.shape[1] * (block + 1) // blocks
@@ -116,7 +116,7 @@ def _moments(pixels, sums, blocks, first, last):  # type: ignore[no-untyped-def]
     channels = pixels.shape[2]
     total, squares, origin = np.empty((3, channels), np.float32)
     for item in range(first, last):
-        image, block, start, stop = _place(pixels, blocks, item)
+        image, block, start, stop = _block_of(pixels, blocks, item)
         total[:], squares[:], origin[:] = 0, 0, 0
         share = np.float32(1) / np.float32(-(-(stop - start) // SPACING))
         for p in range(start, stop, SPACING):
@@ -138,7 +138,7 @@ def _moments(pixels, sums, blocks, first, last):  # type: ignore[no-untyped-def]
 @kernel()
 def _normalise(pixels, centre, scale, bias, floor, out, blocks, first, last):  # type: ignore[no-untyped-def]
     for item in range(first, last):
-        image, _, start, stop = _place(pixels, blocks, item)
+        image, _, start, stop = _block_of(pixels, blocks, item)
         middle, factor = centre[image], scale[image]
         for p in range(start, stop):
             row, result = pixels[image, p], out[image, p]
@@ -154,7 +154,7 @@ def _products(pixels, grads, centre, scale, bias, floor, sums, blocks, first, la
     total, products = np.empty((2, channels), np.float32)
     passed = np.empty((TILE, channels), np.float32)
     for item in range(first, last):
-        image, block, start, stop = _place(pixels, blocks, item)
+        image, block, start, stop = _block_of(pixels, blocks, item)
         middle, factor = centre[image], scale[image]
         total[:], products[:] = 0, 0
         for tile in range(start, stop, TILE):
@@ -175,7 +175,7 @@ def _products(pixels, grads, centre, scale, bias, floor, sums, blocks, first, la
 @kernel()
 def _gradient(pixels, grads, centre, scale, bias, floor, offset, slope, out, blocks, first, last):  # type: ignore[no-untyped-def]
     for item in range(first, last):
-        image, _, start, stop = _place(pixels, blocks, item)
+        image, _, start, stop = _block_of(pixels, blocks, item)
         middle, factor, shift, tilt = centre[image], scale[image], offset[image], slope[image]
         for p in range(start, stop):
             row, grad, result = pixels[image, p], grads[image, p], out[image, p]

@@ -1,4 +1,4 @@
-"""`match` on the processor: objects are compared with blocks of candidates that they touch, and no overlap is stored.
+"""`match` on the CPU: objects are compared with blocks of candidates that they touch, and no overlap is stored.
 
 Anchors come row by row, so a block of neighbours lies in a small rectangle, and most objects lie elsewhere. What stays
 is a stretch of arithmetic over one block that compilers turn into vector instructions. The largest overlap of every
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskrcnn.kernels import kernel
 from maskrcnn.ops.match.reference import CROWD_COVER, SMALLEST_UNION
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
 from maskrcnn.structures import IGNORED, NEGATIVE, POSITIVE
 
 BLOCK = 256  # candidates: their corners, areas and results fill a third of a first-level cache
@@ -42,7 +42,7 @@ def match(
     def assign(first: int, last: int) -> None:
         _assign(*given, *thresholds, target.numpy(), label.numpy(), peaks, first, last)
 
-    in_parts(assign, num_images * num_blocks, -(-WORTH_A_THREAD // BLOCK))
+    parallel_for(assign, num_images * num_blocks, -(-WORTH_A_THREAD // BLOCK))
     if keep_best:
         _rescue(*given, peaks, label.numpy())
     return target, label

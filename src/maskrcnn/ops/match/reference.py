@@ -8,9 +8,9 @@ from maskrcnn.boxes import area, intersection
 from maskrcnn.structures import IGNORED, NEGATIVE, POSITIVE
 
 CROWD_COVER = 0.5
-"""A box with at least this share inside a crowd region is nobody's background."""
+"""Share of a box inside a crowd region from which on it is nobody's background."""
 SMALLEST_UNION = 1e-9
-"""Keeps the overlap of two empty boxes at 0."""
+"""Least area of a union, which keeps the overlap of two empty boxes at 0."""
 
 
 def match(

@@ -64,9 +64,9 @@ def _assign(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Write target and label of a block, and peaks (B, G, blocks) of its image's real objects."""
     block, image = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    place = block * BLOCK + tl.arange(0, BLOCK)
-    inside = place < num_candidates
-    x1, y1, x2, y2 = _load(candidates + image * stride, place, inside)
+    index = block * BLOCK + tl.arange(0, BLOCK)
+    inside = index < num_candidates
+    x1, y1, x2, y2 = _load(candidates + image * stride, index, inside)
     size = _area(x1, y1, x2, y2)
 
     boxes, real, crowd = boxes + image * num_objects * 4, real + image * num_objects, crowd + image * num_objects
@@ -92,7 +92,7 @@ def _assign(  # type: ignore[no-untyped-def]
         g = tl.min(tl.where(near & (slot > g), slot, SLOTS), 0)
 
     low = tl.where((cover >= CROWD_COVER * size) | (best >= negative_iou), IGNORED, NEGATIVE)
-    row = image * num_candidates + place
+    row = image * num_candidates + index
     tl.store(target + row, which.to(tl.int64), mask=inside)
     tl.store(label + row, tl.where(best >= positive_iou, POSITIVE, low).to(tl.int64), mask=inside)
 
@@ -113,11 +113,11 @@ def _rescue(  # type: ignore[no-untyped-def]
         wanted = (peak == highest) & (peak > 0)
         at = tl.min(tl.where(wanted, block, num_blocks), 0)
         while at < num_blocks:
-            place = at * BLOCK + tl.arange(0, BLOCK)
-            inside = place < num_candidates
-            x1, y1, x2, y2 = _load(candidates + image * stride, place, inside)
+            index = at * BLOCK + tl.arange(0, BLOCK)
+            inside = index < num_candidates
+            x1, y1, x2, y2 = _load(candidates + image * stride, index, inside)
             _, overlap = _overlap(x1, y1, x2, y2, _area(x1, y1, x2, y2), u1, v1, u2, v2, SMALLEST_UNION)
-            tl.store(label + image * num_candidates + place, POSITIVE, mask=inside & (overlap == highest))
+            tl.store(label + image * num_candidates + index, POSITIVE, mask=inside & (overlap == highest))
             at = tl.min(tl.where(wanted & (block > at), block, num_blocks), 0)
 
 
@@ -147,9 +147,9 @@ def _area(x1, y1, x2, y2):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _load(boxes, place, inside):  # type: ignore[no-untyped-def]
+def _load(boxes, index, inside):  # type: ignore[no-untyped-def]
     """x1, y1, x2, y2 of boxes (n, 4), zeros where not inside."""
-    corner = boxes + place * 4
+    corner = boxes + index * 4
     x1 = tl.load(corner, mask=inside, other=0.0)
     y1 = tl.load(corner + 1, mask=inside, other=0.0)
     x2 = tl.load(corner + 2, mask=inside, other=0.0)

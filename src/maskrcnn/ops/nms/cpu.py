@@ -1,11 +1,11 @@
-"""`nms` on the processor: one greedy sweep per image that ends with its last wanted survivor."""
+"""`nms` on the CPU: one greedy sweep per image that ends with its last wanted survivor."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from maskrcnn.kernels import kernel
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
 
 LOOK = 64  # survivors compared in one vectorised stretch before asking whether one of them suppresses
 
@@ -19,7 +19,7 @@ def nms(boxes: Tensor, groups: Tensor, valid: Tensor, threshold: float, num_keep
     def sweep(first: int, last: int) -> None:
         _sweep(*candidates, np.float32(threshold), index.numpy(), kept.numpy(), first, last)
 
-    in_parts(sweep, len(boxes), smallest=4)
+    parallel_for(sweep, len(boxes), smallest=4)
     return index, kept
 
 

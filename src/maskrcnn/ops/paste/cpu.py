@@ -79,7 +79,7 @@ def _paste_runs(probabilities, boxes, height, width, threshold):
 @kernel()
 @no_type_check
 def _most_counts(probabilities, height, width):
-    """Of a mask whose columns change at most at each pixel, and once within and once before each pair of cells."""
+    """Most runs of a mask: a column changes at most at each pixel, and once in and once before each pair of cells."""
     changes = min(height, 2 * (probabilities.shape[2] + 1)) + 1
     return width * changes + 2
 
@@ -174,9 +174,9 @@ def _first_row_like_tail(value, change, fraction, start, stop, threshold, tail):
 
 @kernel()
 @no_type_check
-def _change(place, counts, num_counts, position):
-    """End a run at `place`; a run of no pixels joins its neighbours, save at the very beginning."""
-    if place == position and num_counts > 0:
+def _change(stop, counts, num_counts, position):
+    """End a run at `stop`; a run of no pixels joins its neighbours, save at the very beginning."""
+    if stop == position and num_counts > 0:
         return num_counts - 1, position - np.int64(counts[num_counts - 1])
-    counts[num_counts] = place - position
-    return num_counts + 1, place
+    counts[num_counts] = stop - position
+    return num_counts + 1, stop

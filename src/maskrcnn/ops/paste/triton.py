@@ -55,10 +55,10 @@ def paste_runs(
     ends = changes.flatten().cumsum(0).view_as(changes) + mask[:, None]  # a mask's last run ends without a change
     stops = ends[:, -1].cpu()
     # All masks are one long strip of pixels, on which every run ends where the next one starts.
-    places = torch.empty(int(stops[-1]), dtype=torch.int64, device=boxes.device)
-    places[ends[:, -1] - 1] = mask * (height * width)
-    _walk(*inputs, changes, ends - changes - 1, places, height, width, threshold, write=True)
-    return torch.diff(places, prepend=places.new_zeros(1)), stops
+    offsets = torch.empty(int(stops[-1]), dtype=torch.int64, device=boxes.device)
+    offsets[ends[:, -1] - 1] = mask * (height * width)
+    _walk(*inputs, changes, ends - changes - 1, offsets, height, width, threshold, write=True)
+    return torch.diff(offsets, prepend=offsets.new_zeros(1)), stops
 
 
 def _walk(
@@ -66,17 +66,17 @@ def _walk(
     boxes: Float[Tensor, "D 4"],
     changes: Int[Tensor, "D W"],
     slots: Int[Tensor, "D W"],
-    places: Int[Tensor, "..."],
+    offsets: Int[Tensor, "..."],
     height: int,
     width: int,
     threshold: float,
     *,
     write: bool,
 ) -> None:
-    """Fill `changes` with the number in each column, or `places`, from each column's slot on, with where they lie."""
+    """Fill `changes` with the number in each column, or `offsets`, from each column's slot on, with where they lie."""
     with torch.cuda.device_of(boxes):
         _changes[len(boxes), triton.cdiv(width, COLUMNS)](
-            *(probabilities, boxes, changes, slots, places, height, width, threshold),
+            *(probabilities, boxes, changes, slots, offsets, height, width, threshold),
             CELLS=probabilities.shape[2],
             COLUMNS=COLUMNS,
             WRITE=write,
@@ -102,7 +102,7 @@ def _paste(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _changes(  # type: ignore[no-untyped-def]
-    probabilities, boxes, changes, slots, places, height, width, threshold,
+    probabilities, boxes, changes, slots, offsets, height, width, threshold,
     CELLS: tl.constexpr, COLUMNS: tl.constexpr, WRITE: tl.constexpr,
 ):  # fmt: skip
     """Count the changes of some columns of a mask, or write where on the strip of all masks they lie."""
@@ -128,9 +128,9 @@ def _changes(  # type: ignore[no-untyped-def]
             differs = column ^ ((column << 1) | before)
             change = ((differs[None, :] >> bit) & 1) * (y < height)
             if WRITE:
-                place = (d * width + x[None, :]) * height + y
+                offset = (d * width + x[None, :]) * height + y
                 rank = slot[None, :] + count[None, :] + tl.cumsum(change, axis=0) - 1
-                tl.store(places + rank, place, mask=(change == 1) & (x < width)[None, :])
+                tl.store(offsets + rank, offset, mask=(change == 1) & (x < width)[None, :])
             count += tl.sum(change, axis=0)
             before = (column >> 31) & 1
         top += 32
@@ -140,7 +140,7 @@ def _changes(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _frame(box, CELLS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """(left, top, cells per pixel across, and down); the latter not numbers, so that no pixel is near, without area."""
+    """(left, top, cells per pixel across, and down); the latter NaN without area, so that no pixel is near."""
     left, top, right, bottom = tl.load(box), tl.load(box + 1), tl.load(box + 2), tl.load(box + 3)
     return left, top, _scale(right - left, CELLS), _scale(bottom - top, CELLS)
 
@@ -154,7 +154,7 @@ def _scale(side, CELLS: tl.constexpr):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _position(pixel, low, scale):  # type: ignore[no-untyped-def]
-    """Of a pixel's centre in the grid, in cells; never less for a later pixel."""
+    """Position of a pixel's centre in the grid, in cells; never less for a later pixel."""
     return (pixel + 0.5 - low) * scale - 0.5
 
 
@@ -185,7 +185,7 @@ def _tap(position, CELLS: tl.constexpr):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _between(grid, i, j, fraction, near, CELLS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Between column j of row i and the next; zeros lie around the grid."""
+    """Value between column j of row i and the next; zeros lie around the grid."""
     near &= (i >= 0) & (i < CELLS)
     before = tl.load(grid + i * CELLS + j, mask=near & (j >= 0), other=0.0)
     after = tl.load(grid + i * CELLS + j + 1, mask=near & (j + 1 < CELLS), other=0.0)

@@ -26,9 +26,9 @@ def rasterize(
         2, 3, 0, 1
     )
 
-    place = torch.arange(edges.shape[1], device=edges.device)
+    index = torch.arange(edges.shape[1], device=edges.device)
     start, stop = first_edge[images, objects], first_edge[images, objects + 1]
-    owned = (place >= start[:, None]) & (place < stop[:, None]) & not_empty[:, None]
+    owned = (index >= start[:, None]) & (index < stop[:, None]) & not_empty[:, None]
     direction = torch.where(owned, (v2 > v1).int() - (v2 < v1).int(), 0)
     slope = (u2 - u1) / torch.where(v1 == v2, 1.0, v2 - v1)
 

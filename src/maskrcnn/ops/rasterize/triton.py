@@ -78,8 +78,8 @@ def _rasterize(  # type: ignore[no-untyped-def]
 @triton.jit
 def _load(edges, edge, stop):  # type: ignore[no-untyped-def]
     """(x1, y1, x2, y2) of each edge, zeros from `stop` on."""
-    place = edge[:, None] * 4 + tl.arange(0, 4)[None, :]
-    points = tl.load(edges + place, mask=edge[:, None] < stop, other=0.0)
+    offset = edge[:, None] * 4 + tl.arange(0, 4)[None, :]
+    points = tl.load(edges + offset, mask=edge[:, None] < stop, other=0.0)
     x, y = tl.split(tl.reshape(points, [edge.shape[0], 2, 2]))
     x1, x2 = tl.split(x)
     y1, y2 = tl.split(y)

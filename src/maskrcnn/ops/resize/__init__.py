@@ -1,50 +1,61 @@
-"""`resize`: decoded pictures of any sizes become the normalised, padded pixels of a batch."""
+"""`resize`: views of decoded images become the normalised, padded pixels of a batch."""
 
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from maskrcnn.config import Triple
 from maskrcnn.ops.operator import operator
 from maskrcnn.ops.resize import cpu, reference
+from maskrcnn.view import View
 
 
 def resize(
-    images: UInt8[Tensor, "B h w 3"],
+    images: UInt8[Tensor, "B h w C"],
     raw_sizes: Int[Tensor, "B 2"],
-    sizes: Int[Tensor, "B 2"],
-    flip: Bool[Tensor, " B"],
+    view: View,
     *,
     bucket: tuple[int, int],
-    mean: Triple,
-    std: Triple,
+    mean: Sequence[float],
+    std: Sequence[float],
     antialias: bool = True,
     whole_levels: bool = False,
-) -> Float[Tensor, "B 3 H W"]:
-    """Resize the top left `raw_sizes` of each picture to `sizes`, mirror, normalise, pad with exact zeros to `bucket`.
+) -> Float[Tensor, "B C H W"]:
+    """Resample the window of each image to its size, turn, mirror, normalise, pad with exact zeros to `bucket`.
 
-    flip          which pictures are mirrored, left to right
-    mean, std     of each channel, in levels of 0..255: pixels become (level - mean) / std
+    raw_sizes     (height, width) of each image, which lies at the top left of its slot
+    view          windows are in pixels of the images as they are here, see `View.rescaled`
+    mean, std     of each band, in levels of 0..255: pixels become (level - mean) / std
     antialias     shrinking averages all pixels; otherwise two beside each sample
     whole_levels  round to whole levels after the columns and after the rows
 
-    Equals `interpolate(mode="bilinear", antialias=antialias)` of each picture alone, to float32 rounding; with
+    Pixels whose centre lies outside the image are padding. All others are weighted means of the image's pixels,
+    those beyond the window too: only the image's edge is an edge, where the weights of the pixels that are there are
+    scaled to 1. A turned view is `np.rot90` of the view to float32 rounding; its image is turned first, so that whole
+    levels are rounded after the columns of the result.
+
+    Equals `interpolate(mode="bilinear", antialias=antialias)` of each image alone, to float32 rounding; with
     `whole_levels` it equals Pillow's, but for some values that lie between two levels and become the other one.
-    float32, channels_last; no gradient.
+    float32, channels_last; no gradient. Raises ValueError where mean or std is not one for each band.
     """
+    if not len(mean) == len(std) == images.shape[3]:
+        raise ValueError(
+            f"expected a mean and a std for each of the {images.shape[3]} bands, received {len(mean)} and {len(std)}"
+        )
     if images.device.type != "cpu":
-        return reference.resize(images, raw_sizes, sizes, flip, bucket, mean, std, antialias, whole_levels)
-    return _resize(images, raw_sizes, sizes, flip, *bucket, mean, std, antialias, whole_levels)
+        return reference.resize(images, raw_sizes, view, bucket, mean, std, antialias, whole_levels)
+    return _resize(images, raw_sizes, *view, *bucket, mean, std, antialias, whole_levels)
 
 
 @operator("resize", "cpu")
 def _resize(
     images: Tensor,
     raw_sizes: Tensor,
+    windows: Tensor,
     sizes: Tensor,
-    flip: Tensor,
+    mirrored: Tensor,
+    turns: Tensor | None,
     height: int,
     width: int,
     mean: Sequence[float],
@@ -52,9 +63,11 @@ def _resize(
     antialias: bool,
     whole_levels: bool,
 ) -> Tensor:
-    return cpu.resize(images, raw_sizes, sizes, flip, (height, width), mean, std, antialias, whole_levels)
+    view = View(windows, sizes, mirrored, turns)
+    return cpu.resize(images, raw_sizes, view, (height, width), mean, std, antialias, whole_levels)
 
 
 @_resize.register_fake
-def _(images, raw_sizes, sizes, flip, height, width, *settings):  # type: ignore[no-untyped-def]
-    return images.new_empty((len(images), height, width, 3), dtype=torch.float32).permute(0, 3, 1, 2)
+def _(images, raw_sizes, windows, sizes, mirrored, turns, height, width, *settings):  # type: ignore[no-untyped-def]
+    size = len(images), height, width, images.shape[3]
+    return images.new_empty(size, dtype=torch.float32).permute(0, 3, 1, 2)

@@ -1,110 +1,159 @@
-"""`resize` in Numba: one pass over the rows of each picture, for which 10 MB of pixels are written once.
+"""`resize` in Numba: one pass over the rows of each image, for which 10 MB of pixels are written once.
 
 A row of bytes is normalised, then resampled across into a ring that holds as many rows as one row of the result needs;
-these are added up with their weights straight into the result. Photos are mostly enlarged, so few rows go across, and
+these are added up with their weights straight into the result. Images are mostly enlarged, so few rows go across, and
 what is done for each pixel of the result, going down, is a sum of two rows that vectors do. Taps are taken in pairs.
 """
 
 from collections.abc import Sequence
 from functools import partial
-from typing import no_type_check
+from typing import NamedTuple, no_type_check
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Float32, Int, Int64, UInt8
 from torch import Tensor
 
 from maskrcnn.kernels import kernel
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
+from maskrcnn.view import View, axes
 
 ROWS = 200  # of the result, about a millisecond of work
 
 
+class Taps(NamedTuple):
+    """What the samples along an axis are sums of; samples outside the image, at both ends, are left out."""
+
+    begin: int
+    """The index of the first sample in the result."""
+    first: Int64[np.ndarray, " n"]
+    """The first pixel of each sample."""
+    weights: Float32[np.ndarray, "n t"]
+    """Weights of that pixel and those that follow."""
+
+
 def resize(
-    images: UInt8[Tensor, "B h w 3"],
+    images: UInt8[Tensor, "B h w C"],
     raw_sizes: Int[Tensor, "B 2"],
-    sizes: Int[Tensor, "B 2"],
-    flip: Bool[Tensor, " B"],
+    view: View,
     bucket: tuple[int, int],
     mean: Sequence[float],
     std: Sequence[float],
     antialias: bool,
     whole_levels: bool,
-) -> Float[Tensor, "B 3 H W"]:
+) -> Float[Tensor, "B C H W"]:
     """See `maskrcnn.ops.resize.resize`."""
-    pixels = torch.empty(len(images), *bucket, 3)
-    levels = images.contiguous().flatten(2).numpy()
-    centres, spreads = (
-        np.tile(np.array(values, np.float32), max(levels.shape[2], 3 * bucket[1]) // 3) for values in (mean, std)
-    )
-    for image, raw, size, mirrored, out in zip(
-        levels, raw_sizes.tolist(), sizes.tolist(), flip.tolist(), pixels.flatten(2).numpy(), strict=True
-    ):
-        down = _taps(raw[0], size[0], False, antialias)
-        across = _taps(raw[1], size[1], mirrored, antialias)
-        resize_rows = partial(_resize_rows, image, *raw, *down, *across, centres, spreads, whole_levels, out)
-        in_parts(resize_rows, bucket[0], ROWS)
+    pixels = torch.empty(len(images), *bucket, images.shape[3])
+    means, stds = (tuple(map(np.float32, values)) for values in (mean, std))
+    columns = (column.tolist() for column in (raw_sizes, view.windows, view.sizes, *axes(view)))
+    each = zip(images.contiguous().numpy(), *columns, pixels.flatten(2).numpy(), strict=True)
+    for levels, raw, window, (height, width), swapped, from_right, from_bottom, out in each:
+        extents = (raw[0], window[1], window[3]), (raw[1], window[0], window[2])
+        down = Taps(*_taps(*extents[swapped], height, False, antialias))
+        across = Taps(*_taps(*extents[not swapped], width, from_right, antialias))
+        if not len(down.first) or not len(across.first):
+            out[:] = 0
+            continue
+        if swapped:
+            levels, down, across = _exchanged(levels, down, across)
+        target = (height - 1 - down.begin, -1) if from_bottom else (down.begin, 1)
+        rows = levels.reshape(len(levels), -1)
+        resize_rows = partial(_resize_rows, rows, down, across, target, means, stds, whole_levels, out)
+        parallel_for(resize_rows, bucket[0], ROWS)
     return pixels.permute(0, 3, 1, 2)
+
+
+def _exchanged(
+    levels: UInt8[np.ndarray, "h w C"], down: Taps, across: Taps
+) -> tuple[UInt8[np.ndarray, "_ _ C"], Taps, Taps]:
+    """What is needed of an image with its rows and columns exchanged, and the taps there."""
+    rows, columns = (slice(taps.first.min(), taps.first.max() + taps.weights.shape[1]) for taps in (across, down))
+    down, across = (taps._replace(first=taps.first - taps.first.min()) for taps in (down, across))
+    return np.ascontiguousarray(levels[rows, columns].swapaxes(0, 1)), down, across
 
 
 @kernel()
 @no_type_check
-def _taps(raw, wanted, mirrored, antialias):
-    """(first, weights): each of the wanted samples is a sum over raw ones, as many as there are weights, from first.
+def _taps(raw, begin, end, wanted, backwards, antialias):
+    """Return the `Taps` of the wanted samples that share the window from begin to end of an axis of raw pixels.
 
     Positions are float32, as in torch's own resampling: exact ones would differ from what other systems see by up to
     a hundredth of a level, more than all else does.
     """
-    half, one = np.float32(0.5), np.float32(1)
-    scale = np.float32(raw) / np.float32(wanted)
+    half, one, begin = np.float32(0.5), np.float32(1), np.float32(begin)
+    scale = (np.float32(end) - begin) / np.float32(wanted)
     reach = max(scale, one) if antialias else one
-    first = np.empty(wanted, np.int64)
-    weights = np.zeros((wanted, 2 * int(np.ceil(reach))), np.float32)
+    centres = np.empty(wanted, np.float32)
     for k in range(wanted):
-        centre = (np.float32(wanted - 1 - k if mirrored else k) + half) * scale
-        first[k] = max(0, int(np.floor(centre - half - reach)) + 1)
-        stop = min(raw, first[k] + weights.shape[1])
+        centres[k] = (np.float32(wanted - 1 - k if backwards else k) + half) * scale + begin
+    inside = np.flatnonzero((centres >= 0) & (centres < raw))
+    first = np.empty(len(inside), np.int64)
+    weights = np.zeros((len(inside), 2 * int(np.ceil(reach))), np.float32)
+    for n in range(len(inside)):
+        centre = centres[inside[n]]
+        first[n] = max(0, int(np.floor(centre - half - reach)) + 1)
+        stop = min(raw, first[n] + weights.shape[1])
         total = np.float32(0)
-        for i in range(first[k], stop):
+        for i in range(first[n], stop):
             weight = max(np.float32(0), one - abs(np.float32(i) + half - centre) / reach)
-            weights[k, i - first[k]] = weight
+            weights[n, i - first[n]] = weight
             total += weight
-        for i in range(first[k], stop):
-            weights[k, i - first[k]] /= total
-    return first, weights
+        for i in range(first[n], stop):
+            weights[n, i - first[n]] /= total
+    return inside[0] if len(inside) else 0, first, weights
 
 
 @kernel()
 @no_type_check
-def _resize_rows(image, height, width, first_y, down, first_x, across, mean, std, whole_levels, out, start, stop):
-    """Compute rows start to stop of the result, padding included, from the first pixels of an image, height x width.
+def _resize_rows(image, down, across, target, means, stds, whole_levels, out, start, stop):
+    """Compute some rows of the result, padding included.
 
+    target   the row of the first sample, and 1 or -1: the direction of those that follow
     Rows are copied in loops: for an assignment of arrays Numba compiles what an error would say, for two seconds.
     """
-    side, room = 3 * len(first_x), down.shape[1]
+    _, first_y, weights_y = down
+    left, first_x, weights_x = across
+    num_bands = len(means)
+    left, side, room = num_bands * left, num_bands * len(first_x), weights_y.shape[1]
+    begin = num_bands * first_x.min()
+    end = min(num_bands * (first_x.max() + weights_x.shape[1]), image.shape[1])
+    mean, std = _repeated(means, max(side, end - begin)), _repeated(stds, max(side, end - begin))
     ring = np.zeros((room, side), np.float32)
-    row = np.zeros(3 * (width + across.shape[1]), np.float32)
+    row = np.zeros(image.shape[1] + num_bands * weights_x.shape[1], np.float32)
     done = 0
-    for y in range(start, min(stop, len(first_y))):
+    for y in range(start, stop):
+        line = out[(target[0] + target[1] * y) % len(out)]
+        if y >= len(first_y):
+            line[:] = 0
+            continue
         done = max(done, first_y[y])
-        while done < min(first_y[y] + room, height):
-            levels = image[done][: 3 * width]
+        while done < min(first_y[y] + room, len(image)):
+            levels = image[done][begin:end]
             if whole_levels:
                 for e in range(len(levels)):
-                    row[e] = levels[e]
-                _resample_across(row, first_x, across, ring[done % room])
+                    row[begin + e] = levels[e]
+                _resample_across(row, first_x, weights_x, num_bands, ring[done % room])
                 _round(ring[done % room])
             else:
-                _normalise(levels, mean, std, row)
-                _resample_across(row, first_x, across, ring[done % room])
+                _normalise(levels, mean, std, row[begin:])
+                _resample_across(row, first_x, weights_x, num_bands, ring[done % room])
             done += 1
-        line = out[y, :side]
-        _resample_down(ring, first_y[y], down[y], line)
+        line[:left] = 0
+        line[left + side :] = 0
+        line = line[left : left + side]
+        _resample_down(ring, first_y[y], weights_y[y], line)
         if whole_levels:
             _round(line)
             _normalise(line, mean, std, line)
-        out[y, side:] = 0
-    out[max(start, len(first_y)) : stop] = 0
+
+
+@kernel()
+@no_type_check
+def _repeated(values, count):
+    row = np.empty(count, np.float32)
+    for e in range(count):
+        row[e] = values[e] if e < len(values) else row[e - len(values)]
+    return row
 
 
 @kernel()
@@ -123,14 +172,15 @@ def _round(levels):
 
 @kernel()
 @no_type_check
-def _resample_across(row, first, weights, line):
-    # Unsigned places spare the check for negative ones: 3.0 becomes 0.9 ms for 480 rows of 640 pixels.
+def _resample_across(row, first, weights, num_bands, line):
+    # Unsigned offsets spare the check for negative ones: 3.0 becomes 0.9 ms for 480 rows of 640 pixels.
     for t in range(0, weights.shape[1], 2):
         for x in range(len(first)):
-            near, far = np.uint64(3 * (first[x] + t)), np.uint64(3 * (first[x] + t) + 3)
-            for c in range(3):
+            near, far = np.uint64(num_bands * (first[x] + t)), np.uint64(num_bands * (first[x] + t + 1))
+            for c in range(num_bands):
                 value = weights[x, t] * row[near + np.uint64(c)] + weights[x, t + 1] * row[far + np.uint64(c)]
-                line[3 * x + c] = value if t == 0 else line[3 * x + c] + value
+                offset = num_bands * x + c
+                line[offset] = value if t == 0 else line[offset] + value
 
 
 @kernel()

@@ -1,45 +1,72 @@
 """`resize` in plain PyTorch: the definition, on any device, without a loop over images.
 
-Resampling is separable, so a picture's rows and columns are two matrices; a flip mirrors one of them, and padding
-is their zero rows. Two batched matrix products do everything, for any mixture of sizes, at one shape.
+Resampling is separable, so an image's rows and columns are two matrices; mirroring reverses the rows of one of them,
+and padding is their zero rows. Two batched matrix products do everything, for any mixture of views, at one shape.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from maskrcnn.config import Triple
+from maskrcnn.view import View, axes
 
 
 def resize(
-    images: UInt8[Tensor, "B h w 3"],
+    images: UInt8[Tensor, "B h w C"],
     raw_sizes: Int[Tensor, "B 2"],
-    sizes: Int[Tensor, "B 2"],
-    flip: Bool[Tensor, " B"],
+    view: View,
     bucket: tuple[int, int],
-    mean: Triple,
-    std: Triple,
+    mean: Sequence[float],
+    std: Sequence[float],
     antialias: bool,
     whole_levels: bool,
-) -> Float[Tensor, "B 3 H W"]:
+) -> Float[Tensor, "B C H W"]:
     """See `maskrcnn.ops.resize.resize`.
 
     Normalising comes first, since the weights of resampling sum to 0 in the padding, which so stays 0; but whole levels
     are levels of 0..255.
     """
+    swapped, from_right, from_bottom = axes(view)
+    windows = view.windows.unflatten(1, (2, 2)).transpose(1, 2)  # (x1, x2), (y1, y2)
+    if view.turns is not None:
+        images = torch.where(swapped[:, None, None, None], *_both_ways(images))
+        raw_sizes = torch.where(swapped[:, None], raw_sizes.flip(1), raw_sizes)
+        windows = torch.where(swapped[:, None, None], windows.flip(1), windows)
+    rows, columns = (
+        resampling_matrix(raw, window, wanted, backwards, num_in, num_out, antialias)
+        for raw, window, wanted, backwards, num_in, num_out in zip(
+            raw_sizes.unbind(1),
+            windows.flip(1).unbind(1),
+            view.sizes.unbind(1),
+            (from_bottom, from_right),
+            images.shape[1:3],
+            bucket,
+            strict=True,
+        )
+    )
     levels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     if not whole_levels:
-        return resample(normalise(levels, mean, std), raw_sizes, sizes, flip, bucket, antialias)
-    levels = resample(levels, raw_sizes, sizes, flip, bucket, antialias, whole_levels=True)
-    rows, columns = (torch.arange(side, device=images.device) for side in bucket)
-    inside = (rows < sizes[:, :1])[:, None, :, None] & (columns < sizes[:, 1:])[:, None, None, :]
+        return resample(normalise(levels, mean, std), rows, columns)
+    levels = resample(levels, rows, columns, whole_levels=True)
+    inside = rows.any(dim=2)[:, None, :, None] & columns.any(dim=2)[:, None, None, :]
     return normalise(levels, mean, std).masked_fill_(~inside, 0.0)
 
 
-def normalise(pixels: Float[Tensor, "B 3 h w"], mean: Triple, std: Triple) -> Float[Tensor, "B 3 h w"]:
-    """(value - mean) / std, in place. RGB, 0..255."""
+def _both_ways(images: UInt8[Tensor, "B h w C"]) -> tuple[UInt8[Tensor, "B s s C"], UInt8[Tensor, "B s s C"]]:
+    """Images with rows and columns exchanged, and as they are, both in a square."""
+    _, height, width, _ = images.shape
+    square = F.pad(images, (0, 0, 0, max(height - width, 0), 0, max(width - height, 0)))
+    return square.transpose(1, 2), square
+
+
+def normalise(
+    pixels: Float[Tensor, "B C h w"], mean: Sequence[float], std: Sequence[float]
+) -> Float[Tensor, "B C h w"]:
+    """(value - mean) / std of each band, in place."""
     for channel, centre, spread in zip(pixels.unbind(1), mean, std, strict=True):
         channel.sub_(centre).div_(spread)  # numbers, not tensors: those would be copied to the device, and waited for
     return pixels
@@ -47,24 +74,18 @@ def normalise(pixels: Float[Tensor, "B 3 h w"], mean: Triple, std: Triple) -> Fl
 
 def resample(
     pixels: Float[Tensor, "B C h w"],
-    raw_sizes: Int[Tensor, "B 2"],
-    sizes: Int[Tensor, "B 2"],
-    flip: Bool[Tensor, " B"],
-    bucket: tuple[int, int],
-    antialias: bool = True,
+    rows: Float[Tensor, "B H h"],
+    columns: Float[Tensor, "B W w"],
     whole_levels: bool = False,
 ) -> Float[Tensor, "B C H W"]:
-    """Resize the top left `raw_sizes` of each picture to `sizes`, mirror where told, pad with zeros to `bucket`."""
+    """Multiply each image by the matrix of its rows and that of its columns."""
     settle = _to_nearest if whole_levels else _as_it_is
     batch, channels, height, width = pixels.shape
-    never = torch.zeros_like(flip)
-    rows = resampling_matrix(raw_sizes[:, 0], sizes[:, 0], never, height, bucket[0], antialias)
-    columns = resampling_matrix(raw_sizes[:, 1], sizes[:, 1], flip, width, bucket[1], antialias)
     kind = pixels.device.type
     exact = torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
     with exact:  # half precision would blur 8-bit values
         wide = torch.bmm(pixels.reshape(batch, channels * height, width), columns.transpose(1, 2))
-        wide = settle(wide.view(batch, channels, height, bucket[1]))
+        wide = settle(wide.view(batch, channels, height, columns.shape[1]))
         resized = settle(torch.matmul(rows[:, None], wide))
     return resized.contiguous(memory_format=torch.channels_last)
 
@@ -79,22 +100,26 @@ def _as_it_is(pixels: Tensor) -> Tensor:
 
 def resampling_matrix(
     raw: Int[Tensor, " B"],
+    window: Float[Tensor, "B 2"],
     wanted: Int[Tensor, " B"],
-    flip: Bool[Tensor, " B"],
+    backwards: Bool[Tensor, " B"],
     num_in: int,
     num_out: int,
     antialias: bool,
 ) -> Float[Tensor, "B num_out num_in"]:
-    """Weights that bring `raw` samples to `wanted` with a triangle filter, widened when shrinking if `antialias`.
+    """Weights of `raw` samples for `wanted` ones that share a window, begin and end, by a triangle filter.
 
-    Rows from `wanted` and columns from `raw` on are zero; `flip` mirrors the rows before it.
+    backwards   the first of the wanted samples is the last of the window
+    antialias   the filter is widened when shrinking
+    Samples whose centre lies outside the image, and those from `wanted` on, are zero.
     """
-    raw, wanted = raw[:, None, None], wanted[:, None, None]
+    raw, wanted, backwards = (column[:, None, None] for column in (raw, wanted, backwards))
+    begin, end = window[:, :, None, None].unbind(1)
     row = torch.arange(num_out, device=raw.device)[:, None]
     column = torch.arange(num_in, device=raw.device)
-    scale = raw / wanted
-    centre = (torch.where(flip[:, None, None], wanted - 1 - row, row) + 0.5) * scale
+    scale = (end - begin) / wanted
+    centre = (torch.where(backwards, wanted - 1 - row, row) + 0.5) * scale + begin
     reach = scale.clamp(min=1) if antialias else torch.ones_like(scale)
     weights = (1 - (column + 0.5 - centre).abs() / reach).clamp(min=0)
-    weights = weights * ((row < wanted) & (column < raw))
+    weights = weights * ((row < wanted) & (centre >= 0) & (centre < raw) & (column < raw))
     return weights / weights.sum(dim=2, keepdim=True).clamp(min=1e-6)

@@ -46,7 +46,7 @@ def roi_align(
     had best come in.
     Differentiable once, in `pyramid`; boxes are constants. No boxes gives an empty result with gradient. On a GPU the
     gradient has the same bits in every run only under `torch.use_deterministic_algorithms(True)`.
-    Raises ValueError when strides and pyramid disagree, and on a processor when `images` leaves the batch.
+    Raises ValueError when strides and pyramid disagree, and on a CPU when `images` leaves the batch.
     Source: He et al. 2017, section 3; level rule: Lin et al. 2017, eq. 1.
     """
     if len(strides) != len(pyramid) or not pyramid:

@@ -1,4 +1,4 @@
-"""`roi_align` on the processor: Numba kernels over channels-last memory, so that inner loops run along channels.
+"""`roi_align` on the CPU: Numba kernels over channels-last memory, so that inner loops run along channels.
 
 Forward shares RoIs among threads, backward shares channels: every sum has one owner and one order, whatever the
 number of threads. bf16 is read and written as its 16 bits and computed in float32: copying a pyramid to float32
@@ -14,7 +14,7 @@ from torch import Tensor
 from maskrcnn.kernels import kernel
 from maskrcnn.ops.bfloat16 import narrow, widen
 from maskrcnn.ops.roi_align.reference import place, roi_levels
-from maskrcnn.ops.threads import in_parts
+from maskrcnn.ops.threads import parallel_for
 
 KERNEL_TYPES = (torch.float32, torch.float64, torch.bfloat16)
 LINE = 16  # floats in a cache line: threads that share channels never write the same line
@@ -32,7 +32,7 @@ def forward(
     canonical_size: int,
     canonical_level: int,
 ) -> Tensor:
-    """(R, C, S, S) in channels-last memory."""
+    """Pooled RoIs (R, C, S, S) in channels-last memory."""
     num_images, channels = pyramid[0].shape[:2]
     _check_images(images, num_images)
     shape, dtype = (len(boxes), channels, output_size, output_size), pyramid[0].dtype
@@ -50,7 +50,7 @@ def forward(
             _pool(values, *rois, level, _nhwc(pooled), first, last)
 
     work = output_size**2 * _mean_samples(placed.counts) * channels
-    in_parts(pool, len(boxes), -(-WORTH_A_THREAD // work))
+    parallel_for(pool, len(boxes), -(-WORTH_A_THREAD // work))
     return pooled.to(dtype)
 
 
@@ -82,7 +82,7 @@ def backward(
             _spread(values, *rois, level, source, first * LINE, min(last * LINE, channels))
 
     work = len(boxes) * output_size**2 * _mean_samples(placed.counts) * LINE
-    in_parts(spread, -(-channels // LINE), -(-WORTH_A_THREAD // max(1, work)))
+    parallel_for(spread, -(-channels // LINE), -(-WORTH_A_THREAD // max(1, work)))
     return [gradient.to(grad.dtype) for gradient in gradients]
 
 
@@ -97,7 +97,7 @@ def _check_images(images: Tensor, num_images: int) -> None:
 
 
 def _nhwc(tensor: Tensor) -> np.ndarray:
-    """(B, h, w, C) view, copied only where memory is not channels-last; bf16 as uint16 bits, fp16 as float32."""
+    """A level as (B, h, w, C), copied only where memory is not channels-last; bf16 as uint16 bits, fp16 as float32."""
     tensor = tensor if tensor.dtype in KERNEL_TYPES else tensor.float()
     tensor = tensor.detach().permute(0, 2, 3, 1).contiguous()
     return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()

@@ -49,7 +49,7 @@ def place(
     samples: int,
     half_pixel: bool,
 ) -> Placement:
-    """Bring boxes to their levels, whose (height, width) in cells are `sizes`.
+    """Place boxes on their levels, whose (height, width) in cells are `sizes`.
 
     samples   0 takes the cells of a bin, rounded up; more than a level has make no sense, and come from broken boxes
     """
@@ -71,7 +71,7 @@ def place(
 def most_samples(
     sizes: Sequence[tuple[int, int]], *, output_size: int, samples: int, canonical_size: int, canonical_level: int
 ) -> int:
-    """As many as any bin can have: with `samples` 0 a bound from the sizes of the levels and the rule that fills them.
+    """Most samples of a bin; with `samples` 0 a bound from the sizes of the levels and the rule that fills them.
 
     On all levels but the coarsest a box covers less than `limit` square cells, with h + w largest where one of them
     spans the level; (h / S + 1) * (w / S + 1) bounds the samples.

@@ -37,7 +37,7 @@ def forward(
     canonical_size: int,
     canonical_level: int,
 ) -> Tensor:
-    """(R, C, S, S) in channels-last memory."""
+    """Pooled RoIs (R, C, S, S) in channels-last memory."""
     shape = (len(boxes), pyramid[0].shape[1], output_size, output_size)
     pooled = torch.empty(shape, dtype=pyramid[0].dtype, device=boxes.device, memory_format=torch.channels_last)
     features = tuple(_nhwc(level) for level in pyramid)
@@ -85,7 +85,7 @@ def backward_deterministic(
     canonical_size: int,
     canonical_level: int,
 ) -> list[Tensor]:
-    """As `backward`, with the same bits in every run: boxes are sorted by image and level and keep their order there.
+    """`backward` with the same bits in every run: boxes are sorted by image and level and keep their order there.
 
     What it costs, counted: n x n cells under a box lie in about (n / 4 + 1)**2 tiles; with bins of b cells, each tile
     multiplies (4 / b + 1)**2 bins by 4 weights and the 4 / b + 1 rows that result by 16. For 7 x 7 bins on 22 x 22
@@ -157,7 +157,7 @@ def _sides(sizes: Sequence[int]) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _nhwc(tensor: Tensor) -> Tensor:
-    """(B, h, w, C) view, copied only where memory is not channels-last."""
+    """A level as (B, h, w, C), copied only where memory is not channels-last."""
     return tensor.permute(0, 2, 3, 1).contiguous()
 
 
@@ -170,11 +170,14 @@ def _pool(  # type: ignore[no-untyped-def]
     roi, i, j = tl.program_id(0) // S, tl.program_id(0) % S, tl.arange(0, BINS)
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = (j < S)[:, None] & (channel < channels)[None, :]
+    # The level that suits the RoI's size (Lin et al. 2017, eq. 1), and where its samples lie among that level's cells.
     level, scale = _level(boxes, roi, scale, limit, len(heights))
     height, width = _size(heights, level), _size(widths, level)
     cells = _image(_pick(features, level), images, roi, height, width, channels)
     start_y, step_y, rows = _place(boxes + 1, roi, scale, height, S, SAMPLES, HALF_PIXEL)
     start_x, step_x, columns = _place(boxes, roi, scale, width, S, SAMPLES, HALF_PIXEL)
+    # The sum of bilinear samples, numbered row by row (He et al. 2017, section 3). A fixed number is unrolled, so that
+    # reads of one sample are under way while those before are added; as many as cells are counted as the program runs.
     total = tl.zeros([BINS, BLOCK], tl.float32)
     if SAMPLES:
         for k in tl.static_range(SAMPLES * SAMPLES):
@@ -188,6 +191,7 @@ def _pool(  # type: ignore[no-untyped-def]
             x = _position(start_x, step_x, j, columns, k % columns)
             total = _read(total, cells, y, x, height, width, channels, channel, mask)
             k += 1
+    # Their mean.
     target = pooled + tl.program_id(0).to(tl.int64) * S * channels + (j * channels)[:, None] + channel[None, :]
     tl.store(target, (total * (1.0 / (rows * columns))).to(pooled.dtype.element_ty), mask)
 
@@ -204,14 +208,14 @@ def _scatter(  # type: ignore[no-untyped-def]
     mask = (j < S)[:, None] & (channel < channels)[None, :]
     source = grad + tl.program_id(0).to(tl.int64) * S * channels + (j * channels)[:, None] + channel[None, :]
     share = tl.load(source, mask, 0.0).to(tl.float32)
-    if (
-        tl.max((share != 0.0).to(tl.int32)) > 0
-    ):  # slots out of use repeat others' boxes: zeros would queue for their cells
+    # Slots out of use repeat others' boxes: their zeros would queue for the same cells.
+    if tl.max((share != 0.0).to(tl.int32)) > 0:
         level, scale = _level(boxes, roi, scale, limit, len(heights))
         height, width = _size(heights, level), _size(widths, level)
         cells = _image(_pick(gradients, level), images, roi, height, width, channels)
         start_y, step_y, rows = _place(boxes + 1, roi, scale, height, S, SAMPLES, HALF_PIXEL)
         start_x, step_x, columns = _place(boxes, roi, scale, width, S, SAMPLES, HALF_PIXEL)
+        # The gradient of the mean: every sample of a bin has the same share, and gives it to its four cells.
         share *= 1.0 / (rows * columns)
         k = 0
         while k < rows * columns:
@@ -225,16 +229,18 @@ def _scatter(  # type: ignore[no-untyped-def]
 def _group(  # type: ignore[no-untyped-def]
     group, grad, boxes, images, num_images, size, limit, NUM_LEVELS: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """Number the image and level of one RoI, and of those whose `size` numbers of gradient are zero what none has.
+    """Number the image and level of one RoI; one whose `size` numbers of gradient are zero gets a number that none has.
 
     They can be many: slots out of use repeat the boxes of others, whose tiles would take them one after the other.
     """
     roi, number = tl.program_id(0), tl.arange(0, BLOCK)
     source = grad + roi.to(tl.int64) * size
+    # Whether any number of its gradient is not zero; of a slot in use the first block nearly always tells.
     some, is_used = 0, 0
     while (some < size) & (is_used == 0):
         is_used = tl.max((tl.load(source + some + number, some + number < size, 0.0) != 0.0).to(tl.int32))
         some += BLOCK
+    # Image by image and level by level; what is not used sorts behind all of them.
     level, _ = _level(boxes, roi, 1.0, limit, NUM_LEVELS)
     image = tl.where(is_used > 0, tl.load(images + roi).to(tl.int32), num_images)
     tl.store(group + roi, image * NUM_LEVELS + tl.where(is_used > 0, level, 0))
@@ -251,20 +257,14 @@ def _gather(  # type: ignore[no-untyped-def]
     boxes    sorted by image and level; `order` holds their numbers before, `first` where each image and level begins
     Coarse levels come first: fewer tiles share their boxes, so theirs are the programs that take longest.
     """
-    tile = tl.num_programs(0) - 1 - tl.program_id(0)
-    level = 0
-    for finer in tl.static_range(len(heights) - 1):
-        num_tiles = num_images * _num_tiles(heights[finer], TILE) * _num_tiles(widths[finer], TILE)
-        is_beyond = (level == finer) & (tile >= num_tiles)
-        tile, level = tl.where(is_beyond, tile - num_tiles, tile), tl.where(is_beyond, level + 1, level)
-        scale = tl.where(is_beyond, scale * 0.5, scale)
+    number = tl.num_programs(0) - 1 - tl.program_id(0)
+    image, level, scale, top, left = _tile(number, heights, widths, num_images, scale, TILE)
     height, width = _size(heights, level), _size(widths, level)
-    across = _num_tiles(width, TILE)
-    image, tile = tile // (across * _num_tiles(height, TILE)), tile % (across * _num_tiles(height, TILE))
-    top, left = (tile // across) * TILE, (tile % across) * TILE
     # Axes: cell row, cell column, channel. All tensors have them, so that no number changes threads on its way.
     y, x = top + tl.arange(0, TILE)[:, None, None], left + tl.arange(0, TILE)[None, :, None]
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)[None, None, :]
+    # The boxes of this image and level, `NEARBY` at a time: each thread tests one, and those that touch the tile are
+    # added in their order, which is what makes every run round alike.
     total = tl.zeros([TILE, TILE, BLOCK], tl.float32)
     group = image * len(heights) + level
     some, end = tl.load(first + group), tl.load(first + group + 1)
@@ -278,6 +278,8 @@ def _gather(  # type: ignore[no-untyped-def]
         while box < end:
             start_y, step_y, rows = _place(boxes + 1, box, scale, height, S, SAMPLES, HALF_PIXEL)
             start_x, step_x, columns = _place(boxes, box, scale, width, S, SAMPLES, HALF_PIXEL)
+            # What a cell weighs in a bin is a factor of its row times one of its column (`_weights`). So the bins of a
+            # row are added up by columns first, and their sum counts once for all rows of the tile.
             source = grad + tl.load(order + box) * S * S * channels + channel
             upper, lower = _bins(start_y, step_y * rows, top, S, TILE)
             before, after = _bins(start_x, step_x * columns, left, S, TILE)
@@ -292,10 +294,29 @@ def _gather(  # type: ignore[no-untyped-def]
                 upper += 1
             box = tl.min(tl.where(touches & (near > box), near, end))
         some += NEARBY
+    # Each cell belongs to one tile: it is written once, zero where no box touches it.
     cell = (image.to(tl.int64) * height.to(tl.int32) + y) * width.to(tl.int32) + x
     target = _pick(gradients, level) + cell * channels + channel
     mask = (y < height) & (x < width) & (channel < channels)
     tl.store(target, total.to(grad.dtype.element_ty), mask)
+
+
+@triton.jit
+def _tile(number, heights, widths, num_images, scale, TILE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Image, level, the level's cells per pixel, and the first row and column of a tile.
+
+    Tiles are numbered from the finest level on, image by image in each, and row by row in each image.
+    """
+    # A level's tiles are subtracted until what is left is a number among those of its own.
+    level = 0
+    for finer in tl.static_range(len(heights) - 1):
+        num_tiles = num_images * _num_tiles(heights[finer], TILE) * _num_tiles(widths[finer], TILE)
+        is_beyond = (level == finer) & (number >= num_tiles)
+        number, level = tl.where(is_beyond, number - num_tiles, number), tl.where(is_beyond, level + 1, level)
+        scale = tl.where(is_beyond, scale * 0.5, scale)
+    across, down = _num_tiles(_size(widths, level), TILE), _num_tiles(_size(heights, level), TILE)
+    image, number = number // (across * down), number % (across * down)
+    return image, level, scale, (number // across) * TILE, (number % across) * TILE
 
 
 @triton.jit
@@ -318,6 +339,7 @@ def _level(boxes, roi, scale, limit, NUM_LEVELS: tl.constexpr):  # type: ignore[
     width = tl.load(boxes + roi * 4 + 2) - tl.load(boxes + roi * 4)
     height = tl.load(boxes + roi * 4 + 3) - tl.load(boxes + roi * 4 + 1)
     area = tl.maximum(width, 0.0) * tl.maximum(height, 0.0)
+    # Sides that double quadruple the area: level by level a box is either below the limit or goes on to the next.
     level = roi * 0
     for _ in tl.static_range(1, NUM_LEVELS):
         scale = tl.where(area >= limit, scale * 0.5, scale)
@@ -328,7 +350,7 @@ def _level(boxes, roi, scale, limit, NUM_LEVELS: tl.constexpr):  # type: ignore[
 
 @triton.jit
 def _image(cells, images, roi, height, width, channels):  # type: ignore[no-untyped-def]
-    """First number of the image of a RoI on its level."""
+    """Address of the image of a RoI on its level."""
     return cells + tl.load(images + roi).to(tl.int64) * height.to(tl.int32) * width.to(tl.int32) * channels
 
 
@@ -351,6 +373,7 @@ def _place(  # type: ignore[no-untyped-def]
     start, side = _span(boxes, roi, scale, HALF_PIXEL)
     if SAMPLES:
         return start, tl.div_rn(side, SAMPLES * S * 1.0), SAMPLES
+    # As many as the bin has cells, rounded up, but no more than a bin that takes the whole level has.
     count = tl.ceil(tl.div_rn(side, S * 1.0))
     most = tl.ceil(tl.div_rn(size, S * 1.0))
     count = tl.where(count > 1.0, count, 1.0)  # also of NaN
@@ -367,6 +390,7 @@ def _position(start, step, index, count, number):  # type: ignore[no-untyped-def
 @triton.jit
 def _taps(position, size):  # type: ignore[no-untyped-def]
     """The two cells beside samples along one axis, and their weights; as `reference._taps`."""
+    # Samples more than a cell outside weigh nothing; nearer ones take the border cell.
     is_inside = (position >= -1.0) & (position <= size)
     position = tl.minimum(tl.where(is_inside & (position > 0.0), position, 0.0), size - 1.0)
     low = position.to(tl.int32)
@@ -416,7 +440,9 @@ def _touches(boxes, roi, scale, first, TILE: tl.constexpr, HALF_PIXEL: tl.conste
 
 @triton.jit
 def _bins(start, length, first, S: tl.constexpr, TILE: tl.constexpr):  # type: ignore[no-untyped-def]
-    """First and behind the last of the bins that may touch a tile along one axis; all where bins are tiny or NaN."""
+    """First and behind the last of the bins that may touch a tile along one axis; all where bins are short or NaN."""
+    # Bin b has its samples in start + [b, b + 1] * length, and they touch cells less than one away: those of the tile
+    # where they lie in [first - 1, first + TILE]. Solved for b; 0.01 covers rounding.
     is_long = tl.abs(length) > 0.25
     near, far = (first - 1.0 - start) / length, (first + TILE - start) / length
     low, high = tl.minimum(near, far) - 0.01, tl.maximum(near, far) + 1.01

@@ -1,0 +1,172 @@
+"""`train.py`, `eval.py` and `infer.py`: flags of the MindSpore system this one grew out of, led to the commands.
+
+A flag that is not given leaves the recipe's value. `--a.b v` and `a.b=v` override the recipe, as everywhere.
+"""
+
+import sys
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn, get_args
+
+from maskrcnn import run_folder
+from maskrcnn.cli.options import WEIGHTS
+from maskrcnn.cli.predict import Device
+
+DEFAULT = "config/maskrcnn/mask_rcnn_resnet50_fpn_1x.yml"
+WITHOUT_EFFECT = ("ms_mode", "ms_loss_scaler", "ms_loss_scaler_value", "eval_parallel", "run_profilor")
+"""Flags that steer MindSpore's compiler, loss scaler and profiler; evaluation always uses every process."""
+OBJECT_STORAGE = ("enable_modelarts", "data_url", "train_url", "ckpt_url", "multi_data_url", "pretrain_url", "data_dir")
+
+
+def train() -> NoReturn:
+    """The door `train.py`."""
+    _enter(_train)
+
+
+def evaluate() -> NoReturn:
+    """The door `eval.py`."""
+    _enter(_evaluate)
+
+
+def infer() -> NoReturn:
+    """The door `infer.py`."""
+    _enter(_infer)
+
+
+def _enter(door: Callable[[Sequence[str]], None]) -> NoReturn:
+    from maskrcnn.cli import run_and_exit
+
+    run_and_exit(lambda: door(sys.argv[1:]))
+
+
+def _train(words: Sequence[str]) -> None:
+    from maskrcnn.cli.train import train
+
+    parser = _with_settings(_parser("Train: the door to `maskrcnn train`."))
+    parser.add_argument("--resume_ckpt", metavar="PATH", help="continue from this checkpoint, or `auto`")
+    parser.add_argument("--weights", metavar="WEIGHTS", help=f"begin with these. {WEIGHTS}")
+    parser.add_argument("--save_dir", type=Path, metavar="DIR", help="the run's folder")
+    parser.add_argument("--lr_init", metavar="RATE", help="train.optimizer.lr")
+    parser.add_argument("--log_interval", metavar="STEPS", help="train.log_every")
+    parser.add_argument("--run_eval", type=_boolean, metavar="True|False", help="evaluate after every epoch, or never")
+    flags, settings = _read(parser, words)
+    given = {
+        "train.mixed_precision": flags.mix,
+        "train.batch": flags.batch_size,
+        "train.seed": flags.seed,
+        "train.optimizer.lr": flags.lr_init,
+        "train.log_every": flags.log_interval,
+        "train.evaluate_every": None if flags.run_eval is None else int(flags.run_eval),
+    }
+    train(
+        flags.config,
+        [*_shared(flags), *_settings(given), *settings],
+        flags.resume_ckpt or None,
+        flags.weights,
+        flags.save_dir,
+    )
+
+
+def _evaluate(words: Sequence[str]) -> None:
+    from maskrcnn.cli.evaluate import score_weights
+
+    parser = _with_settings(_parser("Evaluate: the door to `maskrcnn eval`."))
+    parser.add_argument("--ckpt_path", required=True, metavar="PATH", help="weights, or a folder of them")
+    parser.add_argument("--save_dir", type=Path, metavar="DIR", help="where scores and report.html go")
+    flags, settings = _read(parser, words)
+    _say_idle(flags, ["seed"])
+    given = {"evaluate.mixed_precision": flags.mix, "evaluate.batch": flags.batch_size}
+    overrides = [*_shared(flags), *_settings(given), *settings]
+    score_weights(flags.config, overrides, find_weights(flags.ckpt_path), flags.save_dir)
+
+
+def _infer(words: Sequence[str]) -> None:
+    from maskrcnn.cli.predict import Precision, predict
+
+    parser = _parser("Find objects in images: the door to `maskrcnn predict`.")
+    parser.add_argument("--ckpt_path", required=True, metavar="PATH", help="a weights folder or file")
+    parser.add_argument("--imgs", required=True, metavar="PATH", help="an image or a folder")
+    parser.add_argument("--save_dir", type=Path, default=Path("runs/predict"), metavar="DIR", help="where results go")
+    parser.epilog = f"--config has no effect, since weights carry their recipe. {parser.epilog}"
+    flags, settings = _read(parser, words)
+    if settings:
+        raise ValueError(f"infer.py takes no settings, since weights carry their recipe; got {' '.join(settings)}")
+    precisions: dict[bool | None, Precision] = {None: "auto", True: "bf16", False: "fp32"}
+    device: Device = flags.device_target or "auto"
+    predict(flags.ckpt_path, [flags.imgs], flags.save_dir, device=device, precision=precisions[flags.mix])
+
+
+def find_weights(source: str) -> list[str]:
+    """The weights at a path: a file, a weights folder, or all of those in a folder or in its `weights/`; or a name."""
+    from maskrcnn.convert.files import SUFFIXES
+
+    path = Path(source)
+    if "://" in source or path.is_file() or (path / run_folder.MODEL).is_file():
+        return [source]
+    if not path.is_dir():
+        raise FileNotFoundError(f"--ckpt_path: there is nothing at {path}")
+    inside = sorted(one for folder in (path, path / run_folder.WEIGHTS) if folder.is_dir() for one in folder.iterdir())
+    whole = [one for one in inside if not one.name.startswith(".")]  # a crash may leave drafts
+    found = [one for one in whole if one.suffix.lower() in SUFFIXES or (one / run_folder.MODEL).is_file()]
+    if not found:
+        raise FileNotFoundError(f"--ckpt_path: {path} holds no weights: no {', '.join(SUFFIXES)}, no folders of them")
+    return [str(one) for one in found]
+
+
+def _parser(description: str) -> ArgumentParser:
+    """What the three scripts share."""
+    epilog = (
+        f"Accepted so that old commands run, without effect: {_flags(WITHOUT_EFFECT)}. "
+        f"Refused, since there is no object storage: {_flags(OBJECT_STORAGE)}."
+    )
+    parser = ArgumentParser(description=description, epilog=epilog, allow_abbrev=False)
+    parser.add_argument("--config", default=DEFAULT, metavar="RECIPE", help=f"a YAML file; {DEFAULT} unless given")
+    parser.add_argument("--device_target", type=str.lower, choices=get_args(Device), help="device")
+    parser.add_argument("--mix", type=_boolean, metavar="True|False", help="mixed precision")
+    for name in (*WITHOUT_EFFECT, *OBJECT_STORAGE):
+        parser.add_argument(f"--{name}", help=SUPPRESS)
+    return parser
+
+
+def _with_settings(parser: ArgumentParser) -> ArgumentParser:
+    """What training and evaluation share."""
+    parser.epilog = f"--a.b v and a.b=v override the recipe. {parser.epilog}"
+    parser.add_argument("--batch_size", metavar="IMAGES", help="over all devices together")
+    parser.add_argument("--seed", metavar="NUMBER", help="train.seed; without effect on an evaluation")
+    parser.add_argument("--num_parallel_workers", metavar="THREADS", help="data.num_workers")
+    return parser
+
+
+def _read(parser: ArgumentParser, words: Sequence[str]) -> tuple[Namespace, list[str]]:
+    """The flags, and the settings that were written out."""
+    flags, settings = parser.parse_known_args(words)
+    _say_idle(flags, WITHOUT_EFFECT)
+    for name in OBJECT_STORAGE:
+        if getattr(flags, name) not in (None, "", "False", "false", "0"):
+            raise ValueError(f"--{name}: object storage is not supported; copy the data here and set data.dataset_dir")
+    return flags, settings
+
+
+def _say_idle(flags: Namespace, names: Sequence[str]) -> None:
+    for name in names:
+        if getattr(flags, name) is not None:
+            print(f"--{name} has no effect here", file=sys.stderr)
+
+
+def _shared(flags: Namespace) -> Iterator[str]:
+    return _settings({"device": flags.device_target, "data.num_workers": flags.num_parallel_workers})
+
+
+def _flags(names: Sequence[str]) -> str:
+    return ", ".join(f"--{name}" for name in names)
+
+
+def _settings(given: dict[str, object]) -> Iterator[str]:
+    return (f"{path}={value}" for path, value in given.items() if value is not None)
+
+
+def _boolean(word: str) -> bool:
+    if word.lower() not in ("true", "false"):
+        raise ArgumentTypeError(f"expected True or False, got {word!r}")
+    return word.lower() == "true"

@@ -1,0 +1,172 @@
+"""Annotation files as columns, parsed once for all threads, processes and ranks that open them.
+
+An entry is named after what the annotation file says, so it cannot be out of date, and gets its name when it is whole.
+docs/decisions/0014-annotation-cache.md says why it is done this way.
+"""
+
+import hashlib
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from io import BufferedReader, BytesIO
+from pathlib import Path
+
+from maskrcnn.data.annotations import column_file
+from maskrcnn.data.annotations.annotation_file import open_file
+from maskrcnn.data.annotations.fingerprint import fingerprint, of_file, recall
+from maskrcnn.data.annotations.packed import Packed, arrange, read_content
+from maskrcnn.files import HAS_LOCKS, atomic_write, cache_folder, lock
+from maskrcnn.runtime.allocator import give_back
+
+FORMAT = 2
+"""To be raised whenever the same annotation file leads to other columns."""
+SMALL = 1 << 20
+"""Bytes of an annotation file that is parsed as quickly as its entry would be found."""
+MOST = 4 << 30
+"""Bytes of entries that are kept; beyond, those opened longest ago are removed."""
+PATIENCE = 120.0
+"""Seconds to wait for another process that parses; then it is taken to be stuck."""
+PAUSE = 0.05
+LEFT_BEHIND, FORGOTTEN = 3600.0, 30 * 86400.0
+"""Seconds after which a file that nobody finished is removed, and a fingerprint that was remembered."""
+
+
+def packed(path: Path) -> Packed:
+    """What an annotation file says: as columns that all processes share where it has been read before.
+
+    Raises FileNotFoundError or ValueError as the parser does, whether or not there is an entry.
+    """
+    with open_file(path) as stream:
+        if os.fstat(stream.fileno()).st_size < SMALL:
+            return arrange(read_content(stream.read(), path))
+        entry = _entry(of_file(stream, _memory(path)))
+        seen = _identity(entry)
+        known = load(entry)
+        if known is not None:
+            return known
+        with _turn(entry, seen) as known:
+            return _parse(stream, path) if known is None else known
+
+
+def folder() -> Path:
+    """Where entries are kept: `annotations` in the cache folder."""
+    try:
+        return cache_folder() / "annotations"
+    except RuntimeError:  # a user without a home: no folder can be made below
+        return Path(os.devnull) / "annotations"
+
+
+def load(entry: Path) -> Packed | None:
+    """The columns of an entry; nothing where there is none or it is damaged."""
+    with suppress(OSError, ValueError), entry.open("rb") as stream:
+        if lock(stream, shared=True) is not False and _identity(entry) == os.fstat(stream.fileno()).st_ino:
+            columns = Packed(**column_file.read(stream))  # keeps the lock as long as it is mapped
+            with suppress(OSError):
+                os.utime(entry)
+            return columns
+    return None
+
+
+def _parse(stream: BufferedReader, path: Path) -> Packed:
+    """Read the annotation file and make its entry."""
+    stream.seek(0)
+    text = stream.read()
+    entry = _entry(recall(stream, _memory(path)) or fingerprint(BytesIO(text), len(text)))  # of these very bytes
+    content = read_content(text, path)
+    del text
+    columns = arrange(content)
+    try:
+        _save(columns, entry)
+    except OSError as error:
+        warnings.warn(
+            f"{path} is parsed anew by every process that opens it, because its columns cannot be kept in "
+            f"{entry.parent} ({error.strerror or error}); set MASKRCNN_CACHE to a folder that has room for them",
+            stacklevel=2,
+        )
+        return columns
+    mapped = load(entry)
+    if mapped is None:
+        return columns
+    del content, columns
+    give_back()  # for COCO 260 MB
+    return mapped
+
+
+def _entry(content: bytes) -> Path:
+    return folder() / f"{content.hex()}-{FORMAT}.columns"
+
+
+def _memory(path: Path) -> Path:
+    """Where the fingerprint of the file at this path is remembered."""
+    return folder() / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()}.memory"
+
+
+def _save(columns: Packed, entry: Path) -> None:
+    """Write an entry whole; it is not synchronised with the disk: what a crash may leave is told by the fingerprint."""
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    remove_old(entry.parent)
+    with atomic_write(entry) as draft, draft.open("xb+") as stream:
+        column_file.write(stream, columns._asdict())
+
+
+def _remove(entry: Path) -> None:
+    """Remove an entry unless a process has it mapped. Windows, which has no such locks, refuses that by itself."""
+    if not HAS_LOCKS:
+        entry.unlink()
+        return
+    with entry.open("rb+") as stream:
+        if lock(stream):
+            entry.unlink()
+
+
+def remove_old(place: Path) -> None:
+    """Keep the entries opened last, up to `MOST` bytes, and any that a process has mapped.
+
+    What a process that was killed had begun to write goes too.
+    """
+    total = 0
+    for entry, state in sorted(_states(place, "*.columns"), key=lambda one: one[1].st_mtime, reverse=True):
+        total += state.st_size
+        if total > MOST:
+            with suppress(OSError):
+                _remove(entry)
+    for pattern, age in (("*.part", LEFT_BEHIND), ("*.memory", FORGOTTEN)):
+        for path, state in _states(place, pattern):
+            if time.time() - state.st_mtime > age:
+                path.unlink(missing_ok=True)
+
+
+def _states(place: Path, pattern: str) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in place.glob(pattern):
+        with suppress(FileNotFoundError):  # another process was quicker
+            yield path, path.stat()
+
+
+@contextmanager
+def _turn(entry: Path, seen: int | None) -> Iterator[Packed | None]:
+    """Let one process parse at a time; gives what another has made since `seen`, or nothing where it is one's turn.
+
+    Where there can be no lock, or its holder is stuck, everyone has a turn.
+    """
+    with ExitStack() as stack:
+        known = None
+        with suppress(OSError):
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            turns = stack.enter_context((entry.parent / "lock").open("ab"))
+            end = time.monotonic() + PATIENCE
+            while known is None and lock(turns) is False and time.monotonic() < end:
+                time.sleep(PAUSE)
+                known = _newer(entry, seen)
+        yield known or _newer(entry, seen)
+
+
+def _newer(entry: Path, seen: int | None) -> Packed | None:
+    return load(entry) if _identity(entry) != seen else None
+
+
+def _identity(path: Path) -> int | None:
+    with suppress(OSError):
+        return path.stat().st_ino
+    return None

@@ -1,0 +1,160 @@
+"""A data set as columns: one array per field, objects sorted by image, outlines packed.
+
+A file of 860,000 objects becomes a few arrays that threads and processes share, instead of millions of Python objects.
+Training, evaluation and pictures see these columns and no file.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import IntFlag
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64, Integer, UInt8
+
+from maskrcnn.masks import Rings
+
+
+class Flag(IntFlag):
+    """What is special about an object."""
+
+    RUN_LENGTHS = 1
+    """Its rings run along the borders of pixels and may be holes; otherwise each ring is a polygon, and they unite."""
+    NO_OUTLINE = 2
+    SHORT_POLYGON = 4
+    OUTSIDE = 8
+
+
+NOT_LEARNT = Flag.OUTSIDE
+"""Flags of objects that training leaves out; evaluation counts them, as COCO does."""
+SENTENCES = {
+    Flag.OUTSIDE: "have no box of positive width and height inside their image and are not learnt",
+    Flag.SHORT_POLYGON: "have polygons of fewer than three points, which are left out",
+    Flag.NO_OUTLINE: "have no outline; their boxes stand in for it",
+}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dataset:
+    """One split. Images stand in the order of the file, objects in the order of their images."""
+
+    annotations: Path
+    """Where the columns come from; messages name it."""
+    images: Path
+    image_ids: Int64[np.ndarray, " N"]
+    file_names: Sequence[str]
+    """Below `images`."""
+    sizes: Int64[np.ndarray, "N 2"]
+    """(height, width) as the file states them: the frame of boxes and outlines."""
+    first_object: Int64[np.ndarray, " N+1"]
+    """Image i owns objects first_object[i] : first_object[i + 1]."""
+    annotation_ids: Int64[np.ndarray, " O"]
+    labels: Int64[np.ndarray, " O"]
+    """1..K in ascending order of category ids."""
+    boxes: Float32[np.ndarray, "O 4"]
+    """xyxy."""
+    areas: Float64[np.ndarray, " O"]
+    """Square pixels as stated, by which evaluation tells small from large; NaN: measured when it is asked for."""
+    crowd: Bool[np.ndarray, " O"]
+    flags: UInt8[np.ndarray, " O"]
+    """`Flag`."""
+    rings: Rings
+    first_ring: Int64[np.ndarray, " O+1"]
+    """Object o owns rings first_ring[o] : first_ring[o + 1], at least one."""
+    category_ids: tuple[int, ...]
+    """Ascending: label k has category_ids[k - 1]."""
+    category_names: tuple[str, ...]
+    stated_boxes: Float64[np.ndarray, "O 4"] | None = None
+    """x, y, width, height to the last digit of the file, which scores depend on; None: those of `boxes`."""
+    keypoints: Float32[np.ndarray, "O J 3"] | None = None
+    """x, y, and 0 where it is not labelled, 1 where it is hidden, 2 where it is visible."""
+    keypoint_names: tuple[str, ...] = ()
+    attributes: Sequence[str] | None = None
+    """What else an annotation says, as the text of a JSON object; empty where it says nothing."""
+
+    @property
+    def learnt(self) -> Bool[np.ndarray, " O"]:
+        """Objects that training sees, crowd regions among them."""
+        return self.flags & NOT_LEARNT == 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was repaired or is left out, one sentence each."""
+        return tuple(_notes(self))
+
+    def objects(self, image: int) -> slice:
+        """The objects of an image, by its index."""
+        return slice(int(self.first_object[image]), int(self.first_object[image + 1]))
+
+    def outline(self, index: int) -> Rings:
+        """The rings of one object."""
+        first, last = self.first_ring[index : index + 2].tolist()
+        start, stop = self.rings.first[[first, last]].tolist()
+        return Rings(self.rings.points[start:stop], self.rings.first[first : last + 1] - start)
+
+    def boxes_xywh(self, chosen: slice = slice(None)) -> Float64[np.ndarray, "_ 4"]:
+        """x, y, width, height of some boxes, as stated where that is known."""
+        if self.stated_boxes is not None:
+            return self.stated_boxes[chosen]
+        boxes = self.boxes[chosen].astype(np.float64)
+        return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def select(data: Dataset, images: Int64[np.ndarray, " n"]) -> Dataset:
+    """Some images of a data set, by index, in any order; one that is chosen twice gives its ids twice."""
+    objects, first_object = _gather(data.first_object, images)
+    rings, first_ring = _gather(data.first_ring, objects)
+    points, first_point = _gather(data.rings.first, rings)
+    of_objects = ("annotation_ids", "labels", "boxes", "areas", "crowd", "flags", "stated_boxes", "keypoints")
+    columns: dict[str, Any] = {
+        name: getattr(data, name)[objects] for name in of_objects if getattr(data, name) is not None
+    }
+    return replace(
+        data,
+        image_ids=data.image_ids[images],
+        file_names=[data.file_names[image] for image in images.tolist()],
+        sizes=data.sizes[images],
+        first_object=first_object,
+        rings=Rings(data.rings.points[points], first_point.astype(np.int32)),
+        first_ring=first_ring,
+        attributes=None if data.attributes is None else [data.attributes[index] for index in objects.tolist()],
+        **columns,
+    )
+
+
+def summary(data: Dataset) -> str:
+    """What was read, for a person to check once at the start."""
+    counts = np.bincount(data.labels, minlength=len(data.category_ids) + 1)[1:]
+    empty = np.count_nonzero(np.diff(data.first_object) == 0)
+    lines = [
+        f"{data.annotations}: {len(data.image_ids)} images ({empty} without objects), {len(data.labels)} objects "
+        f"({np.count_nonzero(data.crowd)} crowd regions), {len(data.category_ids)} categories",
+        "  "
+        + ", ".join(
+            f"{name} (id {id}): {count}"
+            for name, id, count in zip(data.category_names, data.category_ids, counts, strict=True)
+        ),
+    ]
+    return "\n".join(lines + [f"  note: {note}" for note in data.notes])
+
+
+def _notes(data: Dataset) -> Iterator[str]:
+    for flag, sentence in SENTENCES.items():
+        rows = np.flatnonzero(data.flags & flag)
+        if len(rows):
+            yield f"{len(rows)} objects {sentence}, first annotation {data.annotation_ids[rows[0]]}"
+    if not (data.learnt & ~data.crowd).any():
+        yield (
+            f"there is nothing to learn: {np.count_nonzero(data.crowd)} of {len(data.crowd)} objects are crowd regions "
+            f"and {np.count_nonzero(~data.learnt)} are left out"
+        )
+
+
+def _gather(
+    first: Integer[np.ndarray, " _"], chosen: Int64[np.ndarray, " m"]
+) -> tuple[Int64[np.ndarray, " _"], Int64[np.ndarray, " m+1"]]:
+    """(members of the chosen groups, where each group begins among them)."""
+    lengths = np.diff(first)[chosen]
+    starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    return np.repeat(first[chosen] - starts[:-1], lengths) + np.arange(starts[-1]), starts

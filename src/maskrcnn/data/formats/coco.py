@@ -1,0 +1,185 @@
+"""COCO instances files."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from maskrcnn.data.annotations.annotation_cache import packed
+from maskrcnn.data.annotations.names import Names
+from maskrcnn.data.annotations.packed import Packed, arrange, read_content
+from maskrcnn.data.dataset import Dataset, Flag
+from maskrcnn.files import atomic_write, listing
+from maskrcnn.masks import Rings, counts_from_rings, decimals, strings_from_counts
+
+
+def read(annotations: Path, images: Path | None = None) -> Dataset:
+    """Read and check a COCO instances file.
+
+    images   the folder of its pictures, which must all be there; None where nothing looks at them
+    Nothing is dropped but polygons of fewer than three points; `flags` and `notes` say what is special. A large file is
+    parsed once and then read from a cache, which tells the same.
+    Raises FileNotFoundError or ValueError: one sentence with file, ids and what to do.
+    """
+    columns = packed(annotations)
+    data = _dataset(columns, annotations, annotations.parent if images is None else images)
+    if images is not None:
+        _check_pictures(data, images)
+    return data
+
+
+def parse(content: dict[str, Any]) -> Dataset:
+    """The same of a file's content in Python's objects. Counts may be bytes, numbers may be NumPy's."""
+    source = Path("annotations")
+    text = json.dumps(content, default=lambda value: value.decode() if isinstance(value, bytes) else value.tolist())
+    return _dataset(arrange(read_content(text.encode(), source)), source, Path())
+
+
+def write(data: Dataset, path: Path) -> None:
+    """Write the columns as a COCO instances file, from which `read` gets the same ones.
+
+    Masks that came as run lengths are written as compressed ones, polygons with decimals that draw the same mask,
+    objects without an outline without one. Polygons of fewer than three points are gone.
+    """
+    encode = msgspec.json.encode
+    images = [
+        {"id": id, "file_name": name, "height": height, "width": width}
+        for id, name, (height, width) in zip(data.image_ids.tolist(), data.file_names, data.sizes.tolist(), strict=True)
+    ]
+    categories: list[dict[str, Any]] = [
+        {"id": id, "name": name} | ({"keypoints": data.keypoint_names} if data.keypoints is not None else {})
+        for id, name in zip(data.category_ids, data.category_names, strict=True)
+    ]
+    with atomic_write(path) as draft, draft.open("wb") as file:
+        file.write(b'{"images":' + encode(images) + b',"categories":' + encode(categories) + b',"annotations":[')
+        rows = (row for image in range(len(images)) for row in _annotations(data, image))
+        for number, row in enumerate(rows):
+            file.write(b",\n" * (number > 0) + encode(row))
+        file.write(b"]}")
+
+
+def segmentations(data: Dataset, image: int) -> list[Any]:
+    """The masks of an image's objects as COCO writes them: polygons with the digits of their file, or run lengths."""
+    size, chosen = data.sizes[image].tolist(), data.objects(image)
+    first_ring = data.first_ring[chosen.start : chosen.stop + 1].tolist()
+    first_point = data.rings.first[first_ring[0] : first_ring[-1] + 1].tolist()
+    numbers = decimals(data.rings.points[first_point[0] : first_point[-1]]).ravel()
+    polygons = [
+        numbers[2 * (start - first_point[0]) : 2 * (stop - first_point[0])].tolist()
+        for start, stop in pairwise(first_point)
+    ]
+    found: list[Any] = [polygons[start - first_ring[0] : stop - first_ring[0]] for start, stop in pairwise(first_ring)]
+    places = np.flatnonzero(data.flags[chosen] & Flag.RUN_LENGTHS)
+    bounds = data.first_ring[chosen.start + places[:, None] + [0, 1]]
+    strings = strings_from_counts(*counts_from_rings(data.rings, bounds, *size))
+    for place, string in zip(places.tolist(), strings, strict=True):
+        found[place] = {"size": size, "counts": string}
+    return found
+
+
+def _annotations(data: Dataset, image: int) -> Iterator[dict[str, Any]]:
+    """What the rows of an image's objects say."""
+    chosen = data.objects(image)
+    boxes = data.boxes_xywh(chosen).tolist()
+    for index, box, outline in zip(range(chosen.start, chosen.stop), boxes, segmentations(data, image), strict=True):
+        row: dict[str, Any] = {
+            "id": int(data.annotation_ids[index]),
+            "image_id": int(data.image_ids[image]),
+            "category_id": data.category_ids[data.labels[index] - 1],
+            "iscrowd": int(data.crowd[index]),
+            "bbox": box,
+            "segmentation": [] if data.flags[index] & Flag.NO_OUTLINE else outline,
+        }
+        if np.isfinite(data.areas[index]):
+            row["area"] = float(data.areas[index])
+        if data.keypoints is not None:
+            points = data.keypoints[index]
+            row |= {"keypoints": points.ravel().tolist(), "num_keypoints": int(np.count_nonzero(points[:, 2]))}
+        if data.attributes is not None and data.attributes[index]:
+            row |= msgspec.json.decode(data.attributes[index])
+        yield row
+
+
+def _dataset(columns: Packed, annotations: Path, images: Path) -> Dataset:
+    return Dataset(
+        annotations=annotations,
+        images=images,
+        image_ids=columns.image_ids,
+        file_names=Names(columns.name_text, columns.first_letter),
+        sizes=columns.sizes,
+        first_object=columns.first_object,
+        annotation_ids=columns.annotation_ids,
+        labels=columns.labels,
+        boxes=columns.boxes,
+        areas=columns.areas,
+        crowd=columns.crowd,
+        flags=columns.flags,
+        rings=Rings(columns.points, columns.first_point),
+        first_ring=columns.first_ring,
+        category_ids=tuple(columns.category_ids.tolist()),
+        category_names=columns.category_names,
+        stated_boxes=columns.stated_boxes,
+        keypoints=columns.keypoints if columns.keypoint_names else None,
+        keypoint_names=columns.keypoint_names,
+        attributes=Names(columns.attribute_text, columns.first_attribute) if len(columns.attribute_text) else None,
+    )
+
+
+def find_split(dataset_dir: str | Path, img_dir: str, anno_path: str) -> tuple[Path, Path]:
+    """The annotation file and the picture folder of one split.
+
+    `annotation/` stands in for a missing `annotations/` and the other way round.
+    """
+    root = Path(dataset_dir)
+    if not root.is_dir():
+        raise FileNotFoundError(f"the data set's folder {root} does not exist; set data.dataset_dir to it")
+    images = root / img_dir
+    if not images.is_dir():
+        raise FileNotFoundError(f"the picture folder {images} does not exist; {root} holds {listing(root)}")
+    first, *rest = Path(anno_path).parts or ("",)
+    other = {"annotations": "annotation", "annotation": "annotations"}.get(first, first)
+    for annotations in (root / anno_path, root.joinpath(other, *rest)):
+        if annotations.is_file():
+            return annotations, images
+    folder = next((path for path in (root / first, root / other) if path.is_dir()), root)
+    raise FileNotFoundError(f"the annotation file {root / anno_path} does not exist; {folder} holds {listing(folder)}")
+
+
+def _check_pictures(data: Dataset, images: Path) -> None:
+    annotations, names, ids = data.annotations, data.file_names, data.image_ids
+    assert isinstance(names, Names)
+    if not images.is_dir():
+        raise FileNotFoundError(f"the picture folder {images} of {annotations} does not exist; correct its path")
+    missing = _missing(names, images)
+    if missing and not names[missing[0]]:
+        raise ValueError(f"{annotations}: image {ids[missing[0]]} has no `file_name`; give every image one")
+    if missing:
+        raise FileNotFoundError(
+            f"{images} lacks {names[missing[0]]} of image {ids[missing[0]]} ({len(missing)} of {len(names)} pictures "
+            f"are missing); {annotations} names it: complete the folder or remove the entries"
+        )
+
+
+def _missing(names: Names, images: Path) -> list[int]:
+    """Places of names that are no files below the folder.
+
+    Folders are listed, as to ask for each file takes far longer, and names compared as they lie in memory.
+    """
+    encoded = names.encoded()
+    parents = {name.rpartition(b"/")[0] for name in encoded} if ord("/") in names.text else {b""}
+    present: set[bytes] = set()
+    for parent in parents:
+        with suppress(OSError):
+            found = os.listdir(os.path.join(os.fsencode(images), parent))
+            present.update([parent + b"/" + name for name in found] if parent else found)
+    if present.issuperset(encoded):
+        return []
+    return [
+        place for place, name in enumerate(encoded) if name not in present and not (images / names[place]).is_file()
+    ]

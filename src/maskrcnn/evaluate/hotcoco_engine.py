@@ -1,0 +1,169 @@
+"""A data set as COCO looks at it, masks in COCO's forms, and COCO's numbers: the only file that knows hotcoco.
+
+Inside, images and categories are counted in order of their ids: that is the order of pycocotools' ties, and ids of any
+size fit into an array of floats.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
+
+import hotcoco
+import numpy as np
+from hotcoco import mask as rle
+from jaxtyping import Float64, Int64
+from numpy import ndarray
+
+from maskrcnn.data.dataset import Dataset, Flag
+from maskrcnn.data.formats.coco import segmentations
+from maskrcnn.evaluate.overlaps import Runs
+
+IouType = Literal["bbox", "segm"]
+
+
+class Found(NamedTuple):
+    """Results of some images, image by image; they count from the best, whatever their order."""
+
+    images: Int64[ndarray, " D"]
+    categories: Int64[ndarray, " D"]
+    scores: Float64[ndarray, " D"]
+    boxes: Float64[ndarray, "D 4"]
+    """x, y, width, height; anything where boxes are not scored."""
+    masks: list[str]
+    """Compressed run lengths; none where masks are not scored."""
+    runs: Runs
+    """The same, decoded."""
+
+
+class Curves(NamedTuple):
+    """COCO's numbers of one IoU type; -1 where there is nothing to score."""
+
+    summary: list[float]
+    """The twelve, in COCO's order."""
+    precision: Float64[ndarray, "10 101 K"]
+    """At each IoU and recall, of all sizes and 100 results."""
+    recall: Float64[ndarray, "10 K"]
+    mean: dict[str, list[float]]
+    """"recall", and the mean precision over classes at IoU "0.50" and "0.75"."""
+
+
+class Truth:
+    """A data set as COCO's evaluation looks at it."""
+
+    def __init__(self, data: Dataset) -> None:
+        self._data, self._boxes = data, data.boxes_xywh()
+        self._rows = np.argsort(data.image_ids)
+        self.image_ids, self.category_ids = data.image_ids[self._rows].tolist(), list(data.category_ids)
+        self.images = {number: place for place, number in enumerate(self.image_ids)}
+        self.categories = {number: place for place, number in enumerate(self.category_ids)}
+        self.names = list(data.category_names)
+        self.sizes: list[tuple[int, int]] = [(height, width) for height, width in data.sizes[self._rows].tolist()]
+
+    def num_objects(self) -> list[int]:
+        """Objects of each category, crowds aside."""
+        labels = self._data.labels[~self._data.crowd]
+        counts: list[int] = np.bincount(labels, minlength=len(self.names) + 1)[1:].tolist()
+        return counts
+
+    def annotations(self, image: int, with_masks: bool) -> list[dict[str, Any]]:
+        """Objects of one image in the file's order, by which ties go, and in our numbers; masks as run lengths.
+
+        An area that is not stated is measured: that of the mask where there is an outline, else of the box.
+        """
+        data, row, size = self._data, int(self._rows[image]), list(self.sizes[image])
+        chosen = data.objects(row)
+        columns = data.annotation_ids, data.labels, data.crowd, self._boxes, data.areas
+        found: list[dict[str, Any]] = [
+            {"id": id, "image_id": image, "category_id": label - 1, "iscrowd": int(crowd), "bbox": box, "area": area}
+            for id, label, crowd, box, area in zip(*(column[chosen].tolist() for column in columns), strict=True)
+        ]
+        unknown = np.isnan(data.areas[chosen])
+        if with_masks or unknown.any():
+            masks = [run_lengths(mask, *size) for mask in segmentations(data, row)]
+        if with_masks:
+            for annotation, mask in zip(found, masks, strict=True):
+                annotation["segmentation"] = mask
+        for place in np.flatnonzero(unknown).tolist():
+            has_outline = not data.flags[chosen.start + place] & Flag.NO_OUTLINE
+            _, _, width, height = found[place]["bbox"]
+            found[place]["area"] = float(rle.area(masks[place])) if has_outline else width * height
+        return found
+
+
+class Matcher:
+    """Matches the results of whole images with their objects, and keeps some forty bytes of each result."""
+
+    def __init__(self, truth: Truth, iou_type: IouType) -> None:
+        self._sizes, self._iou_type = truth.sizes, iou_type
+        categories = [{"id": place, "name": name} for place, name in enumerate(truth.names)]
+        self._stream = hotcoco.StreamingEval(categories, iou_type)
+
+    def add(self, images: Iterable[int], annotations: list[dict[str, Any]], found: Found) -> None:
+        """All objects and results of some images. An image that is added again replaces what was known of it."""
+        records = [{"id": image, "height": self._sizes[image][0], "width": self._sizes[image][1]} for image in images]
+        if self._iou_type == "bbox":
+            self._stream.update(records, annotations, _table(found, found.boxes))
+            return
+        sizes = [self._sizes[image] for image in found.images]
+        masks: list[Any] = [{"size": size, "counts": counts} for size, counts in zip(sizes, found.masks, strict=True)]
+        # A row is as large as its box, but a mask counts by its own area: it goes with a box of that area.
+        boxes = np.tile([0, 0, 1, 1], (len(masks), 1))
+        boxes[:, 2] = found.runs.areas
+        self._stream.update(records, annotations, _table(found, boxes), segmentation=masks)
+
+    def to_bytes(self) -> bytes:
+        """What was matched, for `merge` in another process of the same hotcoco."""
+        return bytes(self._stream.to_bytes())
+
+    def merge(self, others: Iterable[bytes]) -> None:
+        """Take over what others matched."""
+        self._stream = hotcoco.StreamingEval.merge(
+            [self._stream, *(hotcoco.StreamingEval.from_bytes(state) for state in others)]
+        )
+
+    def curves(self) -> Curves:
+        """Of all images together; nothing can be added afterwards."""
+        evaluation = self._stream.finalize()
+        evaluation.accumulate()
+        evaluation.summary_lines()  # computes `stats` without printing
+        arrays, mean = evaluation.eval or {}, evaluation.report()["curves"]
+        return Curves(
+            [float(value) for value in evaluation.stats],
+            arrays["precision"][..., 0, -1],
+            arrays["recall"][..., 0, -1],
+            {"recall": mean["rec_thrs"], "0.50": mean["pr@0.50"], "0.75": mean["pr@0.75"]},
+        )
+
+
+def compressed(mask: Any, height: int, width: int) -> str:
+    """Compressed run lengths of any form of mask: RLE, compressed (str or bytes) or not, or polygons.
+
+    Raises ValueError, TypeError or KeyError for anything else, for another size, and for run lengths that are damaged.
+    """
+    encoded = run_lengths(mask, height, width)
+    rle.area(encoded)  # decodes
+    return encoded["counts"]
+
+
+def run_lengths(mask: Any, height: int, width: int) -> dict[str, Any]:
+    """COCO's record of any form of mask; compressed run lengths are taken as they are."""
+    size = [height, width]
+    if not isinstance(mask, dict):
+        encoded = rle.merge(rle.frPyObjects(mask, height, width))
+    elif list(mask["size"]) != size:
+        raise ValueError(f"its size is {list(mask['size'])}, the picture's {size} (height, width)")
+    elif not isinstance(mask["counts"], str | bytes):
+        encoded = rle.frPyObjects(mask, height, width)
+    else:
+        encoded = mask
+    counts = encoded["counts"]
+    return {"size": size, "counts": counts if isinstance(counts, str) else counts.decode("ascii")}
+
+
+def _table(found: Found, boxes: ndarray) -> Float64[ndarray, "D 7"]:
+    """Results as hotcoco takes them without an object for each: image, box, score, category."""
+    return np.column_stack([found.images, boxes, found.scores, found.categories]).astype(np.float64)
+
+
+def sentence(error: Exception) -> str:
+    """The first line of what an error says."""
+    return str(error.args[0] if isinstance(error, KeyError) else error).splitlines()[0]

@@ -1,0 +1,43 @@
+"""What an evaluation leaves in its folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import json
+
+from maskrcnn.evaluate.coco import Metrics
+from maskrcnn.files import atomic_write
+from maskrcnn.run_folder import DETAILS, METRICS, PREDICTIONS
+
+IN_DETAILS = ("curves", "errors", "confusion", "images")
+"""Long entries of the metrics, which the report draws and people do not read."""
+
+
+def save(folder: Path, metrics: Metrics, predictions: Mapping[int, bytes]) -> None:
+    """Write metrics.json, details.json (what the report draws) and predictions.json (COCO results).
+
+    predictions   of each image, as JSON without brackets
+    """
+    save_metrics(folder, metrics)
+    with atomic_write(folder / PREDICTIONS) as draft, draft.open("wb") as file:
+        file.write(b"[")
+        parts = (predictions[number] for number in sorted(predictions) if predictions[number])
+        for index, part in enumerate(parts):
+            file.writelines([b"," * (index > 0), part])
+        file.write(b"]")
+
+
+def save_metrics(folder: Path, metrics: Metrics) -> None:
+    """Write metrics.json and details.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    details = {name: value for name, value in metrics.items() if name in IN_DETAILS}
+    contents = {METRICS: json.format(json.encode(short(metrics)), indent=1) + b"\n", DETAILS: json.encode(details)}
+    for name, content in contents.items():
+        with atomic_write(folder / name) as draft:
+            draft.write_bytes(content)
+
+
+def short(metrics: Metrics) -> dict[str, Any]:
+    """The metrics that people read."""
+    return {name: value for name, value in metrics.items() if name not in IN_DETAILS}

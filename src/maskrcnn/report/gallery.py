@@ -1,0 +1,127 @@
+"""Truth beside prediction for the pictures that went best, as usual, and worst."""
+
+import io
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+from PIL import Image
+
+from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.decode import decode
+from maskrcnn.data.formats.coco import segmentations
+from maskrcnn.draw import draw_instances
+from maskrcnn.evaluate.error_kinds import MIN_SCORE
+from maskrcnn.evaluate.hotcoco_engine import run_lengths
+from maskrcnn.evaluate.results import Result, compress, read
+from maskrcnn.masks import bitmap_from_counts, counts_from_string
+
+EACH = 3
+"""Pictures of each kind."""
+LONGEST = 560
+"""Pixels of a picture's longer side on the page."""
+
+
+class Example(NamedTuple):
+    """One picture twice, as JPEG in data URIs."""
+
+    kind: str
+    quality: dict[str, Any]
+    """Its row of `Metrics.images`."""
+    file_name: str
+    truth: str
+    prediction: str
+    size: tuple[int, int]
+    """(width, height) on the page."""
+
+
+def examples(dataset: Dataset, predictions: Path, images: Sequence[dict[str, Any]]) -> list[Example]:
+    """Draw the chosen pictures of a data set.
+
+    images   rows of `Metrics.images`
+    Raises OSError or ValueError when the pictures or predictions are no longer there.
+    """
+    shown: dict[int, list[Result]] = {}
+    for entry in read(predictions):
+        if entry.score >= MIN_SCORE:
+            shown.setdefault(entry.image_id, []).append(entry)
+    places = {number: place for place, number in enumerate(dataset.image_ids.tolist())}
+    drawn = []
+    for kind, row in choose(images):
+        image = places[row["id"]]
+        annotated = _draw_truth(dataset, image)
+        predicted = _draw_results(dataset, image, shown.get(row["id"], []))
+        name = dataset.file_names[image]
+        drawn.append(Example(kind, row, name, _embed(annotated), _embed(predicted), annotated.size))
+    return drawn
+
+
+def choose(images: Sequence[dict[str, Any]], each: int = EACH) -> list[tuple[str, dict[str, Any]]]:
+    """Best, typical and worst pictures by F1, each once; among equals those with more objects.
+
+    >>> choose([{"id": n, "f1": n / 4, "found": 1, "wrong": 0, "missed": 0} for n in range(4)], each=1)[0][1]["id"]
+    3
+    """
+    rest = [row for row in images if row["f1"] is not None]
+    if not rest:
+        return []
+    usual = median(row["f1"] for row in rest)
+    orders = {
+        "best": lambda row: (-row["f1"], -row["found"], row["id"]),
+        "worst": lambda row: (row["f1"], -row["missed"] - row["wrong"], row["id"]),
+        "typical": lambda row: (abs(row["f1"] - usual), -row["found"] - row["missed"], row["id"]),
+    }
+    each = min(each, max(1, len(rest) // len(orders)))
+    chosen = {}
+    for kind, order in orders.items():
+        chosen[kind] = sorted(rest, key=order)[:each]
+        rest = [row for row in rest if row not in chosen[kind]]
+    return [(kind, row) for kind in ("best", "typical", "worst") for row in chosen[kind]]
+
+
+def _draw_truth(dataset: Dataset, image: int) -> Image.Image:
+    size, chosen = dataset.sizes[image].tolist(), dataset.objects(image)
+    masks = (run_lengths(mask, *size)["counts"] for mask in segmentations(dataset, image))
+    return _draw(dataset, image, dataset.boxes[chosen], dataset.labels[chosen].tolist(), masks)
+
+
+def _draw_results(dataset: Dataset, image: int, results: Sequence[Result]) -> Image.Image:
+    height, width = dataset.sizes[image].tolist()
+    labels = [dataset.category_ids.index(one.category_id) + 1 for one in results]
+    corners = np.array([one.bbox or (0.0,) * 4 for one in results], np.float32).reshape(-1, 4)
+    boxes = np.concatenate([corners[:, :2], corners[:, :2] + corners[:, 2:]], axis=1)
+    has_masks = all(one.segmentation for one in results)
+    masks = (compress(one.segmentation, (height, width)) for one in results) if has_masks else None
+    return _draw(dataset, image, boxes, labels, masks, [one.score for one in results])
+
+
+def _draw(
+    dataset: Dataset,
+    image: int,
+    boxes: Float32[np.ndarray, "n 4"],
+    labels: Sequence[int],
+    masks: Iterable[str] | None,
+    scores: Sequence[float] | None = None,
+) -> Image.Image:
+    """A picture of the page's size with some objects, whose masks are compressed run lengths."""
+    height, width = dataset.sizes[image].tolist()
+    drawn = draw_instances(
+        decode(dataset.images / dataset.file_names[image], (height, width), max_rowsize=None),
+        boxes,
+        None if masks is None else (bitmap_from_counts(counts_from_string(mask), height, width) for mask in masks),
+        [dataset.category_names[label - 1] for label in labels],
+        scores,
+        labels=labels,
+    )
+    drawn.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+    return drawn
+
+
+def _embed(picture: Image.Image) -> str:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=82, optimize=True)
+    return "data:image/jpeg;base64," + b64encode(file.getvalue()).decode()

@@ -1,0 +1,127 @@
+"""What a run is made of, in the order in which one needs the other."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from maskrcnn.config import Recipe
+from maskrcnn.convert.backbone import load_backbone
+from maskrcnn.data.annotation_store import AnnotationStore
+from maskrcnn.data.feeder import micro_batch_maker
+from maskrcnn.data.split import OpenSplit, open_split
+from maskrcnn.models.mask_rcnn import MaskRCNN, build
+from maskrcnn.runtime.distributed import World
+from maskrcnn.runtime.execution import Execution, choose_algorithms, is_recorded
+from maskrcnn.runtime.ladder import choose_rungs
+from maskrcnn.runtime.memory import keep_freed_memory
+from maskrcnn.runtime.precision import choose_precision
+from maskrcnn.runtime.warm import tasks_for, warm_together
+from maskrcnn.train.checkpoint import Checkpoint
+from maskrcnn.train.initialise import initialise_from
+from maskrcnn.train.log import Log
+from maskrcnn.train.optimizer import Average, build_optimizer, load_state_tensors
+from maskrcnn.train.plan import plan_steps, read_splits, share_out, with_classes
+from maskrcnn.train.resume import check_same
+from maskrcnn.train.step import Updater
+from maskrcnn.train.training import Training, new_window
+from maskrcnn.weights import Weights
+
+Say = Callable[[str], None]
+
+
+def set_up(
+    recipe: Recipe,
+    out: Path,
+    world: World,
+    log: Log,
+    start: Checkpoint | None = None,
+    weights: Weights | None = None,
+    open_split: OpenSplit = open_split,
+) -> Training:
+    """A run at its first step, or at the one after a checkpoint; whatever cannot be run is refused here.
+
+    start     the checkpoint to go on from
+    weights   what a run that begins has; one that goes on takes the checkpoint's
+    open_split   as of `loop.run`
+    Raises ValueError.
+    """
+    shares = share_out(recipe.train, world.size)
+    splits = read_splits(recipe, log.say, open_split)
+    recipe = with_classes(recipe, splits.training)
+    if start is not None:
+        check_same(recipe, start, len(splits.training.image_ids))
+    plan = plan_steps(recipe, splits.training, shares)
+    model = _network(recipe, world, start, weights, log.say)
+    rungs = choose_rungs(recipe.train.execution, world.device, "train.execution")
+    update = _updater(recipe, model, world, rungs, start, log.say)
+    annotations = AnnotationStore(splits.training, world.device)
+    return Training(
+        recipe=recipe,
+        out=out,
+        world=world,
+        log=log,
+        splits=splits,
+        plan=plan,
+        model=model,
+        update=update,
+        make=micro_batch_maker(annotations, world.device, recipe.data, one_shape=rungs[0] != "eager"),
+        average=_average(recipe, model, start),
+        step=0 if start is None else start.step,
+        window=new_window(update),
+    )
+
+
+def _network(recipe: Recipe, world: World, start: Checkpoint | None, weights: Weights | None, say: Say) -> MaskRCNN:
+    """The network on its device, with the same weights in every process."""
+    torch.manual_seed(recipe.train.seed)
+    model = build(recipe.model, len(recipe.classes), len(recipe.data.mean))
+    model.backbone.recompute = recipe.train.recompute
+    if start is not None:
+        if weights is not None:
+            say(f"resuming at step {start.step}; --weights only names the network")
+        model.load_state_dict(start.tensors["model"])
+    elif world.is_main:
+        if weights is None:
+            load_backbone(model.backbone, recipe.model.backbone, say)
+        else:
+            say(initialise_from(model, weights, recipe.classes))
+    model.to(world.device)
+    world.broadcast(model)
+    return model
+
+
+def _updater(
+    recipe: Recipe, model: MaskRCNN, world: World, rungs: Sequence[Execution], start: Checkpoint | None, say: Say
+) -> Updater:
+    """What moves the weights, with all that an optimizer remembers."""
+    settings, device = recipe.train, world.device
+    choose_algorithms(device, deterministic=settings.deterministic)
+    keep_freed_memory(device)
+    precision = choose_precision(device, settings.mixed_precision)
+    warm_together(tasks_for(model, precision.dtype, learn=True), world, say)
+    optimizer = build_optimizer(model, settings.optimizer, rate_on_device=is_recorded(rungs[0], device))
+    update = Updater(
+        model,
+        optimizer,
+        world=world,
+        precision=precision,
+        clip_norm=settings.optimizer.clip_norm,
+        rungs=rungs,
+        say=say,
+    )
+    if start is not None:
+        load_state_tensors(optimizer, model, start.tensors["optimizer"])
+        if start.state["scaler"] and update.scaler.is_enabled():
+            update.scaler.load_state_dict(start.state["scaler"])
+    return update
+
+
+def _average(recipe: Recipe, model: MaskRCNN, start: Checkpoint | None) -> Average | None:
+    """Made when the model has all its weights: those that are not trained are copied here and never again."""
+    if not recipe.train.ema:
+        return None
+    average = Average(model, recipe.train.ema)
+    if start is not None:
+        average.load(start.tensors["average"])
+    return average
