@@ -1,6 +1,7 @@
 """A convolution that carries its norm and activation, and the norms that it knows."""
 
 import copy
+import math
 from typing import TypeVar
 
 import torch
@@ -12,7 +13,10 @@ from maskrcnn.ops import fused
 from maskrcnn.ops.channels_last import has_whole_vectors
 from maskrcnn.ops.conv1x1 import conv1x1
 from maskrcnn.ops.conv3x3 import MIN_CHANNELS, conv3x3
+from maskrcnn.ops.depthwise import depthwise
+from maskrcnn.ops.depthwise.reference import border
 from maskrcnn.ops.group_norm import group_norm
+from maskrcnn.ops.relu import rectify
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -49,9 +53,10 @@ class BatchNorm(nn.BatchNorm2d):
         assert self.running_var is not None, "as the mean"
         return _scale_and_shift(self.weight, self.bias, self.running_mean, self.running_var, self.eps)
 
-    def forward(self, x: Float[Tensor, "B C H W"], relu: bool = False) -> Float[Tensor, "B C H W"]:
-        x = super().forward(x)
-        return F.relu(x, inplace=True) if relu else x
+    def forward(
+        self, x: Float[Tensor, "B C H W"], relu: bool = False, ceiling: float = math.inf
+    ) -> Float[Tensor, "B C H W"]:
+        return rectify(super().forward(x), relu, ceiling)
 
 
 def _scale_and_shift(
@@ -72,8 +77,11 @@ class GroupNorm(nn.GroupNorm):
         most = max(1, min(32, channels // 2))
         super().__init__(next(groups for groups in range(most, 0, -1) if channels % groups == 0), channels)
 
-    def forward(self, x: Float[Tensor, "B C H W"], relu: bool = False) -> Float[Tensor, "B C H W"]:
-        return group_norm(x, self.weight, self.bias, groups=self.num_groups, eps=self.eps, relu=relu)
+    def forward(
+        self, x: Float[Tensor, "B C H W"], relu: bool = False, ceiling: float = math.inf
+    ) -> Float[Tensor, "B C H W"]:
+        x = group_norm(x, self.weight, self.bias, groups=self.num_groups, eps=self.eps, relu=relu)
+        return rectify(x, relu and ceiling < math.inf, ceiling)
 
 
 MATRICES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -86,6 +94,9 @@ class Conv(nn.Conv2d):
 
     A batch norm with fixed statistics never runs as a layer of its own: its scale goes into the weights and its shift
     into the bias, which saves a pass over the activations and leaves the gradient of the weights exact.
+
+    ceiling   what the ReLU lets pass at most: 6 makes it ReLU6
+    same      padded as TensorFlow does, see `ops.depthwise`; otherwise windows are centred on the first pixel
     """
 
     widened = False
@@ -101,11 +112,13 @@ class Conv(nn.Conv2d):
         groups: int = 1,
         norm: str | None = None,
         relu: bool = False,
+        ceiling: float = math.inf,
+        same: bool = False,
     ) -> None:
-        padding = kernel_size // 2
+        padding = 0 if same else kernel_size // 2
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=norm is None)
         self.norm = NORMS[norm](out_channels) if norm else None
-        self.relu = relu
+        self.relu, self.ceiling, self.same = relu, ceiling, same
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         if self.bias is not None:
             nn.init.zeros_(self.bias)
@@ -120,7 +133,9 @@ class Conv(nn.Conv2d):
         if self.norm is None or is_fixed:
             return self._convolve(x, weight, bias, residual, relu=self.relu)
         y = self._convolve(x, weight, bias, None, relu=False)
-        return self.norm(y, relu=self.relu) if residual is None else _sum(self.norm(y), residual, relu=self.relu)
+        if residual is None:
+            return self.norm(y, self.relu, self.ceiling)
+        return rectify(self.norm(y) + residual, self.relu, self.ceiling)
 
     def _convolve(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, *, relu: bool
@@ -133,17 +148,32 @@ class Conv(nn.Conv2d):
     def _correlate(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, *, relu: bool
     ) -> Tensor:
-        stride = self.stride[0]
+        stride, ceiling = self.stride[0], self.ceiling
+        if self.is_depthwise and residual is None:
+            return depthwise(x, weight, bias, stride=stride, relu=relu, ceiling=ceiling)
+        if self.same:
+            x = self._padded(x)
         if weight.dtype == torch.bfloat16:
             x = x.to(weight.dtype)  # autocast would
             if fused.suits(x, weight, bias, residual, stride=stride, groups=self.groups):
-                return fused.convolution(x, weight, bias, residual, stride=stride, groups=self.groups, relu=relu)
+                how = {"stride": stride, "groups": self.groups, "padding": self.padding[0]}
+                return fused.convolution(x, weight, bias, residual, **how, relu=relu, ceiling=ceiling)
         if self.groups == 1 and self.kernel_size == (1, 1):
-            return conv1x1(x, weight, bias, residual, stride=stride, relu=relu)
-        if self.groups == 1 and self.kernel_size == (3, 3):
+            return conv1x1(x, weight, bias, residual, stride=stride, relu=relu, ceiling=ceiling)
+        if self.groups == 1 and self.kernel_size == (3, 3) and self.padding == (1, 1) and ceiling == math.inf:
             y = conv3x3(x, weight, bias, stride=stride, relu=relu and residual is None)
-            return y if residual is None else _sum(y, residual, relu=relu)
-        return _sum(F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups), residual, relu=relu)
+            return y if residual is None else rectify(y + residual, relu)
+        y = F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
+        return rectify(y if residual is None else y + residual, relu, ceiling)
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each channel has weights of its own, and the padding is that of `ops.depthwise`."""
+        return self.same and 1 < self.groups == self.in_channels == self.out_channels
+
+    def _padded(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C _ _"]:
+        (top, bottom), (left, right) = (border(side, self.kernel_size[0], self.stride[0]) for side in x.shape[2:])
+        return F.pad(x, (left, right, top, bottom))
 
     @property
     def multiplies_less(self) -> bool:
@@ -180,11 +210,6 @@ class Doubling(nn.ConvTranspose2d):
         return y.unflatten(-1, (-1, 2, 2)).transpose(-3, -2).flatten(-4, -3).flatten(-2)
 
 
-def _sum(x: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
-    x = x if residual is None else x + residual
-    return F.relu(x, inplace=True) if relu else x
-
-
 def folded(model: Model, dtype: torch.dtype = torch.float32, *, widened: bool = False) -> Model:
     """A copy that `fold` changed."""
     model = copy.deepcopy(model)
@@ -198,6 +223,7 @@ def fold(model: nn.Module, dtype: torch.dtype = torch.float32, *, widened: bool 
     What autocast to that type would do at every call is done once. It learns no more: no weight has a gradient.
 
     widened   3 x 3 convolutions that multiply less in float32 keep to it, whatever their activations are kept in
+    Depthwise convolutions keep float32 weights, which their kernel wants.
     """
     model.requires_grad_(False)
     for module in model.modules():
@@ -207,5 +233,5 @@ def fold(model: nn.Module, dtype: torch.dtype = torch.float32, *, widened: bool 
             module.norm = None
         if widened and isinstance(module, Conv) and module.multiplies_less:
             module.widened = True
-        elif isinstance(module, MATRICES):
+        elif isinstance(module, MATRICES) and not getattr(module, "is_depthwise", False):
             module.to(dtype)

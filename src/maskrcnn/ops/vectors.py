@@ -72,9 +72,9 @@ def transform(formula: Callable[..., Sequence[Any]], num_inputs: int) -> Any:
     def apply(typing_context, source, source_step, target, target_step):
         def generate(context, builder, signature, arguments):
             source, source_step, target, target_step = arguments
-            inputs = [_load(builder, _place(builder, source, source_step, number)) for number in range(num_inputs)]
+            inputs = [load(builder, pointer(builder, source, source_step, number)) for number in range(num_inputs)]
             for number, result in enumerate(formula(*(Vector(builder, value) for value in inputs))):
-                _store(builder, result.value, _place(builder, target, target_step, number))
+                store(builder, result.value, pointer(builder, target, target_step, number))
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 4), generate
@@ -92,7 +92,7 @@ def clear(typing_context, target):
     """Zeros to an address."""
 
     def generate(context, builder, signature, arguments):
-        _store(builder, _ZEROS, _place(builder, arguments[0]))
+        store(builder, _ZEROS, pointer(builder, arguments[0]))
         return context.get_dummy_value()
 
     return types.void(types.intp), generate
@@ -104,7 +104,7 @@ def prefetch(typing_context, source):
     """Have the line of memory at an address brought near, as it will be read soon; it need not exist."""
 
     def generate(context, builder, signature, arguments):
-        place = _place(builder, arguments[0], kind=ir.IntType(8))
+        place = pointer(builder, arguments[0], kind=ir.IntType(8))
         kind = ir.FunctionType(ir.VoidType(), [place.type, *[_INDEX] * 3])
         fetch = builder.module.declare_intrinsic("llvm.prefetch.p0", (), kind)
         builder.call(fetch, [place, *(ir.Constant(_INDEX, number) for number in (0, 3, 1))])
@@ -120,8 +120,8 @@ def shift(typing_context, source, offset, floor, target):
 
     def generate(context, builder, signature, arguments):
         source, offset, floor, target = arguments
-        value = builder.fadd(*(_load(builder, _place(builder, at)) for at in (source, offset)))
-        _store(builder, _not_below(builder, value, _spread(builder, floor)), _place(builder, target))
+        value = builder.fadd(*(load(builder, pointer(builder, at)) for at in (source, offset)))
+        store(builder, _not_below(builder, value, _spread(builder, floor)), pointer(builder, target))
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.float32, types.intp), generate
@@ -153,7 +153,7 @@ def multiply_finish(typing_context, left, left_row, right, other, other_row, off
         left, left_row, right, other, other_row, offset, floor, result, result_row, depth = arguments
         sums = _product(builder, left, left_row, right, depth)
         others, least = _load_block(builder, ROWS, other, other_row), _spread(builder, floor)
-        offsets = [_load(builder, _place(builder, offset, plus=vector * WIDTH)) for vector in range(ACROSS)]
+        offsets = [load(builder, pointer(builder, offset, plus=vector * WIDTH)) for vector in range(ACROSS)]
         for row, added in zip(sums, others, strict=True):
             for vector in range(ACROSS):
                 value = builder.fadd(builder.fadd(row[vector], offsets[vector]), added[vector])
@@ -198,12 +198,11 @@ def _add_product(builder, sums, left, left_row, left_step, right, right_step, de
     builder.position_at_end(loop)
     number, held = builder.phi(_ADDRESS), [[builder.phi(_VECTOR) for _ in row] for row in sums]
     right_at, left_at = (_address(builder, *one, number) for one in ((right, right_step), (left, left_step)))
-    vectors = [_load(builder, _place(builder, right_at, plus=vector * WIDTH)) for vector in range(ACROSS)]
+    vectors = [load(builder, pointer(builder, right_at, plus=vector * WIDTH)) for vector in range(ACROSS)]
     grown = []
     for row, values in enumerate(held):
-        factor = _spread(builder, _load(builder, _place(builder, left_at, left_row, row, kind=_FLOAT)))
-        products = [builder.fmul(factor, vector, flags=("contract",)) for vector in vectors]
-        grown.append([builder.fadd(*pair, flags=("contract",)) for pair in zip(values, products, strict=True)])
+        factor = _spread(builder, load(builder, pointer(builder, left_at, left_row, row, kind=_FLOAT)))
+        grown.append([add_product(builder, *pair, factor) for pair in zip(values, vectors, strict=True)])
     following = builder.add(number, ir.Constant(_ADDRESS, 1))
     starts, ends = ([first, *chain(*block)] for first, block in ((ir.Constant(_ADDRESS, 0), sums), (following, grown)))
     for name, start, end in zip((number, *chain(*held)), starts, ends, strict=True):
@@ -215,9 +214,15 @@ def _add_product(builder, sums, left, left_row, left_step, right, right_step, de
 
 
 @no_type_check
+def add_product(builder, value, one, other):
+    """One vector and the product of two, in one instruction where the processor has it."""
+    return builder.fadd(value, builder.fmul(one, other, flags=("contract",)), flags=("contract",))
+
+
+@no_type_check
 def _load_block(builder, rows, base, distance):
     return [
-        [_load(builder, _place(builder, base, distance, row, vector * WIDTH)) for vector in range(ACROSS)]
+        [load(builder, pointer(builder, base, distance, row, vector * WIDTH)) for vector in range(ACROSS)]
         for row in range(rows)
     ]
 
@@ -226,7 +231,7 @@ def _load_block(builder, rows, base, distance):
 def _store_block(builder, block, base, distance):
     for row, values in enumerate(block):
         for vector, value in enumerate(values):
-            _store(builder, value, _place(builder, base, distance, row, vector * WIDTH))
+            store(builder, value, pointer(builder, base, distance, row, vector * WIDTH))
 
 
 @no_type_check
@@ -241,7 +246,7 @@ def _address(builder, base, distance, number):
 
 
 @no_type_check
-def _place(builder, base, distance=None, number=0, plus=0, kind=_VECTOR):
+def pointer(builder, base, distance=None, number=0, plus=0, kind=_VECTOR):
     """A pointer to `number` times some floats, and `plus` more, behind an address."""
     if distance is not None:
         base = _address(builder, base, distance, ir.Constant(_ADDRESS, number))
@@ -249,14 +254,16 @@ def _place(builder, base, distance=None, number=0, plus=0, kind=_VECTOR):
 
 
 @no_type_check
-def _load(builder, place):
+def load(builder, place):
+    """What lies at a pointer."""
     value = builder.load(place)
     value.align = 4
     return value
 
 
 @no_type_check
-def _store(builder, value, place):
+def store(builder, value, place):
+    """Put a vector where a pointer says."""
     builder.store(value, place).align = 4
 
 

@@ -2,25 +2,50 @@
 
 In channels-last memory a picture is a matrix of pixels and channels. Torch's library writes the bias everywhere, adds
 the product, then reads all of it again for the residual, and again for the ReLU; for a network's first stages these
-passes take as long as the product.
+passes take as long as the product. Where channels come in no whole panels a library's product of matrices does it,
+which wastes no column.
 """
 
+import math
 from typing import no_type_check
 
 import numpy as np
+import torch
 from numpy import ndarray
 from torch import Tensor
 
-from maskrcnn.ops.channels_last import empty_result, offset_and_floor, pixels
+from maskrcnn.ops.channels_last import empty_result, has_whole_vectors, offset_and_floor, pixels
+from maskrcnn.ops.relu import rectify
 from maskrcnn.ops.threads import in_parts
 from maskrcnn.ops.vectors import COLUMNS, FLOAT, ROWS, jit, multiply_finish
 
+LEAST = 8
+"""Channels come in multiples of it."""
 BLOCK = 8
 """Groups of `ROWS` pixels that meet one panel of weights after another: few enough to stay in the cache."""
 
 
-def forward(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
-    """The result in channels-last memory; there are `ROWS` pixels or more."""
+def in_panels(weight: Tensor, ceiling: float) -> bool:
+    """Whether the kernel here does it, which takes outputs in whole panels and knows no ceiling."""
+    return has_whole_vectors(weight) and ceiling == math.inf
+
+
+def forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool, ceiling: float
+) -> Tensor:
+    """The result in channels-last memory; there are `ROWS` pixels or more where it is computed in panels."""
+    if in_panels(weight, ceiling):
+        return _by_panels(x, weight, bias, residual, relu)
+    y = empty_result(x, len(weight))
+    source, target, matrix = (*(one.permute(0, 2, 3, 1).flatten(0, 2) for one in (x, y)), weight.flatten(1).T)
+    if bias is None:
+        torch.mm(source, matrix, out=target)
+    else:
+        torch.addmm(bias, source, matrix, out=target)
+    return rectify(y if residual is None else y.add_(residual), relu, ceiling)
+
+
+def _by_panels(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
     outputs = len(weight)
     y = empty_result(x, outputs)
     panels = _in_panels(weight.detach().reshape(outputs, -1).numpy())
