@@ -36,7 +36,7 @@ array that the kernel made: Numba frees such an array after its last use by name
 `tests/architecture/test_addresses.py` finds what breaks this.
 """
 
-_ADDRESS, _FLOAT, _INDEX = ir.IntType(64), ir.FloatType(), ir.IntType(32)
+ADDRESS, _FLOAT, _INDEX = ir.IntType(64), ir.FloatType(), ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, WIDTH)
 _NOTHING, _ZEROS = ir.Constant(_VECTOR, ir.Undefined), ir.Constant(_VECTOR, [0.0] * WIDTH)
 
@@ -176,7 +176,7 @@ def multiply_add(typing_context, left, right, step, result, result_row, depth):
     def generate(context, builder, signature, arguments):
         left, right, step, result, result_row, depth = arguments
         sums = _load_block(builder, ADDED_ROWS, result, result_row)
-        sums = _add_product(builder, sums, left, ir.Constant(_ADDRESS, 1), step, right, step, depth)
+        sums = _add_product(builder, sums, left, ir.Constant(ADDRESS, 1), step, right, step, depth)
         _store_block(builder, sums, result, result_row)
         return context.get_dummy_value()
 
@@ -186,7 +186,7 @@ def multiply_add(typing_context, left, right, step, result, result_row, depth):
 @no_type_check
 def _product(builder, left, left_row, right, depth):
     """What `multiply` stores, (rows, vectors)."""
-    columns, step = ir.Constant(_ADDRESS, COLUMNS), ir.Constant(_ADDRESS, 1)
+    columns, step = ir.Constant(ADDRESS, COLUMNS), ir.Constant(ADDRESS, 1)
     return _add_product(builder, [[_ZEROS] * ACROSS] * ROWS, left, left_row, step, right, columns, depth)
 
 
@@ -196,15 +196,15 @@ def _add_product(builder, sums, left, left_row, left_step, right, right_step, de
     before, loop, after = builder.block, *map(builder.append_basic_block, ("loop", "after"))
     builder.branch(loop)
     builder.position_at_end(loop)
-    number, held = builder.phi(_ADDRESS), [[builder.phi(_VECTOR) for _ in row] for row in sums]
-    right_at, left_at = (_address(builder, *one, number) for one in ((right, right_step), (left, left_step)))
+    number, held = builder.phi(ADDRESS), [[builder.phi(_VECTOR) for _ in row] for row in sums]
+    right_at, left_at = (address(builder, *one, number) for one in ((right, right_step), (left, left_step)))
     vectors = [load(builder, pointer(builder, right_at, plus=vector * WIDTH)) for vector in range(ACROSS)]
     grown = []
     for row, values in enumerate(held):
         factor = _spread(builder, load(builder, pointer(builder, left_at, left_row, row, kind=_FLOAT)))
         grown.append([add_product(builder, *pair, factor) for pair in zip(values, vectors, strict=True)])
-    following = builder.add(number, ir.Constant(_ADDRESS, 1))
-    starts, ends = ([first, *chain(*block)] for first, block in ((ir.Constant(_ADDRESS, 0), sums), (following, grown)))
+    following = builder.add(number, ir.Constant(ADDRESS, 1))
+    starts, ends = ([first, *chain(*block)] for first, block in ((ir.Constant(ADDRESS, 0), sums), (following, grown)))
     for name, start, end in zip((number, *chain(*held)), starts, ends, strict=True):
         name.add_incoming(start, before)
         name.add_incoming(end, loop)
@@ -241,16 +241,17 @@ def _not_below(builder, value, least):
 
 
 @no_type_check
-def _address(builder, base, distance, number):
-    return builder.add(base, builder.shl(builder.mul(distance, number), ir.Constant(_ADDRESS, 2)))
+def address(builder, base, distance, number):
+    """The one `number` times some floats behind an address."""
+    return builder.add(base, builder.shl(builder.mul(distance, number), ir.Constant(ADDRESS, 2)))
 
 
 @no_type_check
 def pointer(builder, base, distance=None, number=0, plus=0, kind=_VECTOR):
     """A pointer to `number` times some floats, and `plus` more, behind an address."""
     if distance is not None:
-        base = _address(builder, base, distance, ir.Constant(_ADDRESS, number))
-    return builder.inttoptr(builder.add(base, ir.Constant(_ADDRESS, 4 * plus)), kind.as_pointer())
+        base = address(builder, base, distance, ir.Constant(ADDRESS, number))
+    return builder.inttoptr(builder.add(base, ir.Constant(ADDRESS, 4 * plus)), kind.as_pointer())
 
 
 @no_type_check

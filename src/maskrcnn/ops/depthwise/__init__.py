@@ -67,26 +67,34 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, relu: bool, c
     return _empty(x, [-(-side // stride) for side in x.shape[2:]])
 
 
-@operator("depthwise_input_gradient", "cpu")
-def _input_gradient(
-    grad: Tensor, y: Tensor | None, weight: Tensor, size: Sequence[int], stride: int, ceiling: float
-) -> Tensor:
-    return cpu.input_gradient(grad, y, weight, size, stride, ceiling)
+@operator("depthwise_backward", "cpu")
+def _backward(
+    grad: Tensor,
+    y: Tensor | None,
+    x: Tensor,
+    weight: Tensor,
+    stride: int,
+    ceiling: float,
+    needs_x: bool,
+    needs_weight: bool,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of pixels and weights, of which one that is not needed has no sense."""
+    return cpu.backward(grad, y, x, weight, stride, ceiling, (needs_x, needs_weight))
 
 
-@_input_gradient.register_fake
-def _(grad: Tensor, y: Tensor | None, weight: Tensor, size: Sequence[int], stride: int, ceiling: float) -> Tensor:
-    return _empty(grad, size)
-
-
-@operator("depthwise_weight_gradient", "cpu")
-def _weight_gradient(grad: Tensor, y: Tensor | None, x: Tensor, taps: int, stride: int, ceiling: float) -> Tensor:
-    return cpu.weight_gradient(grad, y, x, taps, stride, ceiling)
-
-
-@_weight_gradient.register_fake
-def _(grad: Tensor, y: Tensor | None, x: Tensor, taps: int, stride: int, ceiling: float) -> Tensor:
-    return torch.empty((x.shape[1], 1, taps, taps), device=x.device)
+@_backward.register_fake
+def _(
+    grad: Tensor,
+    y: Tensor | None,
+    x: Tensor,
+    weight: Tensor,
+    stride: int,
+    ceiling: float,
+    needs_x: bool,
+    needs_weight: bool,
+) -> tuple[Tensor, Tensor]:
+    x_grad = _empty(x, x.shape[2:] if needs_x else (0, 0))
+    return x_grad, torch.empty(weight.shape, device=x.device)
 
 
 def _empty(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -101,11 +109,14 @@ def _save(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 
 def _differentiate(ctx, grad):  # type: ignore[no-untyped-def]
-    (x, weight, y), how = ctx.saved_tensors, (ctx.stride, ctx.ceiling)
+    x, weight, y = ctx.saved_tensors
     needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+    x_grad, weight_grad = None, None
+    if needs_x or needs_weight:
+        x_grad, weight_grad = _backward(grad, y, x, weight, ctx.stride, ctx.ceiling, needs_x, needs_weight)
     return (
-        _input_gradient(grad, y, weight, x.shape[2:], *how) if needs_x else None,
-        _weight_gradient(grad, y, x, weight.shape[2], *how) if needs_weight else None,
+        x_grad if needs_x else None,
+        weight_grad if needs_weight else None,
         gated(grad, y, ctx.ceiling).sum((0, 2, 3), dtype=torch.float32) if needs_bias else None,
         None,
         None,
