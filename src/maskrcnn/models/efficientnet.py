@@ -4,13 +4,14 @@ EfficientNet without squeeze and excitation, with ReLU6, and with a stem that do
 """
 
 import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from maskrcnn.models.layers import Conv
+from maskrcnn.models.layers import Conv, Depthwise
 
 SCALES = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2), 3: (1.2, 1.4), 4: (1.4, 1.8)}
 """Of each size, by how much it is wider and deeper than the smallest."""
@@ -23,8 +24,8 @@ ROWS = {
 """Of each stage behind the stem: blocks, side of their weights, stride of the first, channels. The paper's table 1."""
 STEM = 32
 """Channels of the first convolution, at every scale."""
-EXPANSION, CEILING = 6, 6.0
-"""Channels inside a block for each that it is given, and what ReLU6 lets pass at most."""
+EXPANSION = 6
+"""Channels inside a block for each that it is given."""
 DIVISOR = 8
 """Channels come in multiples of it."""
 
@@ -32,7 +33,7 @@ DIVISOR = 8
 class InvertedResidual(nn.Module):
     """More channels at each pixel, a convolution of each, and fewer again, beside a shortcut where shapes allow.
 
-    Sandler et al. 2018; nothing follows the last convolution.
+    Sandler et al. 2018. The first two end in ReLU6, which `Depthwise` has on both its sides.
     """
 
     def __init__(
@@ -40,8 +41,8 @@ class InvertedResidual(nn.Module):
     ) -> None:
         super().__init__()
         inner = in_channels * expansion
-        self.expand = _conv6(in_channels, inner, 1, norm=norm) if expansion > 1 else None
-        self.depthwise = _conv6(inner, inner, kernel_size, stride=stride, groups=inner, norm=norm)
+        self.expand = Conv(in_channels, inner, 1, norm=norm) if expansion > 1 else None
+        self.depthwise = Depthwise(inner, kernel_size, stride=stride, norm=norm)
         self.project = Conv(inner, channels, 1, norm=norm)
         self.has_shortcut = stride == 1 and in_channels == channels
 
@@ -52,10 +53,7 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNet(nn.Module):
-    """Images to features at strides 4, 8, 16 and 32.
-
-    Where height and width are multiples of 32 its borders are those of TensorFlow; so they are elsewhere, but a map is
-    then as large as its stride says, rounded up.
+    """Images to features at strides 4, 8, 16 and 32, with TensorFlow's borders at every height and width.
 
     size            0 to 4; published weights have 0 and 2
     num_bands       channels of an image
@@ -66,24 +64,21 @@ class EfficientNet(nn.Module):
 
     def __init__(self, size: int, *, norm: str, num_bands: int = 3, frozen_stages: int = 0) -> None:
         super().__init__()
-        width, depth = SCALES[size]
         self.size = size
         self.recompute = False
         """Whether the backward pass computes what is inside the blocks again instead of keeping it."""
-        channels, self.channels = scaled_channels(16, width), list[int]()
+        channels, self.channels = scaled_channels(16, SCALES[size][0]), list[int]()
         self.stem = nn.Sequential(
-            _conv6(num_bands, STEM, 3, stride=2, norm=norm),
+            Conv(num_bands, STEM, 3, stride=2, norm=norm, same=True),
             InvertedResidual(STEM, channels, 3, stride=1, expansion=1, norm=norm),
         )
         for name, rows in ROWS.items():
             blocks = list[nn.Module]()
-            for num_blocks, kernel_size, stride, planes in rows:
-                planes = scaled_channels(planes, width)
-                for number in range(num_blocks if num_blocks == 1 else math.ceil(depth * num_blocks)):
-                    first = stride if number == 0 else 1
-                    block = InvertedResidual(channels, planes, kernel_size, stride=first, expansion=EXPANSION, norm=norm)
-                    blocks.append(block)
-                    channels = planes
+            for kernel_size, stride, planes in scaled_rows(rows, size):
+                blocks.append(
+                    InvertedResidual(channels, planes, kernel_size, stride=stride, expansion=EXPANSION, norm=norm)
+                )
+                channels = planes
             self.add_module(name, nn.Sequential(*blocks))
             self.channels.append(channels)
         for _, stage in self.stages()[:frozen_stages]:
@@ -107,6 +102,14 @@ class EfficientNet(nn.Module):
         return result
 
 
+def scaled_rows(rows: Sequence[tuple[int, int, int, int]], size: int) -> Iterator[tuple[int, int, int]]:
+    """Side of the weights, stride and channels of each block of a stage; single blocks stay single."""
+    width, depth = SCALES[size]
+    for num_blocks, kernel_size, stride, channels in rows:
+        for number in range(num_blocks if num_blocks == 1 else math.ceil(depth * num_blocks)):
+            yield kernel_size, stride if number == 0 else 1, scaled_channels(channels, width)
+
+
 def scaled_channels(channels: int, width: float) -> int:
     """The multiple of 8 nearest to so many times as many channels, unless that takes more than a tenth of them.
 
@@ -116,18 +119,3 @@ def scaled_channels(channels: int, width: float) -> int:
     wanted = channels * width
     nearest = max(DIVISOR, int(wanted + DIVISOR / 2) // DIVISOR * DIVISOR)
     return nearest if nearest >= 0.9 * wanted else nearest + DIVISOR
-
-
-def _conv6(in_channels: int, out_channels: int, kernel_size: int, *, norm: str, stride: int = 1, groups: int = 1) -> Conv:
-    """A convolution that ends in ReLU6, padded as in TensorFlow."""
-    return Conv(
-        in_channels,
-        out_channels,
-        kernel_size,
-        stride=stride,
-        groups=groups,
-        norm=norm,
-        relu=True,
-        ceiling=CEILING,
-        same=True,
-    )

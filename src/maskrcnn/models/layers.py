@@ -16,7 +16,6 @@ from maskrcnn.ops.conv3x3 import MIN_CHANNELS, conv3x3
 from maskrcnn.ops.depthwise import depthwise
 from maskrcnn.ops.depthwise.reference import border
 from maskrcnn.ops.group_norm import group_norm
-from maskrcnn.ops.relu import rectify
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -53,10 +52,9 @@ class BatchNorm(nn.BatchNorm2d):
         assert self.running_var is not None, "as the mean"
         return _scale_and_shift(self.weight, self.bias, self.running_mean, self.running_var, self.eps)
 
-    def forward(
-        self, x: Float[Tensor, "B C H W"], relu: bool = False, ceiling: float = math.inf
-    ) -> Float[Tensor, "B C H W"]:
-        return rectify(super().forward(x), relu, ceiling)
+    def forward(self, x: Float[Tensor, "B C H W"], relu: bool = False) -> Float[Tensor, "B C H W"]:
+        x = super().forward(x)
+        return F.relu(x, inplace=True) if relu else x
 
 
 def _scale_and_shift(
@@ -77,11 +75,8 @@ class GroupNorm(nn.GroupNorm):
         most = max(1, min(32, channels // 2))
         super().__init__(next(groups for groups in range(most, 0, -1) if channels % groups == 0), channels)
 
-    def forward(
-        self, x: Float[Tensor, "B C H W"], relu: bool = False, ceiling: float = math.inf
-    ) -> Float[Tensor, "B C H W"]:
-        x = group_norm(x, self.weight, self.bias, groups=self.num_groups, eps=self.eps, relu=relu)
-        return rectify(x, relu and ceiling < math.inf, ceiling)
+    def forward(self, x: Float[Tensor, "B C H W"], relu: bool = False) -> Float[Tensor, "B C H W"]:
+        return group_norm(x, self.weight, self.bias, groups=self.num_groups, eps=self.eps, relu=relu)
 
 
 MATRICES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -95,8 +90,7 @@ class Conv(nn.Conv2d):
     A batch norm with fixed statistics never runs as a layer of its own: its scale goes into the weights and its shift
     into the bias, which saves a pass over the activations and leaves the gradient of the weights exact.
 
-    ceiling   what the ReLU lets pass at most: 6 makes it ReLU6
-    same      padded as TensorFlow does, see `ops.depthwise`; otherwise windows are centred on the first pixel
+    same   padded as in TensorFlow, where stride 2 centres windows on the second of two pixels; otherwise on the first
     """
 
     widened = False
@@ -112,13 +106,12 @@ class Conv(nn.Conv2d):
         groups: int = 1,
         norm: str | None = None,
         relu: bool = False,
-        ceiling: float = math.inf,
         same: bool = False,
     ) -> None:
         padding = 0 if same else kernel_size // 2
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=norm is None)
         self.norm = NORMS[norm](out_channels) if norm else None
-        self.relu, self.ceiling, self.same = relu, ceiling, same
+        self.relu, self.same = relu, same
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         if self.bias is not None:
             nn.init.zeros_(self.bias)
@@ -126,16 +119,18 @@ class Conv(nn.Conv2d):
     def forward(
         self, x: Float[Tensor, "B Cin H W"], residual: Float[Tensor, "B Cout h w"] | None = None
     ) -> Float[Tensor, "B Cout h w"]:
+        weight, bias, norm = self._resolved()
+        if norm is None:
+            return self._convolve(x, weight, bias, residual, relu=self.relu)
+        y = self._convolve(x, weight, bias, None, relu=False)
+        return norm(y, relu=self.relu) if residual is None else _sum(norm(y), residual, relu=self.relu)
+
+    def _resolved(self) -> tuple[Tensor, Tensor | None, nn.Module | None]:
+        """Weight and bias, and the norm that has to run behind them."""
         is_fixed = isinstance(self.norm, FrozenBatchNorm) or (
             isinstance(self.norm, BatchNorm) and not self.norm.is_live
         )
-        weight, bias = self.with_norm() if is_fixed else (self.weight, self.bias)
-        if self.norm is None or is_fixed:
-            return self._convolve(x, weight, bias, residual, relu=self.relu)
-        y = self._convolve(x, weight, bias, None, relu=False)
-        if residual is None:
-            return self.norm(y, self.relu, self.ceiling)
-        return rectify(self.norm(y) + residual, self.relu, self.ceiling)
+        return (*self.with_norm(), None) if is_fixed else (self.weight, self.bias, self.norm)
 
     def _convolve(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, *, relu: bool
@@ -148,28 +143,21 @@ class Conv(nn.Conv2d):
     def _correlate(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, *, relu: bool
     ) -> Tensor:
-        stride, ceiling = self.stride[0], self.ceiling
-        if self.is_depthwise and residual is None:
-            return depthwise(x, weight, bias, stride=stride, relu=relu, ceiling=ceiling)
-        if self.same:
-            x = self._padded(x)
+        stride = self.stride[0]
+        x = self._padded(x) if self.same else x
         if weight.dtype == torch.bfloat16:
             x = x.to(weight.dtype)  # autocast would
             if fused.suits(x, weight, bias, residual, stride=stride, groups=self.groups):
-                how = {"stride": stride, "groups": self.groups, "padding": self.padding[0]}
-                return fused.convolution(x, weight, bias, residual, **how, relu=relu, ceiling=ceiling)
+                padding, groups = int(self.padding[0]), self.groups
+                return fused.convolution(
+                    x, weight, bias, residual, stride=stride, groups=groups, relu=relu, padding=padding
+                )
         if self.groups == 1 and self.kernel_size == (1, 1):
-            return conv1x1(x, weight, bias, residual, stride=stride, relu=relu, ceiling=ceiling)
-        if self.groups == 1 and self.kernel_size == (3, 3) and self.padding == (1, 1) and ceiling == math.inf:
+            return conv1x1(x, weight, bias, residual, stride=stride, relu=relu)
+        if self.groups == 1 and self.kernel_size == (3, 3) and not self.same:
             y = conv3x3(x, weight, bias, stride=stride, relu=relu and residual is None)
-            return y if residual is None else rectify(y + residual, relu)
-        y = F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups)
-        return rectify(y if residual is None else y + residual, relu, ceiling)
-
-    @property
-    def is_depthwise(self) -> bool:
-        """Whether each channel has weights of its own, and the padding is that of `ops.depthwise`."""
-        return self.same and 1 < self.groups == self.in_channels == self.out_channels
+            return y if residual is None else _sum(y, residual, relu=relu)
+        return _sum(F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups), residual, relu=relu)
 
     def _padded(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C _ _"]:
         (top, bottom), (left, right) = (border(side, self.kernel_size[0], self.stride[0]) for side in x.shape[2:])
@@ -186,6 +174,27 @@ class Conv(nn.Conv2d):
         assert isinstance(self.norm, FrozenBatchNorm | BatchNorm), "the norms that have statistics"
         scale, shift = self.norm.scale_and_shift()
         return self.weight * scale[:, None, None, None], shift
+
+
+class Depthwise(Conv):
+    """ReLU6, a convolution of each channel with weights of its own, norm, ReLU6; padded as in TensorFlow.
+
+    The first ReLU6 is that of the layer before, whose result this one alone reads: here it costs no pass of its own.
+    """
+
+    ceiling = 6.0
+
+    def __init__(self, channels: int, kernel_size: int, *, stride: int = 1, norm: str | None = None) -> None:
+        super().__init__(
+            channels, channels, kernel_size, stride=stride, groups=channels, norm=norm, relu=True, same=True
+        )
+        nn.init.normal_(self.weight, std=math.sqrt(2) / kernel_size)  # each output is fed by one channel
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:  # type: ignore[override]
+        weight, bias, norm = self._resolved()
+        after, ceiling = norm is None, self.ceiling
+        y = depthwise(x, weight, bias, stride=self.stride[0], before=True, after=after, ceiling=ceiling)
+        return y if norm is None else F.hardtanh(norm(y), 0.0, ceiling, inplace=True)
 
 
 class Doubling(nn.ConvTranspose2d):
@@ -210,6 +219,11 @@ class Doubling(nn.ConvTranspose2d):
         return y.unflatten(-1, (-1, 2, 2)).transpose(-3, -2).flatten(-4, -3).flatten(-2)
 
 
+def _sum(x: Tensor, residual: Tensor | None, *, relu: bool) -> Tensor:
+    x = x if residual is None else x + residual
+    return F.relu(x, inplace=True) if relu else x
+
+
 def folded(model: Model, dtype: torch.dtype = torch.float32, *, widened: bool = False) -> Model:
     """A copy that `fold` changed."""
     model = copy.deepcopy(model)
@@ -223,7 +237,7 @@ def fold(model: nn.Module, dtype: torch.dtype = torch.float32, *, widened: bool 
     What autocast to that type would do at every call is done once. It learns no more: no weight has a gradient.
 
     widened   3 x 3 convolutions that multiply less in float32 keep to it, whatever their activations are kept in
-    Depthwise convolutions keep float32 weights, which their kernel wants.
+    Depthwise convolutions keep the float32 weights that their kernel computes with.
     """
     model.requires_grad_(False)
     for module in model.modules():
@@ -233,5 +247,5 @@ def fold(model: nn.Module, dtype: torch.dtype = torch.float32, *, widened: bool 
             module.norm = None
         if widened and isinstance(module, Conv) and module.multiplies_less:
             module.widened = True
-        elif isinstance(module, MATRICES) and not getattr(module, "is_depthwise", False):
+        elif isinstance(module, MATRICES) and not isinstance(module, Depthwise):
             module.to(dtype)

@@ -6,9 +6,8 @@ from jaxtyping import Float, Shaped
 from numpy import ndarray
 from torch import Tensor
 
-
 WHOLE = 32
-"""Channels that most of our kernels take at once."""
+"""Channels that our kernels take at once."""
 
 
 def suits(

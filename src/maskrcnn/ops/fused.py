@@ -4,15 +4,13 @@ What `torch.compile` calls for the same expressions. A residual and a ReLU of th
 which takes longer than a product on matrix units; here they cost one reading of the residual. The sum is rounded once.
 """
 
-import math
-
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from maskrcnn.ops.channels_last import agree
 from maskrcnn.ops.operator import operator
-from maskrcnn.ops.relu import rectify
 
 HAS_FLOAT32 = torch.backends.mkldnn.is_available()
 HAS_BF16 = HAS_FLOAT32 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -50,17 +48,15 @@ def convolution(
     stride: int = 1,
     groups: int = 1,
     relu: bool = False,
-    ceiling: float = math.inf,
     padding: int | None = None,
 ) -> Float[Tensor, "B K h w"]:
     """Correlate with a border of zeros; add bias and residual, then ReLU where asked.
 
     The result lies in channels-last memory. The library's ReLU makes zero of what is no number.
-    ceiling   what ReLU lets pass at most: 6 makes it ReLU6
-    padding   width of the border, half the weights' where none is given
+    padding   width of the border, by default half the weights'
     """
     padding = weight.shape[2] // 2 if padding is None else padding
-    result: Tensor = _convolve(x, weight, bias, residual, stride, groups, padding, relu, ceiling)
+    result: Tensor = _convolve(x, weight, bias, residual, stride, groups, relu, padding)
     return result
 
 
@@ -72,30 +68,23 @@ def _convolve(
     residual: Tensor | None,
     stride: int,
     groups: int,
-    padding: int,
     relu: bool,
-    ceiling: float,
+    padding: int,
 ) -> Tensor:
     x, weight = (one.contiguous(memory_format=torch.channels_last) for one in (x, weight))
     geometry = [padding, padding], [stride, stride], [1, 1], groups
-    is_one_call = residual is None or (groups == 1 and not (relu and ceiling < math.inf))
-    if residual is not None and is_one_call:
+    if residual is not None and groups == 1:
         residual = residual.contiguous(memory_format=torch.channels_last)
         after = "relu" if relu else None
         y = torch.ops.mkldnn._convolution_pointwise.binary(
             x, residual, weight, bias, *geometry, "add", 1.0, after, [], ""
         )
     else:
-        after = _activation(ceiling) if relu and is_one_call else ("none", [])
-        y = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *geometry, *after, "")
-        if not is_one_call:  # the library adds none to groups, and ends no sum in ReLU6
-            y = rectify(y + residual, relu, ceiling)
+        after = "relu" if relu and residual is None else "none"
+        y = torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *geometry, after, [], "")
+        if residual is not None:  # the library adds none to groups
+            y = F.relu(y + residual) if relu else y + residual
     return y.contiguous(memory_format=torch.channels_last)
-
-
-def _activation(ceiling: float) -> tuple[str, list[float]]:
-    """The library's word for a ReLU, and its numbers."""
-    return ("relu", []) if ceiling == math.inf else ("hardtanh", [0.0, ceiling])
 
 
 @_convolve.register_fake
@@ -106,9 +95,8 @@ def _(
     residual: Tensor | None,
     stride: int,
     groups: int,
-    padding: int,
     relu: bool,
-    ceiling: float,
+    padding: int,
 ) -> Tensor:
     spans = (side + 2 * padding - taps for side, taps in zip(x.shape[2:], weight.shape[2:], strict=True))
     shape = len(x), len(weight), *(span // stride + 1 for span in spans)

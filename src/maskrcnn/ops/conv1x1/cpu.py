@@ -2,11 +2,10 @@
 
 In channels-last memory a picture is a matrix of pixels and channels. Torch's library writes the bias everywhere, adds
 the product, then reads all of it again for the residual, and again for the ReLU; for a network's first stages these
-passes take as long as the product. Where channels come in no whole panels a library's product of matrices does it,
-which wastes no column.
+passes take as long as the product. Channels that do not come in whole panels are left to a library's product of
+matrices, which torch's convolution would reach by way of copies in another order.
 """
 
-import math
 from typing import no_type_check
 
 import numpy as np
@@ -15,7 +14,6 @@ from numpy import ndarray
 from torch import Tensor
 
 from maskrcnn.ops.channels_last import empty_result, has_whole_vectors, offset_and_floor, pixels
-from maskrcnn.ops.relu import rectify
 from maskrcnn.ops.threads import in_parts
 from maskrcnn.ops.vectors import COLUMNS, FLOAT, ROWS, jit, multiply_finish
 
@@ -25,29 +23,12 @@ BLOCK = 8
 """Groups of `ROWS` pixels that meet one panel of weights after another: few enough to stay in the cache."""
 
 
-def in_panels(weight: Tensor, ceiling: float) -> bool:
-    """Whether the kernel here does it, which takes outputs in whole panels and knows no ceiling."""
-    return has_whole_vectors(weight) and ceiling == math.inf
-
-
-def forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool, ceiling: float
-) -> Tensor:
-    """The result in channels-last memory; there are `ROWS` pixels or more where it is computed in panels."""
-    if in_panels(weight, ceiling):
-        return _by_panels(x, weight, bias, residual, relu)
-    y = empty_result(x, len(weight))
-    source, target, matrix = (*(one.permute(0, 2, 3, 1).flatten(0, 2) for one in (x, y)), weight.flatten(1).T)
-    if bias is None:
-        torch.mm(source, matrix, out=target)
-    else:
-        torch.addmm(bias, source, matrix, out=target)
-    return rectify(y if residual is None else y.add_(residual), relu, ceiling)
-
-
-def _by_panels(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
+    """The result in channels-last memory; there are `ROWS` pixels or more."""
     outputs = len(weight)
     y = empty_result(x, outputs)
+    if not has_whole_vectors(weight):
+        return _multiplied(x, weight, bias, residual, relu, y)
     panels = _in_panels(weight.detach().reshape(outputs, -1).numpy())
     offset, floor = offset_and_floor(bias, outputs, relu)
     source, target = _rows(x), _rows(y)
@@ -56,6 +37,19 @@ def _by_panels(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor 
     nothing = np.zeros(COLUMNS, np.float32)
     in_parts(lambda a, b: _convolve(source, panels, offset, other, nothing, floor, target, a, b), groups, BLOCK)
     return y
+
+
+def _multiplied(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool, y: Tensor
+) -> Tensor:
+    """The result, by a library's product."""
+    source, target = (one.permute(0, 2, 3, 1).flatten(0, 2) for one in (x, y))
+    if bias is None:
+        torch.mm(source, weight.flatten(1).T, out=target)
+    else:
+        torch.addmm(bias, source, weight.flatten(1).T, out=target)
+    y = y if residual is None else y.add_(residual)
+    return y.relu_() if relu else y
 
 
 def _rows(x: Tensor) -> ndarray:

@@ -10,7 +10,6 @@ from torch import Tensor
 from maskrcnn.ops.channels_last import empty_result, suits
 from maskrcnn.ops.conv3x3 import cpu, reference, strided
 from maskrcnn.ops.operator import operator
-from maskrcnn.ops.relu import gated
 
 __all__ = ["conv3x3"]
 
@@ -99,7 +98,8 @@ def _save(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 def _differentiate(ctx, grad):  # type: ignore[no-untyped-def]
     x, weight, y = ctx.saved_tensors
     needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-    grad = gated(grad, y)
+    if y is not None:
+        grad = torch.ops.aten.threshold_backward(grad, y, 0)
     return (
         _gradient_of_input(grad, x, weight, ctx.stride) if needs_x else None,
         _weight_gradient(grad, x, ctx.stride) if needs_weight else None,

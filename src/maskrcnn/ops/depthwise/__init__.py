@@ -1,17 +1,18 @@
-"""A convolution of each channel with weights of its own: `reference.py` defines it, `cpu.py` is fast on processors."""
+"""A convolution of each channel with weights of its own, between ReLUs.
+
+`reference.py` defines it. On a processor `cpu.py` reads and writes each number as seldom as can be.
+"""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maskrcnn.ops.channels_last import agree
+from maskrcnn.ops.channels_last import agree, empty_result
 from maskrcnn.ops.depthwise import cpu, reference
 from maskrcnn.ops.depthwise.rows import KERNELS, VECTOR
 from maskrcnn.ops.operator import operator
-from maskrcnn.ops.relu import gated
 
 __all__ = ["depthwise"]
 
@@ -22,29 +23,30 @@ def depthwise(
     bias: Float[Tensor, " C"] | None = None,
     *,
     stride: int = 1,
-    relu: bool = False,
+    before: bool = False,
+    after: bool = False,
     ceiling: float = math.inf,
 ) -> Float[Tensor, "B C h w"]:
-    """Correlate each channel, with a border of zeros so that stride alone decides the size; add the bias, then ReLU.
+    """Correlate each channel, with a border of zeros so that stride alone decides the size, and add the bias.
 
-    The border is TensorFlow's SAME, so stride 2 centres windows on the second pixel of each pair where their number is
-    even: `reference.border`.
-    ceiling   what ReLU lets pass at most: 6 makes it ReLU6
+    The border is TensorFlow's SAME: of an odd number of zeros the last one lies behind, see `reference.border`.
+    before, after   whether pixels, and results, go through ReLU
+    ceiling         what a ReLU lets pass at most: 6 makes it ReLU6
 
     On a processor, with 3 x 3 or 5 x 5 weights, stride 1 or 2 and channels in multiples of 16, results lie in
-    channels-last memory, which pixels had best come in. There bf16 pixels, as autocast makes them, meet float32 weights
-    and are rounded once; torch's own backward takes three times as long in float32 and twenty times in bf16.
-    NaN passes through the ReLU. Differentiable once.
+    channels-last memory, which pixels had best come in. bf16 pixels, as autocast makes them, meet float32 weights and
+    are rounded once.
+    NaN passes through the ReLUs. Differentiable once.
     """
     if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         x = x.to(torch.get_autocast_dtype("cpu"))
     if _is_faster(x, weight, bias, stride):
-        return _forward(x, weight.float(), None if bias is None else bias.float(), stride, relu, ceiling)
-    return reference.depthwise(x, weight, bias, stride, relu, ceiling)
+        return _forward(x, weight.float(), None if bias is None else bias.float(), stride, before, after, ceiling)
+    return reference.depthwise(x, weight, bias, stride, before, after, ceiling)
 
 
 def _is_faster(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> bool:
-    """Whether the processor's kernels can do it, which is then faster."""
+    """Whether the processor's kernels can do it, and gain by it."""
     channels, _, height, width = weight.shape
     return (
         x.device.type == "cpu"
@@ -58,69 +60,71 @@ def _is_faster(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> b
 
 
 @operator("depthwise", "cpu")
-def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, relu: bool, ceiling: float) -> Tensor:
-    return cpu.forward(x, weight, bias, stride, relu, ceiling)
+def _forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, before: bool, after: bool, ceiling: float
+) -> Tensor:
+    return cpu.forward(x, weight, bias, stride, cpu.bounds(before, ceiling), cpu.bounds(after, ceiling))
 
 
 @_forward.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, relu: bool, ceiling: float) -> Tensor:
-    return _empty(x, [-(-side // stride) for side in x.shape[2:]])
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, before: bool, after: bool, ceiling: float) -> Tensor:
+    return empty_result(x, len(weight), stride)
 
 
 @operator("depthwise_backward", "cpu")
 def _backward(
     grad: Tensor,
-    y: Tensor | None,
+    y: Tensor,
     x: Tensor,
     weight: Tensor,
     stride: int,
+    before: bool,
+    after: bool,
     ceiling: float,
     needs_x: bool,
     needs_weight: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of pixels and weights, of which one that is not needed has no sense."""
-    return cpu.backward(grad, y, x, weight, stride, ceiling, (needs_x, needs_weight))
+    """Gradients of pixels and weights; one that is not needed has no size, or no sense."""
+    bounds = cpu.bounds(before, ceiling), cpu.bounds(after, ceiling)
+    return cpu.backward(grad, y, x, weight, stride, *bounds, (needs_x, needs_weight))
 
 
 @_backward.register_fake
 def _(
     grad: Tensor,
-    y: Tensor | None,
+    y: Tensor,
     x: Tensor,
     weight: Tensor,
     stride: int,
+    before: bool,
+    after: bool,
     ceiling: float,
     needs_x: bool,
     needs_weight: bool,
 ) -> tuple[Tensor, Tensor]:
-    x_grad = _empty(x, x.shape[2:] if needs_x else (0, 0))
-    return x_grad, torch.empty(weight.shape, device=x.device)
-
-
-def _empty(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Of another height and width, in channels-last memory."""
-    shape = *x.shape[:2], *size
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    like_x = torch.empty_like(x, memory_format=torch.channels_last)
+    return like_x if needs_x else like_x[..., :0, :0], torch.empty(weight.shape, device=x.device)
 
 
 def _save(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    x, weight, _, ctx.stride, relu, ctx.ceiling = inputs
-    ctx.save_for_backward(x, weight, output if relu else None)
+    x, weight, _, *ctx.how = inputs
+    _, _, after, ctx.ceiling = ctx.how
+    ctx.save_for_backward(output if after else None, x, weight)
 
 
 def _differentiate(ctx, grad):  # type: ignore[no-untyped-def]
-    x, weight, y = ctx.saved_tensors
     needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+    y, x, weight = ctx.saved_tensors
     x_grad, weight_grad = None, None
     if needs_x or needs_weight:
-        x_grad, weight_grad = _backward(grad, y, x, weight, ctx.stride, ctx.ceiling, needs_x, needs_weight)
+        x_grad, weight_grad = _backward(grad, grad if y is None else y, x, weight, *ctx.how, needs_x, needs_weight)
+    if needs_bias and y is not None:
+        grad = torch.ops.aten.hardtanh_backward(grad, y, 0.0, ctx.ceiling)
     return (
         x_grad if needs_x else None,
         weight_grad if needs_weight else None,
-        gated(grad, y, ctx.ceiling).sum((0, 2, 3), dtype=torch.float32) if needs_bias else None,
-        None,
-        None,
-        None,
+        grad.sum((0, 2, 3), dtype=torch.float32) if needs_bias else None,
+        *[None] * 4,
     )
 
 

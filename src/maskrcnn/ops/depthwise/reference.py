@@ -3,14 +3,15 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskrcnn.ops.relu import rectify
 
-
-def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, relu: bool, ceiling: float) -> Tensor:
+def depthwise(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, before: bool, after: bool, ceiling: float
+) -> Tensor:
     """See `maskrcnn.ops.depthwise.depthwise`."""
+    x = F.hardtanh(x, 0.0, ceiling) if before else x
     (top, bottom), (left, right) = (border(side, weight.shape[2], stride) for side in x.shape[2:])
-    x = F.pad(x, (left, right, top, bottom))
-    return rectify(F.conv2d(x, weight, bias, stride, groups=len(weight)), relu, ceiling)
+    y = F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, stride, groups=len(weight))
+    return F.hardtanh(y, 0.0, ceiling, inplace=True) if after else y
 
 
 def border(side: int, taps: int, stride: int) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Three rows of a depthwise convolution, of its result, its weights and its pixels, of which one is added to.
 
 Pixel p of the result is the sum over taps t of weight t times pixel `stride` * p + t. All three directions add along
-this relation: forward to the result, backward to the pixels and to the weights. For a vector of channels at a time, some
-neighbours in the result and all that they see stay in registers.
+this relation: forward to the result, backward to the pixels and to the weights. For a vector of channels at a time,
+some neighbours in the result and all that they see stay in registers.
 """
 
 from itertools import product
