@@ -13,6 +13,7 @@ import torch
 
 from maskrcnn.ops.conv1x1 import conv1x1
 from maskrcnn.ops.conv3x3 import conv3x3
+from maskrcnn.ops.depthwise import depthwise
 
 SMALL = {
     conv3x3: [
@@ -27,8 +28,18 @@ SMALL = {
         ((1, 64, 257, 1), 32, {}),
         ((2, 96, 33, 17), 64, {"stride": 2, "relu": True}),
     ],
+    depthwise: [
+        ((2, 32, 32, 48), 3, {"before": True, "after": True, "ceiling": 6.0}),
+        ((3, 48, 33, 17), 3, {"stride": 2, "after": True}),
+        ((1, 480, 4, 5), 5, {"before": True}),
+        ((2, 48, 37, 50), 5, {"stride": 2}),
+        ((1, 16, 1, 1), 5, {}),
+    ],
 }
-"""Operator -> pixels' shape, outputs, and how it is called: the demo's sizes, odd ones, few and many tiles."""
+"""Operator -> pixels' shape, outputs, and how it is called: the demo's sizes, odd ones, few and many tiles.
+
+A depthwise convolution has the side of its weights in place of the outputs.
+"""
 LARGE = {
     conv3x3: [
         ((1, 64, 200, 272), 64, {"relu": True}),
@@ -47,8 +58,12 @@ LARGE = {
         ((1, 2048, 25, 34), 512, {"relu": True}),
         ((24, 256, 14, 14), 1024, {"relu": True}),
     ],
+    depthwise: [
+        ((1, 96, 400, 544), 3, {"stride": 2, "before": True, "after": True, "ceiling": 6.0}),
+        ((1, 672, 50, 68), 5, {"before": True, "after": True, "ceiling": 6.0}),
+    ],
 }
-"""What ResNet-50 with a feature pyramid asks for at 800 pixels."""
+"""What ResNet-50 with a feature pyramid asks for at 800 pixels, and EfficientNet-Lite0."""
 
 
 def results(op, shape, outputs, how, place=lambda tensor: tensor.contiguous(memory_format=torch.channels_last)):
@@ -59,8 +74,9 @@ def results(op, shape, outputs, how, place=lambda tensor: tensor.contiguous(memo
     generator = torch.Generator().manual_seed(7)
     channels, side = shape[1], 3 if op is conv3x3 else 1
     x = place(torch.randn(shape, generator=generator)).requires_grad_()
-    weight = torch.randn(outputs, channels, side, side, generator=generator).requires_grad_()
-    bias = torch.randn(outputs, generator=generator).requires_grad_()
+    kernel = (channels, 1, outputs, outputs) if op is depthwise else (outputs, channels, side, side)
+    weight = torch.randn(kernel, generator=generator).requires_grad_()
+    bias = torch.randn(kernel[0], generator=generator).requires_grad_()
     y = op(x, weight, bias, **how)
     y.backward(place(torch.randn(y.shape, generator=generator)))
     return y.detach(), x.grad, weight.grad, bias.grad

@@ -1,6 +1,7 @@
 """A convolution with its norm and activation, and the norms that it knows."""
 
 import copy
+import math
 from typing import TypeVar
 
 import torch
@@ -12,6 +13,8 @@ from maskrcnn.ops import fused
 from maskrcnn.ops.channels_last import has_whole_vectors
 from maskrcnn.ops.conv1x1 import conv1x1
 from maskrcnn.ops.conv3x3 import MIN_CHANNELS, conv3x3
+from maskrcnn.ops.depthwise import depthwise
+from maskrcnn.ops.depthwise.reference import border
 from maskrcnn.ops.group_norm import group_norm
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -86,6 +89,8 @@ class Conv(nn.Conv2d):
 
     A batch norm with fixed statistics never runs as a layer of its own: it is folded into weights and bias, which saves
     a pass over the activations and leaves the gradient of the weights exact.
+
+    same   padded as in TensorFlow, where stride 2 centres windows on the second of two pixels; otherwise on the first
     """
 
     widened = False
@@ -101,11 +106,12 @@ class Conv(nn.Conv2d):
         groups: int = 1,
         norm: str | None = None,
         relu: bool = False,
+        same: bool = False,
     ) -> None:
-        padding = kernel_size // 2
+        padding = 0 if same else kernel_size // 2
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=norm is None)
         self.norm = NORMS[norm](out_channels) if norm else None
-        self.relu = relu
+        self.relu, self.same = relu, same
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         if self.bias is not None:
             nn.init.zeros_(self.bias)
@@ -113,14 +119,18 @@ class Conv(nn.Conv2d):
     def forward(
         self, x: Float[Tensor, "B Cin H W"], residual: Float[Tensor, "B Cout h w"] | None = None
     ) -> Float[Tensor, "B Cout h w"]:
+        weight, bias, norm = self._resolved()
+        if norm is None:
+            return self._convolve(x, weight, bias, residual, relu=self.relu)
+        y = self._convolve(x, weight, bias, None, relu=False)
+        return norm(y, relu=self.relu) if residual is None else _sum(norm(y), residual, relu=self.relu)
+
+    def _resolved(self) -> tuple[Tensor, Tensor | None, nn.Module | None]:
+        """Weight and bias, and the norm that has to run behind them."""
         is_fixed = isinstance(self.norm, FrozenBatchNorm) or (
             isinstance(self.norm, BatchNorm) and not self.norm.is_live
         )
-        weight, bias = self.with_norm() if is_fixed else (self.weight, self.bias)
-        if self.norm is None or is_fixed:
-            return self._convolve(x, weight, bias, residual, relu=self.relu)
-        y = self._convolve(x, weight, bias, None, relu=False)
-        return self.norm(y, relu=self.relu) if residual is None else _sum(self.norm(y), residual, relu=self.relu)
+        return (*self.with_norm(), None) if is_fixed else (self.weight, self.bias, self.norm)
 
     def _convolve(
         self, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, *, relu: bool
@@ -134,16 +144,24 @@ class Conv(nn.Conv2d):
         self, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, *, relu: bool
     ) -> Tensor:
         stride = self.stride[0]
+        x = self._padded(x) if self.same else x
         if weight.dtype == torch.bfloat16:
             x = x.to(weight.dtype)  # autocast would
             if fused.suits(x, weight, bias, residual, stride=stride, groups=self.groups):
-                return fused.convolution(x, weight, bias, residual, stride=stride, groups=self.groups, relu=relu)
+                padding, groups = int(self.padding[0]), self.groups
+                return fused.convolution(
+                    x, weight, bias, residual, stride=stride, groups=groups, relu=relu, padding=padding
+                )
         if self.groups == 1 and self.kernel_size == (1, 1):
             return conv1x1(x, weight, bias, residual, stride=stride, relu=relu)
-        if self.groups == 1 and self.kernel_size == (3, 3):
+        if self.groups == 1 and self.kernel_size == (3, 3) and not self.same:
             y = conv3x3(x, weight, bias, stride=stride, relu=relu and residual is None)
             return y if residual is None else _sum(y, residual, relu=relu)
         return _sum(F.conv2d(x, weight, bias, self.stride, self.padding, groups=self.groups), residual, relu=relu)
+
+    def _padded(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C _ _"]:
+        (top, bottom), (left, right) = (border(side, self.kernel_size[0], self.stride[0]) for side in x.shape[2:])
+        return F.pad(x, (left, right, top, bottom))
 
     @property
     def multiplies_less(self) -> bool:
@@ -156,6 +174,27 @@ class Conv(nn.Conv2d):
         assert isinstance(self.norm, FrozenBatchNorm | BatchNorm), "the norms that have statistics"
         scale, shift = self.norm.scale_and_shift()
         return self.weight * scale[:, None, None, None], shift
+
+
+class Depthwise(Conv):
+    """ReLU6, a convolution of each channel with weights of its own, norm, ReLU6; padded as in TensorFlow.
+
+    The first ReLU6 is that of the layer before, whose result this one alone reads: here it costs no pass of its own.
+    """
+
+    ceiling = 6.0
+
+    def __init__(self, channels: int, kernel_size: int, *, stride: int = 1, norm: str | None = None) -> None:
+        super().__init__(
+            channels, channels, kernel_size, stride=stride, groups=channels, norm=norm, relu=True, same=True
+        )
+        nn.init.normal_(self.weight, std=math.sqrt(2) / kernel_size)  # each output is fed by one channel
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:  # type: ignore[override]
+        weight, bias, norm = self._resolved()
+        after, ceiling = norm is None, self.ceiling
+        y = depthwise(x, weight, bias, stride=self.stride[0], before=True, after=after, ceiling=ceiling)
+        return y if norm is None else F.hardtanh(norm(y), 0.0, ceiling, inplace=True)
 
 
 class Doubling(nn.ConvTranspose2d):
@@ -198,6 +237,7 @@ def fold(model: nn.Module, dtype: torch.dtype = torch.float32, *, widened: bool 
     Casts once what autocast would cast at every call. Afterwards no weight has a gradient.
 
     widened   whether 3 x 3 convolutions with a faster kernel in float32 (`multiplies_less`) stay in float32
+    Depthwise convolutions keep the float32 weights that their kernel computes with.
     """
     model.requires_grad_(False)
     for module in model.modules():
@@ -207,5 +247,5 @@ def fold(model: nn.Module, dtype: torch.dtype = torch.float32, *, widened: bool 
             module.norm = None
         if widened and isinstance(module, Conv) and module.multiplies_less:
             module.widened = True
-        elif isinstance(module, MATRICES):
+        elif isinstance(module, MATRICES) and not isinstance(module, Depthwise):
             module.to(dtype)

@@ -6,11 +6,21 @@ from jaxtyping import Float, Shaped
 from numpy import ndarray
 from torch import Tensor
 
+WHOLE = 32
+"""Channels that our kernels take at once."""
+
 
 def suits(
-    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None = None, *, side: int, stride: int
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None = None,
+    *,
+    side: int,
+    stride: int,
+    multiple: int = WHOLE,
 ) -> bool:
-    """Whether a convolution is one for our kernels: on the CPU, in float32, channels in whole vectors.
+    """Whether a convolution is one for our kernels: on the CPU, in float32, channels in multiples of a number.
 
     side   of the weights
     """
@@ -19,7 +29,7 @@ def suits(
     is_float = all(one is None or one.dtype == torch.float32 for one in (x, weight, bias, residual))
     return (
         is_float
-        and has_whole_vectors(weight)
+        and has_whole_vectors(weight, multiple)
         and weight.shape[2:] == (side, side)
         and agree(x, weight, bias, residual, stride=stride)
     )
@@ -41,9 +51,9 @@ def agree(
     return has_bias and (residual is None or residual.shape == result)
 
 
-def has_whole_vectors(weight: Float[Tensor, "K C _ _"]) -> bool:
-    """Whether channels of inputs and outputs come in multiples of what our kernels take at once."""
-    return all(channels % 32 == 0 for channels in weight.shape[:2])
+def has_whole_vectors(weight: Float[Tensor, "K C _ _"], multiple: int = WHOLE) -> bool:
+    """Whether channels of inputs and outputs come in multiples of what kernels take at once."""
+    return all(channels % multiple == 0 for channels in weight.shape[:2])
 
 
 def empty_result(x: Float[Tensor, "B C H W"], outputs: int, stride: int = 1) -> Float[Tensor, "B {outputs} h w"]:

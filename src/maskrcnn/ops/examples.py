@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy import ndarray
 from torch import Tensor
 
@@ -20,6 +21,8 @@ from maskrcnn.ops.conv1x1 import conv1x1
 from maskrcnn.ops.conv1x1.reference import conv1x1 as conv1x1_definition
 from maskrcnn.ops.conv3x3 import conv3x3
 from maskrcnn.ops.conv3x3.reference import conv3x3 as conv3x3_definition
+from maskrcnn.ops.depthwise import depthwise
+from maskrcnn.ops.depthwise.reference import depthwise as depthwise_definition
 from maskrcnn.ops.group_norm import group_norm
 from maskrcnn.ops.group_norm.reference import group_norm as group_norm_definition
 from maskrcnn.ops.match import match
@@ -161,6 +164,30 @@ def _convolution3x3(name: str, stride: int, **shape: int) -> Example:
     )
 
 
+def _depthwise(name: str, dtype: torch.dtype, tolerance: float, *, side: int, stride: int, width: int) -> Example:
+    """Between two of ReLU6; the definition is computed in float32 and rounded once, before the second."""
+
+    def inputs(generator: torch.Generator) -> tuple[Any, ...]:
+        x = 3 + 3 * torch.randn(2, 48, 11, width, generator=generator)
+        weight = torch.randn(48, 1, side, side, generator=generator) / side
+        x = x.to(dtype, memory_format=torch.channels_last)
+        return x, weight, torch.randn(48, generator=generator)
+
+    def definition(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        y = depthwise_definition(x.float(), weight, bias, stride, True, False, 6.0)
+        return F.hardtanh(y.to(dtype), 0.0, 6.0)
+
+    return Example(
+        name,
+        "depthwise",
+        inputs,
+        lambda *given: depthwise(*given, stride=stride, before=True, after=True, ceiling=6.0),
+        definition,
+        tolerance,
+        learnt=(0, 1, 2),
+    )
+
+
 def _norm(name: str, dtype: torch.dtype, tolerance: float) -> Example:
     def inputs(generator: torch.Generator) -> tuple[Any, ...]:
         x = _channels_last(2, 32, 13, 21, generator=generator, dtype=dtype)
@@ -285,6 +312,9 @@ EXAMPLES = (
     _convolution3x3("conv3x3, many tiles", 1, channels=64, outputs=96, height=22, width=38),
     _convolution3x3("conv3x3, few tiles", 1, channels=128, outputs=64, height=9, width=13),
     _convolution3x3("conv3x3, stride 2", 2, channels=64, outputs=96, height=23, width=38),
+    _depthwise("depthwise", torch.float32, FLOAT32, side=5, stride=1, width=13),
+    _depthwise("depthwise, stride 2", torch.float32, FLOAT32, side=3, stride=2, width=21),
+    _depthwise("depthwise, bf16", torch.bfloat16, BF16, side=5, stride=2, width=18),
     _norm("group_norm", torch.float32, FLOAT32),
     _norm("group_norm, bf16", torch.bfloat16, BF16),
     Example(

@@ -48,22 +48,31 @@ def convolution(
     stride: int = 1,
     groups: int = 1,
     relu: bool = False,
+    padding: int | None = None,
 ) -> Float[Tensor, "B K h w"]:
-    """Correlate with a border of zeros, half as wide as the weights; add bias and residual, then ReLU where asked.
+    """Correlate with a border of zeros; add bias and residual, then ReLU where asked.
 
     The result lies in channels-last memory. The library's ReLU turns NaN into 0.
+    padding   width of the border, by default half the weights'
     """
-    result: Tensor = _convolve(x, weight, bias, residual, stride, groups, relu)
+    padding = weight.shape[2] // 2 if padding is None else padding
+    result: Tensor = _convolve(x, weight, bias, residual, stride, groups, relu, padding)
     return result
 
 
 @operator("fused_convolution", "cpu")
 def _convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, stride: int, groups: int, relu: bool
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    stride: int,
+    groups: int,
+    relu: bool,
+    padding: int,
 ) -> Tensor:
-    padding = [side // 2 for side in weight.shape[2:]]
     x, weight = (one.contiguous(memory_format=torch.channels_last) for one in (x, weight))
-    geometry = padding, [stride, stride], [1, 1], groups
+    geometry = [padding, padding], [stride, stride], [1, 1], groups
     if residual is not None and groups == 1:
         residual = residual.contiguous(memory_format=torch.channels_last)
         after = "relu" if relu else None
@@ -80,7 +89,15 @@ def _convolve(
 
 @_convolve.register_fake
 def _(
-    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, stride: int, groups: int, relu: bool
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    stride: int,
+    groups: int,
+    relu: bool,
+    padding: int,
 ) -> Tensor:
-    shape = len(x), len(weight), *(-(-side // stride) for side in x.shape[2:])
+    spans = (side + 2 * padding - taps for side, taps in zip(x.shape[2:], weight.shape[2:], strict=True))
+    shape = len(x), len(weight), *(span // stride + 1 for span in spans)
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)

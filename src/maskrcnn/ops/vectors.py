@@ -36,7 +36,7 @@ array that the kernel made: Numba frees such an array after its last use by name
 `tests/architecture/test_addresses.py` finds what breaks this.
 """
 
-_ADDRESS, _FLOAT, _INDEX = ir.IntType(64), ir.FloatType(), ir.IntType(32)
+ADDRESS, _FLOAT, _INDEX = ir.IntType(64), ir.FloatType(), ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, WIDTH)
 _NOTHING, _ZEROS = ir.Constant(_VECTOR, ir.Undefined), ir.Constant(_VECTOR, [0.0] * WIDTH)
 
@@ -72,9 +72,9 @@ def transform(formula: Callable[..., Sequence[Any]], num_inputs: int) -> Any:
     def apply(typing_context, source, source_step, target, target_step):
         def generate(context, builder, signature, arguments):
             source, source_step, target, target_step = arguments
-            inputs = [_load(builder, _pointer(builder, source, source_step, number)) for number in range(num_inputs)]
+            inputs = [load(builder, pointer(builder, source, source_step, number)) for number in range(num_inputs)]
             for number, result in enumerate(formula(*(Vector(builder, value) for value in inputs))):
-                _store(builder, result.value, _pointer(builder, target, target_step, number))
+                store(builder, result.value, pointer(builder, target, target_step, number))
             return context.get_dummy_value()
 
         return types.void(*[types.intp] * 4), generate
@@ -92,7 +92,7 @@ def clear(typing_context, target):
     """Write a vector of zeros to an address."""
 
     def generate(context, builder, signature, arguments):
-        _store(builder, _ZEROS, _pointer(builder, arguments[0]))
+        store(builder, _ZEROS, pointer(builder, arguments[0]))
         return context.get_dummy_value()
 
     return types.void(types.intp), generate
@@ -104,10 +104,10 @@ def prefetch(typing_context, source):
     """Ask for the line of memory at an address, which will be read soon; it need not exist."""
 
     def generate(context, builder, signature, arguments):
-        pointer = _pointer(builder, arguments[0], kind=ir.IntType(8))
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, *[_INDEX] * 3])
+        line = pointer(builder, arguments[0], kind=ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [line.type, *[_INDEX] * 3])
         fetch = builder.module.declare_intrinsic("llvm.prefetch.p0", (), kind)
-        builder.call(fetch, [pointer, *(ir.Constant(_INDEX, number) for number in (0, 3, 1))])
+        builder.call(fetch, [line, *(ir.Constant(_INDEX, number) for number in (0, 3, 1))])
         return context.get_dummy_value()
 
     return types.void(types.intp), generate
@@ -120,8 +120,8 @@ def shift(typing_context, source, offset, floor, target):
 
     def generate(context, builder, signature, arguments):
         source, offset, floor, target = arguments
-        value = builder.fadd(*(_load(builder, _pointer(builder, at)) for at in (source, offset)))
-        _store(builder, _not_below(builder, value, _spread(builder, floor)), _pointer(builder, target))
+        value = builder.fadd(*(load(builder, pointer(builder, at)) for at in (source, offset)))
+        store(builder, _not_below(builder, value, _spread(builder, floor)), pointer(builder, target))
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.float32, types.intp), generate
@@ -153,7 +153,7 @@ def multiply_finish(typing_context, left, left_row, right, other, other_row, off
         left, left_row, right, other, other_row, offset, floor, result, result_row, depth = arguments
         sums = _product(builder, left, left_row, right, depth)
         others, least = _load_block(builder, ROWS, other, other_row), _spread(builder, floor)
-        offsets = [_load(builder, _pointer(builder, offset, plus=vector * WIDTH)) for vector in range(ACROSS)]
+        offsets = [load(builder, pointer(builder, offset, plus=vector * WIDTH)) for vector in range(ACROSS)]
         for row, added in zip(sums, others, strict=True):
             for vector in range(ACROSS):
                 value = builder.fadd(builder.fadd(row[vector], offsets[vector]), added[vector])
@@ -176,7 +176,7 @@ def multiply_add(typing_context, left, right, step, result, result_row, depth):
     def generate(context, builder, signature, arguments):
         left, right, step, result, result_row, depth = arguments
         sums = _load_block(builder, ADDED_ROWS, result, result_row)
-        sums = _add_product(builder, sums, left, ir.Constant(_ADDRESS, 1), step, right, step, depth)
+        sums = _add_product(builder, sums, left, ir.Constant(ADDRESS, 1), step, right, step, depth)
         _store_block(builder, sums, result, result_row)
         return context.get_dummy_value()
 
@@ -186,7 +186,7 @@ def multiply_add(typing_context, left, right, step, result, result_row, depth):
 @no_type_check
 def _product(builder, left, left_row, right, depth):
     """What `multiply` stores, (rows, vectors)."""
-    columns, step = ir.Constant(_ADDRESS, COLUMNS), ir.Constant(_ADDRESS, 1)
+    columns, step = ir.Constant(ADDRESS, COLUMNS), ir.Constant(ADDRESS, 1)
     return _add_product(builder, [[_ZEROS] * ACROSS] * ROWS, left, left_row, step, right, columns, depth)
 
 
@@ -196,16 +196,15 @@ def _add_product(builder, sums, left, left_row, left_step, right, right_step, de
     before, loop, after = builder.block, *map(builder.append_basic_block, ("loop", "after"))
     builder.branch(loop)
     builder.position_at_end(loop)
-    number, held = builder.phi(_ADDRESS), [[builder.phi(_VECTOR) for _ in row] for row in sums]
-    right_at, left_at = (_address(builder, *one, number) for one in ((right, right_step), (left, left_step)))
-    vectors = [_load(builder, _pointer(builder, right_at, plus=vector * WIDTH)) for vector in range(ACROSS)]
+    number, held = builder.phi(ADDRESS), [[builder.phi(_VECTOR) for _ in row] for row in sums]
+    right_at, left_at = (address(builder, *one, number) for one in ((right, right_step), (left, left_step)))
+    vectors = [load(builder, pointer(builder, right_at, plus=vector * WIDTH)) for vector in range(ACROSS)]
     grown = []
     for row, values in enumerate(held):
-        factor = _spread(builder, _load(builder, _pointer(builder, left_at, left_row, row, kind=_FLOAT)))
-        products = [builder.fmul(factor, vector, flags=("contract",)) for vector in vectors]
-        grown.append([builder.fadd(*pair, flags=("contract",)) for pair in zip(values, products, strict=True)])
-    following = builder.add(number, ir.Constant(_ADDRESS, 1))
-    starts, ends = ([first, *chain(*block)] for first, block in ((ir.Constant(_ADDRESS, 0), sums), (following, grown)))
+        factor = _spread(builder, load(builder, pointer(builder, left_at, left_row, row, kind=_FLOAT)))
+        grown.append([add_product(builder, *pair, factor) for pair in zip(values, vectors, strict=True)])
+    following = builder.add(number, ir.Constant(ADDRESS, 1))
+    starts, ends = ([first, *chain(*block)] for first, block in ((ir.Constant(ADDRESS, 0), sums), (following, grown)))
     for name, start, end in zip((number, *chain(*held)), starts, ends, strict=True):
         name.add_incoming(start, before)
         name.add_incoming(end, loop)
@@ -215,9 +214,15 @@ def _add_product(builder, sums, left, left_row, left_step, right, right_step, de
 
 
 @no_type_check
+def add_product(builder, value, one, other):
+    """One vector and the product of two, in one instruction where the CPU has it."""
+    return builder.fadd(value, builder.fmul(one, other, flags=("contract",)), flags=("contract",))
+
+
+@no_type_check
 def _load_block(builder, rows, base, distance):
     return [
-        [_load(builder, _pointer(builder, base, distance, row, vector * WIDTH)) for vector in range(ACROSS)]
+        [load(builder, pointer(builder, base, distance, row, vector * WIDTH)) for vector in range(ACROSS)]
         for row in range(rows)
     ]
 
@@ -226,7 +231,7 @@ def _load_block(builder, rows, base, distance):
 def _store_block(builder, block, base, distance):
     for row, values in enumerate(block):
         for vector, value in enumerate(values):
-            _store(builder, value, _pointer(builder, base, distance, row, vector * WIDTH))
+            store(builder, value, pointer(builder, base, distance, row, vector * WIDTH))
 
 
 @no_type_check
@@ -236,28 +241,31 @@ def _not_below(builder, value, least):
 
 
 @no_type_check
-def _address(builder, base, distance, number):
-    return builder.add(base, builder.shl(builder.mul(distance, number), ir.Constant(_ADDRESS, 2)))
+def address(builder, base, distance, number):
+    """The one `number` times some floats behind an address."""
+    return builder.add(base, builder.shl(builder.mul(distance, number), ir.Constant(ADDRESS, 2)))
 
 
 @no_type_check
-def _pointer(builder, base, distance=None, number=0, plus=0, kind=_VECTOR):
+def pointer(builder, base, distance=None, number=0, plus=0, kind=_VECTOR):
     """A pointer to `number` times some floats, and `plus` more, behind an address."""
     if distance is not None:
-        base = _address(builder, base, distance, ir.Constant(_ADDRESS, number))
-    return builder.inttoptr(builder.add(base, ir.Constant(_ADDRESS, 4 * plus)), kind.as_pointer())
+        base = address(builder, base, distance, ir.Constant(ADDRESS, number))
+    return builder.inttoptr(builder.add(base, ir.Constant(ADDRESS, 4 * plus)), kind.as_pointer())
 
 
 @no_type_check
-def _load(builder, pointer):
-    value = builder.load(pointer)
+def load(builder, place):
+    """What lies at a pointer."""
+    value = builder.load(place)
     value.align = 4
     return value
 
 
 @no_type_check
-def _store(builder, value, pointer):
-    builder.store(value, pointer).align = 4
+def store(builder, value, place):
+    """Put a vector where a pointer says."""
+    builder.store(value, place).align = 4
 
 
 @no_type_check

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from maskrcnn import kernels
-from maskrcnn.models.layers import Conv, GroupNorm
+from maskrcnn.models.layers import Conv, Depthwise, GroupNorm
 from maskrcnn.ops.conv1x1 import HAS_WIDE_VECTORS
 from maskrcnn.ops.examples import EXAMPLES, compute, examples
 from maskrcnn.runtime.distributed import World
@@ -80,6 +80,8 @@ def tasks_for(model: nn.Module, dtype: torch.dtype, *, learn: bool) -> list[Task
         names = ["paste, run lengths", "match", "rasterize", *names]
     layers = list(model.modules())
     convolutions = [layer for layer in layers if isinstance(layer, Conv)]
+    if any(isinstance(layer, Depthwise) for layer in layers):
+        names.insert(0, f"depthwise{suffix}")
     if any(isinstance(layer, GroupNorm) for layer in layers):
         names.insert(0, f"group_norm{suffix}")
     if dtype == torch.float32 or any(layer.widened for layer in convolutions):

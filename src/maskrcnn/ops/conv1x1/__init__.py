@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maskrcnn.ops import fused
-from maskrcnn.ops.channels_last import empty_result, suits
+from maskrcnn.ops.channels_last import empty_result, has_whole_vectors, suits
 from maskrcnn.ops.conv1x1 import cpu, reference
 from maskrcnn.ops.operator import operator
 
@@ -29,7 +29,8 @@ def conv1x1(
     """A linear layer at each pixel, or at each `stride`-th of a row and column from the first on.
 
     Add the bias and the residual, then ReLU where asked.
-    On a CPU, in float32, with channels in multiples of 32 and enough pixels, results lie in channels-last memory.
+    On a CPU, in float32, with channels in multiples of 8, results lie in channels-last memory, unless they are
+    few pixels of channels in multiples of 32.
     Differentiable once. Where nothing learns, bf16 and, with vectors of 16 numbers, float32 are torch's fused ones.
     """
     if _is_faster_fused(x, weight, bias, residual, stride):
@@ -40,10 +41,10 @@ def conv1x1(
 
 
 def _is_faster(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, stride: int) -> bool:
-    """Whether the CPU's kernel can do it, and gains by it."""
-    if not suits(x, weight, bias, residual, side=1, stride=stride):
+    """Whether the CPU's kernels can do it, and gain by it."""
+    if not suits(x, weight, bias, residual, side=1, stride=stride, multiple=cpu.LEAST):
         return False
-    return len(x) * x.shape[2] * x.shape[3] >= MIN_PIXELS * stride**2
+    return not has_whole_vectors(weight) or len(x) * x.shape[2] * x.shape[3] >= MIN_PIXELS * stride**2
 
 
 def _is_faster_fused(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, stride: int) -> bool:

@@ -2,19 +2,23 @@
 
 In channels-last memory an image is a matrix of pixels and channels. Torch's library writes the bias everywhere, adds
 the product, then reads all of it again for the residual, and again for the ReLU; for a network's first stages these
-passes take as long as the product.
+passes take as long as the product. Channels that do not come in whole panels are left to a library's product of
+matrices, which torch's convolution would reach by way of copies in another order.
 """
 
 from typing import no_type_check
 
 import numpy as np
+import torch
 from numpy import ndarray
 from torch import Tensor
 
-from maskrcnn.ops.channels_last import empty_result, offset_and_floor, pixels
+from maskrcnn.ops.channels_last import empty_result, has_whole_vectors, offset_and_floor, pixels
 from maskrcnn.ops.threads import parallel_for
 from maskrcnn.ops.vectors import COLUMNS, FLOAT, ROWS, jit, multiply_finish
 
+LEAST = 8
+"""Channels come in multiples of it."""
 BLOCK = 8
 """Groups of `ROWS` pixels that meet one panel of weights after another: few enough to stay in the cache."""
 
@@ -23,6 +27,8 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | N
     """The result in channels-last memory; there are `ROWS` pixels or more."""
     outputs = len(weight)
     y = empty_result(x, outputs)
+    if not has_whole_vectors(weight):
+        return _multiplied(x, weight, bias, residual, relu, y)
     panels = _in_panels(weight.detach().reshape(outputs, -1).numpy())
     offset, floor = offset_and_floor(bias, outputs, relu)
     source, target = _rows(x), _rows(y)
@@ -31,6 +37,19 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | N
     nothing = np.zeros(COLUMNS, np.float32)
     parallel_for(lambda a, b: _convolve(source, panels, offset, other, nothing, floor, target, a, b), groups, BLOCK)
     return y
+
+
+def _multiplied(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool, y: Tensor
+) -> Tensor:
+    """The result, by a library's product."""
+    source, target = (one.permute(0, 2, 3, 1).flatten(0, 2) for one in (x, y))
+    if bias is None:
+        torch.mm(source, weight.flatten(1).T, out=target)
+    else:
+        torch.addmm(bias, source, weight.flatten(1).T, out=target)
+    y = y if residual is None else y.add_(residual)
+    return y.relu_() if relu else y
 
 
 def _rows(x: Tensor) -> ndarray:
