@@ -44,7 +44,8 @@ from maskrcnn.data.shapes import generate  # noqa: E402
 from maskrcnn.data.split import open_split  # noqa: E402
 from maskrcnn.files import atomic_write  # noqa: E402
 from maskrcnn.recipes import read_recipe  # noqa: E402
-from maskrcnn.runtime.distributed import World, choose_device  # noqa: E402
+from maskrcnn.runtime.devices import choose_device  # noqa: E402
+from maskrcnn.runtime.distributed import World  # noqa: E402
 from maskrcnn.runtime.execution import Execution, choose_algorithms, choose_execution, is_recorded  # noqa: E402
 from maskrcnn.runtime.precision import choose_precision  # noqa: E402
 from maskrcnn.train.optimizer import build_optimizer, set_rate  # noqa: E402

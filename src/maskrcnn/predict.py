@@ -33,7 +33,8 @@ from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.models.skip_init import SkipInit
 from maskrcnn.run_folder import PREDICTIONS
-from maskrcnn.runtime.distributed import DeviceSetting, World, choose_device, num_devices
+from maskrcnn.runtime.devices import DeviceSetting, choose_device, num_devices
+from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.execution import Execution, to_host
 from maskrcnn.runtime.ladder import Ladder, choose_rungs, laddered
 from maskrcnn.runtime.memory import explain_out_of_memory, keep_freed_memory

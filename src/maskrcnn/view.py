@@ -1,7 +1,7 @@
-"""`View`: what a network sees of a picture. An affine map, with an inverse, that pixels, targets and results share.
+"""`View`: what a network sees of an image. An affine map, with an inverse, that pixels, targets and results share.
 
-A window is cut out of the picture, scaled, turned, then mirrored. Points are (x, y) in continuous pixels; the window
-lies in the frame of the original picture, that of its annotations.
+A window is cut out of the image, scaled, turned, then mirrored. Points are (x, y) in continuous pixels; the window
+lies in the frame of the original image, that of its annotations.
 """
 
 from typing import NamedTuple
@@ -14,28 +14,28 @@ Flags = Bool[Tensor, " B"]
 
 
 class View(NamedTuple):
-    """What is seen of each picture of a batch."""
+    """What is seen of each image of a batch."""
 
     windows: Float[Tensor, "B 4"]
-    """xyxy, of positive width and height; what of them lies outside the picture is padding."""
+    """xyxy, of positive width and height; what of them lies outside the image is padding."""
     sizes: Int[Tensor, "B 2"]
     """(height, width) of the result, turned as it is."""
     mirrored: Bool[Tensor, " B"]
     """Left to right, after the turn."""
     turns: Int[Tensor, " B"] | None = None
-    """Quarter turns, 0 to 3, counterclockwise as those of `np.rot90`; None where no picture is turned."""
+    """Quarter turns, 0 to 3, counterclockwise as those of `np.rot90`; None where no image is turned."""
 
     @classmethod
     def whole(
         cls, originals: Int[Tensor, "B 2"], sizes: Int[Tensor, "B 2"], mirrored: Bool[Tensor, " B"] | None = None
     ) -> "View":
-        """The views of whole pictures of these (height, width), resized to `sizes`."""
+        """The views of whole images of these (height, width), resized to `sizes`."""
         corners = originals.flip(1).float()
         none = torch.zeros(len(originals), dtype=torch.bool, device=originals.device)
         return cls(torch.cat([torch.zeros_like(corners), corners], 1), sizes, none if mirrored is None else mirrored)
 
     def take(self, index: slice | Int[Tensor, " n"]) -> "View":
-        """The views of some of the pictures."""
+        """The views of some of the images."""
         return View(*(None if column is None else column[index] for column in self))  # type: ignore[arg-type]
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> "View":
@@ -44,16 +44,16 @@ class View(NamedTuple):
         return View(*columns)  # type: ignore[arg-type]
 
     def rescaled(self, originals: Int[Tensor, "B 2"], raw_sizes: Int[Tensor, "B 2"]) -> "View":
-        """The same views in the frames of pictures that were reduced from `originals` to `raw_sizes`.
+        """The same views in the frames of images that were reduced from `originals` to `raw_sizes`.
 
-        In float64, by which a whole picture's window stays one: exactly (0, 0, width, height).
+        In float64, by which a whole image's window stays one: exactly (0, 0, width, height).
         """
         before, after = (sizes.flip(1).repeat(1, 2).double() for sizes in (originals, raw_sizes))
         return self._replace(windows=(self.windows * after / before).float())
 
 
 def axes(view: View) -> tuple[Flags, Flags, Flags]:
-    """Whether rows and columns change places, and which of the result's then run backwards: columns, rows."""
+    """Whether rows and columns are exchanged, and which of the result's then run backwards: columns, rows."""
     if view.turns is None:
         none = torch.zeros_like(view.mirrored)
         return none, view.mirrored, none
@@ -61,7 +61,7 @@ def axes(view: View) -> tuple[Flags, Flags, Flags]:
 
 
 def matrix(view: View, dtype: torch.dtype = torch.float32) -> Float[Tensor, "B 2 3"]:
-    """The map (x, y, 1) -> (x, y) from each picture to its result."""
+    """The map (x, y, 1) -> (x, y) from each image to its result."""
     swapped, backwards, corners, sides, extents = _in_order_of_the_result(view, dtype)
     scales = torch.where(backwards, -extents, extents) / sides
     shifts = torch.where(backwards, extents, 0) - scales * corners
@@ -69,7 +69,7 @@ def matrix(view: View, dtype: torch.dtype = torch.float32) -> Float[Tensor, "B 2
 
 
 def inverse(view: View, dtype: torch.dtype = torch.float32) -> Float[Tensor, "B 2 3"]:
-    """The map (x, y, 1) -> (x, y) from each result to its picture."""
+    """The map (x, y, 1) -> (x, y) from each result to its image."""
     swapped, backwards, corners, sides, extents = _in_order_of_the_result(view, dtype)
     scales = torch.where(backwards, -sides, sides) / extents
     shifts = corners + torch.where(backwards, sides, 0)
@@ -78,7 +78,7 @@ def inverse(view: View, dtype: torch.dtype = torch.float32) -> Float[Tensor, "B 
 
 
 def move_points(to: Float[Tensor, "B 2 3"], points: Float[Tensor, "B n 2"]) -> Float[Tensor, "B n 2"]:
-    """Apply a map to the points (x, y) of each picture.
+    """Apply a map to the points (x, y) of each image.
 
     Term by term: a product of matrices would be rounded to fewer digits on some devices.
     """

@@ -102,7 +102,7 @@ def test_who_has_no_gpu_is_not_told_that_triton_is_missing(monkeypatch):
 
 def test_the_doctor_names_other_accelerators_too(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("mps"))
-    monkeypatch.setattr("maskrcnn.runtime.distributed.choose_device", lambda setting, local_rank: torch.device("mps"))
+    monkeypatch.setattr("maskrcnn.runtime.devices.choose_device", lambda setting, local_rank: torch.device("mps"))
     facts = dict(doctor.facts())
     assert facts["mps"] == "mps, by the operators' definitions"
     assert facts["device auto"] == "mps"

@@ -16,10 +16,17 @@ from maskrcnn.cli.predict import Device
 from maskrcnn.data import annotation_store
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.ops.examples import EXAMPLES, compute
-from maskrcnn.runtime import distributed
 from maskrcnn.runtime.clock import mark, seconds_between
-from maskrcnn.runtime.devices import copies_in_order, memory_of, name_of, synchronize
-from maskrcnn.runtime.distributed import DeviceSetting, Ranks, choose_device, meet
+from maskrcnn.runtime.devices import (
+    DeviceSetting,
+    choose_device,
+    copies_in_order,
+    memory_of,
+    name_of,
+    num_devices,
+    synchronize,
+)
+from maskrcnn.runtime.distributed import Ranks, meet
 from maskrcnn.runtime.execution import choose_algorithms, choose_execution, is_recorded, to_host
 from maskrcnn.runtime.memory import explain_out_of_memory, peak_memory
 from maskrcnn.runtime.precision import Precision, choose_precision
@@ -264,4 +271,4 @@ def test_neither_losses_nor_predictions_need_float64():
 
 
 def test_the_number_of_devices_of_an_unknown_kind_is_zero():
-    assert distributed.num_devices("nothing") == 0
+    assert num_devices("nothing") == 0

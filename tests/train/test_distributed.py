@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskrcnn.runtime.distributed import Ranks, World, choose_device, find_ranks, meeting_point, share_cpus
+from maskrcnn.runtime.devices import choose_device
+from maskrcnn.runtime.distributed import Ranks, World, find_ranks, meeting_point, share_cpus
 
 SOURCE = Path(__file__).parents[2] / "src"
 PROGRAM = """

@@ -112,7 +112,7 @@ def test_what_decides_the_run_may_not(tmp_path, recipe, key):
 def test_a_run_lets_go_of_its_checkpoint_whose_mapped_files_windows_would_not_remove(tmp_path, monkeypatch):
     alive = []
 
-    def set_up(recipe, out, world, log, start, weights):
+    def set_up(recipe, out, world, log, start, weights, open_split):
         alive.append(weakref.ref(start.tensors["model"]["w"]))
 
     def go(training, wish):

@@ -17,7 +17,7 @@ from maskrcnn.bench.results import Row, Section, cell
 from maskrcnn.bench.setup import Options
 from maskrcnn.bench.timing import compare
 from maskrcnn.config import Recipe
-from maskrcnn.runtime.distributed import choose_device
+from maskrcnn.runtime.devices import choose_device
 from maskrcnn.runtime.execution import Execution, executed
 from maskrcnn.runtime.precision import choose_precision
 

@@ -18,7 +18,7 @@ from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.loader import make_batch, pin
 from maskrcnn.data.transforms import RawBatch
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
-from maskrcnn.runtime.distributed import choose_device
+from maskrcnn.runtime.devices import choose_device
 from maskrcnn.runtime.execution import Execution, choose_algorithms, choose_execution
 from maskrcnn.runtime.memory import keep_freed_memory
 from maskrcnn.runtime.precision import Precision, choose_precision

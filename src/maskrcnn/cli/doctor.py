@@ -47,8 +47,7 @@ def facts(*, prove: bool = False) -> Iterator[Fact]:
 def _devices() -> Iterator[Fact]:
     import torch
 
-    from maskrcnn.runtime.devices import name_of
-    from maskrcnn.runtime.distributed import choose_device
+    from maskrcnn.runtime.devices import choose_device, name_of
 
     yield "device auto", str(choose_device("auto", 0))
     yield "cpu", f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, bf16 {_bf16_on_cpu()}"

@@ -151,9 +151,9 @@ def _counts_from_rings(points, first, chosen, height, pixels):
     for d in range(len(chosen)):
         most += _cracks(points, first, chosen[d], height, np.empty(0, np.int64))
     counts, stops = np.empty(most + 2 * len(chosen), np.uint32), np.empty(len(chosen), np.int64)
-    places, num_counts = np.empty(most, np.int64), 0
+    offsets, num_counts = np.empty(most, np.int64), 0
     for d in range(len(chosen)):
-        turns = places[: _cracks(points, first, chosen[d], height, places)]
+        turns = offsets[: _cracks(points, first, chosen[d], height, offsets)]
         turns.sort()
         position, k = np.int64(0), 0
         while k < len(turns):
@@ -170,8 +170,8 @@ def _counts_from_rings(points, first, chosen, height, pixels):
 
 @kernel()
 @no_type_check
-def _cracks(points, first, chosen, height, places):
-    """How many there are in a mask; where, counted down the columns, go to `places` as it has room."""
+def _cracks(points, first, chosen, height, offsets):
+    """How many cracks there are in a mask; where, counted down the columns, goes to `offsets` as it has room."""
     num = 0
     for r in range(chosen[0], chosen[1]):
         last = first[r + 1] - 1
@@ -180,8 +180,8 @@ def _cracks(points, first, chosen, height, places):
             other = np.int64(points[i, 0])
             if y == points[i, 1]:
                 for column in range(min(x, other), max(x, other)):
-                    if num < len(places):
-                        places[num] = column * height + y
+                    if num < len(offsets):
+                        offsets[num] = column * height + y
                     num += 1
             last = i
     return num

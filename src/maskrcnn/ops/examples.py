@@ -256,7 +256,7 @@ def _area(ring: ndarray) -> float:
 
 def _resizing(name: str, antialias: bool, whole_levels: bool) -> Example:
     def inputs(generator: torch.Generator) -> tuple[Any, ...]:
-        """A whole picture, a window that leaves one, and one that is turned."""
+        """A whole image, a window that leaves one, and one that is turned."""
         images = torch.randint(0, 256, (3, 40, 56, 3), generator=generator, dtype=torch.uint8)
         return (
             images,

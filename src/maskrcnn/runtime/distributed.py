@@ -1,4 +1,4 @@
-"""Several processes that work as one: who they are, which device each holds, and what they say to each other.
+"""Several processes that work as one: who they are, and what they say to each other.
 
 Processes are started by `torchrun`, by Open MPI's `mpirun`, or by anything that sets RANK and WORLD_SIZE;
 without those there is one. Every collective also exists for tensors on the CPU (gloo), whatever the device,
@@ -7,29 +7,17 @@ so that control and bytes never wait for the device, and a process that dies is 
 
 import os
 import re
-import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib.util import find_spec
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from maskrcnn.runtime.devices import function_of
-
-DeviceSetting = Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"]
-KINDS = {"gpu": "cuda", "ascend": "npu"}
-"""Settings whose devices torch calls otherwise."""
-REMEDIES = {
-    "cuda": "check `nvidia-smi` and that torch is a CUDA build",
-    "npu": "check `npu-smi info`",
-    "mps": "it needs a Mac with Apple's chip, macOS 14 or newer, and torch for it",
-    "xpu": "check `xpu-smi discovery` and that torch is an XPU build",
-}
+from maskrcnn.runtime.devices import DeviceSetting, choose_device
 
 TIMEOUT = timedelta(minutes=30)
 """Longest wait for a process that is alive but behind (uneven evaluation on CPUs); a dead one is noticed at once."""
@@ -160,59 +148,6 @@ def find_ranks(env: Mapping[str, str]) -> Ranks:
     return Ranks(rank, size, int(env.get(names[2], rank)), int(env.get(names[3], size)))
 
 
-def choose_device(setting: DeviceSetting, local_rank: int) -> torch.device:
-    """The device of one process.
-
-    `auto` takes a GPU, else an Ascend NPU, else what torch calls the accelerator here (xpu, mps, one of a package that
-    brings its own), else the CPU; `accelerator` insists on one.
-    """
-    kind = _kind_of(setting)
-    if kind == "cpu":
-        return torch.device("cpu")
-    available = num_devices(kind)
-    if not available:
-        remedy = REMEDIES.get(kind, "install torch's package for your accelerator")
-        raise ValueError(
-            f"device={setting}: expected at least one such device, 0 are visible; {remedy}, or set device=cpu"
-        )
-    if local_rank >= available:
-        raise ValueError(
-            f"device={setting}: process {local_rank} of this machine wants the device of that number, but {available} "
-            f"are visible; start at most {available} processes on it"
-        )
-    device = torch.device(kind, local_rank)
-    choose = function_of(device, "set_device")
-    if choose is not None:  # of mps there is but one
-        choose(device)
-    if kind == "mps" and os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK") != "1":
-        warnings.warn(
-            "torch was imported before maskrcnn, so an operator that mps lacks will stop the run; import maskrcnn "
-            "first, or set PYTORCH_ENABLE_MPS_FALLBACK=1, and it runs on the CPU",
-            stacklevel=2,
-        )
-    return device
-
-
-def num_devices(kind: str) -> int:
-    """Devices of a kind that torch can use here."""
-    if kind == "npu":
-        return _num_npus()
-    module = getattr(torch, kind, None)
-    return int(module.device_count()) if module is not None and module.is_available() else 0
-
-
-def _kind_of(setting: DeviceSetting) -> str:
-    """What torch calls the device of a setting; nothing for an accelerator that is not there."""
-    if setting == "auto" and torch.cuda.is_available():
-        return "cuda"
-    if setting == "auto" and find_spec("torch_npu"):
-        return "npu"
-    if setting not in ("auto", "accelerator"):
-        return KINDS.get(setting, setting)
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return found.type if found is not None else "cpu" if setting == "auto" else ""
-
-
 def share_cpus(env: Mapping[str, str], local_size: int) -> None:
     """Give each process of a machine its share of CPU threads, unless OMP_NUM_THREADS says how many.
 
@@ -299,14 +234,6 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 def _reason(error: Exception) -> str:
     """The first sentence of what a backend says, without its source file's name."""
     return re.sub(r"^\[[^]]*\] ", "", str(error).splitlines()[0]).partition(". ")[0]
-
-
-def _num_npus() -> int:
-    if find_spec("torch_npu") is None:
-        raise ValueError("device=ascend needs the package torch_npu of the installed torch version and Ascend's CANN")
-    import torch_npu
-
-    return int(torch_npu.npu.device_count())
 
 
 def _num_cpus() -> int:

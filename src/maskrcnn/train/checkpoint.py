@@ -1,6 +1,6 @@
 """Checkpoints that are complete or not there: `checkpoints/step-<n>/` with safetensors files and `state.json`.
 
-A folder is written beside its final place and gets its name when every byte is on the disk. `state.json`
+A folder is written beside its final path and gets its name when every byte is on the disk. `state.json`
 holds the size and SHA-256 of each file and of itself, so that a damaged checkpoint is never trained on.
 """
 

@@ -49,10 +49,12 @@ _rows = msgspec.json.Decoder(list[AnnotationEntry])
 
 
 def open_file(path: Path) -> BufferedReader:
-    """The annotation file, or one sentence about what is there instead."""
+    """Open an annotation file. Raises FileNotFoundError with one sentence about what is there instead."""
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder, which holds {listing(path)}; expected an annotation file")
     try:
         return path.open("rb")
-    except (FileNotFoundError, IsADirectoryError):
+    except FileNotFoundError:
         found = listing(path.parent) if path.parent.is_dir() else "nothing: the folder does not exist"
         raise FileNotFoundError(f"the annotation file {path} does not exist; {path.parent} holds {found}") from None
 

@@ -174,14 +174,9 @@ def _scan_row(text, place, row, fields, numbers, first, num_rings, end):
         elif key == _AREA:
             areas[row], place, understood = read_decimal(text, place)
         elif key == _SEGMENTATION:
-            # Run lengths and mistakes are not understood: what was read of the polygons is forgotten, the rest of the
-            # annotation is read all the same, and where the text lies is noted for whoever decodes it.
-            begin = place
-            rings, num_short, place, understood = _read_polygons(text, place, numbers, first, num_rings)
-            strange_outline, understood = not understood, True
-            if strange_outline:
-                rings, num_short, place = num_rings, 0, skip_value(text, begin)
-            segmentations[row, 0], segmentations[row, 1] = begin, place
+            rings, num_short, place, strange_outline = _read_outline(
+                text, place, segmentations[row], numbers, first, num_rings
+            )
         else:
             place = skip_value(text, place)
             if key >= _SIZE:
@@ -226,7 +221,7 @@ def _scan_runs(text, size, counts):
 @no_type_check
 def _find_key(text, begin, stop):
     """Its number; -1 for one that is spelt with escapes."""
-    # Lengths first: of the keys that are known only two share one.
+    # Lengths first: few of the keys that are known share one.
     for key in range(len(_LENGTHS)):
         if _LENGTHS[key] == stop - begin:
             same = 0
@@ -265,6 +260,22 @@ def _read_next(text, place):
     if text[place] != COMMA:
         return 0.0, place, False
     return read_decimal(text, skip_blanks(text, place + 1))
+
+
+@kernel()
+@no_type_check
+def _read_outline(text, place, segmentation, numbers, first, num_rings):
+    """(rings so far, polygons left out, where the outline ends, whether it was not understood).
+
+    Run lengths and mistakes are not: what was read of the polygons is forgotten, the rest of the annotation is read all
+    the same, and where the text lies is noted for whoever decodes it.
+    """
+    segmentation[0] = place
+    rings, num_short, place, understood = _read_polygons(text, place, numbers, first, num_rings)
+    if not understood:
+        rings, num_short, place = num_rings, 0, skip_value(text, segmentation[0])
+    segmentation[1] = place
+    return rings, num_short, place, not understood
 
 
 @kernel()

@@ -22,14 +22,14 @@ ROWS = 200  # of the result, about a millisecond of work
 
 
 class Taps(NamedTuple):
-    """What the samples along an axis are sums of; samples outside the picture, at both ends, are left out."""
+    """What the samples along an axis are sums of; samples outside the image, at both ends, are left out."""
 
     begin: int
-    """The place of the first sample in the result."""
+    """The index of the first sample in the result."""
     first: Int64[np.ndarray, " n"]
     """The first pixel of each sample."""
     weights: Float32[np.ndarray, "n t"]
-    """Of that pixel and those that follow."""
+    """Weights of that pixel and those that follow."""
 
 
 def resize(
@@ -46,8 +46,8 @@ def resize(
     pixels = torch.empty(len(images), *bucket, images.shape[3])
     means, stds = (tuple(map(np.float32, values)) for values in (mean, std))
     columns = (column.tolist() for column in (raw_sizes, view.windows, view.sizes, *axes(view)))
-    pictures = zip(images.contiguous().numpy(), *columns, pixels.flatten(2).numpy(), strict=True)
-    for levels, raw, window, (height, width), swapped, from_right, from_bottom, out in pictures:
+    each = zip(images.contiguous().numpy(), *columns, pixels.flatten(2).numpy(), strict=True)
+    for levels, raw, window, (height, width), swapped, from_right, from_bottom, out in each:
         extents = (raw[0], window[1], window[3]), (raw[1], window[0], window[2])
         down = Taps(*_taps(*extents[swapped], height, False, antialias))
         across = Taps(*_taps(*extents[not swapped], width, from_right, antialias))
@@ -56,9 +56,9 @@ def resize(
             continue
         if swapped:
             levels, down, across = _exchanged(levels, down, across)
-        place = (height - 1 - down.begin, -1) if from_bottom else (down.begin, 1)
+        target = (height - 1 - down.begin, -1) if from_bottom else (down.begin, 1)
         rows = levels.reshape(len(levels), -1)
-        resize_rows = partial(_resize_rows, rows, down, across, place, means, stds, whole_levels, out)
+        resize_rows = partial(_resize_rows, rows, down, across, target, means, stds, whole_levels, out)
         parallel_for(resize_rows, bucket[0], ROWS)
     return pixels.permute(0, 3, 1, 2)
 
@@ -66,7 +66,7 @@ def resize(
 def _exchanged(
     levels: UInt8[np.ndarray, "h w C"], down: Taps, across: Taps
 ) -> tuple[UInt8[np.ndarray, "_ _ C"], Taps, Taps]:
-    """What is needed of a picture with its rows and columns exchanged, and the taps there."""
+    """What is needed of an image with its rows and columns exchanged, and the taps there."""
     rows, columns = (slice(taps.first.min(), taps.first.max() + taps.weights.shape[1]) for taps in (across, down))
     down, across = (taps._replace(first=taps.first - taps.first.min()) for taps in (down, across))
     return np.ascontiguousarray(levels[rows, columns].swapaxes(0, 1)), down, across
@@ -105,10 +105,10 @@ def _taps(raw, begin, end, wanted, backwards, antialias):
 
 @kernel()
 @no_type_check
-def _resize_rows(image, down, across, place, means, stds, whole_levels, out, start, stop):
+def _resize_rows(image, down, across, target, means, stds, whole_levels, out, start, stop):
     """Compute some rows of the result, padding included.
 
-    place   the row of the first sample, and 1 or -1: the direction of those that follow
+    target   the row of the first sample, and 1 or -1: the direction of those that follow
     Rows are copied in loops: for an assignment of arrays Numba compiles what an error would say, for two seconds.
     """
     _, first_y, weights_y = down
@@ -122,7 +122,7 @@ def _resize_rows(image, down, across, place, means, stds, whole_levels, out, sta
     row = np.zeros(image.shape[1] + num_bands * weights_x.shape[1], np.float32)
     done = 0
     for y in range(start, stop):
-        line = out[(place[0] + place[1] * y) % len(out)]
+        line = out[(target[0] + target[1] * y) % len(out)]
         if y >= len(first_y):
             line[:] = 0
             continue

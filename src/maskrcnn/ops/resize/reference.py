@@ -57,7 +57,7 @@ def resize(
 
 
 def _both_ways(images: UInt8[Tensor, "B h w C"]) -> tuple[UInt8[Tensor, "B s s C"], UInt8[Tensor, "B s s C"]]:
-    """Pictures with rows and columns exchanged, and as they are, both in a square."""
+    """Images with rows and columns exchanged, and as they are, both in a square."""
     _, height, width, _ = images.shape
     square = F.pad(images, (0, 0, 0, max(height - width, 0), 0, max(width - height, 0)))
     return square.transpose(1, 2), square
@@ -111,7 +111,7 @@ def resampling_matrix(
 
     backwards   the first of the wanted samples is the last of the window
     antialias   the filter is widened when shrinking
-    Samples whose centre lies outside the picture, and those from `wanted` on, are zero.
+    Samples whose centre lies outside the image, and those from `wanted` on, are zero.
     """
     raw, wanted, backwards = (column[:, None, None] for column in (raw, wanted, backwards))
     begin, end = window[:, :, None, None].unbind(1)
