@@ -93,11 +93,11 @@ class Dataset:
         start, stop = self.rings.first[[first, last]].tolist()
         return Rings(self.rings.points[start:stop], self.rings.first[first : last + 1] - start)
 
-    def boxes_xywh(self) -> Float64[np.ndarray, "O 4"]:
-        """x, y, width, height of each box, as stated where that is known."""
+    def boxes_xywh(self, chosen: slice = slice(None)) -> Float64[np.ndarray, "_ 4"]:
+        """x, y, width, height of some boxes, as stated where that is known."""
         if self.stated_boxes is not None:
-            return self.stated_boxes
-        boxes = self.boxes.astype(np.float64)
+            return self.stated_boxes[chosen]
+        boxes = self.boxes[chosen].astype(np.float64)
         return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 

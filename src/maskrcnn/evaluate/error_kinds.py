@@ -25,7 +25,6 @@ MOST = 100
 
 RIGHT, CLASS, LOCATION, BOTH, DUPLICATE, BACKGROUND, UNKNOWN = range(7)
 """What a result is. Nobody knows of those in a crowd, nor looks at those after the first hundred of their class."""
-NO_BOX = (0.0,) * 4
 
 
 class Ranked(NamedTuple):
@@ -68,7 +67,7 @@ def objects_of(annotations: Sequence[Sequence[dict[str, Any]]], with_masks: bool
     ]
     categories = np.array([one["category_id"] for one in ordered], np.int64)
     is_crowd = np.array([one["iscrowd"] for one in ordered], bool)
-    boxes = np.array([one.get("bbox", NO_BOX) for one in ordered], np.float64).reshape(-1, 4)
+    boxes = np.array([one["bbox"] for one in ordered], np.float64).reshape(-1, 4)
     if not with_masks:
         return AnnotatedObjects(first, categories, is_crowd, boxes, NO_RUNS)
     masks = [one["segmentation"] for one in ordered]

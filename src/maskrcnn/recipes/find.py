@@ -3,13 +3,12 @@
 import difflib
 from pathlib import Path
 
-import maskrcnn
 from maskrcnn.run_folder import CONFIG
 
 
 def recipe_folder() -> Path:
     """Return the folder of shipped recipes: inside the wheel, or `config/` in an editable installation."""
-    package = Path(maskrcnn.__path__[0])
+    package = Path(__file__).parents[1]
     carried = package / "_recipes"
     return carried if carried.is_dir() else package.parents[1] / "config"
 

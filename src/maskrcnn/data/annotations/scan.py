@@ -180,10 +180,7 @@ def _scan_row(text, place, row, fields, numbers, first, num_rings, end):
         else:
             place = skip_value(text, place)
             if key >= _SIZE:
-                others[end] = COMMA if end > start else LEFT_BRACE
-                length = place - begin + 1
-                others[end + 1 : end + 1 + length] = text[begin - 1 : place]
-                end += 1 + length
+                end = _keep_field(text, begin - 1, place, others, start, end)
         if not understood:
             return nothing
         place = skip_blanks(text, place)
@@ -191,6 +188,15 @@ def _scan_row(text, place, row, fields, numbers, first, num_rings, end):
         others[end] = RIGHT_BRACE
         end += 1
     return rings, num_short, seen & _NEEDED == _NEEDED, strange_outline, end
+
+
+@kernel()
+@no_type_check
+def _keep_field(text, begin, stop, others, start, end):
+    """Where the fields of other names end, after one more; those of this annotation begin at `start`."""
+    others[end] = COMMA if end > start else LEFT_BRACE
+    others[end + 1 : end + 1 + stop - begin] = text[begin:stop]
+    return end + 1 + stop - begin
 
 
 @kernel()

@@ -44,8 +44,8 @@ def parse(content: dict[str, Any]) -> Dataset:
 def write(data: Dataset, path: Path) -> None:
     """Write the columns as a COCO instances file, from which `read` gets the same ones.
 
-    Masks that came as run lengths are written as compressed run lengths, polygons to their last digit, objects without
-    an outline without one. Polygons of fewer than three points are gone.
+    Masks that came as run lengths are written as compressed ones, polygons with decimals that draw the same mask,
+    objects without an outline without one. Polygons of fewer than three points are gone.
     """
     encode = msgspec.json.encode
     images = [
@@ -86,7 +86,7 @@ def segmentations(data: Dataset, image: int) -> list[Any]:
 def _annotations(data: Dataset, image: int) -> Iterator[dict[str, Any]]:
     """What the rows of an image's objects say."""
     chosen = data.objects(image)
-    boxes = data.boxes_xywh()[chosen].tolist()
+    boxes = data.boxes_xywh(chosen).tolist()
     for index, box, outline in zip(range(chosen.start, chosen.stop), boxes, segmentations(data, image), strict=True):
         row: dict[str, Any] = {
             "id": int(data.annotation_ids[index]),
