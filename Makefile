@@ -61,5 +61,5 @@ parity: .venv-peers/.installed  ## compares us with torchvision and with stored 
 # Once per change of what is required: a second call does nothing.
 $(installed): pyproject.toml constraints.txt
 	python3 -m venv .venv
-	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[lite,test]'
 	@touch $@
