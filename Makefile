@@ -64,5 +64,5 @@ release: $(installed)  ## builds what is published into dist/ and tries it: make
 # Once per change of what is required: a second call does nothing.
 $(installed): pyproject.toml constraints.txt
 	python3 -m venv .venv
-	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[lite,test]'
 	@touch $@

@@ -45,6 +45,7 @@ load(path, *, device, precision)
 OPERATORS = """
 conv1x1(x, weight, bias, residual, *, stride, relu)
 conv3x3(x, weight, bias, *, stride, relu)
+depthwise(x, weight, bias, *, stride, before, after, ceiling)
 group_norm(x, weight, bias, *, groups, eps, relu)
 inclusive_boxes(boxes, *, cells)
 match(candidates, boxes, real, crowd, *, positive_iou, negative_iou, keep_best)

@@ -8,7 +8,7 @@ from maskrcnn.bench import work
 from maskrcnn.bench.ceilings import Ceilings
 from maskrcnn.bench.setup import trained_like
 from maskrcnn.bench.work import Counter, Operation, least_seconds, multiplications
-from maskrcnn.models.layers import Conv
+from maskrcnn.models.layers import Conv, Depthwise
 from maskrcnn.ops import conv1x1, conv3x3
 from maskrcnn.runtime.precision import Precision
 
@@ -59,6 +59,16 @@ def test_a_processor_does_with_a_quarter_in_convolutions_that_keep_the_size():
     with Counter() as counter, torch.no_grad():
         operations = counter.during(lambda: layer(torch.zeros(2, 64, 32, 48)))
     assert sum(operation.flops for operation in operations) == 2 * (2 * 32 * 48 * 64 * 96 * 9 // 4)
+
+
+def test_a_depthwise_convolution_meets_each_channel_with_its_own_weights():
+    layer, x = Depthwise(32, 5, stride=2), torch.zeros(2, 32, 16, 24).requires_grad_()
+    with Counter() as counter:
+        forward = counter.during(lambda: layer(x).sum())
+        backward = counter.during(lambda: layer(x).sum().backward())
+    once = 2 * (2 * 32 * 8 * 12 * 25)
+    assert sum(operation.flops for operation in forward) == once
+    assert sum(operation.flops for operation in backward) == 3 * once
 
 
 def test_half_the_bytes_in_half_the_precision_and_twice_the_work_for_twice_the_images(small, monkeypatch):

@@ -162,7 +162,10 @@ def test_computing_again_changes_no_gradient():
     assert all(map(torch.equal, *found))
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    "norm",
+    ["group_norm", *(pytest.param(f"{kind}batch_norm", marks=pytest.mark.exhaustive) for kind in ("frozen_", ""))],
+)
 def test_features_are_one_graph(norm):
     network = small(norm).eval()
     torch._dynamo.reset()

@@ -4,7 +4,7 @@ from torch import nn
 
 from maskrcnn import config
 from maskrcnn.models.fpn import FPN
-from maskrcnn.models.layers import BatchNorm, Conv, Doubling, FrozenBatchNorm, GroupNorm, folded
+from maskrcnn.models.layers import BatchNorm, Conv, Depthwise, Doubling, FrozenBatchNorm, GroupNorm, folded
 from maskrcnn.models.mask_rcnn import build_backbone
 from maskrcnn.models.resnet import ResNet
 from maskrcnn.ops import fused
@@ -129,7 +129,13 @@ def test_coarse_features_reach_the_finest_level():
 @pytest.mark.parametrize("norm", ["frozen_batch_norm", "batch_norm", "group_norm", None])
 def test_a_folded_network_gives_the_same_bits_with_less_work(norm, dtype):
     torch.manual_seed(0)
-    network = nn.Sequential(Conv(3, 8, 3, norm=norm, relu=True), Conv(8, 4, 1, norm=norm), nn.ConvTranspose2d(4, 2, 2))
+    network = nn.Sequential(
+        Conv(3, 16, 3, stride=2, norm=norm, same=True),
+        Depthwise(16, 3, norm=norm),
+        Conv(16, 8, 3, norm=norm, relu=True),
+        Conv(8, 4, 1, norm=norm),
+        nn.ConvTranspose2d(4, 2, 2),
+    )
     for name, buffer in network.named_buffers():
         if buffer.is_floating_point():
             buffer.uniform_(0.5, 2.0) if "var" in name else buffer.normal_()
@@ -140,7 +146,7 @@ def test_a_folded_network_gives_the_same_bits_with_less_work(norm, dtype):
         assert torch.equal(less(x), network(x))
     assert not any(isinstance(module, FrozenBatchNorm | BatchNorm) for module in less.modules())
     assert not any(parameter.requires_grad for parameter in less.parameters())
-    assert less[0].weight.dtype == dtype
+    assert (less[0].weight.dtype, less[1].weight.dtype) == (dtype, torch.float32)
     assert network[0].weight.dtype == torch.float32
     assert (network[0].norm is None) == (norm is None)
 

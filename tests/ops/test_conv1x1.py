@@ -58,6 +58,24 @@ def test_a_stride_leaves_out_pixels(height, width, relu):
         assert_close(one, other)
 
 
+@given(st.integers(1, 3), SIDES, SIDES, st.sampled_from([16, 40]), st.sampled_from([8, 24, 32]), st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_channels_in_no_whole_panels_are_left_to_a_product(batch, height, width, channels, outputs, relu):
+    x, weight, bias, residual = arguments(batch, channels, outputs, height, width)
+    for more in ((None, None), (bias, None), (bias, residual)):
+        leaves = [None if one is None else one.requires_grad_() for one in (x, weight, *more)]
+        y = conv1x1(*leaves, relu=relu)
+        exact = [None if one is None else one.detach().double().requires_grad_() for one in leaves]
+        expected = reference.conv1x1(*exact, 1, relu)
+        assert_close(y, expected)
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        upstream = torch.where(y.abs() > 1e-4, 1.0, 0.0)
+        learnt, doubled = ([one for one in some if one is not None] for some in (leaves, exact))
+        gradients = torch.autograd.grad(expected, doubled, upstream.double())
+        for one, other in zip(torch.autograd.grad(y, learnt, upstream), gradients, strict=True):
+            assert_close(one, other)
+
+
 def test_by_hand():
     """Two of the first channel, three of the second, one of bias, and what there was; below zero is zero."""
     x = torch.zeros(1, 32, 2, 3)

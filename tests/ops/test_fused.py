@@ -40,6 +40,15 @@ def test_it_is_convolution_sum_and_relu_rounded_once_without_groups(dtype, side,
     torch.testing.assert_close(y.double(), expected, rtol=error, atol=error * float(expected.abs().max()) / 8)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, BF16])
+def test_a_border_may_be_told(dtype):
+    x, weight, bias, _ = arguments(dtype)
+    y = fused.convolution(x, weight, bias, stride=2, padding=0)
+    assert y.shape == (2, 12, 3, 4)
+    expected = F.conv2d(x.double(), weight.double(), bias.double(), 2)
+    torch.testing.assert_close(y.double(), expected, rtol=2**-7, atol=2**-7)
+
+
 def test_arguments_stay_as_they_are():
     case = arguments(torch.float32)
     copies = [one.clone() for one in case]
@@ -65,5 +74,5 @@ def test_it_suits_what_does_not_learn_in_one_number_type():
 
 def test_compilers_see_one_node():
     for residual in (None, arguments(torch.float32)[3]):
-        case = (*arguments(torch.float32)[:3], residual, 1, 1, True)
+        case = (*arguments(torch.float32)[:3], residual, 1, 1, True, 1)
         torch.library.opcheck(torch.ops.maskrcnn.fused_convolution, case)

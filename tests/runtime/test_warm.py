@@ -10,6 +10,7 @@ import torch
 
 from maskrcnn import kernels
 from maskrcnn.config import Backbone, Model, Neck
+from maskrcnn.models.layers import Conv, Depthwise
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.runtime import warm
 from maskrcnn.runtime.distributed import World
@@ -183,6 +184,12 @@ def test_one_process_of_a_machine_compiles_and_all_wait(empty_cache, monkeypatch
 
 def names(tasks: list[Task]) -> set[str]:
     return {task.example for task in tasks}
+
+
+@pytest.mark.parametrize(("dtype", "name"), [(torch.float32, "depthwise"), (torch.bfloat16, "depthwise, bf16")])
+def test_depthwise_convolutions_have_kernels_of_their_own(dtype, name):
+    assert name in names(tasks_for(Depthwise(16, 3), dtype, learn=False))
+    assert not any("depthwise" in one for one in names(tasks_for(Conv(16, 16, 1), dtype, learn=True)))
 
 
 def test_training_needs_more_than_prediction():

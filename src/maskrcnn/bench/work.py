@@ -143,6 +143,18 @@ def _conv3x3_weight_gradient(grad: Sequence[int], x: Sequence[int], stride: int,
     return _flops_of_3x3(x, grad, is_transformed=stride == 1)
 
 
+@register_flop_formula(torch.ops.maskrcnn.depthwise)
+def _depthwise(x: Sequence[int], weight: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
+    return 2 * math.prod(out_shape) * math.prod(weight[2:])
+
+
+@register_flop_formula(torch.ops.maskrcnn.depthwise_backward)
+def _depthwise_backward(
+    grad: Sequence[int], y: object, x: object, weight: Sequence[int], *how: object, **__: object
+) -> int:
+    return 2 * sum(map(bool, how[-2:])) * math.prod(grad) * math.prod(weight[2:])
+
+
 def _flops_of_3x3(x: Sequence[int], y: Sequence[int], *, is_transformed: bool) -> int:
     return 2 * (num_multiplications(x, y[1]) if is_transformed else 9 * x[1] * math.prod(y))
 

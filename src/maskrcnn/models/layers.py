@@ -166,7 +166,7 @@ class Conv(nn.Conv2d):
     @property
     def multiplies_less(self) -> bool:
         """Whether float32 has a kernel with a quarter of the multiplications (Winograd)."""
-        is_direct = self.groups > 1 or self.kernel_size != (3, 3) or self.stride != (1, 1)
+        is_direct = self.groups > 1 or self.kernel_size != (3, 3) or self.stride != (1, 1) or self.same
         return not is_direct and min(self.weight.shape[:2]) >= MIN_CHANNELS and has_whole_vectors(self.weight)
 
     def with_norm(self) -> tuple[Float[Tensor, "Cout _ _ _"], Float[Tensor, " Cout"]]:

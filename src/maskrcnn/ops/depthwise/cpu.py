@@ -42,7 +42,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, before:
     offset = np.zeros(channels, np.float32) if bias is None else bias.detach().contiguous().numpy()
     pixels, seen = _lengths(y, taps, stride)
     start = np.broadcast_to(offset, (pixels, channels)).ravel()
-    given = _rows(x), before, _by_tap(weight), start, _rows(y), after
+    given = (_rows(x), before), _by_tap(weight), start, _rows(y), after
     geometry = _geometry(x, taps, stride)
 
     def work(first: int, stop: int) -> None:
@@ -69,7 +69,7 @@ def backward(
     x_grad, taps, channels = empty_result(x if needs[0] else x[..., :0, :0], len(weight)), weight.shape[2], len(weight)
     rows, block = len(x) * x.shape[2], 2 * _rows_of_work(x, taps)
     sums = _zeros(-(-rows // block) if needs[1] else 0, taps, taps, channels)
-    given = _rows(grad), _rows(y), after, _rows(x), before, _by_tap(weight), _rows(x_grad), sums
+    given = (_rows(grad), _rows(y), after), (_rows(x), before), _by_tap(weight), _rows(x_grad), sums
     geometry, (pixels, seen) = _geometry(x, taps, stride), _lengths(grad, taps, stride)
 
     def work(first: int, stop: int) -> None:
@@ -122,71 +122,55 @@ def _rows_of_work(y: Tensor, taps: int) -> int:
 
 @jit
 @no_type_check
-def _forward(source, before, weights, start, target, after, ring, sums, geometry, first, stop):
+def _forward(source, weights, start, target, after, ring, sums, geometry, first, stop):
     """Rows first..stop of the results of all images."""
-    (stride, top, left, height, source_height), (rows, held) = geometry, ring
-    taps = len(rows)
+    stride, top, left, height, source_height = geometry
     for number in range(first, stop):
         image, y = number // height, number % height
         for n in range(len(sums)):
             sums[n] = start[n]
-        for tap in range(taps):
+        for tap in range(len(weights)):
             row = stride * y + tap - top
             if 0 <= row < source_height:
-                slot = _bring(source, before, image * source_height + row, left, rows, held)
-                _correlate(sums, weights, tap, rows, slot, stride)
+                slot = _bring(source, image * source_height + row, left, ring)
+                _correlate(sums, weights, tap, ring[0], slot, stride)
         _finish(sums, after, target[number])
 
 
 @jit
 @no_type_check
-def _backward(
-    grads,
-    results,
-    after,
-    source,
-    before,
-    weights,
-    target,
-    sums,
-    ring,
-    source_ring,
-    row_sums,
-    geometry,
-    block,
-    first,
-    stop,
-):
+def _backward(result, source, weights, target, sums, ring, source_ring, row_sums, geometry, block, first, stop):
     """Blocks first..stop of rows of the pixels' gradients in all images, and of sums for the weights' gradients."""
-    (stride, top, left, height, source_height), (rows, held), (source_rows, source_held) = geometry, ring, source_ring
-    taps = len(rows)
-    for number in range(first * block, min(stop * block, len(source))):
+    stride, top, left, height, source_height = geometry
+    pixels, before = source
+    for number in range(first * block, min(stop * block, len(pixels))):
         image, y = number // source_height, number % source_height
         if len(target):
             row_sums[:] = 0
-            for tap in range(taps):
+            for tap in range(len(weights)):
                 row = (y + top - tap) // stride
                 if row * stride == y + top - tap and 0 <= row < height:
-                    slot = _bring_gated(grads, results, after, image * height + row, rows, held)
-                    _spread(rows, slot, weights, tap, row_sums, stride)
-            _finish_gated(row_sums, left, source[number], before, target[number])
+                    slot = _bring_gated(result, image * height + row, ring)
+                    _spread(ring[0], slot, weights, tap, row_sums, stride)
+            _finish_gated(row_sums, left, pixels[number], before, target[number])
         if len(sums) and y % stride == 0:
-            slot = _bring_gated(grads, results, after, image * height + y // stride, rows, held)
-            for tap in range(taps):
+            slot = _bring_gated(result, image * height + y // stride, ring)
+            for tap in range(len(weights)):
                 row = y + tap - top
                 if 0 <= row < source_height:
-                    other = _bring(source, before, image * source_height + row, left, source_rows, source_held)
-                    _add_to_weights(rows, slot, sums, number // block, tap, source_rows, other, stride)
+                    other = _bring(source, image * source_height + row, left, source_ring)
+                    _add_to_weights(ring[0], slot, sums, number // block, tap, source_ring[0], other, stride)
 
 
 @jit
 @no_type_check
-def _bring(source, bounds, number, left, rows, held):
+def _bring(source, number, left, ring):
     """Have a row of pixels in a ring, between bounds, with `left` numbers before it; its place there."""
+    (pixels, bounds), (rows, held) = source, ring
     slot = number % len(rows)
     if held[slot] != number:
         held[slot] = number
-        values, out = source[number], rows[slot, left:]
+        values, out = pixels[number], rows[slot, left:]
         for n in range(len(values)):
             out[n] = _between(widen(values[n]), bounds)
     return slot
@@ -194,8 +178,9 @@ def _bring(source, bounds, number, left, rows, held):
 
 @jit
 @no_type_check
-def _bring_gated(grads, results, bounds, number, rows, held):
-    """As `_bring`, of gradients where the results are within bounds, and zeros elsewhere."""
+def _bring_gated(result, number, ring):
+    """As `_bring`, of the result's gradients where it is within bounds, and zeros elsewhere."""
+    (grads, results, bounds), (rows, held) = result, ring
     slot = number % len(rows)
     if held[slot] != number:
         held[slot] = number
