@@ -39,7 +39,7 @@ def test_pictures_are_drawn_with_their_annotations(maskrcnn, folder, tmp_path):
 def test_a_mask_is_drawn_where_it_was_annotated(tmp_path, monkeypatch):
     """A white picture of 40 x 60 pixels with one object on rows 10..19, columns 20..49."""
     from maskrcnn.cli import annotations
-    from maskrcnn.data.formats.coco import read
+    from maskrcnn.data.formats import coco
 
     (tmp_path / "images").mkdir()
     Image.new("RGB", (60, 40), "white").save(tmp_path / "images/a.png")
@@ -55,7 +55,7 @@ def test_a_mask_is_drawn_where_it_was_annotated(tmp_path, monkeypatch):
     monkeypatch.setattr(
         annotations, "draw_instances", lambda *given, **more: seen.append(given) or Image.new("RGB", (1, 1))
     )
-    annotations.draw(read(tmp_path / "a.json", tmp_path / "images"), 0)
+    annotations.draw(coco.read(tmp_path / "a.json", tmp_path / "images"), 0)
     [(pixels, boxes, masks, names)] = seen
     expected = np.zeros((40, 60), bool)
     expected[10:20, 20:50] = True
