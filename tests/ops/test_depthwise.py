@@ -143,7 +143,7 @@ def test_threads_change_no_bit(side, stride, monkeypatch):
     how = {"stride": stride, **RELU6}
     upstream = torch.randn(depthwise(*case, **how).shape, generator=torch.Generator().manual_seed(2))
     found = gradients(lambda *given: depthwise(*given, **how), case, upstream)
-    monkeypatch.setattr(cpu, "in_parts", lambda work, count, smallest=1: work(0, count))
+    monkeypatch.setattr(cpu, "parallel_for", lambda work, count, smallest=1: work(0, count))
     alone = gradients(lambda *given: depthwise(*given, **how), case, upstream)
     assert all(map(torch.equal, found, alone))
 

@@ -58,11 +58,12 @@ def load_backbone(backbone: nn.Module, settings: config.Backbone, say: Callable[
         path = Path(settings.pretrained).expanduser()
     tensors = read_file(path).tensors
     if efficientnet.recognises(tensors):
-        tensors = efficientnet.rename(tensors, backbone)
-    elif not _are_ours(tensors):  # our own names do not tell
-        _expect_stride(settings, str(path), in_1x1=caffe2.is_msra(tensors))
-        tensors = rename(tensors)
-    fill(backbone, tensors, path, ADVICE)
+        renamed = efficientnet.rename(tensors, backbone)
+    else:
+        if not _are_ours(tensors):  # our own names do not tell
+            _expect_stride(settings, str(path), in_1x1=caffe2.is_msra(tensors))
+        renamed = rename(tensors)
+    fill(backbone, renamed, path, ADVICE)
     say(f"backbone: {settings.kind} weights from {path}")
 
 

