@@ -29,7 +29,7 @@ WORTH_A_THREAD = 2**19
 
 
 def bounds(is_there: bool, ceiling: float) -> Bounds:
-    """Bounds (lower, upper) of a ReLU that lets pass at most `ceiling`; infinite where there is none."""
+    """Bounds (lower, upper) of a ReLU that lets pass at most `ceiling`; NaN where there is none."""
     return (np.float32(0), np.float32(ceiling)) if is_there else NO_BOUNDS
 
 
