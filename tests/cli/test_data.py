@@ -27,7 +27,7 @@ def test_every_split_that_cannot_be_read_is_a_problem(maskrcnn, folder, tmp_path
     assert maskrcnn("data", "check", "demo", f"data.dataset_dir={folder}", "--data.train_img_dir", "absent") == 1
     text = capsys.readouterr().out
     assert "instances_val2017.json: 2 images" in text
-    assert f"problem: train: the picture folder {folder}/absent does not exist" in text
+    assert f"problem: train: the image folder {folder}/absent does not exist" in text
 
 
 def test_pictures_are_drawn_with_their_annotations(maskrcnn, folder, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from maskrcnn.cli import doctor
+from maskrcnn.recipes import read_recipe
 from maskrcnn.runtime import trust
 
 
@@ -42,6 +43,13 @@ def test_the_demo_trains_evaluates_predicts_and_reports(maskrcnn, tmp_path, monk
     text = capsys.readouterr().out
     assert "box AP 45.6, mask AP 40.0" in text
     assert f"look at {out / 'report.html'}" in text
+    assert text.splitlines()[-1].endswith(": maskrcnn train shapes")
+
+
+def test_the_recipe_from_scratch_learns_the_images_of_the_demo():
+    demo, scratch = read_recipe("demo"), read_recipe("shapes")
+    assert (demo.data.dataset_dir, demo.data.short_sides) == (scratch.data.dataset_dir, scratch.data.short_sides)
+    assert (demo.model.backbone.pretrained, scratch.model.backbone.pretrained) == ("imagenet", "")
 
 
 def test_the_doctor_tells_devices_kernels_places_and_packages():

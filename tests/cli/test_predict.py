@@ -17,7 +17,7 @@ def calls(monkeypatch):
     def predict_paths(predictor, sources, out, score, progress):
         made.append((predictor, sources, out, score))
         progress(Path("a.jpg"), "1 instance")
-        return ["the picture b.jpg cannot be decoded"] if "b.jpg" in sources else []
+        return ["the image b.jpg cannot be decoded"] if "b.jpg" in sources else []
 
     monkeypatch.setattr("maskrcnn.predict.load", load)
     monkeypatch.setattr("maskrcnn.predict.predict_paths", predict_paths)
@@ -35,7 +35,7 @@ def test_pictures_are_predicted_and_told_one_by_one(maskrcnn, calls, capsys):
 
 def test_pictures_that_cannot_be_read_are_an_error_at_the_end(maskrcnn, calls, capsys):
     assert maskrcnn("predict", "best", "a.jpg", "b.jpg") == 2
-    assert "error: 1 image could not be read, the first: the picture b.jpg" in capsys.readouterr().err
+    assert "error: 1 image could not be read, the first: the image b.jpg" in capsys.readouterr().err
 
 
 def test_the_door_keeps_the_meaning_of_its_flags(python, calls):

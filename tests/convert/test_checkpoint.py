@@ -253,3 +253,14 @@ def test_layers_that_the_other_system_has_no_place_for_are_refused_before_anythi
     with pytest.raises(ValueError, match=sentence):
         list(export(weights, to, tmp_path / file))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("to", "file"), [("torchvision", "w.pth"), ("detectron2", "w.pth"), ("mindspore", "w.ckpt")])
+def test_no_other_system_has_efficientnet_lite(to, file, small, tmp_path):
+    model = msgspec.structs.replace(small.recipe.model, backbone=Backbone(kind="efficientnet_lite0"))
+    weights = small._replace(recipe=msgspec.structs.replace(small.recipe, model=model))
+    with pytest.raises(
+        ValueError, match=rf"{to} has no Mask R-CNN with model.backbone.kind=efficientnet_lite0, expected"
+    ):
+        list(export(weights, to, tmp_path / file))
+    assert list(tmp_path.iterdir()) == []

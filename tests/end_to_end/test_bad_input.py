@@ -119,7 +119,7 @@ def test_a_data_set_that_is_not_there(place, refusal):
     assert told == "the data set's folder absent does not exist; set data.dataset_dir to it"
     rmtree(place / "shapes" / "val2017")
     told = refusal("eval tiny.yml --weights run --out new")
-    assert told.startswith("the picture folder shapes/val2017 does not exist; shapes holds annotations/, train2017/")
+    assert told.startswith("the image folder shapes/val2017 does not exist; shapes holds annotations/, train2017/")
     assert not (place / "new" / "weights").exists()
 
 
@@ -167,7 +167,7 @@ def test_every_split_is_checked_though_the_first_is_wrong(place, capsys):
 def test_a_broken_picture_met_in_training_and_what_to_do_about_it(place, refusal):
     jpeg = become_jpeg(place)
     told = refusal("train tiny.yml --out new")
-    assert re.fullmatch(rf"the picture shapes/train2017/{jpeg.name} .*; restore or remove it", told)
+    assert re.fullmatch(rf"the image shapes/train2017/{jpeg.name} .*; restore or remove it", told)
     assert f"failed: {told}" in (place / "new/log.txt").read_text()
     assert not (place / "new/weights").exists()
     Image.open(jpeg.with_suffix(".png")).convert("RGB").save(jpeg)
@@ -176,15 +176,13 @@ def test_a_broken_picture_met_in_training_and_what_to_do_about_it(place, refusal
     assert end.value.code == 0
     jpeg.unlink()
     told = refusal("train tiny.yml --out newer")
-    assert told.startswith(
-        f"shapes/train2017 lacks {jpeg.name} of image 1 (1 of 4 pictures are missing); shapes/{TRAIN}"
-    )
+    assert told.startswith(f"shapes/train2017 lacks {jpeg.name} of image 1 (1 of 4 images are missing); shapes/{TRAIN}")
 
 
 def test_a_broken_picture_among_others_to_predict(place, refusal):
     jpeg = become_jpeg(place)
     told = refusal("predict run shapes/train2017 --out found --score 0 --device cpu")
-    assert told.startswith(f"1 image could not be read, the first: the picture shapes/train2017/{jpeg.name} ")
+    assert told.startswith(f"1 image could not be read, the first: the image shapes/train2017/{jpeg.name} ")
     drawn = {path.name for path in (place / "found").iterdir()}
     assert drawn == {path.name for path in pictures(place) if path != jpeg} | {"predictions.json"}
 
@@ -194,16 +192,16 @@ def test_a_picture_that_is_not_of_the_annotated_size(place, refusal):
     Image.open(path).resize((50, 40)).save(path)
     size = tuple(annotations(place)["images"][0][side] for side in ("height", "width"))
     told = refusal("train tiny.yml --out new")
-    assert told.startswith(f"the picture shapes/train2017/{path.name} has (height, width) (40, 50) but its annotations")
-    assert f"say {size}; correct the annotation file's height and width, or restore the picture" in told
+    assert told.startswith(f"the image shapes/train2017/{path.name} has (height, width) (40, 50) but its annotations")
+    assert f"say {size}; correct the annotation file's height and width, or restore the image" in told
 
 
 def test_a_folder_without_pictures(place, refusal):
     (place / "void").mkdir()
     told = refusal("predict run void")
-    assert told == "no pictures in the folder void; expected a picture, a folder of them or a glob"
+    assert told == "no images in the folder void; expected an image, a folder of them or a glob"
     told = refusal("train tiny.yml --out new data.train_img_dir=../void")
-    assert re.search(r"void lacks \S+\.png of image 1 \(4 of 4 pictures are missing\)", told)
+    assert re.search(r"void lacks \S+\.png of image 1 \(4 of 4 images are missing\)", told)
 
 
 def test_all_mistakes_in_a_recipe_are_told_at_once(place, capsys):

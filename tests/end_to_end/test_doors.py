@@ -187,5 +187,5 @@ def test_a_process_that_fails_says_why_and_stops_the_others(place):
     first, *_ = sorted((place / "broken/train2017").iterdir())
     first.write_bytes(first.read_bytes()[:99])
     told = refuses(place, f"{MPIRUN} python train.py {FLAGS} --save_dir none data.dataset_dir=broken")
-    assert f"error: the picture broken/train2017/{first.name} cannot be decoded" in told
+    assert f"error: the image broken/train2017/{first.name} cannot be decoded" in told
     assert not (place / "none/weights").exists()

@@ -297,7 +297,7 @@ def test_a_missed_object_is_an_error_of_its_kind(truth):
         ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": "\x01"}}, r"result 1 \(image 1\) .* invalid RLE"),
         ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": "Th[1"}}, r"result 1 \(image 1\) .* RLE"),
         ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": "T3h["}}, r"result 1 \(image 1\) .* ends within a run"),
-        ({"segmentation": {"size": [WIDTH, HEIGHT], "counts": "a"}}, r"size is \[50, 30\], the picture's \[30, 50\]"),
+        ({"segmentation": {"size": [WIDTH, HEIGHT], "counts": "a"}}, r"size is \[50, 30\], the image's \[30, 50\]"),
     ],
 )
 def test_a_result_that_cannot_be_scored_is_named(truth, change, message):

@@ -127,14 +127,14 @@ def test_pictures_that_are_gone_are_told_of_and_the_rest_is_there(training, reci
     for picture in (Path(recipe.data.dataset_dir) / "val2017").iterdir():
         picture.unlink()
     page = write_report(training).read_text()
-    assert "No pictures: " in page
+    assert "No images: " in page
     assert "Kinds of error" in page
 
 
 def test_pictures_too_large_for_training_are_shown_with_their_masks(training, monkeypatch):
     monkeypatch.setattr("maskrcnn.data.decode.MEBIBYTE", 16)  # every picture is larger than 64 of them
     page = write_report(training).read_text()
-    assert "No pictures: " not in page
+    assert "No images: " not in page
     assert len(check(page).loaded) == 2 * 3
 
 

@@ -173,7 +173,7 @@ def test_what_torch_does_not_say_of_a_device_is_not_asked(monkeypatch):
     synchronize(MPS)
     assert len(waited) == 3  # the host's clock runs ahead unless it waits
     columns = annotation_store.Columns(*(torch.zeros(1, 4) for _ in annotation_store.Columns._fields))
-    assert annotation_store.place_for(columns, MPS) == CPU
+    assert annotation_store.device_for(columns, MPS) == CPU
     sentence = "mps has too little memory for 2 images of 32 x 64 at once; pray"
     with pytest.raises(MemoryError, match=sentence), explain_out_of_memory(MPS, 2, (32, 64), "pray"):
         raise RuntimeError("MPS backend out of memory (MPS allocated: 9 GB, max allowed: 9 GB)")

@@ -26,6 +26,8 @@ def lacking(model: nn.Module, settings: config.Model, data: config.Data, num_cla
     """Why there is no peer of one of our models; empty where there is one."""
     if find_spec("torchvision") is None:
         return "torchvision is not installed"
+    if settings.backbone.kind.startswith("efficientnet"):
+        return f"torchvision has no Mask R-CNN on {settings.backbone.kind}"
     with torch.device("meta"):
         theirs = build_peer(settings, data, num_classes).state_dict()
     ours = write(TORCHVISION, {name: tensor.to("meta") for name, tensor in model.state_dict().items()})

@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run_and_exit(command: Callable[[], object]) -> NoReturn:
     """Run a command: here alone an error becomes a sentence; MASKRCNN_DEBUG=1 shows where it was raised."""
     warnings.formatwarning = _as_sentence
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait leave their core to other programs
     try:
         command()
     except KeyboardInterrupt:

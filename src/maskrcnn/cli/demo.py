@@ -8,6 +8,8 @@ from typer import Option
 from maskrcnn.cli.options import Overrides, writable
 
 NUM_IMAGES = 6
+FROM_SCRATCH = "shapes"
+"""Recipe that learns the same images from random weights."""
 
 
 def demo(
@@ -43,6 +45,7 @@ def demo(
     report = write_report(out)
     _say(f"box AP {percent(metrics['bbox']['AP'])}, mask AP {percent(metrics['segm']['AP'])}")
     _say(f"look at {report} and the drawings in {out / 'predictions'}")
+    _say(f"the same from scratch, without pretrained features: maskrcnn train {FROM_SCRATCH}")
 
 
 def _say(sentence: str) -> None:

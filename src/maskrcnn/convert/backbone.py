@@ -7,9 +7,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from maskrcnn import config
-from maskrcnn.convert import caffe2, zoo
+from maskrcnn.convert import caffe2, efficientnet, zoo
 from maskrcnn.convert.download import fetch
 from maskrcnn.convert.files import read_file
+from maskrcnn.models.efficientnet import size_of
 from maskrcnn.weights import fill
 
 PUBLISHED = {
@@ -50,22 +51,37 @@ def load_backbone(backbone: nn.Module, settings: config.Backbone, say: Callable[
     if not settings.pretrained:
         return
     if settings.pretrained == "imagenet":
-        if settings.norm == "group_norm":
-            raise ValueError(
-                f"model.backbone.pretrained: the published ImageNet weights of {settings.kind} have batch norm but "
-                f"model.backbone.norm is {settings.norm}; set model.backbone.norm=frozen_batch_norm, or "
-                "model.backbone.pretrained='' to start from random weights"
-            )
-        path = published_file(settings.kind, say)
+        path = _imagenet_file(settings, say)
     elif "://" in settings.pretrained:
         path = zoo.download(_published_backbone(settings), say)
     else:
         path = Path(settings.pretrained).expanduser()
     tensors = read_file(path).tensors
-    if not any(name.startswith("res2.") for name in tensors):  # our own names do not tell
-        _expect_stride(settings, str(path), in_1x1=caffe2.is_msra(tensors))
-    fill(backbone, rename(tensors), path, ADVICE)
+    if efficientnet.recognises(tensors):
+        renamed = efficientnet.rename(tensors, backbone)
+    else:
+        if not _are_ours(tensors):  # our own names do not tell
+            _expect_stride(settings, str(path), in_1x1=caffe2.is_msra(tensors))
+        renamed = rename(tensors)
+    fill(backbone, renamed, path, ADVICE)
     say(f"backbone: {settings.kind} weights from {path}")
+
+
+def _imagenet_file(settings: config.Backbone, say: Callable[[str], None]) -> Path:
+    if settings.norm == "group_norm":
+        raise ValueError(
+            f"model.backbone.pretrained: the published ImageNet weights of {settings.kind} have batch norm but "
+            f"model.backbone.norm is {settings.norm}; set model.backbone.norm=frozen_batch_norm, or "
+            "model.backbone.pretrained='' to start from random weights"
+        )
+    if settings.kind.startswith("efficientnet"):
+        return efficientnet.installed_file(size_of(settings.kind))
+    return published_file(settings.kind, say)
+
+
+def _are_ours(state: Mapping[str, Tensor]) -> bool:
+    """Whether tensors have the names of our own backbones."""
+    return any(name.startswith(("res2.", "stride4.")) for name in state)
 
 
 def published_file(name: str, say: Callable[[str], None]) -> Path:
@@ -114,7 +130,7 @@ def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if any(name in state for name in caffe2.MARKS):
         return caffe2.rename(state)
-    if any(name.startswith("res2.") for name in state):
+    if _are_ours(state):
         return dict(state)
     renamed = {}
     for name, tensor in state.items():

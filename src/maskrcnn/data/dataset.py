@@ -1,7 +1,7 @@
 """A data set as columns: one array per field, objects sorted by image, outlines packed.
 
 A file of 860,000 objects becomes a few arrays that threads and processes share, instead of millions of Python objects.
-Training, evaluation and pictures see these columns and no file.
+Training, evaluation and drawing see these columns and no file.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""A picture's file -> bytes of its bands. One picture looks the same whichever decoder reads it."""
+"""An image's file -> bytes of its bands. One image looks the same whichever decoder reads it."""
 
 import math
 from io import BytesIO
@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 MEBIBYTE = 1 << 20
 RGB = 3
-"""Bands of every picture that is read from a file."""
+"""Bands of every image that is read from a file."""
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -22,29 +22,29 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings a picture with this EXIF orientation upright."""
+"""What brings an image with this EXIF orientation upright."""
 
 
 def decode(
     path: Path, size: tuple[int, int] | None = None, max_rowsize: int | None = 64, *, num_bands: int = RGB
 ) -> UInt8[np.ndarray, "h w {num_bands}"]:
-    """Read a picture as RGB, upright by its EXIF orientation.
+    """Read an image as RGB, upright by its EXIF orientation.
 
-    size         (height, width) that the annotations state. Where it is that of the picture before EXIF rotation, the
+    size         (height, width) that the annotations state. Where it is that of the image before EXIF rotation, the
                  annotations were drawn on those pixels and the rotation is left out; any other difference is an error
-    max_rowsize  MiB; a larger picture is reduced by a whole factor, with None none is
+    max_rowsize  MiB; a larger image is reduced by a whole factor, with None none is
     num_bands    what the recipe expects
     Raises FileNotFoundError or ValueError: one sentence with the file's name.
     """
     if num_bands != RGB:
         raise ValueError(
-            f"the picture {path} gives {RGB} bands, red, green and blue, but the recipe expects {num_bands}; give "
-            "data.mean and data.std one entry for each band of the pictures"
+            f"the image {path} gives {RGB} bands, red, green and blue, but the recipe expects {num_bands}; give "
+            "data.mean and data.std one entry for each band of the images"
         )
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise FileNotFoundError(f"the picture {path} does not exist; restore it or correct its name") from None
+        raise FileNotFoundError(f"the image {path} does not exist; restore it or correct its name") from None
     limit = math.inf if max_rowsize is None else max_rowsize * MEBIBYTE
     fast = _decode_jpeg(data, size, limit)
     if fast is not None:
@@ -57,14 +57,14 @@ def decode(
             if size is None or size in (upright, found):
                 return _decode_any(image, orientation if size in (None, upright) else 1, limit)
     except UnidentifiedImageError:
-        raise ValueError(f"the picture {path} is not of a known format or is cut off; restore or remove it") from None
+        raise ValueError(f"the image {path} is not of a known format or is cut off; restore or remove it") from None
     except Image.DecompressionBombError as error:
-        raise ValueError(f"the picture {path} is too large to be opened ({error}); cut it into tiles") from None
+        raise ValueError(f"the image {path} is too large to be opened ({error}); cut it into tiles") from None
     except Exception as error:  # decoders raise whatever a broken file leads them to
-        raise ValueError(f"the picture {path} cannot be decoded ({error}); restore or remove it") from error
+        raise ValueError(f"the image {path} cannot be decoded ({error}); restore or remove it") from error
     raise ValueError(
-        f"the picture {path} has (height, width) {upright} but its annotations say {size}; correct the annotation "
-        "file's height and width, or restore the picture that was annotated"
+        f"the image {path} has (height, width) {upright} but its annotations say {size}; correct the annotation "
+        "file's height and width, or restore the image that was annotated"
     )
 
 
@@ -112,6 +112,6 @@ def _decode_any(image: Image.Image, orientation: int, limit: float) -> UInt8[np.
 def _orientation(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(EXIF_ORIENTATION)
-    except Exception:  # unreadable metadata do not spoil a readable picture
+    except Exception:  # unreadable metadata do not spoil a readable image
         return 1
     return orientation if orientation in UPRIGHT else 1

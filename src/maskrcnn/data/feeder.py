@@ -47,7 +47,7 @@ def feed(
 def micro_batch_maker(
     annotations: AnnotationStore, device: torch.device, settings: Data, *, one_shape: bool
 ) -> Callable[[RawBatch], MicroBatch]:
-    """What makes a training batch of decoded pictures.
+    """What makes a training batch of decoded images.
 
     one_shape   annotations of all batches are padded alike, so that only the bucket decides the shape of a step
     """

@@ -1,4 +1,4 @@
-"""Batches of decoded pictures, made ahead of time by threads.
+"""Batches of decoded images, made ahead of time by threads.
 
 Threads rather than processes: decoders and kernels release the interpreter's lock, the data set is shared
 for nothing, and there is no fork to hang.
@@ -97,8 +97,8 @@ def micro_steps(step: Step, rank: int, world_size: int, micro_batch: int) -> lis
 
 
 def make_batch(data: Dataset, step: Step, settings: Data) -> RawBatch:
-    """Decode a step's pictures and collate them."""
-    pictures = [
+    """Decode a step's images and collate them."""
+    decoded = [
         decode(
             data.images / data.file_names[index],
             tuple(data.sizes[index].tolist()),
@@ -107,7 +107,7 @@ def make_batch(data: Dataset, step: Step, settings: Data) -> RawBatch:
         )
         for index in step.indices
     ]
-    images, raw_sizes = collate(pictures)
+    images, raw_sizes = collate(decoded)
     return RawBatch(
         images=images,
         raw_sizes=raw_sizes,
@@ -121,14 +121,14 @@ def make_batch(data: Dataset, step: Step, settings: Data) -> RawBatch:
 
 
 def collate(
-    pictures: Sequence[UInt8[np.ndarray, "_ _ C"]],
+    images: Sequence[UInt8[np.ndarray, "_ _ C"]],
 ) -> tuple[UInt8[Tensor, "B h w C"], Int[Tensor, "B 2"]]:
-    """Pictures side by side, padded with zeros at the right and bottom, and their (height, width)."""
-    raw_sizes = np.array([picture.shape[:2] for picture in pictures], np.int64)
-    images = np.zeros((len(pictures), *raw_sizes.max(axis=0), pictures[0].shape[2]), np.uint8)
-    for image, picture in zip(images, pictures, strict=True):
-        image[: picture.shape[0], : picture.shape[1]] = picture
-    return torch.from_numpy(images), torch.from_numpy(raw_sizes)
+    """Images side by side, padded with zeros at the right and bottom, and their (height, width)."""
+    raw_sizes = np.array([image.shape[:2] for image in images], np.int64)
+    padded = np.zeros((len(images), *raw_sizes.max(axis=0), images[0].shape[2]), np.uint8)
+    for slot, image in zip(padded, images, strict=True):
+        slot[: image.shape[0], : image.shape[1]] = image
+    return torch.from_numpy(padded), torch.from_numpy(raw_sizes)
 
 
 def pin(batch: RawBatch) -> RawBatch:

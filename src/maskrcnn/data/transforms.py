@@ -18,26 +18,26 @@ SMALLEST_SIDE = 0.5
 
 
 class RawBatch(NamedTuple):
-    """Decoded pictures, before anything is resized."""
+    """Decoded images, before anything is resized."""
 
     images: UInt8[Tensor, "B h w C"]
     """Padded at the right and bottom to the batch's largest."""
     raw_sizes: Int[Tensor, "B 2"]
-    """(height, width) as decoded: smaller than `original_sizes` where a huge picture was reduced."""
+    """(height, width) as decoded: smaller than `original_sizes` where a huge image was reduced."""
     original_sizes: Int[Tensor, "B 2"]
     """(height, width) of the frame that the annotations and windows live in."""
     view: View
-    """What the network sees of each picture."""
+    """What the network sees of each image."""
     keys: Int[Tensor, " B"]
     indices: Int[Tensor, " B"]
-    """Place of each picture in the data set."""
+    """Index of each image in the data set."""
     image_ids: Int[Tensor, " B"]
     bucket: tuple[int, int]
     """(height, width) to pad to."""
 
 
 def prepare(raw: RawBatch, device: torch.device, settings: Data) -> ImageBatch:
-    """Bring pictures to the device and into the model's frame, as `to_pixels` does."""
+    """Bring images to the device and into the model's frame, as `to_pixels` does."""
     beside = copies_in_order(device)
     images, raw_sizes = (tensor.to(device, non_blocking=beside) for tensor in (raw.images, raw.raw_sizes))
     view = raw.view.rescaled(raw.original_sizes, raw.raw_sizes).to(device, non_blocking=beside)
@@ -49,7 +49,7 @@ def to_pixels(
 ) -> Float[Tensor, "B C H W"]:
     """Resize, turn, mirror, normalise and pad as a recipe says: float32, channels_last, exactly 0 outside each image.
 
-    view   in pixels of the decoded pictures
+    view   in pixels of the decoded images
     """
     return resize(
         images,
@@ -64,7 +64,7 @@ def to_pixels(
 
 
 def resize_targets(targets: Targets, view: View) -> Targets:
-    """Bring annotations from the frame of the original pictures to that of their views.
+    """Bring annotations from the frame of the original images to that of their views.
 
     Boxes are cut to the view; those whose sides are then below `SMALLEST_SIDE` lose `valid`. Outlines reach beyond it.
     """

@@ -48,7 +48,7 @@ class Metrics(TypedDict, total=False):
     speed: dict[str, float]
     """"predict" and "evaluate": images per second; "seconds" of the whole evaluation; "images"."""
     versions: dict[str, str]
-    """Of the packages, Python and the device that computed it."""
+    """Versions of the packages and of Python, and the device that computed the metrics."""
 
 
 class State(Struct):
@@ -94,7 +94,7 @@ class Evaluation:
         self._diagnosis.merge(state.diagnosis for state in states)
 
     def metrics(self) -> Metrics:
-        """Of all images together; nothing can be added afterwards."""
+        """Compute the metrics of all images together; nothing can be added afterwards."""
         truth = self._truth
         curves = {kind: matcher.curves() for kind, matcher in self._matchers.items()}
         metrics = Metrics()
@@ -124,7 +124,7 @@ def score(
 
     ground_truth    an annotation file, its content, or a data set; all its images count, also those without results
     results         objects found: {"image_id", "category_id", "score", "bbox": [x, y, width, height],
-                    "segmentation"}, in pixels of the original picture
+                    "segmentation"}, in pixels of the original image
     segmentation    compressed RLE (str or bytes), uncompressed RLE, or polygons
     Raises ValueError, saying which result, for an unknown image or category, or a field that is not readable.
     """
@@ -147,7 +147,7 @@ def headline(metrics: Mapping[str, Any]) -> dict[str, Scores]:
 
 
 def percent(value: float | None) -> str:
-    """As people quote AP.
+    """Format a fraction in percent with one decimal, as AP is quoted.
 
     >>> percent(0.3781)
     '37.8'

@@ -62,7 +62,7 @@ class Diagnosis:
         kinds, mended, is_missed = examine(
             found.boxes, found.runs, ranked, objects, self._with_masks, num_classes, self._confusion
         )
-        self._judged.append(Judged(found.images[ranked.places], ranked.categories, ranked.scores, kinds, mended))
+        self._judged.append(Judged(found.images[ranked.indices], ranked.categories, ranked.scores, kinds, mended))
         is_shown = ranked.scores >= MIN_SCORE
         right, wrong = is_shown & (kinds == RIGHT), is_shown & (kinds != RIGHT) & (kinds != UNKNOWN)
         counts = [_counts(right, ranked.first), _counts(wrong, ranked.first), _counts(~objects.is_crowd, objects.first)]
@@ -129,8 +129,8 @@ def average_precision(right: Bool[ndarray, " D"], num_objects: int) -> float:
     """COCO's, of results from the best to the worst: the mean at 101 recalls of the highest precision from there on."""
     hits = np.cumsum(right)
     precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
-    places = np.searchsorted(hits / num_objects, RECALLS)
-    return float(np.append(precision, 0.0)[places].mean())
+    indices = np.searchsorted(hits / num_objects, RECALLS)
+    return float(np.append(precision, 0.0)[indices].mean())
 
 
 def _counts(chosen: Bool[ndarray, " N"], first: Int64[ndarray, " F"]) -> Int64[ndarray, " F-1"]:

@@ -31,8 +31,8 @@ class Ranked(NamedTuple):
     """Results of some images, image by image and the best first: those of image i stand from first[i] on."""
 
     first: Int64[ndarray, "I+1"]
-    places: Int64[ndarray, " D"]
-    """Of a result among all that were given."""
+    indices: Int64[ndarray, " D"]
+    """Index of each result among all that were given."""
     categories: Int64[ndarray, " D"]
     scores: Float64[ndarray, " D"]
     by_class: Int64[ndarray, " D"]
@@ -53,10 +53,10 @@ def rank(images: Int64[ndarray, " I"], found: Found) -> Ranked:
     """Results in the order of the images and of their scores; equals stay in theirs."""
     sorter = np.argsort(images)
     rows = sorter[np.searchsorted(images, found.images, sorter=sorter)]
-    places = np.lexsort((-found.scores, rows))
-    rows, categories, scores = rows[places], found.categories[places], found.scores[places]
+    indices = np.lexsort((-found.scores, rows))
+    rows, categories, scores = rows[indices], found.categories[indices], found.scores[indices]
     first = np.searchsorted(rows, np.arange(len(images) + 1))
-    return Ranked(first, places, categories, scores, np.lexsort((categories, -scores, rows)))
+    return Ranked(first, indices, categories, scores, np.lexsort((categories, -scores, rows)))
 
 
 def objects_of(annotations: Sequence[Sequence[dict[str, Any]]], with_masks: bool) -> AnnotatedObjects:
@@ -84,12 +84,12 @@ def examine(boxes, runs, ranked, objects, with_masks, num_classes, confusion):
 
     Adds to `confusion` how often an object of one class (row) is taken for another; the last is background.
     """
-    kinds, mended = np.full(len(ranked.places), UNKNOWN), np.full(len(ranked.places), -1)
+    kinds, mended = np.full(len(ranked.indices), UNKNOWN), np.full(len(ranked.indices), -1)
     is_missed = ~objects.is_crowd
     for image in range(len(ranked.first) - 1):
         start, stop = ranked.first[image], ranked.first[image + 1]
         first, last = objects.first[image], objects.first[image + 1]
-        rows, is_crowd = ranked.places[start:stop], objects.is_crowd[first:last]
+        rows, is_crowd = ranked.indices[start:stop], objects.is_crowd[first:last]
         if with_masks:
             overlaps = mask_overlaps(runs, rows, objects.runs, objects.is_crowd, first, last)
         else:

@@ -53,8 +53,8 @@ class Truth:
         self._data, self._boxes = data, data.boxes_xywh()
         self._rows = np.argsort(data.image_ids)
         self.image_ids, self.category_ids = data.image_ids[self._rows].tolist(), list(data.category_ids)
-        self.images = {number: place for place, number in enumerate(self.image_ids)}
-        self.categories = {number: place for place, number in enumerate(self.category_ids)}
+        self.images = {number: index for index, number in enumerate(self.image_ids)}
+        self.categories = {number: index for index, number in enumerate(self.category_ids)}
         self.names = list(data.category_names)
         self.sizes: list[tuple[int, int]] = [(height, width) for height, width in data.sizes[self._rows].tolist()]
 
@@ -82,10 +82,10 @@ class Truth:
         if with_masks:
             for annotation, mask in zip(found, masks, strict=True):
                 annotation["segmentation"] = mask
-        for place in np.flatnonzero(unknown).tolist():
-            has_outline = not data.flags[chosen.start + place] & Flag.NO_OUTLINE
-            _, _, width, height = found[place]["bbox"]
-            found[place]["area"] = float(rle.area(masks[place])) if has_outline else width * height
+        for index in np.flatnonzero(unknown).tolist():
+            has_outline = not data.flags[chosen.start + index] & Flag.NO_OUTLINE
+            _, _, width, height = found[index]["bbox"]
+            found[index]["area"] = float(rle.area(masks[index])) if has_outline else width * height
         return found
 
 
@@ -94,7 +94,7 @@ class Matcher:
 
     def __init__(self, truth: Truth, iou_type: IouType) -> None:
         self._sizes, self._iou_type = truth.sizes, iou_type
-        categories = [{"id": place, "name": name} for place, name in enumerate(truth.names)]
+        categories = [{"id": index, "name": name} for index, name in enumerate(truth.names)]
         self._stream = hotcoco.StreamingEval(categories, iou_type)
 
     def add(self, images: Iterable[int], annotations: list[dict[str, Any]], found: Found) -> None:
@@ -121,7 +121,7 @@ class Matcher:
         )
 
     def curves(self) -> Curves:
-        """Of all images together; nothing can be added afterwards."""
+        """Compute precision and recall of all images together; nothing can be added afterwards."""
         evaluation = self._stream.finalize()
         evaluation.accumulate()
         evaluation.summary_lines()  # computes `stats` without printing
@@ -150,7 +150,7 @@ def run_lengths(mask: Any, height: int, width: int) -> dict[str, Any]:
     if not isinstance(mask, dict):
         encoded = rle.merge(rle.frPyObjects(mask, height, width))
     elif list(mask["size"]) != size:
-        raise ValueError(f"its size is {list(mask['size'])}, the picture's {size} (height, width)")
+        raise ValueError(f"its size is {list(mask['size'])}, the image's {size} (height, width)")
     elif not isinstance(mask["counts"], str | bytes):
         encoded = rle.frPyObjects(mask, height, width)
     else:

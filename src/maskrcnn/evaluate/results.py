@@ -1,7 +1,7 @@
 """Results that people bring: read, checked, and put into columns.
 
 A result is one object found: {"image_id", "category_id", "score", "bbox": [x, y, width, height],
-"segmentation": RLE or polygons}, in pixels of the original picture.
+"segmentation": RLE or polygons}, in pixels of the original image.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Predict every validation picture, score the results meanwhile, and write what was found."""
+"""Predict every validation image, score the results meanwhile, and write what was found."""
 
 import platform
 import time
@@ -107,7 +107,7 @@ def run(
 ) -> Metrics:
     """Evaluate weights on a recipe's validation split.
 
-    world     the processes that share the pictures: `distributed.start(recipe.device)`
+    world     the processes that share the images: `distributed.start(recipe.device)`
     dataset   takes the place of the recipe's validation split
     The network, its classes, and how it sees pixels are those of the weights; data and `evaluate` are the recipe's.
     The first process writes metrics.json, details.json, predictions.json and

@@ -3,8 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Backbone(nn.Module, ABC):
@@ -16,6 +18,15 @@ class Backbone(nn.Module, ABC):
     """Channels of each map."""
     recompute = False
     """Whether the backward pass computes activations again instead of keeping them."""
+
+    def run(self, block: nn.Module, x: Float[Tensor, "B C _ _"]) -> Float[Tensor, "B K _ _"]:
+        """A block's result, computed again in the backward pass where `recompute` says so."""
+        if not (self.recompute and torch.is_grad_enabled()):
+            result: Tensor = block(x)
+            return result
+        # Nothing in a block is random, and asking a GPU for its generator's state cannot be recorded.
+        again: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
+        return again
 
     @abstractmethod
     def stages(self) -> Sequence[nn.Module]:

@@ -6,29 +6,28 @@ EfficientNet without squeeze and excitation, with ReLU6, and with a stem that do
 import math
 from collections.abc import Iterator, Sequence
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from maskrcnn import config
 from maskrcnn.models.backbone import Backbone
 from maskrcnn.models.layers import Conv, Depthwise
 
 SCALES = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2), 3: (1.2, 1.4), 4: (1.4, 1.8)}
-"""Of each size, by how much it is wider and deeper than the smallest."""
+"""Factors of channels and of blocks of each size, relative to the smallest."""
 ROWS = {
     "stride4": ((2, 3, 2, 24),),
     "stride8": ((2, 5, 2, 40),),
     "stride16": ((3, 3, 2, 80), (3, 5, 1, 112)),
     "stride32": ((4, 5, 2, 192), (1, 3, 1, 320)),
 }
-"""Of each stage behind the stem: blocks, side of their weights, stride of the first, channels. The paper's table 1."""
+"""Rows (blocks, kernel size, stride of the first, channels) of each stage behind the stem: the paper's table 1."""
 STEM = 32
 """Channels of the first convolution, at every scale."""
 EXPANSION = 6
-"""Channels inside a block for each that it is given."""
+"""Factor by which a block widens its input."""
 DIVISOR = 8
-"""Channels come in multiples of it."""
+"""Divisor of all numbers of channels."""
 
 
 class InvertedResidual(nn.Module):
@@ -54,17 +53,17 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNet(Backbone):
-    """Maps images to features at strides 4, 8, 16 and 32, with TensorFlow's borders at every height and width.
+    """Images to features at strides 4, 8, 16 and 32, with TensorFlow's borders at every height and width.
 
-    size        0 to 4; published weights have 0 and 2
-    num_bands   bands of the images, such as 3 for RGB
+    settings    `kind` and `norm` decide what is built
+    num_bands   bands of the images
     """
 
     strides = (4, 8, 16, 32)
 
-    def __init__(self, size: int, *, norm: str, num_bands: int = 3) -> None:
+    def __init__(self, settings: config.Backbone, num_bands: int = 3) -> None:
         super().__init__()
-        self.size = size
+        size, norm = size_of(settings.kind), settings.norm
         channels, self.channels = scaled_channels(16, SCALES[size][0]), list[int]()
         self.stem = nn.Sequential(
             Conv(num_bands, STEM, 3, stride=2, norm=norm, same=True),
@@ -81,21 +80,25 @@ class EfficientNet(Backbone):
             self.channels.append(channels)
 
     def stages(self) -> list[nn.Module]:
-        """Return the stem, and what each stride has."""
+        """The stem, then one stage for each stride."""
         return list(self.children())
 
     def forward(self, pixels: Float[Tensor, "B N H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         x, features = pixels, []
         for stage in self.stages():
             for block in stage.children():
-                x = self._again(block, x) if self.recompute and torch.is_grad_enabled() else block(x)
+                x = self.run(block, x)
             features.append(x)
         return features[1:]
 
-    def _again(self, block: nn.Module, x: Float[Tensor, "B Cin _ _"]) -> Float[Tensor, "B Cout _ _"]:
-        # Nothing in a block is random, and a CUDA graph cannot record reading the generator's state.
-        result: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
-        return result
+
+def size_of(kind: str) -> int:
+    """Size by the name of a backbone.
+
+    >>> size_of("efficientnet_lite2")
+    2
+    """
+    return int(kind.removeprefix("efficientnet_lite"))
 
 
 def scaled_rows(rows: Sequence[tuple[int, int, int, int]], size: int) -> Iterator[tuple[int, int, int]]:

@@ -90,7 +90,7 @@ class Conv(nn.Conv2d):
     A batch norm with fixed statistics never runs as a layer of its own: it is folded into weights and bias, which saves
     a pass over the activations and leaves the gradient of the weights exact.
 
-    same   whether it is padded as in TensorFlow, where stride 2 centres windows on the second of two pixels
+    same   padded as in TensorFlow, where stride 2 centres windows on the second of two pixels; otherwise on the first
     """
 
     widened = False
@@ -126,7 +126,7 @@ class Conv(nn.Conv2d):
         return norm(y, relu=self.relu) if residual is None else _sum(norm(y), residual, relu=self.relu)
 
     def _resolved(self) -> tuple[Tensor, Tensor | None, nn.Module | None]:
-        """Return weight and bias, and the norm that has to run behind them."""
+        """Weight and bias, and the norm that has to run behind them."""
         is_fixed = isinstance(self.norm, FrozenBatchNorm) or (
             isinstance(self.norm, BatchNorm) and not self.norm.is_live
         )
@@ -179,7 +179,7 @@ class Conv(nn.Conv2d):
 class Depthwise(Conv):
     """ReLU6, a convolution of each channel with weights of its own, norm, ReLU6; padded as in TensorFlow.
 
-    The first ReLU6 is that of the layer before, whose output only this one reads: here it costs no pass of its own.
+    The first ReLU6 is that of the layer before, whose result this one alone reads: here it costs no pass of its own.
     """
 
     ceiling = 6.0

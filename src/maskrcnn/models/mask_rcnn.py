@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from maskrcnn import config
 from maskrcnn.models.backbone import Backbone
 from maskrcnn.models.box_head import BoxHead
+from maskrcnn.models.efficientnet import EfficientNet
 from maskrcnn.models.fpn import FPN
 from maskrcnn.models.mask_head import MaskHead
 from maskrcnn.models.resnet import ResNet
@@ -51,7 +52,8 @@ def build(settings: config.Model, num_classes: int, num_bands: int = 3) -> MaskR
 
 def build_backbone(settings: config.Backbone, num_bands: int = 3) -> Backbone:
     """Build the backbone of a recipe, with random weights; its frozen stages have no gradient."""
-    backbone = ResNet(settings, num_bands)
+    family = EfficientNet if settings.kind.startswith("efficientnet") else ResNet
+    backbone = family(settings, num_bands)
     for stage in backbone.stages()[: settings.frozen_stages]:
         stage.requires_grad_(False)
     return backbone

@@ -4,11 +4,9 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from maskrcnn import config
 from maskrcnn.models.backbone import Backbone
@@ -107,14 +105,9 @@ class ResNet(Backbone):
         features = []
         for stage in self.stages()[1:]:
             for block in stage.children():
-                x = self._again(block, x) if self.recompute and torch.is_grad_enabled() else block(x)
+                x = self.run(block, x)
             features.append(x)
         return features
-
-    def _again(self, block: nn.Module, x: Float[Tensor, "B Cin _ _"]) -> Float[Tensor, "B Cout _ _"]:
-        # Nothing in a block is random, and a CUDA graph cannot record reading the generator's state.
-        result: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
-        return result
 
 
 def shape_of(kind: str) -> tuple[int, int, int]:

@@ -215,7 +215,7 @@ def _add_product(builder, sums, left, left_row, left_step, right, right_step, de
 
 @no_type_check
 def add_product(builder, value, one, other):
-    """A vector and the product of two, in one instruction where the CPU has it."""
+    """One vector and the product of two, in one instruction where the CPU has it."""
     return builder.fadd(value, builder.fmul(one, other, flags=("contract",)), flags=("contract",))
 
 
@@ -242,7 +242,7 @@ def _not_below(builder, value, least):
 
 @no_type_check
 def address(builder, base, distance, number):
-    """The address `number` times some floats behind another."""
+    """The one `number` times some floats behind an address."""
     return builder.add(base, builder.shl(builder.mul(distance, number), ir.Constant(ADDRESS, 2)))
 
 
@@ -255,17 +255,17 @@ def pointer(builder, base, distance=None, number=0, plus=0, kind=_VECTOR):
 
 
 @no_type_check
-def load(builder, where):
-    """The value at a pointer."""
-    value = builder.load(where)
+def load(builder, place):
+    """What lies at a pointer."""
+    value = builder.load(place)
     value.align = 4
     return value
 
 
 @no_type_check
-def store(builder, value, where):
-    """Write a vector to a pointer."""
-    builder.store(value, where).align = 4
+def store(builder, value, place):
+    """Put a vector where a pointer says."""
+    builder.store(value, place).align = 4
 
 
 @no_type_check

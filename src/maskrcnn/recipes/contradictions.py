@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from maskrcnn.config import Optimizer, Recipe, Schedule
+from maskrcnn.config import Backbone, Optimizer, Recipe, Schedule
 
 PYRAMID_LEVELS = 5
 """Number of pyramid levels: P2 to P6, strides 4, 8, 16, 32 and 64."""
 
 WITHOUT_BOTTLENECKS = ("resnet18", "resnet34")
+LITE_PIXELS = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
+"""Mean and standard deviation of the pixels that published EfficientNet-Lite weights were trained on."""
 
 Contradiction = tuple[tuple[str, ...], str]
 """Settings concerned, the one to report first, and a sentence that says what is wrong."""
@@ -61,6 +63,7 @@ def _model(recipe: Recipe) -> Iterator[Contradiction]:
             ("model.rpn.positive_iou", "model.rpn.negative_iou"),
             f"expected at least model.rpn.negative_iou, {rpn.negative_iou}, got {rpn.positive_iou}",
         )
+    yield from _efficientnet(recipe)
     if backbone.stride_in_1x1 and backbone.kind in WITHOUT_BOTTLENECKS:
         yield (
             ("model.backbone.stride_in_1x1", "model.backbone.kind"),
@@ -76,6 +79,25 @@ def _model(recipe: Recipe) -> Iterator[Contradiction]:
             ("model.backbone.frozen_stages", "model.backbone.pretrained"),
             "expected 0, since frozen stages stay random while model.backbone.pretrained is empty, "
             f"got {backbone.frozen_stages}",
+        )
+
+
+def _efficientnet(recipe: Recipe) -> Iterator[Contradiction]:
+    backbone, default, data = recipe.model.backbone, Backbone(), recipe.data
+    if not backbone.kind.startswith("efficientnet"):
+        return
+    for name in ("width", "stride_in_1x1", "stem_pool"):
+        if getattr(backbone, name) != getattr(default, name):
+            yield (
+                (f"model.backbone.{name}", "model.backbone.kind"),
+                f"has no effect on {backbone.kind}, only on ResNets; leave it out",
+            )
+    if backbone.pretrained == "imagenet" and (data.mean, data.std) != LITE_PIXELS:
+        mean, std = map(list, LITE_PIXELS)
+        yield (
+            ("data.mean", "data.std", "model.backbone.kind", "model.backbone.pretrained"),
+            f"expected data.mean={mean} data.std={std}, on which the ImageNet weights of {backbone.kind} were trained, "
+            f"got data.mean={list(data.mean)} data.std={list(data.std)}; the recipe lite has them",
         )
 
 

@@ -10,7 +10,7 @@ LARGE, SMALL = (520, 300), (360, 220)
 """(width, height) of a chart that shares its row with one or with two others: text then looks the same in both."""
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 44
 MOST_POINTS = 300
-"""Of one line; more cannot be seen, and make the file heavy."""
+"""Most points drawn of one line; more cannot be seen, and make the file heavy."""
 OUTLIERS = 0.02
 """Share of the highest values that may leave the top of a chart that is fitted to its data: first steps are wild."""
 MOST_DOTS = 30
@@ -22,7 +22,7 @@ Range = tuple[float, float]
 
 
 class Frame(NamedTuple):
-    """Ranges of the axes, and the size of the picture they are drawn in."""
+    """Ranges of the axes, and the size of the image they are drawn in."""
 
     x: Range
     y: Range
@@ -84,8 +84,8 @@ def matrix_chart(
         _upright_text(11, top + cell * len(names) / 2, y_label),
     ]
     for j, column in enumerate(columns):
-        place = f"translate({left + cell * (j + 0.5):.1f} {top - 6:.1f}) rotate(-50)"
-        parts.append(Markup('<text class="tick" transform="{}">{}</text>').format(place, _short(column)))
+        transform = f"translate({left + cell * (j + 0.5):.1f} {top - 6:.1f}) rotate(-50)"
+        parts.append(Markup('<text class="tick" transform="{}">{}</text>').format(transform, _short(column)))
     for i, (name, row) in enumerate(zip(names, counts, strict=True)):
         y = top + cell * i
         parts.append(_text("tick", left - 6, y + cell / 2 + 4, _short(name), "end"))
@@ -139,12 +139,12 @@ def _axes(frame: Frame, x_label: str, y_label: str) -> Markup:
 
 
 def _curve(line: Line, frame: Frame) -> Markup:
-    places = [(column, max(row, TOP - 4.0)) for column, row in map(frame.place, line.points)]
-    path = "M" + "L".join(f"{column:.1f} {row:.1f}" for column, row in places)
+    points = [(column, max(row, TOP - 4.0)) for column, row in map(frame.place, line.points)]
+    path = "M" + "L".join(f"{column:.1f} {row:.1f}" for column, row in points)
     color = f"c{line.color % NUM_COLORS}"
     drawn = Markup('<path class="line {}{}" d="{}"/>').format(color, " dashed" * line.dashed, path)
-    if len(places) <= MOST_DOTS:
-        drawn += _join(Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(color, *p) for p in places)
+    if len(points) <= MOST_DOTS:
+        drawn += _join(Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(color, *p) for p in points)
     return drawn
 
 

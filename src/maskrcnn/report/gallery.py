@@ -1,4 +1,4 @@
-"""Truth beside prediction for the pictures that went best, as usual, and worst."""
+"""Truth beside prediction for the images that went best, as usual, and worst."""
 
 import io
 from base64 import b64encode
@@ -21,13 +21,13 @@ from maskrcnn.evaluate.results import Result, compress, read
 from maskrcnn.masks import bitmap_from_counts, counts_from_string
 
 EACH = 3
-"""Pictures of each kind."""
+"""Images of each kind."""
 LONGEST = 560
-"""Pixels of a picture's longer side on the page."""
+"""Pixels of an image's longer side on the page."""
 
 
 class Example(NamedTuple):
-    """One picture twice, as JPEG in data URIs."""
+    """One image twice, as JPEG in data URIs."""
 
     kind: str
     quality: dict[str, Any]
@@ -40,19 +40,19 @@ class Example(NamedTuple):
 
 
 def examples(dataset: Dataset, predictions: Path, images: Sequence[dict[str, Any]]) -> list[Example]:
-    """Draw the chosen pictures of a data set.
+    """Draw the chosen images of a data set.
 
     images   rows of `Metrics.images`
-    Raises OSError or ValueError when the pictures or predictions are no longer there.
+    Raises OSError or ValueError when the images or predictions are no longer there.
     """
     shown: dict[int, list[Result]] = {}
     for entry in read(predictions):
         if entry.score >= MIN_SCORE:
             shown.setdefault(entry.image_id, []).append(entry)
-    places = {number: place for place, number in enumerate(dataset.image_ids.tolist())}
+    indices = {number: index for index, number in enumerate(dataset.image_ids.tolist())}
     drawn = []
     for kind, row in choose(images):
-        image = places[row["id"]]
+        image = indices[row["id"]]
         annotated = _draw_truth(dataset, image)
         predicted = _draw_results(dataset, image, shown.get(row["id"], []))
         name = dataset.file_names[image]
@@ -61,7 +61,7 @@ def examples(dataset: Dataset, predictions: Path, images: Sequence[dict[str, Any
 
 
 def choose(images: Sequence[dict[str, Any]], each: int = EACH) -> list[tuple[str, dict[str, Any]]]:
-    """Best, typical and worst pictures by F1, each once; among equals those with more objects.
+    """Best, typical and worst images by F1, each once; among equals those with more objects.
 
     >>> choose([{"id": n, "f1": n / 4, "found": 1, "wrong": 0, "missed": 0} for n in range(4)], each=1)[0][1]["id"]
     3
@@ -107,7 +107,7 @@ def _draw(
     masks: Iterable[str] | None,
     scores: Sequence[float] | None = None,
 ) -> Image.Image:
-    """A picture of the page's size with some objects, whose masks are compressed run lengths."""
+    """An image of the page's size with some objects, whose masks are compressed run lengths."""
     height, width = dataset.sizes[image].tolist()
     drawn = draw_instances(
         decode(dataset.images / dataset.file_names[image], (height, width), max_rowsize=None),
@@ -121,7 +121,7 @@ def _draw(
     return drawn
 
 
-def _embed(picture: Image.Image) -> str:
+def _embed(image: Image.Image) -> str:
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=82, optimize=True)
+    image.save(file, "JPEG", quality=82, optimize=True)
     return "data:image/jpeg;base64," + b64encode(file.getvalue()).decode()

@@ -45,7 +45,7 @@ class Confusion(NamedTuple):
 def write_report(run: Path, dataset: Dataset | None = None) -> Path:
     """Write `report.html` of a training run's or an evaluation's folder.
 
-    dataset   what was evaluated; without it, the recipe's validation split is opened for the pictures
+    dataset   what was evaluated; without it, the recipe's validation split is opened for the images
     Raises ValueError when the folder holds neither metrics.jsonl nor metrics.json.
     """
     run = Path(run)
@@ -56,7 +56,7 @@ def write_report(run: Path, dataset: Dataset | None = None) -> Path:
         raise ValueError(f"{run}: expected {HISTORY}, {EVALUATION}/{METRICS} or {METRICS} to report on, found none")
     if evaluations and not headline(metrics):
         metrics = cast(Metrics, evaluations[-1]["evaluation"])
-    pictures, pictures_note = _gallery(run / CONFIG, folder / PREDICTIONS, metrics, dataset)
+    images, images_note = _gallery(run / CONFIG, folder / PREDICTIONS, metrics, dataset)
     page = _template().render(
         name=run.resolve().name,
         is_training=bool(steps or evaluations),
@@ -71,8 +71,8 @@ def write_report(run: Path, dataset: Dataset | None = None) -> Path:
         curves=_precision_recall(metrics),
         errors=_errors(metrics),
         confusion=_confusion(metrics),
-        pictures=pictures,
-        pictures_note=pictures_note,
+        images=images,
+        images_note=images_note,
         recipe=(run / CONFIG).read_text(encoding="utf-8") if (run / CONFIG).is_file() else "",
         speed=metrics.get("speed", {}),
         versions=metrics.get("versions", {}),
@@ -174,7 +174,7 @@ def _pace(steps: Sequence[Mapping[str, Any]]) -> list[Figure]:
     return [
         Figure("Learning rate", _single(steps, "lr", "learning rate")),
         Figure("Training speed", _single(steps, "images_per_second", "images per second")),
-        Figure("Waiting for pictures", _single(steps, "waiting", "share of the time, %", factor=100.0)),
+        Figure("Waiting for images", _single(steps, "waiting", "share of the time, %", factor=100.0)),
     ]
 
 
@@ -265,7 +265,7 @@ def _gallery(config: Path, predictions: Path, metrics: Metrics, dataset: Dataset
         dataset = dataset or open_split(read_recipe(config).data, "val")
         return examples(dataset, predictions, metrics["images"]), ""
     except (OSError, ValueError) as error:
-        return [], f"No pictures: {error}."
+        return [], f"No images: {error}."
 
 
 def _points(rows: Sequence[Mapping[str, Any]], value: Any) -> list[tuple[float, float]]:

@@ -156,7 +156,7 @@ def test_a_file_that_is_replaced_while_it_is_read_leaves_no_entry_under_a_wrong_
 def test_errors_are_the_same_with_a_warm_cache(split, cache):
     coco.read(*split)
     annotations, images = split
-    with pytest.raises(FileNotFoundError, match=r"picture folder .*elsewhere"):
+    with pytest.raises(FileNotFoundError, match=r"image folder .*elsewhere"):
         coco.read(annotations, images / "elsewhere")
     annotations.write_text(annotations.read_text()[:-20])
     for _ in range(2):

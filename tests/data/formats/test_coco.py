@@ -131,7 +131,7 @@ def test_pictures_may_lie_in_folders_below(write_split):
         (pictures / name).touch()
     assert list(coco.read(file, pictures).file_names) == names
     (pictures / "a" / "2.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"lacks a/2\.png of image 2 \(1 of 3 pictures"):
+    with pytest.raises(FileNotFoundError, match=r"lacks a/2\.png of image 2 \(1 of 3 images"):
         coco.read(file, pictures)
 
 
@@ -217,10 +217,10 @@ def test_missing_files_are_named(write_split, annotate, tmp_path):
     file, pictures = write_split([annotate(1)])
     with pytest.raises(FileNotFoundError, match=r"nothing\.json does not exist; .* holds instances\.json, pictures/"):
         coco.read(tmp_path / "nothing.json", pictures)
-    with pytest.raises(FileNotFoundError, match=r"picture folder .*elsewhere"):
+    with pytest.raises(FileNotFoundError, match=r"image folder .*elsewhere"):
         coco.read(file, tmp_path / "elsewhere")
     (pictures / "1.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"lacks 1\.png of image 1 \(1 of 1 pictures are missing\)"):
+    with pytest.raises(FileNotFoundError, match=r"lacks 1\.png of image 1 \(1 of 1 images are missing\)"):
         coco.read(file, pictures)
 
 

@@ -121,25 +121,25 @@ def _remove(entry: Path) -> None:
             entry.unlink()
 
 
-def remove_old(place: Path) -> None:
+def remove_old(folder: Path) -> None:
     """Keep the entries opened last, up to `MOST` bytes, and any that a process has mapped.
 
     What a process that was killed had begun to write goes too.
     """
     total = 0
-    for entry, state in sorted(_states(place, "*.columns"), key=lambda one: one[1].st_mtime, reverse=True):
+    for entry, state in sorted(_states(folder, "*.columns"), key=lambda one: one[1].st_mtime, reverse=True):
         total += state.st_size
         if total > MOST:
             with suppress(OSError):
                 _remove(entry)
     for pattern, age in (("*.part", LEFT_BEHIND), ("*.memory", FORGOTTEN)):
-        for path, state in _states(place, pattern):
+        for path, state in _states(folder, pattern):
             if time.time() - state.st_mtime > age:
                 path.unlink(missing_ok=True)
 
 
-def _states(place: Path, pattern: str) -> Iterator[tuple[Path, os.stat_result]]:
-    for path in place.glob(pattern):
+def _states(folder: Path, pattern: str) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in folder.glob(pattern):
         with suppress(FileNotFoundError):  # another process was quicker
             yield path, path.stat()
 

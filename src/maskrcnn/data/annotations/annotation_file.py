@@ -19,7 +19,7 @@ class ImageEntry(Struct, gc=False):
     height: int
     width: int
     file_name: str = ""
-    """Needed where the pictures are read, not for scores."""
+    """Needed where the images are read, not for scores."""
 
 
 class CategoryEntry(Struct, gc=False):
@@ -67,12 +67,12 @@ def parse(text: bytes, path: Path) -> AnnotationFile:
         raise ValueError(f"{path}: {_explain(text, str(error))}") from None
 
 
-def decode_row(file: AnnotationFile, place: int, text: bytes, path: Path) -> AnnotationEntry:
+def decode_row(file: AnnotationFile, index: int, text: bytes, path: Path) -> AnnotationEntry:
     """One of the annotations. Raises as `parse`, which the text was given to."""
     try:
-        return _rows.decode(b"[" + bytes(file.annotations[place]) + b"]")[0]
+        return _rows.decode(b"[" + bytes(file.annotations[index]) + b"]")[0]
     except msgspec.DecodeError as error:
-        complaint = str(error).replace("$[0]", f"$.annotations[{place}]")
+        complaint = str(error).replace("$[0]", f"$.annotations[{index}]")
         raise ValueError(f"{path}: {_explain(text, complaint)}") from None
 
 
@@ -84,11 +84,11 @@ def _explain(text: bytes, complaint: str) -> str:
         content = json.loads(text)
     except ValueError:
         return f"is not complete JSON ({complaint}); copy or export it again"
-    place = re.search(r"\$\.(\w+)\[(\d+)\]", complaint)
-    if place:
-        record = content[place[1]][int(place[2])]
+    found = re.search(r"\$\.(\w+)\[(\d+)\]", complaint)
+    if found:
+        record = content[found[1]][int(found[2])]
         id = record.get("id", "without id") if isinstance(record, dict) else "without id"
-        return f"{place[1]} entry {place[2]}, id {id}: {complaint}; correct this entry"
+        return f"{found[1]} entry {found[2]}, id {id}: {complaint}; correct this entry"
     rows = content.get("annotations") if isinstance(content, dict) else None
     for row in rows if isinstance(rows, list) else []:
         if isinstance(row, dict) and not _is_finite(row):

@@ -75,5 +75,5 @@ def read(stream: BufferedIOBase) -> dict[str, Any]:
     return {**arrays, **header.words}
 
 
-def _aligned(place: int) -> int:
-    return -(-place // ALIGNMENT) * ALIGNMENT
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT

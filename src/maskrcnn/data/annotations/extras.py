@@ -39,14 +39,14 @@ def read_keypoints(
         raise ValueError(
             f"{path}: among annotations {ids[0]} to {ids[-1]}: {error}; correct or remove these keypoints"
         ) from None
-    for place, entry in enumerate(entries):
+    for index, entry in enumerate(entries):
         if entry.keypoints and len(entry.keypoints) != 3 * len(names):
             raise ValueError(
-                f"{path}: annotation {ids[place]} has {len(entry.keypoints)} numbers of keypoints, expected x, y and "
+                f"{path}: annotation {ids[index]} has {len(entry.keypoints)} numbers of keypoints, expected x, y and "
                 f"visibility of {len(names)}; correct or remove them"
             )
         if entry.keypoints:
-            found[place] = np.array(entry.keypoints).reshape(-1, 3)
+            found[index] = np.array(entry.keypoints).reshape(-1, 3)
     return found
 
 

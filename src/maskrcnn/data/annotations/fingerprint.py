@@ -40,7 +40,7 @@ class Memory(Struct):
 
 
 def fingerprint(stream: BufferedIOBase, length: int) -> bytes:
-    """Of the next bytes of a stream, as many as are told or there are."""
+    """Hash the next `length` bytes of a stream, or what is left of it where that is less."""
     finished: list[bytes] = []
     under_way: deque[Future[bytes]] = deque()
     blocks = [memoryview(bytearray(BLOCK)) for _ in range(2 * THREADS)]
@@ -57,10 +57,10 @@ def fingerprint(stream: BufferedIOBase, length: int) -> bytes:
 
 
 def of_file(stream: BufferedReader, memory: Path) -> bytes:
-    """Of a whole file; from the file `memory` where it has not changed since it was written there.
+    """Fingerprint of a whole file, from the file `memory` where that still holds.
 
-    It is not written where the file was changed so lately that a later change could go unnoticed, nor on Windows,
-    which does not tell when a file was changed.
+    `memory` holds while the file is unchanged. It is not written where the file was changed so lately that a later
+    change could go unnoticed, nor on Windows, which does not tell when a file was changed.
     """
     known = recall(stream, memory)
     if known is not None:

@@ -22,92 +22,92 @@ _DOUBT = 2.0**-40  # far more than the relative error of a correction
 
 @kernel()
 @no_type_check
-def skip_blanks(text, place):
-    while place < len(text) and text[place] <= BLANK:
-        place += 1
-    return place
+def skip_blanks(text, offset):
+    while offset < len(text) and text[offset] <= BLANK:
+        offset += 1
+    return offset
 
 
 @kernel()
 @no_type_check
-def skip_string(text, place):
-    """Behind the string that begins with the quotation mark at `place`."""
-    place += 1
-    while text[place] != QUOTE:
-        place += 2 if text[place] == BACKSLASH else 1
-    return place + 1
+def skip_string(text, offset):
+    """Behind the string that begins with the quotation mark at `offset`."""
+    offset += 1
+    while text[offset] != QUOTE:
+        offset += 2 if text[offset] == BACKSLASH else 1
+    return offset + 1
 
 
 @kernel()
 @no_type_check
-def skip_value(text, place):
+def skip_value(text, offset):
     """Where a value ends: at what parts it from the next, or at the end of what it is in."""
     depth = 0
     while True:
-        character = text[place]
+        character = text[offset]
         if character == QUOTE:
-            place = skip_string(text, place)
+            offset = skip_string(text, offset)
             continue
         if character in (LEFT_BRACKET, LEFT_BRACE):
             depth += 1
         elif character in (RIGHT_BRACKET, RIGHT_BRACE):
             if depth == 0:
-                return place
+                return offset
             depth -= 1
         elif character == COMMA and depth == 0:
-            return place
-        place += 1
+            return offset
+        offset += 1
 
 
 @kernel()
 @no_type_check
-def _read_digits(text, place, value):
+def _read_digits(text, offset, value):
     """(the number of which `value` are the digits so far, where it ends)."""
-    while ZERO <= text[place] <= NINE:
-        value = 10 * value + (np.int64(text[place]) - ZERO)
-        place += 1
-    return value, place
+    while ZERO <= text[offset] <= NINE:
+        value = 10 * value + (np.int64(text[offset]) - ZERO)
+        offset += 1
+    return value, offset
 
 
 @kernel()
 @no_type_check
-def read_whole(text, place):
+def read_whole(text, offset):
     """(a whole number, where it ends, whether it was understood)."""
-    is_negative = text[place] == MINUS
-    begin = place + is_negative
-    value, place = _read_digits(text, begin, np.int64(0))
-    understood = begin < place <= begin + _MOST_DIGITS
-    understood &= text[place] not in (POINT, LETTER_E, CAPITAL_E)
-    return -value if is_negative else value, place, understood
+    is_negative = text[offset] == MINUS
+    begin = offset + is_negative
+    value, offset = _read_digits(text, begin, np.int64(0))
+    understood = begin < offset <= begin + _MOST_DIGITS
+    understood &= text[offset] not in (POINT, LETTER_E, CAPITAL_E)
+    return -value if is_negative else value, offset, understood
 
 
 @kernel()
 @no_type_check
-def read_flag(text, place):
-    if text[place] == LETTER_T:
-        return True, place + len("true"), True
-    if text[place] == LETTER_F:
-        return False, place + len("false"), True
-    value, place, understood = read_whole(text, place)
-    return value != 0, place, understood
+def read_flag(text, offset):
+    if text[offset] == LETTER_T:
+        return True, offset + len("true"), True
+    if text[offset] == LETTER_F:
+        return False, offset + len("false"), True
+    value, offset, understood = read_whole(text, offset)
+    return value != 0, offset, understood
 
 
 @kernel()
 @no_type_check
-def read_decimal(text, place):
+def read_decimal(text, offset):
     """(the float64 nearest to a number, where it ends, whether it was understood)."""
-    is_negative = text[place] == MINUS
-    begin = place + is_negative
-    digits, place = _read_digits(text, begin, np.int64(0))
-    num_digits, num_decimals = place - begin, 0
-    if text[place] == POINT:
-        begin = place + 1
-        digits, place = _read_digits(text, begin, digits)
-        num_decimals = place - begin
-    if not 0 < num_digits <= _MOST_DIGITS - num_decimals or text[place] in (LETTER_E, CAPITAL_E):
-        return 0.0, place, False
+    is_negative = text[offset] == MINUS
+    begin = offset + is_negative
+    digits, offset = _read_digits(text, begin, np.int64(0))
+    num_digits, num_decimals = offset - begin, 0
+    if text[offset] == POINT:
+        begin = offset + 1
+        digits, offset = _read_digits(text, begin, digits)
+        num_decimals = offset - begin
+    if not 0 < num_digits <= _MOST_DIGITS - num_decimals or text[offset] in (LETTER_E, CAPITAL_E):
+        return 0.0, offset, False
     value, is_nearest = _divide(digits, _TENS[num_decimals])
-    return -value if is_negative else value, place, is_nearest
+    return -value if is_negative else value, offset, is_nearest
 
 
 @kernel()
@@ -140,16 +140,16 @@ def _upper_half(value):
 
 @kernel()
 @no_type_check
-def read_wholes(text, place, out):
+def read_wholes(text, offset, out):
     """(how many whole numbers, where their list ends, whether it was understood and fits into `out`)."""
-    if text[place] != LEFT_BRACKET:
-        return 0, place, False
+    if text[offset] != LEFT_BRACKET:
+        return 0, offset, False
     num = 0
-    while text[place] != RIGHT_BRACKET:
-        value, place, understood = read_whole(text, skip_blanks(text, place + 1))
+    while text[offset] != RIGHT_BRACKET:
+        value, offset, understood = read_whole(text, skip_blanks(text, offset + 1))
         if not understood or num == len(out):
-            return num, place, False
+            return num, offset, False
         out[num] = value
         num += 1
-        place = skip_blanks(text, place)
-    return num, place + 1, True
+        offset = skip_blanks(text, offset)
+    return num, offset + 1, True

@@ -32,10 +32,10 @@ class Names(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: SupportsIndex | slice) -> str | list[str]:
-        place = range(len(self))[index]
-        if isinstance(place, range):
-            return [self[one] for one in place]
-        return self.text[self.first[place] : self.first[place + 1]].tobytes().decode()
+        chosen = range(len(self))[index]
+        if isinstance(chosen, range):
+            return [self[one] for one in chosen]
+        return self.text[self.first[chosen] : self.first[chosen + 1]].tobytes().decode()
 
     def __iter__(self) -> Iterator[str]:
         return (name.decode() for name in self.encoded())

@@ -23,7 +23,7 @@ class _RunLengths(Struct, gc=False):
 
 
 THREADS = 4
-"""That copy rings into their order."""
+"""Number of threads that copy rings into their order."""
 
 _Segmentation = list[list[float]] | _RunLengths | None
 _segmentations = msgspec.json.Decoder(_Segmentation)
@@ -36,7 +36,7 @@ class Outlines(NamedTuple):
     lengths: Int64[np.ndarray, " R"]
     """Points of each ring."""
     owners: Int64[np.ndarray, " R"]
-    """Whose ring it is."""
+    """Row of the annotation that each ring belongs to."""
     flags: UInt8[np.ndarray, " n"]
     """What is known of each annotation's outline, as `Flag`."""
 
@@ -59,11 +59,11 @@ def read_outlines(
     pieces = [Rings(scanned.points, scanned.first)]
     owners = [scanned.owners]
     flags = np.where(scanned.num_short > 0, Flag.SHORT_POLYGON, 0).astype(np.uint8)
-    for place, text in others.items():
-        who = f"{path}: annotation {scanned.ids[place]} of image {scanned.image_ids[place]}"
-        rings, flags[place] = _rings(text, sizes[place], who)
+    for row, text in others.items():
+        who = f"{path}: annotation {scanned.ids[row]} of image {scanned.image_ids[row]}"
+        rings, flags[row] = _rings(text, sizes[row], who)
         pieces.append(rings)
-        owners.append(np.full(len(rings.first) - 1, place))
+        owners.append(np.full(len(rings.first) - 1, row))
     owner = np.concatenate(owners)
     bare = np.flatnonzero(np.bincount(owner, minlength=len(flags)) == 0)
     flags[bare] = flags[bare] & ~np.uint8(Flag.RUN_LENGTHS) | Flag.NO_OUTLINE
@@ -74,12 +74,12 @@ def read_outlines(
 
 
 def arrange_outlines(
-    pieces: Sequence[Outlines], places: Int64[np.ndarray, " n"]
+    pieces: Sequence[Outlines], ranks: Int64[np.ndarray, " n"]
 ) -> tuple[Rings, Int64[np.ndarray, " n+1"]]:
-    """All rings in the order of their rows' places, and the first ring of each place."""
+    """All rings in the order of their rows' ranks, and the first ring of each rank."""
     lengths = np.concatenate([piece.lengths for piece in pieces])
     starts = np.cumsum([0, *(len(piece.flags) for piece in pieces)])
-    owners = places[np.concatenate([start + piece.owners for start, piece in zip(starts, pieces, strict=False)])]
+    owners = ranks[np.concatenate([start + piece.owners for start, piece in zip(starts, pieces, strict=False)])]
     order = np.argsort(owners, kind="stable")
     first = np.concatenate([[0], np.cumsum(lengths[order])])
     targets = np.empty_like(lengths)
@@ -92,7 +92,7 @@ def arrange_outlines(
 
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(copy, pieces, ends))  # which raises what a thread raised
-    first_ring = np.searchsorted(owners[order], np.arange(len(places) + 1))
+    first_ring = np.searchsorted(owners[order], np.arange(len(ranks) + 1))
     return Rings(points, first.astype(np.int32)), first_ring.astype(np.int64)
 
 

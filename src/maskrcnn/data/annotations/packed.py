@@ -53,7 +53,7 @@ class Objects(NamedTuple):
 
     ids: Int64[np.ndarray, " n"]
     images: Int64[np.ndarray, " n"]
-    """Their places in the file."""
+    """Index of each object's image in the file."""
     labels: Int64[np.ndarray, " n"]
     boxes: Float32[np.ndarray, "n 4"]
     stated_boxes: Float64[np.ndarray, "n 4"]
@@ -92,7 +92,7 @@ class _Register(NamedTuple):
     noun: str
     ids: Int64[np.ndarray, " n"]
     """In ascending order."""
-    places: Int64[np.ndarray, " n"]
+    indices: Int64[np.ndarray, " n"]
     """Where the file has them."""
 
 
@@ -137,9 +137,9 @@ def arrange(content: Content) -> Packed:
     """The objects sorted by image."""
     order = np.argsort(content.objects.images, kind="stable")
     objects = Objects(*(column[order] for column in content.objects))
-    places = np.empty_like(order)
-    places[order] = np.arange(len(order))
-    rings, first_ring = arrange_outlines(content.outlines, places)
+    ranks = np.empty_like(order)
+    ranks[order] = np.arange(len(order))
+    rings, first_ring = arrange_outlines(content.outlines, ranks)
     attributes = Names.join([content.attributes[index] for index in order.tolist()] if content.attributes else [])
     return Packed(
         image_ids=content.image_ids,
@@ -177,8 +177,8 @@ def _check_images(images: Sequence[ImageEntry], path: Path) -> None:
 
 
 def _register(noun: str, ids: Int64[np.ndarray, " n"]) -> _Register:
-    places = np.argsort(ids)
-    return _Register(noun, ids[places], places)
+    indices = np.argsort(ids)
+    return _Register(noun, ids[indices], indices)
 
 
 def _refuse_duplicates(ids: Int64[np.ndarray, " n"], path: Path, noun: str) -> None:
@@ -204,15 +204,15 @@ def _read_part(
     scanned = scan(np.frombuffer(joined, np.uint8), stops)
     others: dict[int, bytes | Raw] = {}
     attributes = Names(scanned.others, scanned.first_other).encoded() if len(scanned.others) else [b""] * len(rows)
-    for place in np.flatnonzero(scanned.strange_outline).tolist():
-        begin, stop = scanned.segmentations[place]
-        others[place] = joined[begin:stop]
-    for place in np.flatnonzero(scanned.strange).tolist():
-        row = decode_row(file, start + place, text, path)
-        scanned.ids[place], scanned.image_ids[place] = row.id, row.image_id
-        scanned.category_ids[place] = row.category_id
-        scanned.boxes[place], scanned.areas[place], scanned.crowd[place] = row.bbox, _area(row), bool(row.iscrowd)
-        others[place], attributes[place] = row.segmentation, other_fields(rows[place])
+    for index in np.flatnonzero(scanned.strange_outline).tolist():
+        begin, stop = scanned.segmentations[index]
+        others[index] = joined[begin:stop]
+    for index in np.flatnonzero(scanned.strange).tolist():
+        row = decode_row(file, start + index, text, path)
+        scanned.ids[index], scanned.image_ids[index] = row.id, row.image_id
+        scanned.category_ids[index] = row.category_id
+        scanned.boxes[index], scanned.areas[index], scanned.crowd[index] = row.bbox, _area(row), bool(row.iscrowd)
+        others[index], attributes[index] = row.segmentation, other_fields(rows[index])
     image = _look_up(scanned.image_ids, images, scanned, path)
     label = _look_up(scanned.category_ids, labels, scanned, path)
     boxes = _corners(scanned, path)
@@ -235,7 +235,7 @@ def _look_up(
             f"{path}: annotation {scanned.ids[row]} of image {scanned.image_ids[row]} names {register.noun} "
             f"{wanted[row]}, which the file does not list; add the {register.noun} or remove the annotation"
         )
-    return register.places[found]
+    return register.indices[found]
 
 
 def _corners(scanned: Scanned, path: Path) -> Float32[np.ndarray, "n 4"]:

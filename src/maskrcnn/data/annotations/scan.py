@@ -62,11 +62,11 @@ class Scanned(NamedTuple):
     first: Int32[np.ndarray, " R+1"]
     """Polygon r is points[first[r] : first[r + 1]]."""
     owners: Int64[np.ndarray, " R"]
-    """Whose polygon it is, ascending."""
+    """Row of the annotation that each polygon belongs to, ascending."""
     others: UInt8[np.ndarray, " L"]
     """Fields of other names: an object of JSON for each annotation that has some."""
     first_other: Int64[np.ndarray, " n+1"]
-    """Those of annotation k are others[first_other[k] : first_other[k + 1]]."""
+    """Other fields of annotation k are others[first_other[k] : first_other[k + 1]]."""
     strange: Bool[np.ndarray, " n"]
     """Nothing of them is told here."""
     strange_outline: Bool[np.ndarray, " n"]
@@ -134,56 +134,56 @@ def _scan(text, stops, fields, num_short, strange, numbers, first, owners, first
 
 @kernel()
 @no_type_check
-def _scan_row(text, place, row, fields, numbers, first, num_rings, end):
+def _scan_row(text, offset, row, fields, numbers, first, num_rings, end):
     """(rings so far, polygons left out, whether all was understood but the polygons, whether these were not, end).
 
     end   of the fields of other names, before and after
     """
     whole, boxes, areas, crowd, segmentations, others = fields
     nothing, start = (num_rings, 0, False, False, end), end
-    if text[place] != LEFT_BRACE:
+    if text[offset] != LEFT_BRACE:
         return nothing
-    # One pass over `{"key": value, ...}`: at the start of each turn `place` is at the brace or at a comma.
+    # One pass over `{"key": value, ...}`: at the start of each turn `offset` is at the brace or at a comma.
     seen, rings, num_short, strange_outline = 0, num_rings, 0, False
-    while text[place] != RIGHT_BRACE:
-        place = skip_blanks(text, place + 1)
-        if text[place] != QUOTE:
+    while text[offset] != RIGHT_BRACE:
+        offset = skip_blanks(text, offset + 1)
+        if text[offset] != QUOTE:
             return nothing
-        begin = place + 1
-        place = skip_string(text, place)
-        key = _find_key(text, begin, place - 1)
+        begin = offset + 1
+        offset = skip_string(text, offset)
+        key = _find_key(text, begin, offset - 1)
         if key < 0:
             return nothing
         # Past the colon. An annotation with one of our keys twice is left to the parser; others may repeat.
-        place = skip_blanks(text, skip_blanks(text, place) + 1)
+        offset = skip_blanks(text, skip_blanks(text, offset) + 1)
         if seen >> key & 1:
             return nothing
         seen |= 1 << key & ~(1 << _OTHER)
         # Its value, straight into the arrays: a row that turns out not to be understood is overwritten by the parser's.
         understood = True
         if key == _ID:
-            whole[0, row], place, understood = read_whole(text, place)
+            whole[0, row], offset, understood = read_whole(text, offset)
         elif key == _IMAGE_ID:
-            whole[1, row], place, understood = read_whole(text, place)
+            whole[1, row], offset, understood = read_whole(text, offset)
         elif key == _CATEGORY_ID:
-            whole[2, row], place, understood = read_whole(text, place)
+            whole[2, row], offset, understood = read_whole(text, offset)
         elif key == _ISCROWD:
-            crowd[row], place, understood = read_flag(text, place)
+            crowd[row], offset, understood = read_flag(text, offset)
         elif key == _BBOX:
-            place, understood = _read_box(text, place, boxes, row)
+            offset, understood = _read_box(text, offset, boxes, row)
         elif key == _AREA:
-            areas[row], place, understood = read_decimal(text, place)
+            areas[row], offset, understood = read_decimal(text, offset)
         elif key == _SEGMENTATION:
-            rings, num_short, place, strange_outline = _read_outline(
-                text, place, segmentations[row], numbers, first, num_rings
+            rings, num_short, offset, strange_outline = _read_outline(
+                text, offset, segmentations[row], numbers, first, num_rings
             )
         else:
-            place = skip_value(text, place)
+            offset = skip_value(text, offset)
             if key >= _SIZE:
-                end = _keep_field(text, begin - 1, place, others, start, end)
+                end = _keep_field(text, begin - 1, offset, others, start, end)
         if not understood:
             return nothing
-        place = skip_blanks(text, place)
+        offset = skip_blanks(text, offset)
     if end > start:
         others[end] = RIGHT_BRACE
         end += 1
@@ -203,24 +203,24 @@ def _keep_field(text, begin, stop, others, start, end):
 @no_type_check
 def _scan_runs(text, size, counts):
     """How many counts there are; 0 where they are not understood."""
-    num_sizes = num_counts = place = 0
-    while text[place] == LEFT_BRACE or text[place] == COMMA:
-        begin = skip_blanks(text, place + 1)
+    num_sizes = num_counts = offset = 0
+    while text[offset] == LEFT_BRACE or text[offset] == COMMA:
+        begin = skip_blanks(text, offset + 1)
         if text[begin] != QUOTE:
             break
-        place = skip_string(text, begin)
-        key = _find_key(text, begin + 1, place - 1)
-        place = skip_blanks(text, skip_blanks(text, place) + 1)
+        offset = skip_string(text, begin)
+        key = _find_key(text, begin + 1, offset - 1)
+        offset = skip_blanks(text, skip_blanks(text, offset) + 1)
         if key == _SIZE and num_sizes == 0:
-            num_sizes, place, understood = read_wholes(text, place, size)
+            num_sizes, offset, understood = read_wholes(text, offset, size)
         elif key == _COUNTS and num_counts == 0:
-            num_counts, place, understood = read_wholes(text, place, counts)
+            num_counts, offset, understood = read_wholes(text, offset, counts)
         else:
             understood = False
         if not understood:
             break
-        place = skip_blanks(text, place)
-    return num_counts if num_sizes == 2 and text[place] == RIGHT_BRACE else 0
+        offset = skip_blanks(text, offset)
+    return num_counts if num_sizes == 2 and text[offset] == RIGHT_BRACE else 0
 
 
 @kernel()
@@ -244,90 +244,90 @@ def _find_key(text, begin, stop):
 
 @kernel()
 @no_type_check
-def _read_box(text, place, boxes, row):
+def _read_box(text, offset, boxes, row):
     """(where a list of x, y, width and height ends, whether it was understood)."""
-    if text[place] != LEFT_BRACKET:
-        return place, False
-    x, place, x_understood = read_decimal(text, skip_blanks(text, place + 1))
-    y, place, y_understood = _read_next(text, place)
-    width, place, width_understood = _read_next(text, place)
-    height, place, height_understood = _read_next(text, place)
-    place = skip_blanks(text, place)
+    if text[offset] != LEFT_BRACKET:
+        return offset, False
+    x, offset, x_understood = read_decimal(text, skip_blanks(text, offset + 1))
+    y, offset, y_understood = _read_next(text, offset)
+    width, offset, width_understood = _read_next(text, offset)
+    height, offset, height_understood = _read_next(text, offset)
+    offset = skip_blanks(text, offset)
     boxes[row, 0], boxes[row, 1], boxes[row, 2], boxes[row, 3] = x, y, width, height
     understood = x_understood and y_understood and width_understood and height_understood
-    return place + 1, understood and text[place] == RIGHT_BRACKET
+    return offset + 1, understood and text[offset] == RIGHT_BRACKET
 
 
 @kernel()
 @no_type_check
-def _read_next(text, place):
+def _read_next(text, offset):
     """The number behind a comma, as `read_decimal` gives it."""
-    place = skip_blanks(text, place)
-    if text[place] != COMMA:
-        return 0.0, place, False
-    return read_decimal(text, skip_blanks(text, place + 1))
+    offset = skip_blanks(text, offset)
+    if text[offset] != COMMA:
+        return 0.0, offset, False
+    return read_decimal(text, skip_blanks(text, offset + 1))
 
 
 @kernel()
 @no_type_check
-def _read_outline(text, place, segmentation, numbers, first, num_rings):
+def _read_outline(text, offset, segmentation, numbers, first, num_rings):
     """(rings so far, polygons left out, where the outline ends, whether it was not understood).
 
     Run lengths and mistakes are not: what was read of the polygons is forgotten, the rest of the annotation is read all
     the same, and where the text lies is noted for whoever decodes it.
     """
-    segmentation[0] = place
-    rings, num_short, place, understood = _read_polygons(text, place, numbers, first, num_rings)
+    segmentation[0] = offset
+    rings, num_short, offset, understood = _read_polygons(text, offset, numbers, first, num_rings)
     if not understood:
-        rings, num_short, place = num_rings, 0, skip_value(text, segmentation[0])
-    segmentation[1] = place
-    return rings, num_short, place, not understood
+        rings, num_short, offset = num_rings, 0, skip_value(text, segmentation[0])
+    segmentation[1] = offset
+    return rings, num_short, offset, not understood
 
 
 @kernel()
 @no_type_check
-def _read_polygons(text, place, numbers, first, num_rings):
+def _read_polygons(text, offset, numbers, first, num_rings):
     """(rings so far, polygons left out, where they end, whether all was understood) of null or of lists in a list."""
-    if text[place] == LETTER_N:
-        return num_rings, 0, place + len("null"), True
+    if text[offset] == LETTER_N:
+        return num_rings, 0, offset + len("null"), True
     # Rings follow one another in `numbers`, x and y in turn: `first` counts points, so a ring begins at twice that.
     num_short = 0
-    if text[place] != LEFT_BRACKET:
-        return num_rings, 0, place, False
-    place = skip_blanks(text, place + 1)
-    while text[place] != RIGHT_BRACKET:
+    if text[offset] != LEFT_BRACKET:
+        return num_rings, 0, offset, False
+    offset = skip_blanks(text, offset + 1)
+    while text[offset] != RIGHT_BRACKET:
         begin = 2 * first[num_rings]
-        end, place, understood = _read_numbers(text, place, numbers, begin)
+        end, offset, understood = _read_numbers(text, offset, numbers, begin)
         # An odd number of coordinates is left to the parser. Fewer than three points cover nothing, and what was read
         # of them is overwritten by the next ring.
         if not understood or ((end - begin) % 2 and end - begin > LEAST):
-            return num_rings, num_short, place, False
+            return num_rings, num_short, offset, False
         if end - begin < LEAST:
             num_short += 1
         else:
             num_rings += 1
             first[num_rings] = end // 2
-        place = skip_blanks(text, place)
-        if text[place] == COMMA:
-            place = skip_blanks(text, place + 1)
-    return num_rings, num_short, place + 1, True
+        offset = skip_blanks(text, offset)
+        if text[offset] == COMMA:
+            offset = skip_blanks(text, offset + 1)
+    return num_rings, num_short, offset + 1, True
 
 
 @kernel()
 @no_type_check
-def _read_numbers(text, place, numbers, end):
+def _read_numbers(text, offset, numbers, end):
     """(how many numbers there are now, where their list ends, whether it was understood)."""
-    if text[place] != LEFT_BRACKET:
-        return end, place, False
-    place = skip_blanks(text, place + 1)
-    while text[place] != RIGHT_BRACKET:
-        value, place, understood = read_decimal(text, place)
+    if text[offset] != LEFT_BRACKET:
+        return end, offset, False
+    offset = skip_blanks(text, offset + 1)
+    while text[offset] != RIGHT_BRACKET:
+        value, offset, understood = read_decimal(text, offset)
         if not understood:
-            return end, place, False
+            return end, offset, False
         numbers[end] = narrow(value)
         end += 1
-        if text[place] != COMMA:
-            place = skip_blanks(text, place)
-        if text[place] == COMMA:
-            place = skip_blanks(text, place + 1)
-    return end, place + 1, True
+        if text[offset] != COMMA:
+            offset = skip_blanks(text, offset)
+        if text[offset] == COMMA:
+            offset = skip_blanks(text, offset + 1)
+    return end, offset + 1, True

@@ -22,7 +22,7 @@ from maskrcnn.masks import Rings, counts_from_rings, decimals, strings_from_coun
 def read(annotations: Path, images: Path | None = None) -> Dataset:
     """Read and check a COCO instances file.
 
-    images   the folder of its pictures, which must all be there; None where nothing looks at them
+    images   the folder of its images, which must all be there; None where nothing looks at them
     Nothing is dropped but polygons of fewer than three points; `flags` and `notes` say what is special. A large file is
     parsed once and then read from a cache, which tells the same.
     Raises FileNotFoundError or ValueError: one sentence with file, ids and what to do.
@@ -30,7 +30,7 @@ def read(annotations: Path, images: Path | None = None) -> Dataset:
     columns = packed(annotations)
     data = _dataset(columns, annotations, annotations.parent if images is None else images)
     if images is not None:
-        _check_pictures(data, images)
+        _check_images(data, images)
     return data
 
 
@@ -75,11 +75,11 @@ def segmentations(data: Dataset, image: int) -> list[Any]:
         for start, stop in pairwise(first_point)
     ]
     found: list[Any] = [polygons[start - first_ring[0] : stop - first_ring[0]] for start, stop in pairwise(first_ring)]
-    places = np.flatnonzero(data.flags[chosen] & Flag.RUN_LENGTHS)
-    bounds = data.first_ring[chosen.start + places[:, None] + [0, 1]]
+    indices = np.flatnonzero(data.flags[chosen] & Flag.RUN_LENGTHS)
+    bounds = data.first_ring[chosen.start + indices[:, None] + [0, 1]]
     strings = strings_from_counts(*counts_from_rings(data.rings, bounds, *size))
-    for place, string in zip(places.tolist(), strings, strict=True):
-        found[place] = {"size": size, "counts": string}
+    for index, string in zip(indices.tolist(), strings, strict=True):
+        found[index] = {"size": size, "counts": string}
     return found
 
 
@@ -132,7 +132,7 @@ def _dataset(columns: Packed, annotations: Path, images: Path) -> Dataset:
 
 
 def find_split(dataset_dir: str | Path, img_dir: str, anno_path: str) -> tuple[Path, Path]:
-    """The annotation file and the picture folder of one split.
+    """The annotation file and the image folder of one split.
 
     `annotation/` stands in for a missing `annotations/` and the other way round.
     """
@@ -141,7 +141,7 @@ def find_split(dataset_dir: str | Path, img_dir: str, anno_path: str) -> tuple[P
         raise FileNotFoundError(f"the data set's folder {root} does not exist; set data.dataset_dir to it")
     images = root / img_dir
     if not images.is_dir():
-        raise FileNotFoundError(f"the picture folder {images} does not exist; {root} holds {listing(root)}")
+        raise FileNotFoundError(f"the image folder {images} does not exist; {root} holds {listing(root)}")
     first, *rest = Path(anno_path).parts or ("",)
     other = {"annotations": "annotation", "annotation": "annotations"}.get(first, first)
     for annotations in (root / anno_path, root.joinpath(other, *rest)):
@@ -151,23 +151,23 @@ def find_split(dataset_dir: str | Path, img_dir: str, anno_path: str) -> tuple[P
     raise FileNotFoundError(f"the annotation file {root / anno_path} does not exist; {folder} holds {listing(folder)}")
 
 
-def _check_pictures(data: Dataset, images: Path) -> None:
+def _check_images(data: Dataset, images: Path) -> None:
     annotations, names, ids = data.annotations, data.file_names, data.image_ids
     assert isinstance(names, Names)
     if not images.is_dir():
-        raise FileNotFoundError(f"the picture folder {images} of {annotations} does not exist; correct its path")
+        raise FileNotFoundError(f"the image folder {images} of {annotations} does not exist; correct its path")
     missing = _missing(names, images)
     if missing and not names[missing[0]]:
         raise ValueError(f"{annotations}: image {ids[missing[0]]} has no `file_name`; give every image one")
     if missing:
         raise FileNotFoundError(
-            f"{images} lacks {names[missing[0]]} of image {ids[missing[0]]} ({len(missing)} of {len(names)} pictures "
+            f"{images} lacks {names[missing[0]]} of image {ids[missing[0]]} ({len(missing)} of {len(names)} images "
             f"are missing); {annotations} names it: complete the folder or remove the entries"
         )
 
 
 def _missing(names: Names, images: Path) -> list[int]:
-    """Places of names that are no files below the folder.
+    """Indices of names that are no files below the folder.
 
     Folders are listed, as to ask for each file takes far longer, and names compared as they lie in memory.
     """
@@ -181,5 +181,5 @@ def _missing(names: Names, images: Path) -> list[int]:
     if present.issuperset(encoded):
         return []
     return [
-        place for place, name in enumerate(encoded) if name not in present and not (images / names[place]).is_file()
+        index for index, name in enumerate(encoded) if name not in present and not (images / names[index]).is_file()
     ]

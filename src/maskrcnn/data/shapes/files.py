@@ -21,7 +21,7 @@ from maskrcnn.masks import (
     string_from_counts,
 )
 
-VERSION = "1.0"  # of the rules that make the pictures: another version is another data set
+VERSION = "1.0"  # of the rules that make the images: another version is another data set
 SPLITS = ("train", "val")
 
 
@@ -60,15 +60,15 @@ def generate(folder: str | Path, *, num_train: int = 2000, num_val: int = 120, s
 
 
 def _write_split(folder: Path, split: str, count: int, settings: dict[str, Any]) -> None:
-    pictures = folder / f"{split}2017"
-    pictures.mkdir()
+    images = folder / f"{split}2017"
+    images.mkdir()
     offset = 0 if split == "train" else settings["num_train"]
 
     def write(index: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         scene = draw_scene(settings["seed"], SPLITS.index(split), index, settings["side"])
         image_id = offset + index + 1
         name = f"{image_id:012d}.png"
-        Image.fromarray(scene.pixels).save(pictures / name, compress_level=1)
+        Image.fromarray(scene.pixels).save(images / name, compress_level=1)
         height, width = scene.owners.shape
         image = {"id": image_id, "file_name": name, "height": height, "width": width, "license": 1}
         return image, _annotations(scene, image_id)

@@ -12,11 +12,11 @@ HUES = {"disc": 0.0, "square": 1.2, "triangle": 2.4, "star": 3.6, "ring": 4.8}
 HUE_REACH = 0.64
 """To either side: neighbours overlap, so that colour tells most objects and form has to tell the rest."""
 
-Picture = Float64[np.ndarray, "h w 3"]
+Image = Float64[np.ndarray, "h w 3"]
 """Red, green, blue, 0..255."""
 
 
-def background(dice: Dice, height: int, width: int) -> tuple[Picture, tuple[Color, Color]]:
+def background(dice: Dice, height: int, width: int) -> tuple[Image, tuple[Color, Color]]:
     """Two tones mixed by clouds and, often, stripes; and the tones."""
     first = dice.color(saturation=0.45)
     second = _shift(first, dice, 65)
@@ -27,8 +27,8 @@ def background(dice: Dice, height: int, width: int) -> tuple[Picture, tuple[Colo
     return _mix(first, second, amount), (first, second)
 
 
-def paint(pixels: Picture, shape: Shape, dice: Dice, tones: tuple[Color, Color]) -> None:
-    """Draw one shape over the picture, in place, with soft edges, texture and light from one side."""
+def paint(pixels: Image, shape: Shape, dice: Dice, tones: tuple[Color, Color]) -> None:
+    """Draw one shape over the image, in place, with soft edges, texture and light from one side."""
     height, width = pixels.shape[:2]
     around = window(shape)
     target, source = overlap(around, height, width)
@@ -81,7 +81,7 @@ def _stripes(x: Plane, y: Plane, direction: tuple[float, float], period: float) 
     return np.abs(2.0 * (phase - np.floor(phase)) - 1.0)
 
 
-def _mix(first: Color, second: Color, amount: Plane) -> Picture:
+def _mix(first: Color, second: Color, amount: Plane) -> Image:
     return np.asarray(first) + amount[..., None] * (np.asarray(second) - np.asarray(first))
 
 
@@ -100,8 +100,8 @@ def _contrasting(tones: tuple[Color, Color], dice: Dice, outline: str) -> Color:
             return color
 
 
-def photograph(pixels: Picture, dice: Dice) -> UInt8[np.ndarray, "h w 3"]:
-    """Some pictures are a little out of focus; all have grain."""
+def photograph(pixels: Image, dice: Dice) -> UInt8[np.ndarray, "h w 3"]:
+    """Some images are a little out of focus; all have grain."""
     if dice.happens(0.3):
         pixels = _blur(_blur(pixels).transpose(1, 0, 2)).transpose(1, 0, 2)
     height, width, _ = pixels.shape
@@ -110,7 +110,7 @@ def photograph(pixels: Picture, dice: Dice) -> UInt8[np.ndarray, "h w 3"]:
     return np.clip(np.floor(pixels + strength * grain + 0.5), 0, 255).astype(np.uint8)
 
 
-def _blur(pixels: Picture) -> Picture:
+def _blur(pixels: Image) -> Image:
     """Weights 1 2 1 down the columns; the border repeats."""
     above = np.concatenate([pixels[:1], pixels[:-1]])
     below = np.concatenate([pixels[1:], pixels[-1:]])

@@ -26,7 +26,7 @@ class Scene(NamedTuple):
     owners: Int32[np.ndarray, "h w"]
     """The group that each pixel belongs to, -1 where none."""
     category_ids: tuple[int, ...]
-    """Of each group."""
+    """Category id of each group."""
     crowd: tuple[bool, ...]
 
 

@@ -29,8 +29,8 @@ def conv1x1(
     """A linear layer at each pixel, or at each `stride`-th of a row and column from the first on.
 
     Add the bias and the residual, then ReLU where asked.
-    On a CPU, in float32, with channels in multiples of 8, results lie in channels-last memory, unless they are few
-    pixels of channels in multiples of 32.
+    On a CPU, in float32, with channels in multiples of 8, results lie in channels-last memory, unless they are
+    few pixels of channels in multiples of 32.
     Differentiable once. Where nothing learns, bf16 and, with vectors of 16 numbers, float32 are torch's fused ones.
     """
     if _is_faster_fused(x, weight, bias, residual, stride):

@@ -3,7 +3,7 @@
 In channels-last memory an image is a matrix of pixels and channels. Torch's library writes the bias everywhere, adds
 the product, then reads all of it again for the residual, and again for the ReLU; for a network's first stages these
 passes take as long as the product. Channels that do not come in whole panels are left to a library's product of
-matrices, which torch's convolution reaches by way of copies to NCHW and back.
+matrices, which torch's convolution would reach by way of copies in another order.
 """
 
 from typing import no_type_check

@@ -29,7 +29,7 @@ WORTH_A_THREAD = 2**19
 
 
 def bounds(is_there: bool, ceiling: float) -> Bounds:
-    """Those of a ReLU that lets pass at most `ceiling`, if it is there."""
+    """Bounds (lower, upper) of a ReLU that lets pass at most `ceiling`; NaN where there is none."""
     return (np.float32(0), np.float32(ceiling)) if is_there else NO_BOUNDS
 
 
@@ -179,7 +179,7 @@ def _bring(source, number, left, ring):
 @jit
 @no_type_check
 def _bring_gated(result, number, ring):
-    """As `_bring`, of the result's gradients where it is within bounds, and zeros elsewhere."""
+    """Bring the result's gradients as `_bring` does, with zeros where the result is out of bounds."""
     (grads, results, bounds), (rows, held) = result, ring
     slot = number % len(rows)
     if held[slot] != number:
