@@ -116,7 +116,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if not hasattr(session.config, "workerinput"):  # the workers' reports come to the process that started them
+    # The workers' reports come to the process that started them; `-p no:cacheprovider` leaves nowhere to keep them.
+    if not hasattr(session.config, "workerinput") and hasattr(session.config, "cache"):
         session.config.cache.set(SECONDS, session.config.cache.get(SECONDS, {}) | _seconds)
 
 

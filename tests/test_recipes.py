@@ -195,7 +195,6 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["model.rpn.anchor_sizes=[8, 16]"], "model.rpn.anchor_sizes: expected 5 sizes"),
         (
             ["model.rpn.positive_iou=0.2"],
             "model.rpn.positive_iou: expected at least model.rpn.negative_iou, 0.3",

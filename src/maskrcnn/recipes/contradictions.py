@@ -5,9 +5,6 @@ from itertools import pairwise
 
 from maskrcnn.config import Backbone, Optimizer, Recipe, Schedule
 
-PYRAMID_LEVELS = 5
-"""Number of pyramid levels: P2 to P6, strides 4, 8, 16, 32 and 64."""
-
 WITHOUT_BOTTLENECKS = ("resnet18", "resnet34")
 LITE_PIXELS = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
 """Mean and standard deviation of the pixels that published EfficientNet-Lite weights were trained on."""
@@ -51,11 +48,6 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
 
 def _model(recipe: Recipe) -> Iterator[Contradiction]:
     backbone, rpn = recipe.model.backbone, recipe.model.rpn
-    if len(rpn.anchor_sizes) != PYRAMID_LEVELS:
-        yield (
-            ("model.rpn.anchor_sizes",),
-            f"expected {PYRAMID_LEVELS} sizes, one for each level of the pyramid, got {len(rpn.anchor_sizes)}",
-        )
     if not rpn.aspect_ratios:
         yield ("model.rpn.aspect_ratios",), "expected at least one ratio"
     if rpn.positive_iou < rpn.negative_iou:

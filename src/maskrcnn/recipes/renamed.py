@@ -31,3 +31,5 @@ RENAMED = {
     "model.mask_head.rois": "model.mask_head.num_rois",
 }
 """Former dotted path to today's."""
+SECTIONS = {"model.backbone": "model.backbone.kind"}
+"""Former settings that are sections now, and the setting that holds what they held."""

@@ -7,6 +7,7 @@ import msgspec
 
 from maskrcnn.config import Recipe, Role
 from maskrcnn.recipes.flat import flatten
+from maskrcnn.recipes.renamed import RENAMED
 from maskrcnn.recipes.roles import settings_with
 from maskrcnn.run_folder import CHECKPOINTS, CONFIG
 from maskrcnn.train import checkpoint
@@ -50,6 +51,12 @@ def check_same(recipe: Recipe, found: Checkpoint, num_images: int) -> None:
     Raises ValueError. Epochs, rates, logging, devices and the size of micro-batches may change.
     """
     before, now = dict(flatten(found.state["recipe"])), dict(flatten(msgspec.to_builtins(recipe)))
+    former = next((key for key in before if key in RENAMED), None)
+    if former is not None:
+        raise ValueError(
+            f"{found.path} was written before settings were renamed ({former} is called {RENAMED[former]} now); finish "
+            "that run with the version that began it, or start a new run"
+        )
     now["train.ema (kept or not)"], before["train.ema (kept or not)"] = recipe.train.ema > 0, "average" in found.tensors
     now["number of training images"], before["number of training images"] = num_images, found.state["num_images"]
     differing = [
