@@ -48,7 +48,7 @@ def seconds(weights: Path, photo: Path, precision: str, rounds: int) -> Iterator
     """Of each round: what a cold process took, and a warm one."""
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as cache:
-            environment = {**os.environ, "MASKRCNN_CACHE": cache}
+            environment = {**os.environ, "MASKRCNN_CACHE": cache, "TMPDIR": cache}
             command = [sys.executable, "-c", PREDICT, str(weights), str(photo), precision]
             runs = [subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE) for _ in range(2)]
             yield dict(zip(("cold", "warm"), (json.loads(run.stdout) for run in runs), strict=True))

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -123,9 +124,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Tests neither find nor leave anything in the user's cache but compiled kernels, which depend on nothing else."""
+    """Tests neither find nor leave anything in the user's cache but compiled kernels, which depend on nothing else.
+
+    Nor do they find the temporary folder in which kernels are kept where that cache cannot be written.
+    """
     with pytest.MonkeyPatch.context() as patch:
         _move_cache(tmp_path_factory.mktemp("cache"), patch)
+        temporary = tmp_path_factory.mktemp("temporary")
+        patch.setenv("TMPDIR", str(temporary))
+        patch.setattr(tempfile, "tempdir", str(temporary))
         patch.setattr(kernels, "tell", lambda text: None)  # which test compiles first depends on the others
         yield
 

@@ -216,8 +216,9 @@ def test_all_mistakes_in_a_recipe_are_told_at_once(place, capsys):
         "  train.bach: no such setting; did you mean train.batch? (tiny.yml)",
         "  evaluate.batch: expected an integer > 0, got 0 (tiny.yml)",
         "  data.flip: expected a number >= 0 and <= 1, got 1.5 (command line)",
-        "  model.backbone.kind: expected one of resnet101, resnet152, resnet18, resnet34, resnet50, "
-        "resnext101_32x4d, resnext101_32x8d, resnext101_64x4d, resnext50_32x4d, got 'resnet50d' (command line)",
+        "  model.backbone.kind: expected one of efficientnet_lite0, efficientnet_lite2, resnet101, resnet152, "
+        "resnet18, resnet34, resnet50, resnext101_32x4d, resnext101_32x8d, resnext101_64x4d, resnext50_32x4d, "
+        "got 'resnet50d' (command line)",
     ]
     assert not (place / "new").exists()
 

@@ -31,7 +31,7 @@ LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 RECIPES = {
     "demo": f"""
-__BASE__: {CONFIG}/demo.yml
+__BASE__: {CONFIG}/shapes.yml
 device: cpu
 data: {{dataset_dir: shapes-128}}
 train:
