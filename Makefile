@@ -3,11 +3,12 @@
 
 python := .venv/bin/python
 installed := .venv/.installed
+runs := .venv/.runs
 
 help:  ## says what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 
-demo: $(installed)  ## draws shapes, learns them, and writes runs/demo/report.html
+demo: $(runs)  ## draws shapes, learns them, and writes runs/demo/report.html
 	$(python) -m maskrcnn demo
 
 # A worker takes a core and 3 GB. One that is done takes tests that wait for another.
@@ -65,4 +66,10 @@ release: $(installed)  ## builds what is published into dist/ and tries it: make
 $(installed): pyproject.toml constraints.txt
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[lite,test]'
+	@touch $@ $(runs)
+
+# What the package needs to run, without what its tests need: half as many packages.
+$(runs): pyproject.toml constraints.txt
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[lite]'
 	@touch $@

@@ -48,7 +48,12 @@ def choose_precision(device: torch.device, mixed: bool) -> Precision:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 by itself: AMX or AVX-512 BF16 on x86, BF16 instructions on ARM."""
+    """Whether the CPU multiplies bf16 by itself: AMX or AVX-512 BF16 on x86, BF16 instructions on ARM.
+
+    False where torch was told to do with AVX2 (`ATEN_CPU_CAPABILITY=avx2`), as libraries are then told, too.
+    """
+    if torch.backends.cpu.get_cpu_capability() == "AVX2":
+        return False
     return any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
