@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from maskrcnn.runtime import trial, verdicts
-from maskrcnn.runtime.precision import Precision
+from maskrcnn.runtime.precision import Precision, cpu_has_bf16
 
 SECONDS = {"float32": 3.0, "bf16": 2.0, "bf16, 3 x 3 in float32": 1.0}
 
@@ -158,3 +158,10 @@ def test_what_is_tried_differs_in_its_3_by_3_convolutions():
     scale = results["float32"].abs().max()
     for name in ("bf16", "bf16, 3 x 3 in float32"):
         torch.testing.assert_close(results[name], results["float32"], rtol=0, atol=0.02 * float(scale))
+
+
+@pytest.mark.parametrize(("capability", "has"), [("AVX512", True), ("AVX2", False)])
+def test_a_cpu_that_is_told_to_do_with_avx2_has_no_bf16(monkeypatch, capability, has):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert cpu_has_bf16() is has
