@@ -85,7 +85,7 @@ def test_each_form_of_an_override_sets_the_value(words):
 
 
 def test_text_on_the_command_line_is_taken_as_it_is():
-    recipe = read_recipe("demo", ["name=007", "--data.dataset_dir", "/a #b: [c", "--model.backbone.pretrained", ""])
+    recipe = read_recipe("shapes", ["name=007", "--data.dataset_dir", "/a #b: [c", "--model.backbone.pretrained", ""])
     assert (recipe.name, recipe.data.dataset_dir, recipe.model.backbone.pretrained) == ("007", "/a #b: [c", "")
     assert read_recipe("demo", ["name='quoted'"]).name == "quoted"
 
