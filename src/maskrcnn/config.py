@@ -135,6 +135,11 @@ class Backbone(Settings):
     frozen_stages: Learning[Annotated[int, Meta(ge=0, le=5)]] = 2
     """Number of stages that are not trained, counted from the stem: stem, then those of strides 4, 8, 16, 32."""
 
+    @property
+    def is_efficientnet(self) -> bool:
+        """Whether `kind` is an EfficientNet-Lite rather than a ResNet or ResNeXt."""
+        return self.kind.startswith("efficientnet")
+
 
 class Neck(Settings):
     """The feature pyramid (Lin et al. 2017)."""

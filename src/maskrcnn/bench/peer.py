@@ -26,7 +26,7 @@ def lacking(model: nn.Module, settings: config.Model, data: config.Data, num_cla
     """Why there is no peer of one of our models; empty where there is one."""
     if find_spec("torchvision") is None:
         return "torchvision is not installed"
-    if settings.backbone.kind.startswith("efficientnet"):
+    if settings.backbone.is_efficientnet:
         return f"torchvision has no Mask R-CNN on {settings.backbone.kind}"
     with torch.device("meta"):
         theirs = build_peer(settings, data, num_classes).state_dict()

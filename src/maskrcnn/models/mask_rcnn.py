@@ -52,7 +52,7 @@ def build(settings: config.Model, num_classes: int, num_bands: int = 3) -> MaskR
 
 def build_backbone(settings: config.Backbone, num_bands: int = 3) -> Backbone:
     """Build the backbone of a recipe, with random weights; its frozen stages have no gradient."""
-    family = EfficientNet if settings.kind.startswith("efficientnet") else ResNet
+    family = EfficientNet if settings.is_efficientnet else ResNet
     backbone = family(settings, num_bands)
     for stage in backbone.stages()[: settings.frozen_stages]:
         stage.requires_grad_(False)

@@ -76,7 +76,7 @@ def _model(recipe: Recipe) -> Iterator[Contradiction]:
 
 def _efficientnet(recipe: Recipe) -> Iterator[Contradiction]:
     backbone, default, data = recipe.model.backbone, Backbone(), recipe.data
-    if not backbone.kind.startswith("efficientnet"):
+    if not backbone.is_efficientnet:
         return
     for name in ("width", "stride_in_1x1", "stem_pool"):
         if getattr(backbone, name) != getattr(default, name):
