@@ -104,6 +104,8 @@ class Data(Settings):
     result covers, as in OpenCV."""
     whole_levels: Convention[bool] = False
     """Whether resizing rounds to whole values of 0..255 after each of its two passes, as Pillow does."""
+    fixed_point: Convention[bool] = False
+    """Whether resizing rounds to whole values of 0..255 once, enlarging with weights of 11 bits, as OpenCV does."""
     padding: Convention[Literal["mean", "black"]] = "mean"
     """What surrounds an image in its batch: the colour `mean`, which normalising makes 0, or `black`, as in systems
     that pad before they normalise."""

@@ -63,7 +63,7 @@ def _describe(state: State, hint: str) -> Described:
         mask_head=replace(model.mask_head, num_convs=MASK_CONVS),
     )
     names, ids = coco_classes(num_classes)
-    data = Data(fit="box", short_sides=(768,), max_side=1280, averaging="area", padding="black")
+    data = Data(fit="box", short_sides=(768,), max_side=1280, averaging="area", fixed_point=True, padding="black")
     name = f"mindspore_{model.backbone.kind}"
     return Described(Recipe(name=name, data=data, model=model, classes=names, category_ids=ids))
 
