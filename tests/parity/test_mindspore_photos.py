@@ -23,7 +23,8 @@ from .mindspore_photos_reference import CLASS_BIAS, LANDSCAPE, NUM_BEST, NUM_CLA
 
 STORED = Path(__file__).parent / "stored" / "mindspore_photos.safetensors"
 FOUND = 97
-"""Of its 100 best detections so many are here, with the same class and IoU > 0.9. Measured: TODO."""
+"""Detections of its 100 best that are here, with the same class and IoU > 0.9. Measured: 98 to 100, 796 of 800 in all.
+Three others lie beyond the photo, nothing is left of them when they are clipped; one lost to a box of the same score."""
 
 
 @pytest.fixture(scope="module")

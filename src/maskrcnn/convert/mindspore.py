@@ -57,9 +57,14 @@ def _describe(state: State, hint: str) -> Described:
         roi_align=RoIAlign(half_pixel=False),
         smooth_l1_beta=1.0,
         rpn=replace(
-            model.rpn, anchor_offset=0.0, num_test_candidates=2000, max_log_scale=MAX_LOG_SCALE, clip_to="batch"
+            model.rpn,
+            anchor_offset=0.0,
+            num_test_candidates=2000,
+            max_log_scale=MAX_LOG_SCALE,
+            clip_to="batch",
+            nms_across_levels=True,
         ),
-        box_head=replace(model.box_head, max_log_scale=MAX_LOG_SCALE),
+        box_head=replace(model.box_head, max_log_scale=MAX_LOG_SCALE, clip="after_nms"),
         mask_head=replace(model.mask_head, num_convs=MASK_CONVS),
     )
     names, ids = coco_classes(num_classes)
