@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from maskrcnn.cli import seed_scripts
+from maskrcnn.cli.evaluate import say_sides
+from maskrcnn.config import Data, Recipe
 from maskrcnn.recipes import read_recipe
 from maskrcnn.weights import Weights
 
@@ -149,3 +151,8 @@ def test_a_folder_without_weights_is_refused(tmp_path):
         seed_scripts.find_weights(str(tmp_path))
     with pytest.raises(FileNotFoundError, match="there is nothing at"):
         seed_scripts.find_weights(str(tmp_path / "absent"))
+
+
+def test_another_box_than_that_of_the_weights_is_told(capsys):
+    say_sides(Recipe(), Recipe(data=Data(fit="box", short_sides=(768,), max_side=1280)))
+    assert "fitted into a box of 800 x 1333; the weights' own are 768 and 1280" in capsys.readouterr().out

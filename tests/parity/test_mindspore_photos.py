@@ -24,7 +24,7 @@ from .mindspore_photos_reference import CLASS_BIAS, LANDSCAPE, NUM_BEST, NUM_CLA
 STORED = Path(__file__).parent / "stored" / "mindspore_photos.safetensors"
 FOUND = 97
 """Detections of its 100 best that are here, with the same class and IoU > 0.9. Measured: 98 to 100, 796 of 800 in all.
-Three others lie beyond the photo, and clipping leaves nothing of them; one lost to a box that scored the same."""
+Three others lie beyond the photo, and clipping leaves nothing of them; one is lost to values resized differently."""
 
 
 @pytest.fixture(scope="module")

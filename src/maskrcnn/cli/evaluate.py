@@ -65,9 +65,11 @@ def say_sides(recipe: "Recipe", trained: "Recipe") -> None:
     """Tell where images are resized to other sides than the weights ask for; published numbers are of those."""
     (short, longest), (theirs, their_longest) = ((max(r.data.short_sides), r.data.max_side) for r in (recipe, trained))
     if (short, longest) != (theirs, their_longest):
+        boxed = trained.data.fit == "box"
+        how = "fitted into a box of {} x {}" if boxed else "resized to a short side of {}, at most {}"
         print(
-            f"images are resized to a short side of {short}, at most {longest}; the weights' own are {theirs} and "
-            f"{their_longest}: data.short_sides=[{theirs}] data.max_side={their_longest}"
+            f"images are {how.format(short, longest)}; the weights' own are {theirs} and {their_longest}: "
+            f"data.short_sides=[{theirs}] data.max_side={their_longest}"
         )
 
 
