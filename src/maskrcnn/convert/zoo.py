@@ -315,6 +315,9 @@ The last column says what tests of this repository check, with generated weights
 published file was downloaded. Conventions are the channel order, the deviation that pixels are divided by, the stride
 of bottlenecks, the size of images, and the classes.
 
+The MindSpore system's mask AP is as it published it; its code
+[cannot measure it](coming_from.md#from-the-mindspore-system).
+
 `python -m maskrcnn.convert.zoo docs/published.md` writes this page.
 """
 
