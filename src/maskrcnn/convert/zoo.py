@@ -71,7 +71,7 @@ _KINDS = {
     "plain": Kind(_LESS),
     "bgr": Kind(f"BGR, {_OVER}"),
     "rgb": Kind(f"RGB, {_OVER}"),
-    "mindspore": Kind(f"RGB, {_OVER}".replace(_SIDES, "short side 768, long side at most 1280")),
+    "mindspore": Kind(f"RGB, {_OVER}".replace(_SIDES, "fitted into 768 x 1280 and padded with black")),
 }
 
 # Model, file, published box and mask AP, kind. The file's last digits are the first of its SHA-256.
