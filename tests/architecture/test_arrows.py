@@ -21,7 +21,7 @@ MAY_SEE = {
     "sentences": set(),
     "files": {"sentences"},
     "run_folder": set(),
-    "recipes": {"config", "run_folder"},
+    "recipes": {"config", "run_folder", "sentences"},
     "ops": FOUNDATION,
     "models": FOUNDATION | {"ops"},
     "data": FOUNDATION | {"ops", "files", "runtime.allocator", "runtime.devices"},
