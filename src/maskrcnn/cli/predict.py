@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from maskrcnn.cli.options import WEIGHTS, writable
+from maskrcnn.sentences import speaking
 
 Device = Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -20,6 +21,19 @@ def predict(
     precision: Annotated[Precision, Option(help="auto is that of the weights' recipe.")] = "auto",
 ) -> None:
     """Find the objects in images; draw and list them."""
+    with speaking({"device=cpu": "--device cpu", "precision bf16": "--precision bf16"}):
+        find_objects(weights, sources, out, score, device, precision)
+
+
+def find_objects(
+    weights: str,
+    sources: list[str],
+    out: Path,
+    score: float = 0.5,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Predict, print a line for each image, and say where the results are; then raise ValueError if some failed."""
     writable(out)
     from maskrcnn.predict import load, predict_paths
 

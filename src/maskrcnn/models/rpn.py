@@ -51,7 +51,7 @@ class RPN(nn.Module):
     def propose(self, pyramid: list[Tensor], sizes: Float[Tensor, "B 2"]) -> Proposals:
         """Return the best boxes of each image, for prediction."""
         numbers = self.settings.num_test_candidates, self.settings.num_test_proposals
-        return self._select(*self._predict(pyramid), self._anchors(pyramid), sizes, *numbers)
+        return self._select(*self._predict(pyramid), self._anchors(pyramid), self._limits(pyramid, sizes), *numbers)
 
     def learn(
         self, pyramid: list[Tensor], sizes: Float[Tensor, "B 2"], targets: Targets, keys: Int[Tensor, "B"]
@@ -66,7 +66,7 @@ class RPN(nn.Module):
         losses = self._losses(pyramid, torch.cat(anchors), targets, keys)
         with torch.no_grad():
             numbers = self.settings.num_train_candidates, self.settings.num_train_proposals
-            proposals = self._select(*self._predict(pyramid), anchors, sizes, *numbers)
+            proposals = self._select(*self._predict(pyramid), anchors, self._limits(pyramid, sizes), *numbers)
         return losses, proposals
 
     def _predict(self, pyramid: list[Tensor]) -> tuple[list[Float[Tensor, "B _"]], list[Float[Tensor, "B _ 4"]]]:
@@ -111,12 +111,19 @@ class RPN(nn.Module):
             for base, cells, stride in zip(self.base, sizes, strides, strict=True)
         ]
 
+    def _limits(self, pyramid: list[Tensor], sizes: Float[Tensor, "B 2"]) -> Float[Tensor, "B 2"]:
+        """Return the (height, width) that each image's proposals are clipped to."""
+        if self.settings.clip_to == "image":
+            return sizes
+        padded = (side * self.strides[0] for side in pyramid[0].shape[2:])
+        return torch.stack([torch.full_like(sizes[:, axis], side) for axis, side in enumerate(padded)], 1)
+
     def _select(
         self,
         logits: list[Float[Tensor, "B _"]],
         deltas: list[Float[Tensor, "B _ 4"]],
         anchors: list[Float[Tensor, "_ 4"]],
-        sizes: Float[Tensor, "B 2"],
+        limits: Float[Tensor, "B 2"],
         num_candidates: int,
         num_proposals: int,
     ) -> Proposals:
@@ -126,7 +133,7 @@ class RPN(nn.Module):
             chosen = box.take(delta, index)
             decoded = box.decode(chosen, anchor[index], self.settings.delta_weights, self.settings.max_log_scale)
             scores.append(best)
-            boxes.append(box.clip(decoded, sizes))
+            boxes.append(box.clip(decoded, limits))
             levels.append(torch.full_like(index, number))
         order = torch.cat(scores, 1).argsort(dim=1, descending=True, stable=True)
         objectness, level = torch.cat(scores, 1).gather(1, order), torch.cat(levels, 1).gather(1, order)
@@ -164,7 +171,9 @@ def neighbourhoods(
     Beyond a level's border features are zero.
     """
     step = torch.arange(-radius, radius + 1, device=cells.device)
-    parts, within, first = [], [], 0
+    count, side = cells.shape[1], 2 * radius + 1
+    found = pyramid[0].new_zeros(len(cells), count, side, side, pyramid[0].shape[1])
+    within, first = torch.zeros_like(found[..., 0], dtype=torch.bool), 0
     for level in pyramid:
         batch, channels, height, width = level.shape
         here = (cells - first).clamp(0, height * width - 1)[:, :, None, None]
@@ -174,7 +183,6 @@ def neighbourhoods(
         image = torch.arange(batch, device=cells.device)[:, None, None, None]
         row = (image * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
         values = level.permute(0, 2, 3, 1).reshape(-1, channels).index_select(0, row.flatten())
-        parts.append(torch.where(there[..., None], values.view(*row.shape, channels), 0.0))
-        within.append(there)
-        first += height * width
-    return torch.stack(parts).sum(dim=0), torch.stack(within).any(dim=0)  # the other levels of a cell give zeros
+        found = torch.addcmul(found, values.view_as(found), there[..., None].to(found.dtype))
+        within, first = within | there, first + height * width
+    return found, within
