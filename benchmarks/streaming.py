@@ -23,6 +23,7 @@ from maskrcnn.data.buckets import buckets_for, plan_epoch
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.split import open_split
+from maskrcnn.files import cache_folder
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("MASKRCNN_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -41,6 +42,7 @@ def main() -> None:
             server.stdout.readline()
             there = Store()
             there.port = port
+            (Path(cache) / "kernels").symlink_to(cache_folder() / "kernels")
             os.environ |= {**there.variables(), "MASKRCNN_CACHE": cache}
             upload(options.data)
             for remote in ("stream", "copy"):

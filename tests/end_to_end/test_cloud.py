@@ -69,13 +69,24 @@ def assert_no_secrets(told, *folders):
 def test_train_evaluate_and_predict_without_a_file_here(store, place, cache, capfd):  # noqa: F811
     assert run("data", "check", "obs://bucket/shapes") == 0
     assert run("train", "tiny.yml", "--out", "copied") == 0
-    assert run("train", "tiny.yml", "data.remote=stream", "data.read_ahead=4", "--out", "streamed") == 0
+    assert (
+        run(
+            "train",
+            "tiny.yml",
+            "data.remote=stream",
+            "data.read_ahead=4",
+            "train.evaluate_every=0",
+            "--out",
+            "streamed",
+        )
+        == 0
+    )
     losses = [
-        [json.loads(line).get("losses") for line in (place / name / "metrics.jsonl").read_text().splitlines()]
+        [json.loads(line).get("losses") for line in (place / name / "metrics.jsonl").read_text().splitlines()[:3]]
         for name in ("copied", "streamed")
     ]
     assert losses[0] == losses[1]
-    assert any(losses[0])
+    assert all(losses[0])
     upload(store, place / "copied", "runs/first")
     assert run("eval", "tiny.yml", "--weights", "obs://bucket/runs/first", "--out", "scores") == 0
     scores = json.loads((place / "scores" / "metrics.json").read_text())
@@ -86,7 +97,8 @@ def test_train_evaluate_and_predict_without_a_file_here(store, place, cache, cap
     weights = "obs://bucket/runs/first/weights/last/model.safetensors"
     assert run("predict", weights, "obs://bucket/shapes/val2017", "obs://bucket/shapes/train*/*", "--out", "found") == 0
     assert len(list((place / "found").iterdir())) == 4 + 12 + 1
-    assert run("train", "tiny.yml", "--weights", "obs://bucket/runs/first", "--out", "again") == 0
+    once = ("train.max_steps=1", "train.evaluate_every=0")
+    assert run("train", "tiny.yml", *once, "--weights", "obs://bucket/runs/first", "--out", "again") == 0
     told = capfd.readouterr()
     assert "obs://bucket/shapes/val2017/" in told.out
     assert_no_secrets(told.out + told.err, place, cache)

@@ -6,6 +6,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from maskrcnn.config import Data
+from maskrcnn.data.decode import read_image
+from maskrcnn.data.shapes import generate
+from maskrcnn.data.split import open_split
 from maskrcnn.storage import download, location
 from maskrcnn.storage.fetch import exists, fetch_file, fetch_folder
 from maskrcnn.storage.location import at
@@ -120,6 +124,17 @@ def test_files_of_a_folder_are_named_and_keep_their_names(server):
     assert (fetch_folder(f"{server.url}/data", names, say=quiet), len(server.asked)) == (folder, asked)
     with pytest.raises(ValueError, match="a web server does not list its files; give their names"):
         fetch_folder(f"{server.url}/data", say=quiet)
+
+
+@pytest.mark.parametrize("remote", ["copy", "stream"])
+def test_a_data_set_of_the_web_is_named_by_its_annotation_file(server, tmp_path, remote):
+    folder = generate(tmp_path / "shapes", num_train=2, num_val=3, side=64)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            server.files[f"/shapes/{path.relative_to(folder).as_posix()}"] = path.read_bytes()
+    data = open_split(Data(dataset_dir=f"{server.url}/shapes", remote=remote), "val")
+    found = [read_image(data.images / name) for name in data.file_names]
+    assert found == [(folder / "val2017" / name).read_bytes() for name in data.file_names]
 
 
 def test_failures_are_told_without_what_opens_the_address(server):

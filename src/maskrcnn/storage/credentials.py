@@ -52,10 +52,11 @@ def obs_config(bucket: str) -> Config:
 
 def s3_config(bucket: str) -> Config:
     """Settings of a store of S3's interface beyond what obstore reads from AWS_* variables by itself."""
-    profile = _profile()
+    has_keys = bool(_first("AWS_ACCESS_KEY_ID"))
+    profile = {} if has_keys and _first("AWS_REGION", "AWS_DEFAULT_REGION") else _profile()
     endpoint = _first(*S3_ENDPOINT) or profile.get("endpoint", "")
     region = _first("AWS_REGION", "AWS_DEFAULT_REGION") or profile.get("region", "") or _region_of(endpoint)
-    keys = {} if _first("AWS_ACCESS_KEY_ID") else profile
+    keys = {} if has_keys else profile
     hosted = _first("AWS_VIRTUAL_HOSTED_STYLE_REQUEST").lower() in ("1", "true") or bool(_huawei(endpoint))
     return _s3(bucket, endpoint, region, keys, hosted=hosted)
 
