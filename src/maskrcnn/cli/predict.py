@@ -14,7 +14,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 def predict(
     weights: Annotated[str, Argument(metavar="WEIGHTS", help=WEIGHTS)],
-    sources: Annotated[list[str], Argument(metavar="SOURCE", help="Images, folders, or quoted patterns.")],
+    sources: Annotated[list[str], Argument(metavar="SOURCE", help="Images, folders, quoted patterns, or addresses.")],
     out: Annotated[Path, Option(help="Where drawn images and predictions.json go.")] = Path("runs/predict"),
     score: Annotated[float, Option(min=0.0, max=1.0, help="Less certain objects are left out.")] = 0.5,
     device: Annotated[Device, Option(help="auto takes an accelerator where there is one.")] = "auto",
