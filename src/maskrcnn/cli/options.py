@@ -2,9 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
+
+if TYPE_CHECKING:
+    from maskrcnn.storage.location import Location, Where  # help can do without
 
 Config = Annotated[str, Argument(metavar="CONFIG", help="A recipe: a YAML file, or a name such as `demo`.")]
 Overrides = Annotated[
@@ -21,11 +24,20 @@ WEIGHTS = "A run, a weights folder, a checkpoint of any maker, or a name from `m
 DataSet = Annotated[str, Argument(metavar="DIR|CONFIG", help="A folder in the COCO2017 layout, or a recipe.")]
 
 
-def writable(folder: Path) -> Path:
-    """The folder that a command writes to; it need not be there yet.
+OUT = "or an address, such as s3://BUCKET/FOLDER, to which it is uploaded"
+"""What help adds to a folder that is written."""
 
-    Raises ValueError where nothing can be written, before hours of work are lost to it.
+
+def writable(where: "Where") -> "Path | Location":
+    """The folder that a command writes to, which need not be there yet, or an address in an object store.
+
+    Raises ValueError where nothing can be written to the folder, before hours of work are lost to it.
     """
+    from maskrcnn.storage.location import at
+
+    folder = at(where)
+    if not isinstance(folder, Path):
+        return folder
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
         return folder

@@ -5,17 +5,18 @@ from typing import Annotated
 
 from typer import Option
 
-from maskrcnn.cli.options import WEIGHTS, Config, Overrides, writable
+from maskrcnn.cli.options import OUT, WEIGHTS, Config, Overrides, writable
 
 
 def train(
     config: Config,
     overrides: Overrides = None,
     resume: Annotated[
-        str | None, Option(metavar="auto|PATH", help="Continue from the newest checkpoint in --out, or from one.")
+        str | None,
+        Option(metavar="auto|PATH", help="Continue from the newest checkpoint in --out, or from that of a path or address."),
     ] = None,
     weights: Annotated[str | None, Option(metavar="WEIGHTS", help=f"Begin with these. {WEIGHTS}")] = None,
-    out: Annotated[Path | None, Option(help="The run's folder; runs/train/NAME unless given.")] = None,
+    out: Annotated[str | None, Option(metavar="DIR", help=f"The run's folder, {OUT}; runs/train/NAME unless given.")] = None,
 ) -> None:
     """Train what a recipe describes."""
     from maskrcnn.recipes import read_recipe

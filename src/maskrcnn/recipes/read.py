@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from maskrcnn.recipes import text
 
 BASE = "__BASE__"
+PLATFORM = ("enable_modelarts", "data_url", "train_url", "ckpt_url", "multi_data_url", "pretrain_url", "data_dir")
+"""Keys of a file that say what a training platform hands over: they are about a job and not about a recipe."""
 
 
 class Layer(NamedTuple):
@@ -21,14 +23,24 @@ class Typed(str):
     """A word from the command line: a YAML value, unless the setting it is meant for is text."""
 
 
-def read_layers(path: Path, inside: tuple[Path, ...] = ()) -> Iterator[Layer]:
+def read_layers(path: Path) -> Iterator[Layer]:
     """Yield the layers of a file; its `__BASE__` files, relative to its folder, come first."""
+    for origin, settings in _layers(path):
+        yield Layer(origin, [(key, value) for key, value in settings if key not in PLATFORM])
+
+
+def read_platform(path: Path) -> dict[str, Any]:
+    """Return what a file and its bases say of `PLATFORM`."""
+    return {key: value for _, settings in _layers(path) for key, value in settings if key in PLATFORM}
+
+
+def _layers(path: Path, inside: tuple[Path, ...] = ()) -> Iterator[Layer]:
     here = path.resolve()
     if here in inside:
         raise ValueError(f"{BASE} goes in a circle: {' -> '.join(str(step) for step in (*inside, here))}")
     content = _read_file(path)
     for base in _bases(content.pop(BASE, []), path):
-        yield from read_layers(base, (*inside, here))
+        yield from _layers(base, (*inside, here))
     origin = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
     yield Layer(str(origin), list(content.items()))
 
