@@ -42,7 +42,7 @@ from maskrcnn.runtime.precision import Precision, choose_precision
 from maskrcnn.runtime.trial import fastest_on_cpu
 from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import DRAWN, ENCODED, tasks_for, warm
-from maskrcnn.sentences import some_of
+from maskrcnn.sentences import some_of, typed
 from maskrcnn.structures import Detections, ImageBatch
 from maskrcnn.view import View
 from maskrcnn.weights import fill
@@ -56,7 +56,7 @@ NUMBER_TYPES: dict[PrecisionSetting, torch.dtype | None] = {
     "bf16": torch.bfloat16,
 }
 
-LESS_MEMORY = "what helps: fewer images at once (evaluate.batch of the weights' config.yml), precision bf16"
+LESS_MEMORY = "what helps: fewer images at once (evaluate.batch of the weights' config.yml)"
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif")
 """What counts as an image in a folder; a file named outright may have any ending."""
@@ -176,7 +176,7 @@ class Predictor:
         with (
             alone,
             self.precision.autocast(),
-            explain_out_of_memory(self.device, len(images), bucket, LESS_MEMORY),
+            explain_out_of_memory(self.device, len(images), bucket, f"{LESS_MEMORY}, {typed('precision bf16')}"),
         ):
             found = to_host(self._forward(ImageBatch(pixels, view.sizes.float())), self.device)
             detections: Detections = found.wait()

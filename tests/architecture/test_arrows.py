@@ -22,7 +22,7 @@ MAY_SEE = {
     "files": {"sentences"},
     "storage": {"files", "run_folder", "sentences"},
     "run_folder": set(),
-    "recipes": {"config", "run_folder", "storage.location"},
+    "recipes": {"config", "run_folder", "sentences", "storage.location"},
     "ops": FOUNDATION,
     "models": FOUNDATION | {"ops"},
     "data": FOUNDATION | {"ops", "files", "storage", "runtime.allocator", "runtime.devices"},

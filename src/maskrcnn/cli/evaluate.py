@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from maskrcnn.cli.options import OUT, WEIGHTS, DataOverrides, writable
+from maskrcnn.storage.location import Where
 
 if TYPE_CHECKING:
     from maskrcnn.config import Recipe  # takes 30 ms, for which help would have to wait
-    from maskrcnn.storage.location import Where
 
 WITHOUT_EFFECT = ("model", "train", "classes", "category_ids")
 """Settings that weights bring with them, besides those of how they see pixels, or that only training has."""
@@ -37,7 +37,7 @@ def evaluate(
         raise ValueError("expected CONFIG with --weights WEIGHTS, or --annotations FILE with --predictions FILE")
 
 
-def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str], out: "Where | None") -> None:
+def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str], out: Where | None) -> None:
     """Predict, write scores, results and a report, and print the twelve numbers.
 
     Of several weights each gets a folder of its name in `out`.
@@ -76,7 +76,7 @@ def say_sides(recipe: "Recipe", trained: "Recipe") -> None:
         )
 
 
-def score_predictions(annotations: Path, predictions: Path, out: "Where | None") -> None:
+def score_predictions(annotations: Path, predictions: Path, out: Where | None) -> None:
     """Score a result file of any maker."""
     place = writable(out) if out else None
     from maskrcnn.evaluate.coco import score_files

@@ -23,6 +23,7 @@ from maskrcnn.files import cache_folder
 from maskrcnn.recipes import find_recipe, read_recipe
 from maskrcnn.recipes.read import PLATFORM, read_platform
 from maskrcnn.runtime.launch import Cluster, launch
+from maskrcnn.runtime.ranks import find_ranks
 from maskrcnn.sentences import some_of
 from maskrcnn.storage.fetch import fetch_file
 from maskrcnn.storage.location import Location, at, is_remote
@@ -83,12 +84,9 @@ def find_job(flags: Namespace, env: Mapping[str, str] = os.environ) -> Job | Non
 
 
 def take_over(flags: Namespace, words: Sequence[str]) -> list[str]:
-    """Fill the flags that were not given with what was handed over, and return the recipe's settings among the words.
-
-    A run whose platform starts it again goes on from its newest checkpoint.
-    """
+    """Fill the flags that were not given with what was handed over, and return the recipe's settings among the words."""
     settings, unknown = split_words(words)
-    if unknown and os.environ.get("RANK", "0") == "0":
+    if unknown and find_ranks(os.environ).rank == 0:
         print(f"arguments of the platform that change nothing here: {some_of(unknown, 20)}", file=sys.stderr)
     job: Job = flags.job
     for name, value in _handed(job).items():
@@ -104,7 +102,6 @@ def _handed(job: Job) -> dict[str, str | None]:
     checkpoint = weights_of(job.checkpoint, "ckpt_url")
     return {
         "weights": weights_of(job.pretrained, "pretrain_url") or checkpoint,
-        "resume_ckpt": "auto" if job.out else None,
         "ckpt_path": checkpoint,
         "imgs": job.data,
     }

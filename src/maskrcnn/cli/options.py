@@ -2,12 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from typer import Argument
 
-if TYPE_CHECKING:
-    from maskrcnn.storage.location import Location, Where  # help can do without
+from maskrcnn.storage.location import Location, Where, at
 
 Config = Annotated[str, Argument(metavar="CONFIG", help="A recipe: a YAML file, or a name such as `demo`.")]
 Overrides = Annotated[
@@ -28,13 +27,11 @@ OUT = "or an address, such as s3://BUCKET/FOLDER, to which it is uploaded"
 """What help adds to a folder that is written."""
 
 
-def writable(where: "Where") -> "Path | Location":
+def writable(where: Where) -> Path | Location:
     """The folder that a command writes to, which need not be there yet, or an address in an object store.
 
     Raises ValueError where nothing can be written to the folder, before hours of work are lost to it.
     """
-    from maskrcnn.storage.location import at
-
     folder = at(where)
     if not isinstance(folder, Path):
         return folder

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from typer import Argument, Option
 
 from maskrcnn.cli.options import OUT, WEIGHTS, writable
+from maskrcnn.sentences import speaking
+from maskrcnn.storage.location import Where
 
 Device = Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -21,6 +23,19 @@ def predict(
     precision: Annotated[Precision, Option(help="auto is that of the weights' recipe.")] = "auto",
 ) -> None:
     """Find the objects in images; draw and list them."""
+    with speaking({"device=cpu": "--device cpu", "precision bf16": "--precision bf16"}):
+        find_objects(weights, sources, out, score, device, precision)
+
+
+def find_objects(
+    weights: str,
+    sources: list[str],
+    out: Where,
+    score: float = 0.5,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Predict, print a line for each image, and say where the results are; then raise ValueError if some failed."""
     place = writable(out)
     from maskrcnn.predict import load, predict_paths
     from maskrcnn.storage.upload import publishing

@@ -3,9 +3,10 @@
 A flag that is not given leaves the recipe's value. `--a.b v` and `a.b=v` override the recipe, as everywhere.
 """
 
+import os
 import sys
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, get_args
 
@@ -13,31 +14,44 @@ from maskrcnn import run_folder
 from maskrcnn.cli.options import OUT, WEIGHTS
 from maskrcnn.cli.predict import Device
 from maskrcnn.recipes.read import PLATFORM
+from maskrcnn.runtime.ranks import find_ranks
+from maskrcnn.sentences import speaking, typed
 
 DEFAULT = "config/maskrcnn/mask_rcnn_resnet50_fpn_1x.yml"
 WITHOUT_EFFECT = ("ms_mode", "ms_loss_scaler", "ms_loss_scaler_value", "eval_parallel", "run_profilor")
 """Flags that steer MindSpore's compiler, loss scaler and profiler; evaluation always uses every process."""
+RESUME = (
+    "continue exactly from a run, a checkpoint step-<n>, or the newest one of --save_dir (`auto`); a file of weights "
+    "of any maker begins a run"
+)
+"""Help of a flag of which that system knows only the last."""
+SAID = {"--out": "--save_dir", "device=cpu": "--device_target CPU"}
+"""What a person types for words of `maskrcnn train`, in every script."""
+SAID_BY_TRAIN = {**SAID, "--resume": "--resume_ckpt"}
+SAID_BY_EVAL = {**SAID, "--weights": "--ckpt_path"}
+SAID_BY_INFER = {**SAID_BY_EVAL, "precision bf16": "--mix True"}
 
 
 def train() -> NoReturn:
     """The door `train.py`."""
-    _enter(_train)
+    _enter(_train, SAID_BY_TRAIN)
 
 
 def evaluate() -> NoReturn:
     """The door `eval.py`."""
-    _enter(_evaluate)
+    _enter(_evaluate, SAID_BY_EVAL)
 
 
 def infer() -> NoReturn:
     """The door `infer.py`."""
-    _enter(_infer)
+    _enter(_infer, SAID_BY_INFER)
 
 
-def _enter(door: Callable[[Sequence[str]], None]) -> NoReturn:
+def _enter(door: Callable[[Sequence[str]], None], words: Mapping[str, str]) -> NoReturn:
     from maskrcnn.cli import run_and_exit
 
-    run_and_exit(lambda: door(sys.argv[1:]))
+    with speaking(words):
+        run_and_exit(lambda: door(sys.argv[1:]))
 
 
 def _train(words: Sequence[str]) -> None:
@@ -45,7 +59,7 @@ def _train(words: Sequence[str]) -> None:
     from maskrcnn.cli.train import train
 
     parser = _with_settings(_parser("Train: the door to `maskrcnn train`."))
-    parser.add_argument("--resume_ckpt", metavar="PATH", help="continue from this checkpoint, or `auto`")
+    parser.add_argument("--resume_ckpt", metavar="PATH", help=RESUME)
     parser.add_argument("--weights", metavar="WEIGHTS", help=f"begin with these. {WEIGHTS}")
     parser.add_argument("--save_dir", metavar="DIR", help=f"the run's folder, {OUT}")
     parser.add_argument("--lr_init", metavar="RATE", help="train.optimizer.lr")
@@ -54,7 +68,7 @@ def _train(words: Sequence[str]) -> None:
     flags, settings = _read(parser, words)
     given = {
         "train.mixed_precision": flags.mix,
-        "train.batch": flags.batch_size,
+        "train.batch": _over_all_processes(flags.batch_size),
         "train.seed": flags.seed,
         "train.optimizer.lr": flags.lr_init,
         "train.log_every": flags.log_interval,
@@ -62,7 +76,12 @@ def _train(words: Sequence[str]) -> None:
     }
     overrides = [*_shared(flags), *_settings(given), *settings]
     overrides += data_settings(flags.job, flags.config, overrides)
-    train(flags.config, overrides, flags.resume_ckpt or None, flags.weights, flags.save_dir)
+    resume, begin = _start_of(flags)
+    if flags.job is not None and flags.job.out:
+        resume = resume or "auto"  # the platform starts a job again that broke
+    said = SAID_BY_TRAIN if begin == flags.weights else {**SAID_BY_TRAIN, "--weights": "--resume_ckpt"}
+    with speaking(said):
+        train(flags.config, overrides, resume, begin, flags.save_dir)
 
 
 def _evaluate(words: Sequence[str]) -> None:
@@ -81,7 +100,7 @@ def _evaluate(words: Sequence[str]) -> None:
 
 
 def _infer(words: Sequence[str]) -> None:
-    from maskrcnn.cli.predict import Precision, predict
+    from maskrcnn.cli.predict import Precision, find_objects
 
     parser = _parser("Find objects in images: the door to `maskrcnn predict`.")
     parser.add_argument("--ckpt_path", metavar="PATH", help="a weights folder or file")
@@ -94,7 +113,36 @@ def _infer(words: Sequence[str]) -> None:
     precisions: dict[bool | None, Precision] = {None: "auto", True: "bf16", False: "fp32"}
     device: Device = flags.device_target or "auto"
     weights, images = _given(flags, "ckpt_path"), _given(flags, "imgs")
-    predict(weights, [images], flags.save_dir, device=device, precision=precisions[flags.mix])
+    find_objects(weights, [images], flags.save_dir, device=device, precision=precisions[flags.mix])
+
+
+def _start_of(flags: Namespace) -> tuple[str | None, str | None]:
+    """What a run resumes, and the weights with which it begins: a file of weights is no run that could go on."""
+    resume: str = flags.resume_ckpt or ""
+    path = Path(resume)
+    if not resume or not (path.is_file() or (path / run_folder.MODEL).is_file()):
+        return resume or None, flags.weights
+    from maskrcnn.train.checkpoint import STATE
+
+    checkpoint = path.parent if path.is_file() else path
+    if (checkpoint / STATE).is_file():
+        return str(checkpoint), flags.weights
+    if flags.weights:
+        raise ValueError(f"--weights {flags.weights} and --resume_ckpt {resume} both begin a run; leave one out")
+    if find_ranks(os.environ).rank == 0:
+        print(
+            f"{resume} holds weights alone, with which a run begins at its first step: no exact resume, which "
+            f"{typed('--resume')} gives for a run's folder or its step-<n>",
+            flush=True,
+        )
+    return None, resume
+
+
+def _over_all_processes(batch: str | None) -> str | None:
+    """Images of a step, for the images that each process has of it."""
+    if batch is None or not batch.isdecimal():
+        return batch  # the recipe says what it expects
+    return str(int(batch) * find_ranks(os.environ).size)
 
 
 def find_weights(source: str) -> list[str]:
@@ -132,7 +180,7 @@ def _parser(description: str) -> ArgumentParser:
 def _with_settings(parser: ArgumentParser) -> ArgumentParser:
     """What training and evaluation share."""
     parser.epilog = f"--a.b v and a.b=v override the recipe. {parser.epilog}"
-    parser.add_argument("--batch_size", metavar="IMAGES", help="over all devices together")
+    parser.add_argument("--batch_size", metavar="IMAGES", help="images on one device at once")
     parser.add_argument("--seed", metavar="NUMBER", help="train.seed; without effect on an evaluation")
     parser.add_argument("--num_parallel_workers", metavar="THREADS", help="data.num_workers")
     return parser

@@ -6,6 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from maskrcnn.cli.options import OUT, WEIGHTS, Config, Overrides, writable
+from maskrcnn.sentences import typed
 
 
 def train(
@@ -34,7 +35,8 @@ def train(
 
     if "model.backbone.pretrained" in dict(read_overrides(overrides or ()).settings):
         raise ValueError(
-            f"model.backbone.pretrained has no effect on a run that begins with --weights {weights}; leave one out"
+            f"model.backbone.pretrained has no effect on a run that begins with {typed('--weights')} {weights}; leave "
+            "one out"
         )
     begin = load_any(weights)
     loop.run(with_network_of(recipe, begin.recipe, overrides or ()), folder, resume, begin)

@@ -18,7 +18,7 @@ from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.recipes.adopt import from_text, override
 from maskrcnn.recipes.read import read_overrides
 from maskrcnn.run_folder import CONFIG
-from maskrcnn.sentences import some_of
+from maskrcnn.sentences import some_of, typed
 from maskrcnn.weights import Weights, load_weights
 
 OWN_NAME = "mask_head.masks.weight"
@@ -44,7 +44,7 @@ def load_any(source: str | Path, overrides: Sequence[str] = (), channels: Channe
         return _load_foreign(path, zoo.of_file(path.name), overrides, channels)
     if channels or any(one.partition(".")[0] == "model" for one in _paths(overrides)):
         raise ValueError(
-            f"{path} has a recipe beside it, which describes its network; leave out model.* and --channels"
+            f"{path} has a recipe beside it, which describes its network; leave out model.* and {typed('--channels')}"
         )
     weights = load_weights(path)
     return weights._replace(recipe=override(weights.recipe, overrides, weights.origin)) if overrides else weights

@@ -23,6 +23,10 @@ class Typed(str):
     """A word from the command line: a YAML value, unless the setting it is meant for is text."""
 
 
+class Refused(str):
+    """A mistake that reading found, in place of the value: the sentence, which names the setting."""
+
+
 def read_layers(path: Path) -> Iterator[Layer]:
     """Yield the layers of a file; its `__BASE__` files, relative to its folder, come first."""
     for origin, settings in _layers(path):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from maskrcnn.sentences import some_of
+from maskrcnn.sentences import some_of, typed
 from maskrcnn.storage.location import Location
 from maskrcnn.storage.outgoing import Outgoing
 from maskrcnn.storage.staging import emptied, staging_folder
@@ -126,5 +126,5 @@ def _incomplete(missing: list[str], folder: Path, location: Location) -> str:
     number = "1 file is" if len(missing) == 1 else f"{len(missing)} files are"
     return (
         f"{number} not at {location}: {some_of(missing)}; they are kept in {folder}; run the command again, "
-        "which of a training means with --resume auto"
+        f"a training with {typed('--resume')} auto"
     )

@@ -13,6 +13,7 @@ from maskrcnn.report.page import write_report
 from maskrcnn.run_folder import CONFIG, LAST
 from maskrcnn.runtime import distributed
 from maskrcnn.runtime.trust import trust_kernels
+from maskrcnn.sentences import typed
 from maskrcnn.storage.location import Where
 from maskrcnn.storage.upload import uploading
 from maskrcnn.train.interrupt import StopRequest
@@ -57,7 +58,7 @@ def run(
                 del start  # its tensors lie in its files, which Windows does not remove while they are mapped
                 go(training, wish)
             except KeyboardInterrupt:
-                log.say(f"stopped; go on with --resume auto --out {location}")
+                log.say(f"stopped; go on with {typed('--resume')} auto {typed('--out')} {location}")
                 raise
             except Exception as error:
                 log.note(f"failed: {error}")

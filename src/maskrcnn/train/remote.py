@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from maskrcnn.runtime.distributed import World
+from maskrcnn.sentences import typed
 from maskrcnn.storage.location import Location, Where, at
 from maskrcnn.storage.outgoing import Outgoing, files_of, steps_in
 from maskrcnn.storage.staging import bring_checkpoint, bring_run, holds_a_run, staging_folder
@@ -49,11 +50,14 @@ def prepare(out: Where, resume: str | None, world: World, tell: Tell) -> Ground:
 
 def _refuse_to_replace(location: Location, folder: Path) -> None:
     if holds_a_run(location):
-        raise ValueError(f"{location} already holds a run; go on with it by --resume auto, or choose another --out")
+        raise ValueError(
+            f"{location} already holds a run; go on with it by {typed('--resume')} auto, or choose another "
+            f"{typed('--out')}"
+        )
     if steps_in(files_of(folder)):
         raise ValueError(
-            f"{location} holds no run, but {folder} holds one that did not get there; go on with it by --resume auto, "
-            "or remove that folder"
+            f"{location} holds no run, but {folder} holds one that did not get there; go on with it by "
+            f"{typed('--resume')} auto, or remove that folder"
         )
 
 

@@ -11,6 +11,7 @@ from maskrcnn.recipes.renamed import RENAMED
 from maskrcnn.recipes.roles import settings_with
 from maskrcnn.run_folder import CHECKPOINTS, CONFIG, STATE
 from maskrcnn.runtime.distributed import World
+from maskrcnn.sentences import typed
 from maskrcnn.train import checkpoint
 from maskrcnn.train.checkpoint import Checkpoint
 
@@ -30,7 +31,10 @@ def find_start(out: Path, resume: str | None, tell: Callable[[str], None]) -> Ch
         return found
     if resume is None:
         if _holds_a_run(out):
-            raise ValueError(f"{out} already holds a run; go on with it by --resume auto, or choose another --out")
+            raise ValueError(
+                f"{out} already holds a run; go on with it by {typed('--resume')} auto, or choose "
+                f"another {typed('--out')}"
+            )
         return None
     path = Path(resume)
     if (path / STATE).is_file():
@@ -39,9 +43,12 @@ def find_start(out: Path, resume: str | None, tell: Callable[[str], None]) -> Ch
     else:
         found = checkpoint.read_newest(path / CHECKPOINTS, tell)
     if found is None:
-        raise ValueError(f"{resume}: expected a checkpoint (a folder step-<n>) or a run that holds one, found none")
+        begin = f"; {typed('--weights')} {resume} begins with a file of weights" if path.is_file() else ""
+        raise ValueError(
+            f"{resume}: expected a checkpoint (a folder step-<n>) or a run that holds one, found none{begin}"
+        )
     if _holds_a_run(out) and not found.path.resolve().is_relative_to(out.resolve()):
-        raise ValueError(f"{out} already holds another run than {resume}; choose another --out")
+        raise ValueError(f"{out} already holds another run than {resume}; choose another {typed('--out')}")
     tell(f"going on from {found.path}")
     return found
 
@@ -54,7 +61,8 @@ def check_agreement(world: World, start: Checkpoint | None) -> None:
     if other is not None:
         raise ValueError(
             f"process {other} would go on from step {steps[other]}, the first one from step {steps[0]}; give every "
-            "machine the same checkpoints: --out in a folder that they share, or an address such as s3://BUCKET/RUN"
+            f"machine the same checkpoints: {typed('--out')} in a folder that they share, or an address such as "
+            "s3://BUCKET/RUN"
         )
 
 
@@ -79,7 +87,7 @@ def check_same(recipe: Recipe, found: Checkpoint, num_images: int) -> None:
     ]
     if differing:
         is_network = any(one.startswith("model.") for one in differing)
-        again = ", give --weights again if the run began with them," if is_network else ","
+        again = f", give {typed('--weights')} again if the run began with them," if is_network else ","
         raise ValueError(
             f"{found.path} belongs to another recipe: {'; '.join(differing)}; set these back{again} or start a new run"
         )
@@ -101,4 +109,6 @@ def _refuse_to_branch(path: Path, out: Path) -> None:
     path = path.resolve()
     newest = next(iter(checkpoint.find(path.parent)), path)
     if newest != path and path.is_relative_to(out.resolve()):
-        raise ValueError(f"{out} has gone on to {newest.name} since {path.name}; choose another --out to branch off")
+        raise ValueError(
+            f"{out} has gone on to {newest.name} since {path.name}; choose another {typed('--out')} to branch off"
+        )
