@@ -145,7 +145,9 @@ def test_an_archive_is_unpacked_once(coco, new_cache, monkeypatch):
 
 @pytest.mark.parametrize("handed", ["[", '[{"url": 3}]', "[7]"])
 def test_a_list_that_is_none_gets_a_sentence(handed):
-    with pytest.raises(ValueError, match=r'^pretrain_url: expected JSON such as \[{"model_url": "obs://BUCKET/NAME"}\]'):
+    with pytest.raises(
+        ValueError, match=r'^pretrain_url: expected JSON such as \[{"model_url": "obs://BUCKET/NAME"}\]'
+    ):
         weights_of(handed, "pretrain_url")
 
 

@@ -1,70 +1,22 @@
 """A run's folder in a store: what is there, in which order it got there, and when a checkpoint counts."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from maskrcnn.storage import store as stores
 from maskrcnn.storage.location import at
 from maskrcnn.storage.outgoing import Outgoing, steps_in
-from maskrcnn.storage.staging import bring_checkpoint, bring_run, emptied, holds_a_run, staging_folder
+from maskrcnn.storage.staging import bring_checkpoint, bring_run, emptied, holds_a_run
 from maskrcnn.storage.write import PART, check_writable
 
-from .object_store import Store
-
-RUN = at("obs://bucket/runs/one")
+from .runs import FILES, RUN, begin, changes, here, save, there, write
 
 
 @pytest.fixture
-def store(monkeypatch, new_cache) -> Store:
-    """A store that is asked once: what it does not answer fails at once."""
-    store = Store().start()
-    for name, value in {**store.variables(), "MASKRCNN_STORAGE_PATIENCE": "0"}.items():
-        monkeypatch.setenv(name, value)
-    stores._opened.cache_clear()  # its stores know the proxies of earlier tests
-    yield store
-    store.kill()
-
-
-@pytest.fixture
-def folder(store) -> Path:
-    folder = staging_folder(RUN)
-    folder.mkdir(parents=True)
-    write(folder, "config.yml", "name: one\n")
-    write(folder, "metrics.jsonl", '{"step": 1}\n')
-    return folder
-
-
-def write(folder: Path, name: str, content: str | bytes) -> None:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
-def save(folder: Path, step: int, content: str = "weights") -> Path:
-    """A checkpoint, which gets its name when it is complete."""
-    draft, final = folder / f"checkpoints/.step-{step}", folder / f"checkpoints/step-{step}"
-    for name in ("model", "optimizer"):
-        write(draft, f"{name}.safetensors", f"{content} {name} {step}")
-    write(draft, "state.json", json.dumps({"step": step, "files": {"model.safetensors": {}, "optimizer.safetensors": {}}}))
-    shutil.rmtree(final, ignore_errors=True)
-    draft.rename(final)
-    return final
-
-
-def there(store: Store) -> dict[str, bytes]:
-    return {key.removeprefix("runs/one/"): thing.content for (_, key), thing in sorted(store.things.items())}
-
-
-def here(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def changes(store: Store) -> list[str]:
-    """What was written and removed, in order."""
-    return [f"{one.verb} {one.key.removeprefix('runs/one/')}" for one in store.requests if one.verb in ("PUT", "DELETE")]
+def folder(store, monkeypatch) -> Path:
+    monkeypatch.setenv("MASKRCNN_STORAGE_PATIENCE", "0")  # what is not answered fails at once
+    return begin()
 
 
 def whole(path: Path) -> None:
@@ -110,9 +62,6 @@ def test_a_checkpoint_counts_when_all_of_it_and_all_before_it_is_there(store, fo
     assert names[-4:] == ["metrics.jsonl", *(f"checkpoints/step-2/{name}" for name in FILES)]
 
 
-FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
-
-
 def test_metrics_never_tell_of_weights_that_are_not_there(store, folder):
     """An evaluation ends while the store is busy with an earlier file."""
 
@@ -136,7 +85,10 @@ def test_a_checkpoint_that_is_written_again_does_not_count_meanwhile(store, fold
     store.requests.clear()
     save(folder, 2)
     outgoing.push()
-    assert changes(store) == ["DELETE checkpoints/step-2/state.json", *(f"PUT checkpoints/step-2/{one}" for one in FILES)]
+    assert changes(store) == [
+        "DELETE checkpoints/step-2/state.json",
+        *(f"PUT checkpoints/step-2/{one}" for one in FILES),
+    ]
     assert there(store) == here(folder)
 
 
@@ -247,7 +199,7 @@ def test_an_address_without_a_run_holds_none(store, folder):
     assert not holds_a_run(at("obs://bucket/runs/on"))
 
 
-def test_an_address_is_tried_before_hours_of_work_are_lost_to_it(store, monkeypatch):
+def test_an_address_is_tried_before_hours_of_work_are_lost_to_it(store, folder):
     check_writable(RUN)
     assert store.things == {}
     store.fault = lambda request: "error" if request.verb == "PUT" else ""

@@ -3,17 +3,19 @@
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from maskrcnn.storage import store as stores
 from maskrcnn.storage import upload
 from maskrcnn.storage.location import at
 from maskrcnn.storage.outgoing import Outgoing
 from maskrcnn.storage.upload import Upload, publishing, uploading
 
 from .object_store import ID, SECRET
-from .test_outgoing import RUN, folder, here, save, store, there, write  # noqa: F401 -- fixtures
+from .runs import RUN, begin, here, save, there, write
 
 
 def wait_for(condition) -> None:
@@ -29,6 +31,12 @@ def quick(monkeypatch):
     monkeypatch.setattr(upload, "EVERY", 0.02)
     monkeypatch.setattr(upload, "LONGEST_PAUSE", 0.1)
     monkeypatch.setattr(upload, "AFTER_ERROR", 0.3)
+
+
+@pytest.fixture
+def folder(store, monkeypatch) -> Path:
+    monkeypatch.setenv("MASKRCNN_STORAGE_PATIENCE", "0")  # what is not answered fails at once
+    return begin()
 
 
 def test_files_get_there_while_others_are_written(store, folder, capsys):
@@ -100,16 +108,19 @@ def test_what_is_missing_at_the_end_is_an_error_that_names_it(store, folder, mon
     assert (folder / "log.txt").is_file()
 
 
+def fail(folder: Path, told: str, first: Callable[[], None] = lambda: None) -> None:
+    first()
+    write(folder, "log.txt", told)
+    raise ZeroDivisionError
+
+
 def test_an_error_of_the_run_stays_the_error_and_what_it_left_is_uploaded(store, folder, monkeypatch):
     with pytest.raises(ZeroDivisionError), uploading(folder, RUN, pytest.fail):
-        write(folder, "log.txt", "failed\n")
-        raise ZeroDivisionError
+        fail(folder, "failed\n")
     assert there(store)["log.txt"] == b"failed\n"
     said = []
     with pytest.raises(ZeroDivisionError), uploading(folder, RUN, said.append):
-        store.kill()
-        write(folder, "log.txt", "failed again\n")
-        raise ZeroDivisionError
+        fail(folder, "failed again\n", store.kill)
     assert said[-1].startswith("1 file is not at obs://bucket/runs/one: log.txt; ")
 
 
@@ -123,8 +134,6 @@ def test_nothing_secret_is_said_or_kept(store, folder, monkeypatch):
         said.append(str(error.value))
     store.fault = lambda request: ""
     monkeypatch.setenv("OBS_SECRET_ACCESS_KEY", "another secret of a person")
-    from maskrcnn.storage import store as stores
-
     stores._opened.cache_clear()
     with pytest.raises(PermissionError) as refused, publishing(RUN):
         pass

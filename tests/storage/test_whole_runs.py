@@ -156,9 +156,11 @@ def here(store, place, new_cache, monkeypatch) -> Path:
 
 
 def door(script: str, *words: str) -> int:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+    enter = {"eval.py": seed_scripts.evaluate, "infer.py": seed_scripts.infer}[script]
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [script, *words])
-        {"eval.py": seed_scripts.evaluate, "infer.py": seed_scripts.infer}[script]()
+        with pytest.raises(SystemExit) as end:
+            enter()
     return end.value.code
 
 

@@ -84,7 +84,7 @@ def find_job(flags: Namespace, env: Mapping[str, str] = os.environ) -> Job | Non
 
 
 def take_over(flags: Namespace, words: Sequence[str]) -> list[str]:
-    """Fill the flags that were not given with what was handed over, and return the recipe's settings among the words."""
+    """Fill the flags that were not given with what was handed over; return the recipe's settings among the words."""
     settings, unknown = split_words(words)
     if unknown and find_ranks(os.environ).rank == 0:
         print(f"arguments of the platform that change nothing here: {some_of(unknown, 20)}", file=sys.stderr)
@@ -211,7 +211,8 @@ def _addresses(handed: str, name: str, key: str) -> list[str]:
     try:
         return [str(entry[key]) for entry in json.loads(handed)]
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f'{name}: expected JSON such as [{{"{key}": "obs://BUCKET/NAME"}}], received another') from None
+        example = f'[{{"{key}": "obs://BUCKET/NAME"}}]'
+        raise ValueError(f"{name}: expected JSON such as {example}, received something else") from None
 
 
 def _inside(folder: Path | Location, data: Data) -> Path | Location:

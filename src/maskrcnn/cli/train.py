@@ -14,10 +14,12 @@ def train(
     overrides: Overrides = None,
     resume: Annotated[
         str | None,
-        Option(metavar="auto|PATH", help="Continue from the newest checkpoint in --out, or from that of a path or address."),
+        Option(metavar="auto|PATH", help="Continue from the newest checkpoint in --out, or of a path or address."),
     ] = None,
     weights: Annotated[str | None, Option(metavar="WEIGHTS", help=f"Begin with these. {WEIGHTS}")] = None,
-    out: Annotated[str | None, Option(metavar="DIR", help=f"The run's folder, {OUT}; runs/train/NAME unless given.")] = None,
+    out: Annotated[
+        str | None, Option(metavar="DIR", help=f"The run's folder, {OUT}; runs/train/NAME unless given.")
+    ] = None,
 ) -> None:
     """Train what a recipe describes."""
     from maskrcnn.recipes import read_recipe

@@ -1,4 +1,4 @@
-"""Folders on disk where what goes to a store is written first, one for each address, found again by the next command."""
+"""Folders on disk for what goes to a store: one for each address, which the next command finds again."""
 
 import hashlib
 import shutil

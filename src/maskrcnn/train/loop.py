@@ -35,7 +35,7 @@ def run(
     """Train and evaluate as the recipe says; returns the folder of the run on disk.
 
     out      that folder, or the address of one in an object store, which is uploaded while the run goes on
-    resume   None, `auto` (the newest checkpoint of `out`, if there is one), or a checkpoint's or run's folder or address
+    resume   None, `auto` (the newest checkpoint of `out`, if there is one), or folder or address of a checkpoint or run
     weights  what a run that is not continued begins with; the recipe describes their network, but for its classes
     open_split   reads the splits that `recipe.data` names; another one where they are not COCO's
     Every process of a distributed run calls this; they share one file system, or an address. Raises KeyboardInterrupt
@@ -49,7 +49,8 @@ def run(
         check_agreement(world, start)  # everybody has looked before anybody writes
         folder.mkdir(parents=True, exist_ok=True)
         log = Log(folder, is_main=world.is_main, tensorboard=recipe.train.tensorboard)
-        with uploading(folder, location, log.say, active=world.is_main), log:  # the log is closed before the last upload
+        # The log is closed before the last upload, which so has all that it wrote.
+        with uploading(folder, location, log.say, active=world.is_main), log:
             for note in notes:
                 log.say(note)
             trust_kernels(world, log.say)
