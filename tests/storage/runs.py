@@ -34,7 +34,7 @@ def save(folder: Path, step: int, content: str = "weights") -> Path:
     draft, final = folder / f"checkpoints/.step-{step}", folder / f"checkpoints/step-{step}"
     for name in ("model", "optimizer"):
         write(draft, f"{name}.safetensors", f"{content} {name} {step}")
-    write(draft, "state.json", json.dumps({"step": step, "files": dict.fromkeys(FILES[:2], {})}))
+    write(draft, "state.json", json.dumps({"step": step, "files": {name: {} for name in FILES[:2]}}))
     shutil.rmtree(final, ignore_errors=True)
     draft.rename(final)
     return final
