@@ -175,11 +175,28 @@ def test_what_was_not_uploaded_when_a_run_was_killed_is_not_replaced_by_older_th
     expected = here(folder)
     assert bring_run(RUN, whole, pytest.fail) == folder
     assert here(folder) == expected
-    shutil.rmtree(folder / "checkpoints/step-4")
-    store.put("runs/one/checkpoints/step-8/model.safetensors", b"of another machine")
-    store.put("runs/one/checkpoints/step-8/state.json", b"{}")
-    bring_run(RUN, whole, pytest.fail)
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-8"]
+
+
+@pytest.mark.parametrize("step", [1, 8])
+def test_a_run_that_another_machine_put_there_replaces_what_is_here(step, store, folder):
+    save(folder, 4)
+    Outgoing(folder, RUN).push()
+    for name in list(store.things):
+        del store.things[name]
+    store.put(f"runs/one/checkpoints/step-{step}/model.safetensors", b"of another machine")
+    store.put(f"runs/one/checkpoints/step-{step}/state.json", b"{}")
+    assert bring_run(RUN, whole, pytest.fail) == folder
+    assert here(folder) == there(store)
+
+
+def test_a_run_that_was_removed_from_the_store_is_not_put_there_again(store, folder):
+    save(folder, 4)
+    assert bring_run(RUN, whole, pytest.fail) == folder  # never was there
+    Outgoing(folder, RUN).push()
+    for name in list(store.things):
+        del store.things[name]
+    assert bring_run(RUN, whole, pytest.fail) is None
+    assert not folder.exists()
 
 
 def test_one_checkpoint_can_be_brought_alone(store, folder):

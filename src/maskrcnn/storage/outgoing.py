@@ -1,5 +1,7 @@
 """What a folder on disk and a folder in a store have of each other."""
 
+import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +11,7 @@ import msgspec
 from maskrcnn.files import atomic_write
 from maskrcnn.run_folder import CHECKPOINTS, HISTORY, STATE
 from maskrcnn.storage.location import Location
-from maskrcnn.storage.store import listing
+from maskrcnn.storage.store import Entry, listing
 from maskrcnn.storage.write import remove_objects, write_object
 
 RECORD = "uploaded.json"
@@ -20,19 +22,22 @@ FILES_AT_ONCE = 4
 """Files on the way at once."""
 
 
-class Stamp(NamedTuple):
-    """What tells that a file was written anew."""
+class Sent(NamedTuple):
+    """A file as it was when it was sent."""
 
     size: int
     """Bytes."""
     modified: int
     """Nanoseconds since 1970."""
+    mark: str
+    """Of the object, which tells it from one that others put there."""
 
 
 class New(NamedTuple):
     """A file that is to be sent."""
 
-    stamp: Stamp
+    size: int
+    modified: int
     content: bytes | None
     """Its bytes where they are few; else it is read while it is sent."""
 
@@ -48,13 +53,14 @@ class Outgoing:
     def __init__(self, folder: Path, location: Location) -> None:
         self.folder = folder
         self.location = location
-        self.there = {entry.key: entry.size for entry in listing(location)}
-        """Bytes of what is in the store."""
         record = folder.parent / RECORD
-        known = msgspec.json.decode(record.read_bytes(), type=dict[str, Stamp]) if record.is_file() else {}
-        self.sent = {name: stamp for name, stamp in known.items() if self.there.get(name) == stamp.size}
-        """Files as they were when they were uploaded."""
-        self._recorded: dict[str, Stamp] = {}
+        self.sent = msgspec.json.decode(record.read_bytes(), type=dict[str, Sent]) if record.is_file() else {}
+        """Files that are in the store."""
+        was_sent = bool(self.sent)
+        self._recorded = dict(self.sent)
+        self.compare()
+        self.was_removed = was_sent and not self.there
+        """Whether somebody has emptied the store's folder since it was written from here."""
         self._has_new_checkpoint = False
 
     def push(self) -> None:
@@ -80,16 +86,18 @@ class Outgoing:
 
     def missing(self) -> list[str]:
         """Files that are not in the store as they are on disk."""
-        return [name for name in files_of(self.folder) if _stamp(self.folder / name) not in (None, self.sent.get(name))]
+        return [name for name in files_of(self.folder) if self._read(name) is not None]
 
     def compare(self) -> None:
         """Ask the store what it has, and forget what it lost."""
-        self.there = {entry.key: entry.size for entry in listing(self.location)}
-        self.sent = {name: stamp for name, stamp in self.sent.items() if self.there.get(name) == stamp.size}
+        self.there = {entry.key: entry for entry in listing(self.location)}
+        """What is in the store."""
+        self.sent = {name: one for name, one in self.sent.items() if _is_of(self.there.get(name), one)}
 
-    def take_as_sent(self, names: list[str]) -> None:
+    def take_as_sent(self, entries: Iterable[Entry]) -> None:
         """Remember files that were just brought from the store."""
-        self.sent = {name: stamp for name in names if (stamp := _stamp(self.folder / name))}
+        states = {entry: (self.folder / entry.key).stat() for entry in entries}
+        self.sent = {entry.key: Sent(one.st_size, one.st_mtime_ns, entry.mark) for entry, one in states.items()}
         self.write_record()
 
     def write_record(self) -> None:
@@ -103,11 +111,12 @@ class Outgoing:
     def _read(self, name: str) -> New | None:
         """What of a file is to be sent; None where it is gone or in the store as it is."""
         path = self.folder / name
-        stamp = _stamp(path)
-        if stamp is None or self.sent.get(name) == stamp:
-            return None
         try:
-            return New(stamp, path.read_bytes() if stamp.size <= SMALL else None)
+            state = path.stat()
+            sent = self.sent.get(name)
+            if sent is not None and (sent.size, sent.modified) == (state.st_size, state.st_mtime_ns):
+                return None
+            return New(state.st_size, state.st_mtime_ns, path.read_bytes() if state.st_size <= SMALL else None)
         except FileNotFoundError:
             return None
 
@@ -118,16 +127,16 @@ class Outgoing:
         if new is None:
             return
         if new.content is not None:
-            write_object(self.location / name, new.content)
+            mark = write_object(self.location / name, new.content)
         else:
             try:
                 stream = (self.folder / name).open("rb")
             except FileNotFoundError:  # training removed it since it was seen
                 return
             with stream:
-                write_object(self.location / name, stream)
-        self.sent[name] = new.stamp
-        self.there[name] = new.stamp.size
+                mark = write_object(self.location / name, stream)
+        self.sent[name] = Sent(new.size, new.modified, mark)
+        self.there[name] = Entry(name, new.size, mark)
 
     def _send_checkpoint(self, checkpoint: Path) -> None:
         """Upload a checkpoint, state.json last; an earlier one of its name is made incomplete first."""
@@ -160,7 +169,7 @@ class Outgoing:
 
 def files_of(folder: Path) -> list[str]:
     """Files of a run's folder, sorted, without drafts and checkpoints that are not complete."""
-    paths = (path for path in folder.rglob("*") if path.is_file())
+    paths = (Path(root, name) for root, _, names in os.walk(folder) for name in names)  # which may vanish meanwhile
     names = sorted(path.relative_to(folder).as_posix() for path in paths)
     names = [name for name in names if not is_draft(name)]
     whole = {f"{CHECKPOINTS}/step-{step}" for step in steps_in(names)}
@@ -190,9 +199,6 @@ def is_checkpoint(name: str) -> bool:
     return len(parts) == 3 and parts[0] == CHECKPOINTS and parts[1].startswith("step-")
 
 
-def _stamp(path: Path) -> Stamp | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return Stamp(found.st_size, found.st_mtime_ns)
+def _is_of(entry: Entry | None, sent: Sent) -> bool:
+    """Whether an object is the one that was sent; of a store without marks the size must do."""
+    return entry is not None and entry.size == sent.size and (entry.mark == sent.mark or not sent.mark)

@@ -42,14 +42,17 @@ def bring_run(location: Location, whole: Check, tell: Callable[[str], None]) -> 
     """Return the folder on disk for a run's address, with its files and its newest checkpoint; None if it has none.
 
     tell    told of a checkpoint that is not whole; then the one before it is brought
-    Where the folder has a checkpoint as new as the newest in the store, it is left as it is: it may have more, which
-    was not yet uploaded when an earlier command was killed. Several processes may call this at once.
+    Where the newest checkpoint in the store came from this folder, it is left as it is: it may have later ones, which
+    were not yet uploaded when an earlier command was killed. Several processes may call this at once.
     """
     folder = staging_folder(location)
     with _alone(folder.parent):
-        entries = [entry for entry in listing(location) if not is_draft(entry.key)]
+        outgoing = Outgoing(folder, location)
+        entries = [entry for entry in outgoing.there.values() if not is_draft(entry.key)]
         steps = steps_in([entry.key for entry in entries])
-        if steps and max(steps_in(files_of(folder)), default=-1) < steps[0]:
+        if outgoing.was_removed:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif steps and not (_state(steps[0]) in outgoing.sent and steps_in(files_of(folder))):
             _bring(location, folder, entries, whole, tell)
         return folder if steps_in(files_of(folder)) else None
 
@@ -82,7 +85,7 @@ def _bring(
             shutil.rmtree(copy / prefix)
             continue
         _replace(folder, copy)
-        Outgoing(folder, location).take_as_sent([entry.key for entry in wanted])
+        Outgoing(folder, location).take_as_sent(wanted)
         return
 
 
@@ -104,6 +107,10 @@ def _copied(location: Location, entries: Sequence[Entry], folder: Path) -> Path:
 def _replace(folder: Path, copy: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     copy.rename(folder)
+
+
+def _state(step: int) -> str:
+    return (step_folder(Path(), step) / STATE).as_posix()
 
 
 @contextmanager

@@ -14,8 +14,8 @@ PROBE = ".maskrcnn-can-write"
 """Name of an object that is written and removed at once."""
 
 
-def write_object(location: Location, content: bytes | IO[bytes]) -> None:
-    """Write an object, which appears whole or not at all.
+def write_object(location: Location, content: bytes | IO[bytes]) -> str:
+    """Write an object, which appears whole or not at all; returns its mark (ETag), empty where the store gives none.
 
     Raises PermissionError, or ConnectionError when the store was not reached for as long as `patience()` says.
     """
@@ -24,11 +24,12 @@ def write_object(location: Location, content: bytes | IO[bytes]) -> None:
     store, key = open_store(location)
     if not isinstance(content, bytes):  # what was read of a stream cannot be sent again by a later attempt
         content.seek(0)
-    ask(
+    written = ask(
         location,
         "writing",
         lambda: obstore.put(store, key, content, chunk_size=PART, max_concurrency=PARTS_AT_ONCE),
     )
+    return (written["e_tag"] or "").strip('"')
 
 
 def remove_objects(folder: Location, names: Iterable[str]) -> None:

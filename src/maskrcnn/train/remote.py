@@ -8,7 +8,7 @@ from maskrcnn.runtime.distributed import World
 from maskrcnn.sentences import typed
 from maskrcnn.storage.location import Location, Where, at
 from maskrcnn.storage.outgoing import Outgoing, files_of, steps_in
-from maskrcnn.storage.staging import bring_checkpoint, bring_run, holds_a_run, staging_folder
+from maskrcnn.storage.staging import bring_checkpoint, bring_run, emptied, holds_a_run, staging_folder
 from maskrcnn.storage.write import check_writable
 from maskrcnn.train import checkpoint
 
@@ -54,6 +54,8 @@ def _refuse_to_replace(location: Location, folder: Path) -> None:
             f"{location} already holds a run; go on with it by {typed('--resume')} auto, or choose another "
             f"{typed('--out')}"
         )
+    if Outgoing(folder, location).was_removed:
+        emptied(location)
     if steps_in(files_of(folder)):
         raise ValueError(
             f"{location} holds no run, but {folder} holds one that did not get there; go on with it by "
