@@ -101,7 +101,7 @@ def test_weights_to_begin_with_and_to_evaluate(python, coco, monkeypatch):
     asked = []
     monkeypatch.setattr("maskrcnn.cli.train.train", lambda *arguments: asked.append(arguments[3]))
     monkeypatch.setattr("maskrcnn.cli.evaluate.score_weights", lambda *arguments: asked.append(arguments[2:]))
-    monkeypatch.setattr("maskrcnn.cli.predict.predict", lambda *arguments, **_: asked.append(arguments))
+    monkeypatch.setattr("maskrcnn.cli.predict.find_objects", lambda *arguments, **_: asked.append(arguments))
     Path("a.ckpt").touch()
     words = ["--enable_modelarts", "True", "--config", "demo", "--train_url", "out", "--ckpt_url", "a.ckpt"]
     models = json.dumps([{"model_url": "obs://bucket/b.ckpt", "model_name": "b.ckpt"}])

@@ -12,7 +12,7 @@ import pytest
 from maskrcnn.runtime import launch as launching
 from maskrcnn.runtime.launch import Cluster, launch
 
-SECOND = Cluster(machines=2, index=1, devices=2, address="first", port=777)
+SECOND = Cluster(machines=2, number=1, devices=2, address="first", port=777)
 TELL = "import os; print(*(os.environ[n] for n in ('RANK','WORLD_SIZE','LOCAL_RANK','LOCAL_WORLD_SIZE')))"
 
 

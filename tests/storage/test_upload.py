@@ -85,7 +85,7 @@ def test_the_store_may_die_and_come_back_in_the_middle_of_an_upload(store, folde
 def test_slow_and_broken_answers_delay_nobody_but_the_upload(store, folder):
     said = []
     with uploading(folder, RUN, said.append):
-        store.latency = 0.1
+        store.latency = 0.02
         store.fault = lambda request: "error" if request.number % 3 == 0 else "drop" if request.number % 3 == 1 else ""
         started = time.monotonic()
         for step in range(1, 6):

@@ -32,7 +32,7 @@ model:
   mask_head: {num_convs: 1, channels: 16, num_rois: 16}
 train:
   batch: 4
-  epochs: 30
+  epochs: 20
   log_every: 1
   checkpoint_every: 2
   evaluate_every: 10
@@ -135,7 +135,7 @@ def test_a_killed_run_goes_on_elsewhere_as_if_nothing_had_been(resumed, uninterr
     found = content(store, "one")
     assert rows(found["metrics.jsonl"]) == rows((uninterrupted / "metrics.jsonl").read_bytes())
     same = [f"weights/{name}/model.safetensors" for name in ("best", "last")]
-    same += [f"checkpoints/step-60/{name}.safetensors" for name in ("model", "optimizer")]
+    same += [f"checkpoints/step-40/{name}.safetensors" for name in ("model", "optimizer")]
     for name in [*same, "evaluation/predictions.json", "results.csv"]:
         assert found[name] == (uninterrupted / name).read_bytes(), name
     assert {name for name in found if not name.startswith("log")} == {

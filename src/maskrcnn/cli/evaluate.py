@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from maskrcnn.cli.options import OUT, WEIGHTS, DataOverrides, writable
+from maskrcnn.cli.options import OUT, WEIGHTS, DataOverrides, destination
 from maskrcnn.storage.location import Where
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
 
     recipe = read_recipe(config, overrides)
     refuse_without_effect(overrides)
-    place = writable(out or Path("runs/eval") / recipe.name)
+    place = destination(out or Path("runs/eval") / recipe.name)
     from maskrcnn.convert.checkpoint import load_any
     from maskrcnn.evaluate import run
     from maskrcnn.report.page import write_report
@@ -78,7 +78,7 @@ def say_sides(recipe: "Recipe", trained: "Recipe") -> None:
 
 def score_predictions(annotations: Path, predictions: Path, out: Where | None) -> None:
     """Score a result file of any maker."""
-    place = writable(out) if out else None
+    place = destination(out) if out else None
     from maskrcnn.evaluate.coco import score_files
     from maskrcnn.evaluate.save import save_metrics
     from maskrcnn.report.page import write_report

@@ -27,14 +27,17 @@ OUT = "or an address, such as s3://BUCKET/FOLDER, to which it is uploaded"
 """What help adds to a folder that is written."""
 
 
-def writable(where: Where) -> Path | Location:
-    """The folder that a command writes to, which need not be there yet, or an address in an object store.
+def destination(where: Where) -> Path | Location:
+    """The folder that a command writes to, or an address in an object store. Raises as `writable` does."""
+    found = at(where)
+    return writable(found) if isinstance(found, Path) else found
 
-    Raises ValueError where nothing can be written to the folder, before hours of work are lost to it.
+
+def writable(folder: Path) -> Path:
+    """The folder that a command writes to; it need not be there yet.
+
+    Raises ValueError where nothing can be written, before hours of work are lost to it.
     """
-    folder = at(where)
-    if not isinstance(folder, Path):
-        return folder
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
         return folder

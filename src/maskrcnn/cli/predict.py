@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from maskrcnn.cli.options import OUT, WEIGHTS, writable
+from maskrcnn.cli.options import OUT, WEIGHTS, destination
 from maskrcnn.sentences import speaking
 from maskrcnn.storage.location import Where
 
@@ -36,7 +36,7 @@ def find_objects(
     precision: Precision = "auto",
 ) -> None:
     """Predict, print a line for each image, and say where the results are; then raise ValueError if some failed."""
-    place = writable(out)
+    place = destination(out)
     from maskrcnn.predict import load, predict_paths
     from maskrcnn.storage.upload import publishing
 

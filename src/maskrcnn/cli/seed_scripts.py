@@ -122,10 +122,8 @@ def _start_of(flags: Namespace) -> tuple[str | None, str | None]:
     path = Path(resume)
     if not resume or not (path.is_file() or (path / run_folder.MODEL).is_file()):
         return resume or None, flags.weights
-    from maskrcnn.train.checkpoint import STATE
-
     checkpoint = path.parent if path.is_file() else path
-    if (checkpoint / STATE).is_file():
+    if (checkpoint / run_folder.STATE).is_file():
         return str(checkpoint), flags.weights
     if flags.weights:
         raise ValueError(f"--weights {flags.weights} and --resume_ckpt {resume} both begin a run; leave one out")

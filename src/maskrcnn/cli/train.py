@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
-from maskrcnn.cli.options import OUT, WEIGHTS, Config, Overrides, writable
+from maskrcnn.cli.options import OUT, WEIGHTS, Config, Overrides, destination
 from maskrcnn.sentences import typed
 
 
@@ -25,7 +25,7 @@ def train(
     from maskrcnn.recipes import read_recipe
 
     recipe = read_recipe(config, overrides or ())  # first: a mistake in it is told before torch is imported
-    folder = writable(out or Path("runs/train") / recipe.name)
+    folder = destination(out or Path("runs/train") / recipe.name)
     from maskrcnn.train import loop
 
     if weights is None:

@@ -18,7 +18,7 @@ class Cluster(NamedTuple):
     """The machines of a job, seen from one of them."""
 
     machines: int
-    index: int
+    number: int
     """This machine's number; that of the first is 0."""
     devices: int
     """Of each machine: one process for each."""
@@ -29,7 +29,7 @@ class Cluster(NamedTuple):
     def variables(self, local_rank: int) -> dict[str, str]:
         """What `distributed.start` reads in a process of this machine."""
         return {
-            "RANK": str(self.index * self.devices + local_rank),
+            "RANK": str(self.number * self.devices + local_rank),
             "WORLD_SIZE": str(self.machines * self.devices),
             "LOCAL_RANK": str(local_rank),
             "LOCAL_WORLD_SIZE": str(self.devices),

@@ -1,6 +1,8 @@
 """Objects that are written and removed."""
 
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
 from typing import IO
 
 from maskrcnn.storage.location import Location
@@ -37,11 +39,8 @@ def remove_objects(folder: Location, names: Iterable[str]) -> None:
     import obstore
 
     for name in names:
-        store, key = open_store(folder / name)
-        try:
-            ask(folder / name, "removing", lambda store=store, key=key: obstore.delete(store, key))
-        except FileNotFoundError:
-            continue
+        with suppress(FileNotFoundError):
+            ask(folder / name, "removing", partial(obstore.delete, *open_store(folder / name)))
 
 
 def check_writable(folder: Location) -> None:
