@@ -120,7 +120,7 @@ def _start_of(flags: Namespace) -> tuple[str | None, str | None]:
     """What a run resumes, and the weights with which it begins: a file of weights is no run that could go on."""
     resume: str = flags.resume_ckpt or ""
     path = Path(resume)
-    if not resume or not (path.is_file() or (path / run_folder.MODEL).is_file()):
+    if not resume or not (path.is_file() or (path / run_folder.MODEL).is_file() or _is_remote_file(resume)):
         return resume or None, flags.weights
     checkpoint = path.parent if path.is_file() else path
     if (checkpoint / run_folder.STATE).is_file():
@@ -134,6 +134,15 @@ def _start_of(flags: Namespace) -> tuple[str | None, str | None]:
             flush=True,
         )
     return None, resume
+
+
+def _is_remote_file(source: str) -> bool:
+    """Whether an address is that of a file of weights, and not of a folder."""
+    from maskrcnn.convert.files import SUFFIXES
+    from maskrcnn.storage.location import Location, at
+
+    place = at(source)
+    return isinstance(place, Location) and place.suffix.lower() in SUFFIXES
 
 
 def _over_all_processes(batch: str | None) -> str | None:
