@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from PIL import Image
 import maskrcnn
 from maskrcnn import predict
 from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, Recipe
+from maskrcnn.data.buckets import buckets_for
 from maskrcnn.instances import Instances
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.predict import Predictor, find_images, load, predict_paths
@@ -100,6 +102,21 @@ def test_a_huge_picture_is_reduced_but_results_are_in_its_own_pixels(predictor):
     assert result.size == (600, 1300)
     assert result.boxes[:, 2].max() > 700
     assert predictor._reduced(image).shape == (300, 650, 3)
+
+
+def test_a_prediction_sees_a_picture_as_the_evaluation_does(predictor, monkeypatch):
+    data = replace(RECIPE.data, fit="box", padding="black", mean=(100.0,) * 3, std=(50.0,) * 3)
+    boxed, seen = dataclasses.replace(predictor, recipe=replace(RECIPE, data=data)), []
+    monkeypatch.setattr(Predictor, "_forward", property(lambda self: lambda batch: seen.append(batch) or model(batch)))
+    model = predictor.model
+    portrait, landscape = np.full((90, 60, 3), 200, np.uint8), np.full((60, 90, 3), 200, np.uint8)
+    boxed.predict([portrait, landscape], score=0.0)
+    (both,) = seen
+    assert both.sizes.tolist() == [[64, 43], [64, 96]]
+    assert both.pixels.shape == (2, 3, 64, 96)
+    assert both.pixels[0, 1, 40, [0, 42, 43, 95]].tolist() == pytest.approx([2.0, 2.0, -2.0, -2.0], abs=1e-5)
+    (expected,) = buckets_for(np.array([[90, 60], [60, 90]]), data, [64])
+    assert expected == (64, 96)
 
 
 def test_gray_pictures_are_read_and_other_arrays_refused(predictor):

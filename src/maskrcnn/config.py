@@ -13,6 +13,7 @@ Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 AboveZero = Annotated[float, Meta(gt=0.0)]
 NotNegative = Annotated[float, Meta(ge=0.0)]
 Rounding = Literal["nearest", "down"]
+Fit = Literal["sides", "box"]
 Execution = Literal["auto", "eager", "captured", "compiled"]
 Four = tuple[AboveZero, AboveZero, AboveZero, AboveZero]
 Norm = Literal["frozen_batch_norm", "batch_norm", "group_norm"]
@@ -86,21 +87,31 @@ class Data(Settings):
     """Folder of the validation images, inside `dataset_dir`."""
     val_anno_path: Run[str] = "annotations/instances_val2017.json"
     """Annotation file of the validation images, inside `dataset_dir`."""
+    fit: Convention[Fit] = "sides"
+    """How images are scaled: `sides` by their shorter and longer side, whichever is upright; `box` into a box that is
+    as high as `short_sides` and as wide as `max_side`, portraits too, and every image is padded to that box."""
     short_sides: Size[tuple[Positive, ...]] = (800,)
-    """Lengths in pixels to which the shorter side is resized: training draws one for each image, evaluation takes the
-    largest."""
+    """Lengths in pixels to which the shorter side is resized, or heights of the box with `fit: box`: training draws one
+    for each image, evaluation takes the largest."""
     max_side: Size[Positive] = 1333
-    """Largest length in pixels of the longer side after resizing."""
+    """Largest length in pixels of the longer side after resizing, or the width of the box with `fit: box`."""
     rounding: Convention[Rounding] = "nearest"
     """How resized sides become whole pixels: `nearest` as in Detectron2, `down` as in torchvision."""
     antialias: Convention[bool] = True
     """Whether downscaling averages all pixels, as in Pillow, or interpolates between two, as in torchvision."""
+    averaging: Convention[Literal["triangle", "area"]] = "triangle"
+    """Weights of the pixels that downscaling averages: a `triangle` as in Pillow, or the `area` that a pixel of the
+    result covers, as in OpenCV."""
     whole_levels: Convention[bool] = False
     """Whether resizing rounds to whole values of 0..255 after each of its two passes, as Pillow does."""
+    padding: Convention[Literal["mean", "black"]] = "mean"
+    """What surrounds an image in its batch: the colour `mean`, which normalising makes 0, or `black`, as in systems
+    that pad before they normalise."""
     flip: Learning[Fraction] = 0.5
     """Probability of a horizontal flip in training."""
     num_buckets: Learning[Positive] = 6
-    """Number of sizes that batches are padded to: more of them waste less padding, fewer compile or capture faster."""
+    """Number of sizes that batches are padded to: more of them waste less padding, fewer compile or capture faster;
+    with `fit: box` there is one."""
     mean: Convention[tuple[float, ...]] = (123.675, 116.28, 103.53)
     """Mean of each band, in 0..255, subtracted from pixels; the default is ImageNet's for red, green and blue. Images
     have as many bands as there are entries."""
@@ -179,6 +190,8 @@ class RPN(Settings):
     """Factors of (dx, dy, dw, dh): box deltas are multiplied by them in training and divided by them in prediction."""
     max_log_scale: Convention[AboveZero] = MAX_LOG_SCALE
     """Largest dw and dh of a decoded box."""
+    clip_to: Convention[Literal["image", "batch"]] = "image"
+    """What proposals are clipped to: the `image`, or the padded size of the `batch`."""
     num_samples: Learning[Positive] = 256
     """Number of anchors per image in the loss."""
     positive_fraction: Learning[Share] = 0.5

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from maskrcnn.config import Recipe
 from maskrcnn.convert.checkpoint import load_any
-from maskrcnn.data.buckets import DIVISOR, Bucket, resized_size
+from maskrcnn.data.buckets import Bucket, box_bucket, smallest_bucket, whole_views
 from maskrcnn.data.decode import MEBIBYTE, RGB, decode, to_rgb
 from maskrcnn.data.loader import collate
 from maskrcnn.data.transforms import to_pixels
@@ -153,17 +153,16 @@ class Predictor:
         """Indices of images that are padded to the same size, at most `evaluate.batch` at once."""
         buckets: dict[Bucket, list[int]] = {}
         for index, image in enumerate(images):
-            buckets.setdefault(_bucket([self._size(image)]), []).append(index)
+            buckets.setdefault(self._bucket(self._view([image])), []).append(index)
         batch = self.recipe.evaluate.batch
         for indices in buckets.values():
             yield from (indices[start : start + batch] for start in range(0, len(indices), batch))
 
     def _predict_batch(self, images: Sequence[Array]) -> list[Instances]:
-        sizes = [self._size(image) for image in images]
         originals = torch.tensor([image.shape[:2] for image in images])
-        view = View.whole(originals, torch.tensor(sizes))
+        view = self._view(images)
         batch, raw_sizes = collate([self._reduced(image) for image in images])
-        detections = self._detect(batch, raw_sizes, view.rescaled(originals, raw_sizes), _bucket(sizes))
+        detections = self._detect(batch, raw_sizes, view.rescaled(originals, raw_sizes), self._bucket(view))
         names, category_ids = self.recipe.classes, self.recipe.category_ids
         inclusive = self.recipe.model.mask_head.paste == "inclusive"
         return from_detections(detections, view, originals, names, category_ids, inclusive=inclusive)
@@ -195,10 +194,16 @@ class Predictor:
     def _num_bands(self) -> int:
         return len(self.recipe.data.mean)
 
-    def _size(self, image: Array) -> tuple[int, int]:
-        """(height, width) as evaluation resizes it."""
+    def _view(self, images: Sequence[Array]) -> View:
+        """Whole images, as evaluation resizes them."""
         data = self.recipe.data
-        return resized_size(image.shape[0], image.shape[1], max(data.short_sides), data.max_side, data.rounding)
+        sizes = np.array([image.shape[:2] for image in images])
+        return whole_views(sizes, np.full(len(sizes), max(data.short_sides)), data)
+
+    def _bucket(self, view: View) -> Bucket:
+        """The padded size that holds all of them."""
+        data = self.recipe.data
+        return box_bucket(data) if data.fit == "box" else smallest_bucket(view.sizes.numpy())
 
     def _reduced(self, image: Array) -> Array:
         """What `max_rowsize` leaves of a huge image, as in training."""
@@ -333,12 +338,6 @@ def _read(image: ImageLike, num_bands: int) -> Array:
             "0..255 and give the bands that the recipe's data.mean and data.std have, without alpha"
         )
     return array
-
-
-def _bucket(sizes: Iterable[tuple[int, int]]) -> Bucket:
-    """The padded size that holds them all, in steps that the pyramid can halve."""
-    heights, widths = zip(*sizes, strict=True)
-    return -(-max(heights) // DIVISOR) * DIVISOR, -(-max(widths) // DIVISOR) * DIVISOR
 
 
 def _device(name: str | torch.device | None) -> torch.device:

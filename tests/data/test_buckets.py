@@ -1,11 +1,15 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from maskrcnn.config import Data
 from maskrcnn.data import buckets
 from maskrcnn.data.formats import coco
+from maskrcnn.ops.resize import resize
+from maskrcnn.view import View
 
 SIZES = np.array([[480, 640], [640, 480], [426, 640], [500, 500], [333, 500], [640, 427], [375, 500]] * 7)
 RECIPE = Data(short_sides=(160, 200), max_side=320, num_buckets=4)
@@ -51,6 +55,56 @@ def test_resized_sizes_keep_the_ratio_below_the_longest_side(size, resized):
 )
 def test_sizes_rounded_down_are_those_of_torchvision(size, resized):
     assert buckets.resized_size(*size, 800, 1333, "down") == resized
+
+
+@pytest.mark.parametrize(
+    ("size", "resized"),
+    [
+        ((480, 640), (768, 1024)),
+        ((640, 480), (768, 576)),  # the other way round it would be 1024 x 768
+        ((400, 800), (640, 1280)),
+        ((800, 400), (768, 384)),
+        ((1600, 2000), (768, 960)),
+        ((512, 333), (768, 500)),  # 499.5, and 502.5 below: halves become even
+        ((512, 335), (768, 502)),
+        ((5000, 1), (768, 1)),
+    ],
+)
+def test_a_box_has_the_same_sides_for_pictures_of_either_orientation(size, resized):
+    assert buckets.resized_size(*size, 768, 1280, fit="box") == resized
+
+
+def test_a_box_rounds_down_where_told():
+    assert buckets.resized_size(427, 640, 768, 1280, "nearest", "box") == (768, 1151)  # 1151.1
+    assert buckets.resized_size(425, 640, 768, 1280, "nearest", "box") == (768, 1157)  # 1156.5, made even
+    assert buckets.resized_size(425, 640, 768, 1280, "down", "box") == (768, 1156)
+
+
+def test_all_pictures_that_are_fitted_into_a_box_are_padded_to_it():
+    recipe = replace(RECIPE, fit="box", short_sides=(100, 130))
+    chosen = buckets.buckets_for(SIZES, recipe, recipe.short_sides)
+    assert chosen == [(160, 320)]
+    for steps in (
+        buckets.plan_epoch(SIZES, recipe, chosen, batch=4, seed=5, epoch=0),
+        buckets.plan_evaluation(SIZES, recipe, chosen, batch=4),
+    ):
+        assert {step.bucket for step in steps} == {(160, 320)}
+        seen = {tuple(size) for step in steps for size in step.view.sizes.tolist()}
+        assert all(height in (100, 130) and width <= 320 for height, width in seen)
+    assert (130, 98) in seen  # 640 x 480: 97.5, made even
+
+
+def test_a_box_scales_height_and_width_by_exactly_the_same():
+    sizes = np.array([[427, 640], [640, 480], [512, 333]])
+    view = buckets.whole_views(sizes, np.full(3, 768), Data(fit="box", short_sides=(768,), max_side=1280))
+    assert view.sizes.tolist() == [[768, 1151], [768, 576], [768, 500]]
+    scale = 768 / sizes[:, 0]
+    assert view.windows[:2, 2:].tolist() == pytest.approx(np.array([[1151 / scale[0], 427], [480, 640]]))
+    assert view.windows[2].tolist() == pytest.approx([0, 0, 333 + 0.499 / 1.5, 512])  # 500 pixels would show 333.33
+    ones = torch.ones(1, 512, 333, 3, dtype=torch.uint8)
+    last = View(*(None if column is None else column[2:] for column in view))
+    pixels = resize(ones, torch.tensor([[512, 333]]), last, bucket=(768, 512), mean=(0,) * 3, std=(1,) * 3)
+    assert pixels[0, 0, :, :500].min() == pytest.approx(1)  # no sample lies beyond the picture
 
 
 def test_two_groups_of_sizes_get_a_bucket_each_and_one_covers_all():

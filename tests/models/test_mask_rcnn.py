@@ -225,7 +225,7 @@ def test_no_table_is_copied_to_the_device_in_a_step():
     view = View.whole(whole, whole)._replace(turns=torch.tensor([1, 2])).to(pictures.device)
     sizes, keys, *annotated = (tensor.to("meta") for tensor in (batch().sizes, KEYS, *targets()))
     with HostTables() as tables:
-        for settings in (config.Data(whole_levels=True), config.Data()):
+        for settings in (config.Data(whole_levels=True), config.Data(), config.Data(padding="black")):
             pixels = to_pixels(pictures, whole.to("meta"), view, (64, 96), settings)
         images = ImageBatch(pixels, sizes)
         total(model.losses(images, Targets(*annotated), keys)).backward()
@@ -268,6 +268,7 @@ OTHERS = {
     "mindspore": {
         "backbone": structs.replace(TINY.backbone, kind="resnet50", stem_pool="end", stride_in_1x1=True),
         "neck": structs.replace(TINY.neck, upsample="bilinear"),
+        "rpn": structs.replace(TINY.rpn, clip_to="batch"),
     },
 }
 """Settings that weights of other systems need."""

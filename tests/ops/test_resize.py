@@ -15,13 +15,14 @@ CASES = [((48, 64), (80, 107)), ((64, 40), (32, 20)), ((37, 91), (61, 29)), ((20
 BUCKET = 96, 128
 
 
-def as_operator(images, raw_sizes, view, bucket=BUCKET, mean=NOTHING, std=ONE, antialias=True, whole=False):
-    settings = {"mean": mean, "std": std, "antialias": antialias, "whole_levels": whole}
+def as_operator(images, raw_sizes, view, bucket=BUCKET, mean=NOTHING, std=ONE, antialias=True, area=False, **rest):
+    settings = {"mean": mean, "std": std, "antialias": antialias, "area": area, **rest}
     return resize(images, raw_sizes, view, bucket=bucket, **settings)
 
 
-def as_reference(images, raw_sizes, view, bucket=BUCKET, mean=NOTHING, std=ONE, antialias=True, whole=False):
-    return reference.resize(images, raw_sizes, view, bucket, mean, std, antialias, whole)
+def as_reference(images, raw_sizes, view, bucket=BUCKET, mean=NOTHING, std=ONE, antialias=True, area=False, **rest):
+    settings = {"whole_levels": False, "black_padding": False, **rest}
+    return reference.resize(images, raw_sizes, view, bucket, mean, std, antialias, area, **settings)
 
 
 both = pytest.mark.parametrize("implementation", [as_operator, as_reference])
@@ -61,7 +62,7 @@ def test_each_picture_equals_interpolation_of_it_alone(implementation, flip, ant
 @pytest.mark.parametrize("flip", [False, True])
 def test_whole_levels_are_those_of_pillow(implementation, flip):
     pictures, arguments = batch(flip)
-    found = implementation(*arguments, mean=MEAN, std=STD, whole=True)
+    found = implementation(*arguments, mean=MEAN, std=STD, whole_levels=True)
     for pixels, picture, (_, (height, width)) in zip(found, pictures, CASES, strict=True):
         resized = Image.fromarray(picture.numpy()).resize((width, height), Image.Resampling.BILINEAR)
         expected = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float()
@@ -87,14 +88,50 @@ def test_normalised_pixels_have_zero_padding_and_channels_last(implementation):
     assert torch.count_nonzero(pixels[0, :, 20:]) == torch.count_nonzero(pixels[1, :, :, 15:]) == 0
 
 
-@pytest.mark.parametrize("antialias", [True, False])
-def test_kernel_and_reference_agree_on_a_photo(antialias):
+@both
+@pytest.mark.parametrize("whole", [False, True])
+def test_black_padding_is_what_level_0_becomes(implementation, whole):
+    gray = torch.full((2, 2, 4, 3), 200, dtype=torch.uint8)
+    raw, sizes = torch.tensor([[2, 4], [1, 1]]), torch.tensor([[3, 5], [1, 2]])
+    windows = torch.tensor([[0.0, 0.0, 4.0, 2.0], [-1.0, 0.0, 1.0, 1.0]])  # half of the second lies beyond the picture
+    view = View(windows, sizes, torch.tensor([True, False]))
+    mean, std = (100.0, 50.0, 20.0), (50.0, 25.0, 10.0)
+    pixels = implementation(gray, raw, view, (4, 6), mean, std, whole_levels=whole, black_padding=True)
+    expected = torch.full((2, 4, 6), -2.0)
+    expected[0, :3, :5] = 2.0
+    expected[1, 0, 1] = 2.0
+    torch.testing.assert_close(pixels[:, 0], expected)
+    assert pixels[0, :, 3, 5].tolist() == pixels[1, :, 0, 0].tolist() == [-2.0, -2.0, -2.0]
+    assert pixels.is_contiguous(memory_format=torch.channels_last)
+
+
+@both
+def test_areas_are_means_where_a_picture_shrinks_by_whole_factors(implementation):
+    (picture,), images = noise((12, 20))
+    raw, sizes = torch.tensor([[12, 20]]), torch.tensor([[4, 10]])
+    found = implementation(images, raw, View.whole(raw, sizes), (4, 10), NOTHING, ONE, area=True)[0]
+    expected = torch.nn.functional.adaptive_avg_pool2d(picture.permute(2, 0, 1).float(), (4, 10))
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+
+
+@both
+def test_areas_count_the_parts_of_pixels_that_a_sample_covers(implementation):
+    levels = torch.tensor([10, 20, 60, 100, 200], dtype=torch.uint8)  # 5 pixels become 2: each covers 2.5
+    picture = levels[:, None, None].expand(1, 5, 3, 3)
+    raw, sizes = torch.tensor([[5, 3]]), torch.tensor([[2, 6]])
+    pixels = implementation(picture, raw, View.whole(raw, sizes), (2, 6), NOTHING, ONE, area=True)[0, 0]
+    down = [(10 + 20 + 30) / 2.5, (30 + 100 + 200) / 2.5]
+    torch.testing.assert_close(pixels, torch.tensor(down)[:, None].expand(2, 6), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("antialias", "area"), [(True, False), (True, True), (False, False)])
+def test_kernel_and_reference_agree_on_a_photo(antialias, area):
     row, column = np.mgrid[:100, :150]
     photo = np.stack([row + column, 255 - row, 128 + 100 * np.sin(column / 9)], axis=-1).astype(np.uint8)
     raw, sizes = torch.tensor([[100, 150], [100, 150], [60, 70]]), torch.tensor([[167, 250], [41, 99], [100, 33]])
     view = View.whole(raw, sizes, torch.tensor([False, True, True]))
     arguments = torch.from_numpy(photo)[None].expand(3, -1, -1, -1), raw, view
-    settings = {"bucket": (192, 256), "mean": MEAN, "std": STD, "antialias": antialias}
+    settings = {"bucket": (192, 256), "mean": MEAN, "std": STD, "antialias": antialias, "area": area}
     torch.testing.assert_close(
         as_operator(*arguments, **settings), as_reference(*arguments, **settings), atol=1e-4, rtol=0
     )
@@ -104,9 +141,9 @@ def test_kernel_and_reference_agree_on_a_photo(antialias):
 def test_threads_change_no_bit(whole, monkeypatch):
     monkeypatch.setattr("maskrcnn.ops.resize.cpu.ROWS", 7)
     _, arguments = batch(True)
-    alone = as_operator(*arguments, mean=MEAN, std=STD, whole=whole)
+    alone = as_operator(*arguments, mean=MEAN, std=STD, whole_levels=whole)
     monkeypatch.setattr("torch.get_num_threads", lambda: 1)
-    assert torch.equal(as_operator(*arguments, mean=MEAN, std=STD, whole=whole), alone)
+    assert torch.equal(as_operator(*arguments, mean=MEAN, std=STD, whole_levels=whole), alone)
 
 
 def test_channels_columns_and_strides_are_not_mixed_up():
@@ -175,7 +212,7 @@ def test_windows_side_by_side_are_the_whole_picture_without_a_seam(implementatio
 @pytest.mark.parametrize("whole", [False, True])
 def test_what_lies_outside_the_picture_is_exactly_zero(implementation, whole):
     picture = torch.full((6, 8, 3), 200, dtype=torch.uint8)
-    settings = {"mean": MEAN, "std": STD, "whole": whole}
+    settings = {"mean": MEAN, "std": STD, "whole_levels": whole}
     found = seen(implementation, picture, [-4.0, -2.0, 12.0, 10.0], [24, 32], **settings)  # twice as large
     expected = torch.zeros(24, 32, 3)
     expected[4:16, 8:24] = (200 - torch.tensor(MEAN)) / torch.tensor(STD)
@@ -209,8 +246,8 @@ def test_whole_levels_of_a_turned_view_are_those_of_the_turned_picture(implement
     [picture], _ = noise((40, 50))
     size, turned = [33, 47], torch.from_numpy(np.rot90(picture, turns).copy())
     window = [0.0, 0.0, float(turned.shape[1]), float(turned.shape[0])]
-    found = seen(implementation, picture, [0.0, 0.0, 50.0, 40.0], size, turns=turns, whole=True)
-    expected = seen(implementation, turned, window, size, whole=True)
+    found = seen(implementation, picture, [0.0, 0.0, 50.0, 40.0], size, turns=turns, whole_levels=True)
+    expected = seen(implementation, turned, window, size, whole_levels=True)
     assert (found - expected).abs().max() <= 1
     assert (found != expected).float().mean() < 0.01, "values between two levels"
 
@@ -292,7 +329,9 @@ def test_the_operator_keeps_torchs_contract():
     _, (images, raw_sizes, view) = batch(True)
     for turns in (None, torch.arange(len(CASES)) % 4):
         columns = images, raw_sizes, *view._replace(turns=turns)
-        torch.library.opcheck(torch.ops.maskrcnn.resize.default, (*columns, *BUCKET, [*MEAN], [*STD], True, False))
+        torch.library.opcheck(
+            torch.ops.maskrcnn.resize.default, (*columns, *BUCKET, [*MEAN], [*STD], True, True, False, True)
+        )
 
 
 @pytest.mark.parametrize("implementation", [as_operator, inspect.unwrap(as_reference)])

@@ -105,7 +105,7 @@ def test_changed_values_change_settings():
 def test_settings_of_ours_may_stand_beside_theirs():
     recipe = read_recipe(THEIRS / "network/small.yml", ["train.epochs=3", "model.rpn.anchor_offset=0.5"])
     backbone = recipe.model.backbone
-    assert (backbone.kind, backbone.width, backbone.norm, backbone.pretrained) == ("resnet18", 16, "group_norm", "")
+    assert (backbone.kind, backbone.norm, backbone.pretrained) == ("resnet18", "batch_norm", "")
     assert (recipe.train.batch, recipe.train.epochs, recipe.train.schedule.warmup_steps) == (4, 3, 0)
     assert (recipe.model.rpn.anchor_offset, recipe.model.rpn.anchor_sizes[0]) == (0.5, 8.0)
     assert (recipe.model.box_head.num_rois, recipe.model.mask_head) == (32, MaskHead(channels=16, num_rois=16))

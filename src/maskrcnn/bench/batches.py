@@ -5,9 +5,8 @@ import torch
 from jaxtyping import Int64
 
 from maskrcnn.config import Data
-from maskrcnn.data.buckets import DIVISOR, Bucket, Step, assign, buckets_for, image_keys, resized_sizes
+from maskrcnn.data.buckets import DIVISOR, Bucket, Step, assign, buckets_for, image_keys, smallest_bucket, whole_views
 from maskrcnn.data.dataset import Dataset
-from maskrcnn.view import View
 
 
 def read_bucket(text: str) -> Bucket:
@@ -25,8 +24,7 @@ def read_bucket(text: str) -> Bucket:
 def widest_bucket(settings: Data) -> Bucket:
     """The bucket that holds every image that is wider than high."""
     short = max(settings.short_sides)
-    height, width = (-(-side // DIVISOR) * DIVISOR for side in (short, max(short, settings.max_side)))
-    return height, width
+    return smallest_bucket(np.array([[short, max(short, settings.max_side)]]))
 
 
 def full_batches(data: Dataset, settings: Data, bucket: Bucket | None, batch: int) -> list[Step]:
@@ -35,7 +33,8 @@ def full_batches(data: Dataset, settings: Data, bucket: Bucket | None, batch: in
     Images have the largest short side and are not flipped. Raises ValueError where none fits.
     """
     sides = np.full(len(data.sizes), max(settings.short_sides))
-    sizes = resized_sizes(data.sizes, sides, settings.max_side, settings.rounding)
+    view = whole_views(data.sizes, sides, settings)
+    sizes = view.sizes.numpy()
     bucket, chosen = _most_frequent(data, settings, sizes) if bucket is None else (bucket, _fitting(sizes, bucket))
     if not len(chosen):
         smallest = " x ".join(map(str, sizes[sizes.prod(axis=1).argmin()]))
@@ -44,7 +43,7 @@ def full_batches(data: Dataset, settings: Data, bucket: Bucket | None, batch: in
             f"{smallest}; give a larger one"
         )
     chosen = np.resize(chosen, -(-len(chosen) // batch) * batch)
-    view, keys = View.whole(torch.tensor(data.sizes), torch.tensor(sizes)), image_keys(0, 0, len(chosen))
+    keys = image_keys(0, 0, len(chosen))
     parts = zip(chosen.reshape(-1, batch), keys.reshape(-1, batch), strict=True)
     return [Step(bucket, images, view.take(torch.from_numpy(images)), own) for images, own in parts]
 

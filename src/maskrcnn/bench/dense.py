@@ -62,7 +62,9 @@ def resizing(batch: int, bucket: Bucket, device: torch.device) -> Case:
         "resize",
         f"{batch} images, {IMAGE_SIZE[0]} x {IMAGE_SIZE[1]} to {bucket[0]} x {bucket[1]}",
         kernel,
-        lambda: plain_resize.resize(images, raw_sizes, view, **levels, antialias=True, whole_levels=False),
+        lambda: plain_resize.resize(
+            images, raw_sizes, view, **levels, antialias=True, area=False, whole_levels=False, black_padding=False
+        ),
         bytes_of(images, kernel()),
     )
 

@@ -56,12 +56,14 @@ def _describe(state: State, hint: str) -> Described:
         neck=replace(model.neck, upsample="bilinear"),
         roi_align=RoIAlign(half_pixel=False),
         smooth_l1_beta=1.0,
-        rpn=replace(model.rpn, anchor_offset=0.0, num_test_candidates=2000, max_log_scale=MAX_LOG_SCALE),
+        rpn=replace(
+            model.rpn, anchor_offset=0.0, num_test_candidates=2000, max_log_scale=MAX_LOG_SCALE, clip_to="batch"
+        ),
         box_head=replace(model.box_head, max_log_scale=MAX_LOG_SCALE),
         mask_head=replace(model.mask_head, num_convs=MASK_CONVS),
     )
     names, ids = coco_classes(num_classes)
-    data = Data(short_sides=(768,), max_side=1280)
+    data = Data(fit="box", short_sides=(768,), max_side=1280, averaging="area", padding="black")
     name = f"mindspore_{model.backbone.kind}"
     return Described(Recipe(name=name, data=data, model=model, classes=names, category_ids=ids))
 

@@ -71,7 +71,7 @@ _KINDS = {
     "plain": Kind(_LESS),
     "bgr": Kind(f"BGR, {_OVER}"),
     "rgb": Kind(f"RGB, {_OVER}"),
-    "mindspore": Kind(f"RGB, {_OVER}".replace(_SIDES, "short side 768, long side at most 1280")),
+    "mindspore": Kind(f"RGB, {_OVER}".replace(_SIDES, "fitted into 768 x 1280 and padded with black")),
 }
 
 # Model, file, published box and mask AP, kind. The file's last digits are the first of its SHA-256.
@@ -314,6 +314,9 @@ licence CC BY-SA 3.0.
 The last column says what tests of this repository check, with generated weights of the same names and shapes: no
 published file was downloaded. Conventions are the channel order, the deviation that pixels are divided by, the stride
 of bottlenecks, the size of images, and the classes.
+
+The MindSpore system's mask AP is as it published it; its code
+[cannot measure it](coming_from.md#from-the-mindspore-system).
 
 `python -m maskrcnn.convert.zoo docs/published.md` writes this page.
 """

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64, UInt64
+from jaxtyping import Bool, Float64, Int64, UInt64
+from torch import Tensor
 
-from maskrcnn.config import Data, Rounding
+from maskrcnn.config import Data, Fit, Rounding
 from maskrcnn.view import View
 
 Bucket = tuple[int, int]
@@ -31,10 +32,13 @@ class Step(NamedTuple):
 
 
 def resized_size(
-    height: int, width: int, short_side: int, max_side: int, rounding: Rounding = "nearest"
+    height: int, width: int, short_side: int, max_side: int, rounding: Rounding = "nearest", fit: Fit = "sides"
 ) -> tuple[int, int]:
-    """The size whose shorter side is `short_side`, unless the longer one would exceed `max_side`."""
-    size = resized_sizes(np.array([[height, width]]), np.array([short_side]), max_side, rounding)[0]
+    """The size whose shorter side is `short_side`, unless the longer one would exceed `max_side`.
+
+    With `fit` "box": the largest size that is at most `short_side` high and `max_side` wide.
+    """
+    size = resized_sizes(np.array([[height, width]]), np.array([short_side]), max_side, rounding, fit)[0]
     return int(size[0]), int(size[1])
 
 
@@ -43,11 +47,16 @@ def resized_sizes(
     short_sides: Int64[np.ndarray, " n"],
     max_side: int,
     rounding: Rounding = "nearest",
+    fit: Fit = "sides",
 ) -> Int64[np.ndarray, "n 2"]:
     """`resized_size` of many images.
 
-    Both roundings calculate in the order of their makers, Detectron2 and torchvision, so that sizes agree to the pixel.
+    Both roundings calculate in the order of their makers, Detectron2 and torchvision, so that sizes agree to the pixel;
+    in a box, halves become even, as in OpenCV.
     """
+    if fit == "box":
+        exact = sizes * _box_scale(sizes, short_sides, max_side)
+        return (np.floor(exact) if rounding == "down" else np.rint(exact)).astype(np.int64).clip(min=1)
     if rounding == "down":
         scale = np.minimum(short_sides / sizes.min(axis=1), max_side / sizes.max(axis=1))
         return np.floor(sizes * scale[:, None]).astype(np.int64).clip(min=1)
@@ -56,12 +65,51 @@ def resized_sizes(
     return (exact + 0.5).astype(np.int64).clip(min=1)
 
 
+def whole_views(
+    sizes: Int64[np.ndarray, "n 2"],
+    short_sides: Int64[np.ndarray, " n"],
+    settings: Data,
+    mirrored: Bool[Tensor, " n"] | None = None,
+) -> View:
+    """The views of whole images of these original sizes, resized as `resized_sizes` says.
+
+    In a box, height and width have exactly one scale, as in OpenCV: rounded sizes show up to half a pixel more or less
+    than the image. By two scales, edges of photos would differ by up to 16 levels.
+    """
+    resized = resized_sizes(sizes, short_sides, settings.max_side, settings.rounding, settings.fit)
+    view = View.whole(torch.tensor(sizes), torch.tensor(resized), mirrored)
+    if settings.fit == "sides":
+        return view
+    scale = _box_scale(sizes, short_sides, settings.max_side)
+    shown = np.minimum(resized / scale, sizes + 0.499 / scale)  # the last samples' centres stay inside the image
+    return view._replace(windows=torch.tensor(np.pad(shown[:, ::-1], ((0, 0), (2, 0))), dtype=torch.float32))
+
+
+def _box_scale(
+    sizes: Int64[np.ndarray, "n 2"], heights: Int64[np.ndarray, " n"], width: int
+) -> Float64[np.ndarray, "n 1"]:
+    return np.minimum(heights / sizes[:, 0], width / sizes[:, 1])[:, None]
+
+
 def buckets_for(sizes: Int64[np.ndarray, "n 2"], settings: Data, short_sides: Sequence[int]) -> list[Bucket]:
     """Buckets for images of these original sizes, whichever of the short sides each one is given."""
+    if settings.fit == "box":
+        return [box_bucket(settings)]
     resized = [
         resized_sizes(sizes, np.full(len(sizes), side), settings.max_side, settings.rounding) for side in short_sides
     ]
     return choose_buckets(np.concatenate(resized), settings.num_buckets)
+
+
+def box_bucket(settings: Data) -> Bucket:
+    """The bucket of all images that are fitted into a box: the box itself, at its highest."""
+    return smallest_bucket(np.array([[max(settings.short_sides), settings.max_side]]))
+
+
+def smallest_bucket(sizes: Int64[np.ndarray, "n 2"]) -> Bucket:
+    """The bucket that just holds images of these resized sizes, in steps that the pyramid can halve."""
+    height, width = (-(-sizes.max(axis=0) // DIVISOR) * DIVISOR).tolist()
+    return height, width
 
 
 def choose_buckets(sizes: Int64[np.ndarray, "n 2"], num_buckets: int, divisor: int = DIVISOR) -> list[Bucket]:
@@ -107,14 +155,13 @@ def plan_epoch(
     """
     keys = image_keys(seed, epoch, len(sizes))
     sides = np.array(settings.short_sides)[(_uniform(keys, 1) * len(settings.short_sides)).astype(np.int64)]
-    resized = resized_sizes(sizes, sides, settings.max_side, settings.rounding)
-    flips = _uniform(keys, 2) < settings.flip
+    view = whole_views(sizes, sides, settings, torch.tensor(_uniform(keys, 2) < settings.flip))
+    resized = view.sizes.numpy()
     order = np.argsort(_uniform(keys, 3), kind="stable")
     full, rest = _full_batches(order, assign(resized, buckets), batch)
     rest = np.concatenate([rest, np.resize(order, -len(rest) % batch)])
     groups = full + _cut(_by_shape(rest, resized), batch)
     turn = np.argsort(_uniform(image_keys(seed, epoch, len(groups)), 4), kind="stable")
-    view = View.whole(torch.tensor(sizes), torch.tensor(resized), torch.tensor(flips))
     return _steps([groups[i] for i in turn], view, keys, buckets)
 
 
@@ -125,10 +172,10 @@ def plan_evaluation(
 
     `plan[rank::world_size]` is one process's share.
     """
-    resized = resized_sizes(sizes, np.full(len(sizes), max(settings.short_sides)), settings.max_side, settings.rounding)
+    view = whole_views(sizes, np.full(len(sizes), max(settings.short_sides)), settings)
+    resized = view.sizes.numpy()
     full, rest = _full_batches(np.arange(len(sizes)), assign(resized, buckets), batch)
     groups = full + _cut(_by_shape(rest, resized), batch)
-    view = View.whole(torch.tensor(sizes), torch.tensor(resized))
     return _steps(groups, view, image_keys(0, 0, len(sizes)), buckets)
 
 

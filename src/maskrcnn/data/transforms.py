@@ -47,7 +47,7 @@ def prepare(raw: RawBatch, device: torch.device, settings: Data) -> ImageBatch:
 def to_pixels(
     images: UInt8[Tensor, "B h w C"], raw_sizes: Int[Tensor, "B 2"], view: View, bucket: tuple[int, int], settings: Data
 ) -> Float[Tensor, "B C H W"]:
-    """Resize, turn, mirror, normalise and pad as a recipe says: float32, channels_last, exactly 0 outside each image.
+    """Resize, turn, mirror, normalise and pad as a recipe says: float32, channels_last.
 
     view   in pixels of the decoded images
     """
@@ -59,7 +59,9 @@ def to_pixels(
         mean=settings.mean,
         std=settings.std,
         antialias=settings.antialias,
+        area=settings.averaging == "area",
         whole_levels=settings.whole_levels,
+        black_padding=settings.padding == "black",
     )
 
 

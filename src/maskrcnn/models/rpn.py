@@ -51,7 +51,7 @@ class RPN(nn.Module):
     def propose(self, pyramid: list[Tensor], sizes: Float[Tensor, "B 2"]) -> Proposals:
         """Return the best boxes of each image, for prediction."""
         numbers = self.settings.num_test_candidates, self.settings.num_test_proposals
-        return self._select(*self._predict(pyramid), self._anchors(pyramid), sizes, *numbers)
+        return self._select(*self._predict(pyramid), self._anchors(pyramid), self._limits(pyramid, sizes), *numbers)
 
     def learn(
         self, pyramid: list[Tensor], sizes: Float[Tensor, "B 2"], targets: Targets, keys: Int[Tensor, "B"]
@@ -66,7 +66,7 @@ class RPN(nn.Module):
         losses = self._losses(pyramid, torch.cat(anchors), targets, keys)
         with torch.no_grad():
             numbers = self.settings.num_train_candidates, self.settings.num_train_proposals
-            proposals = self._select(*self._predict(pyramid), anchors, sizes, *numbers)
+            proposals = self._select(*self._predict(pyramid), anchors, self._limits(pyramid, sizes), *numbers)
         return losses, proposals
 
     def _predict(self, pyramid: list[Tensor]) -> tuple[list[Float[Tensor, "B _"]], list[Float[Tensor, "B _ 4"]]]:
@@ -111,12 +111,19 @@ class RPN(nn.Module):
             for base, cells, stride in zip(self.base, sizes, strides, strict=True)
         ]
 
+    def _limits(self, pyramid: list[Tensor], sizes: Float[Tensor, "B 2"]) -> Float[Tensor, "B 2"]:
+        """Return the (height, width) that each image's proposals are clipped to."""
+        if self.settings.clip_to == "image":
+            return sizes
+        padded = (side * self.strides[0] for side in pyramid[0].shape[2:])
+        return torch.stack([torch.full_like(sizes[:, axis], side) for axis, side in enumerate(padded)], 1)
+
     def _select(
         self,
         logits: list[Float[Tensor, "B _"]],
         deltas: list[Float[Tensor, "B _ 4"]],
         anchors: list[Float[Tensor, "_ 4"]],
-        sizes: Float[Tensor, "B 2"],
+        limits: Float[Tensor, "B 2"],
         num_candidates: int,
         num_proposals: int,
     ) -> Proposals:
@@ -126,7 +133,7 @@ class RPN(nn.Module):
             chosen = box.take(delta, index)
             decoded = box.decode(chosen, anchor[index], self.settings.delta_weights, self.settings.max_log_scale)
             scores.append(best)
-            boxes.append(box.clip(decoded, sizes))
+            boxes.append(box.clip(decoded, limits))
             levels.append(torch.full_like(index, number))
         order = torch.cat(scores, 1).argsort(dim=1, descending=True, stable=True)
         objectness, level = torch.cat(scores, 1).gather(1, order), torch.cat(levels, 1).gather(1, order)

@@ -254,7 +254,9 @@ def _area(ring: ndarray) -> float:
     return float(0.5 * (x * np.roll(y, -1) - y * np.roll(x, -1)).sum())
 
 
-def _resizing(name: str, antialias: bool, whole_levels: bool) -> Example:
+def _resizing(
+    name: str, antialias: bool, area: bool = False, whole_levels: bool = False, black: bool = False
+) -> Example:
     def inputs(generator: torch.Generator) -> tuple[Any, ...]:
         """A whole image, a window that leaves one, and one that is turned."""
         images = torch.randint(0, 256, (3, 40, 56, 3), generator=generator, dtype=torch.uint8)
@@ -268,7 +270,8 @@ def _resizing(name: str, antialias: bool, whole_levels: bool) -> Example:
         )
 
     bucket, levels = (64, 96), {"mean": (123.7, 116.3, 103.5), "std": (58.4, 57.1, 57.4)}
-    settings: dict[str, Any] = {"bucket": bucket, "antialias": antialias, "whole_levels": whole_levels, **levels}
+    settings: dict[str, Any] = {"bucket": bucket, "antialias": antialias, "area": area, **levels}
+    settings |= {"whole_levels": whole_levels, "black_padding": black}
     return Example(
         name,
         "resize",
@@ -365,9 +368,11 @@ EXAMPLES = (
         lambda *given: paste_definition(*given, **PLACE).float().sum((1, 2)),
         FEW_CELLS,
     ),
-    _resizing("resize", True, False),
-    _resizing("resize, two pixels", False, False),
-    _resizing("resize, whole levels", True, True),
+    _resizing("resize", True),
+    _resizing("resize, two pixels", False),
+    _resizing("resize, whole levels", True, whole_levels=True),
+    _resizing("resize, areas", True, area=True),
+    _resizing("resize, black padding", True, black=True),
     _pooling("roi_align", torch.float32, FLOAT32, samples=2, half_pixel=True),
     _pooling("roi_align, as many samples as cells", torch.float32, FLOAT32, samples=0, half_pixel=False),
     _pooling("roi_align, bf16", torch.bfloat16, BF16, samples=2, half_pixel=True),

@@ -30,11 +30,13 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
     data = recipe.data
     if not data.short_sides:
         yield ("data.short_sides",), "expected at least one length"
-    elif data.max_side < max(data.short_sides):
+    elif data.fit == "sides" and data.max_side < max(data.short_sides):
         yield (
             ("data.max_side", "data.short_sides"),
             f"expected at least the largest of data.short_sides, {max(data.short_sides)}, got {data.max_side}",
         )
+    if data.averaging != "triangle" and not data.antialias:
+        yield ("data.averaging", "data.antialias"), "has no effect without data.antialias; leave it out"
     if not data.mean:
         yield ("data.mean",), "expected a number for each band of the images, at least one"
     if len(data.std) != len(data.mean):

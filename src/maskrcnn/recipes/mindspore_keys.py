@@ -57,11 +57,6 @@ def choice(setting: str, values: Mapping[Any, Any], note: str = "") -> Key:
     return Key((setting,), note, read)
 
 
-def computed(settings: tuple[str, ...], read: Read, note: str = "") -> Key:
-    """Make a key whose value becomes another one."""
-    return Key(settings, note, read)
-
-
 def only(expected: Any, reason: str) -> Key:
     """Make a key that has no setting, since every network or run here has this value."""
 
@@ -118,6 +113,12 @@ def _anchor_sizes(value: Any, given: Given) -> Given:
     if not isinstance(value, list) or not all(isinstance(level, list) and len(level) == 1 for level in value):
         raise ValueError(f"expected a list with one size in a list for each level, got {value!r}")
     return {"model.rpn.anchor_sizes": [level[0] for level in value]}
+
+
+def _two_layers(value: Any, given: Given) -> Given:
+    if value != "RCNNBBoxTwoFCHead":
+        raise ValueError(f"expected RCNNBBoxTwoFCHead, got {value!r}")
+    return {"model.box_head.num_convs": 0, "model.box_head.num_fcs": 2}
 
 
 def _warmup_ratio(value: Any, given: Given) -> Given:
@@ -204,7 +205,7 @@ NOT_READ = "nothing reads it there either"
 OF_THE_PYRAMID = "as wide as the pyramid (`backbone.out_channels`)"
 
 KEYS: dict[str, Key] = {
-    "net": computed(tuple(CONVENTIONS), _net, "brings what stands in that system's code"),
+    "net": Key(tuple(CONVENTIONS), "brings what stands in that system's code", _net),
     "num_workers": same("data.num_workers"),
     "prefetch_size": same("data.prefetch_size"),
     "max_rowsize": same("data.max_rowsize"),
@@ -251,8 +252,8 @@ KEYS: dict[str, Key] = {
     "backbone.fpn.upsample_mode": choice("model.neck.upsample", {"bilinear": "bilinear", "nearest": "nearest"}),
     "rpn_head.feat_channel": follows(_like("backbone.out_channels"), OF_THE_PYRAMID),
     "rpn_head.anchor_generator.aspect_ratios": same("model.rpn.aspect_ratios"),
-    "rpn_head.anchor_generator.anchor_sizes": computed(
-        ("model.rpn.anchor_sizes",), _anchor_sizes, "one size for each level"
+    "rpn_head.anchor_generator.anchor_sizes": Key(
+        ("model.rpn.anchor_sizes",), "one size for each level", _anchor_sizes
     ),
     "rpn_head.anchor_generator.strides": only([4, 8, 16, 32, 64], "they are those of the pyramid"),
     "rpn_head.rpn_label_assignment.rnp_sample_batch": same("model.rpn.num_samples"),
@@ -277,10 +278,8 @@ KEYS: dict[str, Key] = {
     "bbox_head.resolution": same("model.box_head.pool_size"),
     "bbox_head.bbox_loss": lost(f"{NOT_READ}; `model.smooth_l1_beta` is the loss's only setting"),
     "bbox_head.add_gt_as_proposals": only(True, "annotated boxes are always among the proposals that are learnt"),
-    "bbox_head.head.name": computed(
-        ("model.box_head.num_convs", "model.box_head.num_fcs"),
-        lambda value, given: _two_layers(value),
-        "two fully connected layers",
+    "bbox_head.head.name": Key(
+        ("model.box_head.num_convs", "model.box_head.num_fcs"), "two fully connected layers", _two_layers
     ),
     "bbox_head.head.in_channel": follows(_like("backbone.out_channels"), OF_THE_PYRAMID),
     "bbox_head.head.out_channel": same("model.box_head.hidden"),
@@ -302,14 +301,14 @@ KEYS: dict[str, Key] = {
     "optimizer.weight_decay": same("train.optimizer.weight_decay"),
     "optimizer.momentum": same("train.optimizer.momentum"),
     "optimizer.nesterov": only(False, "there is no setting for Nesterov's momentum"),
-    "optimizer.filter_bias_and_bn": computed(
-        ("train.optimizer.weight_decay_norm",), _filter, "of norms; biases of other layers decay here in any case"
+    "optimizer.filter_bias_and_bn": Key(
+        ("train.optimizer.weight_decay_norm",), "of norms; biases of other layers decay here in any case", _filter
     ),
     "lr.warmup_step": same("train.schedule.warmup_steps"),
-    "lr.warmup_ratio": computed(
+    "lr.warmup_ratio": Key(
         ("train.schedule.warmup_factor",),
-        _warmup_ratio,
         "the `0001` of the published files is the number 1, so that the rate does not rise there; 0.001 is our default",
+        _warmup_ratio,
     ),
     "lr.decay_rate": same("train.schedule.decay"),
     "lr.milestones": same("train.schedule.milestones", note="in epochs, as there"),
@@ -327,9 +326,3 @@ KEYS: dict[str, Key] = {
     "infer.with_postprocess": lost(NOT_READ),
 }
 """What each key is here, by its dotted path; a list of steps, such as `item_transforms`, counts as a section."""
-
-
-def _two_layers(name: Any) -> Given:
-    if name != "RCNNBBoxTwoFCHead":
-        raise ValueError(f"expected RCNNBBoxTwoFCHead, got {name!r}")
-    return {"model.box_head.num_convs": 0, "model.box_head.num_fcs": 2}

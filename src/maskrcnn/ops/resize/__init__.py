@@ -20,15 +20,20 @@ def resize(
     mean: Sequence[float],
     std: Sequence[float],
     antialias: bool = True,
+    area: bool = False,
     whole_levels: bool = False,
+    black_padding: bool = False,
 ) -> Float[Tensor, "B C H W"]:
-    """Resample the window of each image to its size, turn, mirror, normalise, pad with exact zeros to `bucket`.
+    """Resample the window of each image to its size, turn, mirror, normalise, pad to `bucket`.
 
-    raw_sizes     (height, width) of each image, which lies at the top left of its slot
-    view          windows are in pixels of the images as they are here, see `View.rescaled`
-    mean, std     of each band, in levels of 0..255: pixels become (level - mean) / std
-    antialias     shrinking averages all pixels; otherwise two beside each sample
-    whole_levels  round to whole levels after the columns and after the rows
+    raw_sizes      (height, width) of each image, which lies at the top left of its slot
+    view           windows are in pixels of the images as they are here, see `View.rescaled`
+    mean, std      of each band, in levels of 0..255: pixels become (level - mean) / std
+    antialias      shrinking averages all pixels; otherwise two beside each sample
+    area           it weighs each pixel by the area that a sample's pixel covers of it, otherwise by a triangle twice as
+                   wide
+    whole_levels   round to whole levels after the columns and after the rows
+    black_padding  pad with level 0, that is -mean / std, instead of exact zeros
 
     Pixels whose centre lies outside the image are padding. All others are weighted means of the image's pixels,
     those beyond the window too: only the image's edge is an edge, where the weights of the pixels that are there are
@@ -36,7 +41,8 @@ def resize(
     levels are rounded after the columns of the result.
 
     Equals `interpolate(mode="bilinear", antialias=antialias)` of each image alone, to float32 rounding; with
-    `whole_levels` it equals Pillow's, but for some values that lie between two levels and become the other one.
+    `whole_levels` it equals Pillow's, but for some values that lie between two levels and become the other one; with
+    `area` it equals `adaptive_avg_pool2d` where images shrink by whole factors.
     float32, channels_last; no gradient. Raises ValueError where mean or std is not one for each band.
     """
     if not len(mean) == len(std) == images.shape[3]:
@@ -44,8 +50,10 @@ def resize(
             f"expected a mean and a std for each of the {images.shape[3]} bands, received {len(mean)} and {len(std)}"
         )
     if images.device.type != "cpu":
-        return reference.resize(images, raw_sizes, view, bucket, mean, std, antialias, whole_levels)
-    return _resize(images, raw_sizes, *view, *bucket, mean, std, antialias, whole_levels)
+        return reference.resize(
+            images, raw_sizes, view, bucket, mean, std, antialias, area, whole_levels, black_padding
+        )
+    return _resize(images, raw_sizes, *view, *bucket, mean, std, antialias, area, whole_levels, black_padding)
 
 
 @operator("resize", "cpu")
@@ -61,10 +69,12 @@ def _resize(
     mean: Sequence[float],
     std: Sequence[float],
     antialias: bool,
+    area: bool,
     whole_levels: bool,
+    black_padding: bool,
 ) -> Tensor:
     view = View(windows, sizes, mirrored, turns)
-    return cpu.resize(images, raw_sizes, view, (height, width), mean, std, antialias, whole_levels)
+    return cpu.resize(images, raw_sizes, view, (height, width), mean, std, antialias, area, whole_levels, black_padding)
 
 
 @_resize.register_fake

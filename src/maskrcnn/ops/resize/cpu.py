@@ -15,6 +15,7 @@ from jaxtyping import Float, Float32, Int, Int64, UInt8
 from torch import Tensor
 
 from maskrcnn.kernels import kernel
+from maskrcnn.ops.resize.reference import padding_values
 from maskrcnn.ops.threads import parallel_for
 from maskrcnn.view import View, axes
 
@@ -40,25 +41,28 @@ def resize(
     mean: Sequence[float],
     std: Sequence[float],
     antialias: bool,
+    area: bool,
     whole_levels: bool,
+    black_padding: bool,
 ) -> Float[Tensor, "B C H W"]:
     """See `maskrcnn.ops.resize.resize`."""
     pixels = torch.empty(len(images), *bucket, images.shape[3])
-    means, stds = (tuple(map(np.float32, values)) for values in (mean, std))
+    outside = padding_values(mean, std, black_padding)
+    means, stds, around = (tuple(map(np.float32, values)) for values in (mean, std, outside))
     columns = (column.tolist() for column in (raw_sizes, view.windows, view.sizes, *axes(view)))
     each = zip(images.contiguous().numpy(), *columns, pixels.flatten(2).numpy(), strict=True)
     for levels, raw, window, (height, width), swapped, from_right, from_bottom, out in each:
         extents = (raw[0], window[1], window[3]), (raw[1], window[0], window[2])
-        down = Taps(*_taps(*extents[swapped], height, False, antialias))
-        across = Taps(*_taps(*extents[not swapped], width, from_right, antialias))
+        down = Taps(*_taps(*extents[swapped], height, False, antialias, area))
+        across = Taps(*_taps(*extents[not swapped], width, from_right, antialias, area))
         if not len(down.first) or not len(across.first):
-            out[:] = 0
+            out.reshape(-1, len(around))[:] = around
             continue
         if swapped:
             levels, down, across = _exchanged(levels, down, across)
         target = (height - 1 - down.begin, -1) if from_bottom else (down.begin, 1)
         rows = levels.reshape(len(levels), -1)
-        resize_rows = partial(_resize_rows, rows, down, across, target, means, stds, whole_levels, out)
+        resize_rows = partial(_resize_rows, rows, down, across, target, means, stds, around, whole_levels, out)
         parallel_for(resize_rows, bucket[0], ROWS)
     return pixels.permute(0, 3, 1, 2)
 
@@ -74,7 +78,7 @@ def _exchanged(
 
 @kernel()
 @no_type_check
-def _taps(raw, begin, end, wanted, backwards, antialias):
+def _taps(raw, begin, end, wanted, backwards, antialias, area):
     """Return the `Taps` of the wanted samples that share the window from begin to end of an axis of raw pixels.
 
     Positions are float32, as in torch's own resampling: exact ones would differ from what other systems see by up to
@@ -83,6 +87,7 @@ def _taps(raw, begin, end, wanted, backwards, antialias):
     half, one, begin = np.float32(0.5), np.float32(1), np.float32(begin)
     scale = (np.float32(end) - begin) / np.float32(wanted)
     reach = max(scale, one) if antialias else one
+    area = area and antialias and scale > one
     centres = np.empty(wanted, np.float32)
     for k in range(wanted):
         centres[k] = (np.float32(wanted - 1 - k if backwards else k) + half) * scale + begin
@@ -91,11 +96,14 @@ def _taps(raw, begin, end, wanted, backwards, antialias):
     weights = np.zeros((len(inside), 2 * int(np.ceil(reach))), np.float32)
     for n in range(len(inside)):
         centre = centres[inside[n]]
-        first[n] = max(0, int(np.floor(centre - half - reach)) + 1)
+        low = centre - half * scale
+        first[n] = max(0, int(np.floor(low)) if area else int(np.floor(centre - half - reach)) + 1)
         stop = min(raw, first[n] + weights.shape[1])
         total = np.float32(0)
         for i in range(first[n], stop):
-            weight = max(np.float32(0), one - abs(np.float32(i) + half - centre) / reach)
+            left = np.float32(i)
+            weight = min(left + one, low + scale) - max(left, low) if area else one - abs(left + half - centre) / reach
+            weight = max(np.float32(0), weight)
             weights[n, i - first[n]] = weight
             total += weight
         for i in range(first[n], stop):
@@ -105,10 +113,11 @@ def _taps(raw, begin, end, wanted, backwards, antialias):
 
 @kernel()
 @no_type_check
-def _resize_rows(image, down, across, target, means, stds, whole_levels, out, start, stop):
+def _resize_rows(image, down, across, target, means, stds, around, whole_levels, out, start, stop):
     """Compute some rows of the result, padding included.
 
     target   the row of the first sample, and 1 or -1: the direction of those that follow
+    around   the padding's value in each band
     Rows are copied in loops: for an assignment of arrays Numba compiles what an error would say, for two seconds.
     """
     _, first_y, weights_y = down
@@ -118,13 +127,14 @@ def _resize_rows(image, down, across, target, means, stds, whole_levels, out, st
     begin = num_bands * first_x.min()
     end = min(num_bands * (first_x.max() + weights_x.shape[1]), image.shape[1])
     mean, std = _repeated(means, max(side, end - begin)), _repeated(stds, max(side, end - begin))
+    padding = _repeated(around, out.shape[1])
     ring = np.zeros((room, side), np.float32)
     row = np.zeros(image.shape[1] + num_bands * weights_x.shape[1], np.float32)
     done = 0
     for y in range(start, stop):
         line = out[(target[0] + target[1] * y) % len(out)]
         if y >= len(first_y):
-            line[:] = 0
+            _copy(padding, line)
             continue
         done = max(done, first_y[y])
         while done < min(first_y[y] + room, len(image)):
@@ -138,8 +148,8 @@ def _resize_rows(image, down, across, target, means, stds, whole_levels, out, st
                 _normalise(levels, mean, std, row[begin:])
                 _resample_across(row, first_x, weights_x, num_bands, ring[done % room])
             done += 1
-        line[:left] = 0
-        line[left + side :] = 0
+        _copy(padding, line[:left])
+        _copy(padding, line[left + side :])
         line = line[left : left + side]
         _resample_down(ring, first_y[y], weights_y[y], line)
         if whole_levels:
@@ -154,6 +164,13 @@ def _repeated(values, count):
     for e in range(count):
         row[e] = values[e] if e < len(values) else row[e - len(values)]
     return row
+
+
+@kernel()
+@no_type_check
+def _copy(source, line):
+    for e in range(len(line)):
+        line[e] = source[e]
 
 
 @kernel()

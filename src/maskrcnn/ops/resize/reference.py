@@ -23,7 +23,9 @@ def resize(
     mean: Sequence[float],
     std: Sequence[float],
     antialias: bool,
+    area: bool,
     whole_levels: bool,
+    black_padding: bool,
 ) -> Float[Tensor, "B C H W"]:
     """See `maskrcnn.ops.resize.resize`.
 
@@ -37,7 +39,7 @@ def resize(
         raw_sizes = torch.where(swapped[:, None], raw_sizes.flip(1), raw_sizes)
         windows = torch.where(swapped[:, None, None], windows.flip(1), windows)
     rows, columns = (
-        resampling_matrix(raw, window, wanted, backwards, num_in, num_out, antialias)
+        resampling_matrix(raw, window, wanted, backwards, num_in, num_out, antialias, area)
         for raw, window, wanted, backwards, num_in, num_out in zip(
             raw_sizes.unbind(1),
             windows.flip(1).unbind(1),
@@ -49,11 +51,21 @@ def resize(
         )
     )
     levels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    if not whole_levels:
-        return resample(normalise(levels, mean, std), rows, columns)
-    levels = resample(levels, rows, columns, whole_levels=True)
-    inside = rows.any(dim=2)[:, None, :, None] & columns.any(dim=2)[:, None, None, :]
-    return normalise(levels, mean, std).masked_fill_(~inside, 0.0)
+    if whole_levels:
+        pixels = normalise(resample(levels, rows, columns, whole_levels=True), mean, std)
+    else:
+        pixels = resample(normalise(levels, mean, std), rows, columns)
+    if not (whole_levels or black_padding):
+        return pixels
+    outside = ~(rows.any(dim=2)[:, :, None] & columns.any(dim=2)[:, None, :])
+    for channel, value in zip(pixels.unbind(1), padding_values(mean, std, black_padding), strict=True):
+        channel.masked_fill_(outside, value)
+    return pixels
+
+
+def padding_values(mean: Sequence[float], std: Sequence[float], black: bool) -> list[float]:
+    """Return what padding is in each band after normalising: level 0 if it is black, otherwise the mean."""
+    return [-centre / spread if black else 0.0 for centre, spread in zip(mean, std, strict=True)]
 
 
 def _both_ways(images: UInt8[Tensor, "B h w C"]) -> tuple[UInt8[Tensor, "B s s C"], UInt8[Tensor, "B s s C"]]:
@@ -106,11 +118,13 @@ def resampling_matrix(
     num_in: int,
     num_out: int,
     antialias: bool,
+    area: bool,
 ) -> Float[Tensor, "B num_out num_in"]:
     """Weights of `raw` samples for `wanted` ones that share a window, begin and end, by a triangle filter.
 
     backwards   the first of the wanted samples is the last of the window
     antialias   the filter is widened when shrinking
+    area        it is a box then, as wide as the distance between samples
     Samples whose centre lies outside the image, and those from `wanted` on, are zero.
     """
     raw, wanted, backwards = (column[:, None, None] for column in (raw, wanted, backwards))
@@ -121,5 +135,8 @@ def resampling_matrix(
     centre = (torch.where(backwards, wanted - 1 - row, row) + 0.5) * scale + begin
     reach = scale.clamp(min=1) if antialias else torch.ones_like(scale)
     weights = (1 - (column + 0.5 - centre).abs() / reach).clamp(min=0)
+    if antialias and area:
+        covered = torch.minimum(column + 1, centre + scale / 2) - torch.maximum(column, centre - scale / 2)
+        weights = torch.where(scale > 1, covered.clamp(min=0), weights)
     weights = weights * ((row < wanted) & (centre >= 0) & (centre < raw) & (column < raw))
     return weights / weights.sum(dim=2, keepdim=True).clamp(min=1e-6)
