@@ -11,8 +11,8 @@ import pytest
 from maskrcnn.cli import modelarts
 from maskrcnn.cli.modelarts import Job, data_folder, find_cluster, find_job, split_words, start_processes, weights_of
 from maskrcnn.config import Data
+from maskrcnn.job import ENABLED, HANDED_OVER
 from maskrcnn.recipes import read_recipe
-from maskrcnn.recipes.read import PLATFORM
 from maskrcnn.runtime.launch import Cluster
 
 
@@ -27,7 +27,16 @@ def runs(monkeypatch):
 @pytest.fixture
 def alone(monkeypatch):
     """No variables of a platform."""
-    for name in [*PLATFORM, "RANK", "WORLD_SIZE", "MA_NUM_HOSTS", "MA_NUM_GPUS", "VC_WORKER_HOSTS", "VC_TASK_INDEX"]:
+    for name in [
+        ENABLED,
+        *HANDED_OVER,
+        "RANK",
+        "WORLD_SIZE",
+        "MA_NUM_HOSTS",
+        "MA_NUM_GPUS",
+        "VC_WORKER_HOSTS",
+        "VC_TASK_INDEX",
+    ]:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -40,7 +49,7 @@ def coco(tmp_path, monkeypatch, alone) -> Path:
 
 
 def flags(**given: str) -> Namespace:
-    return Namespace(config="demo", **{name: given.get(name) for name in PLATFORM})
+    return Namespace(config="demo", **{name: given.get(name) for name in (ENABLED, *HANDED_OVER)})
 
 
 def test_a_job_trains_on_its_data_into_its_results_and_goes_on_when_it_is_started_again(python, runs, coco, capsys):

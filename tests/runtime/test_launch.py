@@ -13,7 +13,11 @@ from maskrcnn.runtime import launch as launching
 from maskrcnn.runtime.launch import Cluster, launch
 
 SECOND = Cluster(machines=2, number=1, devices=2, address="first", port=777)
-TELL = "import os; print(*(os.environ[n] for n in ('RANK','WORLD_SIZE','LOCAL_RANK','LOCAL_WORLD_SIZE')))"
+TELL = """
+import os
+names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+os.write(1, (" ".join(os.environ[name] for name in names) + "\\n").encode())
+"""
 
 
 def python(code: str) -> list[str]:
@@ -64,6 +68,6 @@ def _wait_for(folder, count: int) -> None:
 
 
 def test_processes_are_not_those_of_the_terminal_which_would_hear_a_signal_twice(capfd):
-    assert launch(python("import os; print(os.getpgid(0) == os.getpid())"), SECOND) == 0
+    assert launch(python("import os; os.write(1, f'{os.getpgid(0) == os.getpid()}\\n'.encode())"), SECOND) == 0
     assert capfd.readouterr().out == "True\nTrue\n"
     assert subprocess.run(python("pass"), check=True).returncode == 0

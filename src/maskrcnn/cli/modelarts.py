@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 from maskrcnn.config import Data, Recipe
 from maskrcnn.files import cache_folder
+from maskrcnn.job import ENABLED, HANDED_OVER
 from maskrcnn.recipes import find_recipe, read_recipe
-from maskrcnn.recipes.read import PLATFORM, read_platform
+from maskrcnn.recipes.read import read_job
 from maskrcnn.runtime.launch import Cluster, launch
 from maskrcnn.runtime.ranks import find_ranks
 from maskrcnn.sentences import some_of
@@ -56,22 +57,21 @@ def find_job(flags: Namespace, env: Mapping[str, str] = os.environ) -> Job | Non
     Raises ValueError where enable_modelarts is neither True nor False.
     """
     try:
-        recipe = read_platform(find_recipe(flags.config))
+        recipe = read_job(find_recipe(flags.config))
     except (FileNotFoundError, ValueError):  # told by whoever needs a recipe: infer.py does not
         recipe = {}
-    given = {name: getattr(flags, name) for name in PLATFORM if getattr(flags, name) not in (None, "")}
-    name = "enable_modelarts"
-    enabled = str(given.get(name) or env.get(name) or recipe.get(name) or False).lower()
+    told = getattr(flags, ENABLED) or env.get(ENABLED) or recipe.get(ENABLED) or False
+    enabled = str(told).lower()
     if enabled not in ("true", "false", "1", "0"):
-        raise ValueError(f"enable_modelarts: expected True or False, received {enabled!r}")
+        raise ValueError(f"{ENABLED}: expected True or False, received {enabled!r}")
     if enabled in ("false", "0"):
-        for name in given:
-            if name != "enable_modelarts":
-                print(f"--{name} has no effect without --enable_modelarts True", file=sys.stderr)
+        for name in HANDED_OVER:
+            if getattr(flags, name):
+                print(f"--{name} has no effect without --{ENABLED} True", file=sys.stderr)
         return None
     words = {
-        name: str(given.get(name) or env.get(name) or env.get(name.upper()) or recipe.get(name) or "")
-        for name in PLATFORM
+        name: str(getattr(flags, name) or env.get(name) or env.get(name.upper()) or recipe.get(name) or "")
+        for name in HANDED_OVER
     }
     return Job(
         data=words["data_url"],

@@ -13,7 +13,7 @@ from typing import NoReturn, get_args
 from maskrcnn import run_folder
 from maskrcnn.cli.options import OUT, WEIGHTS
 from maskrcnn.cli.predict import Device
-from maskrcnn.recipes.read import PLATFORM
+from maskrcnn.job import ENABLED, HANDED_OVER
 from maskrcnn.runtime.ranks import find_ranks
 from maskrcnn.sentences import speaking, typed
 
@@ -173,13 +173,13 @@ def _parser(description: str) -> ArgumentParser:
     """What the three scripts share."""
     epilog = (
         f"Accepted so that old commands run, without effect: {_flags(WITHOUT_EFFECT)}. "
-        f"On ModelArts, with enable_modelarts True (docs/modelarts.md): {_flags(PLATFORM[1:])}."
+        f"On ModelArts, with {ENABLED} True (docs/modelarts.md): {_flags(HANDED_OVER)}."
     )
     parser = ArgumentParser(description=description, epilog=epilog, allow_abbrev=False)
     parser.add_argument("--config", default=DEFAULT, metavar="RECIPE", help=f"a YAML file; {DEFAULT} unless given")
     parser.add_argument("--device_target", type=str.lower, choices=get_args(Device), help="device")
     parser.add_argument("--mix", type=_boolean, metavar="True|False", help="mixed precision")
-    for name in (*WITHOUT_EFFECT, *PLATFORM):
+    for name in (*WITHOUT_EFFECT, ENABLED, *HANDED_OVER):
         parser.add_argument(f"--{name}", help=SUPPRESS)
     return parser
 

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from maskrcnn.job import ENABLED, HANDED_OVER
 from maskrcnn.recipes import text
 
 BASE = "__BASE__"
-PLATFORM = ("enable_modelarts", "data_url", "train_url", "ckpt_url", "multi_data_url", "pretrain_url", "data_dir")
-"""Keys of a file that say what a training platform hands over: they are about a job and not about a recipe."""
+JOB = (ENABLED, *HANDED_OVER)
+"""Keys of a file that belong to no recipe."""
 
 
 class Layer(NamedTuple):
@@ -30,12 +31,12 @@ class Refused(str):
 def read_layers(path: Path) -> Iterator[Layer]:
     """Yield the layers of a file; its `__BASE__` files, relative to its folder, come first."""
     for origin, settings in _layers(path):
-        yield Layer(origin, [(key, value) for key, value in settings if key not in PLATFORM])
+        yield Layer(origin, [(key, value) for key, value in settings if key not in JOB])
 
 
-def read_platform(path: Path) -> dict[str, Any]:
-    """Return what a file and its bases say of `PLATFORM`."""
-    return {key: value for _, settings in _layers(path) for key, value in settings if key in PLATFORM}
+def read_job(path: Path) -> dict[str, Any]:
+    """Return what a file and its bases say of a platform's job."""
+    return {key: value for _, settings in _layers(path) for key, value in settings if key in JOB}
 
 
 def _layers(path: Path, inside: tuple[Path, ...] = ()) -> Iterator[Layer]:

@@ -21,7 +21,7 @@ class Cluster(NamedTuple):
     number: int
     """This machine's number; that of the first is 0."""
     devices: int
-    """Of each machine: one process for each."""
+    """Number on each machine; each has a process."""
     address: str
     """The first machine's name."""
     port: int

@@ -30,7 +30,7 @@ class Sent(NamedTuple):
     modified: int
     """Nanoseconds since 1970."""
     mark: str
-    """Of the object, which tells it from one that others put there."""
+    """ETag of the object, which tells it from one that others put there."""
 
 
 class New(NamedTuple):
