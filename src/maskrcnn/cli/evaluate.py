@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from maskrcnn.cli.options import OUT, WEIGHTS, DataOverrides, destination
-from maskrcnn.storage.location import Where
+from maskrcnn.storage.location import Where, at, printable
 
 if TYPE_CHECKING:
     from maskrcnn.config import Recipe  # takes 30 ms, for which help would have to wait
@@ -21,8 +21,12 @@ def evaluate(
     config: Annotated[str | None, Argument(metavar="CONFIG", help="A recipe: its validation images are used.")] = None,
     overrides: DataOverrides = None,
     weights: Annotated[str | None, Option(metavar="WEIGHTS", help=WEIGHTS)] = None,
-    annotations: Annotated[Path | None, Option(help="With --predictions: a COCO annotation file.")] = None,
-    predictions: Annotated[Path | None, Option(help="With --annotations: a COCO result file to score.")] = None,
+    annotations: Annotated[
+        str | None, Option(metavar="FILE", help="With --predictions: a COCO annotation file.")
+    ] = None,
+    predictions: Annotated[
+        str | None, Option(metavar="FILE", help="With --annotations: a COCO result file to score.")
+    ] = None,
     out: Annotated[
         str | None,
         Option(metavar="DIR", help=f"Where scores and report.html go, {OUT}; runs/eval/NAME with a recipe."),
@@ -55,13 +59,13 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
 
     with start(recipe.device) as world, publishing(place, active=world.is_main) as folder:
         for one in weights:
-            own = folder / Path(one).name.removesuffix(".safetensors") if len(weights) > 1 else folder
+            own = folder / at(one).name.removesuffix(".safetensors") if len(weights) > 1 else folder
             trained = load_any(one)
             if world.is_main:
                 say_sides(recipe, trained.recipe)
             metrics = run.run(recipe, trained, own, world, ticker() if world.is_main else None)
             if metrics:  # only the first of several processes has them
-                print(f"{one} on {metrics['speed']['images']} images of {recipe.data.dataset_dir}")
+                print(f"{printable(one)} on {metrics['speed']['images']} images of {recipe.data.dataset_dir}")
                 show(metrics)
                 print(f"written to {own}\nreport: {write_report(own)}", flush=True)
 
@@ -76,15 +80,16 @@ def say_sides(recipe: "Recipe", trained: "Recipe") -> None:
         )
 
 
-def score_predictions(annotations: Path, predictions: Path, out: Where | None) -> None:
-    """Score a result file of any maker."""
+def score_predictions(annotations: str, predictions: str, out: Where | None) -> None:
+    """Score a result file of any maker, on disk or remote."""
     place = destination(out) if out else None
     from maskrcnn.evaluate.coco import score_files
     from maskrcnn.evaluate.save import save_metrics
     from maskrcnn.report.page import write_report
+    from maskrcnn.storage.fetch import fetch_file
     from maskrcnn.storage.upload import publishing
 
-    metrics = score_files(annotations, predictions)
+    metrics = score_files(fetch_file(annotations), fetch_file(predictions))
     show(metrics)
     if place:
         with publishing(place) as folder:

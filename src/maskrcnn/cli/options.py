@@ -19,8 +19,13 @@ DataOverrides = Annotated[
         metavar="key=value", help="Settings that replace the recipe's: data.dataset_dir=DIR or --data.dataset_dir DIR."
     ),
 ]
-WEIGHTS = "A run, a weights folder, a checkpoint of any maker, or a name from `maskrcnn convert --list`."
-DataSet = Annotated[str, Argument(metavar="DIR|CONFIG", help="A folder in the COCO2017 layout, or a recipe.")]
+WEIGHTS = (
+    "A run, a weights folder, a checkpoint of any maker, the address of one of these, or a name from "
+    "`maskrcnn convert --list`."
+)
+DataSet = Annotated[
+    str, Argument(metavar="DIR|CONFIG", help="A folder in the COCO2017 layout, its address, or a recipe.")
+]
 
 
 OUT = "or an address, such as s3://BUCKET/FOLDER, to which it is uploaded"

@@ -14,7 +14,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 def predict(
     weights: Annotated[str, Argument(metavar="WEIGHTS", help=WEIGHTS)],
-    sources: Annotated[list[str], Argument(metavar="SOURCE", help="Images, folders, or quoted patterns.")],
+    sources: Annotated[list[str], Argument(metavar="SOURCE", help="Images, folders, quoted patterns, or addresses.")],
     out: Annotated[
         str, Option(metavar="DIR", help=f"Where drawn images and predictions.json go, {OUT}.")
     ] = "runs/predict",

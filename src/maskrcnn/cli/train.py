@@ -34,11 +34,12 @@ def train(
     from maskrcnn.convert.checkpoint import load_any
     from maskrcnn.recipes.adopt import with_network_of
     from maskrcnn.recipes.read import read_overrides
+    from maskrcnn.storage.location import printable
 
     if "model.backbone.pretrained" in dict(read_overrides(overrides or ()).settings):
         raise ValueError(
-            f"model.backbone.pretrained has no effect on a run that begins with {typed('--weights')} {weights}; leave "
-            "one out"
+            f"model.backbone.pretrained has no effect on a run that begins with {typed('--weights')} "
+            f"{printable(weights)}; leave one out"
         )
     begin = load_any(weights)
     loop.run(with_network_of(recipe, begin.recipe, overrides or ()), folder, resume, begin)

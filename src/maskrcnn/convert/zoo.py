@@ -11,7 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from maskrcnn.convert.download import Progress, Say, fetch
+from maskrcnn.storage import download as web
+from maskrcnn.storage.progress import Progress, Say
 
 
 class Kind(NamedTuple):
@@ -265,8 +266,8 @@ def of_file(file_name: str) -> Published | None:
 
 
 def download(one: Published, say: Say = print, progress: Progress | None = None) -> Path:
-    """Return its file, from the cache or downloaded into it. Raises as `fetch` does."""
-    return fetch(one.url, one.file, sha256=one.sha256, md5=one.md5, say=say, progress=progress)
+    """Return its file, from the cache or downloaded into it. Raises as `storage.download` does."""
+    return web.download(one.url, one.file, sha256=one.sha256, md5=one.md5, say=say, progress=progress)
 
 
 def table() -> str:

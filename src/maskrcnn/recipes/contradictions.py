@@ -3,7 +3,11 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from maskrcnn.config import Backbone, Optimizer, Recipe, Schedule
+import msgspec
+
+from maskrcnn.config import Backbone, Data, Optimizer, Recipe, Schedule
+from maskrcnn.recipes.flat import flatten
+from maskrcnn.storage.location import printable
 
 WITHOUT_BOTTLENECKS = ("resnet18", "resnet34")
 LITE_PIXELS = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
@@ -15,6 +19,7 @@ Contradiction = tuple[tuple[str, ...], str]
 
 def contradictions(recipe: Recipe) -> Iterator[Contradiction]:
     """Yield what the types of settings cannot check. A setting at its default is never reported as without effect."""
+    yield from _secrets(recipe)
     yield from _data(recipe)
     yield from _model(recipe)
     yield from _train(recipe)
@@ -26,8 +31,21 @@ def contradictions(recipe: Recipe) -> Iterator[Contradiction]:
         )
 
 
+def _secrets(recipe: Recipe) -> Iterator[Contradiction]:
+    """Recipes are stored in runs and beside weights, for everybody to read."""
+    for path, value in flatten(msgspec.to_builtins(recipe)):
+        if isinstance(value, str) and value != printable(value):
+            yield (
+                (path,),
+                f"expected an address without a user or a query, such as {printable(value)}, since recipes are stored "
+                "for everybody to read; credentials belong into environment variables (docs/storage.md)",
+            )
+
+
 def _data(recipe: Recipe) -> Iterator[Contradiction]:
     data = recipe.data
+    if data.read_ahead != Data().read_ahead and data.remote == "copy":
+        yield ("data.read_ahead", "data.remote"), "has no effect on images that are copied; set data.remote=stream"
     if not data.short_sides:
         yield ("data.short_sides",), "expected at least one length"
     elif data.fit == "sides" and data.max_side < max(data.short_sides):

@@ -10,6 +10,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 Config = dict[str, str]
 
+
+class Secret(str):
+    """A text that no traceback, log or debugger shows unless somebody prints it on purpose."""
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
 KEYS = ("access_key_id", "secret_access_key", "session_token")
 OBS_KEYS = (
     ("OBS_ACCESS_KEY_ID", "OBS_SECRET_ACCESS_KEY", "OBS_SECURITY_TOKEN"),
@@ -73,7 +81,7 @@ def secrets() -> list[str]:
 
 
 def _s3(bucket: str, endpoint: str, region: str, keys: Mapping[str, str], *, hosted: bool) -> Config:
-    config = {name: keys[name] for name in KEYS if keys.get(name)}
+    config: Config = {name: Secret(keys[name]) for name in KEYS if keys.get(name)}
     config["disable_bulk_delete"] = "true"  # OBS refuses the checksum of a request that removes several
     if region:
         config["region"] = region

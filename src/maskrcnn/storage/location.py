@@ -117,6 +117,14 @@ def at(where: Where) -> Path | Location:
     return Path(where)
 
 
+def local(where: str | Path) -> Path:
+    """The path that a text means, with the user's home for ~. Raises ValueError for the address of something remote."""
+    found = at(where)
+    if isinstance(found, Location):
+        raise ValueError(f"expected a path on this machine, received {found}")
+    return found.expanduser()
+
+
 def printable(where: Where) -> str:
     """An address or a path as text, without what signs or opens it."""
     if not isinstance(where, str) or "://" not in where:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from maskrcnn.storage import web
 from maskrcnn.storage.location import Where, at
 from maskrcnn.storage.store import read_object
 
@@ -14,4 +15,4 @@ def read_bytes(where: Where) -> bytes:
     found = at(where)
     if isinstance(found, Path):
         return found.read_bytes()
-    return read_object(found)
+    return web.read(found) if found.is_web else read_object(found)

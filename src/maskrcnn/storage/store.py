@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import lru_cache, partial
@@ -14,12 +15,18 @@ from maskrcnn.storage.location import STORES, Location
 T = TypeVar("T")
 PATIENCE = 120.0
 """Seconds for which lost connections and errors of a server are tried again; $MASKRCNN_STORAGE_PATIENCE has another."""
-CONNECT_TIMEOUT, READ_TIMEOUT, WHOLE_TIMEOUT = timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=10)
+TIMEOUTS = {
+    "connect_timeout": timedelta(seconds=5),
+    "read_timeout": timedelta(seconds=30),
+    "timeout": timedelta(minutes=10),
+}
 """Longest wait for a connection, for a byte, and for a whole answer."""
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=100), timedelta(seconds=5)
 """Pauses between attempts grow from the first to the longest."""
 MOST_RETRIES = 100
-"""Of one request: the patience is what ends them."""
+"""Largest number of retries of a request: the patience is what ends them."""
+ATTEMPTS = 5
+"""Answers that may break off before a read is given up."""
 MISSING_EXTRA = "reading and writing {scheme}:// needs the package obstore: pip install 'maskrcnn[cloud]'"
 
 
@@ -34,16 +41,25 @@ class Entry(NamedTuple):
     """ETag, without quotes: equal while the content is. Empty where the store gives none."""
 
 
-def open_store(location: Location) -> tuple[Any, str]:
+def open_store(location: Location, seconds: float | None = None) -> tuple[Any, str]:
     """Return obstore's store of a location's bucket, and the key in it. Stores are kept, so that connections are.
 
+    seconds   for which a lost connection is tried again; None takes `patience()`
     Raises ValueError where the package, an endpoint or a right configuration is missing, or for a web address.
     """
     if location.scheme not in STORES:
         schemes = ", ".join(f"{scheme}://" for scheme in STORES)
         raise ValueError(f"{location} can only be read, not listed or written; expected {schemes} or a path")
     config = CONFIGS[location.scheme](location.bucket)
-    return _opened(location.scheme, location.bucket, tuple(sorted(config.items())), patience()), location.key
+    tried = patience() if seconds is None else seconds
+    return _opened(location.scheme, location.bucket, tuple(sorted(config.items())), tried), location.key
+
+
+def endpoint(location: Location) -> str:
+    """What tells a bucket from one of the same name elsewhere: the server, or the account."""
+    if location.scheme == "az":
+        return os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
+    return CONFIGS[location.scheme](location.bucket).get("aws_endpoint_url_s3", "") if not location.is_web else ""
 
 
 def patience() -> float:
@@ -71,11 +87,14 @@ def ask(location: Location, what: str, call: Callable[[], T]) -> T:
     raise failure
 
 
-def head(location: Location) -> Entry | None:
-    """Size and mark of an object; None where there is none."""
+def head(location: Location, seconds: float | None = None) -> Entry | None:
+    """Size and mark of an object; None where there is none.
+
+    seconds   as of `open_store`
+    """
     import obstore
 
-    store, key = open_store(location)
+    store, key = open_store(location, seconds)
     try:
         found = ask(location, "looking at", lambda: obstore.head(store, key))
     except FileNotFoundError:
@@ -83,25 +102,65 @@ def head(location: Location) -> Entry | None:
     return _entry(found, location.name)
 
 
-def listing(location: Location) -> Iterator[Entry]:
-    """Yield every object below a folder, with keys relative to it; without those that stand for folders."""
+def listing(location: Location, seconds: float | None = None) -> Iterator[Entry]:
+    """Yield every object below a folder, with keys relative to it; without those that only stand for folders.
+
+    seconds   as of `open_store`
+    """
+    import obstore
+
+    store, key = open_store(location, seconds)
+    prefix = f"{key}/" if key else ""
+    pages = ask(location, "listing", lambda: iter(obstore.list(store, prefix or None)))
+    before: Entry | None = None
+    while (page := ask(location, "listing", lambda: next(pages, None))) is not None:
+        for found in page:
+            if not found["path"].startswith(prefix):
+                continue  # stands for the folder itself
+            entry = _entry(found, found["path"].removeprefix(prefix))
+            if before is not None and (before.size or not entry.key.startswith(f"{before.key}/")):
+                yield before
+            before = entry
+    if before is not None:
+        yield before
+
+
+def children(location: Location) -> list[Entry]:
+    """The objects directly inside a folder, in the order of their names."""
     import obstore
 
     store, key = open_store(location)
     prefix = f"{key}/" if key else ""
-    pages = ask(location, "listing", lambda: iter(obstore.list(store, prefix or None)))
-    while (page := ask(location, "listing", lambda: next(pages, None))) is not None:
-        for found in page:
-            if found["size"] or not found["path"].endswith("/"):
-                yield _entry(found, found["path"].removeprefix(prefix))
+    found = ask(location, "listing", lambda: obstore.list_with_delimiter(store, prefix or None))["objects"]
+    return sorted(_entry(one, one["path"].removeprefix(prefix)) for one in found if one["path"].startswith(prefix))
 
 
-def read_object(location: Location) -> bytes:
-    """All bytes of an object."""
+def read_object(location: Location, part: tuple[int, int] | None = None, mark: str = "") -> bytes:
+    """All bytes of an object, or those from `part[0]` to before `part[1]`.
+
+    mark   what the object must still have; empty takes any
+    Lost connections are taken up again, within the patience.
+    """
     import obstore
 
     store, key = open_store(location)
-    return ask(location, "reading", lambda: bytes(obstore.get(store, key).bytes()))
+    options: Any = {"range": part} if part else {}
+    if mark and not mark.startswith("W/"):
+        options["if_match"] = f'"{mark}"'
+    return persist(lambda: ask(location, "reading", lambda: bytes(obstore.get(store, key, options=options).bytes())))
+
+
+def persist(call: Callable[[], T]) -> T:
+    """Call again what ended with ConnectionError: obstore tries until an answer begins, not when it breaks off."""
+    end = time.monotonic() + patience()
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return call()
+        except ConnectionError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(FIRST_PAUSE.total_seconds())
+    return call()
 
 
 def _entry(found: Any, key: str) -> Entry:
@@ -115,11 +174,7 @@ def _opened(scheme: str, bucket: str, config: tuple[tuple[str, str], ...], secon
     except ImportError:
         raise ValueError(MISSING_EXTRA.format(scheme=scheme)) from None
     kind = {"gs": stores.GCSStore, "az": stores.AzureStore}.get(scheme, stores.S3Store)
-    options: dict[str, Any] = {
-        "connect_timeout": CONNECT_TIMEOUT,
-        "read_timeout": READ_TIMEOUT,
-        "timeout": WHOLE_TIMEOUT,
-    }
+    options: dict[str, Any] = dict(TIMEOUTS)
     if any(value.startswith("http://") for _, value in config) or _plain_http():
         options["allow_http"] = True
     retries = {
