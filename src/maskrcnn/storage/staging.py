@@ -97,9 +97,9 @@ def _copied(location: Location, entries: Sequence[Entry], folder: Path) -> Path:
         location,
         entries,
         lambda name: copy.joinpath(*name.split("/")),
+        folder.parent / "parts",
         lambda entry: None,
         Meter(f"copying {location}"),
-        shared=True,
     )
     return copy
 
