@@ -55,7 +55,6 @@ def _enter(door: Callable[[Sequence[str]], None], words: Mapping[str, str]) -> N
 
 
 def _train(words: Sequence[str]) -> None:
-    from maskrcnn.cli.modelarts import data_settings
     from maskrcnn.cli.train import train
 
     parser = _with_settings(_parser("Train: the door to `maskrcnn train`."))
@@ -75,7 +74,7 @@ def _train(words: Sequence[str]) -> None:
         "train.evaluate_every": None if flags.run_eval is None else int(flags.run_eval),
     }
     overrides = [*_shared(flags), *_settings(given), *settings]
-    overrides += data_settings(flags.job, flags.config, overrides)
+    overrides += _data(flags, overrides)
     resume, begin = _start_of(flags)
     if flags.job is not None and flags.job.out:
         resume = resume or "auto"  # the platform starts a job again that broke
@@ -86,7 +85,6 @@ def _train(words: Sequence[str]) -> None:
 
 def _evaluate(words: Sequence[str]) -> None:
     from maskrcnn.cli.evaluate import score_weights
-    from maskrcnn.cli.modelarts import data_settings
 
     parser = _with_settings(_parser("Evaluate: the door to `maskrcnn eval`."))
     parser.add_argument("--ckpt_path", metavar="PATH", help="weights, or a folder of them")
@@ -95,7 +93,7 @@ def _evaluate(words: Sequence[str]) -> None:
     _say_idle(flags, ["seed"])
     given = {"evaluate.mixed_precision": flags.mix, "evaluate.batch": flags.batch_size}
     overrides = [*_shared(flags), *_settings(given), *settings]
-    overrides += data_settings(flags.job, flags.config, overrides)
+    overrides += _data(flags, overrides)
     score_weights(flags.config, overrides, find_weights(_given(flags, "ckpt_path")), flags.save_dir)
 
 
@@ -206,6 +204,13 @@ def _read(parser: ArgumentParser, words: Sequence[str], *, many: bool = True) ->
         start_processes()
     _say_idle(flags, WITHOUT_EFFECT)
     return flags, settings if flags.job is None else take_over(flags, settings)
+
+
+def _data(flags: Namespace, overrides: Sequence[str]) -> list[str]:
+    """The setting that leads to the data of a platform's job."""
+    from maskrcnn.cli.modelarts import data_settings
+
+    return data_settings(flags.job, flags.config, overrides)
 
 
 def _given(flags: Namespace, name: str) -> str:
