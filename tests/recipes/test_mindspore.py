@@ -36,14 +36,14 @@ THEIRS = Path(__file__).parent / "mindspore"
 PAGE = (REPOSITORY / mindspore.PAGE).read_text(encoding="utf-8")
 RESNET50 = Recipe(
     name="resnet50_1x",
-    data=Data(dataset_dir="your coco", short_sides=(768,), max_side=1280),
+    data=Data(dataset_dir="your coco", fit="box", short_sides=(768,), max_side=1280, averaging="area", padding="black"),
     model=Model(
         backbone=Backbone(norm="batch_norm", stem_pool="end"),
         neck=Neck(upsample="bilinear"),
         head_norm="none",
         smooth_l1_beta=1.0,
         roi_align=RoIAlign(half_pixel=False),
-        rpn=RPN(anchor_offset=0.0, max_log_scale=4.0, num_test_candidates=2000),
+        rpn=RPN(anchor_offset=0.0, max_log_scale=4.0, num_test_candidates=2000, clip_to="batch"),
         box_head=BoxHead(max_log_scale=4.0),
     ),
     train=Train(optimizer=Optimizer(weight_decay=5e-5), schedule=Schedule(warmup_steps=500, warmup_factor=1.0)),
@@ -83,8 +83,8 @@ def test_the_recipe_of_twenty_four_epochs_decays_later():
 def test_changed_values_change_settings():
     assert differences(read_recipe(THEIRS / "network/resnet101_frozen.yml"), RESNET50) == {
         "name": "resnet101_frozen",
-        "data.short_sides": [512],
-        "data.max_side": 640,
+        "data.short_sides": [640],
+        "data.max_side": 512,
         "data.flip": 0.0,
         "data.mean": [127.5, 102.0, 76.5],
         "data.std": [51.0, 51.0, 51.0],

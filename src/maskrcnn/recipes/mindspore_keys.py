@@ -12,10 +12,14 @@ Read = Callable[[Any, Given], Mapping[str, Any]]
 """Function of their value and all their keys that returns ours; raises ValueError with what it expects."""
 
 CONVENTIONS = {
+    "data.fit": "box",
+    "data.averaging": "area",
+    "data.padding": "black",
     "model.backbone.stem_pool": "end",
     "model.roi_align.half_pixel": False,
     "model.rpn.anchor_offset": 0.0,
     "model.rpn.max_log_scale": 4.0,
+    "model.rpn.clip_to": "batch",
     "model.box_head.max_log_scale": 4.0,
     "model.smooth_l1_beta": 1.0,
 }
@@ -141,9 +145,9 @@ def _sides(split: str) -> Key:
         if not isinstance(sides, list) or len(sides) != 2 or not all(isinstance(side, int) for side in sides):
             raise ValueError(f"expected [height, width], got {value!r}")
         _expect_both_alike(split, "Resize.target_size", value, given)
-        return {"data.short_sides": [min(sides)], "data.max_side": max(sides)}
+        return {"data.short_sides": [sides[0]], "data.max_side": sides[1]}
 
-    return Key(("data.short_sides", "data.max_side"), "the shorter and the longer of height and width", read)
+    return Key(("data.short_sides", "data.max_side"), "height and width of the box of `data.fit=box`", read)
 
 
 def _pixels(split: str, name: str) -> Key:
@@ -179,7 +183,7 @@ def _transforms(split: str) -> dict[str, Key]:
     keys = {
         "Resize.target_size": _sides(split),
         "Resize.keep_ratio": only(True, "images keep their proportions"),
-        "Resize.interp": only(None, "there is no setting for the interpolation"),
+        "Resize.interp": only(None, "`data.averaging` is its only setting"),
         "NormalizeImage.is_scale": follows(lambda given: None, "says whether mean and std are of 0..1 or of 0..255"),
         "NormalizeImage.norm_type": only("mean_std", "data.mean=[0,0,0] data.std=[1,1,1] leave pixels as they are"),
         "NormalizeImage.mean": _pixels(split, "mean"),
