@@ -40,6 +40,22 @@ def test_a_web_address_keeps_its_secrets_to_itself():
     assert str(at("https://host/a") / "b c/ü.jpg") == "https://host/a/b%20c/%C3%BC.jpg"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("s3://ID:SEC/RET/x@bucket/a@b.jpg", "s3://b.jpg"),  # rather too little than too much
+        ("s3://ID:SEC/RET@bucket/x", "s3://bucket/x"),
+        ("s3://ID:SECRET/x", "s3://***"),
+        ("https://host:8080/a@b.jpg?sig=1", "https://host:8080/a@b.jpg"),
+        ("https://me@host/x", "https://host/x"),
+        ("https://me:1234@host/x", "https://host/x"),
+        ("s3://bucket/a@b.jpg", "s3://bucket/a@b.jpg"),
+    ],
+)
+def test_what_is_shown_of_an_address(text, shown):
+    assert printable(text) == shown
+
+
 def test_paths_stay_paths():
     assert at("a/b") == Path("a/b") == local("a/b")
     assert at("file:///tmp/a%20b") == at("file://localhost/tmp/a%20b") == Path("/tmp/a b")

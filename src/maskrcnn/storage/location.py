@@ -131,6 +131,8 @@ def printable(where: Where) -> str:
         return str(where)
     scheme, _, rest = where.partition("://")
     rest = rest.partition("?")[0].partition("#")[0]
+    if re.match(r"[^/@]*:(?!\d{1,5}(/|$))", rest):  # a password, which may have slashes
+        rest = rest.rpartition("@")[2] if "@" in rest else "***"
     authority, slash, key = rest.partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{key}"
 
