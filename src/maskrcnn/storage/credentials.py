@@ -82,7 +82,6 @@ def secrets() -> list[str]:
 
 def _s3(bucket: str, endpoint: str, region: str, keys: Mapping[str, str], *, hosted: bool) -> Config:
     config: Config = {name: Secret(keys[name]) for name in KEYS if keys.get(name)}
-    config["disable_bulk_delete"] = "true"  # OBS refuses the checksum of a request that removes several
     if region:
         config["region"] = region
     if endpoint:
