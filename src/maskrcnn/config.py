@@ -197,7 +197,7 @@ class RPN(Settings):
     max_log_scale: Convention[AboveZero] = MAX_LOG_SCALE
     """Largest dw and dh of a decoded box."""
     clip_to: Convention[Literal["image", "batch"]] = "image"
-    """What proposals are clipped to: the `image`, or the padded size of the `batch`."""
+    """What proposals are clipped to: the `image`, or the `batch`, from 0 to one less than its padded sides."""
     num_samples: Learning[Positive] = 256
     """Number of anchors per image in the loss."""
     positive_fraction: Learning[Share] = 0.5

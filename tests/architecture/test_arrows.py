@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
 FOUNDATION = {"config", "structures", "boxes", "masks", "kernels", "sentences", "view"}
-RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "storage", "run_folder", "runtime"}
+RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "job", "storage", "run_folder", "runtime"}
 MAY_SEE = {
     "config": set(),
     "structures": set(),
@@ -20,9 +20,10 @@ MAY_SEE = {
     "draw": set(),
     "sentences": set(),
     "files": {"sentences"},
-    "storage": {"files", "sentences"},
-    "run_folder": {"storage"},
-    "recipes": {"config", "run_folder", "sentences", "storage.location"},
+    "storage": {"files", "run_folder", "sentences"},
+    "job": set(),
+    "run_folder": set(),
+    "recipes": {"config", "job", "run_folder", "sentences", "storage.location"},
     "ops": FOUNDATION,
     "models": FOUNDATION | {"ops"},
     "data": FOUNDATION | {"ops", "files", "storage", "runtime.allocator", "runtime.devices"},

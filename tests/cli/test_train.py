@@ -90,7 +90,6 @@ def test_flags_without_a_meaning_are_accepted_and_said_to_have_none(python, runs
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--data_url", "s3://bucket"], "error: --data_url: object storage is not supported"),
         (["--bach_size", "3"], "error: bach_size: no such setting"),
         (["--mix", "maybe"], "expected True or False, got 'maybe'"),
         (["--batch_size", "many"], "error: train.batch: expected an integer > 0, got 'many' (command line)"),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from maskrcnn.cli.options import WEIGHTS, DataOverrides, writable
+from maskrcnn.cli.options import OUT, WEIGHTS, DataOverrides, destination
+from maskrcnn.storage.location import Where, at, printable
 
 if TYPE_CHECKING:
     from maskrcnn.config import Recipe  # takes 30 ms, for which help would have to wait
@@ -26,7 +27,10 @@ def evaluate(
     predictions: Annotated[
         str | None, Option(metavar="FILE", help="With --annotations: a COCO result file to score.")
     ] = None,
-    out: Annotated[Path | None, Option(help="Where scores and report.html go; runs/eval/NAME with a recipe.")] = None,
+    out: Annotated[
+        str | None,
+        Option(metavar="DIR", help=f"Where scores and report.html go, {OUT}; runs/eval/NAME with a recipe."),
+    ] = None,
 ) -> None:
     """Score weights on validation images, or a result file."""
     if config and weights and not (annotations or predictions):
@@ -37,7 +41,7 @@ def evaluate(
         raise ValueError("expected CONFIG with --weights WEIGHTS, or --annotations FILE with --predictions FILE")
 
 
-def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str], out: Path | None) -> None:
+def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str], out: Where | None) -> None:
     """Predict, write scores, results and a report, and print the twelve numbers.
 
     Of several weights each gets a folder of its name in `out`.
@@ -46,14 +50,14 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
 
     recipe = read_recipe(config, overrides)
     refuse_without_effect(overrides)
-    folder = writable(out or Path("runs/eval") / recipe.name)
+    place = destination(out or Path("runs/eval") / recipe.name)
     from maskrcnn.convert.checkpoint import load_any
     from maskrcnn.evaluate import run
     from maskrcnn.report.page import write_report
     from maskrcnn.runtime.distributed import start
-    from maskrcnn.storage.location import at, printable
+    from maskrcnn.storage.upload import publishing
 
-    with start(recipe.device) as world:
+    with start(recipe.device) as world, publishing(place, active=world.is_main) as folder:
         for one in weights:
             own = folder / at(one).name.removesuffix(".safetensors") if len(weights) > 1 else folder
             trained = load_any(one)
@@ -76,20 +80,21 @@ def say_sides(recipe: "Recipe", trained: "Recipe") -> None:
         )
 
 
-def score_predictions(annotations: str, predictions: str, out: Path | None) -> None:
+def score_predictions(annotations: str, predictions: str, out: Where | None) -> None:
     """Score a result file of any maker, on disk or remote."""
-    if out:
-        writable(out)
+    place = destination(out) if out else None
     from maskrcnn.evaluate.coco import score_files
     from maskrcnn.evaluate.save import save_metrics
     from maskrcnn.report.page import write_report
     from maskrcnn.storage.fetch import fetch_file
+    from maskrcnn.storage.upload import publishing
 
     metrics = score_files(fetch_file(annotations), fetch_file(predictions))
     show(metrics)
-    if out:
-        save_metrics(out, metrics)
-        print(f"written to {out}\nreport: {write_report(out)}")
+    if place:
+        with publishing(place) as folder:
+            save_metrics(folder, metrics)
+            print(f"written to {folder}\nreport: {write_report(folder)}")
 
 
 def refuse_without_effect(overrides: Sequence[str]) -> None:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from typer import Argument
 
+from maskrcnn.storage.location import Location, Where, at
+
 Config = Annotated[str, Argument(metavar="CONFIG", help="A recipe: a YAML file, or a name such as `demo`.")]
 Overrides = Annotated[
     list[str] | None,
@@ -24,6 +26,16 @@ WEIGHTS = (
 DataSet = Annotated[
     str, Argument(metavar="DIR|CONFIG", help="A folder in the COCO2017 layout, its address, or a recipe.")
 ]
+
+
+OUT = "or an address, such as s3://BUCKET/FOLDER, to which it is uploaded"
+"""What help adds to a folder that is written."""
+
+
+def destination(where: Where) -> Path | Location:
+    """The folder that a command writes to, or an address in an object store. Raises as `writable` does."""
+    found = at(where)
+    return writable(found) if isinstance(found, Path) else found
 
 
 def writable(folder: Path) -> Path:

@@ -1,12 +1,12 @@
 """`maskrcnn predict`."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from maskrcnn.cli.options import WEIGHTS, writable
+from maskrcnn.cli.options import OUT, WEIGHTS, destination
 from maskrcnn.sentences import speaking
+from maskrcnn.storage.location import Where
 
 Device = Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -15,7 +15,9 @@ Precision = Literal["auto", "fp32", "bf16"]
 def predict(
     weights: Annotated[str, Argument(metavar="WEIGHTS", help=WEIGHTS)],
     sources: Annotated[list[str], Argument(metavar="SOURCE", help="Images, folders, quoted patterns, or addresses.")],
-    out: Annotated[Path, Option(help="Where drawn images and predictions.json go.")] = Path("runs/predict"),
+    out: Annotated[
+        str, Option(metavar="DIR", help=f"Where drawn images and predictions.json go, {OUT}.")
+    ] = "runs/predict",
     score: Annotated[float, Option(min=0.0, max=1.0, help="Less certain objects are left out.")] = 0.5,
     device: Annotated[Device, Option(help="auto takes an accelerator where there is one.")] = "auto",
     precision: Annotated[Precision, Option(help="auto is that of the weights' recipe.")] = "auto",
@@ -28,18 +30,22 @@ def predict(
 def find_objects(
     weights: str,
     sources: list[str],
-    out: Path,
+    out: Where,
     score: float = 0.5,
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
     """Predict, print a line for each image, and say where the results are; then raise ValueError if some failed."""
-    writable(out)
+    place = destination(out)
     from maskrcnn.predict import load, predict_paths
+    from maskrcnn.storage.upload import publishing
 
     predictor = load(weights, device=device, precision=precision)
-    failures = predict_paths(predictor, sources, out, score, lambda path, found: print(f"{path}: {found}", flush=True))
-    print(f"written to {out}")
+    with publishing(place) as folder:
+        failures = predict_paths(
+            predictor, sources, folder, score, lambda path, found: print(f"{path}: {found}", flush=True)
+        )
+        print(f"written to {folder}")
     if failures:
         number = "1 image" if len(failures) == 1 else f"{len(failures)} images"
         raise ValueError(f"{number} could not be read, the first: {failures[0]}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
-from maskrcnn.cli.options import WEIGHTS, Config, Overrides, writable
+from maskrcnn.cli.options import OUT, WEIGHTS, Config, Overrides, destination
 from maskrcnn.sentences import typed
 
 
@@ -13,16 +13,19 @@ def train(
     config: Config,
     overrides: Overrides = None,
     resume: Annotated[
-        str | None, Option(metavar="auto|PATH", help="Continue from the newest checkpoint in --out, or from one.")
+        str | None,
+        Option(metavar="auto|PATH", help="Continue from the newest checkpoint in --out, or of a path or address."),
     ] = None,
     weights: Annotated[str | None, Option(metavar="WEIGHTS", help=f"Begin with these. {WEIGHTS}")] = None,
-    out: Annotated[Path | None, Option(help="The run's folder; runs/train/NAME unless given.")] = None,
+    out: Annotated[
+        str | None, Option(metavar="DIR", help=f"The run's folder, {OUT}; runs/train/NAME unless given.")
+    ] = None,
 ) -> None:
     """Train what a recipe describes."""
     from maskrcnn.recipes import read_recipe
 
     recipe = read_recipe(config, overrides or ())  # first: a mistake in it is told before torch is imported
-    folder = writable(out or Path("runs/train") / recipe.name)
+    folder = destination(out or Path("runs/train") / recipe.name)
     from maskrcnn.train import loop
 
     if weights is None:

@@ -115,8 +115,8 @@ class RPN(nn.Module):
         """Return the (height, width) that each image's proposals are clipped to."""
         if self.settings.clip_to == "image":
             return sizes
-        padded = (side * self.strides[0] for side in pyramid[0].shape[2:])
-        return torch.stack([torch.full_like(sizes[:, axis], side) for axis, side in enumerate(padded)], 1)
+        last = (side * self.strides[0] - 1 for side in pyramid[0].shape[2:])
+        return torch.stack([torch.full_like(sizes[:, axis], side) for axis, side in enumerate(last)], 1)
 
     def _select(
         self,

@@ -1,6 +1,7 @@
 """Recipes combined with the recipe that weights bring along."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -26,6 +27,11 @@ def from_text(content: str, origin: str) -> Recipe:
 def override(recipe: Recipe, words: Sequence[str], title: str) -> Recipe:
     """Replace some settings of a recipe, as a command line replaces those of a file."""
     return build([_all(recipe, title), read_overrides(words)], title)
+
+
+def with_settings(recipe: Recipe, settings: Mapping[str, Any], title: str) -> Recipe:
+    """Replace some settings of a recipe, given by their dotted paths."""
+    return build([_all(recipe, title), Layer(title, list(settings.items()))], title)
 
 
 def with_network_of(recipe: Recipe, weights: Recipe, words: Sequence[str] = ()) -> Recipe:

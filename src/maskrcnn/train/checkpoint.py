@@ -15,8 +15,7 @@ import safetensors.torch
 from torch import Tensor
 
 from maskrcnn.files import sync
-
-STATE = "state.json"
+from maskrcnn.run_folder import STATE
 
 
 class Checkpoint(NamedTuple):

@@ -14,9 +14,12 @@ from maskrcnn.run_folder import CONFIG, LAST
 from maskrcnn.runtime import distributed
 from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.sentences import typed
+from maskrcnn.storage.location import Where
+from maskrcnn.storage.upload import uploading
 from maskrcnn.train.interrupt import StopRequest
 from maskrcnn.train.log import Log
-from maskrcnn.train.resume import find_start
+from maskrcnn.train.remote import prepare
+from maskrcnn.train.resume import check_agreement, find_start
 from maskrcnn.train.setup import set_up
 from maskrcnn.train.training import Training
 from maskrcnn.weights import Weights, find_weights
@@ -24,41 +27,44 @@ from maskrcnn.weights import Weights, find_weights
 
 def run(
     recipe: Recipe,
-    out: Path,
+    out: Where,
     resume: str | None = None,
     weights: Weights | None = None,
     open_split: OpenSplit = open_split,
 ) -> Path:
-    """Train and evaluate as the recipe says; returns `out`, the folder of the run.
+    """Train and evaluate as the recipe says; returns the folder of the run on disk.
 
-    resume   None, `auto` (the newest checkpoint of `out`, if there is one), or a checkpoint's or run's folder
+    out      that folder, or the address of one in an object store, which is uploaded while the run goes on
+    resume   None, `auto` (the newest checkpoint of `out`, if there is one), or folder or address of a checkpoint or run
     weights  what a run that is not continued begins with; the recipe describes their network, but for its classes
     open_split   reads the splits that `recipe.data` names; another one where they are not COCO's
-    Every process of a distributed run calls this; they share one file system. Raises KeyboardInterrupt after
-    Ctrl-C or SIGTERM, with a checkpoint written; ValueError for a recipe that cannot be run or continued;
-    FloatingPointError when losses are not finite.
+    Every process of a distributed run calls this; they share one file system, or an address. Raises KeyboardInterrupt
+    after Ctrl-C or SIGTERM, with a checkpoint written; ValueError for a recipe that cannot be run or continued;
+    FloatingPointError when losses are not finite; ConnectionError when not everything got to the address.
     """
-    out = Path(out)
     with StopRequest() as wish, distributed.start(recipe.device) as world:
         notes: list[str] = []
-        start = find_start(out, resume, notes.append)
-        world.barrier()  # everybody has looked before anybody writes
-        out.mkdir(parents=True, exist_ok=True)
-        with Log(out, is_main=world.is_main, tensorboard=recipe.train.tensorboard) as log:
+        folder, location, resume = prepare(out, resume, world, notes.append)
+        start = find_start(folder, resume, lambda note: notes.append(note.replace(str(folder), str(location))))
+        check_agreement(world, start)  # everybody has looked before anybody writes
+        folder.mkdir(parents=True, exist_ok=True)
+        log = Log(folder, is_main=world.is_main, tensorboard=recipe.train.tensorboard)
+        # The log is closed before the last upload, which so has all that it wrote.
+        with uploading(folder, location, log.say, active=world.is_main), log:
             for note in notes:
                 log.say(note)
             trust_kernels(world, log.say)
             try:
-                training = set_up(recipe, out, world, log, start, weights, open_split)
+                training = set_up(recipe, folder, world, log, start, weights, open_split)
                 del start  # its tensors lie in its files, which Windows does not remove while they are mapped
                 go(training, wish)
             except KeyboardInterrupt:
-                log.say(f"stopped; go on with {typed('--resume')} auto {typed('--out')} {out}")
+                log.say(f"stopped; go on with {typed('--resume')} auto {typed('--out')} {location}")
                 raise
             except Exception as error:
                 log.note(f"failed: {error}")
                 raise
-    return out
+    return folder
 
 
 def go(training: Training, wish: StopRequest) -> None:

@@ -9,7 +9,8 @@ from maskrcnn.config import Recipe, Role
 from maskrcnn.recipes.flat import flatten
 from maskrcnn.recipes.renamed import RENAMED
 from maskrcnn.recipes.roles import settings_with
-from maskrcnn.run_folder import CHECKPOINTS, CONFIG
+from maskrcnn.run_folder import CHECKPOINTS, CONFIG, STATE
+from maskrcnn.runtime.distributed import World
 from maskrcnn.sentences import typed
 from maskrcnn.train import checkpoint
 from maskrcnn.train.checkpoint import Checkpoint
@@ -36,7 +37,7 @@ def find_start(out: Path, resume: str | None, tell: Callable[[str], None]) -> Ch
             )
         return None
     path = Path(resume)
-    if (path / checkpoint.STATE).is_file():
+    if (path / STATE).is_file():
         _refuse_to_branch(path, out)
         found = _read(path)
     else:
@@ -50,6 +51,19 @@ def find_start(out: Path, resume: str | None, tell: Callable[[str], None]) -> Ch
         raise ValueError(f"{out} already holds another run than {resume}; choose another {typed('--out')}")
     tell(f"going on from {found.path}")
     return found
+
+
+def check_agreement(world: World, start: Checkpoint | None) -> None:
+    """Wait for all processes; refuse to go on where they found different checkpoints. Raises ValueError."""
+    steps = [int(step) for step in world.gather_bytes(str(start.step if start else 0).encode())]
+    world.barrier()
+    other = next((rank for rank, step in enumerate(steps) if step != steps[0]), None)
+    if other is not None:
+        raise ValueError(
+            f"process {other} would go on from step {steps[other]}, the first one from step {steps[0]}; give every "
+            f"machine the same checkpoints: {typed('--out')} in a folder that they share, or an address such as "
+            "s3://BUCKET/RUN"
+        )
 
 
 def check_same(recipe: Recipe, found: Checkpoint, num_images: int) -> None:
