@@ -44,6 +44,23 @@ def test_a_failure_while_writing_leaves_the_earlier_weights(tmp_path, monkeypatc
     assert os.listdir(tmp_path) == ["best"]
 
 
+@pytest.fixture
+def files_of_at_most_100_kb():
+    resource = pytest.importorskip("resource", reason="a limit for files is a matter of Unix")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_takes_no_more_gets_a_sentence(tmp_path, files_of_at_most_100_kb):
+    save_weights(tmp_path / "best", nn.Linear(3, 5), RECIPE, {})
+    with pytest.raises(OSError, match=r"model.safetensors could not be written \(File too large\); make room"):
+        save_weights(tmp_path / "best", nn.Linear(300, 500), RECIPE, {})
+    assert len(load_weights(tmp_path / "best").tensors["bias"]) == 5
+    assert os.listdir(tmp_path) == ["best"]
+
+
 def test_a_crash_between_the_two_renames_loses_nothing(tmp_path, monkeypatch):
     save_weights(tmp_path / "best", {"a": torch.tensor(1.0)}, RECIPE, {})
     rename, calls = os.rename, []

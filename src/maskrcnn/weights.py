@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -49,7 +50,7 @@ def save_weights(
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         draft.chmod(0o755)
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, draft / MODEL)
+        write_tensors(draft / MODEL, tensors)
         write_recipe(recipe, draft / CONFIG)
         (draft / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
         for path in (*draft.iterdir(), draft):
@@ -59,6 +60,18 @@ def save_weights(
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return folder
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file. Raises OSError where a disk is full or does not take it."""
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        reason = re.sub(r"^Error while serializing: (I/O error: )?|\s*\(os error \d+\)", "", str(error))
+        raise OSError(
+            f"{path.parent.parent}: {path.name} could not be written ({reason}); make room there, then run "
+            "the command again"
+        ) from None
 
 
 def load_weights(path: str | Path) -> Weights:

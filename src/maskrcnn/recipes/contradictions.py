@@ -13,6 +13,9 @@ WITHOUT_BOTTLENECKS = ("resnet18", "resnet34")
 LITE_PIXELS = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
 """Mean and standard deviation of the pixels that published EfficientNet-Lite weights were trained on."""
 
+NO_WEIGHTS = ("false", "none", "null", "no", "random")
+"""What people write for no pretrained weights, which is an empty text here."""
+
 Contradiction = tuple[tuple[str, ...], str]
 """Settings concerned, the one to report first, and a sentence that says what is wrong."""
 
@@ -74,6 +77,11 @@ def _model(recipe: Recipe) -> Iterator[Contradiction]:
         yield (
             ("model.rpn.positive_iou", "model.rpn.negative_iou"),
             f"expected at least model.rpn.negative_iou, {rpn.negative_iou}, got {rpn.positive_iou}",
+        )
+    if backbone.pretrained.lower() in NO_WEIGHTS:
+        yield (
+            ("model.backbone.pretrained",),
+            f"expected imagenet, a published name or a file, got {backbone.pretrained}; '' begins with random weights",
         )
     yield from _efficientnet(recipe)
     if backbone.stride_in_1x1 and backbone.kind in WITHOUT_BOTTLENECKS:

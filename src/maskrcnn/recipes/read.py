@@ -71,7 +71,10 @@ def read_overrides(words: Sequence[str]) -> Layer:
 def _read_file(path: Path) -> dict[str, Any]:
     try:
         content = text.parse(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # UnicodeDecodeError is one too
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}: expected UTF-8, received something else in line {line}; save it as UTF-8") from None
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if not isinstance(content, dict | None):
         raise ValueError(f"{path}: expected settings such as `train:`, got {type(content).__name__}")
