@@ -182,6 +182,8 @@ def _neighbours(location: Location) -> str:
     """What is there instead, for a message."""
     try:
         names = [entry.key for entry in islice(listing(location.parent, min(patience(), OFFLINE_PATIENCE)), 8)]
+    except FileNotFoundError as error:  # not even the bucket
+        return str(error)
     except (OSError, ValueError):
         return "correct the address"
     return f"{location.parent} holds {some_of(names)}" if names else f"{location.parent} holds nothing"
