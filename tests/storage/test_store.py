@@ -223,7 +223,9 @@ def test_without_keys_a_proxy_that_answers_for_the_machine_is_not_believed(store
 @pytest.mark.parametrize("key", ["below/a//b.jpg", "below/../b.jpg", "below/./b.jpg"])
 def test_a_key_that_cannot_be_read_is_named(store, key):
     store.put(key, b"1")
-    with pytest.raises(ValueError, match=r"listing obs://bucket/below: the object with the key .* another key") as error:
+    with pytest.raises(
+        ValueError, match=r"listing obs://bucket/below: the object with the key .* another key"
+    ) as error:
         list(listing(at("obs://bucket/below")))
     assert repr(key) in str(error.value)
 
@@ -262,7 +264,9 @@ def test_a_failure_that_passes_is_not_told(store, fault):
 def test_refusals_are_told_without_what_the_server_repeats(store, clean):
     clean.setenv("OBS_SECRET_ACCESS_KEY", "WRONG/PLANTED/WRONG")
     store.put("x", b"content")
-    with pytest.raises(PermissionError, match=r"refused it \(SignatureDoesNotMatch\); OBS_ACCESS_KEY_ID and .* are wrong") as error:
+    with pytest.raises(
+        PermissionError, match=r"refused it \(SignatureDoesNotMatch\); OBS_ACCESS_KEY_ID and .* are wrong"
+    ) as error:
         read_bytes("obs://bucket/x")
     told = "".join(traceback.format_exception(error.value))
     assert "PLANTED" not in told

@@ -1,16 +1,13 @@
 """`maskrcnn predict`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
 from maskrcnn.cli.options import OUT, WEIGHTS, destination
 from maskrcnn.sentences import speaking
 from maskrcnn.storage.location import Location, Where
-
-if TYPE_CHECKING:
-    from maskrcnn.instances import Instances
 
 Device = Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -53,6 +50,6 @@ def find_objects(
         raise ValueError(f"{number} could not be read, the first: {failures[0]}")
 
 
-def _tell(path: Path | Location, found: "Instances | str") -> None:
+def _tell(path: Path | Location, found: object) -> None:
     """Print what was found in an image; the sentence why it cannot be read names it already."""
     print(found if isinstance(found, str) else f"{path}: {found}", flush=True)
