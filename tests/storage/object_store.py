@@ -140,6 +140,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, b"") if self.command == "HEAD" else self.refuse(404, "NoSuchKey")
         if complaint := self.complaint(url.path, query, host, body):
             return self.refuse(403, complaint)
+        if bucket not in {"bucket", *(one for one, _ in store.things)}:
+            return self.refuse(404, "NoSuchBucket")
         {"GET": self.get, "HEAD": self.get, "PUT": self.put, "POST": self.post, "DELETE": self.delete}[self.command](
             store, bucket, key, query, body
         )

@@ -104,6 +104,8 @@ def test_what_is_not_there_is_told_with_its_neighbours(store, pictures):
         fetch_file("obs://bucket/data/x.jpg", say=quiet)
     with pytest.raises(FileNotFoundError, match=r"obs://bucket/dat holds nothing; obs://bucket holds data/001\.jpg"):
         fetch_folder("obs://bucket/dat", say=quiet)
+    with pytest.raises(FileNotFoundError, match=r"obs://none/a/x\.jpg does not exist; .* there is no bucket none; "):
+        fetch_file("obs://none/a/x.jpg", say=quiet)
     assert (exists("obs://bucket/data/001.jpg"), exists("obs://bucket/data/x.jpg")) == (True, False)
 
 

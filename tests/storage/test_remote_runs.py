@@ -89,7 +89,8 @@ def test_an_address_that_was_emptied_begins_afresh(uploaded):
 @pytest.mark.usefixtures("store")
 def test_an_address_without_a_run_cannot_be_resumed(tmp_path):
     with pytest.raises(
-        ValueError, match=r"^obs://bucket/nowhere: expected a checkpoint .* or a run that holds one, found"
+        ValueError,
+        match=r"^obs://bucket/nowhere: expected a checkpoint .* holds one, found none at the endpoint http://bucket\.obs",
     ):
         start(tmp_path, "obs://bucket/nowhere")
 

@@ -2,6 +2,7 @@
 
 import builtins
 import importlib
+import time
 import traceback
 
 import obstore
@@ -181,10 +182,65 @@ def test_long_listings_come_in_pages(store):
     assert len(store.requests) == 3
 
 
+@pytest.mark.parametrize("fault", ["cut", "drop", "error"])
+def test_a_listing_that_breaks_off_is_gone_on_with(store, fault):
+    for number in range(1200):
+        store.put(f"many/{number:04}", b"1")
+    store.fault = lambda request: fault if request.number in (1, 3, 5) else ""
+    assert [one.key for one in listing(at("obs://bucket/many"))] == [f"{number:04}" for number in range(1200)]
+    store.fault = lambda request: fault if request.number % 2 else ""
+    store.put("few/x", b"1")
+    assert [one.key for one in children(at("obs://bucket/few"))] == ["x"]
+
+
+def test_a_server_that_fails_is_told_as_such_whatever_the_address_is(store, clean):
+    clean.setenv("MASKRCNN_STORAGE_PATIENCE", "0.1")
+    for number in range(1001):
+        store.put(f"token/NoSuchBucket/{number:04}", b"1")
+    store.fault = lambda request: "error" if "continuation-token" in request.query else ""
+    with pytest.raises(ConnectionError, match="the server failed"):
+        list(listing(at("obs://bucket/token/NoSuchBucket")))
+
+
+def test_a_listing_that_always_breaks_off_says_how_long_that_was_tried(store, clean):
+    clean.setenv("MASKRCNN_STORAGE_PATIENCE", "0.4")
+    store.fault = lambda request: "cut"
+    begin = time.monotonic()
+    with pytest.raises(ConnectionError, match=r"the connection was lost, tried for ") as error:
+        list(listing(at("obs://bucket/x")))
+    tried = float(str(error.value).partition("tried for ")[2].partition(" s ")[0])
+    assert 0.4 <= tried <= round(time.monotonic() - begin, 1)
+
+
+def test_without_keys_a_proxy_that_answers_for_the_machine_is_not_believed(store, clean):
+    clean.delenv("OBS_ACCESS_KEY_ID")
+    store.put("x", b"content")
+    for call in (head, lambda where: list(listing(where))):
+        with pytest.raises(PermissionError, match="no credentials were found; set OBS_ACCESS_KEY_ID"):
+            call(at("obs://bucket/x"))
+
+
+@pytest.mark.parametrize("key", ["below/a//b.jpg", "below/../b.jpg", "below/./b.jpg"])
+def test_a_key_that_cannot_be_read_is_named(store, key):
+    store.put(key, b"1")
+    with pytest.raises(
+        ValueError, match=r"listing obs://bucket/below: the object with the key .* another key"
+    ) as error:
+        list(listing(at("obs://bucket/below")))
+    assert repr(key) in str(error.value)
+
+
+def test_a_server_that_is_not_reached_is_named(store, clean):
+    clean.setenv("MASKRCNN_STORAGE_PATIENCE", "0.1")
+    store.kill()
+    with pytest.raises(ConnectionError, match=rf"look at the network and the endpoint http://bucket\.{DOMAIN}, then"):
+        head(at("obs://bucket/x"))
+
+
 @pytest.mark.parametrize(
     ("fault", "kind", "words"),
     [
-        ("error", ConnectionError, r"reading obs://bucket/x: the server failed \(InternalError\), tried for 0\.2 s"),
+        ("error", ConnectionError, r"reading obs://bucket/x: the server failed \(InternalError\), tried for \d\.\d s"),
         ("drop", ConnectionError, r"the connection was lost.*look at the network.*what is complete is kept"),
         ("cut", ConnectionError, r"the connection was lost"),
     ],
@@ -208,7 +264,9 @@ def test_a_failure_that_passes_is_not_told(store, fault):
 def test_refusals_are_told_without_what_the_server_repeats(store, clean):
     clean.setenv("OBS_SECRET_ACCESS_KEY", "WRONG/PLANTED/WRONG")
     store.put("x", b"content")
-    with pytest.raises(PermissionError, match=r"refused it \(SignatureDoesNotMatch\); set OBS_ACCESS_KEY_ID") as error:
+    with pytest.raises(
+        PermissionError, match=r"refused it \(SignatureDoesNotMatch\); OBS_ACCESS_KEY_ID and .* are wrong"
+    ) as error:
         read_bytes("obs://bucket/x")
     told = "".join(traceback.format_exception(error.value))
     assert "PLANTED" not in told

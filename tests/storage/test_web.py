@@ -161,6 +161,20 @@ def test_a_download_that_fails_is_told_without_what_opens_the_address(server):
         assert "PLANTED" not in str(error.value)
 
 
+def test_advice_for_a_download_that_fails_names_no_file_of_the_cache(server, cache):
+    with pytest.raises(FileNotFoundError) as error:
+        fetch_file(f"{server.url}/none.bin", say=quiet)
+    assert str(error.value).endswith("other means and name the file, or its folder, in the place of the address")
+    assert str(cache) not in str(error.value)
+
+
+def test_a_server_that_cannot_be_reached_is_told_with_the_reason(server):
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(ConnectionError, match=r"/x\.jpg cannot be read \(Connection refused\)"):
+        read_bytes(f"{server.url}/x.jpg?{QUERY}")
+
+
 def test_whether_there_is_a_file(server):
     server.files["/x.bin"] = b"content"
     assert (exists(f"{server.url}/x.bin"), exists(at(f"{server.url}/y.bin"))) == (True, False)

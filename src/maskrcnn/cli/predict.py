@@ -1,12 +1,13 @@
 """`maskrcnn predict`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from typer import Argument, Option
 
 from maskrcnn.cli.options import OUT, WEIGHTS, destination
 from maskrcnn.sentences import speaking
-from maskrcnn.storage.location import Where
+from maskrcnn.storage.location import Location, Where
 
 Device = Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -42,10 +43,13 @@ def find_objects(
 
     predictor = load(weights, device=device, precision=precision)
     with publishing(place) as folder:
-        failures = predict_paths(
-            predictor, sources, folder, score, lambda path, found: print(f"{path}: {found}", flush=True)
-        )
+        failures = predict_paths(predictor, sources, folder, score, _tell)
         print(f"written to {folder}")
     if failures:
         number = "1 image" if len(failures) == 1 else f"{len(failures)} images"
         raise ValueError(f"{number} could not be read, the first: {failures[0]}")
+
+
+def _tell(path: Path | Location, found: object) -> None:
+    """Print what was found in an image; the sentence why it cannot be read names it already."""
+    print(found if isinstance(found, str) else f"{path}: {found}", flush=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.formats import coco
-from maskrcnn.storage.fetch import exists, fetch_file, fetch_folder, refuse_missing
+from maskrcnn.storage.fetch import fetch_file, fetch_folder, first_there, refuse_missing
 from maskrcnn.storage.location import Location, at
 
 
@@ -32,7 +32,7 @@ def read_split(dataset_dir: str, img_dir: str, anno_path: str, *, copied: bool) 
 def _annotations(root: Path | Location, name: str) -> Path:
     """The annotation file, or a copy of it."""
     candidates = [_below(root, one) for one in _spellings(name)]
-    return fetch_file(next(filter(exists, candidates), candidates[0]))
+    return fetch_file(first_there(candidates) or candidates[0])
 
 
 def _spellings(name: str) -> Iterator[str]:

@@ -72,6 +72,13 @@ def in_host(bucket: str, endpoint: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{bucket}.{parts.netloc}"))
 
 
+def keys_set(scheme: str) -> tuple[str, str, str] | None:
+    """Names of the variables of a key, its secret and its token that are in use; None where no key and secret are."""
+    candidates = {"obs": OBS_KEYS, "s3": OBS_KEYS[-1:]}.get(scheme, ())
+    found = next((names for names in candidates if _first(names[0])), None)
+    return found if found and _first(found[1]) else None
+
+
 def secrets() -> list[str]:
     """Values that must not be printed, as the environment and the files of AWS hold them."""
     names = [name for names in OBS_KEYS for name in names]

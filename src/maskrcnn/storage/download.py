@@ -39,6 +39,7 @@ def download(
     say: Say = print,
     progress: Progress | None = None,
     marked: Callable[[str], None] | None = None,
+    otherwise: str = "",
 ) -> Path:
     """Return the file of an address from the cache, after downloading it if it is not there.
 
@@ -47,6 +48,7 @@ def download(
     md5        as `sha256`, where only that is published: it detects damage, not forgery
     progress   called with (bytes done, bytes in total, 0 where unknown); None prints to stderr
     marked     called with the server's mark of the file, empty where it gives none
+    otherwise  what to do where it cannot be downloaded; empty for saving it as `path` in the cache
 
     Without digits only the length that the server gave is checked. `say` gets the check that was made.
     Several processes may ask for one file at once: one downloads, the others wait. An interrupted download is kept as
@@ -76,9 +78,9 @@ def download(
             _finish(part, final)
     except (OSError, http.client.HTTPException) as error:
         told = "it has characters that must be written as %20" if isinstance(error, http.client.InvalidURL) else error
+        advice = otherwise or f"save it as {final}, or set MASKRCNN_CACHE to the folder where it is"
         raise FileNotFoundError(
-            f"{printable(url)} could not be downloaded ({told}). Download it by other means and save it as {final}, or "
-            "set MASKRCNN_CACHE to the folder where it is"
+            f"{printable(url)} could not be downloaded ({told}). Download it by other means and {advice}"
         ) from None
     say(f"checked {final}: {_checked(sha256, md5)}")
     return final

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -86,10 +86,35 @@ def refuse_missing(location: Location, names: Collection[str]) -> None:
 
 def exists(where: Where) -> bool:
     """Whether there is such a file, on disk, in a store or on the web."""
-    found = at(where)
+    return _is_there(at(where), None)
+
+
+def first_there(candidates: Sequence[Path | Location]) -> Path | Location | None:
+    """The first of some files that is there; where that cannot be asked, the first one with a copy in the cache.
+
+    None where there is none of them. Raises what `fetch_file` raises.
+    """
+    kept = next(filter(_has_copy, candidates), None)
+    seconds = OFFLINE_PATIENCE if kept else None
+    try:
+        return next((one for one in candidates if _is_there(one, seconds)), None)
+    except ConnectionError:
+        if kept is None:
+            raise
+        return kept
+
+
+def _is_there(found: Path | Location, seconds: float | None) -> bool:
     if isinstance(found, Path):
         return found.is_file()
-    return web.exists(found) if found.is_web else head(found) is not None
+    return web.exists(found) if found.is_web else head(found, seconds) is not None
+
+
+def _has_copy(found: Path | Location) -> bool:
+    if isinstance(found, Path):
+        return False
+    mirror = Mirror(found.parent)
+    return mirror.has(mirror.read().get(found.name))
 
 
 def _wanted(location: Location, names: Collection[str] | None, seconds: float | None) -> Iterator[Entry]:
@@ -157,6 +182,8 @@ def _neighbours(location: Location) -> str:
     """What is there instead, for a message."""
     try:
         names = [entry.key for entry in islice(listing(location.parent, min(patience(), OFFLINE_PATIENCE)), 8)]
+    except FileNotFoundError as error:  # not even the bucket
+        return str(error)
     except (OSError, ValueError):
         return "correct the address"
     return f"{location.parent} holds {some_of(names)}" if names else f"{location.parent} holds nothing"

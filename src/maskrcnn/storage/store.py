@@ -2,14 +2,14 @@
 
 import importlib
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeVar
 
-from maskrcnn.storage.credentials import KEYS, Config, obs_config, s3_config, secrets
+from maskrcnn.storage.credentials import KEYS, Config, obs_config, s3_config
+from maskrcnn.storage.failures import Lost, failure_of
 from maskrcnn.storage.location import STORES, Location
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(milliseconds=100), timedelta(seconds=5)
 MOST_RETRIES = 100
 """Largest number of retries of a request: the patience is what ends them."""
 ATTEMPTS = 5
-"""Answers that may break off before a read is given up."""
+"""Copies that may be other than what was told before one is given up."""
 MISSING_EXTRA = "reading and writing {scheme}:// needs the package obstore: pip install 'maskrcnn[cloud]'"
 
 
@@ -71,20 +71,39 @@ def patience() -> float:
         raise ValueError(f"expected MASKRCNN_STORAGE_PATIENCE to be a number of seconds, received {told!r}") from None
 
 
-def ask(location: Location, what: str, call: Callable[[], T]) -> T:
+def ask(location: Location, what: str, call: Callable[[], T], began: float | None = None) -> T:
     """Ask a store, as `ask(at, "reading", lambda: obstore.get(store, key))`; a failure becomes a sentence.
 
-    what   the doing, as in "reading s3://..."
+    what    the doing, as in "reading s3://..."
+    began   `time.monotonic()` of the first attempt, where this is a later one
     Raises FileNotFoundError, PermissionError, FileExistsError, or ConnectionError for all else that a store or the way
     to it may do: what obstore said is not chained, since addresses and answers may hold secrets.
     """
     import obstore.exceptions
 
+    began = time.monotonic() if began is None else began
     try:
         return call()
     except (obstore.exceptions.BaseError, OSError, ValueError) as error:
-        failure = _failure(location, what, error)
+        failure = failure_of(location, what, error, time.monotonic() - began, endpoint(location))
     raise failure
+
+
+def persist(location: Location, what: str, call: Callable[[], T], seconds: float | None = None) -> T:
+    """Ask as `ask`, and again where an answer breaks off: obstore itself tries only until one begins.
+
+    seconds   as of `open_store`
+    """
+    began, pause = time.monotonic(), FIRST_PAUSE
+    end = began + (patience() if seconds is None else seconds)
+    while True:
+        try:
+            return ask(location, what, call, began)
+        except Lost:
+            if time.monotonic() > end:
+                raise
+        time.sleep(pause.total_seconds())
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def head(location: Location, seconds: float | None = None) -> Entry | None:
@@ -107,22 +126,37 @@ def listing(location: Location, seconds: float | None = None) -> Iterator[Entry]
 
     seconds   as of `open_store`
     """
-    import obstore
-
-    store, key = open_store(location, seconds)
-    prefix = f"{key}/" if key else ""
-    pages = ask(location, "listing", lambda: iter(obstore.list(store, prefix or None)))
+    prefix = f"{location.key}/" if location.key else ""
     before: Entry | None = None
-    while (page := ask(location, "listing", lambda: next(pages, None))) is not None:
-        for found in page:
-            if not found["path"].startswith(prefix):
-                continue  # stands for the folder itself
-            entry = _entry(found, found["path"].removeprefix(prefix))
-            if before is not None and (before.size or not entry.key.startswith(f"{before.key}/")):
-                yield before
-            before = entry
+    for found in _listed(location, prefix, seconds):
+        if not found["path"].startswith(prefix):
+            continue  # stands for the folder itself
+        entry = _entry(found, found["path"].removeprefix(prefix))
+        if before is not None and (before.size or not entry.key.startswith(f"{before.key}/")):
+            yield before
+        before = entry
     if before is not None:
         yield before
+
+
+def _listed(location: Location, prefix: str, seconds: float | None) -> Iterator[Any]:
+    """Yield what a store tells of each object; a listing that breaks off is gone on with after the last one."""
+    import obstore
+
+    store, _ = open_store(location, seconds)
+    last: str | None = None
+    pages: Iterator[Any] | None = None
+
+    def turn() -> Any:
+        nonlocal pages
+        turned, pages = pages or iter(obstore.list(store, prefix or None, offset=last)), None
+        page = next(turned, None)
+        pages = turned
+        return page
+
+    while page := persist(location, "listing", turn, seconds):
+        yield from page
+        last = page[-1]["path"]
 
 
 def children(location: Location) -> list[Entry]:
@@ -131,7 +165,7 @@ def children(location: Location) -> list[Entry]:
 
     store, key = open_store(location)
     prefix = f"{key}/" if key else ""
-    found = ask(location, "listing", lambda: obstore.list_with_delimiter(store, prefix or None))["objects"]
+    found = persist(location, "listing", lambda: obstore.list_with_delimiter(store, prefix or None))["objects"]
     return sorted(_entry(one, one["path"].removeprefix(prefix)) for one in found if one["path"].startswith(prefix))
 
 
@@ -147,20 +181,7 @@ def read_object(location: Location, part: tuple[int, int] | None = None, mark: s
     options: Any = {"range": part} if part else {}
     if mark and not mark.startswith("W/"):
         options["if_match"] = f'"{mark}"'
-    return persist(lambda: ask(location, "reading", lambda: bytes(obstore.get(store, key, options=options).bytes())))
-
-
-def persist(call: Callable[[], T]) -> T:
-    """Call again what ended with ConnectionError: obstore tries until an answer begins, not when it breaks off."""
-    end = time.monotonic() + patience()
-    for _ in range(ATTEMPTS - 1):
-        try:
-            return call()
-        except ConnectionError:
-            if time.monotonic() > end:
-                raise
-        time.sleep(FIRST_PAUSE.total_seconds())
-    return call()
+    return persist(location, "reading", lambda: bytes(obstore.get(store, key, options=options).bytes()))
 
 
 def _entry(found: Any, key: str) -> Entry:
@@ -214,80 +235,3 @@ def _nothing(bucket: str) -> Config:
 
 CONFIGS: dict[str, Callable[[str], Config]] = {"s3": s3_config, "obs": obs_config, "gs": _nothing, "az": _nothing}
 """What each scheme takes beyond what obstore reads by itself."""
-
-
-def _failure(location: Location, what: str, error: Exception) -> OSError | ValueError:
-    """The sentence for what obstore raised, of the kind that Python has for it."""
-    name, told = type(error).__name__, str(error)
-    doing = f"{what} {location}"
-    if isinstance(error, FileNotFoundError) or "NoSuchKey" in told or "NoSuchBucket" in told:
-        if "NoSuchBucket" in told:
-            return FileNotFoundError(f"{doing}: there is no bucket {location.bucket}; correct its name or region")
-        return FileNotFoundError(f"{doing}: there is no such object; list its folder, or correct the address")
-    status = _status(told)
-    if name in ("PermissionDeniedError", "UnauthenticatedError") or status in (401, 403):
-        return PermissionError(f"{doing}: the store refused it{_code(told)}; {_advice(location)}")
-    if name == "AlreadyExistsError":
-        return FileExistsError(f"{doing}: there is already such an object; remove it or choose another name")
-    if name == "PreconditionError":
-        return ConnectionError(f"{doing}: the object was replaced meanwhile; try again")
-    if "CredentialProvider" in told or "metadata" in told.lower() or "token" in told.lower():
-        return PermissionError(f"{doing}: no credentials were found; {_advice(location)}")
-    if "redirect without LOCATION" in told:
-        return ConnectionError(f"{doing}: the bucket lies in another region; set AWS_REGION to it")
-    if name in ("InvalidPathError", "UnknownConfigurationKeyError", "ValueError"):
-        return ValueError(f"{doing}: {_clean(told)}; correct the address or the variables of docs/storage.md")
-    return ConnectionError(
-        f"{doing}: {_reason(told)}{_code(told)}, tried for {patience():g} s (MASKRCNN_STORAGE_PATIENCE); look at the "
-        "network and the endpoint, then run the command again: what is complete is kept"
-    )
-
-
-def _advice(location: Location) -> str:
-    """Where this kind of store's credentials come from."""
-    return {
-        "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, and AWS_REGION",
-        "obs": "set OBS_ACCESS_KEY_ID and OBS_SECRET_ACCESS_KEY, for temporary keys also OBS_SECURITY_TOKEN",
-        "gs": "set GOOGLE_APPLICATION_CREDENTIALS to a service account's file",
-        "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
-    }.get(location.scheme, "") + " (docs/storage.md); for public data AWS_SKIP_SIGNATURE=1 or its kin"
-
-
-def _status(told: str) -> int:
-    """The HTTP status in obstore's text; 0 where there is none."""
-    found = re.search(r"(?i)status(?: code)?:? ?\(?(\d{3})", told)
-    return int(found[1]) if found else 0
-
-
-def _code(told: str) -> str:
-    """The store's own word for what went wrong, such as `AccessDenied`, in brackets."""
-    found = re.search(r"<Code>(\w{3,60})</Code>", told)
-    return f" ({found[1]})" if found else f" (status {_status(told)})" if _status(told) else ""
-
-
-def _reason(told: str) -> str:
-    """What went wrong on the way, in a few words of our own."""
-    signs = {
-        "dns error": "the server's name is not known",
-        "ConnectionRefused": "nobody answers at the server's address",
-        "TimedOut": "the server did not answer in time",
-        "operation timed out": "the server did not answer in time",
-        "certificate": "the server's certificate is not trusted",
-        "Connect,": "the server could not be reached",
-        "error decoding": "the connection was lost",
-        "kind: Body": "the connection was lost",
-        "kind: Decode": "the connection was lost",
-        "IncompleteMessage": "the connection was lost",
-        "kind: Request": "the connection was lost",
-    }
-    if _status(told) >= 500:
-        return "the server failed"
-    return next((words for sign, words in signs.items() if sign in told), "the server's answer was not understood")
-
-
-def _clean(told: str) -> str:
-    """The first line of a text without addresses' queries and without the credentials that are known."""
-    line = re.sub(r"\?[^\s,)\"']+", "", told.strip().partition("\n")[0])[:200]
-    for secret in secrets():
-        line = line.replace(secret, "***")
-    return line

@@ -16,6 +16,8 @@ from maskrcnn.storage.store import ATTEMPTS
 
 PARALLEL = 8
 """Number of files that are downloaded at once."""
+OTHERWISE = "name the file, or its folder, in the place of the address"
+"""Advice where a download fails: what lies in the cache is the address's only with the server's mark."""
 BROKEN = (OSError, http.client.HTTPException)
 """What a lost connection and a failed server raise."""
 
@@ -87,7 +89,7 @@ def _download(mirror: Mirror, location: Location, name: str, say: Say) -> Path:
     path, marks = mirror.path(name), [""]
     draft = f"remote/{mirror.folder.name}.web/{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     (cache_folder() / draft).unlink(missing_ok=True)
-    brought = download(location, draft, say=say, progress=None, marked=marks.append)
+    brought = download(location, draft, say=say, progress=None, marked=marks.append, otherwise=OTHERWISE)
     path.parent.mkdir(parents=True, exist_ok=True)
     brought.replace(path)
     mirror.add(name, path.stat().st_size, marks[-1])
@@ -118,5 +120,12 @@ def _sentence(location: Location, error: BaseException) -> OSError:
         return FileNotFoundError(f"{location} does not exist; correct the address")
     if code in (401, 403):
         return PermissionError(f"{location} was refused (status {code}); sign the address anew, or name a user in it")
-    reason = f"status {code}" if code else type(error).__name__
+    reason = f"status {code}" if code else _reason(error)
     return ConnectionError(f"{location} cannot be read ({reason}); look at the network, then run the command again")
+
+
+def _reason(error: BaseException) -> str:
+    """What the system or TLS says, or what `download` says of a redirection; never a text with the address in it."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    told = reason.strerror if isinstance(reason, OSError) else reason if isinstance(reason, str) else ""
+    return told or type(reason).__name__

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from maskrcnn.runtime.distributed import World
 from maskrcnn.sentences import typed
-from maskrcnn.storage.location import Location, Where, at
+from maskrcnn.storage.location import Location, Where, at, printable
 from maskrcnn.storage.outgoing import Outgoing, files_of, steps_in
 from maskrcnn.storage.staging import bring_checkpoint, bring_run, emptied, holds_a_run, staging_folder
+from maskrcnn.storage.store import endpoint
 from maskrcnn.storage.write import check_writable
 from maskrcnn.train import checkpoint
 
@@ -78,5 +79,9 @@ def _source(resume: str | None, tell: Tell) -> str | None:
         return resume
     found = bring_checkpoint(source) or bring_run(source, checkpoint.read, tell)
     if found is None:
-        raise ValueError(f"{source}: expected a checkpoint (a folder step-<n>) or a run that holds one, found none")
+        server = endpoint(source)
+        raise ValueError(
+            f"{source}: expected a checkpoint (a folder step-<n>) or a run that holds one, found none"
+            + (f" at the endpoint {printable(server)}" if server else "")
+        )
     return str(found)
