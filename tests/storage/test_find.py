@@ -51,6 +51,13 @@ def test_folders_files_and_patterns_of_a_store(both):
         found("obs://bucket/none")
 
 
+@pytest.mark.parametrize("source", ["hdfs://me:PASSWORD@host/x.jpg", "obs:/bucket/x.jpg"])
+def test_unknown_addresses_are_no_paths(source):
+    with pytest.raises(ValueError, match="expected a") as error:
+        find_images([source])
+    assert "PASSWORD" not in str(error.value)
+
+
 def test_a_question_mark_of_the_web_is_no_pattern():
     assert not has_pattern(at("https://host/x.jpg?id=*"))
     assert has_pattern(at("s3://bucket/?.jpg"))
