@@ -1,4 +1,4 @@
-"""Addresses that nobody knows are refused wherever a path may stand: told without secrets, and no path is made of them."""
+"""Addresses that nobody knows are refused wherever a path may stand, without secrets, and no path is made of them."""
 
 import sys
 
