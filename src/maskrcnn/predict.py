@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -59,6 +60,8 @@ NUMBER_TYPES: dict[PrecisionSetting, torch.dtype | None] = {
 
 LESS_MEMORY = "what helps: fewer images at once (evaluate.batch of the weights' config.yml)"
 
+LONGEST_NAME = 255
+"""Bytes of a file's name that every usual disk takes."""
 REMOTE_READERS = 8
 """Number of images of a store that are read at once."""
 
@@ -251,15 +254,15 @@ def predict_paths(
 
 
 def _targets(paths: Sequence[Path | Location], out: Path) -> dict[Path | Location, Path]:
-    """Where each image's drawing goes: its own name, with a number where two share one. Never onto the source."""
+    """Where each image's drawing goes: its own name, cut to what a disk takes, with a number where two share one. Never onto the source."""
     taken: set[str] = set()
     targets: dict[Path | Location, Path] = {}
     for path in paths:
         suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
-        name, number = path.stem + suffix, 1
+        name, number = _name(path.stem, suffix), 1
         while name.lower() in taken:
             number += 1
-            name = f"{path.stem}-{number}{suffix}"
+            name = _name(path.stem, f"-{number}{suffix}")
         taken.add(name.lower())
         targets[path] = out / name
     sources = {path.resolve() for path in paths if isinstance(path, Path)}
@@ -267,6 +270,13 @@ def _targets(paths: Sequence[Path | Location], out: Path) -> dict[Path | Locatio
         if target.resolve() in sources:
             raise ValueError(f"the drawing of {path} would overwrite {target}; choose another output folder")
     return targets
+
+
+def _name(stem: str, ending: str) -> str:
+    """The name of a file, cut where keys of a store are longer than disks take."""
+    while len(os.fsencode(stem + ending)) > LONGEST_NAME:
+        stem = stem[:-1]
+    return stem + ending
 
 
 def _results(

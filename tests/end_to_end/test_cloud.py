@@ -112,6 +112,12 @@ def test_the_predictor_takes_addresses(store, place):  # noqa: F811
     one = predictor.predict(f"obs://bucket/{image}", 0.0)
     assert len(predictor.predict("obs://bucket/shapes/val2017", 0.0)) == 4
     assert one.image.shape[2] == 3
+    long = f"shapes/val2017/{'ü' * 300}"
+    for key in (f"{long}.jpg", f"{long}.png"):
+        store.put(key, store.things["bucket", image].content)
+    assert maskrcnn.predict.predict_paths(predictor, ["obs://bucket/shapes/val2017"], place / "drawn") == []
+    cut = ["ü" * 125 + ".jpg", "ü" * 125 + ".png"]
+    assert sorted(path.name for path in (place / "drawn").iterdir())[-2:] == cut
 
 
 def test_a_server_that_dies_in_the_middle_of_a_run_is_waited_for(store, place, capfd):  # noqa: F811

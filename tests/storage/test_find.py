@@ -4,7 +4,7 @@ from glob import glob
 
 import pytest
 
-from maskrcnn.data.sources import find_images
+from maskrcnn.data.sources import find_images, is_one_file
 from maskrcnn.storage.find import has_pattern, matching
 from maskrcnn.storage.location import at
 
@@ -49,6 +49,29 @@ def test_folders_files_and_patterns_of_a_store(both):
     assert found("obs://bucket/top/sub*/*.jpg", "obs://bucket/top/sub/d.jpg") == ["sub/d.jpg", "sub2/f.jpg"]
     with pytest.raises(FileNotFoundError, match=r"no images at obs://bucket/none; expected an image, a folder"):
         found("obs://bucket/none")
+
+
+def test_names_with_signs_of_a_pattern_can_be_named(store):
+    keys = ["top/a[1].jpg", "top/a1.jpg", "[x]/b.jpg", "x/c.jpg"]
+    for key in keys:
+        store.put(key, b"1")
+
+    def found(source):
+        return [one.key for one in find_images([f"obs://bucket/{source}"])]
+
+    assert found("top/a[1].jpg") == ["top/a[1].jpg"]
+    assert found("top/a[1]*.jpg") == ["top/a1.jpg"]
+    assert found("[x]") == ["[x]/b.jpg"]
+    assert found("[x]/*") == ["x/c.jpg"]
+    assert is_one_file("obs://bucket/top/a[1].jpg")
+    assert not is_one_file("obs://bucket/top/a[0-9].jpg")
+
+
+@pytest.mark.parametrize("source", ["hdfs://me:PASSWORD@host/x.jpg", "obs:/bucket/x.jpg"])
+def test_unknown_addresses_are_no_paths(source):
+    with pytest.raises(ValueError, match="expected a") as error:
+        find_images([source])
+    assert "PASSWORD" not in str(error.value)
 
 
 def test_a_question_mark_of_the_web_is_no_pattern():

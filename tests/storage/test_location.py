@@ -59,7 +59,7 @@ def test_what_is_shown_of_an_address(text, shown):
 def test_paths_stay_paths():
     assert at("a/b") == Path("a/b") == local("a/b")
     assert at("file:///tmp/a%20b") == at("file://localhost/tmp/a%20b") == Path("/tmp/a b")
-    assert at("torchvision://maskrcnn_resnet50_fpn") == Path("torchvision:/maskrcnn_resnet50_fpn")
+    assert [at(text) for text in ("C:/x", "a:b/c", "a/b://c")] == [Path("C:/x"), Path("a:b/c"), Path("a/b://c")]
     assert local("~/x") == Path.home() / "x"
 
 
@@ -86,6 +86,14 @@ def test_what_is_remote(text, remote):
         ("obs://bucket:80/x", "expected a bucket's name"),
         ("s3://bucket/../x", "leads out of the bucket"),
         ("file://host/x", "expected file:///PATH"),
+        (
+            "ftp://me:PASSWORD@host/x",
+            r"^ftp://host/x: expected a path or an address that begins with one of s3://, obs",
+        ),
+        *((f"{scheme}://KEY:PASSWORD@bucket/x?sig=SIGNED", "expected a path") for scheme in ("s3a", "OSS", "x_y+z.1")),
+        ("torchvision://maskrcnn_resnet50_fpn", "expected a path or an address"),
+        ("s3:/KEY:PASSWORD@bucket/x", "^expected an address with two slashes, s3://bucket/x, received"),
+        ("https:/host/x?sig=SIGNED", "two slashes, https://host/x, received"),
     ],
 )
 def test_what_is_not_understood_is_told_without_secrets(text, words):

@@ -224,7 +224,7 @@ def test_an_address_is_tried_before_hours_of_work_are_lost_to_it(store, folder):
         check_writable(RUN)
 
 
-def test_results_of_an_earlier_command_are_not_uploaded_again(folder):
-    write(folder, "old.png", "of an earlier command")
+def test_what_is_left_of_a_removed_run_is_not_uploaded_again(folder):
+    write(folder, "log.txt", "of a removed run")
     assert emptied(RUN) == folder
     assert here(folder) == {}

@@ -1,6 +1,7 @@
 """What is written to an address gets there in the background, whatever the store does meanwhile."""
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -165,6 +166,44 @@ def test_results_are_published(store):
         write(folder, "predictions.json", "[]")
         write(folder, "a.png", "drawn")
     assert {key for _, key in store.things} == {"results/predictions.json", "results/a.png"}
+
+
+def test_results_are_not_mixed_with_a_run(store, folder):
+    """Its checkpoint is on this disk alone, then in the store as well, then there alone."""
+    save(folder, 2)
+    kept = here(folder)
+    on_disk = (
+        r"^obs://bucket/runs/one belongs to a run whose checkpoints are still in /.*; choose another --out, or remove"
+    )
+    with pytest.raises(ValueError, match=on_disk):
+        publish(RUN)
+    Outgoing(folder, RUN).push()
+    assert there(store) == here(folder) == kept
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^obs://bucket/runs/one holds a run, .*; choose another --out$"):
+            publish(RUN)
+        shutil.rmtree(folder, ignore_errors=True)
+    store.things.clear()
+    for _ in range(2):  # an earlier evaluation, which has a recipe as well, is replaced
+        publish(RUN)
+    assert there(store).keys() == {"config.yml", "predictions.json"}
+
+
+def publish(location) -> None:
+    with publishing(location) as results:
+        write(results, "config.yml", "name: one\n")
+        write(results, "predictions.json", "[]")
+
+
+def test_results_of_two_commands_for_one_address_do_not_disturb_each_other(store):
+    address = at("obs://bucket/results")
+    with publishing(address) as first:
+        write(first, "a.png", "drawn")
+        with publishing(address) as second:
+            write(second, "b.png", "drawn")
+        assert first.is_dir()
+        assert not second.parent.exists()
+    assert {key for _, key in store.things} == {"results/a.png", "results/b.png"}
 
 
 def test_a_thread_ends_with_its_upload(store, folder):

@@ -1,12 +1,13 @@
 """What several commands say in the same words."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument
 
-from maskrcnn.storage.location import Location, Where, at
+from maskrcnn.storage.location import Location, Where, at, local
 
 Config = Annotated[str, Argument(metavar="CONFIG", help="A recipe: a YAML file, or a name such as `demo`.")]
 Overrides = Annotated[
@@ -41,8 +42,9 @@ def destination(where: Where) -> Path | Location:
 def writable(folder: Path) -> Path:
     """The folder that a command writes to; it need not be there yet.
 
-    Raises ValueError where nothing can be written, before hours of work are lost to it.
+    Raises ValueError where nothing can be written, before hours of work are lost to it, and for an address.
     """
+    local(re.sub(r"^([\w+.-]{2,}):/", r"\1://", folder.as_posix()))  # a `Path` of an address has lost a slash
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
         return folder

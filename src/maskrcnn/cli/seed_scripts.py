@@ -153,9 +153,12 @@ def _over_all_processes(batch: str | None) -> str | None:
 def find_weights(source: str) -> list[str]:
     """The weights at a path: a file, a weights folder, or all of those in a folder or in its `weights/`; or a name."""
     from maskrcnn.convert.files import SUFFIXES
+    from maskrcnn.storage.location import local
 
-    path = Path(source)
-    if "://" in source or path.is_file() or (path / run_folder.MODEL).is_file():
+    if "://" in source:
+        return [source]
+    path = local(source)
+    if path.is_file() or (path / run_folder.MODEL).is_file():
         return [source]
     if not path.is_dir():
         raise FileNotFoundError(f"--ckpt_path: there is nothing at {path}")

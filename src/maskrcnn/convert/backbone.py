@@ -55,7 +55,7 @@ def load_backbone(backbone: nn.Module, settings: config.Backbone, say: Callable[
         path = _imagenet_file(settings, say)
     elif is_remote(settings.pretrained):
         path = fetch_file(settings.pretrained, say=say)
-    elif "://" in settings.pretrained and not settings.pretrained.startswith("file:"):
+    elif zoo.is_name(settings.pretrained):
         path = zoo.download(_published_backbone(settings), say)
     else:
         path = local(settings.pretrained)

@@ -38,12 +38,12 @@ def load_any(source: Where, overrides: Sequence[str] = (), channels: Channels = 
     channels    channel order of that file's network, where it is not the usual one of its framework
     Raises FileNotFoundError, ConnectionError and ValueError with what to do.
     """
+    if zoo.is_name(source):
+        published = _published_detector(str(source))
+        return _load_foreign(zoo.download(published), published, overrides, channels)
     place = at(source)
     if isinstance(place, Location):
         return load_any(bring(place), overrides, channels)._replace(origin=str(place))
-    if "://" in str(source) and not str(source).startswith("file:"):
-        published = _published_detector(str(source))
-        return _load_foreign(zoo.download(published), published, overrides, channels)
     path = place.expanduser()
     is_ours = path.suffix == ".safetensors" and path.with_name(CONFIG).is_file()
     if path.suffix.lower() in SUFFIXES and not path.is_dir() and not is_ours:

@@ -244,6 +244,13 @@ def _rows(table: str) -> Iterator[tuple[str, str, float | None, float | None, st
 
 PUBLISHED = {one.name: one for one in _published()}
 """Published checkpoints by name, in the order of the lists."""
+SCHEMES = tuple(sorted({f"{name.partition('://')[0]}://" for name in PUBLISHED}))
+"""Beginnings of their names."""
+
+
+def is_name(source: object) -> bool:
+    """Whether a text begins as names of published checkpoints do, such as `torchvision://`."""
+    return str(source).startswith(SCHEMES)
 
 
 def find(name: str) -> Published:

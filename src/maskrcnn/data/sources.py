@@ -36,13 +36,12 @@ def _local_images(path: Path) -> list[Path]:
 
 
 def _remote_images(location: Location) -> list[Location]:
-    if location.is_web or (not has_pattern(location) and exists(location)):
+    if location.is_web or exists(location):
         return [location]
-    if has_pattern(location):
+    files = [location / one.key for one in children(location)]
+    files = [file for file in files if file.suffix.lower() in SUFFIXES]
+    if not files and has_pattern(location):
         files = list(matching(location))
-    else:
-        files = [location / one.key for one in children(location)]
-        files = [file for file in files if file.suffix.lower() in SUFFIXES]
     if not files:
         raise FileNotFoundError(f"no images at {location}; expected an image, a folder of them or a glob")
     return files
@@ -53,4 +52,4 @@ def is_one_file(source: Where) -> bool:
     place = at(source)
     if isinstance(place, Path):
         return place.expanduser().is_file()
-    return place.is_web or (not has_pattern(place) and exists(place))
+    return place.is_web or exists(place)

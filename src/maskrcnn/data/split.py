@@ -7,7 +7,7 @@ from maskrcnn.config import Data
 from maskrcnn.data import remote
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.formats import coco
-from maskrcnn.storage.location import is_remote, local
+from maskrcnn.storage.location import Location, at, local
 
 Split = Literal["train", "val"]
 OpenSplit = Callable[[Data, Split], Dataset]
@@ -22,6 +22,6 @@ def open_split(settings: Data, split: Split) -> Dataset:
     names = settings.train_img_dir, settings.train_anno_path
     if split == "val":
         names = settings.val_img_dir, settings.val_anno_path
-    if any(map(is_remote, (settings.dataset_dir, *names))):
+    if any(isinstance(at(name), Location) for name in (settings.dataset_dir, *names)):
         return remote.read_split(settings.dataset_dir, *names, copied=settings.remote == "copy")
     return coco.read(*coco.find_split(local(settings.dataset_dir), *names))

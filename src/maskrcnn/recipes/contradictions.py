@@ -7,8 +7,10 @@ import msgspec
 
 from maskrcnn.config import Backbone, Data, Optimizer, Recipe, Schedule
 from maskrcnn.recipes.flat import flatten
-from maskrcnn.storage.location import printable
+from maskrcnn.storage.location import at, printable
 
+PLACES = ("dataset_dir", "train_img_dir", "val_img_dir", "train_anno_path", "val_anno_path")
+"""Settings of data that name files or folders."""
 WITHOUT_BOTTLENECKS = ("resnet18", "resnet34")
 LITE_PIXELS = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
 """Mean and standard deviation of the pixels that published EfficientNet-Lite weights were trained on."""
@@ -23,6 +25,7 @@ Contradiction = tuple[tuple[str, ...], str]
 def contradictions(recipe: Recipe) -> Iterator[Contradiction]:
     """Yield what the types of settings cannot check. A setting at its default is never reported as without effect."""
     yield from _secrets(recipe)
+    yield from _addresses(recipe)
     yield from _data(recipe)
     yield from _model(recipe)
     yield from _train(recipe)
@@ -43,6 +46,14 @@ def _secrets(recipe: Recipe) -> Iterator[Contradiction]:
                 f"expected an address without a user or a query, such as {printable(value)}, since recipes are stored "
                 "for everybody to read; credentials belong into environment variables (docs/storage.md)",
             )
+
+
+def _addresses(recipe: Recipe) -> Iterator[Contradiction]:
+    for name in PLACES:
+        try:
+            at(getattr(recipe.data, name))
+        except ValueError as error:
+            yield (f"data.{name}",), str(error)
 
 
 def _data(recipe: Recipe) -> Iterator[Contradiction]:

@@ -11,6 +11,8 @@ STORES = {"s3": "Amazon S3 and its kin", "obs": "Huawei OBS", "gs": "Google Clou
 WEB = "https"
 """Scheme of addresses that can be read and neither listed nor written."""
 SCHEMES = (*STORES, WEB, "file")
+SCHEME = re.compile(r"([\w+.-]{2,}):/(/?)")
+"""Beginning of an address, also of one that lost a slash; one letter before a colon is a disk of Windows."""
 OPENING = re.compile(
     r"(?i)(x-(amz|goog|obs)-|signature|sig|token|key|secret|credential|password|auth|(aws)?accesskeyid|googleaccessid"
     r"|access[-_]token|security-token|api_?key|policy|expires|(s[epvrt]|spr|sip|sks|skt|skv|ske|skoid|sktid)$)"
@@ -103,7 +105,7 @@ def is_remote(where: Where) -> bool:
 def at(where: Where) -> Path | Location:
     """The path or the address that a text means: the one door for what a person may type.
 
-    Raises ValueError for an address that is not understood: what it was is told without its secrets.
+    Raises ValueError for an address that is not understood, nor known: what it was is told without its secrets.
     """
     if isinstance(where, Path | Location):
         return where
@@ -114,6 +116,7 @@ def at(where: Where) -> Path | Location:
         return _parsed(where, scheme)
     if scheme == "http":
         raise ValueError(f"{printable(where)}: expected https://, since http:// shows what it carries to everybody")
+    _refuse_like_address(where)
     return Path(where)
 
 
@@ -139,8 +142,19 @@ def printable(where: Where) -> str:
 
 def _scheme(where: str | Path) -> str:
     """The scheme of a text, in lower case; empty for a path."""
-    scheme, mark, _ = where.partition("://") if isinstance(where, str) else ("", "", "")
-    return scheme.lower() if mark else ""
+    found = SCHEME.match(where) if isinstance(where, str) else None
+    return found[1].lower() if found and found[2] else ""
+
+
+def _refuse_like_address(where: str) -> None:
+    """Raise ValueError for an address of an unknown scheme, and for one with a single slash: neither is a path."""
+    found = SCHEME.match(where)
+    if found and found[2]:
+        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise ValueError(f"{printable(where)}: expected a path or an address that begins with one of {known}")
+    if found and found[1].lower() in (*STORES, "http", "https"):
+        whole = printable(where.replace(":/", "://", 1))
+        raise ValueError(f"expected an address with two slashes, {whole}, received one with a single slash")
 
 
 def _local(where: str) -> Path:

@@ -1,19 +1,23 @@
-"""Folders on disk for what goes to a store: one for each address, which the next command finds again."""
+"""Folders on disk for what goes to a store: one for a run, found again by the next command; one for each results."""
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from maskrcnn.files import cache_folder, lock
-from maskrcnn.run_folder import CONFIG, STATE
+from maskrcnn.run_folder import CONFIG, HISTORY, LOG, STATE
+from maskrcnn.sentences import typed
 from maskrcnn.storage.copies import copy_all
 from maskrcnn.storage.location import Location
 from maskrcnn.storage.outgoing import Outgoing, files_of, is_checkpoint, is_draft, step_folder, steps_in
 from maskrcnn.storage.progress import Meter
 from maskrcnn.storage.store import Entry, endpoint, listing
 
+OF_A_RUN = frozenset((LOG, HISTORY, STATE))
+"""Files that a run or a checkpoint has from its beginning on, and results have not."""
 Check = Callable[[Path], object]
 """Raises ValueError for a checkpoint that is not what was written."""
 
@@ -30,6 +34,29 @@ def emptied(location: Location) -> Path:
     shutil.rmtree(folder.parent, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
+
+
+def results_folder(location: Location) -> Path:
+    """Make a folder for results on their way to an address, which no other process has."""
+    place = staging_folder(location)
+    uploads = place.parent.parent
+    uploads.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{place.parent.name}-", dir=uploads)) / place.name
+    folder.mkdir()
+    return folder
+
+
+def refuse_a_run(location: Location) -> None:
+    """Raise ValueError where results would be mixed with a run, which is at an address or on its way there."""
+    names = [entry.key for entry in listing(location)]
+    if steps_in(names) or not OF_A_RUN.isdisjoint(names):
+        raise ValueError(f"{location} holds a run, with which results are not mixed; choose another {typed('--out')}")
+    folder = staging_folder(location)
+    if steps_in(files_of(folder)):
+        raise ValueError(
+            f"{location} belongs to a run whose checkpoints are still in {folder}; choose another {typed('--out')}, or "
+            "remove that folder"
+        )
 
 
 def holds_a_run(location: Location) -> bool:

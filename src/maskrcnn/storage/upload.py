@@ -1,5 +1,6 @@
 """A folder that is uploaded by a thread while others write to it, and is complete in the store at the end."""
 
+import shutil
 import sys
 import threading
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 from maskrcnn.sentences import some_of, typed
 from maskrcnn.storage.location import Location
 from maskrcnn.storage.outgoing import Outgoing
-from maskrcnn.storage.staging import emptied, staging_folder
+from maskrcnn.storage.staging import refuse_a_run, results_folder, staging_folder
 from maskrcnn.storage.write import check_writable
 
 EVERY = 1.0
@@ -104,7 +105,8 @@ def publishing(location: Path | Location, *, active: bool = True) -> Iterator[Pa
     """A folder to write results to: a path itself, or one whose content gets to an address.
 
     active   as of `uploading`
-    Raises OSError where an address cannot be written, before any work is done and at the end.
+    That folder is this process's own, and is removed when everything is at the address. Raises ValueError where a run
+    is or belongs there, OSError where it cannot be written, before any work is done and at the end.
     """
     if isinstance(location, Path):
         yield location
@@ -112,9 +114,11 @@ def publishing(location: Path | Location, *, active: bool = True) -> Iterator[Pa
         yield staging_folder(location)
     else:
         check_writable(location)
-        folder = emptied(location)
+        refuse_a_run(location)
+        folder = results_folder(location)
         with uploading(folder, location, tell):
             yield folder
+        shutil.rmtree(folder.parent)
 
 
 def tell(text: str) -> None:
