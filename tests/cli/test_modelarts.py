@@ -75,6 +75,16 @@ def test_variables_and_the_recipe_hand_over_too_and_flags_win(python, runs, coco
     assert [recipe.data.dataset_dir for recipe, *_ in runs] == ["data/coco2017", "data"]
 
 
+def test_a_folder_of_results_that_is_typed_wins_over_variables(python, runs, coco, monkeypatch, capsys):
+    monkeypatch.setenv("train_url", "of the variable")
+    words = ["--config", "demo", "--enable_modelarts", "True", "--save_dir", "typed"]
+    assert python("train.py", *words) == 0
+    assert runs[0][1:] == (Path("typed"), "auto")
+    assert python("train.py", *words, "--train_url", "results") == 2
+    told = "error: --save_dir typed and --train_url both name the folder of results; leave one out\n"
+    assert capsys.readouterr().err == told
+
+
 def test_a_recipe_may_carry_the_keys_without_a_platform(runs, maskrcnn, python, coco):
     (coco.parent / "recipe.yml").write_text(
         f"__BASE__: {Path(__file__).parents[2] / 'config/demo.yml'}\n"

@@ -44,7 +44,7 @@ class Job(NamedTuple):
     copy: str = ""
     """Folder for what comes from an address, or where data lies already."""
     out: str = ""
-    """Folder or address of results."""
+    """Folder or address of results; `--save_dir` where it was typed."""
     checkpoint: str = ""
     """Weights: a file, a folder, an address, or JSON: a list of `{"model_url": ..., "model_name": ...}`."""
     pretrained: str = ""
@@ -54,7 +54,7 @@ class Job(NamedTuple):
 def find_job(flags: Namespace, env: Mapping[str, str] = os.environ) -> Job | None:
     """Return what is handed over by flags, else by variables, else by the recipe's file; None outside a platform.
 
-    Raises ValueError where enable_modelarts is neither True nor False.
+    Raises ValueError where enable_modelarts is neither True nor False, or two flags name the folder of results.
     """
     try:
         recipe = read_job(find_recipe(flags.config))
@@ -77,10 +77,18 @@ def find_job(flags: Namespace, env: Mapping[str, str] = os.environ) -> Job | Non
         data=words["data_url"],
         datasets=words["multi_data_url"],
         copy=words["data_dir"],
-        out=words["train_url"],
+        out=_results(flags, words["train_url"]),
         checkpoint=words["ckpt_url"],
         pretrained=words["pretrain_url"],
     )
+
+
+def _results(flags: Namespace, handed: str) -> str:
+    """Where results go: a folder that was typed wins over variables and the recipe's file."""
+    own: str | None = getattr(flags, "save_dir", None)
+    if own and flags.train_url:
+        raise ValueError(f"--save_dir {own} and --train_url both name the folder of results; leave one out")
+    return own or handed
 
 
 def take_over(flags: Namespace, words: Sequence[str]) -> list[str]:

@@ -103,7 +103,7 @@ def _infer(words: Sequence[str]) -> None:
     parser = _parser("Find objects in images: the door to `maskrcnn predict`.")
     parser.add_argument("--ckpt_path", metavar="PATH", help="a weights folder or file")
     parser.add_argument("--imgs", metavar="PATH", help="an image or a folder")
-    parser.add_argument("--save_dir", default="runs/predict", metavar="DIR", help=f"where results go, {OUT}")
+    parser.add_argument("--save_dir", metavar="DIR", help=f"where results go, {OUT}; runs/predict unless given")
     parser.epilog = f"--config has no effect, since weights carry their recipe. {parser.epilog}"
     flags, settings = _read(parser, words, many=False)
     if settings:
@@ -111,7 +111,7 @@ def _infer(words: Sequence[str]) -> None:
     precisions: dict[bool | None, Precision] = {None: "auto", True: "bf16", False: "fp32"}
     device: Device = flags.device_target or "auto"
     weights, images = _given(flags, "ckpt_path"), _given(flags, "imgs")
-    find_objects(weights, [images], flags.save_dir, device=device, precision=precisions[flags.mix])
+    find_objects(weights, [images], flags.save_dir or "runs/predict", device=device, precision=precisions[flags.mix])
 
 
 def _start_of(flags: Namespace) -> tuple[str | None, str | None]:
