@@ -150,6 +150,38 @@ def test_of_several_data_sets_the_one_with_the_training_images_is_taken(coco):
         data_folder(Job(datasets=handed), Data(dataset_dir="elsewhere", train_img_dir="images"))
 
 
+def test_data_that_is_not_there_is_told_once_by_the_name_it_was_handed_over_with(
+    python, runs, coco, monkeypatch, capsys
+):
+    monkeypatch.setattr(modelarts, "launch", None)
+    monkeypatch.setenv("MA_NUM_GPUS", "2")
+    Path("a.jpg").touch()
+    words = ["--config", "demo", "--enable_modelarts", "True"]
+    asked = {
+        ("--data_url", "nowhere"): f"data_url: there is nothing at nowhere (working directory {Path.cwd()});",
+        ("--data_url", "coco.zip"): "data_url: there is nothing at coco.zip",
+        (
+            "--multi_data_url",
+            '[{"dataset_url": "a.jpg"}]',
+        ): "multi_data_url: expected a data set's folder or",
+    }
+    for given, sentence in asked.items():
+        assert python("train.py", *words, *given, "data.dataset_dir=coco2017") == 2
+        assert capsys.readouterr().err.startswith(f"error: {sentence}")
+
+
+def test_a_data_set_that_is_typed_lies_in_what_was_handed_over(python, runs, coco, capsys):
+    words = ["--config", "demo", "--enable_modelarts", "True", "--data_url", "data/coco2017"]
+    assert python("train.py", *words, "data.dataset_dir=/any/where/coco2017") == 0
+    assert python("train.py", *words, "data.dataset_dir=.") == 0
+    assert [recipe.data.dataset_dir for recipe, *_ in runs] == ["data/coco2017"] * 2
+    assert python("train.py", *words, "data.dataset_dir=other") == 2
+    assert capsys.readouterr().err == (
+        "error: data.dataset_dir=other: expected a folder inside data_url, data/coco2017, found none; leave it out, or "
+        "hand over with --data_url what holds it\n"
+    )
+
+
 def test_an_archive_is_unpacked_once(coco, new_cache, monkeypatch):
     with zipfile.ZipFile("coco.zip", "w") as archive:
         archive.writestr("coco/train2017/a.jpg", "a picture")

@@ -22,12 +22,12 @@ from maskrcnn.config import Data, Recipe
 from maskrcnn.files import cache_folder
 from maskrcnn.job import ENABLED, HANDED_OVER
 from maskrcnn.recipes import find_recipe, read_recipe
-from maskrcnn.recipes.read import read_job
+from maskrcnn.recipes.read import read_job, read_overrides
 from maskrcnn.runtime.launch import Cluster, launch
 from maskrcnn.runtime.ranks import find_ranks
 from maskrcnn.sentences import some_of
 from maskrcnn.storage.fetch import fetch_file
-from maskrcnn.storage.location import Location, at, is_remote
+from maskrcnn.storage.location import Location, at, is_remote, printable
 from maskrcnn.storage.store import listing
 
 PORT = 29500
@@ -136,25 +136,46 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return settings, unknown
 
 
+def check_data(job: Job) -> None:
+    """Raise FileNotFoundError or NotADirectoryError where data was handed over that is not there."""
+    name, places = _data(job)
+    for place in places:
+        if isinstance(place, Location) or place.is_dir() or (place.is_file() and _is_archive(place)):
+            continue
+        if place.is_file():
+            raise NotADirectoryError(f"{name}: expected a data set's folder or an archive .zip, received {place}")
+        raise FileNotFoundError(
+            f"{name}: there is nothing at {place} (working directory {Path.cwd()}); hand over a data set's folder or "
+            "an archive .zip of it"
+        )
+
+
 def data_settings(job: Job | None, config: str, overrides: Sequence[str]) -> list[str]:
-    """The setting that leads a recipe to the data that was handed over, if any was."""
-    folder = data_folder(job, read_recipe(config, overrides).data) if job else None
-    return [] if folder is None else [f"data.dataset_dir={folder}"]
+    """The setting that leads a recipe to the data that was handed over, if any was.
+
+    Raises ValueError where the command line names another folder than what was handed over or lies in it.
+    """
+    name, places = _data(job or Job())
+    if job is None or not places:
+        return []
+    data = read_recipe(config, overrides).data
+    folder = data_folder(job, data)
+    is_typed = "data.dataset_dir" in dict(read_overrides(overrides).settings)
+    if is_typed and Path(data.dataset_dir).name not in ("", folder.name):
+        raise ValueError(
+            f"data.dataset_dir={printable(data.dataset_dir)}: expected a folder inside {name}, {some_of(places)}, "
+            f"found none; leave it out, or hand over with --{name} what holds it"
+        )
+    return [f"data.dataset_dir={folder}"]
 
 
-def data_folder(job: Job, data: Data) -> Path | Location | None:
-    """Return the folder of the data set in what was handed over; None where nothing was.
+def data_folder(job: Job, data: Data) -> Path | Location:
+    """Return the folder of the data set in what was handed over.
 
     data   the recipe's settings: its `dataset_dir`, if that is a relative path, may be the folder inside
     Raises ValueError where several data sets are handed over and none of them has the recipe's training images.
     """
-    if job.datasets:
-        names = [_unpacked(at(url), job.copy) for url in _addresses(job.datasets, "multi_data_url", "dataset_url")]
-    elif job.data or job.copy:
-        names = [_unpacked(at(job.data or job.copy), job.copy)]
-    else:
-        return None
-    folders = [_inside(name, data) for name in names]
+    folders = [_inside(_unpacked(place, job.copy), data) for place in _data(job)[1]]
     if len(folders) == 1:
         return folders[0]
     whole = [folder for folder in folders if _is_there(folder / data.train_img_dir)]
@@ -164,6 +185,14 @@ def data_folder(job: Job, data: Data) -> Path | Location | None:
             "data.dataset_dir, data.train_img_dir and data.train_anno_path to what lies there"
         )
     return whole[0]
+
+
+def _data(job: Job) -> tuple[str, list[Path | Location]]:
+    """The name under which data was handed over, and where it lies."""
+    if job.datasets:
+        return "multi_data_url", [at(url) for url in _addresses(job.datasets, "multi_data_url", "dataset_url")]
+    handed = job.data or job.copy
+    return "data_url" if job.data else "data_dir", [at(handed)] if handed else []
 
 
 def weights_of(handed: str, name: str) -> str | None:
@@ -237,12 +266,16 @@ def _is_there(folder: Path | Location) -> bool:
     return folder.exists() if isinstance(folder, Path) else next(iter(listing(folder)), None) is not None
 
 
+def _is_archive(place: Path | Location) -> bool:
+    return place.suffix.lower() == ".zip" and not (isinstance(place, Path) and place.is_dir())
+
+
 def _unpacked(place: Path | Location, copy: str) -> Path | Location:
     """What was handed over, or the folder with what an archive .zip of it holds.
 
     copy   folder for what is unpacked; empty for the cache
     """
-    if place.suffix.lower() != ".zip":
+    if not _is_archive(place):
         return place
     archive = place if isinstance(place, Path) else fetch_file(place)
     digest = hashlib.sha256(f"{place} {archive.stat().st_size} {archive.stat().st_mtime_ns}".encode()).hexdigest()[:16]

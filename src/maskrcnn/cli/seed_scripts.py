@@ -197,10 +197,11 @@ def _read(parser: ArgumentParser, words: Sequence[str], *, many: bool = True) ->
     many   whether a platform's job has a process for each of its devices
     """
     flags, settings = parser.parse_known_args(words)
-    from maskrcnn.cli.modelarts import find_job, start_processes, take_over
+    from maskrcnn.cli.modelarts import check_data, find_job, start_processes, take_over
 
     flags.job = find_job(flags)
     if flags.job is not None and many:
+        check_data(flags.job)  # before there are several processes that would say so
         start_processes()
     _say_idle(flags, WITHOUT_EFFECT)
     return flags, settings if flags.job is None else take_over(flags, settings)
