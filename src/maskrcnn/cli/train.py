@@ -32,7 +32,7 @@ def train(
         loop.run(recipe, folder, resume)
         return
     from maskrcnn.convert.checkpoint import load_any
-    from maskrcnn.recipes.adopt import with_network_of
+    from maskrcnn.recipes.adopt import with_live_norm, with_network_of
     from maskrcnn.recipes.read import read_overrides
     from maskrcnn.storage.location import printable
 
@@ -42,4 +42,5 @@ def train(
             f"{printable(weights)}; leave one out"
         )
     begin = load_any(weights)
-    loop.run(with_network_of(recipe, begin.recipe, overrides or ()), folder, resume, begin)
+    theirs = with_live_norm(begin.recipe, recipe)
+    loop.run(with_network_of(recipe, theirs, overrides or ()), folder, resume, begin)
