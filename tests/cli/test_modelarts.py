@@ -194,6 +194,18 @@ def test_an_archive_is_unpacked_once(coco, new_cache, monkeypatch):
     assert data_folder(Job(datasets=handed), Data(dataset_dir="coco")) == folder
 
 
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-9], lambda whole: whole.replace(b"a.txt", b"b.txt", 1)])
+def test_a_damaged_archive_gets_a_sentence_and_leaves_nothing(damage, python, runs, coco, capsys):
+    with zipfile.ZipFile("coco.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", "a picture" * 9)
+    Path("coco.zip").write_bytes(damage(Path("coco.zip").read_bytes()))
+    words = ["--enable_modelarts", "True", "--data_url", "coco.zip", "--data_dir", "unpacked"]
+    assert python("train.py", "--config", "demo", *words) == 2
+    told = "error: coco.zip: expected a whole archive .zip without a password, received another file, a damaged or a"
+    assert capsys.readouterr().err.startswith(told)
+    assert list(Path("unpacked").iterdir()) == runs == []
+
+
 @pytest.mark.parametrize("handed", ["[", '[{"url": 3}]', "[7]"])
 def test_a_list_that_is_none_gets_a_sentence(handed):
     with pytest.raises(

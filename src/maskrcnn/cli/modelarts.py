@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
+import zlib
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -283,10 +284,22 @@ def _unpacked(place: Path | Location, copy: str) -> Path | Location:
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        with zipfile.ZipFile(archive) as content:
-            content.extractall(draft)  # names that lead out of the folder lose what leads there
-        with suppress(OSError):  # another process was first
-            draft.rename(folder)
-        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            _unpack(archive, draft, str(place))
+            with suppress(OSError):  # another process was first
+                draft.rename(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
     inside = [path for path in folder.iterdir() if not path.name.startswith((".", "__"))]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+
+
+def _unpack(archive: Path, folder: Path, name: str) -> None:
+    try:
+        with zipfile.ZipFile(archive) as content:
+            content.extractall(folder)  # names that lead out of the folder lose what leads there
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last: it needs a password
+        raise ValueError(
+            f"{name}: expected a whole archive .zip without a password, received another file, a damaged or a half "
+            f"copied one ({error}); copy it again"
+        ) from None
