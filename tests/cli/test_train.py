@@ -148,6 +148,14 @@ def test_a_run_begins_with_weights_where_a_checkpoint_to_resume_would_be_named(
     assert capsys.readouterr().out.startswith(told)
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>", b"PK\x03\x04 cut short"])
+def test_a_file_is_read_before_it_is_said_to_hold_weights(content, python, runs, tmp_path, capsys):
+    (tmp_path / "x.ckpt").write_bytes(content)
+    assert python("train.py", "--config", "demo", "--resume_ckpt", tmp_path / "x.ckpt") == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n"), runs) == ("", 1, [])
+
+
 @pytest.mark.parametrize("name", ["step-7", "step-7/model.safetensors"])
 def test_a_checkpoint_is_resumed_exactly_though_its_file_is_named(name, python, runs, begin, tmp_path, capsys):
     (tmp_path / "step-7").mkdir()

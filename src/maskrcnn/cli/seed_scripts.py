@@ -15,7 +15,7 @@ from maskrcnn.cli.options import OUT, WEIGHTS
 from maskrcnn.cli.predict import Device
 from maskrcnn.job import ENABLED, HANDED_OVER
 from maskrcnn.runtime.ranks import find_ranks
-from maskrcnn.sentences import speaking, typed
+from maskrcnn.sentences import speaking
 
 DEFAULT = "config/maskrcnn/mask_rcnn_resnet50_fpn_1x.yml"
 WITHOUT_EFFECT = ("ms_mode", "ms_loss_scaler", "ms_loss_scaler_value", "eval_parallel", "run_profilor")
@@ -125,12 +125,6 @@ def _start_of(flags: Namespace) -> tuple[str | None, str | None]:
         return str(checkpoint), flags.weights
     if flags.weights:
         raise ValueError(f"--weights {flags.weights} and --resume_ckpt {resume} both begin a run; leave one out")
-    if find_ranks(os.environ).rank == 0:
-        print(
-            f"{resume} holds weights alone, with which a run begins at its first step: no exact resume, which "
-            f"{typed('--resume')} gives for a run's folder or its step-<n>",
-            flush=True,
-        )
     return None, resume
 
 
