@@ -257,6 +257,25 @@ def test_variables_that_contradict_get_a_sentence(wrong):
         find_cluster({**HOSTS, **wrong})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("MA_NUM_HOSTS", "two", ">= 1"),
+        ("MA_NUM_HOSTS", "0", ">= 1"),
+        ("VC_WORKER_NUM", "-1", ">= 1"),
+        ("VC_TASK_INDEX", "x", ">= 0"),
+        ("MA_NUM_GPUS", "-1", ">= 0"),
+        ("MASTER_PORT", "99999", "from 1 to 65535"),
+        ("RANK_SIZE", "x", ">= 1"),
+        ("RANK_ID", "1.5", ">= 0"),
+    ],
+)
+def test_a_variable_that_is_no_number_is_named(name, value, expected, variables):
+    env = {**HOSTS, "MA_NUM_HOSTS": "", "RANK_ID": "0", "RANK_SIZE": "1", name: value}
+    with pytest.raises(ValueError, match=f"^{name}: expected a whole number {expected}, received '{value}'; correct"):
+        start_processes(env)
+
+
 @pytest.fixture
 def variables(monkeypatch) -> dict[str, str]:
     changed: dict[str, str] = {}

@@ -25,7 +25,7 @@ from maskrcnn.job import ENABLED, HANDED_OVER
 from maskrcnn.recipes import find_recipe, read_recipe
 from maskrcnn.recipes.read import read_job, read_overrides
 from maskrcnn.runtime.launch import Cluster, launch
-from maskrcnn.runtime.ranks import find_ranks
+from maskrcnn.runtime.ranks import find_ranks, number_in
 from maskrcnn.sentences import some_of
 from maskrcnn.storage.fetch import fetch_file
 from maskrcnn.storage.location import Location, at, is_remote, printable
@@ -219,8 +219,9 @@ def start_processes(env: Mapping[str, str] = os.environ) -> None:
     if "RANK" in env or "OMPI_COMM_WORLD_RANK" in env:
         return
     if "RANK_ID" in env and "RANK_SIZE" in env:  # one process for each Ascend card, by a rank table
-        local_rank = int(env["RANK_ID"]) % cluster.devices
-        os.environ.update({**cluster.variables(local_rank), "RANK": env["RANK_ID"], "WORLD_SIZE": env["RANK_SIZE"]})
+        rank, size = number_in(env, "RANK_ID"), number_in(env, "RANK_SIZE", 1, least=1)
+        ranks = {"RANK": str(rank), "WORLD_SIZE": str(size)}
+        os.environ.update({**cluster.variables(rank % cluster.devices), **ranks})
     elif cluster.devices == 1:
         os.environ.update(cluster.variables(0) if cluster.machines > 1 else {})
     else:
@@ -228,18 +229,18 @@ def start_processes(env: Mapping[str, str] = os.environ) -> None:
 
 
 def find_cluster(env: Mapping[str, str]) -> Cluster:
-    """Read the variables of a training container. Raises ValueError where they contradict each other."""
+    """Read the variables of a training container. Raises ValueError where they are no numbers or contradict."""
     hosts = [host for host in env.get("VC_WORKER_HOSTS", "").split(",") if host]
-    machines = int(env.get("MA_NUM_HOSTS") or env.get("VC_WORKER_NUM") or len(hosts) or 1)
-    index = int(env.get("VC_TASK_INDEX") or 0) if machines > 1 else 0
+    machines = number_in(env, "MA_NUM_HOSTS", number_in(env, "VC_WORKER_NUM", len(hosts) or 1, least=1), least=1)
+    index = number_in(env, "VC_TASK_INDEX") if machines > 1 else 0
     if machines > 1 and not (len(hosts) == machines and 0 <= index < machines):
         raise ValueError(
             f"MA_NUM_HOSTS is {machines}, VC_TASK_INDEX is {index} and VC_WORKER_HOSTS names {len(hosts)} machines; "
             "expected a name for each machine and an index below their number"
         )
-    devices = max(1, int(env.get("MA_NUM_GPUS") or 0))  # 0 on a machine without accelerators
+    devices = max(1, number_in(env, "MA_NUM_GPUS"))  # 0 on a machine without accelerators
     address = hosts[0] if machines > 1 else "127.0.0.1"
-    return Cluster(machines, index, devices, address, int(env.get("MASTER_PORT") or PORT))
+    return Cluster(machines, index, devices, address, number_in(env, "MASTER_PORT", PORT, least=1, most=65535))
 
 
 def _addresses(handed: str, name: str, key: str) -> list[str]:
