@@ -206,12 +206,21 @@ def test_a_damaged_archive_gets_a_sentence_and_leaves_nothing(damage, python, ru
     assert list(Path("unpacked").iterdir()) == runs == []
 
 
-@pytest.mark.parametrize("handed", ["[", '[{"url": 3}]', "[7]"])
-def test_a_list_that_is_none_gets_a_sentence(handed):
-    with pytest.raises(
-        ValueError, match=r'^pretrain_url: expected JSON such as \[{"model_url": "obs://BUCKET/NAME"}\]'
-    ):
+@pytest.mark.parametrize(
+    ("handed", "received"),
+    [
+        ("[", "what is no JSON from character 1 on"),
+        ("[]", "an empty list"),
+        ('{"model_url": "/x"}', "an entry without the brackets of a list"),
+        ('[{"model_url": "/x"}, {"url": "secret"}]', "no model_url in entry 2"),
+        ('[7, {"model_url": null}]', "no model_url in entry 1, 2"),
+    ],
+)
+def test_a_list_that_is_none_gets_a_sentence_without_its_content(handed, received):
+    with pytest.raises(ValueError) as caught:
         weights_of(handed, "pretrain_url")
+    example = '[{"model_url": "obs://BUCKET/NAME"}]'
+    assert str(caught.value) == f"pretrain_url: expected JSON such as {example}, received {received}"
 
 
 def test_one_model_is_taken():

@@ -245,13 +245,24 @@ def find_cluster(env: Mapping[str, str]) -> Cluster:
 
 def _addresses(handed: str, name: str, key: str) -> list[str]:
     """The addresses of a JSON list, or the one that stands there as it is."""
-    if not handed.lstrip().startswith("["):
+    if not handed.lstrip().startswith(("[", "{")):
         return [handed]
     try:
-        return [str(entry[key]) for entry in json.loads(handed)]
-    except (ValueError, KeyError, TypeError):
-        example = f'[{{"{key}": "obs://BUCKET/NAME"}}]'
-        raise ValueError(f"{name}: expected JSON such as {example}, received something else") from None
+        entries = json.loads(handed)
+    except json.JSONDecodeError as error:
+        raise _no_list(name, key, f"what is no JSON from character {error.pos} on") from None
+    if not isinstance(entries, list):
+        raise _no_list(name, key, "an entry without the brackets of a list")
+    addresses = [entry.get(key) if isinstance(entry, dict) else None for entry in entries]
+    lacking = [number for number, address in enumerate(addresses, 1) if not (isinstance(address, str) and address)]
+    if lacking or not entries:
+        raise _no_list(name, key, f"no {key} in entry {some_of(lacking)}" if lacking else "an empty list")
+    return addresses
+
+
+def _no_list(name: str, key: str, received: str) -> ValueError:
+    """A sentence on a list that tells nothing of its content, which may open what is closed."""
+    return ValueError(f'{name}: expected JSON such as [{{"{key}": "obs://BUCKET/NAME"}}], received {received}')
 
 
 def _inside(folder: Path | Location, data: Data) -> Path | Location:
