@@ -43,6 +43,14 @@ def test_a_checkpoint_of_a_run_is_read_with_the_recipe_of_the_run_and_its_averag
         assert (found.recipe, found.tensors) == (RECIPE, {"a": 5.0, "mean": 1.0})
 
 
+@pytest.mark.parametrize("name", ["a.ckpt", "last/model.safetensors"])
+def test_of_a_folder_of_weights_one_is_to_be_named(name, tmp_path):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(FileNotFoundError, match=r"it holds (a\.ckpt|last/); name one of them$"):
+        find_weights(tmp_path)
+
+
 def test_saving_again_replaces_the_folder_and_leaves_nothing_beside_it(tmp_path):
     for value in (1.0, 2.0):
         save_weights(tmp_path / "best", {"a": torch.tensor(value)}, RECIPE, {})

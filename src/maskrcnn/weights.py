@@ -20,6 +20,9 @@ from maskrcnn.sentences import some_of
 
 BESIDE = f"put the {CONFIG} that was written with them beside them"
 
+OF_OTHERS = (".pth", ".pt", ".pkl", ".ckpt")
+"""Endings of checkpoints of other systems."""
+
 
 class Weights(NamedTuple):
     """A model's tensors, on the CPU, and their recipe."""
@@ -104,7 +107,7 @@ def find_weights(path: str | Path) -> Path:
         if path.suffix != ".safetensors":
             raise ValueError(
                 f"expected a weights folder, a run folder or a .safetensors file, received {path}; "
-                "checkpoints of other systems end in .pth, .pt, .pkl or .ckpt"
+                f"checkpoints of other systems end in {some_of(OF_OTHERS)}"
             )
         return path
     folders = (path, path / BEST, path / LAST)
@@ -113,7 +116,9 @@ def find_weights(path: str | Path) -> Path:
             return folder / MODEL
     if not path.exists():
         raise FileNotFoundError(f"no weights at {path} (working directory {Path.cwd()}); expected a folder of {MODEL}")
-    raise FileNotFoundError(f"expected {MODEL} or {BEST}/{MODEL} in {path}; it holds {listing(path)}")
+    several = any(one.suffix.lower() in OF_OTHERS or (one / MODEL).is_file() for one in path.iterdir())
+    advice = "; name one of them" if several else ""
+    raise FileNotFoundError(f"expected {MODEL} or {BEST}/{MODEL} in {path}; it holds {listing(path)}{advice}")
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str | Path, advice: str = BESIDE) -> None:

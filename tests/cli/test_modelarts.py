@@ -217,7 +217,7 @@ def test_a_damaged_archive_gets_a_sentence_and_leaves_nothing(damage, python, ru
     ],
 )
 def test_a_list_that_is_none_gets_a_sentence_without_its_content(handed, received):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=r"^pretrain_url: ") as caught:
         weights_of(handed, "pretrain_url")
     example = '[{"model_url": "obs://BUCKET/NAME"}]'
     assert str(caught.value) == f"pretrain_url: expected JSON such as {example}, received {received}"
