@@ -170,6 +170,14 @@ def test_data_that_is_not_there_is_told_once_by_the_name_it_was_handed_over_with
         assert capsys.readouterr().err.startswith(f"error: {sentence}")
 
 
+@pytest.mark.parametrize(("data", "out"), [("data", "./data/"), ("obs://bucket/one", "obs://bucket/one/")])
+def test_results_do_not_go_among_the_data(data, out, python, runs, coco, capsys):
+    words = ["--config", "demo", "--enable_modelarts", "True", "--data_url", data, "--train_url", out]
+    assert python("train.py", *words) == 2
+    told = f"error: data_url and the folder of results are both {data}; choose another train_url\n"
+    assert (capsys.readouterr().err, runs) == (told, [])
+
+
 def test_a_data_set_that_is_typed_lies_in_what_was_handed_over(python, runs, coco, capsys):
     words = ["--config", "demo", "--enable_modelarts", "True", "--data_url", "data/coco2017"]
     assert python("train.py", *words, "data.dataset_dir=/any/where/coco2017") == 0

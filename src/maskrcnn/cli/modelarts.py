@@ -138,9 +138,11 @@ def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def check_data(job: Job) -> None:
-    """Raise FileNotFoundError or NotADirectoryError where data was handed over that is not there."""
+    """Raise an error where data was handed over that is not there, or results would lie among it."""
     name, places = _data(job)
     for place in places:
+        if job.out and _same(place, at(job.out)):
+            raise ValueError(f"{name} and the folder of results are both {place}; choose another train_url")
         if isinstance(place, Location) or place.is_dir() or (place.is_file() and _is_archive(place)):
             continue
         if place.is_file():
@@ -149,6 +151,10 @@ def check_data(job: Job) -> None:
             f"{name}: there is nothing at {place} (working directory {Path.cwd()}); hand over a data set's folder or "
             "an archive .zip of it"
         )
+
+
+def _same(one: Path | Location, other: Path | Location) -> bool:
+    return one == other or (isinstance(one, Path) and isinstance(other, Path) and one.resolve() == other.resolve())
 
 
 def data_settings(job: Job | None, config: str, overrides: Sequence[str]) -> list[str]:
