@@ -75,6 +75,16 @@ def test_variables_and_the_recipe_hand_over_too_and_flags_win(python, runs, coco
     assert [recipe.data.dataset_dir for recipe, *_ in runs] == ["data/coco2017", "data"]
 
 
+def test_a_folder_of_results_that_is_typed_wins_over_variables(python, runs, coco, monkeypatch, capsys):
+    monkeypatch.setenv("train_url", "of the variable")
+    words = ["--config", "demo", "--enable_modelarts", "True", "--save_dir", "typed"]
+    assert python("train.py", *words) == 0
+    assert runs[0][1:] == (Path("typed"), "auto")
+    assert python("train.py", *words, "--train_url", "results") == 2
+    told = "error: --save_dir typed and --train_url both name the folder of results; leave one out\n"
+    assert capsys.readouterr().err == told
+
+
 def test_a_recipe_may_carry_the_keys_without_a_platform(runs, maskrcnn, python, coco):
     (coco.parent / "recipe.yml").write_text(
         f"__BASE__: {Path(__file__).parents[2] / 'config/demo.yml'}\n"
@@ -140,6 +150,46 @@ def test_of_several_data_sets_the_one_with_the_training_images_is_taken(coco):
         data_folder(Job(datasets=handed), Data(dataset_dir="elsewhere", train_img_dir="images"))
 
 
+def test_data_that_is_not_there_is_told_once_by_the_name_it_was_handed_over_with(
+    python, runs, coco, monkeypatch, capsys
+):
+    monkeypatch.setattr(modelarts, "launch", None)
+    monkeypatch.setenv("MA_NUM_GPUS", "2")
+    Path("a.jpg").touch()
+    words = ["--config", "demo", "--enable_modelarts", "True"]
+    asked = {
+        ("--data_url", "nowhere"): f"data_url: there is nothing at nowhere (working directory {Path.cwd()});",
+        ("--data_url", "coco.zip"): "data_url: there is nothing at coco.zip",
+        (
+            "--multi_data_url",
+            '[{"dataset_url": "a.jpg"}]',
+        ): "multi_data_url: expected a data set's folder or",
+    }
+    for given, sentence in asked.items():
+        assert python("train.py", *words, *given, "data.dataset_dir=coco2017") == 2
+        assert capsys.readouterr().err.startswith(f"error: {sentence}")
+
+
+@pytest.mark.parametrize(("data", "out"), [("data", "./data/"), ("obs://bucket/one", "obs://bucket/one/")])
+def test_results_do_not_go_among_the_data(data, out, python, runs, coco, capsys):
+    words = ["--config", "demo", "--enable_modelarts", "True", "--data_url", data, "--train_url", out]
+    assert python("train.py", *words) == 2
+    told = f"error: data_url and the folder of results are both {data}; choose another train_url\n"
+    assert (capsys.readouterr().err, runs) == (told, [])
+
+
+def test_a_data_set_that_is_typed_lies_in_what_was_handed_over(python, runs, coco, capsys):
+    words = ["--config", "demo", "--enable_modelarts", "True", "--data_url", "data/coco2017"]
+    assert python("train.py", *words, "data.dataset_dir=/any/where/coco2017") == 0
+    assert python("train.py", *words, "data.dataset_dir=.") == 0
+    assert [recipe.data.dataset_dir for recipe, *_ in runs] == ["data/coco2017"] * 2
+    assert python("train.py", *words, "data.dataset_dir=other") == 2
+    assert capsys.readouterr().err == (
+        "error: data.dataset_dir=other: expected a folder inside data_url, data/coco2017, found none; leave it out, or "
+        "hand over with --data_url what holds it\n"
+    )
+
+
 def test_an_archive_is_unpacked_once(coco, new_cache, monkeypatch):
     with zipfile.ZipFile("coco.zip", "w") as archive:
         archive.writestr("coco/train2017/a.jpg", "a picture")
@@ -152,12 +202,33 @@ def test_an_archive_is_unpacked_once(coco, new_cache, monkeypatch):
     assert data_folder(Job(datasets=handed), Data(dataset_dir="coco")) == folder
 
 
-@pytest.mark.parametrize("handed", ["[", '[{"url": 3}]', "[7]"])
-def test_a_list_that_is_none_gets_a_sentence(handed):
-    with pytest.raises(
-        ValueError, match=r'^pretrain_url: expected JSON such as \[{"model_url": "obs://BUCKET/NAME"}\]'
-    ):
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-9], lambda whole: whole.replace(b"a.txt", b"b.txt", 1)])
+def test_a_damaged_archive_gets_a_sentence_and_leaves_nothing(damage, python, runs, coco, capsys):
+    with zipfile.ZipFile("coco.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", "a picture" * 9)
+    Path("coco.zip").write_bytes(damage(Path("coco.zip").read_bytes()))
+    words = ["--enable_modelarts", "True", "--data_url", "coco.zip", "--data_dir", "unpacked"]
+    assert python("train.py", "--config", "demo", *words) == 2
+    told = "error: coco.zip: expected a whole archive .zip without a password, received another file, a damaged or a"
+    assert capsys.readouterr().err.startswith(told)
+    assert list(Path("unpacked").iterdir()) == runs == []
+
+
+@pytest.mark.parametrize(
+    ("handed", "received"),
+    [
+        ("[", "what is no JSON from character 1 on"),
+        ("[]", "an empty list"),
+        ('{"model_url": "/x"}', "an entry without the brackets of a list"),
+        ('[{"model_url": "/x"}, {"url": "secret"}]', "no model_url in entry 2"),
+        ('[7, {"model_url": null}]', "no model_url in entry 1, 2"),
+    ],
+)
+def test_a_list_that_is_none_gets_a_sentence_without_its_content(handed, received):
+    with pytest.raises(ValueError, match=r"^pretrain_url: ") as caught:
         weights_of(handed, "pretrain_url")
+    example = '[{"model_url": "obs://BUCKET/NAME"}]'
+    assert str(caught.value) == f"pretrain_url: expected JSON such as {example}, received {received}"
 
 
 def test_one_model_is_taken():
@@ -201,6 +272,25 @@ def test_variables_of_a_container_say_who_it_is(env, cluster):
 def test_variables_that_contradict_get_a_sentence(wrong):
     with pytest.raises(ValueError, match="expected a name for each machine and an index below their number"):
         find_cluster({**HOSTS, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("MA_NUM_HOSTS", "two", ">= 1"),
+        ("MA_NUM_HOSTS", "0", ">= 1"),
+        ("VC_WORKER_NUM", "-1", ">= 1"),
+        ("VC_TASK_INDEX", "x", ">= 0"),
+        ("MA_NUM_GPUS", "-1", ">= 0"),
+        ("MASTER_PORT", "99999", "from 1 to 65535"),
+        ("RANK_SIZE", "x", ">= 1"),
+        ("RANK_ID", "1.5", ">= 0"),
+    ],
+)
+def test_a_variable_that_is_no_number_is_named(name, value, expected, variables):
+    env = {**HOSTS, "MA_NUM_HOSTS": "", "RANK_ID": "0", "RANK_SIZE": "1", name: value}
+    with pytest.raises(ValueError, match=f"^{name}: expected a whole number {expected}, received '{value}'; correct"):
+        start_processes(env)
 
 
 @pytest.fixture

@@ -75,6 +75,17 @@ def test_a_run_that_begins_with_weights_takes_their_network_and_pixels(maskrcnn,
     assert (recipe.data.std, recipe.data.short_sides, recipe.train.batch) == ((1.0, 1.0, 1.0), (500,), 2)
 
 
+def test_a_run_that_begins_with_weights_keeps_the_live_batch_norm_of_its_recipe(maskrcnn, python, runs, monkeypatch):
+    """Their heads have no norm, and get none."""
+    monkeypatch.setattr("maskrcnn.convert.checkpoint.load_any", lambda source: Weights({}, Recipe(), source))
+    their_recipe = Path(__file__).parents[1] / "recipes/mindspore/network/resnet50_1x.yml"  # frozen_bn: False
+    with pytest.warns(Note):
+        assert python("train.py", "--config", their_recipe, "--weights", "theirs.ckpt") == 0
+    assert maskrcnn("train", "mask_rcnn_resnet50_fpn_1x", "--weights", "a.pth", "model.backbone.norm=batch_norm") == 0
+    assert [recipe.model.backbone.norm for recipe, *_ in runs] == ["batch_norm"] * 2
+    assert [recipe.model.head_norm for recipe, *_ in runs] == ["none"] * 2
+
+
 def test_flags_that_are_not_given_leave_the_recipe(python, runs):
     assert python("train.py", "--config", "demo") == 0
     assert runs == [(read_recipe("demo"), Path("runs/train/demo"), None)]
@@ -135,6 +146,14 @@ def test_a_run_begins_with_weights_where_a_checkpoint_to_resume_would_be_named(
         f"{path} holds weights alone, with which a run begins at its first step: no exact resume, which --resume_ckpt"
     )
     assert capsys.readouterr().out.startswith(told)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"PK\x03\x04 cut short"])
+def test_a_file_is_read_before_it_is_said_to_hold_weights(content, python, runs, tmp_path, capsys):
+    (tmp_path / "x.ckpt").write_bytes(content)
+    assert python("train.py", "--config", "demo", "--resume_ckpt", tmp_path / "x.ckpt") == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n"), runs) == ("", 1, [])
 
 
 @pytest.mark.parametrize("name", ["step-7", "step-7/model.safetensors"])

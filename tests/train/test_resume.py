@@ -1,3 +1,4 @@
+import re
 import weakref
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def test_a_run_is_not_overwritten(tmp_path):
         find_start(tmp_path, None, print)
 
 
-@pytest.mark.parametrize("name", ["", "checkpoints/step-5"])
+@pytest.mark.parametrize("name", ["", "checkpoints", "checkpoints/step-5"])
 def test_a_run_or_a_checkpoint_is_taken_by_its_path(tmp_path, name):
     save(tmp_path / "old", 5)
     assert find_start(tmp_path / "new", str(tmp_path / "old" / name), print).step == 5
@@ -72,8 +73,15 @@ def test_a_checkpoint_that_was_copied_may_have_any_name(tmp_path):
 
 
 def test_a_path_without_a_checkpoint_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="expected a checkpoint"):
-        find_start(tmp_path / "new", str(tmp_path / "nowhere"), print)
+    nothing = (
+        r"expected a checkpoint .*, found nothing \(working directory .*\); a file of weights, for --weights, would"
+    )
+    with pytest.raises(ValueError, match=nothing):
+        find_start(tmp_path / "new", str(tmp_path / "nowhere.ckpt"), print)
+    save(tmp_path / "old", 5)
+    (tmp_path / "old/weights").mkdir()
+    with pytest.raises(ValueError, match=f"found none; {re.escape(str(tmp_path / 'old'))} holds one$"):
+        find_start(tmp_path / "new", str(tmp_path / "old/weights"), print)
 
 
 @pytest.mark.parametrize(

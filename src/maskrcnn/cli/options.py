@@ -1,7 +1,7 @@
 """What several commands say in the same words."""
 
-import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +46,10 @@ def writable(folder: Path) -> Path:
     """
     local(re.sub(r"^([\w+.-]{2,}):/", r"\1://", folder.as_posix()))  # a `Path` of an address has lost a slash
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
-        return folder
-    reason = f"you may not write to {nearest}" if nearest.is_dir() else f"{nearest} is a file"
-    raise ValueError(f"{folder} cannot be the output folder: {reason}; choose another one")
+    try:  # permissions do not tell it of /proc, nor of a full disk
+        Path(tempfile.mkdtemp(prefix=".maskrcnn-", dir=nearest)).rmdir()
+    except OSError as error:
+        refused = f"nothing can be written to {nearest} ({error.strerror})"
+        reason = f"{nearest} is a file" if nearest.is_file() else refused
+        raise ValueError(f"{folder} cannot be the output folder: {reason}; choose another one") from None
+    return folder

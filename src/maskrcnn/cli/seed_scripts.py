@@ -15,7 +15,7 @@ from maskrcnn.cli.options import OUT, WEIGHTS
 from maskrcnn.cli.predict import Device
 from maskrcnn.job import ENABLED, HANDED_OVER
 from maskrcnn.runtime.ranks import find_ranks
-from maskrcnn.sentences import speaking, typed
+from maskrcnn.sentences import speaking
 
 DEFAULT = "config/maskrcnn/mask_rcnn_resnet50_fpn_1x.yml"
 WITHOUT_EFFECT = ("ms_mode", "ms_loss_scaler", "ms_loss_scaler_value", "eval_parallel", "run_profilor")
@@ -103,7 +103,7 @@ def _infer(words: Sequence[str]) -> None:
     parser = _parser("Find objects in images: the door to `maskrcnn predict`.")
     parser.add_argument("--ckpt_path", metavar="PATH", help="a weights folder or file")
     parser.add_argument("--imgs", metavar="PATH", help="an image or a folder")
-    parser.add_argument("--save_dir", default="runs/predict", metavar="DIR", help=f"where results go, {OUT}")
+    parser.add_argument("--save_dir", metavar="DIR", help=f"where results go, {OUT}; runs/predict unless given")
     parser.epilog = f"--config has no effect, since weights carry their recipe. {parser.epilog}"
     flags, settings = _read(parser, words, many=False)
     if settings:
@@ -111,7 +111,7 @@ def _infer(words: Sequence[str]) -> None:
     precisions: dict[bool | None, Precision] = {None: "auto", True: "bf16", False: "fp32"}
     device: Device = flags.device_target or "auto"
     weights, images = _given(flags, "ckpt_path"), _given(flags, "imgs")
-    find_objects(weights, [images], flags.save_dir, device=device, precision=precisions[flags.mix])
+    find_objects(weights, [images], flags.save_dir or "runs/predict", device=device, precision=precisions[flags.mix])
 
 
 def _start_of(flags: Namespace) -> tuple[str | None, str | None]:
@@ -125,12 +125,6 @@ def _start_of(flags: Namespace) -> tuple[str | None, str | None]:
         return str(checkpoint), flags.weights
     if flags.weights:
         raise ValueError(f"--weights {flags.weights} and --resume_ckpt {resume} both begin a run; leave one out")
-    if find_ranks(os.environ).rank == 0:
-        print(
-            f"{resume} holds weights alone, with which a run begins at its first step: no exact resume, which "
-            f"{typed('--resume')} gives for a run's folder or its step-<n>",
-            flush=True,
-        )
     return None, resume
 
 
@@ -200,10 +194,11 @@ def _read(parser: ArgumentParser, words: Sequence[str], *, many: bool = True) ->
     many   whether a platform's job has a process for each of its devices
     """
     flags, settings = parser.parse_known_args(words)
-    from maskrcnn.cli.modelarts import find_job, start_processes, take_over
+    from maskrcnn.cli.modelarts import check_data, find_job, start_processes, take_over
 
     flags.job = find_job(flags)
     if flags.job is not None and many:
+        check_data(flags.job)  # before there are several processes that would say so
         start_processes()
     _say_idle(flags, WITHOUT_EFFECT)
     return flags, settings if flags.job is None else take_over(flags, settings)

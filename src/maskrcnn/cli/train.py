@@ -1,12 +1,15 @@
 """`maskrcnn train`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 from typer import Option
 
 from maskrcnn.cli.options import OUT, WEIGHTS, Config, Overrides, destination
+from maskrcnn.runtime.ranks import find_ranks
 from maskrcnn.sentences import typed
+from maskrcnn.storage.location import printable
 
 
 def train(
@@ -32,9 +35,8 @@ def train(
         loop.run(recipe, folder, resume)
         return
     from maskrcnn.convert.checkpoint import load_any
-    from maskrcnn.recipes.adopt import with_network_of
+    from maskrcnn.recipes.adopt import with_live_norm, with_network_of
     from maskrcnn.recipes.read import read_overrides
-    from maskrcnn.storage.location import printable
 
     if "model.backbone.pretrained" in dict(read_overrides(overrides or ()).settings):
         raise ValueError(
@@ -42,4 +44,16 @@ def train(
             f"{printable(weights)}; leave one out"
         )
     begin = load_any(weights)
-    loop.run(with_network_of(recipe, begin.recipe, overrides or ()), folder, resume, begin)
+    if typed("--weights") == typed("--resume"):  # a door's one flag for both
+        _say_that_it_begins(weights)
+    theirs = with_live_norm(begin.recipe, recipe)
+    loop.run(with_network_of(recipe, theirs, overrides or ()), folder, resume, begin)
+
+
+def _say_that_it_begins(weights: str) -> None:
+    if find_ranks(os.environ).rank == 0:
+        print(
+            f"{printable(weights)} holds weights alone, with which a run begins at its first step: no exact resume, "
+            f"which {typed('--resume')} gives for a run's folder or its step-<n>",
+            flush=True,
+        )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from maskrcnn.config import Recipe, Role
 from maskrcnn.recipes import text
@@ -45,6 +46,18 @@ def with_network_of(recipe: Recipe, weights: Recipe, words: Sequence[str] = ()) 
     given = [(path, value) for path, value in read_overrides(words).settings if _is_about_weights(path)]
     title = f"of {weights.name}"
     return build([_all(recipe, recipe.name), Layer(title, adopted), Layer("command line", given)], title)
+
+
+def with_live_norm(weights: Recipe, recipe: Recipe) -> Recipe:
+    """Return the recipe of weights, with live batch norm where `recipe` has it and they have it frozen.
+
+    Both kinds have the same tensors, so that training goes on from the statistics of the weights.
+    """
+    model = weights.model
+    if (recipe.model.backbone.norm, model.backbone.norm) != ("batch_norm", "frozen_batch_norm"):
+        return weights
+    live = replace(model.backbone, norm="batch_norm")
+    return replace(weights, model=replace(model, backbone=live, head_norm=model.head_norm or "none"))
 
 
 def _all(recipe: Recipe, origin: str) -> Layer:

@@ -22,7 +22,8 @@ MAY_CHANGE = settings_with(Role.START, Role.RUN)
 def find_start(out: Path, resume: str | None, tell: Callable[[str], None]) -> Checkpoint | None:
     """The checkpoint to go on from, None to start afresh.
 
-    resume   None, `auto` for the newest checkpoint of `out` if there is one, or a checkpoint's or run's folder
+    resume   None, `auto` for the newest checkpoint of `out` if there is one, or the folder of a checkpoint, of several,
+             or of a run
     Raises ValueError when `out` would lose a run that it holds, or when there is nothing to resume.
     """
     if resume == "auto":
@@ -41,16 +42,24 @@ def find_start(out: Path, resume: str | None, tell: Callable[[str], None]) -> Ch
         _refuse_to_branch(path, out)
         found = _read(path)
     else:
-        found = checkpoint.read_newest(path / CHECKPOINTS, tell)
+        found = checkpoint.read_newest(path / CHECKPOINTS, tell) or checkpoint.read_newest(path, tell)
     if found is None:
-        begin = f"; {typed('--weights')} {resume} begins with a file of weights" if path.is_file() else ""
         raise ValueError(
-            f"{resume}: expected a checkpoint (a folder step-<n>) or a run that holds one, found none{begin}"
+            f"{resume}: expected a checkpoint (a folder step-<n>) or a run that holds one, found {_instead(path)}"
         )
     if _holds_a_run(out) and not found.path.resolve().is_relative_to(out.resolve()):
         raise ValueError(f"{out} already holds another run than {resume}; choose another {typed('--out')}")
     tell(f"going on from {found.path}")
     return found
+
+
+def _instead(path: Path) -> str:
+    """What is at a path where no checkpoint is, and what to type."""
+    if not path.exists():
+        return f"nothing (working directory {Path.cwd()}); a file of weights, for {typed('--weights')}, would do too"
+    if path.is_file():
+        return f"none; {typed('--weights')} {path} begins with a file of weights"
+    return f"none; {path.parent} holds one" if checkpoint.find(path.parent / CHECKPOINTS) else "none"
 
 
 def check_agreement(world: World, start: Checkpoint | None) -> None:
