@@ -105,6 +105,8 @@ class Data(Settings):
     result covers, as in OpenCV."""
     whole_levels: Convention[bool] = False
     """Whether resizing rounds to whole values of 0..255 after each of its two passes, as Pillow does."""
+    fixed_point: Convention[bool] = False
+    """Whether resizing rounds to whole values of 0..255 once, enlarging with weights of 11 bits, as OpenCV does."""
     padding: Convention[Literal["mean", "black"]] = "mean"
     """What surrounds an image in its batch: the colour `mean`, which normalising makes 0, or `black`, as in systems
     that pad before they normalise."""
@@ -198,6 +200,8 @@ class RPN(Settings):
     """Largest dw and dh of a decoded box."""
     clip_to: Convention[Literal["image", "batch"]] = "image"
     """What proposals are clipped to: the `image`, or the `batch`, from 0 to one less than its padded sides."""
+    nms_across_levels: Convention[bool] = False
+    """Whether NMS runs once more, over the proposals of all levels together."""
     num_samples: Learning[Positive] = 256
     """Number of anchors per image in the loss."""
     positive_fraction: Learning[Share] = 0.5
@@ -236,6 +240,8 @@ class BoxHead(Settings):
     """Factors of (dx, dy, dw, dh), as `model.rpn.delta_weights`; they scale deltas to about unit variance."""
     max_log_scale: Convention[AboveZero] = MAX_LOG_SCALE
     """Largest dw and dh of a decoded box."""
+    clip: Convention[Literal["before_nms", "after_nms"]] = "before_nms"
+    """When boxes are clipped to the image: before NMS, or after it, so that it compares what lies beyond the image."""
     num_rois: Learning[Positive] = 512
     """Number of boxes per image in the loss."""
     positive_fraction: Learning[Share] = 0.25

@@ -54,7 +54,7 @@ paste(probabilities, boxes, *, height, width, threshold)
 paste_outlines(probabilities, boxes, *, height, width, threshold)
 paste_rle(probabilities, boxes, *, height, width, threshold)
 rasterize(edges, first_edge, boxes, images, objects, *, size)
-resize(images, raw_sizes, view, *, bucket, mean, std, antialias, area, whole_levels, black_padding)
+resize(images, raw_sizes, view, *, bucket, mean, std, antialias, area, whole_levels, fixed_point, black_padding)
 roi_align(pyramid, boxes, images, *, strides, output_size, samples, half_pixel, canonical_size, canonical_level)
 roi_levels(boxes, strides, canonical_size, canonical_level)
 """

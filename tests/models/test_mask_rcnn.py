@@ -268,7 +268,8 @@ OTHERS = {
     "mindspore": {
         "backbone": structs.replace(TINY.backbone, kind="resnet50", stem_pool="end", stride_in_1x1=True),
         "neck": structs.replace(TINY.neck, upsample="bilinear"),
-        "rpn": structs.replace(TINY.rpn, clip_to="batch"),
+        "rpn": structs.replace(TINY.rpn, clip_to="batch", nms_across_levels=True),
+        "box_head": structs.replace(TINY.box_head, clip="after_nms"),
     },
 }
 """Settings that weights of other systems need."""

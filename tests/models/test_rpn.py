@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from msgspec.structs import replace
 
+from maskrcnn import boxes as box
 from maskrcnn import config
 from maskrcnn.models.rpn import RPN, neighbourhoods
 
@@ -75,3 +76,26 @@ def test_proposals_are_clipped_to_the_image_or_to_the_last_pixels_of_the_batch()
     assert (beyond.boxes[0] <= torch.tensor([23.0, 15.0, 23.0, 15.0])).all()
     assert (beyond.boxes[0, :, 2:].amax(0) > torch.tensor([9.0, 12.0])).all()
     assert torch.equal(inside.boxes[1], beyond.boxes[1])
+
+
+def test_nms_across_levels_leaves_no_two_proposals_that_overlap():
+    model, levels = rpn(4), pyramid(4)
+    model.settings = replace(model.settings, nms_threshold=0.1)
+    sizes = torch.tensor([[16.0, 24.0], [12.0, 20.0]])
+    within = model.propose(levels, sizes)
+    model.settings = replace(model.settings, nms_across_levels=True)
+    across = model.propose(levels, sizes)
+    assert (overlaps(within) > 0.1).any()
+    assert not (overlaps(across) > 0.1).any()
+    assert across.valid.sum() < within.valid.sum()
+    assert torch.equal(across.boxes[:, 0], within.boxes[:, 0])
+    assert (across.objectness[0].diff()[: across.valid[0].sum() - 1] <= 0).all()
+
+
+def overlaps(proposals):
+    """IoU of each image's valid proposals with the others."""
+    boxes = proposals.boxes
+    shared, area = box.intersection(boxes, boxes), box.area(boxes)
+    iou = shared / (area[:, :, None] + area[:, None] - shared).clamp(min=1e-9)
+    both = proposals.valid[:, :, None] & proposals.valid[:, None]
+    return (iou * both).masked_fill(torch.eye(boxes.shape[1], dtype=torch.bool), 0.0)

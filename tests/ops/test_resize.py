@@ -21,7 +21,7 @@ def as_operator(images, raw_sizes, view, bucket=BUCKET, mean=NOTHING, std=ONE, a
 
 
 def as_reference(images, raw_sizes, view, bucket=BUCKET, mean=NOTHING, std=ONE, antialias=True, area=False, **rest):
-    settings = {"whole_levels": False, "black_padding": False, **rest}
+    settings = {"whole_levels": False, "fixed_point": False, "black_padding": False, **rest}
     return reference.resize(images, raw_sizes, view, bucket, mean, std, antialias, area, **settings)
 
 
@@ -112,6 +112,56 @@ def test_areas_are_means_where_a_picture_shrinks_by_whole_factors(implementation
     found = implementation(images, raw, View.whole(raw, sizes), (4, 10), NOTHING, ONE, area=True)[0]
     expected = torch.nn.functional.adaptive_avg_pool2d(picture.permute(2, 0, 1).float(), (4, 10))
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+
+
+def in_integers(picture, height, width):
+    """What OpenCV makes of a picture when it enlarges it: worked out in integers, with shifts."""
+
+    def taps(num_in, num_out):
+        centre = (np.arange(num_out) + 0.5) * num_in / num_out - 0.5
+        first = np.floor(centre).astype(int)
+        second = np.where((first < 0) | (first == num_in - 1), 0, np.rint((centre - first) * 2048)).astype(int)
+        return first.clip(0), (first + 1).clip(max=num_in - 1), 2048 - second, second
+
+    left, right, of_left, of_right = taps(picture.shape[1], width)
+    wide = (picture[:, left] * of_left[:, None] + picture[:, right] * of_right[:, None]) >> 4
+    upper, lower, *weights = taps(picture.shape[0], height)
+    of_upper, of_lower = (column[:, None, None] for column in weights)
+    return ((wide[upper] * of_upper >> 16) + (wide[lower] * of_lower >> 16) + 2) >> 2
+
+
+@both
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_fixed_point_is_calculated_in_integers_where_a_picture_grows(implementation, mirrored):
+    (picture,), images = noise((24, 40))
+    raw, sizes = torch.tensor([[24, 40]]), torch.tensor([[80, 107]])
+    view = View.whole(raw, sizes, torch.tensor([mirrored]))
+    found = implementation(images, raw, view, BUCKET, NOTHING, ONE, area=True, fixed_point=True)[0]
+    expected = torch.from_numpy(in_integers(picture.numpy().astype(int), 80, 107)).permute(2, 0, 1).float()
+    expected = expected.flip(2) if mirrored else expected
+    assert (found[:, :80, :107] == expected).float().mean() > 0.999
+    assert (found[:, :80, :107] - expected).abs().max() <= 1
+    assert torch.count_nonzero(found[:, 80:]) == torch.count_nonzero(found[:, :, 107:]) == 0
+
+
+@both
+def test_fixed_point_of_two_pixels_is_cut_to_quarters_before_it_is_rounded(implementation):
+    columns = torch.tensor([101, 0], dtype=torch.uint8)[None, :, None].expand(2, 2, 3)  # two equal rows become four
+    raw, sizes = torch.tensor([[2, 2]]), torch.tensor([[4, 4]])
+    settings = {"fixed_point": True, "black_padding": False}
+    found = implementation(columns[None], raw, View.whole(raw, sizes), (4, 4), NOTHING, ONE, **settings)[0, 0]
+    # Exactly 101, 75.75, 25.25, 0. In the inner rows 75.75 is 56.75 + 18.75 (of 56.8125 + 18.9375), rounded 76, and
+    # 25.25 is 18.75 + 6.25 (of 18.9375 + 6.3125), which is 25; 101 is 75.75 + 25.25.
+    assert found.tolist() == [[101, 76, 25, 0]] * 4
+
+
+@both
+def test_fixed_point_rounds_averages_once(implementation):
+    picture = torch.tensor([10, 11, 12, 20], dtype=torch.uint8)[:, None, None].expand(4, 4, 3)
+    raw, sizes = torch.tensor([[4, 4]]), torch.tensor([[2, 2]])
+    settings = {"area": True, "fixed_point": True}
+    found = implementation(picture[None], raw, View.whole(raw, sizes), (2, 2), NOTHING, ONE, **settings)[0, 0]
+    assert found.tolist() == [[11, 11], [16, 16]]  # 10.5 rounds up
 
 
 @both
@@ -330,7 +380,8 @@ def test_the_operator_keeps_torchs_contract():
     for turns in (None, torch.arange(len(CASES)) % 4):
         columns = images, raw_sizes, *view._replace(turns=turns)
         torch.library.opcheck(
-            torch.ops.maskrcnn.resize.default, (*columns, *BUCKET, [*MEAN], [*STD], True, True, False, True)
+            torch.ops.maskrcnn.resize.default,
+            (*columns, *BUCKET, [*MEAN], [*STD], True, True, False, True, True),
         )
 
 

@@ -75,8 +75,8 @@ def sampled(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(array.reshape(-1)[:: STRIDES[name]]) for name, array in outputs.items()}
 
 
-def network(folder: Path, seed: int = SEED):
-    """The full Mask R-CNN of `config/maskrcnn/mask_rcnn_resnet50_fpn_1x.yml`, with the weights of `arrays`."""
+def network(folder: Path, make=lambda shapes: arrays(shapes, SEED)):
+    """The full Mask R-CNN of `config/maskrcnn/mask_rcnn_resnet50_fpn_1x.yml`, with weights made for its shapes."""
     import mindspore as ms
 
     sys.path.insert(0, str(folder))
@@ -89,7 +89,7 @@ def network(folder: Path, seed: int = SEED):
     settings.backbone.pretrained = False
     net = MaskRCNN(settings)
     shapes = {parameter.name: tuple(parameter.shape) for parameter in net.get_parameters()}
-    for parameter, array in zip(net.get_parameters(), arrays(shapes, seed).values(), strict=True):
+    for parameter, array in zip(net.get_parameters(), make(shapes).values(), strict=True):
         parameter.set_data(ms.Tensor(array))
     return net.set_train(False)
 

@@ -54,6 +54,7 @@ def resizing(batch: int, bucket: Bucket, device: torch.device) -> Case:
     )
     view = View.whole(raw_sizes, sizes)
     levels: dict[str, Any] = {"bucket": bucket, "mean": (120.0,) * 3, "std": (60.0,) * 3}
+    plain: dict[str, Any] = dict.fromkeys(("area", "whole_levels", "fixed_point", "black_padding"), False)
 
     def kernel() -> Tensor:
         return resize(images, raw_sizes, view, **levels)
@@ -62,9 +63,7 @@ def resizing(batch: int, bucket: Bucket, device: torch.device) -> Case:
         "resize",
         f"{batch} images, {IMAGE_SIZE[0]} x {IMAGE_SIZE[1]} to {bucket[0]} x {bucket[1]}",
         kernel,
-        lambda: plain_resize.resize(
-            images, raw_sizes, view, **levels, antialias=True, area=False, whole_levels=False, black_padding=False
-        ),
+        lambda: plain_resize.resize(images, raw_sizes, view, **levels, **plain, antialias=True),
         bytes_of(images, kernel()),
     )
 

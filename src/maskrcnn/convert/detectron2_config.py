@@ -16,7 +16,8 @@ GROUPS = 32
 CANNOT = (
     "model.backbone.stem_pool", "model.neck.upsample", "model.rpn.round_anchors", "model.rpn.anchor_strides",
     "model.rpn.max_log_scale", "model.box_head.max_log_scale", "model.mask_head.paste", "data.rounding",
-    "data.antialias", "data.averaging", "data.whole_levels", "data.fit", "data.padding", "model.rpn.clip_to",
+    "data.antialias", "data.averaging", "data.whole_levels", "data.fixed_point", "data.fit", "data.padding",
+    "model.rpn.clip_to", "model.rpn.nms_across_levels", "model.box_head.clip",
 )  # fmt: skip
 """Settings that Detectron2 does not have."""
 ALWAYS = Recipe(data=Data(whole_levels=True))

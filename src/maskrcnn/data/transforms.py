@@ -61,6 +61,7 @@ def to_pixels(
         antialias=settings.antialias,
         area=settings.averaging == "area",
         whole_levels=settings.whole_levels,
+        fixed_point=settings.fixed_point,
         black_padding=settings.padding == "black",
     )
 

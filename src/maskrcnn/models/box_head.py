@@ -90,11 +90,12 @@ class BoxHead(nn.Module):
         chosen = box.take(deltas.flatten(1, 2), proposal * deltas.shape[2] + self._column(deltas, label))
         boxes = box.take(proposals.boxes, proposal)
         boxes = box.decode(chosen.float(), boxes, settings.delta_weights, settings.max_log_scale)
-        boxes = box.clip(boxes, sizes)
+        clipped = box.clip(boxes, sizes)
         # 3. NMS within each class
-        valid = (best > 0) & box.not_empty(boxes)
-        index, kept = nms(boxes, label, valid, threshold=settings.nms_threshold, num_keep=settings.num_detections)
-        return Boxes(box.take(boxes, index), label.gather(1, index), best.gather(1, index).clamp(min=0), kept)
+        valid = (best > 0) & box.not_empty(clipped)
+        compared = clipped if settings.clip == "before_nms" else boxes
+        index, kept = nms(compared, label, valid, threshold=settings.nms_threshold, num_keep=settings.num_detections)
+        return Boxes(box.take(clipped, index), label.gather(1, index), best.gather(1, index).clamp(min=0), kept)
 
     def learn(
         self, pyramid: list[Tensor], proposals: Proposals, targets: Targets, keys: Int[Tensor, "B"]

@@ -140,7 +140,15 @@ class RPN(nn.Module):
         candidates = box.take(torch.cat(boxes, 1), order)
         threshold = self.settings.nms_threshold
         index, kept = nms(candidates, level, box.not_empty(candidates), threshold=threshold, num_keep=num_proposals)
-        return Proposals(box.take(candidates, index), objectness.gather(1, index), kept)
+        proposals = Proposals(box.take(candidates, index), objectness.gather(1, index), kept)
+        return self._across_levels(proposals) if self.settings.nms_across_levels else proposals
+
+    def _across_levels(self, proposals: Proposals) -> Proposals:
+        """Drop proposals that overlap a better one of any level."""
+        boxes, objectness, valid = proposals
+        everything, num_keep = torch.zeros_like(valid, dtype=torch.long), valid.shape[1]
+        index, kept = nms(boxes, everything, valid, threshold=self.settings.nms_threshold, num_keep=num_keep)
+        return Proposals(box.take(boxes, index), objectness.gather(1, index), kept)
 
     def _losses(
         self, pyramid: list[Tensor], anchors: Float[Tensor, "N 4"], targets: Targets, keys: Int[Tensor, "B"]

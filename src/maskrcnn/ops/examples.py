@@ -271,7 +271,7 @@ def _resizing(
 
     bucket, levels = (64, 96), {"mean": (123.7, 116.3, 103.5), "std": (58.4, 57.1, 57.4)}
     settings: dict[str, Any] = {"bucket": bucket, "antialias": antialias, "area": area, **levels}
-    settings |= {"whole_levels": whole_levels, "black_padding": black}
+    settings |= {"whole_levels": whole_levels, "fixed_point": False, "black_padding": black}
     return Example(
         name,
         "resize",

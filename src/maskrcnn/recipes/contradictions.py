@@ -69,6 +69,11 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
         )
     if data.averaging != "triangle" and not data.antialias:
         yield ("data.averaging", "data.antialias"), "has no effect without data.antialias; leave it out"
+    if data.fixed_point and data.whole_levels:
+        yield (
+            ("data.fixed_point", "data.whole_levels"),
+            "cannot go with data.whole_levels, which rounds twice; leave one out",
+        )
     if not data.mean:
         yield ("data.mean",), "expected a number for each band of the images, at least one"
     if len(data.std) != len(data.mean):

@@ -14,13 +14,16 @@ Read = Callable[[Any, Given], Mapping[str, Any]]
 CONVENTIONS = {
     "data.fit": "box",
     "data.averaging": "area",
+    "data.fixed_point": True,
     "data.padding": "black",
     "model.backbone.stem_pool": "end",
     "model.roi_align.half_pixel": False,
     "model.rpn.anchor_offset": 0.0,
     "model.rpn.max_log_scale": 4.0,
     "model.rpn.clip_to": "batch",
+    "model.rpn.nms_across_levels": True,
     "model.box_head.max_log_scale": 4.0,
+    "model.box_head.clip": "after_nms",
     "model.smooth_l1_beta": 1.0,
 }
 """Settings that stand in that system's code rather than in its recipes."""

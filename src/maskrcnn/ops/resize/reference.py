@@ -25,6 +25,7 @@ def resize(
     antialias: bool,
     area: bool,
     whole_levels: bool,
+    fixed_point: bool,
     black_padding: bool,
 ) -> Float[Tensor, "B C H W"]:
     """See `maskrcnn.ops.resize.resize`.
@@ -53,9 +54,13 @@ def resize(
     levels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     if whole_levels:
         pixels = normalise(resample(levels, rows, columns, whole_levels=True), mean, std)
+    elif fixed_point:
+        shrinks = (windows[:, :, 1] - windows[:, :, 0] > view.sizes.flip(1)).any(1) & antialias
+        once, fixed = _to_nearest(resample(levels, rows, columns)), resample_fixed(levels, rows, columns)
+        pixels = normalise(torch.where(shrinks[:, None, None, None], once, fixed), mean, std)
     else:
         pixels = resample(normalise(levels, mean, std), rows, columns)
-    if not (whole_levels or black_padding):
+    if not (whole_levels or fixed_point or black_padding):
         return pixels
     outside = ~(rows.any(dim=2)[:, :, None] & columns.any(dim=2)[:, None, :])
     for channel, value in zip(pixels.unbind(1), padding_values(mean, std, black_padding), strict=True):
@@ -100,6 +105,21 @@ def resample(
         wide = settle(wide.view(batch, channels, height, columns.shape[1]))
         resized = settle(torch.matmul(rows[:, None], wide))
     return resized.contiguous(memory_format=torch.channels_last)
+
+
+def resample_fixed(
+    levels: Float[Tensor, "B C h w"], rows: Float[Tensor, "B H h"], columns: Float[Tensor, "B W w"]
+) -> Float[Tensor, "B C H W"]:
+    """Multiply as `resample` does, for samples of two pixels a side, in the integers that OpenCV calculates with.
+
+    All fit into float32 but the products of a row, whose last bits are cut off anyway.
+    """
+    near = torch.zeros_like(rows).scatter_(2, (rows > 0).to(torch.int8).argmax(2, keepdim=True), 1) * rows
+    rows, columns = (torch.stack([near, rows - near]) * 2048).round_(), (columns * 2048).round_()
+    wide = torch.matmul(levels, columns[:, None].transpose(2, 3)).div_(16).floor_()
+    quarters = [torch.matmul(part[:, None], wide).div_(65536).floor_() for part in rows]
+    mean = (quarters[0] + quarters[1]).add_(2).div_(4).floor_()
+    return mean.contiguous(memory_format=torch.channels_last)
 
 
 def _to_nearest(pixels: Tensor) -> Tensor:
