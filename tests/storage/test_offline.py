@@ -56,6 +56,22 @@ def test_weights_that_were_copied_are_found(store, unreachable, files, source):
         bring(at("obs://bucket/runs/never"))
 
 
+def test_a_store_that_is_silent_is_waited_for_once(store, monkeypatch):
+    names = [f"obs://bucket/{name}" for name in "abc"]
+    for name in "abc":
+        store.put(name, b"content")
+    first = [fetch.fetch_file(name) for name in names]
+    store.fault = lambda request: "error"
+    monkeypatch.setattr(fetch, "OFFLINE_PATIENCE", 0.5)
+    assert [fetch.fetch_file(name) for name in names[:1]] == first[:1]
+    asked = len(store.requests)
+    assert [fetch.fetch_file(name) for name in names] == first
+    assert len(store.requests) == asked + 3
+    store.fault = lambda request: ""
+    fetch.fetch_file(names[0])
+    assert not fetch.SILENT
+
+
 def test_what_is_there_goes_before_what_was_copied(store):
     store.put("old", b"content")
     places = [at("obs://bucket/new"), at("obs://bucket/old")]

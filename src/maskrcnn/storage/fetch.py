@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from maskrcnn.storage.copies import PARALLEL, copy_all
 from maskrcnn.storage.location import Location, Where, at
 from maskrcnn.storage.mirror import ALL, Copied, Mirror
 from maskrcnn.storage.progress import Meter, Say
-from maskrcnn.storage.store import Entry, head, listing, patience
+from maskrcnn.storage.store import Entry, endpoint, head, listing, patience
 
 OFFLINE_PATIENCE = 10.0
-"""Seconds to look for a store that is not needed, since there are copies."""
+"""Longest time in seconds to look for a store that is not needed, since there are copies."""
+SILENT: set[str] = set()
+"""Buckets that did not answer this process when they were last asked."""
 
 
 def fetch_file(where: Where, *, say: Say = print) -> Path:
@@ -35,7 +38,8 @@ def fetch_file(where: Where, *, say: Say = print) -> Path:
     known = mirror.read().get(found.name)
     has = mirror.has(known)
     try:
-        entry = head(found, OFFLINE_PATIENCE if has else None)
+        with _waiting(found, kept=has) as seconds:
+            entry = head(found, seconds)
     except ConnectionError as error:
         if not has or known is None:
             raise
@@ -65,7 +69,8 @@ def fetch_folder(where: Where, names: Collection[str] | None = None, *, say: Say
     wanted = None if names is None else set(names)
     has = all(mirror.has(known.get(name)) for name in wanted) if wanted is not None else ALL in known
     try:
-        entries = list(_wanted(found, wanted, OFFLINE_PATIENCE if has else None))
+        with _waiting(found, kept=has) as seconds:
+            entries = list(_wanted(found, wanted, seconds))
     except ConnectionError as error:
         if not has or not known:
             raise
@@ -86,7 +91,7 @@ def refuse_missing(location: Location, names: Collection[str]) -> None:
 
 def exists(where: Where) -> bool:
     """Whether there is such a file, on disk, in a store or on the web."""
-    return _is_there(at(where), None)
+    return _is_there(at(where))
 
 
 def first_there(candidates: Sequence[Path | Location]) -> Path | Location | None:
@@ -95,19 +100,37 @@ def first_there(candidates: Sequence[Path | Location]) -> Path | Location | None
     None where there is none of them. Raises what `fetch_file` raises.
     """
     kept = next(filter(_has_copy, candidates), None)
-    seconds = OFFLINE_PATIENCE if kept else None
     try:
-        return next((one for one in candidates if _is_there(one, seconds)), None)
+        return next((one for one in candidates if _is_there(one, kept=kept is not None)), None)
     except ConnectionError:
         if kept is None:
             raise
         return kept
 
 
-def _is_there(found: Path | Location, seconds: float | None) -> bool:
+def _is_there(found: Path | Location, *, kept: bool = False) -> bool:
     if isinstance(found, Path):
         return found.is_file()
-    return web.exists(found) if found.is_web else head(found, seconds) is not None
+    if found.is_web:
+        return web.exists(found)
+    with _waiting(found, kept=kept) as seconds:
+        return head(found, seconds) is not None
+
+
+@contextmanager
+def _waiting(location: Location, *, kept: bool) -> Iterator[float | None]:
+    """Give the seconds to wait for a store; one that was silent before is asked, and not waited for again.
+
+    kept   whether there is a copy to take; without one the patience is as everywhere
+    """
+    bucket = f"{endpoint(location)} {location.bucket}"
+    seconds = 0.0 if bucket in SILENT else min(patience(), OFFLINE_PATIENCE)
+    try:
+        yield seconds if kept else None
+    except ConnectionError:
+        SILENT.add(bucket)
+        raise
+    SILENT.discard(bucket)
 
 
 def _has_copy(found: Path | Location) -> bool:
