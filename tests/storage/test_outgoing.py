@@ -220,7 +220,7 @@ def test_an_address_is_tried_before_hours_of_work_are_lost_to_it(store, folder):
     check_writable(RUN)
     assert store.things == {}
     store.fault = lambda request: "error" if request.verb == "PUT" else ""
-    with pytest.raises(ConnectionError, match="^writing to obs://bucket/runs/one: "):
+    with pytest.raises(ConnectionError, match=r"^writing to obs://bucket/runs/one: "):
         check_writable(RUN)
 
 

@@ -45,7 +45,7 @@ def find_objects(
         failures = predict_paths(
             predictor, sources, folder, score, lambda path, found: print(f"{path}: {found}", flush=True)
         )
-        print(f"written to {folder}")
+        print(f"written to {place}")
     if failures:
         number = "1 image" if len(failures) == 1 else f"{len(failures)} images"
         raise ValueError(f"{number} could not be read, the first: {failures[0]}")
