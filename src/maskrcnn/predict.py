@@ -254,7 +254,10 @@ def predict_paths(
 
 
 def _targets(paths: Sequence[Path | Location], out: Path) -> dict[Path | Location, Path]:
-    """Where each image's drawing goes: its own name, cut to what a disk takes, with a number where two share one. Never onto the source."""
+    """Where each image's drawing goes, never onto the source.
+
+    Its name is the image's own, cut where a disk takes no longer one, with a number where two share one.
+    """
     taken: set[str] = set()
     targets: dict[Path | Location, Path] = {}
     for path in paths:

@@ -26,7 +26,7 @@ REGION = "cn-north-4"
 ID, SECRET = "PLANTEDIDPLANTEDID", "PLANTED/SECRET/PLANTED/SECRET"
 Fault = Callable[["Request"], str]
 """Says what to do with a request: nothing (an empty text), or one of `FAULTS`."""
-FAULTS = ("drop", "cut", "corrupt", "error", "stall")
+FAULTS = ("drop", "cut", "corrupt", "error", "stall", "no bucket")
 
 
 class Request(NamedTuple):
@@ -136,6 +136,8 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(60)
         if self.fault == "error":
             return self.refuse(500, "InternalError")
+        if self.fault == "no bucket":
+            return self.refuse(404, "NoSuchBucket")
         if domain != DOMAIN:  # the bucket is in the path
             return self.answer(200, b"") if self.command == "HEAD" else self.refuse(404, "NoSuchKey")
         if complaint := self.complaint(url.path, query, host, body):

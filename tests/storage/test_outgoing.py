@@ -220,8 +220,18 @@ def test_an_address_is_tried_before_hours_of_work_are_lost_to_it(store, folder):
     check_writable(RUN)
     assert store.things == {}
     store.fault = lambda request: "error" if request.verb == "PUT" else ""
-    with pytest.raises(ConnectionError, match="writing obs://bucket/runs/one"):
+    with pytest.raises(ConnectionError, match=r"^writing to obs://bucket/runs/one: "):
         check_writable(RUN)
+
+
+def test_a_refused_address_is_called_as_it_was_typed(store):
+    with pytest.raises(ValueError, match=r"^https://host/runs can only be read, not listed or written"):
+        check_writable(at("https://host/runs"))
+    store.fault = lambda request: "no bucket"
+    with pytest.raises(FileNotFoundError, match=r"^writing to obs://nowhere/runs: there is no bucket nowhere; correct"):
+        check_writable(at("obs://nowhere/runs"))
+    with pytest.raises(FileNotFoundError, match=r"^writing to obs://nowhere: there is no bucket nowhere; correct"):
+        check_writable(at("obs://nowhere"))
 
 
 def test_what_is_left_of_a_removed_run_is_not_uploaded_again(folder):

@@ -131,7 +131,8 @@ def resumed(store, place, tmp_path_factory) -> str:
 def test_a_killed_run_goes_on_elsewhere_as_if_nothing_had_been(resumed, uninterrupted, store):
     """Its data come from a store, and all that it has was in the store."""
     assert "going on from obs://bucket/one/checkpoints/step-" in resumed
-    assert resumed.splitlines()[-1] == "everything is at obs://bucket/one"
+    last = ["weights: obs://bucket/one/weights/best", "report: obs://bucket/one/report.html"]
+    assert resumed.splitlines()[-3:] == [*last, "everything is at obs://bucket/one"]
     found = content(store, "one")
     assert rows(found["metrics.jsonl"]) == rows((uninterrupted / "metrics.jsonl").read_bytes())
     same = [f"weights/{name}/model.safetensors" for name in ("best", "last")]
@@ -168,12 +169,15 @@ def door(script: str, *words: str) -> int:
 def test_weights_in_a_store_are_evaluated_and_used_into_a_store(here, store, capsys):
     words = ["--ckpt_url", "obs://bucket/one/weights/last", "--data_url", "obs://bucket/data"]
     assert door("eval.py", *MODELARTS, *words, "--train_url", "obs://bucket/scores") == 0, capsys.readouterr()
+    last = ["written to obs://bucket/scores", "report: obs://bucket/scores/report.html"]
+    assert capsys.readouterr().out.splitlines()[-3:] == [*last, "everything is at obs://bucket/scores"]
     assert content(store, "scores")["predictions.json"] == content(store, "one")["evaluation/predictions.json"]
     words[-1] = "obs://bucket/data/shapes/val2017"
     assert door("infer.py", *MODELARTS, *words, "--train_url", "obs://bucket/found") == 0, capsys.readouterr()
     names = {Path(key).name for _, key in store.things if key.startswith("data/shapes/val2017/")}
     assert content(store, "found").keys() == {*names, "predictions.json"}
-    assert capsys.readouterr().out.splitlines()[-1] == "everything is at obs://bucket/found"
+    last = ["written to obs://bucket/found", "everything is at obs://bucket/found"]
+    assert capsys.readouterr().out.splitlines()[-2:] == last
 
 
 def test_two_processes_outlive_the_store_and_stop_when_the_platform_says_so(store, tmp_path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from maskrcnn.cli.options import OUT, WEIGHTS, DataOverrides, destination
-from maskrcnn.storage.location import Where, at, printable
+from maskrcnn.storage.location import Location, Where, at, printable
 
 if TYPE_CHECKING:
     from maskrcnn.config import Recipe  # takes 30 ms, for which help would have to wait
@@ -59,7 +59,8 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
 
     with start(recipe.device) as world, publishing(place, active=world.is_main) as folder:
         for one in weights:
-            own = folder / at(one).name.removesuffix(".safetensors") if len(weights) > 1 else folder
+            name = at(one).name.removesuffix(".safetensors") if len(weights) > 1 else ""
+            own = folder / name
             trained = load_any(one)
             if world.is_main:
                 say_sides(recipe, trained.recipe)
@@ -67,7 +68,12 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
             if metrics:  # only the first of several processes has them
                 print(f"{printable(one)} on {metrics['speed']['images']} images of {recipe.data.dataset_dir}")
                 show(metrics)
-                print(f"written to {own}\nreport: {write_report(own)}", flush=True)
+                say_where(place / name, write_report(own))
+
+
+def say_where(place: Path | Location, report: Path) -> None:
+    """Tell where scores and their report are, as the person called it, though an address is written on disk first."""
+    print(f"written to {place}\nreport: {place / report.name}", flush=True)
 
 
 def say_sides(recipe: "Recipe", trained: "Recipe") -> None:
@@ -94,7 +100,7 @@ def score_predictions(annotations: str, predictions: str, out: Where | None) -> 
     if place:
         with publishing(place) as folder:
             save_metrics(folder, metrics)
-            print(f"written to {folder}\nreport: {write_report(folder)}")
+            say_where(place, write_report(folder))
 
 
 def refuse_without_effect(overrides: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ def find_objects(
     predictor = load(weights, device=device, precision=precision)
     with publishing(place) as folder:
         failures = predict_paths(predictor, sources, folder, score, _tell)
-        print(f"written to {folder}")
+        print(f"written to {place}")
     if failures:
         number = "1 image" if len(failures) == 1 else f"{len(failures)} images"
         raise ValueError(f"{number} could not be read, the first: {failures[0]}")

@@ -46,7 +46,12 @@ def remove_objects(folder: Location, names: Iterable[str]) -> None:
 def check_writable(folder: Location) -> None:
     """Write and remove a small object: a bucket that may be listed need not accept what hours of work will bring.
 
-    Raises PermissionError, ConnectionError or ValueError where it does not.
+    Raises PermissionError, FileNotFoundError, ConnectionError or ValueError, which name the folder, where it does not.
     """
-    write_object(folder / PROBE, b"")
-    remove_objects(folder, [PROBE])
+    import obstore
+
+    store, key = open_store(folder)
+    probe = f"{key}/{PROBE}".lstrip("/")
+    ask(folder, "writing to", lambda: obstore.put(store, probe, b""))
+    with suppress(FileNotFoundError):  # another command that tried it was first
+        ask(folder, "removing what was written to", lambda: obstore.delete(store, probe))

@@ -10,7 +10,7 @@ from maskrcnn.data.loader import Loader
 from maskrcnn.data.split import OpenSplit, open_split
 from maskrcnn.recipes import write_recipe
 from maskrcnn.report.page import write_report
-from maskrcnn.run_folder import CONFIG, LAST
+from maskrcnn.run_folder import CONFIG, LAST, WEIGHTS
 from maskrcnn.runtime import distributed
 from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.sentences import typed
@@ -48,7 +48,7 @@ def run(
         start = find_start(folder, resume, lambda note: notes.append(note.replace(str(folder), str(location))))
         check_agreement(world, start)  # everybody has looked before anybody writes
         folder.mkdir(parents=True, exist_ok=True)
-        log = Log(folder, is_main=world.is_main, tensorboard=recipe.train.tensorboard)
+        log = Log(folder, is_main=world.is_main, tensorboard=recipe.train.tensorboard, called=location)
         # The log is closed before the last upload, which so has all that it wrote.
         with uploading(folder, location, log.say, active=world.is_main), log:
             for note in notes:
@@ -83,8 +83,8 @@ def go(training: Training, wish: StopRequest) -> None:
         training.keep(LAST, {})
     if training.world.is_main:
         log.end_progress()
-        log.say(f"weights: {find_weights(training.out).parent}")
-        log.say(f"report: {write_report(training.out, training.splits.validation)}")
+        log.say(f"weights: {log.called / WEIGHTS / find_weights(training.out).parent.name}")
+        log.say(f"report: {log.called / write_report(training.out, training.splits.validation).name}")
 
 
 def _train(training: Training, epoch: int, wish: StopRequest) -> None:
