@@ -133,6 +133,22 @@ def test_a_run_lets_go_of_its_checkpoint_whose_mapped_files_windows_would_not_re
     assert len(alive) == 1
 
 
+@pytest.mark.parametrize("resume", [None, "auto"])
+def test_a_run_that_is_stopped_says_whether_there_is_a_checkpoint_to_go_on_from(resume, tmp_path, monkeypatch):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "set_up", stop)
+    again = "the same command" if resume else f"--resume auto --out {tmp_path}"
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(replace(RECIPE, device="cpu"), tmp_path, resume)
+    assert f"stopped before the first checkpoint; begin afresh with {again}\n" in (tmp_path / "log.txt").read_text()
+    save(tmp_path, 5)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(replace(RECIPE, device="cpu"), tmp_path, "auto")
+    assert "stopped; go on with the same command\n" in (tmp_path / "log.txt").read_text()
+
+
 def test_all_differences_are_listed_at_once(tmp_path):
     recipe = replace(change("train", batch=4, seed=7), model=replace(RECIPE.model, neck=Neck(channels=64)))
     with pytest.raises(ValueError, match="number of training images: 30 in the checkpoint, 31 now") as caught:

@@ -263,7 +263,7 @@ def _addresses(handed: str, name: str, key: str) -> list[str]:
     lacking = [number for number, address in enumerate(addresses, 1) if not (isinstance(address, str) and address)]
     if lacking or not entries:
         raise _no_list(name, key, f"no {key} in entry {some_of(lacking)}" if lacking else "an empty list")
-    return addresses
+    return list(map(str, addresses))
 
 
 def _no_list(name: str, key: str, received: str) -> ValueError:

@@ -13,13 +13,12 @@ from maskrcnn.report.page import write_report
 from maskrcnn.run_folder import CONFIG, LAST, WEIGHTS
 from maskrcnn.runtime import distributed
 from maskrcnn.runtime.trust import trust_kernels
-from maskrcnn.sentences import typed
 from maskrcnn.storage.location import Where
 from maskrcnn.storage.upload import uploading
 from maskrcnn.train.interrupt import StopRequest
 from maskrcnn.train.log import Log
 from maskrcnn.train.remote import prepare
-from maskrcnn.train.resume import check_agreement, find_start
+from maskrcnn.train.resume import check_agreement, find_start, how_to_go_on
 from maskrcnn.train.setup import set_up
 from maskrcnn.train.training import Training
 from maskrcnn.weights import Weights, find_weights
@@ -59,7 +58,7 @@ def run(
                 del start  # its tensors lie in its files, which Windows does not remove while they are mapped
                 go(training, wish)
             except KeyboardInterrupt:
-                log.say(f"stopped; go on with {typed('--resume')} auto {typed('--out')} {location}")
+                log.say(how_to_go_on(folder, location, resume))
                 raise
             except Exception as error:
                 log.note(f"failed: {error}")

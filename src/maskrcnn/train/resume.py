@@ -12,6 +12,7 @@ from maskrcnn.recipes.roles import settings_with
 from maskrcnn.run_folder import CHECKPOINTS, CONFIG, STATE
 from maskrcnn.runtime.distributed import World
 from maskrcnn.sentences import typed
+from maskrcnn.storage.location import Where
 from maskrcnn.train import checkpoint
 from maskrcnn.train.checkpoint import Checkpoint
 
@@ -60,6 +61,17 @@ def _instead(path: Path) -> str:
     if path.is_file():
         return f"none; {typed('--weights')} {path} begins with a file of weights"
     return f"none; {path.parent} holds one" if checkpoint.find(path.parent / CHECKPOINTS) else "none"
+
+
+def how_to_go_on(out: Path, location: Where, resume: str | None) -> str:
+    """Say what to type after a run was stopped: the command itself goes on where it resumed with `auto`.
+
+    out, location   the run's folder on disk, and what the person called it
+    """
+    again = "the same command" if resume == "auto" else f"{typed('--resume')} auto {typed('--out')} {location}"
+    if checkpoint.find(out / CHECKPOINTS):
+        return f"stopped; go on with {again}"
+    return f"stopped before the first checkpoint; begin afresh with {again}"
 
 
 def check_agreement(world: World, start: Checkpoint | None) -> None:
