@@ -8,7 +8,9 @@ import torch
 from msgspec.structs import replace
 
 from maskrcnn.config import Neck, Recipe
+from maskrcnn.runtime.distributed import World
 from maskrcnn.train import checkpoint, loop
+from maskrcnn.train.remote import prepare
 from maskrcnn.train.resume import check_same, find_start
 
 RECIPE = Recipe(classes=("disc", "ring"), category_ids=(1, 9))
@@ -154,3 +156,8 @@ def test_all_differences_are_listed_at_once(tmp_path):
     with pytest.raises(ValueError, match="number of training images: 30 in the checkpoint, 31 now") as caught:
         check_same(recipe, checkpoint.read(save(tmp_path, 5)), num_images=31)
     assert all(key in str(caught.value) for key in ("model.neck.channels", "train.batch", "train.seed"))
+
+
+def test_an_address_of_this_machine_is_a_path(tmp_path):
+    found = prepare(tmp_path / "out", f"file://{tmp_path}/step-2", World(torch.device("cpu")), print)
+    assert found == (tmp_path / "out", tmp_path / "out", str(tmp_path / "step-2"))

@@ -76,7 +76,7 @@ def _source(resume: str | None, tell: Tell) -> str | None:
     """The path of a run or checkpoint, which comes here if it is in a store."""
     source = None if resume is None or resume == "auto" else at(resume)
     if not isinstance(source, Location):
-        return resume
+        return resume if source is None else str(source)
     found = bring_checkpoint(source) or bring_run(source, checkpoint.read, tell)
     if found is None:
         server = endpoint(source)
