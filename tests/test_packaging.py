@@ -1,7 +1,9 @@
 """The wheel: what `pip install` brings."""
 
+import json
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -33,3 +35,24 @@ def test_recipes_of_a_wheel_are_found_by_name(wheel, tmp_path):
     code = "from maskrcnn.recipes import read_recipe, recipe_folder; print(recipe_folder(), read_recipe('demo').name)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(tmp_path / "maskrcnn" / "_recipes"), "demo"]
+
+
+def test_the_requirements_of_the_doors_are_the_package_itself():
+    lines = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == ["--editable ."]
+
+
+def test_pip_takes_the_requirements_from_the_root(tmp_path):
+    pytest.importorskip("hatchling", reason="hatchling builds the package; pip install -e '.[test]'")
+    report = tmp_path / "report.json"
+    options = ["--dry-run", "--no-deps", "--no-build-isolation", "--no-index", "--ignore-installed", "--quiet"]
+    words = [sys.executable, "-m", "pip", "install", *options, "--report", str(report), "-r", "requirements.txt"]
+    subprocess.run(words, cwd=REPOSITORY, check=True)
+    [installed] = json.loads(report.read_text())["install"]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [one for one in installed["metadata"]["requires_dist"] if "extra ==" not in one]
+    assert sorted(map(without_spaces, needed)) == sorted(map(without_spaces, project["dependencies"]))
+
+
+def without_spaces(requirement: str) -> str:
+    return "".join(requirement.split())

@@ -227,11 +227,21 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
         (["data.mean=[]", "data.std=[]"], "data.mean: expected a number for each band of the images, at least one"),
         (["model.rpn.aspect_ratios=[]"], "model.rpn.aspect_ratios: expected at least one ratio"),
         (["model.backbone.pretrained="], "model.backbone.frozen_stages: expected 0, since frozen stages stay random"),
+        (
+            ["model.backbone.pretrained=false"],
+            "model.backbone.pretrained: expected imagenet, a published name or a file",
+        ),
         (["classes=[cat]"], "classes: expected a name for each of the 0 category_ids, got 1 names"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(overrides, sentence):
     assert mistakes("coco", *overrides).startswith(sentence)
+
+
+def test_a_recipe_in_another_encoding_is_told_its_line(tmp_path):
+    (tmp_path / "own.yml").write_bytes("name: own\n# für Züge\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"own.yml: expected UTF-8, received something else in line 2; save it as UTF"):
+        read_recipe(tmp_path / "own.yml")
 
 
 def test_defaults_are_never_called_idle():

@@ -8,6 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from maskrcnn.config import Recipe
+from maskrcnn.recipes import write_recipe
+from maskrcnn.train import checkpoint
 from maskrcnn.weights import fill, find_weights, load_weights, save_weights
 
 RECIPE = Recipe(name="tiny", classes=("cat", "yes"), category_ids=(3, 7))
@@ -29,6 +31,26 @@ def test_a_state_dict_can_be_saved_as_well_as_a_model(tmp_path):
     torch.testing.assert_close(load_weights(tmp_path / "best")[0], {"a": torch.arange(3.0)})
 
 
+def test_a_checkpoint_of_a_run_is_read_with_the_recipe_of_the_run_and_its_average(tmp_path, monkeypatch):
+    tensors = {"model": {"a": torch.zeros(1), "mean": torch.ones(1)}, "average": {"a": torch.full((1,), 5.0)}}
+    step = checkpoint.save(tmp_path / "run/checkpoints", 2, tensors, {}, keep=1)
+    with pytest.raises(FileNotFoundError, match=r"^expected config\.yml beside .*step-2"):
+        load_weights(step)
+    write_recipe(RECIPE, tmp_path / "run/config.yml")
+    monkeypatch.chdir(step)
+    for path in (step, step / "model.safetensors", "."):
+        found = load_weights(path)
+        assert (found.recipe, found.tensors) == (RECIPE, {"a": 5.0, "mean": 1.0})
+
+
+@pytest.mark.parametrize("name", ["a.ckpt", "last/model.safetensors"])
+def test_of_a_folder_of_weights_one_is_to_be_named(name, tmp_path):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(FileNotFoundError, match=r"it holds (a\.ckpt|last/); name one of them$"):
+        find_weights(tmp_path)
+
+
 def test_saving_again_replaces_the_folder_and_leaves_nothing_beside_it(tmp_path):
     for value in (1.0, 2.0):
         save_weights(tmp_path / "best", {"a": torch.tensor(value)}, RECIPE, {})
@@ -41,6 +63,23 @@ def test_a_failure_while_writing_leaves_the_earlier_weights(tmp_path, monkeypatc
     with pytest.raises(TypeError):
         save_weights(tmp_path / "best", {"a": torch.tensor(2.0)}, RECIPE, {"not": object()})
     assert load_weights(tmp_path / "best")[0]["a"] == 1
+    assert os.listdir(tmp_path) == ["best"]
+
+
+@pytest.fixture
+def files_of_at_most_100_kb():
+    resource = pytest.importorskip("resource", reason="a limit for files is a matter of Unix")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_takes_no_more_gets_a_sentence(tmp_path, files_of_at_most_100_kb):
+    save_weights(tmp_path / "best", nn.Linear(3, 5), RECIPE, {})
+    with pytest.raises(OSError, match=r"model.safetensors could not be written \(File too large\); make room"):
+        save_weights(tmp_path / "best", nn.Linear(300, 500), RECIPE, {})
+    assert len(load_weights(tmp_path / "best").tensors["bias"]) == 5
     assert os.listdir(tmp_path) == ["best"]
 
 

@@ -77,7 +77,8 @@ class Data(Settings):
     """Paths of images and annotations, preprocessing, and loading."""
 
     dataset_dir: Run[str] = "datasets/coco2017"
-    """Folder in the COCO2017 layout; a relative path is taken from the working directory."""
+    """Folder in the COCO2017 layout: a path, relative to the working directory, or an address such as
+    `s3://BUCKET/FOLDER` (docs/storage.md)."""
     train_img_dir: Run[str] = "train2017"
     """Folder of the training images, inside `dataset_dir`."""
     train_anno_path: Run[str] = "annotations/instances_train2017.json"
@@ -119,6 +120,11 @@ class Data(Settings):
     have as many bands as there are entries."""
     std: Convention[tuple[float, ...]] = (58.395, 57.12, 57.375)
     """Standard deviation of each band, which divides pixels; the default is ImageNet's."""
+    remote: Run[Literal["copy", "stream"]] = "copy"
+    """How images are read where `dataset_dir` is an address such as `s3://BUCKET/FOLDER`: `copy` copies them into the
+    cache before the first step, `stream` reads each from the store whenever it is needed."""
+    read_ahead: Run[Positive] = 64
+    """Number of images that `remote: stream` reads at once, ahead of the threads that decode them."""
     num_workers: Run[Natural] = 4
     """Number of threads that decode images; 0 decodes in the training thread."""
     prefetch_size: Run[Positive] = 2

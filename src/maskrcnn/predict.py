@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from glob import glob
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -26,6 +26,7 @@ from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import Bucket, box_bucket, smallest_bucket, whole_views
 from maskrcnn.data.decode import MEBIBYTE, RGB, decode, to_rgb
 from maskrcnn.data.loader import collate
+from maskrcnn.data.sources import find_images, is_one_file
 from maskrcnn.data.transforms import to_pixels
 from maskrcnn.files import atomic_write
 from maskrcnn.instances import Instances, from_detections
@@ -42,12 +43,13 @@ from maskrcnn.runtime.precision import Precision, choose_precision
 from maskrcnn.runtime.trial import fastest_on_cpu
 from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import DRAWN, ENCODED, tasks_for, warm
-from maskrcnn.sentences import some_of
+from maskrcnn.sentences import some_of, typed
+from maskrcnn.storage.location import Location, Where, at
 from maskrcnn.structures import Detections, ImageBatch
 from maskrcnn.view import View
 from maskrcnn.weights import fill
 
-ImageLike = str | Path | Image.Image | np.ndarray | Tensor
+ImageLike = str | Path | Location | Image.Image | np.ndarray | Tensor
 Array = UInt8[np.ndarray, "_ _ _"]
 PrecisionSetting = Literal["auto", "fp32", "bf16"]
 NUMBER_TYPES: dict[PrecisionSetting, torch.dtype | None] = {
@@ -56,20 +58,21 @@ NUMBER_TYPES: dict[PrecisionSetting, torch.dtype | None] = {
     "bf16": torch.bfloat16,
 }
 
-LESS_MEMORY = "what helps: fewer images at once (evaluate.batch of the weights' config.yml), precision bf16"
+LESS_MEMORY = "what helps: fewer images at once (evaluate.batch of the weights' config.yml)"
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif")
-"""What counts as an image in a folder; a file named outright may have any ending."""
+LONGEST_NAME = 255
+"""Bytes of a file's name that every usual disk takes."""
+REMOTE_READERS = 8
+"""Number of images of a store that are read at once."""
 
 
-def load(
-    path: str | Path, *, device: str | torch.device | None = None, precision: PrecisionSetting = "auto"
-) -> "Predictor":
+def load(path: Where, *, device: str | torch.device | None = None, precision: PrecisionSetting = "auto") -> "Predictor":
     """A predictor from weights of any make.
 
     path        a weights folder, a run folder (its best weights), a .safetensors file beside its config.yml, a
-                checkpoint of torchvision, Detectron2, MMDetection or the MindSpore system, or a published one's name,
-                such as `detectron2://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x`
+                checkpoint of torchvision, Detectron2, MMDetection or the MindSpore system, the address of any of these,
+                such as `s3://BUCKET/RUN`, or a published one's name, such as
+                `detectron2://COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x`
     device      `cpu`, `gpu`, `ascend`, `mps`, `xpu`, `accelerator` or a torch device; None takes an accelerator where
                 there is one
     precision   `auto` is that of the recipe's evaluation, so that what the metrics promise is what comes; on a
@@ -124,18 +127,18 @@ class Predictor:
     @overload
     def predict(self, images: Sequence[ImageLike], score: float = 0.5) -> list[Instances]: ...
     @overload
-    def predict(self, images: str | Path, score: float = 0.5) -> Instances | list[Instances]: ...
+    def predict(self, images: Where, score: float = 0.5) -> Instances | list[Instances]: ...
 
     def predict(self, images: ImageLike | Sequence[ImageLike], score: float = 0.5) -> Instances | list[Instances]:
         """The objects of one image, or a list of results for a list, a folder or a glob.
 
-        images   path, PIL image, uint8 RGB array (h, w, 3) or gray (h, w), uint8 tensor (3, h, w) or (h, w, 3); where
-                 the recipe's `data.mean` has C bands, arrays and tensors of C
+        images   path or address, PIL image, uint8 RGB array (h, w, 3) or gray (h, w), uint8 tensor (3, h, w) or
+                 (h, w, 3); where the recipe's `data.mean` has C bands, arrays and tensors of C
         score    smallest score; what the recipe's `model.box_head.score_threshold` drops does not come back with a
                  lower one
         Images of one padded size share a batch of `evaluate.batch`. Results carry their image.
         """
-        if isinstance(images, str | Path) and not Path(images).expanduser().is_file():
+        if isinstance(images, str | Path | Location) and not is_one_file(images):
             images = find_images([images])
         if isinstance(images, ImageLike):
             return self._predict([_read(images, self._num_bands)], score)[0]
@@ -175,7 +178,7 @@ class Predictor:
         with (
             alone,
             self.precision.autocast(),
-            explain_out_of_memory(self.device, len(images), bucket, LESS_MEMORY),
+            explain_out_of_memory(self.device, len(images), bucket, f"{LESS_MEMORY}, {typed('precision bf16')}"),
         ):
             found = to_host(self._forward(ImageBatch(pixels, view.sizes.float())), self.device)
             detections: Detections = found.wait()
@@ -216,14 +219,14 @@ class Predictor:
 
 def predict_paths(
     predictor: Predictor,
-    sources: Iterable[str | Path],
+    sources: Iterable[Where],
     out: str | Path,
     score: float = 0.5,
-    progress: Callable[[Path, Instances | str], None] | None = None,
+    progress: Callable[[Path | Location, Instances | str], None] | None = None,
 ) -> list[str]:
     """Write an image with its objects for each source, and `predictions.json`, to the folder `out`.
 
-    sources    files, folders and globs
+    sources    files, folders and globs, on disk or in a store
     progress   called after each file with its result, or with the sentence that says why there is none
     Returns those sentences: a file that cannot be read does not stop the others. `predictions.json` is a list of
     COCO results; image ids count from 1 in the order of the files, and each entry also names its file and class.
@@ -250,45 +253,38 @@ def predict_paths(
     return failures
 
 
-def find_images(sources: Iterable[str | Path]) -> list[Path]:
-    """The files that files, folders (images directly inside) and globs mean, each once, sorted within a source."""
-    found: dict[Path, None] = {}
-    for source in sources:
-        path = Path(source).expanduser()
-        if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-        else:
-            files = [path] if path.is_file() else sorted(Path(name) for name in glob(str(path), recursive=True))
-            files = [file for file in files if file.is_file()]
-        if not files:
-            where = f"in the folder {path}" if path.is_dir() else f"at {path} (working directory {Path.cwd()})"
-            raise FileNotFoundError(f"no images {where}; expected an image, a folder of them or a glob")
-        found.update(dict.fromkeys(files))
-    return list(found)
+def _targets(paths: Sequence[Path | Location], out: Path) -> dict[Path | Location, Path]:
+    """Where each image's drawing goes, never onto the source.
 
-
-def _targets(paths: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """Where each image's drawing goes: its own name, with a number where two share one. Never onto the source."""
+    Its name is the image's own, cut where a disk takes no longer one, with a number where two share one.
+    """
     taken: set[str] = set()
-    targets = {}
+    targets: dict[Path | Location, Path] = {}
     for path in paths:
         suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
-        name, number = path.stem + suffix, 1
+        name, number = _name(path.stem, suffix), 1
         while name.lower() in taken:
             number += 1
-            name = f"{path.stem}-{number}{suffix}"
+            name = _name(path.stem, f"-{number}{suffix}")
         taken.add(name.lower())
         targets[path] = out / name
-    sources = {path.resolve() for path in paths}
+    sources = {path.resolve() for path in paths if isinstance(path, Path)}
     for path, target in targets.items():
         if target.resolve() in sources:
             raise ValueError(f"the drawing of {path} would overwrite {target}; choose another output folder")
     return targets
 
 
+def _name(stem: str, ending: str) -> str:
+    """The name of a file, cut where keys of a store are longer than disks take."""
+    while len(os.fsencode(stem + ending)) > LONGEST_NAME:
+        stem = stem[:-1]
+    return stem + ending
+
+
 def _results(
-    predictor: Predictor, images: Iterator[tuple[Path, Array | str]], score: float
-) -> Iterator[tuple[int, Path, Instances | str]]:
+    predictor: Predictor, images: Iterator[tuple[Path | Location, Array | str]], score: float
+) -> Iterator[tuple[int, Path | Location, Instances | str]]:
     """Number, path and result (or the sentence why not) of each image, a few batches' worth at a time."""
     number = 0
     while chunk := list(islice(images, 4 * predictor.recipe.evaluate.batch)):
@@ -298,10 +294,17 @@ def _results(
             yield number, path, image if isinstance(image, str) else next(found)
 
 
-def _read_ahead(paths: Sequence[Path], num_bands: int, ahead: int) -> Iterator[tuple[Path, Array | str]]:
-    """Images, or the sentence why one cannot be read, decoded in a thread while earlier ones are worked on."""
+def _read_ahead(
+    paths: Sequence[Path | Location], num_bands: int, ahead: int
+) -> Iterator[tuple[Path | Location, Array | str]]:
+    """Images, or the sentence why one cannot be read, decoded in a thread while earlier ones are worked on.
+
+    Those of a store come one by one from far away: more threads wait for them.
+    """
     rest = iter(paths)
-    with ThreadPoolExecutor(max_workers=1) as pool:
+    is_far = any(isinstance(path, Location) for path in paths)
+    ahead = max(ahead, REMOTE_READERS) if is_far else ahead
+    with ThreadPoolExecutor(max_workers=REMOTE_READERS if is_far else 1) as pool:
         waiting = deque((path, pool.submit(_read_or_explain, path, num_bands)) for path in islice(rest, ahead))
         while waiting:
             path, image = waiting.popleft()
@@ -309,7 +312,7 @@ def _read_ahead(paths: Sequence[Path], num_bands: int, ahead: int) -> Iterator[t
             yield path, image.result()
 
 
-def _read_or_explain(path: Path, num_bands: int) -> Array | str:
+def _read_or_explain(path: Path | Location, num_bands: int) -> Array | str:
     try:
         return _read(path, num_bands)
     except (OSError, ValueError) as error:
@@ -318,9 +321,10 @@ def _read_or_explain(path: Path, num_bands: int) -> Array | str:
 
 def _read(image: ImageLike, num_bands: int) -> Array:
     """Any image as uint8 (h, w, num_bands)."""
-    if isinstance(image, str | Path):
-        path = Path(image).expanduser()
-        return decode(path, max_rowsize=None, num_bands=num_bands)  # results are in its own pixels
+    if isinstance(image, str | Path | Location):
+        place = at(image)
+        place = place.expanduser() if isinstance(place, Path) else place
+        return decode(place, max_rowsize=None, num_bands=num_bands)  # results are in its own pixels
     if isinstance(image, Image.Image):
         array = np.asarray(to_rgb(ImageOps.exif_transpose(image)))
     elif isinstance(image, Tensor):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -15,10 +16,13 @@ from torch import Tensor, nn
 from maskrcnn.config import Recipe
 from maskrcnn.files import listing, sync
 from maskrcnn.recipes import read_recipe, write_recipe
-from maskrcnn.run_folder import BEST, CONFIG, LAST, METRICS, MODEL
+from maskrcnn.run_folder import AVERAGE, BEST, CONFIG, LAST, METRICS, MODEL, STATE
 from maskrcnn.sentences import some_of
 
 BESIDE = f"put the {CONFIG} that was written with them beside them"
+
+OF_OTHERS = (".pth", ".pt", ".pkl", ".ckpt")
+"""Endings of checkpoints of other systems."""
 
 
 class Weights(NamedTuple):
@@ -49,7 +53,7 @@ def save_weights(
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         draft.chmod(0o755)
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, draft / MODEL)
+        write_tensors(draft / MODEL, tensors)
         write_recipe(recipe, draft / CONFIG)
         (draft / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
         for path in (*draft.iterdir(), draft):
@@ -61,23 +65,52 @@ def save_weights(
     return folder
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file. Raises OSError where a disk is full or does not take it."""
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        reason = re.sub(r"^Error while serializing: (I/O error: )?|\s*\(os error \d+\)", "", str(error))
+        raise OSError(
+            f"{path.parent.parent}: {path.name} could not be written ({reason}); make room there, then run "
+            "the command again"
+        ) from None
+
+
 def load_weights(path: str | Path) -> Weights:
     """Read the weights that `save_weights` wrote.
 
-    path   a weights folder, a run folder, or a .safetensors file beside its config.yml
+    path   a weights folder, a run folder, a checkpoint in it, or a .safetensors file beside its config.yml; of a
+           checkpoint of a run that keeps a moving average, that is read
     Raises FileNotFoundError where there are none, ValueError where they cannot be read.
     """
     file = find_weights(path)
-    config = file.with_name(CONFIG)
+    config = _recipe_of(file)
     if not config.is_file():
         raise FileNotFoundError(f"expected {CONFIG} beside {file}; copy it from the run that made the weights")
     recipe = read_recipe(config)
     if not recipe.classes:
         raise ValueError(f"{config} names no classes; expected `classes`, a list of names in label order")
     try:
-        return Weights(load_file(file), recipe, str(file))
+        return Weights(_tensors(file), recipe, str(file))
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file} is not a complete safetensors file ({error}); copy it again") from error
+
+
+def _recipe_of(file: Path) -> Path:
+    """The recipe beside weights, or that of the run in whose checkpoint they lie."""
+    beside, around = file.with_name(CONFIG), file.resolve().parent.parent.parent / CONFIG
+    return around if _is_checkpoint(file) and around.is_file() and not beside.is_file() else beside
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    average = file.with_name(AVERAGE)
+    averaged = load_file(average) if _is_checkpoint(file) and average.is_file() else {}
+    return {**load_file(file), **averaged}
+
+
+def _is_checkpoint(file: Path) -> bool:
+    return file.name == MODEL and file.with_name(STATE).is_file()
 
 
 def find_weights(path: str | Path) -> Path:
@@ -87,7 +120,7 @@ def find_weights(path: str | Path) -> Path:
         if path.suffix != ".safetensors":
             raise ValueError(
                 f"expected a weights folder, a run folder or a .safetensors file, received {path}; "
-                "checkpoints of other systems end in .pth, .pt, .pkl or .ckpt"
+                f"checkpoints of other systems end in {some_of(OF_OTHERS)}"
             )
         return path
     folders = (path, path / BEST, path / LAST)
@@ -96,7 +129,9 @@ def find_weights(path: str | Path) -> Path:
             return folder / MODEL
     if not path.exists():
         raise FileNotFoundError(f"no weights at {path} (working directory {Path.cwd()}); expected a folder of {MODEL}")
-    raise FileNotFoundError(f"expected {MODEL} or {BEST}/{MODEL} in {path}; it holds {listing(path)}")
+    several = any(one.suffix.lower() in OF_OTHERS or (one / MODEL).is_file() for one in path.iterdir())
+    advice = "; name one of them" if several else ""
+    raise FileNotFoundError(f"expected {MODEL} or {BEST}/{MODEL} in {path}; it holds {listing(path)}{advice}")
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str | Path, advice: str = BESIDE) -> None:
@@ -152,4 +187,4 @@ def _exchange(draft: Path, folder: Path) -> None:
 
 
 def _previous(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.previous")
+    return folder.parent / f".{folder.name}.previous"

@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
 FOUNDATION = {"config", "structures", "boxes", "masks", "kernels", "sentences", "view"}
-RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "run_folder", "runtime"}
+RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "job", "storage", "run_folder", "runtime"}
 MAY_SEE = {
     "config": set(),
     "structures": set(),
@@ -20,19 +20,21 @@ MAY_SEE = {
     "draw": set(),
     "sentences": set(),
     "files": {"sentences"},
+    "storage": {"files", "run_folder", "sentences"},
+    "job": set(),
     "run_folder": set(),
-    "recipes": {"config", "run_folder"},
+    "recipes": {"config", "job", "run_folder", "sentences", "storage.location"},
     "ops": FOUNDATION,
     "models": FOUNDATION | {"ops"},
-    "data": FOUNDATION | {"ops", "files", "runtime.allocator", "runtime.devices"},
+    "data": FOUNDATION | {"ops", "files", "storage", "runtime.allocator", "runtime.devices"},
     "instances": FOUNDATION | {"ops", "draw"},
-    "weights": {"config", "recipes", "files", "run_folder", "sentences"},
+    "weights": {"config", "recipes", "files", "storage", "run_folder", "sentences"},
     "runtime": FOUNDATION | {"ops", "models", "files"},
     "evaluate": RUN | {"instances"},
     "report": RUN | {"evaluate", "draw", "instances"},
     "train": RUN | {"evaluate", "report", "convert.backbone"},
     "predict": RUN | {"instances", "draw", "convert"},
-    "convert": FOUNDATION | {"models", "recipes", "weights", "files", "run_folder"},
+    "convert": FOUNDATION | {"models", "recipes", "weights", "files", "storage", "run_folder"},
     "bench": RUN | {"instances", "train", "evaluate", "convert.framework", "convert.torchvision"},
     "cli": RUN | {"bench", "draw", "train", "evaluate", "report", "predict", "convert"},
     "__main__": {"cli"},

@@ -1,4 +1,5 @@
-"""The README's commands run: its own words in its own order, in a folder that holds what they name."""
+"""The README's commands run, and those of docs/coming_from.md: their own words in their own order, in a folder that
+holds what they name."""
 
 import json
 import os
@@ -20,18 +21,23 @@ from maskrcnn.cli import main
 from maskrcnn.config import Backbone, BoxHead, Model, Neck, Recipe
 from maskrcnn.convert.checkpoint import FRAMEWORKS
 from maskrcnn.convert.framework import shapes, write
+from maskrcnn.convert.mindspore_file import write_ckpt
 from maskrcnn.data.shapes import generate
 from maskrcnn.recipes import read_recipe
 from maskrcnn.recipes.describe import all_settings
 
 REPOSITORY = Path(__file__).parents[2]
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line.strip()]
-INLINE = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL))
+README, COMING_FROM = "README.md", "docs/coming_from.md"
+PAGES = {name: (REPOSITORY / name).read_text(encoding="utf-8").replace("\\\n", " ") for name in (README, COMING_FROM)}
+BLOCKS = {name: re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) for name, text in PAGES.items()}
+COMMANDS = [line for kind, text in BLOCKS[README] if kind == "bash" for line in text.splitlines() if line.strip()]
+INLINES = {
+    name: re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
+    for name, text in PAGES.items()
+}
 LAUNCHERS = {"mpirun": "-n", "torchrun": "--nproc-per-node"}
 """What starts several processes, and the option that says how many."""
-LAUNCHED = [line for line in (*COMMANDS, *INLINE) if line.split()[0] in LAUNCHERS and len(line.split()) > 1]
+LAUNCHED = [line for line in (*COMMANDS, *INLINES[README]) if line.split()[0] in LAUNCHERS and len(line.split()) > 1]
 RECIPE = "config/maskrcnn/mask_rcnn_resnet50_fpn_1x.yml"
 TINY = """
 __BASE__: ../coco.yml
@@ -49,11 +55,27 @@ evaluate: {batch: 2}
 """Stands in for the recipe that the README trains: one step."""
 TARGETS = {"demo": "-m maskrcnn demo", "test": "-m pytest", "lint": "-m mypy"}
 """What `make` runs for each."""
-UNKNOWN = "README.md shows {0!r}, which no test runs; teach {1} to run it"
+PUBLISHED = {
+    "detectron2": "model_final.pkl",
+    "torchvision": "maskrcnn_resnet50_fpn.pth",
+    "mmdetection": "mask_rcnn_r50_fpn_1x_coco.pth",
+    "mindspore": "MaskRCNN_det_resnet50_epoch12_rank0.ckpt",
+}
+"""Names that files of each maker have on the pages."""
+UNKNOWN = "{0!r} is shown, which no test runs; teach {1} to run it"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> dict[str, Path]:
+    """Slim networks as others publish large ones; published files are not downloaded in tests."""
+    folder = tmp_path_factory.mktemp("published")
+    for maker, name in PUBLISHED.items():
+        slim_network(maker, folder / name)
+    return {name: folder / name for name in PUBLISHED.values()}
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(tmp_path, monkeypatch, published):
     """The working directory of somebody who follows the README."""
     data = generate(tmp_path / "my_data", num_train=4, num_val=2, seed=3, side=64)
     for door in ("train.py", "eval.py", "infer.py"):
@@ -70,8 +92,12 @@ def place(tmp_path, monkeypatch):
     found = [{**one, "score": 1.0} for one in json.loads(truth.read_text())["annotations"] if not one["iscrowd"]]
     (tmp_path / "results.json").write_text(json.dumps(found))
 
-    theirs = model_final(tmp_path / "model_final.pkl")
-    monkeypatch.setattr("maskrcnn.convert.zoo.download", lambda published: theirs)
+    for name, path in published.items():
+        (tmp_path / name).hardlink_to(path)
+    monkeypatch.setattr(
+        "maskrcnn.convert.zoo.download",
+        lambda published: tmp_path / PUBLISHED[published.framework.replace("mmdet", "mmdetection")],
+    )
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("maskrcnn.recipes.find.recipe_folder", lambda: tmp_path / "config")
@@ -82,15 +108,25 @@ def place(tmp_path, monkeypatch):
     torch.set_num_threads(num_threads)
 
 
-def model_final(path: Path) -> Path:
-    """A slim network as Detectron2 publishes large ones; published files are not downloaded in tests."""
-    model = Model(backbone=Backbone(kind="resnet50"), neck=Neck(channels=16), box_head=BoxHead(hidden=16))
+def slim_network(maker: str, path: Path) -> None:
+    """Write a maker's file, of the smallest network that the commands on the pages take."""
+    kind = "resnet18" if maker in ("torchvision", "mindspore") else "resnet50"
+    width = 16 if maker == "mmdetection" else 64
+    model = Model(backbone=Backbone(kind=kind, width=width), neck=Neck(channels=16), box_head=BoxHead(hidden=16))
     generator = torch.Generator().manual_seed(0)
-    tensors = {name: 0.01 * torch.randn(shape, generator=generator) for name, shape in shapes(model, 80).items()}
+    num_classes = 90 if maker == "torchvision" else 80
+    tensors = {
+        name: 0.01 * torch.randn(shape, generator=generator) for name, shape in shapes(model, num_classes).items()
+    }
     tensors |= {name: 1 + tensor for name, tensor in tensors.items() if name.endswith("running_var")}
-    arrays = {name: tensor.numpy() for name, tensor in write(FRAMEWORKS["detectron2"], tensors).items()}
-    path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
-    return path
+    state = write(FRAMEWORKS[maker], tensors)
+    if path.suffix == ".pkl":
+        arrays = {name: tensor.numpy() for name, tensor in state.items()}
+        path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
+    elif path.suffix == ".ckpt":
+        write_ckpt(path, state)
+    else:
+        torch.save(state, path)
 
 
 def run(line: str, monkeypatch) -> None:
@@ -129,17 +165,22 @@ def check_targets(targets: list[str]) -> None:
         assert TARGETS[target] in done.stdout
 
 
-def test_the_readme_runs_as_it_stands(place, monkeypatch):
-    for kind, text in BLOCKS:
+def follow(page: str, monkeypatch) -> None:
+    """Type everything that a page shows."""
+    for kind, text in BLOCKS[page]:
         if kind == "bash":
             for line in text.splitlines():
                 run(line, monkeypatch)
         elif kind == "python":
             names = {}
-            exec(compile(text, "README.md", "exec"), names)
+            exec(compile(text, page, "exec"), names)
             assert isinstance(names["result"], maskrcnn.Instances)
         elif kind != "text":
             pytest.fail(UNKNOWN.format(text, Path(__file__).name))
+
+
+def test_the_readme_runs_as_it_stands(place, monkeypatch):
+    follow(README, monkeypatch)
     written = [
         "tuned.pth",
         "runs/tuned/weights/best/model.safetensors",
@@ -151,6 +192,14 @@ def test_the_readme_runs_as_it_stands(place, monkeypatch):
     assert [name for name in written if not (place / name).is_file()] == []
     scores = json.loads((place / "scores" / "metrics.json").read_text())
     assert (scores["bbox"]["AP"], scores["segm"]["AP"]) == (pytest.approx(1), pytest.approx(1))
+
+
+def test_whoever_comes_from_another_system_types_what_runs(place, monkeypatch):
+    follow(COMING_FROM, monkeypatch)
+    runs = ["tuned", "from_torchvision", "from_detectron2", "from_mmdetection"]
+    written = [f"runs/{name}/weights/last/model.safetensors" for name in runs]
+    written += ["back.ckpt", "back.pth", "back_to_detectron2.pth", "back_to_detectron2.yaml"]
+    assert [name for name in written if not (place / name).is_file()] == []
 
 
 @pytest.mark.parametrize("line", LAUNCHED, ids=lambda line: line.split()[0])
@@ -173,15 +222,19 @@ def test_a_command_that_is_not_known_fails(line, place, monkeypatch):
         run(line, monkeypatch)
 
 
-def test_settings_that_the_readme_names_exist():
+@pytest.mark.parametrize("page", PAGES)
+def test_settings_that_a_page_names_exist(page):
     sections = {path.partition(".")[0] for path in all_settings()} & set(Recipe.__struct_fields__)
-    settings = [word for word in INLINE if word.partition(".")[0] in sections and "." in word]
+    words = [word for inline in INLINES[page] for word in inline.split()]
+    settings = [word for word in words if word.partition(".")[0] in sections and re.fullmatch(r"[\w.]+(=.*)?", word)]
+    settings = [word for word in settings if "." in word]
     assert "train.batch" in settings
     assert {word.partition("=")[0] for word in settings} <= set(all_settings())
-    read_recipe("coco", [word for word in settings if "=" in word])
+    read_recipe("coco", [word for word in settings if "=" in word and not word.endswith("=DIR")])
 
 
-def test_files_that_the_readme_links_to_exist():
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    missing = [link for link in links if "://" not in link and not (REPOSITORY / link).exists()]
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_a_page_links_to_exist(page):
+    links = re.findall(r"\]\(([^)#]+)\)", PAGES[page])
+    missing = [link for link in links if "://" not in link and not (REPOSITORY / page).parent.joinpath(link).exists()]
     assert missing == []

@@ -1,5 +1,6 @@
 """`maskrcnn demo` and `maskrcnn doctor`."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,18 +29,18 @@ def test_the_demo_trains_evaluates_predicts_and_reports(maskrcnn, tmp_path, monk
     scores = {"bbox": {"AP": 0.456}, "segm": {"AP": 0.4}}
     monkeypatch.setattr("maskrcnn.data.shapes.generate", does("generate", shapes))
     monkeypatch.setattr("maskrcnn.train.loop.run", does("train", out))
-    monkeypatch.setattr("maskrcnn.evaluate.run.run", does("evaluate", scores))
-    monkeypatch.setattr("maskrcnn.report.page.write_report", does("report", out / "report.html"))
-    monkeypatch.setattr("maskrcnn.weights.load_weights", lambda path: f"weights of {path.name}")
+    best = out / "weights" / "best"
+    best.mkdir(parents=True)
+    (best / "metrics.json").write_text(json.dumps(scores))
     monkeypatch.setattr("maskrcnn.predict.load", does("load", "predictor"))
     monkeypatch.setattr("maskrcnn.predict.predict_paths", does("predict", []))
     assert maskrcnn("demo", f"data.dataset_dir={shapes}", "--train.epochs", "2", "--out", out) == 0
 
-    assert [step[0] for step in steps] == ["generate", "train", "evaluate", "load", "predict", "report"]
+    assert [step[0] for step in steps] == ["generate", "train", "load", "predict"]
     recipe = steps[1][1]
     assert (recipe.name, recipe.train.epochs) == ("demo", 2)
-    assert steps[2][2] == "weights of best"
-    assert steps[4][2] == [shapes / "val2017" / f"{number}.jpg" for number in range(6)]
+    assert steps[2][1] == best
+    assert steps[3][2] == [shapes / "val2017" / f"{number}.jpg" for number in range(6)]
     text = capsys.readouterr().out
     assert "box AP 45.6, mask AP 40.0" in text
     assert f"look at {out / 'report.html'}" in text

@@ -1,5 +1,6 @@
 """`maskrcnn eval` and the door `eval.py`."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from maskrcnn.cli import seed_scripts
 from maskrcnn.cli.evaluate import say_sides
+from maskrcnn.cli.options import writable
 from maskrcnn.config import Data, Recipe
 from maskrcnn.recipes import read_recipe
 from maskrcnn.weights import Weights
@@ -61,15 +63,22 @@ def test_settings_that_weights_bring_with_them_are_refused(maskrcnn, runs, setti
     assert runs == []
 
 
+def refuse(**_: object) -> None:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
 def test_a_folder_that_cannot_be_written_is_told_before_the_work(maskrcnn, runs, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         assert maskrcnn("eval", "demo", "--weights", "best", "--out", out) == 2
         sentence = f"error: {out} cannot be the output folder: {tmp_path}/file is a file; choose another one\n"
         assert capsys.readouterr().err == sentence
-    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
+    assert writable(tmp_path / "new") == tmp_path / "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)  # root may write everywhere, but not in /proc
     assert maskrcnn("eval", "demo", "--weights", "best", "--out", tmp_path / "new") == 2
-    assert f"you may not write to {tmp_path}; choose another one" in capsys.readouterr().err
+    told = f"{tmp_path}/new cannot be the output folder: nothing can be written to {tmp_path} (Read-only file system)"
+    assert told in capsys.readouterr().err
     assert runs == []
 
 

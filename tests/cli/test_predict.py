@@ -5,6 +5,13 @@ from pathlib import Path
 import pytest
 
 
+class Found:
+    """Result of one image."""
+
+    def __str__(self):
+        return "1 instance"
+
+
 @pytest.fixture
 def calls(monkeypatch):
     """What was loaded and what was predicted."""
@@ -16,8 +23,11 @@ def calls(monkeypatch):
 
     def predict_paths(predictor, sources, out, score, progress):
         made.append((predictor, sources, out, score))
-        progress(Path("a.jpg"), "1 instance")
-        return ["the image b.jpg cannot be decoded"] if "b.jpg" in sources else []
+        progress(Path("a.jpg"), Found())
+        failures = ["the image b.jpg cannot be decoded"] if "b.jpg" in sources else []
+        for failure in failures:
+            progress(Path("b.jpg"), failure)
+        return failures
 
     monkeypatch.setattr("maskrcnn.predict.load", load)
     monkeypatch.setattr("maskrcnn.predict.predict_paths", predict_paths)
@@ -35,7 +45,9 @@ def test_pictures_are_predicted_and_told_one_by_one(maskrcnn, calls, capsys):
 
 def test_pictures_that_cannot_be_read_are_an_error_at_the_end(maskrcnn, calls, capsys):
     assert maskrcnn("predict", "best", "a.jpg", "b.jpg") == 2
-    assert "error: 1 image could not be read, the first: the image b.jpg" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "error: 1 image could not be read, the first: the image b.jpg" in told.err
+    assert "\nthe image b.jpg cannot be decoded\n" in told.out  # which names the image itself
 
 
 def test_the_door_keeps_the_meaning_of_its_flags(python, calls):

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from maskrcnn import cli
 from maskrcnn.config import Backbone, BoxHead, Data, MaskHead, Model, Recipe, RoIAlign
 from maskrcnn.recipes import read_recipe
+from maskrcnn.sentences import Note
 from maskrcnn.weights import Weights
 
 
@@ -73,6 +75,17 @@ def test_a_run_that_begins_with_weights_takes_their_network_and_pixels(maskrcnn,
     assert (recipe.data.std, recipe.data.short_sides, recipe.train.batch) == ((1.0, 1.0, 1.0), (500,), 2)
 
 
+def test_a_run_that_begins_with_weights_keeps_the_live_batch_norm_of_its_recipe(maskrcnn, python, runs, monkeypatch):
+    """Their heads have no norm, and get none."""
+    monkeypatch.setattr("maskrcnn.convert.checkpoint.load_any", lambda source: Weights({}, Recipe(), source))
+    their_recipe = Path(__file__).parents[1] / "recipes/mindspore/network/resnet50_1x.yml"  # frozen_bn: False
+    with pytest.warns(Note):
+        assert python("train.py", "--config", their_recipe, "--weights", "theirs.ckpt") == 0
+    assert maskrcnn("train", "mask_rcnn_resnet50_fpn_1x", "--weights", "a.pth", "model.backbone.norm=batch_norm") == 0
+    assert [recipe.model.backbone.norm for recipe, *_ in runs] == ["batch_norm"] * 2
+    assert [recipe.model.head_norm for recipe, *_ in runs] == ["none"] * 2
+
+
 def test_flags_that_are_not_given_leave_the_recipe(python, runs):
     assert python("train.py", "--config", "demo") == 0
     assert runs == [(read_recipe("demo"), Path("runs/train/demo"), None)]
@@ -88,7 +101,6 @@ def test_flags_without_a_meaning_are_accepted_and_said_to_have_none(python, runs
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--data_url", "s3://bucket"], "error: --data_url: object storage is not supported"),
         (["--bach_size", "3"], "error: bach_size: no such setting"),
         (["--mix", "maybe"], "expected True or False, got 'maybe'"),
         (["--batch_size", "many"], "error: train.batch: expected an integer > 0, got 'many' (command line)"),
@@ -99,3 +111,93 @@ def test_the_door_refuses_with_a_sentence(words, sentence, python, runs, capsys)
     assert python("train.py", *words) == 2
     assert sentence in capsys.readouterr().err
     assert runs == []
+
+
+def test_images_of_a_step_are_those_of_each_process(python, runs, monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "8")
+    assert python("train.py", "--config", "demo", "--batch_size", "2") == 0
+    assert runs[0][0].train.batch == 16
+
+
+@pytest.fixture
+def begin(monkeypatch):
+    """What weights were asked for."""
+    asked = []
+
+    def load_any(source):
+        asked.append(source)
+        return Weights({}, read_recipe("demo"), source)
+
+    monkeypatch.setattr("maskrcnn.convert.checkpoint.load_any", load_any)
+    return asked
+
+
+@pytest.mark.parametrize("name", ["x.ckpt", "x.pth", "x.safetensors", "best"])
+def test_a_run_begins_with_weights_where_a_checkpoint_to_resume_would_be_named(
+    name, python, runs, begin, tmp_path, capsys
+):
+    path = tmp_path / name
+    (path if path.suffix else path / "model.safetensors").parent.mkdir(exist_ok=True)
+    (path if path.suffix else path / "model.safetensors").touch()
+    assert python("train.py", "--config", "demo", "--resume_ckpt", path) == 0
+    assert (begin, runs[0][2]) == ([str(path)], None)
+    told = (
+        f"{path} holds weights alone, with which a run begins at its first step: no exact resume, which --resume_ckpt"
+    )
+    assert capsys.readouterr().out.startswith(told)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"PK\x03\x04 cut short"])
+def test_a_file_is_read_before_it_is_said_to_hold_weights(content, python, runs, tmp_path, capsys):
+    (tmp_path / "x.ckpt").write_bytes(content)
+    assert python("train.py", "--config", "demo", "--resume_ckpt", tmp_path / "x.ckpt") == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n"), runs) == ("", 1, [])
+
+
+@pytest.mark.parametrize("name", ["step-7", "step-7/model.safetensors"])
+def test_a_checkpoint_is_resumed_exactly_though_its_file_is_named(name, python, runs, begin, tmp_path, capsys):
+    (tmp_path / "step-7").mkdir()
+    for file in ("model.safetensors", "state.json"):
+        (tmp_path / "step-7" / file).touch()
+    assert python("train.py", "--config", "demo", "--resume_ckpt", tmp_path / name, "--weights", "theirs.pth") == 0
+    assert (begin, runs[0][2]) == (["theirs.pth"], str(tmp_path / "step-7"))
+    assert capsys.readouterr().out == ""
+
+
+def test_only_the_first_process_says_so(python, runs, begin, tmp_path, capsys, monkeypatch):
+    (tmp_path / "x.ckpt").touch()
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert python("train.py", "--config", "demo", "--resume_ckpt", tmp_path / "x.ckpt") == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_run_begins_with_one_kind_of_weights(python, runs, begin, tmp_path, capsys):
+    (tmp_path / "x.ckpt").touch()
+    words = ["--resume_ckpt", str(tmp_path / "x.ckpt")]
+    assert python("train.py", *words, "--weights", "y.pth") == 2
+    assert capsys.readouterr().err.endswith("both begin a run; leave one out\n")
+    assert python("train.py", *words, "--model.backbone.pretrained", "z.pth") == 2
+    assert f"on a run that begins with --resume_ckpt {words[1]}; leave one out" in capsys.readouterr().err
+    assert runs == []
+
+
+def test_a_file_of_weights_to_resume_leads_to_the_flag_that_begins_with_it(maskrcnn, tmp_path, capsys):
+    (tmp_path / "x.ckpt").touch()
+    assert maskrcnn("train", "demo", "device=cpu", "--out", tmp_path / "new", "--resume", tmp_path / "x.ckpt") == 2
+    assert f"found none; --weights {tmp_path / 'x.ckpt'} begins with a file of weights\n" in capsys.readouterr().err
+
+
+def test_a_recipe_of_the_mindspore_system_is_said_to_be_one_by_the_first_process(python, runs, monkeypatch):
+    recipe = Path(__file__).parents[1] / "recipes/mindspore/network/resnet50_1x.yml"
+    with pytest.warns(Note) as notes:
+        assert python("train.py", "--config", recipe) == 0
+    assert runs[0][0].train.schedule.warmup_steps == 500
+    told = f"{recipe} is read as a recipe of the MindSpore system; 23 of its keys"
+    line = [notes[0].message, notes[0].category, notes[0].filename, notes[0].lineno]
+    assert cli._as_sentence(*line).startswith(told)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert cli._as_sentence(*line) == ""

@@ -12,10 +12,10 @@ import torch
 from maskrcnn.config import Recipe
 from maskrcnn.convert import zoo
 from maskrcnn.convert.detectron2 import DETECTRON2
-from maskrcnn.convert.download import _cache_path
 from maskrcnn.convert.framework import override, read, shapes
 from maskrcnn.convert.mmdetection import MMDETECTION
 from maskrcnn.convert.zoo import PUBLISHED, REFUSED, checked, download, find, of_file, page, table
+from maskrcnn.storage.download import _cache_path
 
 REPOSITORY = Path(__file__).parents[2]
 PARITY = REPOSITORY / "tests" / "parity"
@@ -282,7 +282,7 @@ def test_the_page_says_what_was_checked(name, words):
 
 def test_its_file_is_fetched_with_its_digits(monkeypatch):
     asked = []
-    monkeypatch.setattr(zoo, "fetch", lambda url, path, **more: asked.append((url, path, more)) or Path(path))
+    monkeypatch.setattr(zoo.web, "download", lambda url, path, **more: asked.append((url, path, more)) or Path(path))
     one = find(f"{D2}_R_50_FPN_1x")
     assert download(one, print) == Path("detectron2/model_final_a54504.pkl")
     assert asked == [(one.url, one.file, {"sha256": "", "md5": "a54504", "say": print, "progress": None})]

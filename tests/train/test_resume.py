@@ -1,3 +1,4 @@
+import re
 import weakref
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import torch
 from msgspec.structs import replace
 
 from maskrcnn.config import Neck, Recipe
+from maskrcnn.runtime.distributed import World
 from maskrcnn.train import checkpoint, loop
+from maskrcnn.train.remote import prepare
 from maskrcnn.train.resume import check_same, find_start
 
 RECIPE = Recipe(classes=("disc", "ring"), category_ids=(1, 9))
@@ -44,7 +47,7 @@ def test_a_run_is_not_overwritten(tmp_path):
         find_start(tmp_path, None, print)
 
 
-@pytest.mark.parametrize("name", ["", "checkpoints/step-5"])
+@pytest.mark.parametrize("name", ["", "checkpoints", "checkpoints/step-5"])
 def test_a_run_or_a_checkpoint_is_taken_by_its_path(tmp_path, name):
     save(tmp_path / "old", 5)
     assert find_start(tmp_path / "new", str(tmp_path / "old" / name), print).step == 5
@@ -72,8 +75,15 @@ def test_a_checkpoint_that_was_copied_may_have_any_name(tmp_path):
 
 
 def test_a_path_without_a_checkpoint_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="expected a checkpoint"):
-        find_start(tmp_path / "new", str(tmp_path / "nowhere"), print)
+    nothing = (
+        r"expected a checkpoint .*, found nothing \(working directory .*\); a file of weights, for --weights, would"
+    )
+    with pytest.raises(ValueError, match=nothing):
+        find_start(tmp_path / "new", str(tmp_path / "nowhere.ckpt"), print)
+    save(tmp_path / "old", 5)
+    (tmp_path / "old/weights").mkdir()
+    with pytest.raises(ValueError, match=f"found none; {re.escape(str(tmp_path / 'old'))} holds one$"):
+        find_start(tmp_path / "new", str(tmp_path / "old/weights"), print)
 
 
 @pytest.mark.parametrize(
@@ -125,8 +135,29 @@ def test_a_run_lets_go_of_its_checkpoint_whose_mapped_files_windows_would_not_re
     assert len(alive) == 1
 
 
+@pytest.mark.parametrize("resume", [None, "auto"])
+def test_a_run_that_is_stopped_says_whether_there_is_a_checkpoint_to_go_on_from(resume, tmp_path, monkeypatch):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "set_up", stop)
+    again = "the same command" if resume else f"--resume auto --out {tmp_path}"
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(replace(RECIPE, device="cpu"), tmp_path, resume)
+    assert f"stopped before the first checkpoint; begin afresh with {again}\n" in (tmp_path / "log.txt").read_text()
+    save(tmp_path, 5)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(replace(RECIPE, device="cpu"), tmp_path, "auto")
+    assert "stopped; go on with the same command\n" in (tmp_path / "log.txt").read_text()
+
+
 def test_all_differences_are_listed_at_once(tmp_path):
     recipe = replace(change("train", batch=4, seed=7), model=replace(RECIPE.model, neck=Neck(channels=64)))
     with pytest.raises(ValueError, match="number of training images: 30 in the checkpoint, 31 now") as caught:
         check_same(recipe, checkpoint.read(save(tmp_path, 5)), num_images=31)
     assert all(key in str(caught.value) for key in ("model.neck.channels", "train.batch", "train.seed"))
+
+
+def test_an_address_of_this_machine_is_a_path(tmp_path):
+    found = prepare(tmp_path / "out", f"file://{tmp_path}/step-2", World(torch.device("cpu")), print)
+    assert found == (tmp_path / "out", tmp_path / "out", str(tmp_path / "step-2"))

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from maskrcnn.cli.app import app
+from maskrcnn.runtime.ranks import find_ranks
+from maskrcnn.sentences import Note
 
 PACKAGE = Path(__file__).parents[1]
 _usual_format = warnings.formatwarning
@@ -44,7 +46,9 @@ def run_and_exit(command: Callable[[], object]) -> NoReturn:
 def _as_sentence(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """What the package warns of, without the line that says so; warnings of other packages as they are."""
+    """What the package warns of, without the line that says so; notes once; warnings of other packages as they are."""
+    if issubclass(category, Note):
+        return f"{message}\n" if find_ranks(os.environ).rank == 0 else ""
     if PACKAGE in Path(filename).parents:
         return f"warning: {message}\n"
     return _usual_format(message, category, filename, lineno, line)

@@ -46,12 +46,14 @@ def convert(
     from maskrcnn.convert.checkpoint import load_any
     from maskrcnn.convert.write import export
     from maskrcnn.run_folder import CONFIG
+    from maskrcnn.storage.location import printable
     from maskrcnn.weights import save_weights
 
     weights = load_any(source, overrides or (), channels or "")
     if to is None:
-        folder = save_weights(dest, weights.tensors, weights.recipe, {"source": source})
-        print(f"{source}: {_about(weights.recipe.model.backbone.kind, weights.recipe.classes)}")
+        told = printable(source)
+        folder = save_weights(dest, weights.tensors, weights.recipe, {"source": told})
+        print(f"{told}: {_about(weights.recipe.model.backbone.kind, weights.recipe.classes)}")
         print(f"written to {folder}; settings in {folder / CONFIG}")
     else:
         for sentence in export(weights, to, dest):

@@ -39,6 +39,7 @@ def shapes(
     side: Annotated[int, Option(help="Pixels of the longer side.")] = 128,
 ) -> None:
     """Draw the built-in data set of shapes."""
+    writable(folder)
     from maskrcnn.data.shapes import generate
 
     print(f"shapes in {generate(folder, num_train=num_train, num_val=num_val, seed=seed, side=side)}")

@@ -23,28 +23,21 @@ def demo(
     writable(out)
     from maskrcnn.data.shapes import generate
     from maskrcnn.evaluate.coco import percent
-    from maskrcnn.evaluate.run import run as evaluate
     from maskrcnn.predict import load, predict_paths
-    from maskrcnn.report.page import write_report
-    from maskrcnn.run_folder import BEST, EVALUATION
-    from maskrcnn.runtime.distributed import start
+    from maskrcnn.report.page import read_metrics
+    from maskrcnn.run_folder import BEST, REPORT
     from maskrcnn.train.loop import run as train
-    from maskrcnn.weights import load_weights
 
-    _say(f"1/4 drawing shapes into {recipe.data.dataset_dir}")
+    _say(f"1/3 drawing shapes into {recipe.data.dataset_dir}")
     dataset = generate(recipe.data.dataset_dir)
-    _say(f"2/4 training into {out}; remove that folder to begin again")
+    _say(f"2/3 training and evaluating, into {out}; remove that folder to begin again")
     train(recipe, out, "auto")
-    weights = out / BEST
-    _say(f"3/4 evaluating {weights}")
-    with start(recipe.device) as world:
-        metrics = evaluate(recipe, load_weights(weights), out / EVALUATION, world)
-    _say("4/4 predicting")
+    _say("3/3 predicting")
     images = sorted((dataset / recipe.data.val_img_dir).iterdir())[:NUM_IMAGES]
-    predict_paths(load(weights), images, out / "predictions")
-    report = write_report(out)
+    predict_paths(load(out / BEST), images, out / "predictions")
+    metrics = read_metrics(out / BEST)
     _say(f"box AP {percent(metrics['bbox']['AP'])}, mask AP {percent(metrics['segm']['AP'])}")
-    _say(f"look at {report} and the drawings in {out / 'predictions'}")
+    _say(f"look at {out / REPORT} and the drawings in {out / 'predictions'}")
     _say(f"the same from scratch, without pretrained features: maskrcnn train {FROM_SCRATCH}")
 
 

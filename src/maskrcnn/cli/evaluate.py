@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from maskrcnn.cli.options import WEIGHTS, DataOverrides, writable
+from maskrcnn.cli.options import OUT, WEIGHTS, DataOverrides, destination
+from maskrcnn.storage.location import Location, Where, at, printable
 
 if TYPE_CHECKING:
     from maskrcnn.config import Recipe  # takes 30 ms, for which help would have to wait
@@ -20,9 +21,16 @@ def evaluate(
     config: Annotated[str | None, Argument(metavar="CONFIG", help="A recipe: its validation images are used.")] = None,
     overrides: DataOverrides = None,
     weights: Annotated[str | None, Option(metavar="WEIGHTS", help=WEIGHTS)] = None,
-    annotations: Annotated[Path | None, Option(help="With --predictions: a COCO annotation file.")] = None,
-    predictions: Annotated[Path | None, Option(help="With --annotations: a COCO result file to score.")] = None,
-    out: Annotated[Path | None, Option(help="Where scores and report.html go; runs/eval/NAME with a recipe.")] = None,
+    annotations: Annotated[
+        str | None, Option(metavar="FILE", help="With --predictions: a COCO annotation file.")
+    ] = None,
+    predictions: Annotated[
+        str | None, Option(metavar="FILE", help="With --annotations: a COCO result file to score.")
+    ] = None,
+    out: Annotated[
+        str | None,
+        Option(metavar="DIR", help=f"Where scores and report.html go, {OUT}; runs/eval/NAME with a recipe."),
+    ] = None,
 ) -> None:
     """Score weights on validation images, or a result file."""
     if config and weights and not (annotations or predictions):
@@ -33,7 +41,7 @@ def evaluate(
         raise ValueError("expected CONFIG with --weights WEIGHTS, or --annotations FILE with --predictions FILE")
 
 
-def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str], out: Path | None) -> None:
+def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str], out: Where | None) -> None:
     """Predict, write scores, results and a report, and print the twelve numbers.
 
     Of several weights each gets a folder of its name in `out`.
@@ -42,23 +50,30 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
 
     recipe = read_recipe(config, overrides)
     refuse_without_effect(overrides)
-    folder = writable(out or Path("runs/eval") / recipe.name)
+    place = destination(out or Path("runs/eval") / recipe.name)
     from maskrcnn.convert.checkpoint import load_any
     from maskrcnn.evaluate import run
     from maskrcnn.report.page import write_report
     from maskrcnn.runtime.distributed import start
+    from maskrcnn.storage.upload import publishing
 
-    with start(recipe.device) as world:
+    with start(recipe.device) as world, publishing(place, active=world.is_main) as folder:
         for one in weights:
-            own = folder / Path(one).name.removesuffix(".safetensors") if len(weights) > 1 else folder
+            name = at(one).name.removesuffix(".safetensors") if len(weights) > 1 else ""
+            own = folder / name
             trained = load_any(one)
             if world.is_main:
                 say_sides(recipe, trained.recipe)
             metrics = run.run(recipe, trained, own, world, ticker() if world.is_main else None)
             if metrics:  # only the first of several processes has them
-                print(f"{one} on {metrics['speed']['images']} images of {recipe.data.dataset_dir}")
+                print(f"{printable(one)} on {metrics['speed']['images']} images of {recipe.data.dataset_dir}")
                 show(metrics)
-                print(f"written to {own}\nreport: {write_report(own)}", flush=True)
+                say_where(place / name, write_report(own))
+
+
+def say_where(place: Path | Location, report: Path) -> None:
+    """Tell where scores and their report are, as the person called it, though an address is written on disk first."""
+    print(f"written to {place}\nreport: {place / report.name}", flush=True)
 
 
 def say_sides(recipe: "Recipe", trained: "Recipe") -> None:
@@ -73,19 +88,21 @@ def say_sides(recipe: "Recipe", trained: "Recipe") -> None:
         )
 
 
-def score_predictions(annotations: Path, predictions: Path, out: Path | None) -> None:
-    """Score a result file of any maker."""
-    if out:
-        writable(out)
+def score_predictions(annotations: str, predictions: str, out: Where | None) -> None:
+    """Score a result file of any maker, on disk or remote."""
+    place = destination(out) if out else None
     from maskrcnn.evaluate.coco import score_files
     from maskrcnn.evaluate.save import save_metrics
     from maskrcnn.report.page import write_report
+    from maskrcnn.storage.fetch import fetch_file
+    from maskrcnn.storage.upload import publishing
 
-    metrics = score_files(annotations, predictions)
+    metrics = score_files(fetch_file(annotations), fetch_file(predictions))
     show(metrics)
-    if out:
-        save_metrics(out, metrics)
-        print(f"written to {out}\nreport: {write_report(out)}")
+    if place:
+        with publishing(place) as folder:
+            save_metrics(folder, metrics)
+            say_where(place, write_report(folder))
 
 
 def refuse_without_effect(overrides: Sequence[str]) -> None:

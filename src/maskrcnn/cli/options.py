@@ -1,10 +1,13 @@
 """What several commands say in the same words."""
 
-import os
+import re
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument
+
+from maskrcnn.storage.location import Location, Where, at, local
 
 Config = Annotated[str, Argument(metavar="CONFIG", help="A recipe: a YAML file, or a name such as `demo`.")]
 Overrides = Annotated[
@@ -17,17 +20,36 @@ DataOverrides = Annotated[
         metavar="key=value", help="Settings that replace the recipe's: data.dataset_dir=DIR or --data.dataset_dir DIR."
     ),
 ]
-WEIGHTS = "A run, a weights folder, a checkpoint of any maker, or a name from `maskrcnn convert --list`."
-DataSet = Annotated[str, Argument(metavar="DIR|CONFIG", help="A folder in the COCO2017 layout, or a recipe.")]
+WEIGHTS = (
+    "A run, a weights folder, a checkpoint of any maker, the address of one of these, or a name from "
+    "`maskrcnn convert --list`."
+)
+DataSet = Annotated[
+    str, Argument(metavar="DIR|CONFIG", help="A folder in the COCO2017 layout, its address, or a recipe.")
+]
+
+
+OUT = "or an address, such as s3://BUCKET/FOLDER, to which it is uploaded"
+"""What help adds to a folder that is written."""
+
+
+def destination(where: Where) -> Path | Location:
+    """The folder that a command writes to, or an address in an object store. Raises as `writable` does."""
+    found = at(where)
+    return writable(found) if isinstance(found, Path) else found
 
 
 def writable(folder: Path) -> Path:
     """The folder that a command writes to; it need not be there yet.
 
-    Raises ValueError where nothing can be written, before hours of work are lost to it.
+    Raises ValueError where nothing can be written, before hours of work are lost to it, and for an address.
     """
+    local(re.sub(r"^([\w+.-]{2,}):/", r"\1://", folder.as_posix()))  # a `Path` of an address has lost a slash
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
-        return folder
-    reason = f"you may not write to {nearest}" if nearest.is_dir() else f"{nearest} is a file"
-    raise ValueError(f"{folder} cannot be the output folder: {reason}; choose another one")
+    try:  # permissions do not tell it of /proc, nor of a full disk
+        Path(tempfile.mkdtemp(prefix=".maskrcnn-", dir=nearest)).rmdir()
+    except OSError as error:
+        refused = f"nothing can be written to {nearest} ({error.strerror})"
+        reason = f"{nearest} is a file" if nearest.is_file() else refused
+        raise ValueError(f"{folder} cannot be the output folder: {reason}; choose another one") from None
+    return folder

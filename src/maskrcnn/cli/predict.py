@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from maskrcnn.cli.options import WEIGHTS, writable
+from maskrcnn.cli.options import OUT, WEIGHTS, destination
+from maskrcnn.sentences import speaking
+from maskrcnn.storage.location import Location, Where
 
 Device = Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -13,19 +15,41 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 def predict(
     weights: Annotated[str, Argument(metavar="WEIGHTS", help=WEIGHTS)],
-    sources: Annotated[list[str], Argument(metavar="SOURCE", help="Images, folders, or quoted patterns.")],
-    out: Annotated[Path, Option(help="Where drawn images and predictions.json go.")] = Path("runs/predict"),
+    sources: Annotated[list[str], Argument(metavar="SOURCE", help="Images, folders, quoted patterns, or addresses.")],
+    out: Annotated[
+        str, Option(metavar="DIR", help=f"Where drawn images and predictions.json go, {OUT}.")
+    ] = "runs/predict",
     score: Annotated[float, Option(min=0.0, max=1.0, help="Less certain objects are left out.")] = 0.5,
     device: Annotated[Device, Option(help="auto takes an accelerator where there is one.")] = "auto",
     precision: Annotated[Precision, Option(help="auto is that of the weights' recipe.")] = "auto",
 ) -> None:
     """Find the objects in images; draw and list them."""
-    writable(out)
+    with speaking({"device=cpu": "--device cpu", "precision bf16": "--precision bf16"}):
+        find_objects(weights, sources, out, score, device, precision)
+
+
+def find_objects(
+    weights: str,
+    sources: list[str],
+    out: Where,
+    score: float = 0.5,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Predict, print a line for each image, and say where the results are; then raise ValueError if some failed."""
+    place = destination(out)
     from maskrcnn.predict import load, predict_paths
+    from maskrcnn.storage.upload import publishing
 
     predictor = load(weights, device=device, precision=precision)
-    failures = predict_paths(predictor, sources, out, score, lambda path, found: print(f"{path}: {found}", flush=True))
-    print(f"written to {out}")
+    with publishing(place) as folder:
+        failures = predict_paths(predictor, sources, folder, score, _tell)
+        print(f"written to {place}")
     if failures:
         number = "1 image" if len(failures) == 1 else f"{len(failures)} images"
         raise ValueError(f"{number} could not be read, the first: {failures[0]}")
+
+
+def _tell(path: Path | Location, found: object) -> None:
+    """Print what was found in an image; the sentence why it cannot be read names it already."""
+    print(found if isinstance(found, str) else f"{path}: {found}", flush=True)

@@ -1,39 +1,59 @@
 """`maskrcnn train`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 from typer import Option
 
-from maskrcnn.cli.options import WEIGHTS, Config, Overrides, writable
+from maskrcnn.cli.options import OUT, WEIGHTS, Config, Overrides, destination
+from maskrcnn.runtime.ranks import find_ranks
+from maskrcnn.sentences import typed
+from maskrcnn.storage.location import printable
 
 
 def train(
     config: Config,
     overrides: Overrides = None,
     resume: Annotated[
-        str | None, Option(metavar="auto|PATH", help="Continue from the newest checkpoint in --out, or from one.")
+        str | None,
+        Option(metavar="auto|PATH", help="Continue from the newest checkpoint in --out, or of a path or address."),
     ] = None,
     weights: Annotated[str | None, Option(metavar="WEIGHTS", help=f"Begin with these. {WEIGHTS}")] = None,
-    out: Annotated[Path | None, Option(help="The run's folder; runs/train/NAME unless given.")] = None,
+    out: Annotated[
+        str | None, Option(metavar="DIR", help=f"The run's folder, {OUT}; runs/train/NAME unless given.")
+    ] = None,
 ) -> None:
     """Train what a recipe describes."""
     from maskrcnn.recipes import read_recipe
 
     recipe = read_recipe(config, overrides or ())  # first: a mistake in it is told before torch is imported
-    folder = writable(out or Path("runs/train") / recipe.name)
+    folder = destination(out or Path("runs/train") / recipe.name)
     from maskrcnn.train import loop
 
     if weights is None:
         loop.run(recipe, folder, resume)
         return
     from maskrcnn.convert.checkpoint import load_any
-    from maskrcnn.recipes.adopt import with_network_of
+    from maskrcnn.recipes.adopt import with_live_norm, with_network_of
     from maskrcnn.recipes.read import read_overrides
 
     if "model.backbone.pretrained" in dict(read_overrides(overrides or ()).settings):
         raise ValueError(
-            f"model.backbone.pretrained has no effect on a run that begins with --weights {weights}; leave one out"
+            f"model.backbone.pretrained has no effect on a run that begins with {typed('--weights')} "
+            f"{printable(weights)}; leave one out"
         )
     begin = load_any(weights)
-    loop.run(with_network_of(recipe, begin.recipe, overrides or ()), folder, resume, begin)
+    if typed("--weights") == typed("--resume"):  # a door's one flag for both
+        _say_that_it_begins(weights)
+    theirs = with_live_norm(begin.recipe, recipe)
+    loop.run(with_network_of(recipe, theirs, overrides or ()), folder, resume, begin)
+
+
+def _say_that_it_begins(weights: str) -> None:
+    if find_ranks(os.environ).rank == 0:
+        print(
+            f"{printable(weights)} holds weights alone, with which a run begins at its first step: no exact resume, "
+            f"which {typed('--resume')} gives for a run's folder or its step-<n>",
+            flush=True,
+        )

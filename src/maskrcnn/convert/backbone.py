@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from maskrcnn import config
 from maskrcnn.convert import caffe2, efficientnet, zoo
-from maskrcnn.convert.download import fetch
 from maskrcnn.convert.files import read_file
 from maskrcnn.models.efficientnet import size_of
+from maskrcnn.storage.download import download
+from maskrcnn.storage.fetch import fetch_file
+from maskrcnn.storage.location import is_remote, local
 from maskrcnn.weights import fill
 
 PUBLISHED = {
@@ -51,10 +53,12 @@ def load_backbone(backbone: nn.Module, settings: config.Backbone, say: Callable[
         return
     if settings.pretrained == "imagenet":
         path = _imagenet_file(settings, say)
-    elif "://" in settings.pretrained:
+    elif is_remote(settings.pretrained):
+        path = fetch_file(settings.pretrained, say=say)
+    elif zoo.is_name(settings.pretrained):
         path = zoo.download(_published_backbone(settings), say)
     else:
-        path = Path(settings.pretrained).expanduser()
+        path = local(settings.pretrained)
     tensors = read_file(path).tensors
     if efficientnet.recognises(tensors):
         renamed = efficientnet.rename(tensors, backbone)
@@ -93,7 +97,7 @@ def published_file(name: str, say: Callable[[str], None]) -> Path:
     file = PUBLISHED[name]
     digits = file.rsplit("-", 1)[1].removesuffix(".pth")
     try:
-        return fetch(ADDRESS + file, file, sha256=digits, say=say)
+        return download(ADDRESS + file, file, sha256=digits, say=say)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"model.backbone.pretrained=imagenet: {error}. Or name another file, model.backbone.pretrained=PATH, or "

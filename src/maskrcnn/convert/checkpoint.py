@@ -7,6 +7,7 @@ from msgspec import structs
 
 from maskrcnn.config import Recipe
 from maskrcnn.convert import zoo
+from maskrcnn.convert.bring import bring
 from maskrcnn.convert.classes import COCO_COUNTS, coco_classes
 from maskrcnn.convert.detectron2 import DETECTRON2
 from maskrcnn.convert.files import SUFFIXES, read_file
@@ -18,33 +19,38 @@ from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.recipes.adopt import from_text, override
 from maskrcnn.recipes.read import read_overrides
 from maskrcnn.run_folder import CONFIG
-from maskrcnn.sentences import some_of
+from maskrcnn.sentences import some_of, typed
+from maskrcnn.storage.location import Location, Where, at
 from maskrcnn.weights import Weights, load_weights
 
 OWN_NAME = "mask_head.masks.weight"
 FRAMEWORKS = {framework.name: framework for framework in (TORCHVISION, MINDSPORE, DETECTRON2, MMDETECTION)}
 
 
-def load_any(source: str | Path, overrides: Sequence[str] = (), channels: Channels = "") -> Weights:
+def load_any(source: Where, overrides: Sequence[str] = (), channels: Channels = "") -> Weights:
     """Load weights and their recipe from a published name, another framework's file or our own folder.
 
     source      a name such as `torchvision://maskrcnn_resnet50_fpn`, which is downloaded once, a file of another
-                framework, which is recognised by a published file name, or what `load_weights` takes
+                framework, which is recognised by a published file name, or what `load_weights` takes; the last two may
+                lie in a store or on the web, `s3://BUCKET/RUN`
     overrides   settings of the recipe that another framework's file does not contain, such as
                 `model.backbone.stride_in_1x1=true`
     channels    channel order of that file's network, where it is not the usual one of its framework
-    Raises FileNotFoundError and ValueError with what to do.
+    Raises FileNotFoundError, ConnectionError and ValueError with what to do.
     """
-    if "://" in str(source):
+    if zoo.is_name(source):
         published = _published_detector(str(source))
         return _load_foreign(zoo.download(published), published, overrides, channels)
-    path = Path(source).expanduser()
+    place = at(source)
+    if isinstance(place, Location):
+        return load_any(bring(place), overrides, channels)._replace(origin=str(place))
+    path = place.expanduser()
     is_ours = path.suffix == ".safetensors" and path.with_name(CONFIG).is_file()
     if path.suffix.lower() in SUFFIXES and not path.is_dir() and not is_ours:
         return _load_foreign(path, zoo.of_file(path.name), overrides, channels)
     if channels or any(one.partition(".")[0] == "model" for one in _paths(overrides)):
         raise ValueError(
-            f"{path} has a recipe beside it, which describes its network; leave out model.* and --channels"
+            f"{path} has a recipe beside it, which describes its network; leave out model.* and {typed('--channels')}"
         )
     weights = load_weights(path)
     return weights._replace(recipe=override(weights.recipe, overrides, weights.origin)) if overrides else weights

@@ -17,8 +17,9 @@ from torch import Tensor
 from maskrcnn.convert.mindspore_file import read_ckpt
 from maskrcnn.convert.pickle_check import Refused, check_pickle, printable
 from maskrcnn.convert.pickles import read_pickle
+from maskrcnn.weights import OF_OTHERS
 
-SUFFIXES = (".pth", ".pt", ".pkl", ".ckpt", ".safetensors")
+SUFFIXES = (*OF_OTHERS, ".safetensors")
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"
 OWN_RECIPE = "maskrcnn_recipe"
 """Key in `meta` for the recipe, in files that we write for another system."""

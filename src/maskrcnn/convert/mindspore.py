@@ -7,10 +7,12 @@ prediction uses the numbers of proposals under `train_proposal`.
 from msgspec.structs import replace
 from torch import Tensor
 
-from maskrcnn.config import Data, Recipe, RoIAlign
+from maskrcnn.config import Data, Recipe
 from maskrcnn.convert.classes import coco_classes
 from maskrcnn.convert.framework import Described, Framework, Rule, State
 from maskrcnn.convert.structure import structure_of
+from maskrcnn.recipes.adopt import with_settings
+from maskrcnn.recipes.mindspore_keys import CONVENTIONS
 
 MASK_CONVS = 4
 """Number of convolutions in the mask head; `mask_head.head.upsample` numbers its deconvolution twice that."""
@@ -45,32 +47,21 @@ IDLE = (
     r"^(current_iterator_step|last_overflow_iterator_step)$",
 )
 """Patterns of a training run's tensors beside the weights: optimizer state, rates and counters."""
-MAX_LOG_SCALE = 4.0
 
 
 def _describe(state: State, hint: str) -> Described:
     model, num_classes = structure_of(state, MINDSPORE.theirs, background_everywhere=False)
     model = replace(
         model,
-        backbone=replace(model.backbone, stem_pool="end"),
         neck=replace(model.neck, upsample="bilinear"),
-        roi_align=RoIAlign(half_pixel=False),
-        smooth_l1_beta=1.0,
-        rpn=replace(
-            model.rpn,
-            anchor_offset=0.0,
-            num_test_candidates=2000,
-            max_log_scale=MAX_LOG_SCALE,
-            clip_to="batch",
-            nms_across_levels=True,
-        ),
-        box_head=replace(model.box_head, max_log_scale=MAX_LOG_SCALE, clip="after_nms"),
+        rpn=replace(model.rpn, num_test_candidates=2000),
         mask_head=replace(model.mask_head, num_convs=MASK_CONVS),
     )
     names, ids = coco_classes(num_classes)
-    data = Data(fit="box", short_sides=(768,), max_side=1280, averaging="area", fixed_point=True, padding="black")
+    data = Data(short_sides=(768,), max_side=1280)
     name = f"mindspore_{model.backbone.kind}"
-    return Described(Recipe(name=name, data=data, model=model, classes=names, category_ids=ids))
+    recipe = Recipe(name=name, data=data, model=model, classes=names, category_ids=ids)
+    return Described(with_settings(recipe, CONVENTIONS, "of MindSpore"))
 
 
 def _without_counts(state: State) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from maskrcnn.config import Recipe, Role
@@ -19,7 +18,7 @@ from maskrcnn.files import atomic_write
 from maskrcnn.recipes.flat import flatten
 from maskrcnn.recipes.roles import settings_with
 from maskrcnn.recipes.write import to_text
-from maskrcnn.weights import Weights
+from maskrcnn.weights import Weights, write_tensors
 
 SUFFIXES = {"torchvision": (".pth", ".safetensors"), "detectron2": (".pth",), "mindspore": (".ckpt",)}
 COMPARED = settings_with(Role.NETWORK, Role.CONVENTION, Role.SIZE, Role.SELECTION)
@@ -124,6 +123,6 @@ def _replace(path: Path, writer: Callable[[Any, Path], object], content: Any) ->
 
 WRITERS: dict[str, Callable[[Any, Path], object]] = {
     ".pth": lambda state, path: torch.save(state, path),
-    ".safetensors": lambda state, path: save_file(state, path),
+    ".safetensors": lambda state, path: write_tensors(path, state),
     ".ckpt": lambda state, path: write_ckpt(path, state),
 }

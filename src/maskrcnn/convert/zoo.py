@@ -11,7 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from maskrcnn.convert.download import Progress, Say, fetch
+from maskrcnn.storage import download as web
+from maskrcnn.storage.progress import Progress, Say
 
 
 class Kind(NamedTuple):
@@ -243,6 +244,13 @@ def _rows(table: str) -> Iterator[tuple[str, str, float | None, float | None, st
 
 PUBLISHED = {one.name: one for one in _published()}
 """Published checkpoints by name, in the order of the lists."""
+SCHEMES = tuple(sorted({f"{name.partition('://')[0]}://" for name in PUBLISHED}))
+"""Beginnings of their names."""
+
+
+def is_name(source: object) -> bool:
+    """Whether a text begins as names of published checkpoints do, such as `torchvision://`."""
+    return str(source).startswith(SCHEMES)
 
 
 def find(name: str) -> Published:
@@ -265,8 +273,8 @@ def of_file(file_name: str) -> Published | None:
 
 
 def download(one: Published, say: Say = print, progress: Progress | None = None) -> Path:
-    """Return its file, from the cache or downloaded into it. Raises as `fetch` does."""
-    return fetch(one.url, one.file, sha256=one.sha256, md5=one.md5, say=say, progress=progress)
+    """Return its file, from the cache or downloaded into it. Raises as `storage.download` does."""
+    return web.download(one.url, one.file, sha256=one.sha256, md5=one.md5, say=say, progress=progress)
 
 
 def table() -> str:
@@ -314,6 +322,9 @@ licence CC BY-SA 3.0.
 The last column says what tests of this repository check, with generated weights of the same names and shapes: no
 published file was downloaded. Conventions are the channel order, the deviation that pixels are divided by, the stride
 of bottlenecks, the size of images, and the classes.
+
+The MindSpore system's mask AP is as it published it; its code
+[cannot measure it](coming_from.md#from-the-mindspore-system).
 
 `python -m maskrcnn.convert.zoo docs/published.md` writes this page.
 """

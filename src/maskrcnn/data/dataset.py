@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Integer, UInt8
 
 from maskrcnn.masks import Rings
+from maskrcnn.storage.location import Location
 
 
 class Flag(IntFlag):
@@ -41,7 +42,8 @@ class Dataset:
 
     annotations: Path
     """Where the columns come from; messages name it."""
-    images: Path
+    images: Path | Location
+    """The folder of the images, on disk or in a store."""
     image_ids: Int64[np.ndarray, " N"]
     file_names: Sequence[str]
     """Below `images`."""

@@ -9,6 +9,9 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from maskrcnn.storage.location import Location
+from maskrcnn.storage.read import read_bytes
+
 MEBIBYTE = 1 << 20
 RGB = 3
 """Bands of every image that is read from a file."""
@@ -26,25 +29,42 @@ UPRIGHT = {
 
 
 def decode(
-    path: Path, size: tuple[int, int] | None = None, max_rowsize: int | None = 64, *, num_bands: int = RGB
+    path: Path | Location, size: tuple[int, int] | None = None, max_rowsize: int | None = 64, *, num_bands: int = RGB
 ) -> UInt8[np.ndarray, "h w {num_bands}"]:
     """Read an image as RGB, upright by its EXIF orientation.
 
+    path         on disk, or the address of an object
     size         (height, width) that the annotations state. Where it is that of the image before EXIF rotation, the
                  annotations were drawn on those pixels and the rotation is left out; any other difference is an error
     max_rowsize  MiB; a larger image is reduced by a whole factor, with None none is
     num_bands    what the recipe expects
     Raises FileNotFoundError or ValueError: one sentence with the file's name.
     """
+    return decode_bytes(read_image(path), path, size, max_rowsize, num_bands=num_bands)
+
+
+def read_image(path: Path | Location) -> bytes:
+    """The bytes of an image's file. Raises FileNotFoundError with its name, and what `read_bytes` raises."""
+    try:
+        return read_bytes(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"the image {path} does not exist; restore it or correct its name") from None
+
+
+def decode_bytes(
+    data: bytes,
+    path: Path | Location,
+    size: tuple[int, int] | None = None,
+    max_rowsize: int | None = 64,
+    *,
+    num_bands: int = RGB,
+) -> UInt8[np.ndarray, "h w {num_bands}"]:
+    """Decode bytes that were read already, as `decode`. Raises ValueError, which names `path`."""
     if num_bands != RGB:
         raise ValueError(
             f"the image {path} gives {RGB} bands, red, green and blue, but the recipe expects {num_bands}; give "
             "data.mean and data.std one entry for each band of the images"
         )
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"the image {path} does not exist; restore it or correct its name") from None
     limit = math.inf if max_rowsize is None else max_rowsize * MEBIBYTE
     fast = _decode_jpeg(data, size, limit)
     if fast is not None:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from torch.utils._pytree import tree_map_only
 from maskrcnn.config import Data
 from maskrcnn.data.buckets import Step
 from maskrcnn.data.dataset import Dataset
-from maskrcnn.data.decode import decode
+from maskrcnn.data.decode import decode_bytes, read_image
+from maskrcnn.data.read_ahead import Contents, read_ahead
 from maskrcnn.data.transforms import RawBatch
 
 
@@ -30,7 +32,8 @@ class Loader:
     rank           takes the rank-th of `world_size` equal slices of each step
     micro_batch    images of each `RawBatch`, a divisor of the slice; 0 gives the slice whole
     start          steps to skip, without decoding them, when a run resumes
-    At most num_workers x prefetch_size batches are under way or waiting. What goes wrong in a thread is raised here, in
+    At most num_workers x prefetch_size batches are under way or waiting. Images of a store are read by threads of their
+    own, `read_ahead` images before the batches under way. What goes wrong in a thread is raised here, in
     place of its batch. Leaving the loop, by `break` or an exception, or closing the iterator ends the threads.
     """
 
@@ -53,14 +56,26 @@ class Loader:
         """How long the consumer has waited for batches so far."""
 
     def __iter__(self) -> Generator[RawBatch, None, None]:
-        parts = self._parts()
+        if isinstance(self.data.images, Path):
+            yield from self._made((part, None) for part in self._parts())
+            return
+        readers = ThreadPoolExecutor(self.settings.read_ahead, thread_name_prefix="reader")
+        try:
+            yield from self._made(read_ahead(self._parts(), self.data, self.settings.read_ahead, readers))
+        finally:
+            readers.shutdown(cancel_futures=True)
+
+    def _made(self, parts: Iterator[tuple[Step, Contents | None]]) -> Iterator[RawBatch]:
+        """Batches of some parts, in order, each timed as its consumer waits."""
         if self.settings.num_workers == 0:
-            for part in parts:
+            while True:
                 begin = time.perf_counter()
+                part = next(parts, None)
+                if part is None:
+                    return
                 batch = self._make(part)
                 self.waited_seconds += time.perf_counter() - begin
                 yield batch
-            return
         pool = ThreadPoolExecutor(self.settings.num_workers, thread_name_prefix="loader")
         try:
             depth = self.settings.num_workers * self.settings.prefetch_size
@@ -78,8 +93,8 @@ class Loader:
         for step in islice(self.steps, self.start, None):
             yield from micro_steps(step, self.rank, self.world_size, self.micro_batch)
 
-    def _make(self, step: Step) -> RawBatch:
-        batch = make_batch(self.data, step, self.settings)
+    def _make(self, part: tuple[Step, Contents | None]) -> RawBatch:
+        batch = make_batch(self.data, part[0], self.settings, part[1])
         return pin(batch) if self.pin_memory else batch
 
 
@@ -96,17 +111,16 @@ def micro_steps(step: Step, rank: int, world_size: int, micro_batch: int) -> lis
     return [Step(step.bucket, step.indices[part], step.view.take(part), step.keys[part]) for part in parts]
 
 
-def make_batch(data: Dataset, step: Step, settings: Data) -> RawBatch:
-    """Decode a step's images and collate them."""
-    decoded = [
-        decode(
-            data.images / data.file_names[index],
-            tuple(data.sizes[index].tolist()),
-            settings.max_rowsize,
-            num_bands=len(settings.mean),
-        )
-        for index in step.indices
-    ]
+def make_batch(data: Dataset, step: Step, settings: Data, contents: Contents | None = None) -> RawBatch:
+    """Decode a step's images and collate them.
+
+    contents   of their files, where they are being read already
+    """
+    decoded = []
+    for number, index in enumerate(step.indices):
+        path, size = data.images / data.file_names[index], tuple(data.sizes[index].tolist())
+        content = read_image(path) if contents is None else contents[number].result()
+        decoded.append(decode_bytes(content, path, size, settings.max_rowsize, num_bands=len(settings.mean)))
     images, raw_sizes = collate(decoded)
     return RawBatch(
         images=images,

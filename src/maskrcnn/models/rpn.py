@@ -179,7 +179,9 @@ def neighbourhoods(
     Beyond a level's border features are zero.
     """
     step = torch.arange(-radius, radius + 1, device=cells.device)
-    parts, within, first = [], [], 0
+    count, side = cells.shape[1], 2 * radius + 1
+    found = pyramid[0].new_zeros(len(cells), count, side, side, pyramid[0].shape[1])
+    within, first = torch.zeros_like(found[..., 0], dtype=torch.bool), 0
     for level in pyramid:
         batch, channels, height, width = level.shape
         here = (cells - first).clamp(0, height * width - 1)[:, :, None, None]
@@ -189,7 +191,6 @@ def neighbourhoods(
         image = torch.arange(batch, device=cells.device)[:, None, None, None]
         row = (image * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
         values = level.permute(0, 2, 3, 1).reshape(-1, channels).index_select(0, row.flatten())
-        parts.append(torch.where(there[..., None], values.view(*row.shape, channels), 0.0))
-        within.append(there)
-        first += height * width
-    return torch.stack(parts).sum(dim=0), torch.stack(within).any(dim=0)  # the other levels of a cell give zeros
+        found = torch.addcmul(found, values.view_as(found), there[..., None].to(found.dtype))
+        within, first = within | there, first + height * width
+    return found, within

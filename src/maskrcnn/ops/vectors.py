@@ -25,6 +25,8 @@ numbers of channels.
 """
 COLUMNS = ACROSS * WIDTH
 """Columns of a register block."""
+PRODUCTS_WORTH_A_THREAD = 2**23
+"""Multiplications of a matrix product that are worth a thread: two tenths of a millisecond."""
 FLOAT = 4
 """Bytes of a number."""
 

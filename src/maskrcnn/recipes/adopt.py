@@ -1,8 +1,10 @@
 """Recipes combined with the recipe that weights bring along."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from maskrcnn.config import Recipe, Role
 from maskrcnn.recipes import text
@@ -28,6 +30,11 @@ def override(recipe: Recipe, words: Sequence[str], title: str) -> Recipe:
     return build([_all(recipe, title), read_overrides(words)], title)
 
 
+def with_settings(recipe: Recipe, settings: Mapping[str, Any], title: str) -> Recipe:
+    """Replace some settings of a recipe, given by their dotted paths."""
+    return build([_all(recipe, title), Layer(title, list(settings.items()))], title)
+
+
 def with_network_of(recipe: Recipe, weights: Recipe, words: Sequence[str] = ()) -> Recipe:
     """Return the recipe with the network and preprocessing of some weights.
 
@@ -39,6 +46,18 @@ def with_network_of(recipe: Recipe, weights: Recipe, words: Sequence[str] = ()) 
     given = [(path, value) for path, value in read_overrides(words).settings if _is_about_weights(path)]
     title = f"of {weights.name}"
     return build([_all(recipe, recipe.name), Layer(title, adopted), Layer("command line", given)], title)
+
+
+def with_live_norm(weights: Recipe, recipe: Recipe) -> Recipe:
+    """Return the recipe of weights, with live batch norm where `recipe` has it and they have it frozen.
+
+    Both kinds have the same tensors, so that training goes on from the statistics of the weights.
+    """
+    model = weights.model
+    if (recipe.model.backbone.norm, model.backbone.norm) != ("batch_norm", "frozen_batch_norm"):
+        return weights
+    live = replace(model.backbone, norm="batch_norm")
+    return replace(weights, model=replace(model, backbone=live, head_norm=model.head_norm or "none"))
 
 
 def _all(recipe: Recipe, origin: str) -> Layer:

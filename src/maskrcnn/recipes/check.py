@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from maskrcnn.config import Recipe, Settings
-from maskrcnn.recipes import text
+from maskrcnn.recipes import mindspore, text
 from maskrcnn.recipes.contradictions import contradictions
 from maskrcnn.recipes.describe import describe, example, nearest
-from maskrcnn.recipes.read import Layer, Typed
+from maskrcnn.recipes.read import Layer, Refused, Typed
 from maskrcnn.recipes.renamed import RENAMED, SECTIONS
 
 
@@ -47,7 +47,9 @@ def build(layers: Sequence[Layer], title: str) -> Recipe:
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Yield (path, converted value or Mistake) for each setting in `value`, which may be a section."""
     kind = _type_at(path)
-    if kind is None:
+    if isinstance(value, Refused):
+        yield path, Mistake(path, str(value))
+    elif kind is None:
         yield path, Mistake(path, f"{path}: no such setting; {_advice(path)}")
     elif isinstance(kind, type) and issubclass(kind, Settings):
         section = _parsed(value) if isinstance(value, Typed) else value
@@ -63,7 +65,9 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _advice(path: str) -> str:
-    return f"it is called {RENAMED[path]} now" if path in RENAMED else nearest(path)
+    if path in RENAMED:
+        return f"it is called {RENAMED[path]} now"
+    return mindspore.advice(path) or nearest(path)
 
 
 def _type_at(path: str) -> Any:

@@ -3,11 +3,20 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from maskrcnn.config import Backbone, Optimizer, Recipe, Schedule
+import msgspec
 
+from maskrcnn.config import Backbone, Data, Optimizer, Recipe, Schedule
+from maskrcnn.recipes.flat import flatten
+from maskrcnn.storage.location import at, printable
+
+PLACES = ("dataset_dir", "train_img_dir", "val_img_dir", "train_anno_path", "val_anno_path")
+"""Settings of data that name files or folders."""
 WITHOUT_BOTTLENECKS = ("resnet18", "resnet34")
 LITE_PIXELS = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
 """Mean and standard deviation of the pixels that published EfficientNet-Lite weights were trained on."""
+
+NO_WEIGHTS = ("false", "none", "null", "no", "random")
+"""What people write for no pretrained weights, which is an empty text here."""
 
 Contradiction = tuple[tuple[str, ...], str]
 """Settings concerned, the one to report first, and a sentence that says what is wrong."""
@@ -15,6 +24,8 @@ Contradiction = tuple[tuple[str, ...], str]
 
 def contradictions(recipe: Recipe) -> Iterator[Contradiction]:
     """Yield what the types of settings cannot check. A setting at its default is never reported as without effect."""
+    yield from _secrets(recipe)
+    yield from _addresses(recipe)
     yield from _data(recipe)
     yield from _model(recipe)
     yield from _train(recipe)
@@ -26,8 +37,29 @@ def contradictions(recipe: Recipe) -> Iterator[Contradiction]:
         )
 
 
+def _secrets(recipe: Recipe) -> Iterator[Contradiction]:
+    """Recipes are stored in runs and beside weights, for everybody to read."""
+    for path, value in flatten(msgspec.to_builtins(recipe)):
+        if isinstance(value, str) and value != printable(value):
+            yield (
+                (path,),
+                f"expected an address without a user or a query, such as {printable(value)}, since recipes are stored "
+                "for everybody to read; credentials belong into environment variables (docs/storage.md)",
+            )
+
+
+def _addresses(recipe: Recipe) -> Iterator[Contradiction]:
+    for name in PLACES:
+        try:
+            at(getattr(recipe.data, name))
+        except ValueError as error:
+            yield (f"data.{name}",), str(error)
+
+
 def _data(recipe: Recipe) -> Iterator[Contradiction]:
     data = recipe.data
+    if data.read_ahead != Data().read_ahead and data.remote == "copy":
+        yield ("data.read_ahead", "data.remote"), "has no effect on images that are copied; set data.remote=stream"
     if not data.short_sides:
         yield ("data.short_sides",), "expected at least one length"
     elif data.fit == "sides" and data.max_side < max(data.short_sides):
@@ -61,6 +93,11 @@ def _model(recipe: Recipe) -> Iterator[Contradiction]:
         yield (
             ("model.rpn.positive_iou", "model.rpn.negative_iou"),
             f"expected at least model.rpn.negative_iou, {rpn.negative_iou}, got {rpn.positive_iou}",
+        )
+    if backbone.pretrained.lower() in NO_WEIGHTS:
+        yield (
+            ("model.backbone.pretrained",),
+            f"expected imagenet, a published name or a file, got {backbone.pretrained}; '' begins with random weights",
         )
     yield from _efficientnet(recipe)
     if backbone.stride_in_1x1 and backbone.kind in WITHOUT_BOTTLENECKS:

@@ -3,7 +3,7 @@
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -19,8 +19,16 @@ from maskrcnn.recipes.write import reasons
 
 
 def rewrite(page: str) -> str:
-    """Replace the text between each `<!-- NAME -->` and `<!-- /NAME -->` by today's recipes, roles and settings."""
-    for name, lines in (("recipes", _recipes()), ("roles", _roles()), ("settings", _settings(Recipe, ""))):
+    """Replace the tables of docs/recipes.md by today's recipes, roles and settings."""
+    return fill(page, {"recipes": _recipes(), "roles": _roles(), "settings": _settings(Recipe, "")})
+
+
+def fill(page: str, tables: Mapping[str, Iterable[str]]) -> str:
+    """Replace the text between each `<!-- NAME -->` and `<!-- /NAME -->` by lines.
+
+    Raises ValueError for a page that does not have each of these marks once.
+    """
+    for name, lines in tables.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         if page.count(begin) != 1 or page.count(end) != 1:
             raise ValueError(f"expected one {begin.strip()} and one {end} in the page")
@@ -41,7 +49,7 @@ def _recipes() -> Iterator[str]:
         purpose = " ".join(line.removeprefix("#").strip() for line in head)
         name = path.relative_to(folder).with_suffix("").as_posix()
         rows.append((f"`{name}`", f"`{Path(base).stem}`" if base else "", purpose))
-    return _table(("recipe", "based on", "what it is"), rows)
+    return table(("recipe", "based on", "what it is"), rows)
 
 
 def _natural(path: Path) -> list[int | str]:
@@ -50,7 +58,7 @@ def _natural(path: Path) -> list[int | str]:
 
 
 def _roles() -> Iterator[str]:
-    return _table(("role", "what it decides"), [(role.value, reasons()["Role"][role.name]) for role in Role])
+    return table(("role", "what it decides"), [(role.value, reasons()["Role"][role.name]) for role in Role])
 
 
 def _settings(section: type[Settings], path: str) -> Iterator[str]:
@@ -64,13 +72,14 @@ def _settings(section: type[Settings], path: str) -> Iterator[str]:
             reason = reasons()[section.__name__].get(field.name, "")
             rows.append((f"`{name}`", describe(field.type), f"`{default}`", roles_of(Recipe)[name], reason))
     yield from (f"### {path.removesuffix('.') or 'Top level'}", "", str(inspect.getdoc(section)), "")
-    yield from _table(("setting", "values", "default", "role", "what it is"), rows)
+    yield from table(("setting", "values", "default", "role", "what it is"), rows)
     for inner, inner_path in sections:
         yield ""
         yield from _settings(inner, inner_path)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table in Markdown."""
     for cells in (head, ["---"] * len(head), *rows):
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

@@ -4,9 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from maskrcnn.job import ENABLED, HANDED_OVER
 from maskrcnn.recipes import text
 
 BASE = "__BASE__"
+JOB = (ENABLED, *HANDED_OVER)
+"""Keys of a file that belong to no recipe."""
 
 
 class Layer(NamedTuple):
@@ -21,14 +24,28 @@ class Typed(str):
     """A word from the command line: a YAML value, unless the setting it is meant for is text."""
 
 
-def read_layers(path: Path, inside: tuple[Path, ...] = ()) -> Iterator[Layer]:
+class Refused(str):
+    """A mistake that reading found, in place of the value: the sentence, which names the setting."""
+
+
+def read_layers(path: Path) -> Iterator[Layer]:
     """Yield the layers of a file; its `__BASE__` files, relative to its folder, come first."""
+    for origin, settings in _layers(path):
+        yield Layer(origin, [(key, value) for key, value in settings if key not in JOB])
+
+
+def read_job(path: Path) -> dict[str, Any]:
+    """Return what a file and its bases say of a platform's job."""
+    return {key: value for _, settings in _layers(path) for key, value in settings if key in JOB}
+
+
+def _layers(path: Path, inside: tuple[Path, ...] = ()) -> Iterator[Layer]:
     here = path.resolve()
     if here in inside:
         raise ValueError(f"{BASE} goes in a circle: {' -> '.join(str(step) for step in (*inside, here))}")
     content = _read_file(path)
     for base in _bases(content.pop(BASE, []), path):
-        yield from read_layers(base, (*inside, here))
+        yield from _layers(base, (*inside, here))
     origin = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
     yield Layer(str(origin), list(content.items()))
 
@@ -54,7 +71,10 @@ def read_overrides(words: Sequence[str]) -> Layer:
 def _read_file(path: Path) -> dict[str, Any]:
     try:
         content = text.parse(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # UnicodeDecodeError is one too
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}: expected UTF-8, received something else in line {line}; save it as UTF-8") from None
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if not isinstance(content, dict | None):
         raise ValueError(f"{path}: expected settings such as `train:`, got {type(content).__name__}")

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import torch
 
+from maskrcnn.sentences import typed
+
 DeviceSetting = Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"]
 KINDS = {"gpu": "cuda", "ascend": "npu"}
 """Settings whose devices torch calls otherwise."""
@@ -74,7 +76,8 @@ def choose_device(setting: DeviceSetting, local_rank: int) -> torch.device:
     if not available:
         remedy = REMEDIES.get(kind, "install torch's package for your accelerator")
         raise ValueError(
-            f"device={setting}: expected at least one such device, 0 are visible; {remedy}, or set device=cpu"
+            f"device={setting}: expected at least one such device, 0 are visible; {remedy}, or set "
+            f"{typed('device=cpu')}"
         )
     if local_rank >= available:
         raise ValueError(

@@ -11,28 +11,20 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from maskrcnn.runtime.devices import DeviceSetting, choose_device
+from maskrcnn.runtime.ranks import Ranks, find_ranks
+from maskrcnn.sentences import typed
 
 TIMEOUT = timedelta(minutes=30)
 """Longest wait for a process that is alive but behind (uneven evaluation on CPUs); a dead one is noticed at once."""
 BUCKET_ELEMENTS = 32 * 2**20
 """Elements of one all-reduce, 128 MiB in float32: bounds the copy that flattening makes."""
 BACKENDS = {"cpu": "cpu:gloo", "cuda": "cpu:gloo,cuda:nccl", "npu": "cpu:gloo,npu:hccl", "xpu": "cpu:gloo,xpu:xccl"}
-
-
-class Ranks(NamedTuple):
-    """Number of a process, and of how many: in all, and on its machine."""
-
-    rank: int
-    size: int
-    local_rank: int
-    local_size: int
 
 
 @dataclass(frozen=True)
@@ -134,20 +126,6 @@ def start(device_setting: DeviceSetting = "auto") -> World:
     return World(device, ranks.rank, ranks.size, ranks.local_rank)
 
 
-def find_ranks(env: Mapping[str, str]) -> Ranks:
-    """Read torchrun's variables, else Open MPI's, else stand alone."""
-    if "RANK" in env and "WORLD_SIZE" in env:
-        names = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"]
-    elif "OMPI_COMM_WORLD_RANK" in env:
-        names = [f"OMPI_COMM_WORLD_{name}" for name in ("RANK", "SIZE", "LOCAL_RANK", "LOCAL_SIZE")]
-    else:
-        return Ranks(rank=0, size=1, local_rank=0, local_size=1)
-    rank, size = int(env[names[0]]), int(env[names[1]])
-    if not 0 <= rank < size:
-        raise ValueError(f"{names[0]} is {rank} and {names[1]} is {size}; ranks run from 0 to {size - 1}")
-    return Ranks(rank, size, int(env.get(names[2], rank)), int(env.get(names[3], size)))
-
-
 def share_cpus(env: Mapping[str, str], local_size: int) -> None:
     """Give each process of a machine its share of CPU threads, unless OMP_NUM_THREADS says how many.
 
@@ -171,7 +149,7 @@ def meet(env: Mapping[str, str], ranks: Ranks, device: torch.device) -> None:
     if device.type not in BACKENDS:
         raise ValueError(
             f"{ranks.size} processes cannot share work on {device.type}: torch adds up gradients between processes on "
-            f"{', '.join(BACKENDS)}; start one process, or set device=cpu"
+            f"{', '.join(BACKENDS)}; start one process, or set {typed('device=cpu')}"
         )
     address = meeting_point(env, ranks)
     try:

@@ -15,8 +15,8 @@ import safetensors.torch
 from torch import Tensor
 
 from maskrcnn.files import sync
-
-STATE = "state.json"
+from maskrcnn.run_folder import STATE
+from maskrcnn.weights import write_tensors
 
 
 class Checkpoint(NamedTuple):
@@ -46,8 +46,7 @@ def save(
     final, draft = folder / f"step-{step}", folder / f".step-{step}"
     draft.mkdir()
     for name, group in tensors.items():
-        contiguous = {key: value.detach().cpu().contiguous() for key, value in group.items()}
-        safetensors.torch.save_file(contiguous, draft / f"{name}.safetensors")
+        write_tensors(draft / f"{name}.safetensors", group)
     files = {file.name: _fingerprint(file) for file in sorted(draft.iterdir())}
     content = {"step": step, **state, "files": files}
     (draft / STATE).write_text(json.dumps({**content, "sha256": _digest(content)}, indent=1))

@@ -24,14 +24,25 @@ from maskrcnn.evaluate.progress_lines import Ticker
 from maskrcnn.files import atomic_write
 from maskrcnn.run_folder import HISTORY, LOG, RESULTS
 from maskrcnn.runtime.memory import GIBIBYTE
+from maskrcnn.storage.location import Location
 from maskrcnn.train.window import Means
 
 
 class Log:
     """The voice of a run; only the main process has one, the others are silent."""
 
-    def __init__(self, out: Path, *, is_main: bool, tensorboard: bool = False, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        out: Path,
+        *,
+        is_main: bool,
+        tensorboard: bool = False,
+        console: Console | None = None,
+        called: Path | Location | None = None,
+    ) -> None:
         self.out = out
+        self.called = called or out
+        """What the person called that folder: an address where it is uploaded from here."""
         self.is_main = is_main
         self.console = console or Console(quiet=not is_main, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None

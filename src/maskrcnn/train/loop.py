@@ -10,12 +10,15 @@ from maskrcnn.data.loader import Loader
 from maskrcnn.data.split import OpenSplit, open_split
 from maskrcnn.recipes import write_recipe
 from maskrcnn.report.page import write_report
-from maskrcnn.run_folder import CONFIG, LAST
+from maskrcnn.run_folder import CONFIG, LAST, WEIGHTS
 from maskrcnn.runtime import distributed
 from maskrcnn.runtime.trust import trust_kernels
+from maskrcnn.storage.location import Where
+from maskrcnn.storage.upload import uploading
 from maskrcnn.train.interrupt import StopRequest
 from maskrcnn.train.log import Log
-from maskrcnn.train.resume import find_start
+from maskrcnn.train.remote import prepare
+from maskrcnn.train.resume import check_agreement, find_start, how_to_go_on
 from maskrcnn.train.setup import set_up
 from maskrcnn.train.training import Training
 from maskrcnn.weights import Weights, find_weights
@@ -23,41 +26,44 @@ from maskrcnn.weights import Weights, find_weights
 
 def run(
     recipe: Recipe,
-    out: Path,
+    out: Where,
     resume: str | None = None,
     weights: Weights | None = None,
     open_split: OpenSplit = open_split,
 ) -> Path:
-    """Train and evaluate as the recipe says; returns `out`, the folder of the run.
+    """Train and evaluate as the recipe says; returns the folder of the run on disk.
 
-    resume   None, `auto` (the newest checkpoint of `out`, if there is one), or a checkpoint's or run's folder
+    out      that folder, or the address of one in an object store, which is uploaded while the run goes on
+    resume   None, `auto` (the newest checkpoint of `out`, if there is one), or folder or address of a checkpoint or run
     weights  what a run that is not continued begins with; the recipe describes their network, but for its classes
     open_split   reads the splits that `recipe.data` names; another one where they are not COCO's
-    Every process of a distributed run calls this; they share one file system. Raises KeyboardInterrupt after
-    Ctrl-C or SIGTERM, with a checkpoint written; ValueError for a recipe that cannot be run or continued;
-    FloatingPointError when losses are not finite.
+    Every process of a distributed run calls this; they share one file system, or an address. Raises KeyboardInterrupt
+    after Ctrl-C or SIGTERM, with a checkpoint written; ValueError for a recipe that cannot be run or continued;
+    FloatingPointError when losses are not finite; ConnectionError when not everything got to the address.
     """
-    out = Path(out)
     with StopRequest() as wish, distributed.start(recipe.device) as world:
         notes: list[str] = []
-        start = find_start(out, resume, notes.append)
-        world.barrier()  # everybody has looked before anybody writes
-        out.mkdir(parents=True, exist_ok=True)
-        with Log(out, is_main=world.is_main, tensorboard=recipe.train.tensorboard) as log:
+        folder, location, resume = prepare(out, resume, world, notes.append)
+        start = find_start(folder, resume, lambda note: notes.append(note.replace(str(folder), str(location))))
+        check_agreement(world, start)  # everybody has looked before anybody writes
+        folder.mkdir(parents=True, exist_ok=True)
+        log = Log(folder, is_main=world.is_main, tensorboard=recipe.train.tensorboard, called=location)
+        # The log is closed before the last upload, which so has all that it wrote.
+        with uploading(folder, location, log.say, active=world.is_main), log:
             for note in notes:
                 log.say(note)
             trust_kernels(world, log.say)
             try:
-                training = set_up(recipe, out, world, log, start, weights, open_split)
+                training = set_up(recipe, folder, world, log, start, weights, open_split)
                 del start  # its tensors lie in its files, which Windows does not remove while they are mapped
                 go(training, wish)
             except KeyboardInterrupt:
-                log.say(f"stopped; go on with --resume auto --out {out}")
+                log.say(how_to_go_on(folder, location, resume))
                 raise
             except Exception as error:
                 log.note(f"failed: {error}")
                 raise
-    return out
+    return folder
 
 
 def go(training: Training, wish: StopRequest) -> None:
@@ -76,8 +82,8 @@ def go(training: Training, wish: StopRequest) -> None:
         training.keep(LAST, {})
     if training.world.is_main:
         log.end_progress()
-        log.say(f"weights: {find_weights(training.out).parent}")
-        log.say(f"report: {write_report(training.out, training.splits.validation)}")
+        log.say(f"weights: {log.called / WEIGHTS / find_weights(training.out).parent.name}")
+        log.say(f"report: {log.called / write_report(training.out, training.splits.validation).name}")
 
 
 def _train(training: Training, epoch: int, wish: StopRequest) -> None:

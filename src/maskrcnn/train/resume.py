@@ -9,7 +9,10 @@ from maskrcnn.config import Recipe, Role
 from maskrcnn.recipes.flat import flatten
 from maskrcnn.recipes.renamed import RENAMED
 from maskrcnn.recipes.roles import settings_with
-from maskrcnn.run_folder import CHECKPOINTS, CONFIG
+from maskrcnn.run_folder import CHECKPOINTS, CONFIG, STATE
+from maskrcnn.runtime.distributed import World
+from maskrcnn.sentences import typed
+from maskrcnn.storage.location import Where
 from maskrcnn.train import checkpoint
 from maskrcnn.train.checkpoint import Checkpoint
 
@@ -20,7 +23,8 @@ MAY_CHANGE = settings_with(Role.START, Role.RUN)
 def find_start(out: Path, resume: str | None, tell: Callable[[str], None]) -> Checkpoint | None:
     """The checkpoint to go on from, None to start afresh.
 
-    resume   None, `auto` for the newest checkpoint of `out` if there is one, or a checkpoint's or run's folder
+    resume   None, `auto` for the newest checkpoint of `out` if there is one, or the folder of a checkpoint, of several,
+             or of a run
     Raises ValueError when `out` would lose a run that it holds, or when there is nothing to resume.
     """
     if resume == "auto":
@@ -29,20 +33,58 @@ def find_start(out: Path, resume: str | None, tell: Callable[[str], None]) -> Ch
         return found
     if resume is None:
         if _holds_a_run(out):
-            raise ValueError(f"{out} already holds a run; go on with it by --resume auto, or choose another --out")
+            raise ValueError(
+                f"{out} already holds a run; go on with it by {typed('--resume')} auto, or choose "
+                f"another {typed('--out')}"
+            )
         return None
     path = Path(resume)
-    if (path / checkpoint.STATE).is_file():
+    if (path / STATE).is_file():
         _refuse_to_branch(path, out)
         found = _read(path)
     else:
-        found = checkpoint.read_newest(path / CHECKPOINTS, tell)
+        found = checkpoint.read_newest(path / CHECKPOINTS, tell) or checkpoint.read_newest(path, tell)
     if found is None:
-        raise ValueError(f"{resume}: expected a checkpoint (a folder step-<n>) or a run that holds one, found none")
+        raise ValueError(
+            f"{resume}: expected a checkpoint (a folder step-<n>) or a run that holds one, found {_instead(path)}"
+        )
     if _holds_a_run(out) and not found.path.resolve().is_relative_to(out.resolve()):
-        raise ValueError(f"{out} already holds another run than {resume}; choose another --out")
+        raise ValueError(f"{out} already holds another run than {resume}; choose another {typed('--out')}")
     tell(f"going on from {found.path}")
     return found
+
+
+def _instead(path: Path) -> str:
+    """What is at a path where no checkpoint is, and what to type."""
+    if not path.exists():
+        return f"nothing (working directory {Path.cwd()}); a file of weights, for {typed('--weights')}, would do too"
+    if path.is_file():
+        return f"none; {typed('--weights')} {path} begins with a file of weights"
+    return f"none; {path.parent} holds one" if checkpoint.find(path.parent / CHECKPOINTS) else "none"
+
+
+def how_to_go_on(out: Path, location: Where, resume: str | None) -> str:
+    """Say what to type after a run was stopped: the command itself goes on where it resumed with `auto`.
+
+    out, location   the run's folder on disk, and what the person called it
+    """
+    again = "the same command" if resume == "auto" else f"{typed('--resume')} auto {typed('--out')} {location}"
+    if checkpoint.find(out / CHECKPOINTS):
+        return f"stopped; go on with {again}"
+    return f"stopped before the first checkpoint; begin afresh with {again}"
+
+
+def check_agreement(world: World, start: Checkpoint | None) -> None:
+    """Wait for all processes; refuse to go on where they found different checkpoints. Raises ValueError."""
+    steps = [int(step) for step in world.gather_bytes(str(start.step if start else 0).encode())]
+    world.barrier()
+    other = next((rank for rank, step in enumerate(steps) if step != steps[0]), None)
+    if other is not None:
+        raise ValueError(
+            f"process {other} would go on from step {steps[other]}, the first one from step {steps[0]}; give every "
+            f"machine the same checkpoints: {typed('--out')} in a folder that they share, or an address such as "
+            "s3://BUCKET/RUN"
+        )
 
 
 def check_same(recipe: Recipe, found: Checkpoint, num_images: int) -> None:
@@ -66,7 +108,7 @@ def check_same(recipe: Recipe, found: Checkpoint, num_images: int) -> None:
     ]
     if differing:
         is_network = any(one.startswith("model.") for one in differing)
-        again = ", give --weights again if the run began with them," if is_network else ","
+        again = f", give {typed('--weights')} again if the run began with them," if is_network else ","
         raise ValueError(
             f"{found.path} belongs to another recipe: {'; '.join(differing)}; set these back{again} or start a new run"
         )
@@ -88,4 +130,6 @@ def _refuse_to_branch(path: Path, out: Path) -> None:
     path = path.resolve()
     newest = next(iter(checkpoint.find(path.parent)), path)
     if newest != path and path.is_relative_to(out.resolve()):
-        raise ValueError(f"{out} has gone on to {newest.name} since {path.name}; choose another --out to branch off")
+        raise ValueError(
+            f"{out} has gone on to {newest.name} since {path.name}; choose another {typed('--out')} to branch off"
+        )

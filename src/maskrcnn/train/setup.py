@@ -17,6 +17,7 @@ from maskrcnn.runtime.ladder import choose_rungs
 from maskrcnn.runtime.memory import keep_freed_memory
 from maskrcnn.runtime.precision import choose_precision
 from maskrcnn.runtime.warm import tasks_for, warm_together
+from maskrcnn.sentences import typed
 from maskrcnn.train.checkpoint import Checkpoint
 from maskrcnn.train.initialise import initialise_from
 from maskrcnn.train.log import Log
@@ -79,7 +80,7 @@ def _network(recipe: Recipe, world: World, start: Checkpoint | None, weights: We
     model.backbone.recompute = recipe.train.recompute
     if start is not None:
         if weights is not None:
-            say(f"resuming at step {start.step}; --weights only names the network")
+            say(f"resuming at step {start.step}; {typed('--weights')} only names the network")
         model.load_state_dict(start.tensors["model"])
     elif world.is_main:
         if weights is None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +17,9 @@ from maskrcnn.data.annotations.packed import Packed, arrange, read_content
 from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.files import atomic_write, listing
 from maskrcnn.masks import Rings, counts_from_rings, decimals, strings_from_counts
+
+EITHER = {"annotations": "annotation", "annotation": "annotations"}
+"""Names of the folder of annotation files, each with the one that stands in for it."""
 
 
 def read(annotations: Path, images: Path | None = None) -> Dataset:
@@ -143,12 +146,21 @@ def find_split(dataset_dir: str | Path, img_dir: str, anno_path: str) -> tuple[P
     if not images.is_dir():
         raise FileNotFoundError(f"the image folder {images} does not exist; {root} holds {listing(root)}")
     first, *rest = Path(anno_path).parts or ("",)
-    other = {"annotations": "annotation", "annotation": "annotations"}.get(first, first)
+    other = EITHER.get(first, first)
     for annotations in (root / anno_path, root.joinpath(other, *rest)):
         if annotations.is_file():
             return annotations, images
     folder = next((path for path in (root / first, root / other) if path.is_dir()), root)
     raise FileNotFoundError(f"the annotation file {root / anno_path} does not exist; {folder} holds {listing(folder)}")
+
+
+def names_of_files(data: Dataset) -> Sequence[str]:
+    """The names of all images' files. Raises ValueError where an image has none."""
+    names = list(data.file_names)
+    if "" in names:
+        id = data.image_ids[names.index("")]
+        raise ValueError(f"{data.annotations}: image {id} has no `file_name`; give every image one")
+    return names
 
 
 def _check_images(data: Dataset, images: Path) -> None:
@@ -157,9 +169,8 @@ def _check_images(data: Dataset, images: Path) -> None:
     if not images.is_dir():
         raise FileNotFoundError(f"the image folder {images} of {annotations} does not exist; correct its path")
     missing = _missing(names, images)
-    if missing and not names[missing[0]]:
-        raise ValueError(f"{annotations}: image {ids[missing[0]]} has no `file_name`; give every image one")
     if missing:
+        names_of_files(data)
         raise FileNotFoundError(
             f"{images} lacks {names[missing[0]]} of image {ids[missing[0]]} ({len(missing)} of {len(names)} images "
             f"are missing); {annotations} names it: complete the folder or remove the entries"

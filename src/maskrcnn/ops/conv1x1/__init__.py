@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maskrcnn.ops import fused
-from maskrcnn.ops.channels_last import empty_result, has_whole_vectors, suits
+from maskrcnn.ops.channels_last import empty_result, suits
 from maskrcnn.ops.conv1x1 import cpu, reference
 from maskrcnn.ops.operator import operator
 
@@ -13,8 +13,6 @@ __all__ = ["conv1x1"]
 
 HAS_WIDE_VECTORS = torch.backends.cpu.get_cpu_capability() == "AVX512"
 """Whether vectors of torch have 16 numbers."""
-MIN_PIXELS = 256
-"""Pixels that repay arranging the weights."""
 
 
 def conv1x1(
@@ -29,8 +27,7 @@ def conv1x1(
     """A linear layer at each pixel, or at each `stride`-th of a row and column from the first on.
 
     Add the bias and the residual, then ReLU where asked.
-    On a CPU, in float32, with channels in multiples of 8, results lie in channels-last memory, unless they are
-    few pixels of channels in multiples of 32.
+    On a CPU, in float32, with channels in multiples of 8, results lie in channels-last memory.
     Differentiable once. Where nothing learns, bf16 and, with vectors of 16 numbers, float32 are torch's fused ones.
     """
     if _is_faster_fused(x, weight, bias, residual, stride):
@@ -42,9 +39,7 @@ def conv1x1(
 
 def _is_faster(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, stride: int) -> bool:
     """Whether the CPU's kernels can do it, and gain by it."""
-    if not suits(x, weight, bias, residual, side=1, stride=stride, multiple=cpu.LEAST):
-        return False
-    return not has_whole_vectors(weight) or len(x) * x.shape[2] * x.shape[3] >= MIN_PIXELS * stride**2
+    return suits(x, weight, bias, residual, side=1, stride=stride, multiple=cpu.LEAST)
 
 
 def _is_faster_fused(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, stride: int) -> bool:

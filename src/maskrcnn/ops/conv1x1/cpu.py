@@ -2,8 +2,8 @@
 
 In channels-last memory an image is a matrix of pixels and channels. Torch's library writes the bias everywhere, adds
 the product, then reads all of it again for the residual, and again for the ReLU; for a network's first stages these
-passes take as long as the product. Channels that do not come in whole panels are left to a library's product of
-matrices, which torch's convolution would reach by way of copies in another order.
+passes take as long as the product. Channels that do not come in whole panels, and few pixels, are left to a library's
+product of matrices, which torch's convolution would reach by way of copies in another order.
 """
 
 from typing import no_type_check
@@ -15,19 +15,21 @@ from torch import Tensor
 
 from maskrcnn.ops.channels_last import empty_result, has_whole_vectors, offset_and_floor, pixels
 from maskrcnn.ops.threads import parallel_for
-from maskrcnn.ops.vectors import COLUMNS, FLOAT, ROWS, jit, multiply_finish
+from maskrcnn.ops.vectors import COLUMNS, FLOAT, PRODUCTS_WORTH_A_THREAD, ROWS, jit, multiply_finish
 
 LEAST = 8
 """Channels come in multiples of it."""
+MIN_PIXELS = 256
+"""Pixels that repay arranging the weights in panels."""
 BLOCK = 8
 """Groups of `ROWS` pixels that meet one panel of weights after another: few enough to stay in the cache."""
 
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool) -> Tensor:
-    """The result in channels-last memory; there are `ROWS` pixels or more."""
+    """The result in channels-last memory."""
     outputs = len(weight)
     y = empty_result(x, outputs)
-    if not has_whole_vectors(weight):
+    if not has_whole_vectors(weight) or len(x) * x.shape[2] * x.shape[3] < MIN_PIXELS:
         return _multiplied(x, weight, bias, residual, relu, y)
     panels = _in_panels(weight.detach().reshape(outputs, -1).numpy())
     offset, floor = offset_and_floor(bias, outputs, relu)
@@ -35,7 +37,8 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | N
     other = np.empty((0, outputs), np.float32) if residual is None else _rows(residual)
     groups = -(-len(source) // ROWS)
     nothing = np.zeros(COLUMNS, np.float32)
-    parallel_for(lambda a, b: _convolve(source, panels, offset, other, nothing, floor, target, a, b), groups, BLOCK)
+    smallest = max(BLOCK, PRODUCTS_WORTH_A_THREAD // (ROWS * source.shape[1] * outputs))
+    parallel_for(lambda a, b: _convolve(source, panels, offset, other, nothing, floor, target, a, b), groups, smallest)
     return y
 
 

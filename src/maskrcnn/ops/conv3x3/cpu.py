@@ -8,8 +8,7 @@ A thread takes a few tiles at a time all the way from pixels to pixels, within i
 tiles would go through memory, and start threads of its own that have to wait for each other.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import no_type_check
 
 import numpy as np
@@ -33,12 +32,16 @@ from maskrcnn.ops.conv3x3.winograd import (
     weights_to_points,
 )
 from maskrcnn.ops.threads import parallel_for
-from maskrcnn.ops.vectors import COLUMNS, FLOAT, ROWS, jit, multiply
+from maskrcnn.ops.vectors import COLUMNS, FLOAT, PRODUCTS_WORTH_A_THREAD, ROWS, jit, multiply
 
 BLOCK = 48
 """Tiles that a thread takes at a time, a multiple of `ROWS`."""
-FEW, CHANNELS_PER_TILE = 4, 4
-"""Tiles that are worth a thread of their own, and channels for each tile from which on weights outweigh the tiles."""
+CHANNELS_PER_TILE = 4
+"""Channels for each tile from which on weights outweigh the tiles."""
+WORTH_A_THREAD = 2**13
+"""Channels of tiles whose transforms are worth a thread."""
+WEIGHTS_WORTH_A_THREAD = 2**17
+"""Weights whose transforms are worth a thread."""
 SHIFT = 80
 """Numbers between the matrices of a block, lest all 36 rows of a tile fall into one set of the cache."""
 
@@ -79,14 +82,10 @@ def _convolve_many(
 
     def convolve(first: int, stop: int) -> None:
         left, result = (_numbers(POINTS, BLOCK * c + SHIFT) for c in (channels, outputs))
-        scratch = _numbers(SCRATCH)
-        for start, count in _blocks(first, stop):
-            _to_points(source, start, count, left.reshape(-1), left.shape[1], scratch)
-            _multiply(left, panels, result, count, channels, outputs, 0, 0, num_panels)
-            points_to_pixels(result.reshape(-1), result.shape[1], outputs, target, start, count, offset, floor, scratch)
+        _convolve_tiles(source, panels, left, result, target, offset, floor, _numbers(SCRATCH), first, stop)
 
-    parallel_for(transform_weights, num_panels)
-    parallel_for(convolve, total, max(ROWS, min(BLOCK, total // torch.get_num_threads())))
+    parallel_for(transform_weights, num_panels, _parts(WEIGHTS_WORTH_A_THREAD, 9 * channels * COLUMNS))
+    parallel_for(convolve, total, max(ROWS, _parts(PRODUCTS_WORTH_A_THREAD, POINTS * channels * outputs)))
 
 
 def _convolve_few(
@@ -111,9 +110,9 @@ def _convolve_few(
         values, scratch = result.reshape(-1)[first * outputs :], _numbers(SCRATCH)
         points_to_pixels(values, result.shape[1], outputs, target, first, stop - first, offset, floor, scratch)
 
-    parallel_for(transform_tiles, total, FEW)
-    parallel_for(multiply_panels, outputs // COLUMNS)
-    parallel_for(transform_back, total, FEW)
+    parallel_for(transform_tiles, total, _parts(WORTH_A_THREAD, channels))
+    parallel_for(multiply_panels, outputs // COLUMNS, _parts(WEIGHTS_WORTH_A_THREAD, 9 * channels * COLUMNS))
+    parallel_for(transform_back, total, _parts(WORTH_A_THREAD, outputs))
 
 
 def _to_points(source: ndarray, first: int, count: int, values: ndarray, step: int, scratch: ndarray) -> None:
@@ -122,11 +121,9 @@ def _to_points(source: ndarray, first: int, count: int, values: ndarray, step: i
     pixels_to_points(source, first, count, values, step, channels, channels, 0, scratch)
 
 
-def _blocks(first: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Start and length of blocks of nearly the same size, at most `BLOCK` tiles, that make up some tiles."""
-    number = -(-(stop - first) // BLOCK)
-    bounds = [first + (stop - first) * block // number for block in range(number + 1)]
-    return ((start, end - start) for start, end in pairwise(bounds))
+def _parts(worth: int, each: int) -> int:
+    """Items that are worth a thread together, when one does `each` of what is worth one."""
+    return -(-worth // max(1, each))
 
 
 def _numbers(*shape: int) -> ndarray:
@@ -170,8 +167,8 @@ def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
                 if start + count == total:
                     points_to_weights(held, result[group * OUTPUTS : (group + 1) * OUTPUTS], scratch)
 
-        parallel_for(transform_tiles, count, BLOCK)
-        parallel_for(add_up, groups)
+        parallel_for(transform_tiles, count, _parts(WORTH_A_THREAD, outputs + channels))
+        parallel_for(add_up, groups, _parts(PRODUCTS_WORTH_A_THREAD, POINTS * OUTPUTS * channels * count))
     return weight
 
 
@@ -184,6 +181,23 @@ def num_tiles(shape: Sequence[int]) -> int:
 def num_multiplications(shape: Sequence[int], outputs: int) -> int:
     """Multiplications of the products of matrices for images (B, C, H, W)."""
     return num_tiles(shape) * POINTS * shape[1] * outputs
+
+
+@jit
+@no_type_check
+def _convolve_tiles(source, panels, left, result, target, offset, floor, scratch, first, stop):
+    """Compute tiles first..stop from pixels to pixels, in blocks of nearly the same size, at most `BLOCK` tiles.
+
+    left, result   (POINTS, numbers of a block), for the tiles of a block before and after the products
+    """
+    channels, outputs, number = source.shape[3], target.shape[3], -(-(stop - first) // BLOCK)
+    values, sums = left.reshape(-1), result.reshape(-1)
+    for block in range(number):
+        start = first + (stop - first) * block // number
+        count = first + (stop - first) * (block + 1) // number - start
+        pixels_to_points(source, start, count, values, left.shape[1], channels, channels, 0, scratch)
+        _multiply(left, panels, result, count, channels, outputs, 0, 0, outputs // COLUMNS)
+        points_to_pixels(sums, result.shape[1], outputs, target, start, count, offset, floor, scratch)
 
 
 @jit

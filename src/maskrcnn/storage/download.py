@@ -1,23 +1,24 @@
-"""Downloads into the cache: resumed, checked, and never visible before they are complete."""
+"""Files of the web, into the cache: resumed, checked, and never visible before they are complete."""
 
+import base64
 import functools
 import hashlib
 import http.client
 import json
 import os
 import re
-import sys
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from maskrcnn.files import cache_folder, lock
+from maskrcnn.storage.location import Location, at, is_remote, printable
+from maskrcnn.storage.progress import Meter, Progress, Say
 
 SCHEMES = ("https",)
 """Allowed schemes of addresses and redirections."""
@@ -28,12 +29,17 @@ ATTEMPTS = 5
 BLOCK = 1 << 20
 """Largest number of bytes read at once."""
 
-Say = Callable[[str], None]
-Progress = Callable[[int, int], None]
 
-
-def fetch(
-    url: str, path: str, *, sha256: str = "", md5: str = "", say: Say = print, progress: Progress | None = None
+def download(
+    url: str | Location,
+    path: str,
+    *,
+    sha256: str = "",
+    md5: str = "",
+    say: Say = print,
+    progress: Progress | None = None,
+    marked: Callable[[str], None] | None = None,
+    otherwise: str = "",
 ) -> Path:
     """Return the file of an address from the cache, after downloading it if it is not there.
 
@@ -41,6 +47,8 @@ def fetch(
     sha256     all 64 hexadecimal digits, or the first ones where only those are published
     md5        as `sha256`, where only that is published: it detects damage, not forgery
     progress   called with (bytes done, bytes in total, 0 where unknown); None prints to stderr
+    marked     called with the server's mark of the file, empty where it gives none
+    otherwise  what to do where it cannot be downloaded; empty for saving it as `path` in the cache
 
     Without digits only the length that the server gave is checked. `say` gets the check that was made.
     Several processes may ask for one file at once: one downloads, the others wait. An interrupted download is kept as
@@ -49,8 +57,8 @@ def fetch(
     with the address and the path in the cache, where the file is neither there nor downloadable.
     """
     final = _cache_path(path)
-    if urlsplit(url).scheme not in SCHEMES:
-        raise ValueError(f"{url} is refused: expected an address that begins with {SCHEMES[0]}://")
+    if _scheme(url) not in SCHEMES:
+        raise ValueError(f"{printable(url)} is refused: expected an address that begins with {SCHEMES[0]}://")
     if final.is_file():
         if fault := _fault(final, sha256, md5):
             raise ValueError(f"{final} is damaged: {fault}; delete it and try again")
@@ -60,44 +68,22 @@ def fetch(
         with contextmanager(_alone)(final.with_name(f"{final.name}.part"), say) as part:
             if final.is_file():  # another process was quicker
                 return final
-            say(f"downloading {url} to {final}")
-            _fill(part, url, progress or Meter(final.name))
+            say(f"downloading {printable(url)} to {final}")
+            _fill(part, url, progress or Meter(f"downloading {final.name}"))
             if fault := _fault(part, sha256, md5):
                 _forget(part)
-                raise ValueError(f"{url} is not the published file: {fault}; nothing was kept, try again")
+                raise ValueError(f"{printable(url)} is not the published file: {fault}; nothing was kept, try again")
+            if marked is not None:
+                marked(_recall(part, url)["mark"])
             _finish(part, final)
     except (OSError, http.client.HTTPException) as error:
+        told = "it has characters that must be written as %20" if isinstance(error, http.client.InvalidURL) else error
+        advice = otherwise or f"save it as {final}, or set MASKRCNN_CACHE to the folder where it is"
         raise FileNotFoundError(
-            f"{url} could not be downloaded ({error}). Download it by other means and save it as {final}, or set "
-            "MASKRCNN_CACHE to the folder where it is"
-        ) from error
+            f"{printable(url)} could not be downloaded ({told}). Download it by other means and {advice}"
+        ) from None
     say(f"checked {final}: {_checked(sha256, md5)}")
     return final
-
-
-class Meter:
-    """Progress of a download on stderr: a line that is rewritten on a terminal, else one every five seconds."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._in_place = sys.stderr.isatty()
-        self._every = 0.5 if self._in_place else 5.0
-        self._begin = self._told = time.monotonic()
-        self._first: int | None = None
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if self._first is None or done < self._first:  # the first part of a resumed file is not part of the rate
-            self._first, self._begin = done, now
-        if self._in_place and done == total:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-        elif done != total and now - self._told >= self._every:
-            self._told = now
-            share = f"{done / total:.0%} of {total / 1e6:.0f} MB" if total else f"{done / 1e6:.0f} MB"
-            rate = (done - self._first) / 1e6 / max(now - self._begin, 1e-9)
-            sentence = f"downloading {self._name}: {share}, {rate:.1f} MB/s"
-            line = f"\r\x1b[K{sentence}\r" if self._in_place else f"{sentence}\n"
-            print(line, end="", file=sys.stderr, flush=True)
 
 
 def _cache_path(path: str) -> Path:
@@ -180,7 +166,7 @@ def _is_at(stream: IO[bytes], path: Path) -> bool:
         return False
 
 
-def _fill(part: Path, url: str, progress: Progress) -> None:
+def _fill(part: Path, url: str | Location, progress: Progress) -> None:
     """Download until the part file is complete; a cut connection is resumed as long as it brings bytes."""
     for attempt in range(ATTEMPTS):
         before = part.stat().st_size
@@ -191,16 +177,15 @@ def _fill(part: Path, url: str, progress: Progress) -> None:
                 raise
 
 
-def _download(part: Path, url: str, progress: Progress) -> None:
+def _download(part: Path, url: str | Location, progress: Progress) -> None:
     """Append the missing bytes; start over where the file at the address may be another one."""
     done, known = part.stat().st_size, _recall(part, url)
     if done and done == known["total"]:
         return  # complete, but the process ended before it was renamed
-    headers = {"User-Agent": "maskrcnn"}
-    if done and known["mark"]:
-        headers |= {"Range": f"bytes={done}-", "If-Range": known["mark"]}
+    resumes = done and known["mark"]
+    headers = {"Range": f"bytes={done}-", "If-Range": known["mark"]} if resumes else {}
     try:
-        answer = _opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        answer = ask(url, headers)
     except urllib.error.HTTPError as error:
         if error.code == 416:  # the part file is longer than the file at the address
             _empty(part)
@@ -209,14 +194,14 @@ def _download(part: Path, url: str, progress: Progress) -> None:
         if answer.status == 206:
             total = known["total"]
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
-            same = span and (int(span[1]), int(span[2])) == (done, total) and _mark(answer) in ("", known["mark"])
+            same = span and (int(span[1]), int(span[2])) == (done, total) and mark_of(answer) in ("", known["mark"])
             if not same:
                 _empty(part)
                 raise ConnectionError("the file changed while it was being downloaded")
         else:
             done, total = 0, int(answer.headers.get("Content-Length") or 0)
             _empty(part)
-            _remember(part, url, _mark(answer), total)
+            _remember(part, url, mark_of(answer), total)
         with part.open("ab") as out:
             progress(done, total)
             while block := answer.read1(BLOCK):
@@ -228,8 +213,15 @@ def _download(part: Path, url: str, progress: Progress) -> None:
         raise ConnectionError(f"the connection ended after {done:,} of {total:,} bytes")
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(_Redirects())
+def ask(url: str | Location, headers: Mapping[str, str] | None = None) -> Any:
+    """Send a request. The user in an address is told to its server alone, and not to where it redirects."""
+    location = at(url) if isinstance(url, Location) or is_remote(url) else None
+    address = location.address if isinstance(location, Location) else str(url)
+    request = urllib.request.Request(address, headers={"User-Agent": "maskrcnn", **(headers or {})})
+    if isinstance(location, Location) and location.user:
+        told = base64.b64encode(unquote(location.user).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {told}")
+    return urllib.request.build_opener(_Redirects()).open(request, timeout=TIMEOUT)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -237,29 +229,40 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if urlsplit(newurl).scheme not in SCHEMES:
-            raise urllib.error.URLError(f"it redirects to {newurl}, which is not {SCHEMES[0]}")
+            raise urllib.error.URLError(f"it redirects to {printable(newurl)}, which is not {SCHEMES[0]}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _mark(answer: Any) -> str:
+def mark_of(answer: Any) -> str:
     """Return what identifies this version of the file: its strong ETag, or its date."""
     etag = answer.headers.get("ETag") or "W/"
     return (answer.headers.get("Last-Modified") or "") if etag.startswith("W/") else etag
 
 
-def _remember(part: Path, url: str, mark: str, total: int) -> None:
-    _notes(part).write_text(json.dumps({"url": url, "mark": mark, "total": total}), encoding="utf-8")
+def _remember(part: Path, url: str | Location, mark: str, total: int) -> None:
+    _notes(part).write_text(json.dumps({"url": _identity(url), "mark": mark, "total": total}), encoding="utf-8")
 
 
-def _recall(part: Path, url: str) -> dict[str, Any]:
+def _recall(part: Path, url: str | Location) -> dict[str, Any]:
     """Read the notes about the file that a part file began from; empty where they are for another address."""
     try:
         known = json.loads(_notes(part).read_text(encoding="utf-8"))
-        if known["url"] == url:
+        if known["url"] == _identity(url):
             return {"mark": str(known["mark"]), "total": int(known["total"])}
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return {"mark": "", "total": 0}
+
+
+def _scheme(url: str | Location) -> str:
+    return url.scheme if isinstance(url, Location) else urlsplit(url).scheme
+
+
+def _identity(url: str | Location) -> str:
+    """What chooses the content of an address: it may be written down."""
+    query = url.query if isinstance(url, Location) else urlsplit(url).query
+    choice = Location("https", "", query=query).choice
+    return f"{printable(url)}?{choice}" if choice else printable(url)
 
 
 def _notes(part: Path) -> Path:

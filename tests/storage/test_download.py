@@ -14,9 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from maskrcnn import files
-from maskrcnn.convert import download
-from maskrcnn.convert.download import Meter, fetch
 from maskrcnn.files import cache_folder
+from maskrcnn.storage import download, progress
+from maskrcnn.storage.download import download as fetch
+from maskrcnn.storage.progress import Meter
 
 CONTENT = bytes(range(251)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -256,9 +257,9 @@ def test_threads_that_ask_at_once_download_once(server, cache):
 CHILD = """
 import sys
 from maskrcnn import files
-from maskrcnn.convert import download
+from maskrcnn.storage import download
 download.SCHEMES = ("http",)
-print(download.fetch(sys.argv[1], "file.pth", sha256=sys.argv[2], say=lambda _: None).read_bytes()[:3])
+print(download.download(sys.argv[1], "file.pth", sha256=sys.argv[2], say=lambda _: None).read_bytes()[:3])
 """
 
 
@@ -385,9 +386,9 @@ class Terminal(io.StringIO):
 )
 def test_progress_is_told_now_and_then_and_in_place_on_a_terminal(monkeypatch, stream, expected):
     now = iter([0.0, 0.0, 5.0, 5.1, 10.0, 12.0])
-    monkeypatch.setattr(download.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
     monkeypatch.setattr(sys, "stderr", stream())
-    meter = Meter("r.pth")
+    meter = Meter("downloading r.pth")
     for done in (25_000_000, 50_000_000, 50_100_000, 100_000_000, 200_000_000):
         meter(done, 200_000_000)
     text = sys.stderr.getvalue()
@@ -397,9 +398,9 @@ def test_progress_is_told_now_and_then_and_in_place_on_a_terminal(monkeypatch, s
 
 def test_a_file_of_unknown_length_is_told_in_megabytes(monkeypatch):
     now = iter([0.0, 0.0, 5.0])
-    monkeypatch.setattr(download.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    meter = Meter("r.pth")
+    meter = Meter("downloading r.pth")
     meter(0, 0)
     meter(10_000_000, 0)
     assert sys.stderr.getvalue() == "downloading r.pth: 10 MB, 2.0 MB/s\n"
