@@ -36,15 +36,25 @@ THEIRS = Path(__file__).parent / "mindspore"
 PAGE = (REPOSITORY / mindspore.PAGE).read_text(encoding="utf-8")
 RESNET50 = Recipe(
     name="resnet50_1x",
-    data=Data(dataset_dir="your coco", fit="box", short_sides=(768,), max_side=1280, averaging="area", padding="black"),
+    data=Data(
+        dataset_dir="your coco",
+        fit="box",
+        short_sides=(768,),
+        max_side=1280,
+        averaging="area",
+        fixed_point=True,
+        padding="black",
+    ),
     model=Model(
         backbone=Backbone(norm="batch_norm", stem_pool="end"),
         neck=Neck(upsample="bilinear"),
         head_norm="none",
         smooth_l1_beta=1.0,
         roi_align=RoIAlign(half_pixel=False),
-        rpn=RPN(anchor_offset=0.0, max_log_scale=4.0, num_test_candidates=2000, clip_to="batch"),
-        box_head=BoxHead(max_log_scale=4.0),
+        rpn=RPN(
+            anchor_offset=0.0, max_log_scale=4.0, num_test_candidates=2000, clip_to="batch", nms_across_levels=True
+        ),
+        box_head=BoxHead(max_log_scale=4.0, clip="after_nms"),
     ),
     train=Train(optimizer=Optimizer(weight_decay=5e-5), schedule=Schedule(warmup_steps=500, warmup_factor=1.0)),
 )
