@@ -4,6 +4,7 @@ import builtins
 import importlib
 import time
 import traceback
+from typing import Any
 
 import obstore
 import pytest
@@ -124,17 +125,23 @@ def test_what_is_written_is_read_with_the_bucket_in_the_host_and_right_signature
     assert [one.key for one in listing(at("obs://bucket"))] == [name]
 
 
-def test_an_address_with_the_bucket_in_the_path_is_refused_although_head_answers(store, clean):
-    """So does OBS, which makes a test of the connection by HEAD worthless."""
-    plain = obstore.store.S3Store(
+def without_our_settings(endpoint: str, **more: Any) -> Any:
+    """The bucket as obstore opens it by itself, with the server's key."""
+    return obstore.store.S3Store(
         "bucket",
-        endpoint=f"http://{DOMAIN}",
+        endpoint=endpoint,
         access_key_id=ID,
         secret_access_key=SECRET,
         region="r",
         client_options={"allow_http": True},
         retry_config={"max_retries": 0},
+        **more,
     )
+
+
+def test_an_address_with_the_bucket_in_the_path_is_refused_although_head_answers(store, clean):
+    """So does OBS, which makes a test of the connection by HEAD worthless."""
+    plain = without_our_settings(f"http://{DOMAIN}")
     assert obstore.head(plain, "x")["size"] == 0
     with pytest.raises(FileNotFoundError):
         obstore.put(plain, "x", b"content", use_multipart=False)
@@ -143,16 +150,8 @@ def test_an_address_with_the_bucket_in_the_path_is_refused_although_head_answers
 def test_optional_checksums_are_refused_and_not_sent(store):
     opened, key = open_store(at("obs://bucket/x"))
     obstore.put(opened, key, b"content")
-    with_them = obstore.store.S3Store(
-        "bucket",
-        endpoint=f"http://bucket.{DOMAIN}",
-        access_key_id=ID,
-        secret_access_key=SECRET,
-        region="r",
-        virtual_hosted_style_request=True,
-        checksum_algorithm="SHA256",
-        client_options={"allow_http": True},
-        retry_config={"max_retries": 0},
+    with_them = without_our_settings(
+        f"http://bucket.{DOMAIN}", virtual_hosted_style_request=True, checksum_algorithm="SHA256"
     )
     with pytest.raises(obstore.exceptions.BaseError):
         obstore.put(with_them, key, b"content")
