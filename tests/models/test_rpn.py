@@ -45,6 +45,12 @@ def test_neighbourhoods_are_what_a_convolution_sees():
     assert inside[0, 7].all()
 
 
+def test_what_is_infinite_on_one_level_does_not_reach_the_cells_of_another():
+    levels = [torch.ones(1, 2, 4, 6), torch.full((1, 2, 2, 3), torch.inf)]
+    around, _ = neighbourhoods(levels, torch.arange(4 * 6)[None], radius=1)
+    assert around.isfinite().all()
+
+
 @pytest.mark.parametrize("convs", [1, 2, 3])
 def test_some_anchors_get_the_numbers_and_gradients_of_the_pass_over_all_cells(convs):
     model, levels = rpn(4, convs), pyramid(4)

@@ -191,6 +191,6 @@ def neighbourhoods(
         image = torch.arange(batch, device=cells.device)[:, None, None, None]
         row = (image * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
         values = level.permute(0, 2, 3, 1).reshape(-1, channels).index_select(0, row.flatten())
-        found = torch.addcmul(found, values.view_as(found), there[..., None].to(found.dtype))
+        found = found + torch.where(there[..., None], values.view_as(found), 0.0)  # other levels' infinities stay out
         within, first = within | there, first + height * width
     return found, within
