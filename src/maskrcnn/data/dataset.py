@@ -74,6 +74,11 @@ class Dataset:
     keypoint_names: tuple[str, ...] = ()
     attributes: Sequence[str] | None = None
     """What else an annotation says, as the text of a JSON object; empty where it says nothing."""
+    stated_ids: Sequence[str] | None = None
+    """Image ids as the source writes them, where they are not whole numbers of 64 bits; `image_ids` then count from
+    1."""
+    remarks: tuple[str, ...] = ()
+    """What the reader understood although it was written otherwise, one sentence each."""
 
     def __post_init__(self) -> None:
         """Raise ValueError where columns contradict each other: whoever reads a format learns it here."""
@@ -115,6 +120,7 @@ def _faults(data: Dataset) -> Iterator[str]:
     lengths |= {
         name: num_objects for name in ("stated_boxes", "keypoints", "attributes") if getattr(data, name) is not None
     }
+    lengths |= {"stated_ids": num_images} if data.stated_ids is not None else {}
     lengths |= {"first_object": num_images + 1, "first_ring": num_objects + 1, "category_names": num_classes}
     for name, length in lengths.items():
         if len(getattr(data, name)) != length:
@@ -150,6 +156,7 @@ def select(data: Dataset, images: Int64[np.ndarray, " n"]) -> Dataset:
         first_object=first_object,
         rings=Rings(data.rings.points[points], first_point.astype(np.int32)),
         first_ring=first_ring,
+        stated_ids=None if data.stated_ids is None else [data.stated_ids[image] for image in images.tolist()],
         attributes=None if data.attributes is None else [data.attributes[index] for index in objects.tolist()],
         **columns,
     )
@@ -172,6 +179,7 @@ def summary(data: Dataset) -> str:
 
 
 def _notes(data: Dataset) -> Iterator[str]:
+    yield from data.remarks
     for flag, sentence in SENTENCES.items():
         rows = np.flatnonzero(data.flags & flag)
         if len(rows):

@@ -1,0 +1,82 @@
+"""What lies in a folder: its files, listed once, and the splits that a format finds among them."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+Part = Literal["train", "val", "test", ""]
+"""A split by name; empty where a folder does not say which one it holds."""
+PARTS: dict[str, Part] = {
+    "train": "train",
+    "training": "train",
+    "trainval": "",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Words of file and folder names that mean a split."""
+SYSTEM = {"__MACOSX", ".git", ".ipynb_checkpoints", "@eaDir", "$RECYCLE.BIN"}
+"""Folders that systems leave and nobody means."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One split of a data set as it lies on disk."""
+
+    format: str
+    """Name of the format: the module in `data/formats` that reads it."""
+    part: Part
+    labels: Path
+    """The annotation file, or the folder of label files."""
+    images: Path
+    """The folder of the images."""
+    why: str
+    """What tells that it is this, for one sentence: `data.yaml names images/train`."""
+    names: Path | None = None
+    """The file that lists the classes, or the images, where the format has one."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder and all files below it, listed once; hidden files and what systems leave is passed over."""
+
+    root: Path
+
+    @cached_property
+    def files(self) -> dict[Path, list[str]]:
+        """Names of the files of each folder, sorted; folders with the fewest parts first."""
+        found: dict[Path, list[str]] = {}
+        for folder, below, names in os.walk(self.root, followlinks=True):
+            if folder.count(os.sep) - str(self.root).count(os.sep) > DEEPEST:
+                below.clear()
+            below[:] = sorted(name for name in below if name not in SYSTEM and not name.startswith("."))
+            found[Path(folder)] = sorted(name for name in names if not name.startswith("."))
+        return dict(sorted(found.items(), key=lambda item: (len(item[0].parts), item[0])))
+
+    def having(self, *suffixes: str) -> Iterator[Path]:
+        """Files with one of these endings, in lower case, those of outer folders first."""
+        for folder, names in self.files.items():
+            yield from (folder / name for name in names if os.path.splitext(name)[1].lower() in suffixes)
+
+
+DEEPEST = 12
+"""Number of folders within each other that are looked into: a link may lead back to where it lies."""
+
+
+def part_of(path: Path) -> Part:
+    """The split that the words of a file's or folder's name tell, or that of a folder around it.
+
+    >>> part_of(Path("data/valid/_annotations.coco.json")), part_of(Path("instances_train2017.json"))
+    ('val', 'train')
+    """
+    for name in reversed(path.parts):
+        words = "".join(letter if letter.isalpha() else " " for letter in name.lower()).split()
+        found = [PARTS[word] for word in words if word in PARTS]
+        if found:
+            return found[0]
+    return ""
