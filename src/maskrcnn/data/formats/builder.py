@@ -77,7 +77,7 @@ class Builder:
         origin   (row, column) of the mask's first pixel in the image, where it is a window of it
         """
         rings = rings_from_bitmap(mask)
-        shifted = Rings(rings.points + np.float32([origin[1], origin[0]]), rings.first)
+        shifted = Rings(rings.points + np.array([origin[1], origin[0]], np.float32), rings.first)
         self.add_object(image, name, shifted, flags=Flag.RUN_LENGTHS, crowd=crowd, attributes=attributes)
 
     def dataset(self) -> Dataset:
