@@ -14,9 +14,7 @@ AboveZero = Annotated[float, Meta(gt=0.0)]
 NotNegative = Annotated[float, Meta(ge=0.0)]
 Rounding = Literal["nearest", "down"]
 Fit = Literal["sides", "box"]
-Format = Literal[
-    "auto", "coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "instances"
-]
+Format = Literal["auto", "coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "instances"]
 Execution = Literal["auto", "eager", "captured", "compiled"]
 Four = tuple[AboveZero, AboveZero, AboveZero, AboveZero]
 Norm = Literal["frozen_batch_norm", "batch_norm", "group_norm"]

@@ -11,7 +11,7 @@ from maskrcnn.recipes.adopt import with_settings
 from maskrcnn.recipes.find import find_recipe
 from maskrcnn.recipes.read import read_overrides
 from maskrcnn.recipes.write import to_plan
-from maskrcnn.run_folder import PLAN
+from maskrcnn.run_folder import CONFIG, PLAN
 from maskrcnn.runtime.ranks import find_ranks
 
 if TYPE_CHECKING:
@@ -22,17 +22,25 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz")
 
 
 def is_data(source: str) -> bool:
-    """Whether a person named a data set rather than a recipe: a folder, or an archive, that no recipe is found by."""
+    """Whether a person named a data set rather than a recipe: an archive, or a folder without a recipe in it.
+
+    Raises ValueError for a folder that is called like a shipped recipe.
+    """
     path = Path(source).expanduser()
     if path.is_file():
         return path.suffix.lower() in ARCHIVES
-    if not path.is_dir():
+    if not path.is_dir() or (path / CONFIG).is_file():
         return False
+    if Path(source).name != source:
+        return True
     try:
         find_recipe(source)
     except FileNotFoundError:
         return True
-    return False
+    raise ValueError(
+        f"{source} is a folder here, and a recipe that comes with this package; write ./{source} for the data in the "
+        f"folder, {source}.yml for the recipe"
+    )
 
 
 def planned(source: str, overrides: Sequence[str], out: Path | None) -> "Recipe":
@@ -66,8 +74,8 @@ def make_plan(source: str, overrides: Sequence[str]) -> tuple["Recipe", str]:
     reasons = {choice.setting: choice.reason for choice in choices} | dict.fromkeys(given, "as you said")
     reasons["model.backbone.kind"] = machine.why
     heading = (
-        f"A plan for {source}, made for this machine ({machine.name}, {machine.cores} cores). Settings without a reason "
-        f"are those of\nthe recipe {machine.base}. Edit this file and run it: maskrcnn train {PLAN}"
+        f"A plan for {source}, made for this machine ({machine.name}, {machine.cores} cores). Settings without a\n"
+        f"reason are those of the recipe {machine.base}. Edit this file and run it: maskrcnn train {PLAN}"
     )
     return recipe, to_plan(recipe, reasons, heading)
 

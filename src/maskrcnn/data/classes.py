@@ -5,7 +5,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from maskrcnn.data.dataset import Dataset, keep_objects
 from maskrcnn.sentences import some_of
@@ -82,5 +82,3 @@ def _unknown(name: str, data: Dataset) -> str:
     near = get_close_matches(name, data.category_names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"it has {some_of(data.category_names, 12)}"
     return f"{data.annotations} has no class {name!r}; {hint}"
-
-

@@ -1,6 +1,5 @@
 """Images set apart for validation, and the file that says which ones they are."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -111,10 +110,3 @@ def pick(data: Dataset, split: Literal["train", "val"], file: SplitFile, path: P
     new = [name for name in data.file_names if name not in known] if split == "train" else []
     remarks = (f"{len(new)} images that {path} does not name are for training: {some_of(new, 3)}",) if new else ()
     return replace(select(data, chosen), remarks=(*data.remarks, *remarks))
-
-
-def parted(data: Dataset, apart: Bool[np.ndarray, " N"], split: str) -> Dataset:
-    """One of the two splits that `divide` made."""
-    return select(data, np.flatnonzero(apart == (split == "val")))
-
-

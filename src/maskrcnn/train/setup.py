@@ -21,7 +21,7 @@ from maskrcnn.runtime.memory import keep_freed_memory
 from maskrcnn.runtime.precision import choose_precision
 from maskrcnn.runtime.warm import tasks_for, warm_together
 from maskrcnn.sentences import typed
-from maskrcnn.storage.location import Where
+from maskrcnn.storage.location import Location
 from maskrcnn.train.checkpoint import Checkpoint
 from maskrcnn.train.initialise import initialise_from
 from maskrcnn.train.log import Log
@@ -80,7 +80,7 @@ def set_up(
     )
 
 
-def with_split_file(recipe: Recipe, out: Path, called: Where) -> Recipe:
+def with_split_file(recipe: Recipe, out: Path, called: Path | Location) -> Recipe:
     """The recipe with the split that this run wrote when it began, if it did.
 
     out, called   the run's folder on disk, and what the person called it

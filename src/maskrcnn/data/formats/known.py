@@ -23,9 +23,9 @@ class Format(NamedTuple):
 
 
 def _read_coco(source: Source, faults: Faults) -> Dataset:
-    return coco.read(source.labels, source.images, faults)
+    return coco.read(source.labels, source.images)
 
 
 FORMATS = {
-    "coco": Format("COCO", coco_folders.find, _read_coco, coco_folders.write),
+    "coco": Format("COCO", coco_folders.find, _read_coco, coco_folders.find),
 }
