@@ -20,6 +20,7 @@ from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.pages import Page, pages
 from maskrcnn.data.sources import Named, find_images
 from maskrcnn.files import atomic_write
+from maskrcnn.fonts import note_unreadable
 from maskrcnn.instances import Instances
 from maskrcnn.predict import Predictor
 from maskrcnn.run_folder import PREDICTIONS
@@ -58,6 +59,7 @@ def predict_paths(
     out = Path(out)
     targets = Targets(find_images(sources, recursive=recursive, without=out), out)
     warm([*ENCODED, *DRAWN])
+    note_unreadable(predictor.recipe.classes)
     entries: list[dict[str, Any]] = []
     failures: list[str] = []
     oddities = Oddities()

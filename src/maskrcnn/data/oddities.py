@@ -27,21 +27,18 @@ class Oddities:
 
     dim: dict[Hashable, float] = field(default_factory=dict)
     """Share of its levels that each dim image uses, by its path or page."""
-    with_pages: list[Hashable] = field(default_factory=list)
+    with_pages: set[Hashable] = field(default_factory=set)
     """Files of several images, of which the first was read."""
-    num_seen: int = 0
-    """Number of images, odd or not."""
     _told: set[str] = field(default_factory=set, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def add(self, name: Hashable, *, share: float = 1.0, has_pages: bool = False) -> None:
         """Report an image. One that is black all over is not dim: nothing in it could be stretched."""
         with self._lock:
-            self.num_seen += 1
             if 0 < share < DIM:
                 self.dim[name] = share
             if has_pages:
-                self.with_pages.append(name)
+                self.with_pages.add(name)
 
     def notes(self) -> Iterator[str]:
         """Yield a sentence for each kind of oddity that was met and not told before."""
@@ -55,12 +52,15 @@ class Oddities:
         if not self.dim:
             return ""
         name = min(self.dim, key=str)
-        more = f", as are {len(self.dim)} of {self.num_seen} images" if len(self.dim) > 1 else ""
-        share = f"{100 * self.dim[name]:.1g} %"
-        return f"{name} uses {share} of its 16 bits and is read nearly black{more}; stretch the values"
+        told = f"{name} uses {100 * self.dim[name]:.1g} % of its 16 bits and is read nearly black"
+        return f"{told}{_like_others(len(self.dim) - 1)}; stretch the values to the whole range"
 
     def _on_pages(self) -> str:
         if not self.with_pages:
             return ""
-        more = f", as of {len(self.with_pages)} of {self.num_seen} files" if len(self.with_pages) > 1 else ""
-        return f"of {min(self.with_pages, key=str)}, which holds several images, only the first is read{more}"
+        told = f"{min(self.with_pages, key=str)} holds several images, of which only the first is read"
+        return f"{told}{_like_others(len(self.with_pages) - 1)}"
+
+
+def _like_others(number: int) -> str:
+    return f", as with {number} more" if number else ""
