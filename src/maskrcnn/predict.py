@@ -29,6 +29,7 @@ from maskrcnn.data.loader import collate
 from maskrcnn.data.sources import find_images, is_one_file
 from maskrcnn.data.transforms import to_pixels
 from maskrcnn.files import atomic_write
+from maskrcnn.fonts import note_unreadable
 from maskrcnn.instances import Instances, from_detections
 from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
@@ -235,6 +236,7 @@ def predict_paths(
     targets = _targets(paths, out)
     out.mkdir(parents=True, exist_ok=True)
     warm([*ENCODED, *DRAWN])
+    note_unreadable(predictor.recipe.classes)
     entries: list[dict[str, Any]] = []
     failures: list[str] = []
     num_bands = len(predictor.recipe.data.mean)

@@ -1,10 +1,12 @@
+import struct
+import zlib
 from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from maskrcnn.data.decode import UPRIGHT, decode
+from maskrcnn.data.decode import UPRIGHT, Header, decode, probe, refuse_broken
 
 HEIGHT, WIDTH = 24, 40
 
@@ -181,3 +183,121 @@ def test_a_picture_too_large_to_be_opened_is_not_called_broken(tmp_path, monkeyp
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 3)
     with pytest.raises(ValueError, match=r"a\.png is too large to be opened .* cut it into tiles"):
         decode(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "bits", "bands", "format"),
+    [
+        ("a.jpg", "RGB", 8, 3, "JPEG"),
+        ("a.jpg", "L", 8, 1, "JPEG"),
+        ("a.jpg", "CMYK", 8, 4, "JPEG"),
+        ("a.png", "RGBA", 8, 4, "PNG"),
+        ("a.png", "P", 8, 3, "PNG"),
+        ("a.png", "1", 1, 1, "PNG"),
+        ("a.png", "I;16", 16, 1, "PNG"),
+        ("a.pgm", "I;16", 16, 1, "PPM"),
+        ("a.tif", "I;16", 16, 1, "TIFF"),
+        ("a.tif", "I", 32, 1, "TIFF"),
+        ("a.tif", "F", 32, 1, "TIFF"),
+        ("a.jp2", "I;16", 16, 1, "JPEG2000"),
+        ("a.webp", "RGB", 8, 3, "WEBP"),
+        ("a.avif", "RGB", 8, 3, "AVIF"),
+        ("a.tga", "RGB", 8, 3, "TGA"),
+        ("a.gif", "P", 8, 3, "GIF"),
+        ("a.bmp", "RGB", 8, 3, "BMP"),
+    ],
+)
+def test_a_header_tells_size_bits_bands_and_format(tmp_path, name, mode, bits, bands, format):
+    path = save(tmp_path / name, image=Image.new(mode, (WIDTH, HEIGHT)))
+    assert probe(path) == Header((HEIGHT, WIDTH), (HEIGHT, WIDTH), 1, bits, bands, format)
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_a_header_tells_the_size_that_decoding_gives(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    header = probe(save(tmp_path / "a.jpg", exif=exif))
+    assert (header.stored_size, header.orientation) == ((HEIGHT, WIDTH), orientation)
+    assert header.size == decode(tmp_path / "a.jpg").shape[:2]
+
+
+def chunk(name, data=b""):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def stated(height, width):
+    """A PNG that states a size and has next to no pixels."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND")
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        ((150_000_000, 1), "states a .* of .150000000, 1., but expected are 1 to 1000000 pixels"),
+        ((1, 150_000_000), "states a .* of .1, 150000000."),
+        ((65_535, 65_535), "is too large to be opened .* cut it into tiles"),
+        ((2**31 - 1, 2**31 - 1), "is too large to be opened"),
+        ((0, 7), "is not of a known format"),
+    ],
+)
+@pytest.mark.parametrize("look", [probe, decode])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_absurd_size_gives_one_sentence(tmp_path, size, reason, look):
+    path = tmp_path / "a.png"
+    path.write_bytes(stated(*size))
+    with pytest.raises(ValueError, match=rf"the image .*a\.png {reason}"):
+        look(path)
+
+
+def test_a_jpeg_that_states_an_absurd_size_takes_no_room(tmp_path):
+    data = bytearray(save(tmp_path / "a.jpg").read_bytes())
+    start = data.index(b"\xff\xc0") + 5
+    data[start : start + 4] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(ValueError, match=r"a\.jpg is too large to be opened"):
+        decode(tmp_path / "a.jpg", max_rowsize=None)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty"),
+        (bytes(3000), "begins with nothing but zeros"),
+        (b"\n<!DOCTYPE html><html>", "is a web page, as a failed download leaves one"),
+        (b"\xef\xbb\xbf<html>", "is a web page"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "is text, maybe a server's answer"),
+        (b'{"error": "gone"}', "is text, maybe a server's answer"),
+        (b'<?xml version="1.0"?><svg width="4">', "is an SVG drawing, which has no pixels"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n", "fetch it with `git lfs pull`"),
+        (b"/annex/objects/SHA256E-s3--1.jpg\n", "fetch it with `git annex get`"),
+        (b"\x00\x05\x16\x07" + bytes(30), "holds what macOS notes beside an image"),
+        (b"%PDF-1.7\n", "is a PDF document"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not of a known format"),
+        (b"hello", "is not of a known format or is cut off"),
+    ],
+)
+@pytest.mark.parametrize("look", [probe, decode])
+def test_what_is_no_image_is_called_what_it_is(tmp_path, content, reason, look):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"the image .*a\.jpg .*{reason}"):
+        look(path)
+
+
+def test_only_a_file_of_that_ending_is_taken_for_tga(tmp_path):
+    whole = save(tmp_path / "a.tga").read_bytes()
+    (tmp_path / "a.dat").write_bytes(whole)
+    np.testing.assert_array_equal(decode(tmp_path / "a.tga"), gradient())
+    with pytest.raises(ValueError, match=r"a\.dat is not of a known format"):
+        decode(tmp_path / "a.dat")
+
+
+def test_a_header_says_nothing_of_what_is_cut_off_after_it(tmp_path):
+    path = save(tmp_path / "a.jpg")
+    path.write_bytes(path.read_bytes()[:-40])
+    assert probe(path).size == (HEIGHT, WIDTH)
+    with pytest.raises(ValueError, match=r"a\.jpg cannot be decoded .*truncated"):
+        refuse_broken(path)
+    with pytest.raises(FileNotFoundError, match=r"no\.jpg does not exist"):
+        probe(tmp_path / "no.jpg")

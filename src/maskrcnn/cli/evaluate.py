@@ -56,29 +56,56 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
 
     Of several weights each gets a folder of its name in `out`.
     """
+    from maskrcnn.cli.planning import is_data, name_of
     from maskrcnn.recipes import read_recipe
 
-    recipe = read_recipe(config, overrides)
+    recipe = None if is_data(config) else read_recipe(config, overrides)
     refuse_without_effect(overrides)
-    place = destination(out or Path("runs/eval") / recipe.name)
+    place = destination(out or Path("runs/eval") / (recipe.name if recipe else name_of(config)))
+    from maskrcnn.config import Recipe
     from maskrcnn.convert.checkpoint import load_any
+    from maskrcnn.data.split import has_validation, open_split
     from maskrcnn.evaluate import run
     from maskrcnn.report.page import write_report
     from maskrcnn.runtime.distributed import start
     from maskrcnn.storage.upload import publishing
 
-    with start(recipe.device) as world, publishing(place, active=world.is_main) as folder:
+    device = recipe.device if recipe else recipe_for(config, Recipe(), overrides).device
+    with start(device) as world, publishing(place, active=world.is_main) as folder:
         for one in weights:
             name = at(one).name.removesuffix(".safetensors") if len(weights) > 1 else ""
             own = folder / name
             trained = load_any(one)
+            mine = recipe or recipe_for(config, trained.recipe, overrides)
             if world.is_main:
-                say_sides(recipe, trained.recipe)
-            metrics = run.run(recipe, trained, own, world, ticker() if world.is_main else None)
+                say_sides(mine, trained.recipe)
+            data = open_split(mine.data, "val" if recipe or has_validation(mine.data) else "all")
+            metrics = run.run(mine, trained, own, world, ticker() if world.is_main else None, data)
             if metrics:  # only the first of several processes has them
-                print(f"{printable(one)} on {metrics['speed']['images']} images of {recipe.data.dataset_dir}")
+                print(f"{printable(one)} on {metrics['speed']['images']} images of {mine.data.dataset_dir}")
                 show(metrics)
-                say_where(place / name, write_report(own))
+                say_where(place / name, write_report(own, data))
+
+
+def recipe_for(folder: str, trained: "Recipe", overrides: Sequence[str]) -> "Recipe":
+    """The recipe of weights, with the data of a folder in place of their own."""
+    from maskrcnn.config import Data
+    from maskrcnn.recipes.adopt import override, with_settings
+
+    names = (
+        "train_img_dir",
+        "train_anno_path",
+        "val_img_dir",
+        "val_anno_path",
+        "format",
+        "also",
+        "remote",
+        "read_ahead",
+    )
+    places = {f"data.{name}": getattr(Data(), name) for name in names} | {"data.dataset_dir": folder}
+    if trained.data.dataset_dir != folder:
+        places["data.split_file"] = ""
+    return override(with_settings(trained, places, folder), overrides, folder)
 
 
 def say_where(place: Path | Location, report: Path) -> None:

@@ -144,10 +144,6 @@ def select(data: Dataset, images: Int64[np.ndarray, " n"]) -> Dataset:
     objects, first_object = _gather(data.first_object, images)
     rings, first_ring = _gather(data.first_ring, objects)
     points, first_point = _gather(data.rings.first, rings)
-    of_objects = ("annotation_ids", "labels", "boxes", "areas", "crowd", "flags", "stated_boxes", "keypoints")
-    columns: dict[str, Any] = {
-        name: getattr(data, name)[objects] for name in of_objects if getattr(data, name) is not None
-    }
     return replace(
         data,
         image_ids=data.image_ids[images],
@@ -158,8 +154,29 @@ def select(data: Dataset, images: Int64[np.ndarray, " n"]) -> Dataset:
         first_ring=first_ring,
         stated_ids=None if data.stated_ids is None else [data.stated_ids[image] for image in images.tolist()],
         attributes=None if data.attributes is None else [data.attributes[index] for index in objects.tolist()],
-        **columns,
+        **_of_objects(data, objects),
     )
+
+
+def keep_objects(data: Dataset, keep: Bool[np.ndarray, " O"]) -> Dataset:
+    """Some objects of a data set, all its images."""
+    objects = np.flatnonzero(keep)
+    rings, first_ring = _gather(data.first_ring, objects)
+    points, first_point = _gather(data.rings.first, rings)
+    return replace(
+        data,
+        first_object=np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])[data.first_object],
+        rings=Rings(data.rings.points[points], first_point.astype(np.int32)),
+        first_ring=first_ring,
+        attributes=None if data.attributes is None else [data.attributes[index] for index in objects.tolist()],
+        **_of_objects(data, objects),
+    )
+
+
+def _of_objects(data: Dataset, objects: Int64[np.ndarray, " n"]) -> dict[str, Any]:
+    """Columns of some objects."""
+    names = ("annotation_ids", "labels", "boxes", "areas", "crowd", "flags", "stated_boxes", "keypoints")
+    return {name: getattr(data, name)[objects] for name in names if getattr(data, name) is not None}
 
 
 def summary(data: Dataset) -> str:

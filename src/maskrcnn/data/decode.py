@@ -1,14 +1,16 @@
 """An image's file -> bytes of its bands. One image looks the same whichever decoder reads it."""
 
 import math
-from io import BytesIO
+from dataclasses import dataclass
+from io import BufferedReader, BytesIO
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from maskrcnn.data.image_file import open_image
 from maskrcnn.storage.location import Location
 from maskrcnn.storage.read import read_bytes
 
@@ -26,6 +28,25 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What brings an image with this EXIF orientation upright."""
+MISSING = "the image {} does not exist; restore it or correct its name"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an image's file says before its pixels."""
+
+    size: tuple[int, int]
+    """(height, width), upright by its EXIF orientation: what `decode` gives."""
+    stored_size: tuple[int, int]
+    """(height, width) of the pixels as they are stored."""
+    orientation: int
+    """1..8 as EXIF counts them; 1 is upright."""
+    bits: int
+    """Bits of a number, 8 unless it is bilevel or deeper."""
+    bands: int
+    """Numbers of a pixel: 1 gray, 3 colours or a palette, 4 with alpha or CMYK."""
+    format: str
+    """Pillow's name of it, such as JPEG."""
 
 
 def decode(
@@ -48,7 +69,7 @@ def read_image(path: Path | Location) -> bytes:
     try:
         return read_bytes(path)
     except FileNotFoundError:
-        raise FileNotFoundError(f"the image {path} does not exist; restore it or correct its name") from None
+        raise FileNotFoundError(MISSING.format(path)) from None
 
 
 def decode_bytes(
@@ -69,23 +90,36 @@ def decode_bytes(
     fast = _decode_jpeg(data, size, limit)
     if fast is not None:
         return fast
+    with open_image(BytesIO(data), path) as image:
+        header = _header(image)
+        if size not in (None, header.size, header.stored_size):
+            raise ValueError(
+                f"the image {path} has (height, width) {header.size} but its annotations say {size}; correct the "
+                "annotation file's height and width, or restore the image that was annotated"
+            )
+        try:
+            return _decode_any(image, header.orientation if size in (None, header.size) else 1, limit)
+        except Exception as error:  # decoders raise whatever a broken file leads them to
+            raise ValueError(f"the image {path} cannot be decoded ({error}); restore or remove it") from error
+
+
+def probe(path: Path | Location) -> Header:
+    """Read the header of an image's file, and none of its pixels; an object of a store is read whole.
+
+    Raises FileNotFoundError or ValueError: one sentence that names the file and says what it is instead of an image.
+    """
+    if isinstance(path, Location):
+        return _probe(BytesIO(read_image(path)), path)
     try:
-        with Image.open(BytesIO(data)) as image:
-            found = image.height, image.width
-            orientation = _orientation(image)
-            upright = found[::-1] if orientation >= 5 else found
-            if size is None or size in (upright, found):
-                return _decode_any(image, orientation if size in (None, upright) else 1, limit)
-    except UnidentifiedImageError:
-        raise ValueError(f"the image {path} is not of a known format or is cut off; restore or remove it") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"the image {path} is too large to be opened ({error}); cut it into tiles") from None
-    except Exception as error:  # decoders raise whatever a broken file leads them to
-        raise ValueError(f"the image {path} cannot be decoded ({error}); restore or remove it") from error
-    raise ValueError(
-        f"the image {path} has (height, width) {upright} but its annotations say {size}; correct the annotation "
-        "file's height and width, or restore the image that was annotated"
-    )
+        with path.open("rb") as file:
+            return _probe(file, path)
+    except FileNotFoundError:
+        raise FileNotFoundError(MISSING.format(path)) from None
+
+
+def refuse_broken(path: Path | Location) -> None:
+    """Decode an image to its last pixel. Raises FileNotFoundError or ValueError, as `decode`, where that fails."""
+    decode(path)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -103,16 +137,47 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _decode_jpeg(data: bytes, size: tuple[int, int] | None, limit: float) -> UInt8[np.ndarray, "h w 3"] | None:
-    """The usual case, bit for bit what Pillow gives, in 0.8 of its time; None where Pillow should look."""
+    """The usual case, bit for bit what Pillow gives, in 0.8 of its time; None where Pillow should look.
+
+    Pillow also sees those whose header states more pixels than it opens: here room would be taken for them first.
+    """
     if not data.startswith(b"\xff\xd8") or b"Exif\0\0" in data or b"Orientation" in data:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        if colours not in ("YCbCr", "RGB", "Gray") or 3 * height * width > limit or size not in (None, (height, width)):
+        is_large = 3 * height * width > limit or height * width > (Image.MAX_IMAGE_PIXELS or math.inf)
+        if colours not in ("YCbCr", "RGB", "Gray") or is_large or size not in (None, (height, width)):
             return None
         return simplejpeg.decode_jpeg(data, "RGB")
     except ValueError:  # also raised for blemishes that Pillow forgives
         return None
+
+
+def _probe(file: BytesIO | BufferedReader, path: Path | Location) -> Header:
+    with open_image(file, path) as image:
+        return _header(image)
+
+
+def _header(image: Image.Image) -> Header:
+    stored, orientation = (image.height, image.width), _orientation(image)
+    bands = len(image.getbands()) if image.mode != "P" else RGB
+    return Header(
+        size=stored[::-1] if orientation >= 5 else stored,
+        stored_size=stored,
+        orientation=orientation,
+        bits=_bits(image),
+        bands=bands,
+        format=image.format or "",
+    )
+
+
+def _bits(image: Image.Image) -> int:
+    if image.mode in ("1", "F"):
+        return 1 if image.mode == "1" else 32
+    if image.mode == "I":
+        return 32 if image.format == "TIFF" else 16  # what PNG and PPM of 16 bits become
+    stored = [str(tile.args) for tile in getattr(image, "tile", [])[:1]]
+    return 16 if image.mode.startswith("I;16") or any(";16" in name for name in stored) else 8
 
 
 def _decode_any(image: Image.Image, orientation: int, limit: float) -> UInt8[np.ndarray, "h w 3"]:

@@ -18,6 +18,7 @@ from maskrcnn.draw import draw_instances
 from maskrcnn.evaluate.error_kinds import MIN_SCORE
 from maskrcnn.evaluate.hotcoco_engine import run_lengths, written_ids
 from maskrcnn.evaluate.results import Result, compress, read
+from maskrcnn.fonts import note_unreadable
 from maskrcnn.masks import bitmap_from_counts, counts_from_string
 
 EACH = 3
@@ -45,6 +46,7 @@ def examples(dataset: Dataset, predictions: Path, images: Sequence[dict[str, Any
     images   rows of `Metrics.images`
     Raises OSError or ValueError when the images or predictions are no longer there.
     """
+    note_unreadable(dataset.category_names)
     shown: dict[int | str, list[Result]] = {}
     for entry in read(predictions):
         if entry.score >= MIN_SCORE:
