@@ -23,6 +23,10 @@ MOST = 100
 """Results of one class in an image that COCO counts."""
 
 
+LONGEST_ID = 100
+"""Digits of an id that is looked up: Python computes with no more than some thousand."""
+
+
 class Found(NamedTuple):
     """Results of some images, image by image; they count from the best, whatever their order."""
 
@@ -71,7 +75,8 @@ class Truth:
         if self._data.stated_ids is not None:
             return self.images.get(str(image_id), -1)
         if isinstance(image_id, str):
-            return self.images.get(int(image_id), -1) if image_id.isdecimal() else -1
+            is_number = image_id.isdecimal() and len(image_id) < LONGEST_ID
+            return self.images.get(int(image_id), -1) if is_number else -1
         return self.images.get(image_id, -1)
 
     def file_names(self) -> list[str]:
