@@ -45,7 +45,9 @@ Place = tuple[str, int]
 def listed_twice(data: Dataset) -> Int64[np.ndarray, " N"]:
     """The first image that has the same file, for each image: itself where there is none."""
     seen: dict[str, int] = {}
-    return np.array([seen.setdefault(os.path.normpath(name), row) for row, name in enumerate(data.file_names)], np.int64)
+    return np.array(
+        [seen.setdefault(os.path.normpath(name), row) for row, name in enumerate(data.file_names)], np.int64
+    )
 
 
 def same_bytes(surveys: Mapping[str, Survey]) -> dict[Place, Place]:
@@ -75,7 +77,10 @@ def copy_faults(datasets: Mapping[str, Dataset], surveys: Mapping[str, Survey]) 
     for split, data in datasets.items():
         first = listed_twice(data)
         rows = np.flatnonzero(first != np.arange(len(first)))
-        yield from ((split, found) for found in _told(SAME_FILE, datasets, {(split, row): (split, int(first[row])) for row in rows.tolist()}))
+        yield from (
+            (split, found)
+            for found in _told(SAME_FILE, datasets, {(split, row): (split, int(first[row])) for row in rows.tolist()})
+        )
     firsts = {place: first for place, first in same_bytes(surveys).items() if not _is_one_entry(datasets, place, first)}
     yield from _sorted_out(TWIN, TWIN_ACROSS, datasets, firsts)
 
