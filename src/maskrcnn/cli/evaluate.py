@@ -1,7 +1,7 @@
 """`maskrcnn eval`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,12 +34,22 @@ def evaluate(
         str | None,
         Option(metavar="DIR", help=f"Where scores and report.html go, {OUT}; runs/eval/NAME with a recipe."),
     ] = None,
+    max_dets: Annotated[
+        int | None,
+        Option(
+            metavar="N",
+            min=1,
+            help="Also score with N results of a class in an image, of which COCO counts 100; with a recipe the "
+            "setting evaluate.max_dets.",
+        ),
+    ] = None,
 ) -> None:
     """Score weights on validation images, or a result file."""
     if config and weights and not (annotations or predictions):
-        score_weights(config, overrides or [], [weights], out)
+        more = [] if max_dets is None else [f"evaluate.max_dets={max_dets}"]
+        score_weights(config, [*(overrides or []), *more], [weights], out)
     elif annotations and predictions and not (config or weights):
-        score_predictions(annotations, predictions, out)
+        score_predictions(annotations, predictions, out, max_dets)
     else:
         raise ValueError("expected CONFIG with --weights WEIGHTS, or --annotations FILE with --predictions FILE")
 
@@ -142,17 +152,18 @@ def say_sides(recipe: "Recipe", trained: "Recipe") -> None:
         )
 
 
-def score_predictions(annotations: str, predictions: str, out: Where | None) -> None:
+def score_predictions(annotations: str, predictions: str, out: Where | None, max_dets: int | None = None) -> None:
     """Score a result file of any maker, on disk or remote."""
     place = destination(out) if out else None
     from maskrcnn.evaluate.coco import score_files
+    from maskrcnn.evaluate.hotcoco_engine import MOST
     from maskrcnn.evaluate.save import save_metrics
     from maskrcnn.report.page import write_report
     from maskrcnn.storage.fetch import fetch_file
     from maskrcnn.storage.upload import publishing
 
-    metrics = score_files(fetch_file(annotations), fetch_file(predictions))
-    show(metrics)
+    metrics = score_files(fetch_file(annotations), fetch_file(predictions), max_dets=max_dets or MOST)
+    show(metrics, "--max-dets {}")
     if place:
         with publishing(place) as folder:
             save_metrics(folder, metrics)
@@ -174,14 +185,33 @@ def refuse_without_effect(overrides: Sequence[str]) -> None:
         )
 
 
-def show(metrics: Any) -> None:
-    """The twelve numbers, and the speed where it was measured."""
+def show(metrics: Any, how: str = "evaluate.max_dets={}") -> None:
+    """The twelve numbers and others, what they do not count, and the speed where it was measured.
+
+    how   what a person types so that more results count
+    """
     from maskrcnn.evaluate.coco import table
 
     print(table(metrics))
+    if "uncounted" in metrics:
+        print(say_uncounted(metrics["uncounted"], how))
     if "speed" in metrics:
         speed = metrics["speed"]
         print(f"{speed['predict']:.2f} images/s predicting, {speed['evaluate']:.2f} images/s in all")
+
+
+def say_uncounted(uncounted: Mapping[str, int], how: str) -> str:
+    """One sentence about results that nobody looked at."""
+    from maskrcnn.evaluate.hotcoco_engine import MOST
+
+    results, among, images, counted, most = (
+        uncounted[name] for name in ("results", "among", "images", "counted", "most")
+    )
+    who = "COCO counts 100" if counted == MOST else f"{counted} count"
+    return (
+        f"note: {results} of {among} results of {images} image{'s' * (images > 1)} were not looked at, because {who} "
+        f"of one class in an image; {how.format(most)} counts them, too"
+    )
 
 
 def ticker() -> Any:
