@@ -98,6 +98,19 @@ def read_source(source: Source) -> Dataset:
     return data
 
 
+def read_part(settings: Data, split: Literal["train", "val"], faults: Faults) -> Dataset | None:
+    """Read a split as it lies there, nothing set apart and nothing chosen; None where the data have no such split.
+
+    faults   gathers what is met; what can be neither learnt nor scored is left out
+    Raises OSError or ValueError where nothing can be read.
+    """
+    if is_named(settings):
+        return _read_named(settings, split, faults)
+    parts = find_parts(settings)
+    sources = parts.train if split == "train" else parts.val
+    return join([FORMATS[one.format].read(one, faults) for one in sources]) if sources else None
+
+
 def read_parts(settings: Data) -> tuple[dict[str, Dataset], tuple[str, ...]]:
     """Read every split of a recipe's data as it is, nothing set apart, by name, and tell what the data were taken for.
 
@@ -145,11 +158,11 @@ def _open_named(settings: Data, split: Split) -> Dataset:
     return _read_named(settings, split)
 
 
-def _read_named(settings: Data, split: Split) -> Dataset:
+def _read_named(settings: Data, split: Split, faults: Faults | None = None) -> Dataset:
     names = _names(settings, split)
     if any(isinstance(at(name), Location) for name in (settings.dataset_dir, *names)):
         return remote.read_split(settings.dataset_dir, *names, copied=settings.remote == "copy")
-    return coco.read(*coco.find_split(local(settings.dataset_dir), *names))
+    return coco.read(*coco.find_split(local(settings.dataset_dir), *names), faults)
 
 
 def _names(settings: Data, split: Split) -> tuple[str, str]:
