@@ -21,7 +21,7 @@ data shapes FOLDER --num-train --num-val --seed --side
 data show SOURCE [OVERRIDES] --out --split --count
 demo [OVERRIDES] --out
 doctor --prove --warm
-eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out
+eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out --max-dets
 predict WEIGHTS SOURCES --out --score --device --precision
 train CONFIG [OVERRIDES] --resume --weights --out
 """

@@ -7,6 +7,8 @@ import typer
 from maskrcnn.cli import bench as benchmarks
 from maskrcnn.cli.convert import convert
 from maskrcnn.cli.data import check, shapes, show
+from maskrcnn.cli.data_sets import convert as convert_data
+from maskrcnn.cli.data_sets import plan, split
 from maskrcnn.cli.demo import demo
 from maskrcnn.cli.doctor import doctor
 from maskrcnn.cli.evaluate import evaluate
@@ -26,10 +28,13 @@ app.command(context_settings=WITH_SETTINGS)(convert)
 app.command(context_settings=WITH_SETTINGS)(demo)
 app.command()(doctor)
 
-data = typer.Typer(help="Look at a data set in the COCO2017 layout, or make one.", **PLAIN)
+data = typer.Typer(help="Look at a data set of any format, check, convert and divide it, or make one.", **PLAIN)
 data.command(context_settings=WITH_SETTINGS)(check)
+data.command("convert", context_settings=WITH_SETTINGS)(convert_data)
+data.command(context_settings=WITH_SETTINGS)(plan)
 data.command()(shapes)
 data.command(context_settings=WITH_SETTINGS)(show)
+data.command(context_settings=WITH_SETTINGS)(split)
 app.add_typer(data, name="data")
 
 bench = typer.Typer(help="Time steps, predictions and operators, beside torchvision.", **PLAIN)

@@ -30,6 +30,12 @@ class Splits(NamedTuple):
     training: Dataset
     validation: Dataset | None
 
+    @property
+    def are_one(self) -> bool:
+        """Whether the validation images were set apart from one data set."""
+        one, other = self.training, self.validation
+        return other is not None and (one.annotations, one.images) == (other.annotations, other.images)
+
 
 class Plan(NamedTuple):
     """The steps of a run."""
@@ -57,10 +63,12 @@ def share_out(settings: config.Train, num_processes: int) -> Shares:
 
 def read_splits(recipe: Recipe, say: Callable[[str], None], open_split: OpenSplit) -> Splits:
     """Read the annotations, and say what they hold. Raises ValueError when the splits differ in their categories."""
+    if not recipe.train.evaluate_every:
+        training = open_split(msgspec.structs.replace(recipe.data, val_share=0.0), "train")
+        say(summary(training))
+        return Splits(training, None)
     training = open_split(recipe.data, "train")
     say(summary(training))
-    if not recipe.train.evaluate_every:
-        return Splits(training, None)
     validation = open_split(recipe.data, "val")
     check_categories(validation, training)
     say(summary(validation))

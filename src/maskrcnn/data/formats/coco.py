@@ -14,18 +14,21 @@ import numpy as np
 from maskrcnn.data.annotations.annotation_cache import packed
 from maskrcnn.data.annotations.names import Names
 from maskrcnn.data.annotations.packed import Packed, arrange, read_content
-from maskrcnn.data.dataset import Dataset, Flag
+from maskrcnn.data.dataset import Dataset, Flag, select
+from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.files import atomic_write, listing
 from maskrcnn.masks import Rings, counts_from_rings, decimals, strings_from_counts
 
 EITHER = {"annotations": "annotation", "annotation": "annotations"}
 """Names of the folder of annotation files, each with the one that stands in for it."""
+MISSING_IMAGE = Kind("missing-image", "images", Severity.REFUSED, "are missing", "they are left out")
 
 
-def read(annotations: Path, images: Path | None = None) -> Dataset:
+def read(annotations: Path, images: Path | None = None, faults: Faults | None = None) -> Dataset:
     """Read and check a COCO instances file.
 
     images   the folder of its images, which must all be there; None where nothing looks at them
+    faults   gathers all that is met, and what cannot be used is left out; None: that is refused
     Nothing is dropped but polygons of fewer than three points; `flags` and `notes` say what is special. A large file is
     parsed once and then read from a cache, which tells the same.
     Raises FileNotFoundError or ValueError: one sentence with file, ids and what to do.
@@ -33,7 +36,7 @@ def read(annotations: Path, images: Path | None = None) -> Dataset:
     columns = packed(annotations)
     data = _dataset(columns, annotations, annotations.parent if images is None else images)
     if images is not None:
-        _check_images(data, images)
+        data = _check_images(data, images, faults)
     return data
 
 
@@ -163,18 +166,24 @@ def names_of_files(data: Dataset) -> Sequence[str]:
     return names
 
 
-def _check_images(data: Dataset, images: Path) -> None:
+def _check_images(data: Dataset, images: Path, faults: Faults | None) -> Dataset:
+    """The images that are there. Raises FileNotFoundError where one is missing and nobody gathers faults."""
     annotations, names, ids = data.annotations, data.file_names, data.image_ids
     assert isinstance(names, Names)
     if not images.is_dir():
         raise FileNotFoundError(f"the image folder {images} of {annotations} does not exist; correct its path")
     missing = _missing(names, images)
-    if missing:
+    if not missing:
+        return data
+    sentence = (
+        f"{images} lacks {names[missing[0]]} of image {ids[missing[0]]} ({len(missing)} of {len(names)} images "
+        f"are missing); {annotations} names it: complete the folder or remove the entries"
+    )
+    if faults is None:
         names_of_files(data)
-        raise FileNotFoundError(
-            f"{images} lacks {names[missing[0]]} of image {ids[missing[0]]} ({len(missing)} of {len(names)} images "
-            f"are missing); {annotations} names it: complete the folder or remove the entries"
-        )
+        raise FileNotFoundError(sentence)
+    faults.add(MISSING_IMAGE, [f"{names[index]} of image {ids[index]}" for index in missing], sentence)
+    return select(data, np.setdiff1d(np.arange(len(names)), missing))
 
 
 def _missing(names: Names, images: Path) -> list[int]:
