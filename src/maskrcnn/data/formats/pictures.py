@@ -69,9 +69,12 @@ class Pictures:
             f"{who} names the image {name!r}, which is not below {self._root}; restore it or remove {who}",
         )
 
-    def size(self, name: str, stated: tuple[int | None, int | None]) -> tuple[int, int] | None:
-        """(height, width) as stated where that can be, else as the header says; nothing where that cannot be read."""
-        height, width = stated
+    def size(self, name: str, stated: tuple[int | None, int | None] | None) -> tuple[int, int] | None:
+        """(height, width) as stated where that can be, else as the header says; nothing where that cannot be read.
+
+        stated   None in a format that states no sizes
+        """
+        height, width = stated or (None, None)
         if height and width and 0 < height <= LONGEST_SIDE and 0 < width <= LONGEST_SIDE:
             return height, width
         try:
@@ -79,7 +82,8 @@ class Pictures:
         except (OSError, ValueError) as error:
             self._faults.add(MISSING, name, str(error))
             return None
-        self._faults.add(SIZE_FROM_FILE, name)
+        if stated is not None:
+            self._faults.add(SIZE_FROM_FILE, name)
         return size
 
     def _search(self, name: str, beside: Sequence[str]) -> str | None:
