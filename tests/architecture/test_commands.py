@@ -22,7 +22,7 @@ data show SOURCE [OVERRIDES] --out --split --count
 data stats SOURCE [OVERRIDES] --out --split --sample --json
 demo [OVERRIDES] --out
 doctor --prove --warm
-eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out
+eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out --max-dets
 predict WEIGHTS SOURCES --out --score --device --precision
 train CONFIG [OVERRIDES] --resume --weights --out
 """

@@ -20,6 +20,8 @@ LITE, SMALL, LARGE = "lite", "small", "mask_rcnn_resnet50_fpn_1x"
 """Recipes that plans stand on: pretrained EfficientNet-Lite0, ResNet-18 from scratch, pretrained ResNet-50."""
 CLEAR = 10.0
 """Side in pixels that nine of ten objects should have when the network sees them: two cells of the finest level."""
+LEAST = 64
+"""Pixels below which an image's shorter side is enlarged: the coarsest level has two cells then."""
 SIDED = ("left", "right")
 """Words in class names that a mirrored image would make wrong."""
 CPU_STEPS, DEVICE_STEPS = 1200, 4000
@@ -53,8 +55,8 @@ class Facts(NamedTuple):
     num_images: int
     short: float
     """Median of the images' shorter sides."""
-    aspect: float
-    """Ratio of the longer to the shorter side that 95 % of the images do not exceed."""
+    long: float
+    """Longer side that 19 of 20 images do not exceed."""
     one_size: bool
     sides: Float64[np.ndarray, " O"]
     """Square root of each object's box, for an image whose shorter side is 1."""
@@ -99,7 +101,7 @@ def look_at_data(data: Dataset) -> Facts:
     return Facts(
         num_images=len(data.image_ids),
         short=float(np.median(short)),
-        aspect=float(np.quantile(long / short, 0.95)),
+        long=float(np.quantile(long, 0.95)),
         one_size=len(np.unique(data.sizes, axis=0)) == 1,
         sides=np.sqrt(extent) / short[owner[learnt]],
         most_objects=int(counts.max()),
@@ -124,30 +126,27 @@ def propose(data: Dataset, machine: Machine) -> list[Choice]:
 
 
 def _short_side(facts: Facts, machine: Machine) -> tuple[int, str]:
-    """The length in pixels of the shorter side, a multiple of 32, and its reason."""
+    """The length in pixels of the shorter side, and its reason."""
     is_cpu = machine.device == "cpu"
     usual, most = (320, 640) if is_cpu else (800, 1344)
     small = float(np.quantile(facts.sides, 0.1)) if len(facts.sides) else 1.0
-    start = min(facts.short, usual)
-    short = _rounded(min(max(start, CLEAR / small), most, max(2 * facts.short, start)))
-    told = f"images have {facts.short:.0f} pixels there, nine of ten objects a side of {small * short:.0f} or more then"
-    if short > _rounded(start):
-        told += f"; larger than the usual {_rounded(start)}, as objects are small"
+    start = max(LEAST, min(facts.short, usual))
+    short = round(min(max(start, CLEAR / small), most, max(2 * facts.short, start)))
+    told = (
+        f"images have {facts.short:.0f} pixels there, and nine of ten objects get a side of {small * short:.0f} or more"
+    )
+    if short > round(start):
+        told += f"; more than the usual {start:.0f}, as objects are small"
     if small * short < 0.6 * CLEAR:
         told += "; that is little: cut the images into parts if small objects are missed"
     return short, told
 
 
-def _rounded(length: float) -> int:
-    return max(64, 32 * round(length / 32))
-
-
 def _frame(facts: Facts, short: int) -> Iterator[Choice]:
-    longest = 32 * math.ceil(min(short * min(facts.aspect, 2.5), 2 * short + 32) / 32)
-    yield Choice("data.max_side", longest, f"19 of 20 images are no longer than {facts.aspect:.2f} times their width")
+    longest = max(short, round(facts.long * short / facts.short))
+    yield Choice("data.max_side", longest, f"19 of 20 images have at most {facts.long:.0f} pixels there")
     number = 1 if facts.one_size else 3
-    why = "all images have one size" if facts.one_size else "sizes differ"
-    yield Choice("data.num_buckets", number, why)
+    yield Choice("data.num_buckets", number, "all images have one size" if facts.one_size else "sizes differ")
 
 
 def _flip(data: Dataset) -> Iterator[Choice]:

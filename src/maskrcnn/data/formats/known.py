@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import Faults
-from maskrcnn.data.formats import coco, coco_folders
+from maskrcnn.data.formats import coco, coco_folders, coco_layout, yolo
 from maskrcnn.data.formats.source import Folder, Source
 
 
@@ -23,9 +23,10 @@ class Format(NamedTuple):
 
 
 def _read_coco(source: Source, faults: Faults) -> Dataset:
-    return coco.read(source.labels, source.images)
+    return coco.read(source.labels, source.images, faults)
 
 
 FORMATS = {
-    "coco": Format("COCO", coco_folders.find, _read_coco, coco_folders.find),
+    "coco": Format("COCO", coco_folders.find, _read_coco, coco_layout.write),
+    "yolo": Format(yolo.TITLE, yolo.find, yolo.read, yolo.write),
 }
