@@ -1,8 +1,6 @@
 """A data set as a person wants to see it."""
 
-import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from maskrcnn.config import Data
@@ -28,19 +26,6 @@ def is_recipe(source: str) -> bool:
 def describe_split(settings: Data, split: Split) -> str:
     """What one split holds and what was repaired in it; raises what cannot be read."""
     return summary(open_split(settings, split))
-
-
-def progress(verb: str, every: float = 5.0) -> Callable[[int, int], None]:
-    """Says on stderr how many of all are done, now and then, where that takes more than `every` seconds."""
-    told = time.monotonic()
-
-    def tell(done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told > every and done < total:
-            told = time.monotonic()
-            print(f"{verb} {done} of {total}", file=sys.stderr, flush=True)
-
-    return tell
 
 
 def measure(settings: Data, splits: Iterable[Split], sample: int) -> tuple[dict[str, Statistics], list[str]]:

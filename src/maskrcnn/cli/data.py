@@ -1,6 +1,7 @@
 """`maskrcnn data`: check, shapes, show, stats."""
 
 import sys
+from functools import partial
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -33,7 +34,7 @@ def check(
         if folder is not None:
             writable(folder)
     from maskrcnn.cli import health as tell
-    from maskrcnn.cli.annotations import draw, find_data
+    from maskrcnn.cli.annotations import find_data
     from maskrcnn.data.health.check import entries
 
     settings = find_data(source, overrides or [])
@@ -44,6 +45,7 @@ def check(
     else:
         tell.say(settings, health, found)
     if page is not None:
+        from maskrcnn.report.annotated import draw
         from maskrcnn.report.health import write_page
 
         print(f"page in {write_page(tell.page_path(page), source, health, found, draw)}", file=sys.stderr)
@@ -81,16 +83,19 @@ def show(
     """Draw the annotations of some images: a page to leaf through, and contact sheets."""
     part = _split(split)
     writable(out)
-    from maskrcnn.cli.annotations import find_data, progress
+    from maskrcnn.cli.annotations import find_data
+    from maskrcnn.cli.health import Meter
     from maskrcnn.data.split import open_split
     from maskrcnn.fonts import note_unreadable
     from maskrcnn.report.album import write_album
     from maskrcnn.report.sheets import spread_evenly
 
     data = open_split(find_data(source, overrides or []), part)
+    for remark in data.remarks:
+        print(remark)
     images = spread_evenly(len(data.image_ids), count or len(data.image_ids))
     note_unreadable([*data.category_names, *(data.file_names[image] for image in images)])
-    album = write_album(data, images, out, title=source, split=split, tell=progress("drawn"))
+    album = write_album(data, images, out, title=source, split=split, tell=partial(Meter(), "drawn"))
     for path in (*album.sheets, album.page):
         print(path)
     if album.failures:

@@ -19,8 +19,6 @@ PAGE, PICTURES = "index.html", "pictures"
 """Names in the folder of an album."""
 BOUNDS = ("below 32²", "up to 96²", "above")
 """What the sizes of objects mean, in square pixels."""
-ROOM = (1600, 1600)
-"""(width, height) of the largest pictures; larger images are reduced."""
 LONGEST_STEM = 60
 """Letters of an image's name in that of its picture."""
 
@@ -60,7 +58,7 @@ def write_album(
         try:
             pixels = read_pixels(data, image)
             entry["file"] = f"{PICTURES}/{picture_name(data, image, split)}"
-            draw_annotated(data, image, pixels, ROOM).save(folder / entry["file"], quality=90)
+            draw_annotated(data, image, pixels).save(folder / entry["file"], quality=90)
             if number in on_sheets:
                 sheets.add(draw_annotated(data, image, pixels, CELL), entry["name"], _caption(entry))
         except (OSError, ValueError) as error:

@@ -14,6 +14,13 @@ from maskrcnn.masks import edges_from_rings
 from maskrcnn.ops.rasterize import rasterize
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
+ROOM = (1600, 1600)
+"""(width, height) of the largest drawings; larger images are reduced."""
+
+
+def draw(data: Dataset, image: int) -> Image.Image:
+    """An image with what was annotated on it, by its index. Raises OSError or ValueError with its name."""
+    return draw_annotated(data, image, read_pixels(data, image))
 
 
 def read_pixels(data: Dataset, image: int) -> Pixels:
@@ -22,7 +29,7 @@ def read_pixels(data: Dataset, image: int) -> Pixels:
     return decode(data.images / data.file_names[image], (height, width))
 
 
-def draw_annotated(data: Dataset, image: int, pixels: Pixels, room: tuple[int, int]) -> Image.Image:
+def draw_annotated(data: Dataset, image: int, pixels: Pixels, room: tuple[int, int] = ROOM) -> Image.Image:
     """An image with its objects; those that are not learnt are left out.
 
     pixels   of the image, at any scale

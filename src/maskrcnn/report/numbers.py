@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ PAGE = "statistics.html"
 IMAGE_BOUNDS = (250, 500, 750, 1000, 1500, 2000, 4000)
 SHAPE_BOUNDS = (0.5, 0.7, 0.9, 1.1, 1.4, 2)
 COUNT_BOUNDS = (1, 2, 3, 5, 9, 17, 33, 65, 129)
-SIDE_BOUNDS = (8, 16, 32, 64, 96, 128, 256, 512)
+SIDE_BOUNDS = (8, 16, 32, 48, 96, 192, 384)
 SHARE_BOUNDS = (1, 2, 5, 10, 20, 50)
 OVERLAP_BOUNDS = (1e-6, 0.1, 0.3, 0.5, 0.7)
 """Where the bars of a chart begin; one more lies below the first."""
@@ -129,7 +130,7 @@ def between(bounds: Sequence[float]) -> list[str]:
     ['<2', '2-1.5k', '≥1.5k']
     """
     texts = list(map(tick_text, bounds))
-    return [f"<{texts[0]}", *(f"{low}-{high}" for low, high in zip(texts, texts[1:], strict=False)), f"≥{texts[-1]}"]
+    return [f"<{texts[0]}", *(f"{low}-{high}" for low, high in pairwise(texts)), f"≥{texts[-1]}"]
 
 
 def _figures(splits: Splits) -> list[Figure]:
@@ -181,7 +182,7 @@ def _colours(told: Statistics) -> Markup:
 
 
 def _classes(splits: Splits) -> list[tuple[str, list[tuple[int, float, int, str, str]]]]:
-    """(name, for each split (objects, percent of the most frequent class's, images, side, sizes)), most objects first."""
+    """(name, (objects, percent of the largest class, images, side, sizes) in each split), most objects first."""
     most = [max((row.objects for row in told.classes), default=0) or 1 for told in splits.values()]
     names = list(dict.fromkeys(row.name for told in splits.values() for row in told.classes))
     rows = [{row.name: row for row in told.classes} for told in splits.values()]
