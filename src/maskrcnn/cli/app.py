@@ -6,7 +6,7 @@ import typer
 
 from maskrcnn.cli import bench as benchmarks
 from maskrcnn.cli.convert import convert
-from maskrcnn.cli.data import check, shapes, show
+from maskrcnn.cli.data import check, shapes, show, stats
 from maskrcnn.cli.data_sets import convert as convert_data
 from maskrcnn.cli.data_sets import plan, split
 from maskrcnn.cli.demo import demo
@@ -34,6 +34,7 @@ data.command("convert", context_settings=WITH_SETTINGS)(convert_data)
 data.command(context_settings=WITH_SETTINGS)(plan)
 data.command()(shapes)
 data.command(context_settings=WITH_SETTINGS)(show)
+data.command(context_settings=WITH_SETTINGS)(stats)
 data.command(context_settings=WITH_SETTINGS)(split)
 app.add_typer(data, name="data")
 
