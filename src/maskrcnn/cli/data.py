@@ -1,5 +1,6 @@
 """`maskrcnn data`: check, shapes, show."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,21 +15,45 @@ if TYPE_CHECKING:
 SPLITS: tuple["Split", ...] = ("train", "val")
 
 
-def check(source: DataSet, overrides: DataOverrides = None) -> None:
-    """Read both splits and say what is in them and what is wrong."""
-    from maskrcnn.cli.annotations import describe_split, find_data
+def check(
+    source: DataSet,
+    overrides: DataOverrides = None,
+    deep: Annotated[bool, Option("--deep", help="Decode all images too, and look for those nearly the same.")] = False,
+    strict: Annotated[bool, Option("--strict", help="Fail on warnings, too.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print JSON for programs.")] = False,
+    page: Annotated[Path | None, Option(metavar="FILE", help="Write a page with images of what is wrong.")] = None,
+    fix: Annotated[Path | None, Option(metavar="DEST", help="Write a repaired copy, and a list of repairs.")] = None,
+) -> None:
+    """Say what is in both splits and what is wrong, before anything is learnt from them.
+
+    Fails where training or evaluation would refuse something.
+    """
+    for folder in (page, fix):
+        if folder is not None:
+            writable(folder)
+    from maskrcnn.cli import health as tell
+    from maskrcnn.cli.annotations import draw, find_data
+    from maskrcnn.data.health.check import entries
 
     settings = find_data(source, overrides or [])
-    problems = []
-    for split in SPLITS:
-        try:
-            print(describe_split(settings, split), flush=True)
-        except (ValueError, OSError) as error:
-            problems.append(f"{split}: {error}")
-    for problem in problems:
-        print(f"problem: {problem}")
-    if problems:
-        raise typer.Exit(1)
+    health = tell.look(settings, deep=deep)
+    found = entries(health)
+    if as_json:
+        print(tell.as_json(source, health, found))
+    else:
+        tell.say(settings, health, found)
+    if page is not None:
+        from maskrcnn.report.health import write_page
+
+        print(f"page in {write_page(tell.page_path(page), source, health, found, draw)}", file=sys.stderr)
+    if fix is not None:
+        from maskrcnn.data.health.repair import write_repaired
+
+        for line in write_repaired(health, fix):
+            print(line, file=sys.stderr)
+    code = tell.exit_code(found, strict=strict)
+    if code:
+        raise typer.Exit(code)
 
 
 def shapes(

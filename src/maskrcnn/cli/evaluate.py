@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from maskrcnn.cli.options import OUT, WEIGHTS, DataOverrides, destination
+from maskrcnn.run_folder import SPLIT
+from maskrcnn.sentences import typed
 from maskrcnn.storage.location import Location, Where, at, printable
 
 if TYPE_CHECKING:
+    from maskrcnn.data.dataset import Dataset
     from maskrcnn.config import Recipe  # takes 30 ms, for which help would have to wait
 
 WITHOUT_EFFECT = ("model", "train", "classes", "category_ids")
@@ -64,7 +67,6 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
     place = destination(out or Path("runs/eval") / (recipe.name if recipe else name_of(config)))
     from maskrcnn.config import Recipe
     from maskrcnn.convert.checkpoint import load_any
-    from maskrcnn.data.split import has_validation, open_split
     from maskrcnn.evaluate import run
     from maskrcnn.report.page import write_report
     from maskrcnn.runtime.distributed import start
@@ -79,7 +81,7 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
             mine = recipe or recipe_for(config, trained.recipe, overrides)
             if world.is_main:
                 say_sides(mine, trained.recipe)
-            data = open_split(mine.data, "val" if recipe or has_validation(mine.data) else "all")
+            data = images_to_score(mine, trained.recipe, is_folder=recipe is None)
             metrics = run.run(mine, trained, own, world, ticker() if world.is_main else None, data)
             if metrics:  # only the first of several processes has them
                 print(f"{printable(one)} on {metrics['speed']['images']} images of {mine.data.dataset_dir}")
@@ -106,6 +108,31 @@ def recipe_for(folder: str, trained: "Recipe", overrides: Sequence[str]) -> "Rec
     if trained.data.dataset_dir != folder:
         places["data.split_file"] = ""
     return override(with_settings(trained, places, folder), overrides, folder)
+
+
+def images_to_score(recipe: "Recipe", trained: "Recipe", *, is_folder: bool) -> "Dataset":
+    """The validation images of the data, or those that the weights' run set apart; of a mere folder else all.
+
+    Raises ValueError where images that were learnt from might be taken for others.
+    """
+    from msgspec.structs import replace
+
+    from maskrcnn.data.split import find_parts, has_validation, is_named, open_split
+
+    data = recipe.data
+    for sentence in () if is_named(data) else find_parts(data).said:
+        print(sentence, flush=True)
+    if not data.split_file and data.dataset_dir == trained.data.dataset_dir:
+        data = replace(data, split_file=trained.data.split_file)
+    if has_validation(data):
+        return open_split(data, "val")
+    if not is_folder:
+        raise ValueError(
+            f"{data.dataset_dir} has no validation images; name those that a run set apart by data.split_file="
+            f"RUN/{SPLIT}, or score all images by `maskrcnn eval {data.dataset_dir} {typed('--weights')} ...`"
+        )
+    print(f"{data.dataset_dir} has no validation split: all its images are scored, learnt from or not", flush=True)
+    return open_split(data, "all")
 
 
 def say_where(place: Path | Location, report: Path) -> None:

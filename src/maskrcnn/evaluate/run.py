@@ -43,7 +43,7 @@ from maskrcnn.runtime.memory import explain_out_of_memory, keep_freed_memory
 from maskrcnn.runtime.precision import choose_precision
 from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import ENCODED, tasks_for, warm_together
-from maskrcnn.sentences import some_of
+from maskrcnn.sentences import Note, some_of
 from maskrcnn.structures import Detections
 from maskrcnn.weights import Weights, fill
 
@@ -227,6 +227,8 @@ def predict_share(
                 progress(len(share.image_ids), total)
         for future in waiting:
             future.result()
+    for note in loader.oddities.notes():
+        warnings.warn(note, Note, stacklevel=2)
     rungs = choose_rungs(recipe.evaluate.execution, world.device, "evaluate.execution")
     share.predicted, share.seconds = warm(times, rungs[0])
     return share
