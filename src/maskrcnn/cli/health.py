@@ -16,6 +16,7 @@ from maskrcnn.data.split import find_parts, is_named, read_part
 from maskrcnn.sentences import some_of
 
 COLOURS = {Severity.REFUSED: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
+PLURALS = {Severity.REFUSED: "refused", Severity.WARNING: "warnings", Severity.NOTE: "notes"}
 INDENT = " " * 9
 
 
@@ -108,13 +109,12 @@ def _details(one: Entry) -> Iterator[str]:
 
 def verdict(found: Sequence[Entry]) -> str:
     """How many kinds of fault there are, by how bad they are."""
+    if not found:
+        return "nothing is wrong"
     counts = {severity: sum(one.kind.severity is severity for one in found) for severity in reversed(Severity)}
-    told = ", ".join(f"{count} kinds {_NAMES[severity]}" for severity, count in counts.items())
+    told = "kinds of fault: " + ", ".join(f"{count} {PLURALS[severity]}" for severity, count in counts.items())
     repairable = sum(bool(one.kind.repair) for one in found)
     return f"{told}; --fix DEST repairs {repairable} of them in a copy" if repairable else told
-
-
-_NAMES = {Severity.REFUSED: "refused", Severity.WARNING: "of warning", Severity.NOTE: "of note"}
 
 
 def as_json(source: str, health: Health, found: Sequence[Entry]) -> str:

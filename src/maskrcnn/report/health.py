@@ -13,7 +13,7 @@ from maskrcnn.data.health.check import Entry, Health
 from maskrcnn.data.health.findings import Finding, image_name
 from maskrcnn.files import atomic_write
 from maskrcnn.report.gallery import LONGEST, embed
-from maskrcnn.report.template import template
+from maskrcnn.report.template import render
 
 EACH = 6
 """Images of each kind of fault."""
@@ -48,8 +48,13 @@ def write_page(path: Path, source: str, health: Health, found: Sequence[Entry], 
     """
     sections = [Section(entry, list(_offenders(health, entry, draw))) for entry in found]
     counts = [(severity, sum(one.kind.severity is severity for one in found)) for severity in reversed(Severity)]
-    page = template("health.html.jinja").render(
-        source=source, splits=health.datasets, counts=counts, sections=sections, is_deep=health.is_deep
+    page = render(
+        "health.html.jinja",
+        source=source,
+        splits=health.datasets,
+        counts=counts,
+        sections=sections,
+        is_deep=health.is_deep,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as draft:

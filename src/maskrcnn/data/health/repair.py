@@ -1,6 +1,6 @@
 """Repairs of a data set: what has one remedy is mended in the columns, and all that was done is told."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,11 +8,10 @@ from jaxtyping import Bool, Float32, Int64
 
 from maskrcnn.data.classes import unite_classes
 from maskrcnn.data.dataset import Dataset, Flag, keep_objects, select
-from maskrcnn.data.faults import Kind
 from maskrcnn.data.health import classes, copies, images, objects
 from maskrcnn.data.health.check import Health
 from maskrcnn.data.health.findings import Finding, of_images, of_names, of_objects, owners
-from maskrcnn.data.health.images import SLACK, fits, turned, wrong_size
+from maskrcnn.data.health.images import fits, turned, wrong_size
 from maskrcnn.data.health.survey import CUT_OFF, EMPTY, PAGE, POINTER, UNREADABLE, Survey
 
 
@@ -82,6 +81,7 @@ def _mend_images(
         done += _told(split, of_images(copies.TWIN, data, second), "the one with more objects stays")
         drop[_poorer(data, first)] = True
     across = np.array([row for row in in_validation if not drop[row]], np.int64)
+    across = across if len(across) < np.count_nonzero(~drop) else across[:0]
     done += _told(split, of_images(copies.TWIN_ACROSS, data, across), "left out of training")
     drop[across] = True
     return (select(data, np.flatnonzero(~drop)) if drop.any() else data), done
@@ -234,7 +234,9 @@ def _with_frame(data: Dataset) -> Dataset:
     """The data with the flag of objects outside their image set anew."""
     limits = data.sizes[owners(data)][:, ::-1]
     inside = (np.minimum(data.boxes[:, 2:], limits) > data.boxes[:, :2].clip(min=0)).all(axis=1)
-    return replace(data, flags=data.flags & ~np.uint8(Flag.OUTSIDE) | np.where(inside, 0, Flag.OUTSIDE).astype(np.uint8))
+    return replace(
+        data, flags=data.flags & ~np.uint8(Flag.OUTSIDE) | np.where(inside, 0, Flag.OUTSIDE).astype(np.uint8)
+    )
 
 
 def _told(split: str, findings: Iterator[Finding], done: str) -> list[Repair]:
