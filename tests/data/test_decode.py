@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from maskrcnn.data.decode import UPRIGHT, Header, decode, probe, refuse_broken
+from maskrcnn.data.decode import decode, probe, refuse_broken
+from maskrcnn.data.header import UPRIGHT, Header
 
 HEIGHT, WIDTH = 24, 40
 
@@ -301,3 +302,32 @@ def test_a_header_says_nothing_of_what_is_cut_off_after_it(tmp_path):
         refuse_broken(path)
     with pytest.raises(FileNotFoundError, match=r"no\.jpg does not exist"):
         probe(tmp_path / "no.jpg")
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.webp", "a.avif"])
+def test_every_format_is_turned_once_and_gives_what_is_stored_on_request(tmp_path, name, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / name, exif=exif)
+    expected = np.asarray(Image.fromarray(gradient()).transpose(UPRIGHT[orientation]))
+    header = probe(path)
+    assert (header.orientation, header.stored_size, header.size) == (orientation, (24, 40), expected.shape[:2])
+    assert np.abs(decode(path).astype(int) - expected).mean() < 6
+    if orientation >= 5:
+        assert np.abs(decode(path, (24, 40)).astype(int) - gradient()).mean() < 6
+
+
+def test_a_header_of_a_png_is_read_without_its_pixels_wherever_its_turn_stands(tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    before, behind = save(tmp_path / "a.png", exif=exif), tmp_path / "b.png"
+    data, turned = before.read_bytes(), chunk(b"eXIf", exif.tobytes()[6:])
+    assert turned in data
+    plain = data.replace(turned, b"").removesuffix(chunk(b"IEND"))
+    behind.write_bytes(plain + chunk(b"tEXt", b"date:create\0today") + turned + chunk(b"IEND"))
+    (tmp_path / "c.png").write_bytes(plain + chunk(b"tEXt", b"date:create\0today") + chunk(b"IEND"))
+    assert [probe(tmp_path / name).orientation for name in ("a.png", "b.png", "c.png")] == [6, 6, 1]
+    assert decode(behind).shape == (WIDTH, HEIGHT, 3)
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("pixels were decoded"))
+    assert [probe(tmp_path / name).orientation for name in ("a.png", "c.png")] == [6, 1]
