@@ -394,6 +394,9 @@ class Evaluate(Settings):
     """Whether evaluation uses bf16 or fp16, as `train.mixed_precision`; prediction does too, unless told otherwise."""
     execution: Run[Execution] = "auto"
     """How a batch runs in evaluation and prediction, as `train.execution`."""
+    max_dets: Run[Positive] = 100
+    """Number of results of one class in an image that count: other than 100 adds scores such as `AP@300` to COCO's own,
+    which count 100."""
 
 
 class Recipe(Settings):

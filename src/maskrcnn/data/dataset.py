@@ -181,18 +181,19 @@ def _of_objects(data: Dataset, objects: Int64[np.ndarray, " n"]) -> dict[str, An
 
 def summary(data: Dataset) -> str:
     """What was read, for a person to check once at the start."""
+    return "\n".join([contents(data)] + [f"  note: {note}" for note in data.notes])
+
+
+def contents(data: Dataset) -> str:
+    """How many images, objects and categories a data set has, and how often each category occurs."""
     counts = np.bincount(data.labels, minlength=len(data.category_ids) + 1)[1:]
     empty = np.count_nonzero(np.diff(data.first_object) == 0)
-    lines = [
+    named = zip(data.category_names, data.category_ids, counts, strict=True)
+    return (
         f"{data.annotations}: {len(data.image_ids)} images ({empty} without objects), {len(data.labels)} objects "
-        f"({np.count_nonzero(data.crowd)} crowd regions), {len(data.category_ids)} categories",
-        "  "
-        + ", ".join(
-            f"{name} (id {id}): {count}"
-            for name, id, count in zip(data.category_names, data.category_ids, counts, strict=True)
-        ),
-    ]
-    return "\n".join(lines + [f"  note: {note}" for note in data.notes])
+        f"({np.count_nonzero(data.crowd)} crowd regions), {len(data.category_ids)} categories\n  "
+        + ", ".join(f"{name} (id {id}): {count}" for name, id, count in named)
+    )
 
 
 def _notes(data: Dataset) -> Iterator[str]:

@@ -98,6 +98,19 @@ def read_source(source: Source) -> Dataset:
     return data
 
 
+def read_part(settings: Data, split: Literal["train", "val"], faults: Faults) -> Dataset | None:
+    """Read a split as it lies there, nothing set apart and nothing chosen; None where the data have no such split.
+
+    faults   gathers what is met; what can be neither learnt nor scored is left out
+    Raises OSError or ValueError where nothing can be read.
+    """
+    if is_named(settings):
+        return _read_named(settings, split, faults)
+    parts = find_parts(settings)
+    sources = parts.train if split == "train" else parts.val
+    return join([FORMATS[one.format].read(one, faults) for one in sources]) if sources else None
+
+
 def read_parts(settings: Data) -> tuple[dict[str, Dataset], tuple[str, ...]]:
     """Read every split of a recipe's data as it is, nothing set apart, by name, and tell what the data were taken for.
 
@@ -126,13 +139,14 @@ def _open(settings: Data, split: Split) -> Dataset:
     if split == "train" and not parts.train:
         raise ValueError(f"{parts.said[0]}: there is no training split, only one to evaluate on")
     if split == "all":
-        return _told(join([read_source(source) for source in parts.all]), parts)
+        return join([read_source(source) for source in parts.all])
     if settings.split_file:
-        return _told(_pick(join([read_source(source) for source in parts.all]), settings, split), parts)
+        data = _pick(join([read_source(source) for source in parts.all]), settings, split)
+        return _told(data, parts) if split == "train" else data
     if parts.val:
         sides = [join([read_source(source) for source in side]) for side in (parts.train, parts.val) if side]
         data = unite_classes(sides)[0 if split == "train" else -1]
-        return _told(data, parts) if split == "train" or not parts.train else data
+        return _told(data, parts) if split == "train" else data
     data = _part(join([read_source(source) for source in parts.train]), settings, split)
     return _told(data, parts) if split == "train" else data
 
@@ -144,11 +158,11 @@ def _open_named(settings: Data, split: Split) -> Dataset:
     return _read_named(settings, split)
 
 
-def _read_named(settings: Data, split: Split) -> Dataset:
+def _read_named(settings: Data, split: Split, faults: Faults | None = None) -> Dataset:
     names = _names(settings, split)
     if any(isinstance(at(name), Location) for name in (settings.dataset_dir, *names)):
         return remote.read_split(settings.dataset_dir, *names, copied=settings.remote == "copy")
-    return coco.read(*coco.find_split(local(settings.dataset_dir), *names))
+    return coco.read(*coco.find_split(local(settings.dataset_dir), *names), faults)
 
 
 def _names(settings: Data, split: Split) -> tuple[str, str]:

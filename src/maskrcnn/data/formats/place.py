@@ -33,7 +33,7 @@ def place(data: Dataset, folder: Path, *, by_stem: bool = False) -> list[str]:
 def distinct_names(file_names: Sequence[str], *, by_stem: bool = False) -> list[str]:
     """Names that stay inside a folder and of which no two are one file.
 
-    >>> distinct_names(["a/1.png", "../1.png", "A/1.PNG", "1.jpg"])
+    >>> distinct_names(["a/1.png", "../1.png", "A/1.PNG", "C:\\\\b\\\\1.jpg"])
     ['a/1.png', '1.png', 'A/1-2.PNG', '1.jpg']
     >>> distinct_names(["1.png", "1.jpg"], by_stem=True)
     ['1.png', '1-2.jpg']
@@ -56,9 +56,11 @@ def _key(name: PurePosixPath, by_stem: bool) -> str:
 
 
 def _inside(file_name: str) -> PurePosixPath:
-    """A name without what leads out of a folder: drives, roots and `..`."""
+    """A name without what leads out of a folder: `..`, and all folders of an absolute path."""
     parts = file_name.replace("\\", "/").split("/")
-    parts = [part for part in parts if part not in ("", ".", "..") and not part.endswith(":")]
+    if parts[0] == "" or parts[0].endswith(":"):
+        parts = parts[-1:]
+    parts = [part for part in parts if part not in ("", ".", "..")]
     return PurePosixPath(*parts or ["image"])
 
 

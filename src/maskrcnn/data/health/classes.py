@@ -27,6 +27,9 @@ OTHER_IDS = Kind(
     "category-ids-differ", "categories", Severity.REFUSED, "have another id in validation than in training", UNITED
 )
 OTHER_NAMES = Kind("category-in-one-split", "categories", Severity.REFUSED, "are listed in one split alone", UNITED)
+ONE_SIDED = Kind(
+    "category-united", "categories", Severity.NOTE, "are listed in one split alone; both get all, known by their names"
+)
 NEVER_LEARNT = Kind(
     "category-never-learnt", "categories", Severity.WARNING, "have objects in validation and none in training"
 )
@@ -47,20 +50,24 @@ def class_faults(data: Dataset, *, is_learnt: bool) -> Iterator[Finding]:
     yield from of_names(
         SAME_NAME, [f"{name} (id {id})" for id, name in named.items() if name.strip() and names.count(name) > 1]
     )
-    yield from of_names(UNUSED, [name for name, count in zip(names, counts.tolist(), strict=True) if not count])
+    unused = [name for name, count in zip(names, counts.tolist(), strict=True) if not count]
+    yield from of_names(UNUSED, unused if counts.any() else [])
     rare = [f"{name} ({count})" for name, count in zip(names, counts.tolist(), strict=True) if 0 < count < FEW]
     yield from of_names(RARE, rare if is_learnt else [])
 
 
-def class_differences(training: Dataset, validation: Dataset) -> Iterator[Finding]:
-    """Faults of the validation split's categories beside those of training."""
+def class_differences(training: Dataset, validation: Dataset, *, united: bool) -> Iterator[Finding]:
+    """Faults of the validation split's categories beside those of training.
+
+    united   whether both get the same categories, known by their names, before anything is learnt
+    """
     ours, theirs = ids_by_name(training), ids_by_name(validation)
     both = [name for name in ours if name in theirs]
     moved = [f"{name} (id {ours[name]}, {theirs[name]})" for name in both if ours[name] != theirs[name]]
     alone = [f"{name} (training)" for name in ours if name not in theirs]
     alone += [f"{name} (validation)" for name in theirs if name not in ours]
-    yield from of_names(OTHER_IDS, moved)
-    yield from of_names(OTHER_NAMES, alone)
+    yield from of_names(OTHER_IDS, [] if united else moved)
+    yield from of_names(ONE_SIDED if united else OTHER_NAMES, alone)
     learnt, scored = _used(training), _used(validation)
     yield from of_names(NEVER_LEARNT, sorted(scored - learnt))
     yield from of_names(NEVER_SCORED, sorted(learnt - scored))

@@ -28,7 +28,7 @@ TWIN_ACROSS = Kind(
     "images",
     Severity.WARNING,
     "of validation are, byte by byte, images of training: scores are too high",
-    "the image is left out of training",
+    "the image is left out of training, if others stay there",
 )
 NEAR = Kind("image-nearly-twice", "images", Severity.NOTE, "show nearly the same as another of their split")
 NEAR_ACROSS = Kind(
@@ -76,11 +76,9 @@ def copy_faults(datasets: Mapping[str, Dataset], surveys: Mapping[str, Survey]) 
     """(split, finding) of images that are listed twice, or whose bytes are those of another."""
     for split, data in datasets.items():
         first = listed_twice(data)
-        rows = np.flatnonzero(first != np.arange(len(first)))
-        yield from (
-            (split, found)
-            for found in _told(SAME_FILE, datasets, {(split, row): (split, int(first[row])) for row in rows.tolist()})
-        )
+        rows = np.flatnonzero(first != np.arange(len(first))).tolist()
+        pairs = {(split, row): (split, int(first[row])) for row in rows}
+        yield from ((split, found) for found in _told(SAME_FILE, datasets, pairs))
     firsts = {place: first for place, first in same_bytes(surveys).items() if not _is_one_entry(datasets, place, first)}
     yield from _sorted_out(TWIN, TWIN_ACROSS, datasets, firsts)
 
@@ -93,12 +91,13 @@ def near_faults(
     groups   of each split's images, a number that those share which show nearly the same
     """
     known = same_bytes(surveys)
+    listed = {split: listed_twice(data) for split, data in datasets.items()}
     seen: dict[int, list[Place]] = defaultdict(list)
     firsts: dict[Place, Place] = {}
     for split, numbers in groups.items():
         for row, number in enumerate(numbers.tolist()):
             place = (split, row)
-            if place in known or _is_listed_before(datasets[split], row):
+            if place in known or listed[split][row] != row:
                 continue
             across = [one for one in seen[number] if one[0] != split]
             if seen[number]:
@@ -133,10 +132,6 @@ def _is_one_entry(datasets: Mapping[str, Dataset], place: Place, first: Place) -
     """Whether two places of one split name one file."""
     names = datasets[place[0]].file_names
     return place[0] == first[0] and os.path.normpath(names[place[1]]) == os.path.normpath(names[first[1]])
-
-
-def _is_listed_before(data: Dataset, row: int) -> bool:
-    return bool(listed_twice(data)[row] != row)
 
 
 def _sorted_out(

@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float64, Int64
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import EXAMPLES, Kind, Severity
+from maskrcnn.data.formats.coco import MISSING_IMAGE
 from maskrcnn.data.health.findings import Finding, of_images, owners
-from maskrcnn.data.health.survey import CUT_OFF, EMPTY, MISSING, PAGE, POINTER, UNREADABLE, Survey
+from maskrcnn.data.health.survey import CUT_OFF, EMPTY, PAGE, POINTER, UNREADABLE, Survey
 
 MEBIBYTE = 1 << 20
 MUCH = 10.0
@@ -51,7 +52,7 @@ def image_faults(data: Dataset, survey: Survey, *, max_rowsize: int = 64) -> Ite
 
     max_rowsize   MiB, as data.max_rowsize
     """
-    for kind in (MISSING, EMPTY, PAGE, POINTER, UNREADABLE, CUT_OFF):
+    for kind in (MISSING_IMAGE, EMPTY, PAGE, POINTER, UNREADABLE, CUT_OFF):
         rows = np.flatnonzero([one.kind is kind for one in survey.seen])
         yield from of_images(kind, data, rows, survey.seen[rows[0]].reason if len(rows) else "")
     yield from _size_faults(data, survey)

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Int64
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import probe, refuse_broken
 from maskrcnn.data.faults import Kind, Severity
+from maskrcnn.data.formats.coco import MISSING_IMAGE
 from maskrcnn.data.header import Header
 
 Progress = Callable[[int, int], None]
@@ -22,7 +23,6 @@ ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 """Last bytes of a whole file, by Pillow's name of its format."""
 
 LEFT_OUT = "the image is left out"
-MISSING = Kind("image-missing", "images", Severity.REFUSED, "are not in the folder", LEFT_OUT)
 EMPTY = Kind("image-empty-file", "images", Severity.REFUSED, "are files without any content", LEFT_OUT)
 PAGE = Kind("image-is-web-page", "images", Severity.REFUSED, "are pages or text of a failed download", LEFT_OUT)
 POINTER = Kind("image-is-pointer", "images", Severity.REFUSED, "are pointers of Git LFS or git-annex", LEFT_OUT)
@@ -90,7 +90,7 @@ def look(path: Path) -> Seen:
         num_bytes = path.stat().st_size
         header = probe(path)
     except FileNotFoundError as error:
-        return Seen(None, -1, MISSING, str(error))
+        return Seen(None, -1, MISSING_IMAGE, str(error))
     except (OSError, ValueError) as error:
         return Seen(None, num_bytes, _kind_of(path, num_bytes), str(error))
     if not _has_end(path, header.format, num_bytes):
