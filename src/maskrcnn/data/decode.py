@@ -10,7 +10,8 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image
 
-from maskrcnn.data.image_file import open_image
+from maskrcnn.data.image_file import has_pages, most_pixels, open_image
+from maskrcnn.data.oddities import Oddities, levels_used
 from maskrcnn.storage.location import Location
 from maskrcnn.storage.read import read_bytes
 
@@ -47,10 +48,17 @@ class Header:
     """Numbers of a pixel: 1 gray, 3 colours or a palette, 4 with alpha or CMYK."""
     format: str
     """Pillow's name of it, such as JPEG."""
+    has_pages: bool = False
+    """Whether other images follow the first, which alone `decode` reads: a TIFF stack, an animation."""
 
 
 def decode(
-    path: Path | Location, size: tuple[int, int] | None = None, max_rowsize: int | None = 64, *, num_bands: int = RGB
+    path: Path | Location,
+    size: tuple[int, int] | None = None,
+    max_rowsize: int | None = 64,
+    *,
+    num_bands: int = RGB,
+    oddities: Oddities | None = None,
 ) -> UInt8[np.ndarray, "h w {num_bands}"]:
     """Read an image as RGB, upright by its EXIF orientation.
 
@@ -59,9 +67,10 @@ def decode(
                  annotations were drawn on those pixels and the rotation is left out; any other difference is an error
     max_rowsize  MiB; a larger image is reduced by a whole factor, with None none is
     num_bands    what the recipe expects
+    oddities      are told what the image has
     Raises FileNotFoundError or ValueError: one sentence with the file's name.
     """
-    return decode_bytes(read_image(path), path, size, max_rowsize, num_bands=num_bands)
+    return decode_bytes(read_image(path), path, size, max_rowsize, num_bands=num_bands, oddities=oddities)
 
 
 def read_image(path: Path | Location) -> bytes:
@@ -79,28 +88,51 @@ def decode_bytes(
     max_rowsize: int | None = 64,
     *,
     num_bands: int = RGB,
+    oddities: Oddities | None = None,
 ) -> UInt8[np.ndarray, "h w {num_bands}"]:
     """Decode bytes that were read already, as `decode`. Raises ValueError, which names `path`."""
-    if num_bands != RGB:
-        raise ValueError(
-            f"the image {path} gives {RGB} bands, red, green and blue, but the recipe expects {num_bands}; give "
-            "data.mean and data.std one entry for each band of the images"
-        )
+    refuse_bands(path, num_bands)
+    oddities = oddities or Oddities()
     limit = math.inf if max_rowsize is None else max_rowsize * MEBIBYTE
     fast = _decode_jpeg(data, size, limit)
     if fast is not None:
+        oddities.add(path)
         return fast
     with open_image(BytesIO(data), path) as image:
-        header = _header(image)
+        header = header_of(image)
         if size not in (None, header.size, header.stored_size):
             raise ValueError(
                 f"the image {path} has (height, width) {header.size} but its annotations say {size}; correct the "
                 "annotation file's height and width, or restore the image that was annotated"
             )
-        try:
-            return _decode_any(image, header.orientation if size in (None, header.size) else 1, limit)
-        except Exception as error:  # decoders raise whatever a broken file leads them to
-            raise ValueError(f"the image {path} cannot be decoded ({error}); restore or remove it") from error
+        orientation = header.orientation if size in (None, header.size) else 1
+        pixels, share = pixels_of(image, path, orientation, limit)
+        oddities.add(path, share=share, has_pages=header.has_pages)
+        return pixels
+
+
+def refuse_bands(path: Path | Location, num_bands: int) -> None:
+    """Raise ValueError where a recipe expects other bands than those of images that are read from files."""
+    if num_bands != RGB:
+        raise ValueError(
+            f"the image {path} gives {RGB} bands, red, green and blue, but the recipe expects {num_bands}; give "
+            "data.mean and data.std one entry for each band of the images"
+        )
+
+
+def pixels_of(
+    image: Image.Image, name: object, orientation: int, limit: float
+) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
+    """(pixels of an opened image, share of the levels that they use); images of 8 bits are taken to use all.
+
+    name          its path or page, which the ValueError tells that is raised where it is broken
+    orientation   by which it is turned upright
+    limit         bytes beyond which it is reduced
+    """
+    try:
+        return _decode_any(image, orientation, limit)
+    except Exception as error:  # decoders raise whatever a broken file leads them to
+        raise ValueError(f"the image {name} cannot be decoded ({error}); restore or remove it") from error
 
 
 def probe(path: Path | Location) -> Header:
@@ -108,11 +140,16 @@ def probe(path: Path | Location) -> Header:
 
     Raises FileNotFoundError or ValueError: one sentence that names the file and says what it is instead of an image.
     """
+    with open_file(path) as file, open_image(file, path) as image:
+        return header_of(image)
+
+
+def open_file(path: Path | Location) -> BytesIO | BufferedReader:
+    """An image's file, open for reading; that of a store is read whole. Raises what `read_image` does."""
     if isinstance(path, Location):
-        return _probe(BytesIO(read_image(path)), path)
+        return BytesIO(read_image(path))
     try:
-        with path.open("rb") as file:
-            return _probe(file, path)
+        return path.open("rb")
     except FileNotFoundError:
         raise FileNotFoundError(MISSING.format(path)) from None
 
@@ -129,7 +166,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64).clip(0, 65535)
+        values = np.asarray(image).clip(0, 65535).astype(np.uint32)
         return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
     if "transparency" in image.info:
         image = image.convert("RGBA")
@@ -145,7 +182,7 @@ def _decode_jpeg(data: bytes, size: tuple[int, int] | None, limit: float) -> UIn
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        is_large = 3 * height * width > limit or height * width > (Image.MAX_IMAGE_PIXELS or math.inf)
+        is_large = 3 * height * width > limit or height * width > most_pixels()
         if colours not in ("YCbCr", "RGB", "Gray") or is_large or size not in (None, (height, width)):
             return None
         return simplejpeg.decode_jpeg(data, "RGB")
@@ -153,12 +190,8 @@ def _decode_jpeg(data: bytes, size: tuple[int, int] | None, limit: float) -> UIn
         return None
 
 
-def _probe(file: BytesIO | BufferedReader, path: Path | Location) -> Header:
-    with open_image(file, path) as image:
-        return _header(image)
-
-
-def _header(image: Image.Image) -> Header:
+def header_of(image: Image.Image) -> Header:
+    """What the header of an opened image says."""
     stored, orientation = (image.height, image.width), _orientation(image)
     bands = len(image.getbands()) if image.mode != "P" else RGB
     return Header(
@@ -168,6 +201,7 @@ def _header(image: Image.Image) -> Header:
         bits=_bits(image),
         bands=bands,
         format=image.format or "",
+        has_pages=has_pages(image),
     )
 
 
@@ -180,18 +214,21 @@ def _bits(image: Image.Image) -> int:
     return 16 if image.mode.startswith("I;16") or any(";16" in name for name in stored) else 8
 
 
-def _decode_any(image: Image.Image, orientation: int, limit: float) -> UInt8[np.ndarray, "h w 3"]:
+def _decode_any(image: Image.Image, orientation: int, limit: float) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
+    is_deep, is_gray = _bits(image) >= 16, image.mode.startswith("I")
     width, height = image.size
     factor = max(1, math.ceil(math.sqrt(3 * height * width / limit)))
     if factor > 1:
         image.draft(image.mode, (width // factor, height // factor))  # JPEG: decodes 1/2, 1/4 or 1/8 directly
     rest = math.ceil(factor / round(width / image.width))
+    share = levels_used(np.asarray(image)) if is_gray else 1.0
     image = to_rgb(image)
     if rest > 1:
         image = image.reduce(rest)
     if orientation in UPRIGHT:
         image = image.transpose(UPRIGHT[orientation])
-    return np.asarray(image)
+    array = np.asarray(image)
+    return array, levels_used(array) if is_deep and not is_gray else share
 
 
 def _orientation(image: Image.Image) -> int:
