@@ -105,6 +105,15 @@ def test_masks_of_classes_alone_are_refused(tmp_path):
         voc.read(source, Faults())
 
 
+def test_an_export_without_images_says_where_they_go(tmp_path):
+    put_voc(tmp_path, "a")
+    (tmp_path / "JPEGImages/a.jpg").unlink()
+    (tmp_path / "JPEGImages").rmdir()
+    (source,) = voc.find(Folder(tmp_path))
+    with pytest.raises(FileNotFoundError, match="JPEGImages does not exist; put the images of"):
+        voc.read(source, Faults())
+
+
 def test_what_is_missing_or_does_not_fit_is_left_out_and_named(tmp_path):
     for name in "abcde":
         put_voc(tmp_path, name)

@@ -3,6 +3,7 @@
 Source: Gupta et al. 2019, LVIS, section 3.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -59,15 +60,7 @@ def read(source: Source, faults: Faults) -> Dataset:
     Raises FileNotFoundError or ValueError as COCO's reader, or where no image is there.
     """
     data = coco.read(source.labels, None, faults)
-    urls = {image.id: image.file_name or _name_of(image.coco_url) for image in _extras(source.labels).images}
-    pictures = Pictures(source.images, faults)
-    names = []
-    for id, name in zip(data.image_ids.tolist(), data.file_names, strict=True):
-        stated = urls.get(id) or name
-        found = pictures.find(stated)
-        if found is None:
-            pictures.report_missing(stated, f"image {id} of {source.labels.name}")
-        names.append(found)
+    names = _files(data, source, Pictures(Folder(source.images), faults))
     kept = np.flatnonzero([name is not None for name in names])
     if not len(kept):
         raise ValueError(f"{source.labels}: none of its {len(names)} images are below {source.images}; put them there")
@@ -93,6 +86,19 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
             "crowd regions leave their category not exhaustively annotated in their image", int(data.crowd.sum())
         )
     return losses.sentences()
+
+
+def _files(data: Dataset, source: Source, pictures: Pictures) -> list[str | None]:
+    """The file of each image, in their order. Two images do not share one: then it is only whose name says so."""
+    urls = {image.id: image.file_name or _name_of(image.coco_url) for image in _extras(source.labels).images}
+    stated = [urls.get(id) or name for id, name in zip(data.image_ids.tolist(), data.file_names, strict=True)]
+    found = [pictures.find(name) for name in stated]
+    claims = Counter(found)
+    names = [name if name == own or claims[name] == 1 else None for name, own in zip(found, stated, strict=True)]
+    for id, name, own in zip(data.image_ids.tolist(), names, stated, strict=True):
+        if name is None:
+            pictures.report_missing(own, f"image {id} of {source.labels.name}")
+    return names
 
 
 def _name_of(url: str) -> str:

@@ -79,7 +79,9 @@ def read(source: Source, faults: Faults) -> Dataset:
             f"{source.labels} tells classes of pixels (semantic segmentation), not objects; {OBJECTS}/ with a number "
             "for each object is needed beside it"
         )
-    pictures = Pictures(source.images, faults)
+    if not source.images.is_dir():
+        raise FileNotFoundError(f"{source.images} does not exist; put the images of {source.labels} there")
+    pictures = Pictures(Folder(source.images), faults)
     if source.labels.name != OBJECTS:
         return _read_boxes(source, pictures, faults)
     split = _files(source, pictures)
