@@ -20,7 +20,9 @@ PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": F
 WITH_SETTINGS = {"ignore_unknown_options": True}
 """`--a.b v` goes to the recipe, which refuses what is no setting of its own."""
 
-app = typer.Typer(help="Mask R-CNN: train, evaluate and predict on your own images, or on COCO.", add_completion=False, **PLAIN)
+app = typer.Typer(
+    help="Mask R-CNN: train, evaluate and predict on your own images, or on COCO.", add_completion=False, **PLAIN
+)
 app.command(context_settings=WITH_SETTINGS)(train)
 app.command("eval", context_settings=WITH_SETTINGS)(evaluate)
 app.command()(predict)
