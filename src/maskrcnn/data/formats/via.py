@@ -13,11 +13,10 @@ from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.kept import kept
 from maskrcnn.data.formats.losses import Losses
-from maskrcnn.data.formats.one_ring import joined
 from maskrcnn.data.formats.pictures import Pictures
 from maskrcnn.data.formats.pieces import add_pieces
 from maskrcnn.data.formats.place import place
-from maskrcnn.data.formats.shapes_of import Shape, shapes_of
+from maskrcnn.data.formats.shapes_of import Shape, ring_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Source, part_of
 from maskrcnn.data.formats.text import read_text
 from maskrcnn.data.formats.via_file import (
@@ -90,7 +89,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
         entries = {}
         for image, name in enumerate(names):
             length = (dest / part / name).stat().st_size
-            regions = [_region(shape, losses) for shape in shapes_of(data, image)]
+            regions = [_region(data, shape, losses) for shape in shapes_of(data, image)]
             entries[f"{name}{length}"] = {"filename": name, "size": length, "regions": regions, "file_attributes": {}}
         losses.count(data, attributes=True)
         with atomic_write(dest / part / FILE_NAME) as draft:
@@ -191,13 +190,13 @@ def _classes(attribute: str | None, options: Mapping[str, Any]) -> list[str]:
     return [str(key).strip() for key in choices]
 
 
-def _region(shape: Shape, losses: Losses) -> dict[str, Any]:
+def _region(data: Dataset, shape: Shape, losses: Losses) -> dict[str, Any]:
     if shape.is_box:
         drawn: dict[str, Any] = {"name": "rect", **dict(zip(("x", "y", "width", "height"), shape.box, strict=True))}
     else:
         if len(shape.rings) > 1:
             losses.add("objects of several parts or with holes are one polygon each, joined by lines without width")
-        xs, ys = np.transpose(joined(shape.rings)).tolist()
+        xs, ys = np.transpose(ring_of(data, shape)).tolist()
         drawn = {"name": "polygon", "all_points_x": xs, "all_points_y": ys}
     crowd = {CROWD: "1"} if shape.crowd else {}
     return {"shape_attributes": drawn, "region_attributes": {CLASS: shape.name, **_others(shape, losses), **crowd}}
