@@ -55,18 +55,15 @@ CLASS_FOUND = Kind("via-class", "regions", Severity.NOTE, "name their class in a
 
 
 def find(folder: Folder) -> list[Source]:
-    """Files of VIA; each is a split."""
-    return [
-        Source(
-            "via",
-            part_of(path.relative_to(folder.root)),
-            path,
-            _images(folder, path),
-            f"{path.name} has regions with `shape_attributes`, as VIA writes them",
-        )
-        for path in folder.having(".json", ".csv")
-        if _is_via(path)
-    ]
+    """Files of VIA; each is a split. A project and its exports, of the same images in one folder, are one."""
+    found: dict[tuple[Path, frozenset[str]], Source] = {}
+    for path in folder.having(".json", ".csv"):
+        entries = _sample(path)
+        if entries is not None:
+            key = path.parent, frozenset(entry.filename for entry in entries)
+            if key not in found or _is_project(path):
+                found[key] = _source(folder, path)
+    return list(found.values())
 
 
 def read(source: Source, faults: Faults) -> Dataset:
@@ -97,16 +94,28 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     return losses.sentences()
 
 
-def _is_via(path: Path) -> bool:
+def _source(folder: Folder, path: Path) -> Source:
+    why = f"{path.name} has regions with `shape_attributes`, as VIA writes them"
+    return Source("via", part_of(path.relative_to(folder.root)), path, _images(folder, path), why)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4096).replace(b"\0", b"")
+
+
+def _is_project(path: Path) -> bool:
+    return any(mark in _head(path) for mark in MARKS[:2])
+
+
+def _sample(path: Path) -> list[Entry] | None:
+    """The images of a file; nothing where it is something else."""
     try:
-        with path.open("rb") as file:
-            head = file.read(4096).replace(b"\0", b"")
-        if path.stat().st_size > LARGEST or not any(mark in head for mark in MARKS):
-            return False
-        parse(read_text(path), path.suffix.lower() == ".csv")
+        if path.stat().st_size > LARGEST or not any(mark in _head(path) for mark in MARKS):
+            return None
+        return parse(read_text(path), path.suffix.lower() == ".csv")[0]
     except (OSError, ValueError):
-        return False
-    return True
+        return None
 
 
 def _images(folder: Folder, path: Path) -> Path:
