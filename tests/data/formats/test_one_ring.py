@@ -25,13 +25,13 @@ def test_a_mask_of_parts_holes_and_islands_comes_back_from_one_ring(seed, side, 
 
 
 def test_two_squares_are_joined_where_they_are_nearest():
-    one = joined([SQUARE, SQUARE + (6, 0)])
+    one = joined([SQUARE, np.add(SQUARE, (6, 0))])
     assert one.tolist()[1:8] == [[4, 0], [6, 0], [10, 0], [10, 3], [6, 3], [6, 0], [4, 0]]
     assert sorted(ring.min(axis=0).tolist() for ring in cut(one)) == [[0, 0], [6, 0]]
 
 
 def test_parts_that_share_a_point_come_apart():
-    one = joined([SQUARE, SQUARE + (4, 3)])
+    one = joined([SQUARE, np.add(SQUARE, (4, 3))])
     assert len(parts(one).first) == 3
 
 
