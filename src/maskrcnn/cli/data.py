@@ -50,7 +50,7 @@ def check(
 
         print(f"page in {write_page(tell.page_path(page), source, health, found, draw)}", file=sys.stderr)
     if fix is not None:
-        from maskrcnn.data.health.repair import write_repaired
+        from maskrcnn.data.health.repaired_copy import write_repaired
 
         for line in write_repaired(health, fix):
             print(line, file=sys.stderr)

@@ -13,8 +13,8 @@ from maskrcnn.sentences import typed
 from maskrcnn.storage.location import Location, Where, at, printable
 
 if TYPE_CHECKING:
-    from maskrcnn.data.dataset import Dataset
     from maskrcnn.config import Recipe  # takes 30 ms, for which help would have to wait
+    from maskrcnn.data.dataset import Dataset
 
 WITHOUT_EFFECT = ("model", "train", "classes", "category_ids")
 """Settings that weights bring with them, besides those of how they see pixels, or that only training has."""

@@ -13,9 +13,11 @@ from maskrcnn.data.faults import Faults, Severity
 from maskrcnn.data.health.check import Entry, Health, examine
 from maskrcnn.data.health.classes import num_objects
 from maskrcnn.data.split import find_parts, is_named, read_part
+from maskrcnn.sentences import some_of
 
-WIDTH = 100
-"""Columns of a line where nothing says how many there are."""
+COLOURS = {Severity.REFUSED: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
+PLURALS = {Severity.REFUSED: "refused", Severity.WARNING: "warnings", Severity.NOTE: "notes"}
+INDENT = " " * 9
 
 
 def look(settings: Data, *, deep: bool) -> Health:
@@ -57,44 +59,62 @@ def say(settings: Data, health: Health, found: Sequence[Entry]) -> None:
     """Print what each split holds, and what is wrong."""
     for line in (*said(settings), *(contents(data) for data in health.datasets.values())):
         print(line)
-    if found:
-        print()
-        print(table(found))
-    print()
-    print(verdict(found))
+    if found and sys.stdout.isatty():
+        _print_coloured(found)
+    elif found:
+        print("\n" + table(found))
+    print("\n" + verdict(found))
     if not health.is_deep:
         print("only headers were read; --deep decodes all images, and looks for those nearly the same")
 
 
-def table(found: Sequence[Entry], width: int = WIDTH) -> str:
-    """The faults, two lines each: how bad, which, how many in which split; then who, and what mends it."""
-    lines = []
+def table(found: Sequence[Entry]) -> str:
+    """The faults: how bad, which, how many in which split; below that who has it, and what mends it."""
     size = max((len(one.kind.name) for one in found), default=0)
+    lines = []
     for one in found:
-        where = ", ".join(f"{split} {finding.count}" for split, finding in one.by_split.items())
-        lines.append(f"{one.kind.severity:<8} {one.kind.name:<{size}}  {where}")
-        lines += [f"         {line}" for line in _details(one)]
+        lines.append(f"{one.kind.severity:<8} {one.kind.name:<{size}}  {_where(one)}")
+        lines += [INDENT + line for line in _details(one)]
     return "\n".join(lines)
 
 
+def _where(one: Entry) -> str:
+    return ", ".join(f"{split} {finding.count}" for split, finding in one.by_split.items())
+
+
+def _print_coloured(found: Sequence[Entry]) -> None:
+    """The same in columns, on a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = Table("", "fault", "where", "what", box=None, pad_edge=False, padding=(0, 2, 1, 0))
+    for one in found:
+        severity = Text(one.kind.severity, COLOURS[one.kind.severity])
+        rows.add_row(severity, Text(one.kind.name), Text(_where(one)), Text("\n".join(_details(one))))
+    Console(highlight=False).print("", rows)
+
+
 def _details(one: Entry) -> Iterator[str]:
-    for finding in one.by_split.values():
-        yield str(finding)
-        if finding.sentence and finding.kind.severity is not Severity.NOTE:
-            yield finding.sentence
+    yield f"{one.count} {one.kind.noun} {one.kind.claim}"
+    for split, finding in one.by_split.items():
+        if finding.examples and list(finding.examples) != [split]:
+            rest = [*finding.examples, *[""] * (finding.count - len(finding.examples))]
+            yield f"{split}: {some_of(rest, len(finding.examples))}"
+    if one.sentence:
+        yield one.sentence
     if one.kind.repair:
         yield f"--fix: {one.kind.repair}"
 
 
 def verdict(found: Sequence[Entry]) -> str:
     """How many kinds of fault there are, by how bad they are."""
+    if not found:
+        return "nothing is wrong"
     counts = {severity: sum(one.kind.severity is severity for one in found) for severity in reversed(Severity)}
-    told = ", ".join(f"{count} kinds {_NAMES[severity]}" for severity, count in counts.items())
+    told = "kinds of fault: " + ", ".join(f"{count} {PLURALS[severity]}" for severity, count in counts.items())
     repairable = sum(bool(one.kind.repair) for one in found)
     return f"{told}; --fix DEST repairs {repairable} of them in a copy" if repairable else told
-
-
-_NAMES = {Severity.REFUSED: "refused", Severity.WARNING: "of warning", Severity.NOTE: "of note"}
 
 
 def as_json(source: str, health: Health, found: Sequence[Entry]) -> str:

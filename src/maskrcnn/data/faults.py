@@ -86,6 +86,11 @@ class Faults:
             fault.count += len(names) if count is None else count
             fault.examples += names[: EXAMPLES - len(fault.examples)]
 
+    def take(self, others: "Faults") -> None:
+        """Take over what was reported to others, such as those of one thread."""
+        for fault in others:
+            self.add(fault.kind, fault.examples, fault.sentence, count=fault.count)
+
     def __iter__(self) -> Iterator[Fault]:
         """The worst first, else in the order in which they were met."""
         order = list(reversed(Severity))

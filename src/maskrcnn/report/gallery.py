@@ -58,7 +58,7 @@ def examples(dataset: Dataset, predictions: Path, images: Sequence[dict[str, Any
         annotated = _draw_truth(dataset, image)
         predicted = _draw_results(dataset, image, shown.get(row["id"], []))
         name = dataset.file_names[image]
-        drawn.append(Example(kind, row, name, _embed(annotated), _embed(predicted), annotated.size))
+        drawn.append(Example(kind, row, name, embed(annotated), embed(predicted), annotated.size))
     return drawn
 
 
@@ -123,7 +123,8 @@ def _draw(
     return drawn
 
 
-def _embed(image: Image.Image) -> str:
+def embed(image: Image.Image) -> str:
+    """An image as JPEG in a data URI."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=82, optimize=True)
     return "data:image/jpeg;base64," + b64encode(file.getvalue()).decode()

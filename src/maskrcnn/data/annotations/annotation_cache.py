@@ -17,13 +17,16 @@ from typing import Any, TypeVar
 from maskrcnn.data.annotations import column_file
 from maskrcnn.data.annotations.annotation_file import open_file
 from maskrcnn.data.annotations.fingerprint import fingerprint, of_file, recall
-from maskrcnn.data.annotations.packed import Packed, arrange, read_content
+from maskrcnn.data.annotations.images import SizesOf
+from maskrcnn.data.annotations.packed import Content, Packed, arrange, as_dataset, read_content
+from maskrcnn.data.faults import Faults
+from maskrcnn.data.health.boxes import report_boxes
 from maskrcnn.files import HAS_LOCKS, atomic_write, cache_folder, lock
 from maskrcnn.runtime.allocator import give_back
 
-Content = TypeVar("Content")
+T = TypeVar("T")
 
-FORMAT = 2
+FORMAT = 3
 """To be raised whenever the same annotation file leads to other columns."""
 SMALL = 1 << 20
 """Bytes of an annotation file that is parsed as quickly as its entry would be found."""
@@ -36,21 +39,36 @@ LEFT_BEHIND, FORGOTTEN = 3600.0, 30 * 86400.0
 """Seconds after which a file that nobody finished is removed, and a fingerprint that was remembered."""
 
 
-def packed(path: Path) -> Packed:
+def packed(path: Path, sizes_of: SizesOf | None = None) -> Packed:
     """What an annotation file says: as columns that all processes share where it has been read before.
 
+    sizes_of   as of `read_content`; columns that hold what pictures told are not kept
     Raises FileNotFoundError or ValueError as the parser does, whether or not there is an entry.
     """
     with open_file(path) as stream:
         if os.fstat(stream.fileno()).st_size < SMALL:
-            return arrange(read_content(stream.read(), path))
+            return read_columns(stream.read(), path, sizes_of)
         entry = _entry(of_file(stream, _memory(path)))
         seen = identity(entry)
         known = load(entry)
         if known is not None:
             return known
         with turn(entry, seen, load) as known:
-            return _parse(stream, path) if known is None else known
+            return _parse(stream, path, sizes_of) if known is None else known
+
+
+def read_columns(text: bytes, path: Path, sizes_of: SizesOf | None = None, faults: Faults | None = None) -> Packed:
+    """What the text of an annotation file says, with what was met in it.
+
+    faults   gathers what is met, and what cannot be used is left out; None: that is refused
+    Raises ValueError as `read_content`, or `Faults.refuse`.
+    """
+    found = Faults() if faults is None else faults
+    content = read_content(text, path, found, sizes_of)
+    if faults is None or not len(content.images.ids) or not len(content.categories.ids):
+        found.refuse(path)
+    del text
+    return _arranged(content, found, path)
 
 
 def folder() -> Path:
@@ -78,14 +96,24 @@ def load_columns(entry: Path) -> dict[str, Any] | None:
     return None
 
 
-def _parse(stream: BufferedReader, path: Path) -> Packed:
+def _arranged(content: Content, faults: Faults, path: Path) -> Packed:
+    columns = arrange(content)
+    report_boxes(as_dataset(columns, path, path.parent), faults)
+    return columns._replace(remarks=faults.notes())
+
+
+def _parse(stream: BufferedReader, path: Path, sizes_of: SizesOf | None) -> Packed:
     """Read the annotation file and make its entry."""
     stream.seek(0)
     text = stream.read()
     entry = _entry(recall(stream, _memory(path)) or fingerprint(BytesIO(text), len(text)))  # of these very bytes
-    content = read_content(text, path)
+    faults = Faults()
+    content = read_content(text, path, faults, sizes_of)
     del text
-    columns = arrange(content)
+    faults.refuse(path)
+    columns = _arranged(content, faults, path)
+    if content.images.are_measured:
+        return columns
     try:
         save(columns._asdict(), entry)
     except OSError as error:
@@ -154,7 +182,7 @@ def _states(folder: Path, pattern: str) -> Iterator[tuple[Path, os.stat_result]]
 
 
 @contextmanager
-def turn(entry: Path, seen: int | None, load: Callable[[Path], Content | None]) -> Iterator[Content | None]:
+def turn(entry: Path, seen: int | None, load: Callable[[Path], T | None]) -> Iterator[T | None]:
     """Let one process parse at a time; gives what another has made since `seen`, or nothing where it is one's turn.
 
     Where there can be no lock, or its holder is stuck, everyone has a turn.

@@ -1,51 +1,30 @@
 """The layout of a COCO instances file, and its parser, which can say what is wrong where."""
 
-import codecs
-import json
-import math
-import re
+from collections.abc import Callable, Sequence
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
+from maskrcnn.data.annotations.spelling import key_of, shown
+from maskrcnn.data.annotations.text import as_utf8, quote_non_finite
+from maskrcnn.data.faults import Faults, Kind
 from maskrcnn.files import listing
 
-
-class ImageEntry(Struct, gc=False):
-    id: int
-    height: int
-    width: int
-    file_name: str = ""
-    """Needed where the images are read, not for scores."""
-
-
-class CategoryEntry(Struct, gc=False):
-    id: int
-    name: str
-    keypoints: list[str] | None = None
-
-
-class AnnotationEntry(Struct, gc=False):
-    id: int
-    image_id: int
-    category_id: int
-    bbox: tuple[float, float, float, float]
-    iscrowd: bool | int = 0
-    segmentation: Raw = Raw(b"null")
-    area: Any = None
+Entry = TypeVar("Entry")
 
 
 class AnnotationFile(Struct):
-    images: list[ImageEntry]
+    images: Raw
     annotations: list[Raw]
-    """Text of JSON; `decode_row` makes an `AnnotationEntry` of one, which for all of them would fill the memory."""
-    categories: list[CategoryEntry]
+    """Text of JSON; objects of Python for all of them would fill the memory."""
+    categories: Raw
 
 
-_rows = msgspec.json.Decoder(list[AnnotationEntry])
+class _Ids(Struct, gc=False):
+    id: Any = None
 
 
 def open_file(path: Path) -> BufferedReader:
@@ -59,49 +38,73 @@ def open_file(path: Path) -> BufferedReader:
         raise FileNotFoundError(f"the annotation file {path} does not exist; {path.parent} holds {found}") from None
 
 
-def parse(text: bytes, path: Path) -> AnnotationFile:
-    """The content of an annotation file but for its annotations. Raises one sentence with the entry's name."""
+def parse(text: bytes, faults: Faults) -> AnnotationFile:
+    """The parts of an annotation file. Raises ValueError: what is wrong with the file as a whole, and what to do."""
+    text = as_utf8(text, faults)
     try:
         return msgspec.json.decode(text, type=AnnotationFile)
+    except msgspec.ValidationError as error:
+        raise structure(error) from None
     except msgspec.DecodeError as error:
-        raise ValueError(f"{path}: {_explain(text, str(error))}") from None
+        complaint = str(error)
+    if b"NaN" in text or b"Infinity" in text:
+        try:
+            return msgspec.json.decode(quote_non_finite(text), type=AnnotationFile)
+        except msgspec.ValidationError as error:
+            raise structure(error) from None
+        except msgspec.DecodeError as error:
+            complaint = str(error)
+    raise ValueError(f"is not complete JSON ({complaint}); copy or export it again")
 
 
-def decode_row(file: AnnotationFile, index: int, text: bytes, path: Path) -> AnnotationEntry:
-    """One of the annotations. Raises as `parse`, which the text was given to."""
+def structure(complaint: object) -> ValueError:
+    """What is raised where a file is JSON but not COCO's."""
+    return ValueError(f"{complaint}; expected a COCO instances file with `images`, `annotations` and `categories`")
+
+
+def read_entries(
+    text: Raw,
+    name: str,
+    decode: Callable[[Raw], Sequence[Entry]],
+    mend: Callable[[Raw, Faults], Entry],
+    bad: Kind,
+    faults: Faults,
+) -> Sequence[Entry]:
+    """The entries of `images` or `categories`; those that cannot be read are reported and left out.
+
+    decode   reads all at once, where all are written as COCO does
+    mend     reads one that is written otherwise
+    Raises ValueError where it is no list.
+    """
     try:
-        return _rows.decode(b"[" + bytes(file.annotations[index]) + b"]")[0]
+        return decode(text)
+    except msgspec.DecodeError:
+        pass
+    try:
+        rows = msgspec.json.decode(text, type=list[Raw])
     except msgspec.DecodeError as error:
-        complaint = str(error).replace("$[0]", f"$.annotations[{index}]")
-        raise ValueError(f"{path}: {_explain(text, complaint)}") from None
+        raise structure(str(error).replace("`$", f"`$.{name}")) from None
+    found = []
+    for index, row in enumerate(rows):
+        try:
+            found.append(mend(row, faults))
+        except msgspec.DecodeError as error:
+            faults.add(bad, f"{name} entry {index}", complaint_about(name, index, row, error))
+    return found
 
 
-def _explain(text: bytes, complaint: str) -> str:
-    """Which record a parser's complaint is about; reads the file a second time, slowly."""
-    if text.startswith(codecs.BOM_UTF8):
-        return "begins with a byte order mark, which JSON does not allow; save it as UTF-8 without one"
+def complaint_about(name: str, index: int, row: Raw, complaint: object) -> str:
+    """A parser's complaint, with the record that it is about."""
     try:
-        content = json.loads(text)
-    except ValueError:
-        return f"is not complete JSON ({complaint}); copy or export it again"
-    found = re.search(r"\$\.(\w+)\[(\d+)\]", complaint)
-    if found:
-        record = content[found[1]][int(found[2])]
-        id = record.get("id", "without id") if isinstance(record, dict) else "without id"
-        return f"{found[1]} entry {found[2]}, id {id}: {complaint}; correct this entry"
-    rows = content.get("annotations") if isinstance(content, dict) else None
-    for row in rows if isinstance(rows, list) else []:
-        if isinstance(row, dict) and not _is_finite(row):
-            return (
-                f"annotation {row.get('id')} of image {row.get('image_id')} holds a number that is NaN or infinite; "
-                "correct or remove it"
-            )
-    return f"{complaint}; expected a COCO instances file with `images`, `annotations` and `categories`"
+        id = key_of(msgspec.json.decode(row, type=_Ids).id)
+    except msgspec.DecodeError:
+        id = None
+    who = "without id" if id is None else f"id {shown(id)}"
+    told = str(complaint).replace("`$", f"`$.{name}[{index}]")
+    return f"{name} entry {index}, {who}: {told}; correct this entry"
 
 
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return all(map(_is_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
+def fields_of(row: Raw, names: Sequence[str]) -> dict[str, Any]:
+    """Some fields of a record, as Python's objects. Raises msgspec.DecodeError."""
+    fields = msgspec.json.decode(row, type=dict[str, Raw])
+    return {name: msgspec.json.decode(fields[name]) for name in names if name in fields}

@@ -1,15 +1,19 @@
 """What annotations may say besides classes, boxes and outlines: keypoints, and fields of other makers."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 from msgspec import Raw, Struct
 
-from maskrcnn.data.annotations.annotation_file import AnnotationEntry, CategoryEntry
+from maskrcnn.data.annotations.annotation_row import AnnotationEntry
+from maskrcnn.data.faults import Kind, Severity
 
+BAD_KEYPOINTS = Kind(
+    "malformed-keypoints", "objects", Severity.REFUSED, "have malformed keypoints", "the keypoints are left out"
+)
 KNOWN = {*AnnotationEntry.__struct_fields__, "keypoints", "num_keypoints"}
 
 
@@ -17,36 +21,44 @@ class _Keypoints(Struct, gc=False):
     keypoints: list[float] | None = None
 
 
-_rows = msgspec.json.Decoder(list[_Keypoints])
-
-
-def keypoint_names(categories: Sequence[CategoryEntry]) -> tuple[str, ...]:
-    """The names that all categories with keypoints have; none where they differ: then no keypoints are read."""
-    names = {tuple(category.keypoints) for category in categories if category.keypoints}
-    return names.pop() if len(names) == 1 else ()
+_rows, _row = msgspec.json.Decoder(list[_Keypoints]), msgspec.json.Decoder(_Keypoints)
 
 
 def read_keypoints(
-    rows: Sequence[Raw], names: Sequence[str], ids: Int64[np.ndarray, " n"], path: Path
+    rows: Sequence[Raw], names: Sequence[str], refuse: Callable[[int, Kind, str], None]
 ) -> Float32[np.ndarray, "n J 3"]:
-    """The keypoints of some annotations; zeros where one has none. Raises ValueError, naming an annotation."""
+    """The keypoints of some annotations; zeros where one has none.
+
+    refuse   told the index, and what is wrong, of those whose keypoints cannot be read
+    """
     found = np.zeros((len(rows), len(names), 3), np.float32)
     if not names:
         return found
-    try:
-        entries = _rows.decode(b"[" + b",".join(rows) + b"]")
-    except msgspec.DecodeError as error:
-        raise ValueError(
-            f"{path}: among annotations {ids[0]} to {ids[-1]}: {error}; correct or remove these keypoints"
-        ) from None
-    for index, entry in enumerate(entries):
-        if entry.keypoints and len(entry.keypoints) != 3 * len(names):
-            raise ValueError(
-                f"{path}: annotation {ids[index]} has {len(entry.keypoints)} numbers of keypoints, expected x, y and "
-                f"visibility of {len(names)}; correct or remove them"
+    for index, points in enumerate(_points(rows, refuse)):
+        if points and len(points) != 3 * len(names):
+            refuse(
+                index,
+                BAD_KEYPOINTS,
+                f"has {len(points)} numbers of keypoints, expected x, y and visibility of {len(names)}; "
+                "correct or remove them",
             )
-        if entry.keypoints:
-            found[index] = np.array(entry.keypoints).reshape(-1, 3)
+        elif points:
+            with np.errstate(over="ignore"):
+                found[index] = np.array(points).reshape(-1, 3)
+    return found
+
+
+def _points(rows: Sequence[Raw], refuse: Callable[[int, Kind, str], None]) -> list[list[float] | None]:
+    """The numbers of every annotation's keypoints."""
+    with suppress(msgspec.DecodeError):
+        return [entry.keypoints for entry in _rows.decode(b"[" + b",".join(rows) + b"]")]
+    found: list[list[float] | None] = []
+    for index, row in enumerate(rows):
+        try:
+            found += [_row.decode(row).keypoints]
+        except msgspec.DecodeError as error:
+            found += [None]
+            refuse(index, BAD_KEYPOINTS, f"has keypoints that cannot be read ({error}); correct or remove them")
     return found
 
 

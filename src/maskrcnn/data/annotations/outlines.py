@@ -2,31 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple, no_type_check
 
-import msgspec
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
-from msgspec import Struct
 
-from maskrcnn.data.annotations.scan import LEAST, Scanned, scan_runs
+from maskrcnn.data.annotations.scan import Scanned
+from maskrcnn.data.annotations.segmentation import Segmentation
 from maskrcnn.data.dataset import Flag
 from maskrcnn.kernels import kernel
-from maskrcnn.masks import Rings, counts_from_string, rings_from_counts, rings_from_polygons, signed_areas
+from maskrcnn.masks import Rings, signed_areas
 from maskrcnn.masks.rings import turn_ring
-
-
-class _RunLengths(Struct, gc=False):
-    size: tuple[int, int]
-    counts: str | list[int]
-
 
 THREADS = 4
 """Number of threads that copy rings into their order."""
-
-_Segmentation = list[list[float]] | _RunLengths | None
-_segmentations = msgspec.json.Decoder(_Segmentation)
 
 
 class Outlines(NamedTuple):
@@ -41,35 +30,24 @@ class Outlines(NamedTuple):
     """What is known of each annotation's outline, as `Flag`."""
 
 
-def read_outlines(
-    scanned: Scanned,
-    boxes: Float32[np.ndarray, "n 4"],
-    others: Mapping[int, bytes | msgspec.Raw],
-    sizes: Int64[np.ndarray, "n 2"],
-    path: Path,
-) -> Outlines:
+def read_outlines(scanned: Scanned, boxes: Float32[np.ndarray, "n 4"], pieces: Mapping[int, Segmentation]) -> Outlines:
     """The outlines of some annotations; those that have none get their box.
 
     boxes     xyxy
-    others    text of the segmentations whose polygons the scan does not tell
-    sizes     of each annotation's image
-    Raises ValueError: one sentence with the annotation's name.
+    pieces    segmentations whose polygons the scan does not tell, by the row of their annotation
     """
     _turn_rings(scanned.points, scanned.first, signed_areas(Rings(scanned.points, scanned.first)))
-    pieces = [Rings(scanned.points, scanned.first)]
-    owners = [scanned.owners]
+    rings = [Rings(scanned.points, scanned.first), *(piece.rings for piece in pieces.values())]
+    owners = [scanned.owners, *(np.full(len(piece.rings.first) - 1, row) for row, piece in pieces.items())]
     flags = np.where(scanned.num_short > 0, Flag.SHORT_POLYGON, 0).astype(np.uint8)
-    for row, text in others.items():
-        who = f"{path}: annotation {scanned.ids[row]} of image {scanned.image_ids[row]}"
-        rings, flags[row] = _rings(text, sizes[row], who)
-        pieces.append(rings)
-        owners.append(np.full(len(rings.first) - 1, row))
+    for row, piece in pieces.items():
+        flags[row] = piece.flag
     owner = np.concatenate(owners)
     bare = np.flatnonzero(np.bincount(owner, minlength=len(flags)) == 0)
     flags[bare] = flags[bare] & ~np.uint8(Flag.RUN_LENGTHS) | Flag.NO_OUTLINE
     corners = boxes[bare][:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
-    points = np.concatenate([*(rings.points for rings in pieces), corners])
-    lengths = np.concatenate([*(np.diff(rings.first) for rings in pieces), np.full(len(bare), 4)]).astype(np.int64)
+    points = np.concatenate([*(one.points for one in rings), corners])
+    lengths = np.concatenate([*(np.diff(one.first) for one in rings), np.full(len(bare), 4)]).astype(np.int64)
     return Outlines(points, lengths, np.concatenate([owner, bare]), flags)
 
 
@@ -94,44 +72,6 @@ def arrange_outlines(
         list(pool.map(copy, pieces, ends))  # which raises what a thread raised
     first_ring = np.searchsorted(owners[order], np.arange(len(ranks) + 1))
     return Rings(points, first.astype(np.int32)), first_ring.astype(np.int64)
-
-
-def _rings(text: bytes | msgspec.Raw, size: Int64[np.ndarray, "2"], who: str) -> tuple[Rings, Flag]:
-    """The rings of any segmentation, and what is known of it."""
-    runs = scan_runs(np.frombuffer(text, np.uint8))
-    if runs is not None:
-        return _run_length_rings(*runs, size, who), Flag.RUN_LENGTHS
-    try:
-        segmentation = _segmentations.decode(text)
-    except msgspec.DecodeError as error:
-        raise ValueError(
-            f"{who} has a segmentation that is neither polygons nor run lengths ({error}); correct or remove it"
-        ) from None
-    if isinstance(segmentation, _RunLengths):
-        return _run_length_rings(segmentation.size, segmentation.counts, size, who), Flag.RUN_LENGTHS
-    whole = [polygon for polygon in segmentation or () if len(polygon) >= LEAST]
-    for polygon in whole:
-        try:
-            rings_from_polygons([polygon])
-        except ValueError as error:
-            raise ValueError(f"{who} has a malformed outline ({error}); correct or remove it") from None
-    return rings_from_polygons(whole), Flag(0) if len(whole) == len(segmentation or ()) else Flag.SHORT_POLYGON
-
-
-def _run_length_rings(
-    stated: tuple[int, int], counts: str | list[int] | Int64[np.ndarray, " n"], size: Int64[np.ndarray, "2"], who: str
-) -> Rings:
-    height, width = size.tolist()
-    if stated != (height, width):
-        raise ValueError(
-            f"{who} has run lengths for (height, width) {stated} but the image is {(height, width)}; "
-            "encode the mask at the image's size"
-        )
-    try:
-        runs = counts_from_string(counts) if isinstance(counts, str) else counts
-        return rings_from_counts(runs, height, width)
-    except ValueError as error:
-        raise ValueError(f"{who} has malformed run lengths ({error}); correct or remove it") from None
 
 
 @kernel()

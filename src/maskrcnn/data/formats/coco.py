@@ -1,9 +1,9 @@
 """COCO instances files."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from maskrcnn.data.annotations.annotation_cache import packed
+from maskrcnn.data.annotations.annotation_cache import packed, read_columns
+from maskrcnn.data.annotations.annotation_file import open_file
 from maskrcnn.data.annotations.names import Names
-from maskrcnn.data.annotations.packed import Packed, arrange, read_content
+from maskrcnn.data.annotations.packed import as_dataset
+from maskrcnn.data.annotations.pictures import find_names, hint, missing, sizes_of
 from maskrcnn.data.dataset import Dataset, Flag, select
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.files import atomic_write, listing
-from maskrcnn.masks import Rings, counts_from_rings, decimals, strings_from_counts
+from maskrcnn.masks import counts_from_rings, decimals, strings_from_counts
 
 EITHER = {"annotations": "annotation", "annotation": "annotations"}
 """Names of the folder of annotation files, each with the one that stands in for it."""
@@ -29,22 +31,25 @@ def read(annotations: Path, images: Path | None = None, faults: Faults | None = 
 
     images   the folder of its images, which must all be there; None where nothing looks at them
     faults   gathers all that is met, and what cannot be used is left out; None: that is refused
-    Nothing is dropped but polygons of fewer than three points; `flags` and `notes` say what is special. A large file is
-    parsed once and then read from a cache, which tells the same.
+    What has one meaning is read however it is written; `flags` and `notes` say what is special. A large file is parsed
+    once and then read from a cache, which tells the same; with `faults` it is parsed each time.
     Raises FileNotFoundError or ValueError: one sentence with file, ids and what to do.
     """
-    columns = packed(annotations)
-    data = _dataset(columns, annotations, annotations.parent if images is None else images)
-    if images is not None:
-        data = _check_images(data, images, faults)
-    return data
+    sizes = None if images is None else partial(_sizes, annotations, images)
+    if faults is None:
+        columns = packed(annotations, sizes)
+    else:
+        with open_file(annotations) as stream:
+            columns = read_columns(stream.read(), annotations, sizes, faults)
+    data = as_dataset(columns, annotations, annotations.parent if images is None else images)
+    return data if images is None else _with_images(data, images, faults)
 
 
 def parse(content: dict[str, Any]) -> Dataset:
     """The same of a file's content in Python's objects. Counts may be bytes, numbers may be NumPy's."""
     source = Path("annotations")
     text = json.dumps(content, default=lambda value: value.decode() if isinstance(value, bytes) else value.tolist())
-    return _dataset(arrange(read_content(text.encode(), source)), source, Path())
+    return as_dataset(read_columns(text.encode(), source), source, Path())
 
 
 def write(data: Dataset, path: Path) -> None:
@@ -53,10 +58,10 @@ def write(data: Dataset, path: Path) -> None:
     Masks that came as run lengths are written as compressed ones, polygons with decimals that draw the same mask,
     objects without an outline without one. Polygons of fewer than three points are gone.
     """
-    encode = msgspec.json.encode
-    images = [
+    encode, ids = msgspec.json.encode, data.stated_ids or data.image_ids.tolist()
+    images: list[dict[str, Any]] = [
         {"id": id, "file_name": name, "height": height, "width": width}
-        for id, name, (height, width) in zip(data.image_ids.tolist(), data.file_names, data.sizes.tolist(), strict=True)
+        for id, name, (height, width) in zip(ids, data.file_names, data.sizes.tolist(), strict=True)
     ]
     categories: list[dict[str, Any]] = [
         {"id": id, "name": name} | ({"keypoints": data.keypoint_names} if data.keypoints is not None else {})
@@ -64,7 +69,7 @@ def write(data: Dataset, path: Path) -> None:
     ]
     with atomic_write(path) as draft, draft.open("wb") as file:
         file.write(b'{"images":' + encode(images) + b',"categories":' + encode(categories) + b',"annotations":[')
-        rows = (row for image in range(len(images)) for row in _annotations(data, image))
+        rows = (row for image in range(len(images)) for row in _annotations(data, image, images[image]["id"]))
         for number, row in enumerate(rows):
             file.write(b",\n" * (number > 0) + encode(row))
         file.write(b"]}")
@@ -89,14 +94,14 @@ def segmentations(data: Dataset, image: int) -> list[Any]:
     return found
 
 
-def _annotations(data: Dataset, image: int) -> Iterator[dict[str, Any]]:
+def _annotations(data: Dataset, image: int, id: int | str) -> Iterator[dict[str, Any]]:
     """What the rows of an image's objects say."""
     chosen = data.objects(image)
     boxes = data.boxes_xywh(chosen).tolist()
     for index, box, outline in zip(range(chosen.start, chosen.stop), boxes, segmentations(data, image), strict=True):
         row: dict[str, Any] = {
             "id": int(data.annotation_ids[index]),
-            "image_id": int(data.image_ids[image]),
+            "image_id": id,
             "category_id": data.category_ids[data.labels[index] - 1],
             "iscrowd": int(data.crowd[index]),
             "bbox": box,
@@ -110,31 +115,6 @@ def _annotations(data: Dataset, image: int) -> Iterator[dict[str, Any]]:
         if data.attributes is not None and data.attributes[index]:
             row |= msgspec.json.decode(data.attributes[index])
         yield row
-
-
-def _dataset(columns: Packed, annotations: Path, images: Path) -> Dataset:
-    return Dataset(
-        annotations=annotations,
-        images=images,
-        image_ids=columns.image_ids,
-        file_names=Names(columns.name_text, columns.first_letter),
-        sizes=columns.sizes,
-        first_object=columns.first_object,
-        annotation_ids=columns.annotation_ids,
-        labels=columns.labels,
-        boxes=columns.boxes,
-        areas=columns.areas,
-        crowd=columns.crowd,
-        flags=columns.flags,
-        rings=Rings(columns.points, columns.first_point),
-        first_ring=columns.first_ring,
-        category_ids=tuple(columns.category_ids.tolist()),
-        category_names=columns.category_names,
-        stated_boxes=columns.stated_boxes,
-        keypoints=columns.keypoints if columns.keypoint_names else None,
-        keypoint_names=columns.keypoint_names,
-        attributes=Names(columns.attribute_text, columns.first_attribute) if len(columns.attribute_text) else None,
-    )
 
 
 def find_split(dataset_dir: str | Path, img_dir: str, anno_path: str) -> tuple[Path, Path]:
@@ -166,40 +146,45 @@ def names_of_files(data: Dataset) -> Sequence[str]:
     return names
 
 
-def _check_images(data: Dataset, images: Path, faults: Faults | None) -> Dataset:
-    """The images that are there. Raises FileNotFoundError where one is missing and nobody gathers faults."""
-    annotations, names, ids = data.annotations, data.file_names, data.image_ids
-    assert isinstance(names, Names)
+def _sizes(annotations: Path, images: Path, names: Sequence[str]) -> list[tuple[int, int] | str]:
+    _check_folder(annotations, images)
+    return sizes_of(names, images)
+
+
+def _check_folder(annotations: Path, images: Path) -> None:
     if not images.is_dir():
         raise FileNotFoundError(f"the image folder {images} of {annotations} does not exist; correct its path")
-    missing = _missing(names, images)
-    if not missing:
-        return data
+
+
+def _with_images(data: Dataset, images: Path, faults: Faults | None) -> Dataset:
+    """The data with the names of the files that are meant. Raises FileNotFoundError where one is missing.
+
+    faults   gathers images that are missing, which are left out; None: they are refused
+    """
+    _check_folder(data.annotations, images)
+    names = data.file_names
+    assert isinstance(names, Names)
+    absent = missing(names, images)
+    if not absent:
+        return data if faults is None else replace(data, remarks=faults.notes())
+    met = Faults() if faults is None else faults
+    found = find_names(names, absent, images, met)
+    lost = [index for index in absent if index not in found]
+    if lost:
+        _report_missing(data, lost, faults)
+    remarks = (*data.remarks, *met.notes()) if faults is None else faults.notes()
+    data = replace(data, file_names=Names.pack(list({**dict(enumerate(names)), **found}.values())), remarks=remarks)
+    return select(data, np.setdiff1d(np.arange(len(names)), lost)) if lost else data
+
+
+def _report_missing(data: Dataset, lost: Sequence[int], faults: Faults | None) -> None:
+    names, ids = data.file_names, data.stated_ids or data.image_ids.tolist()
+    name = names[lost[0]]
     sentence = (
-        f"{images} lacks {names[missing[0]]} of image {ids[missing[0]]} ({len(missing)} of {len(names)} images "
-        f"are missing); {annotations} names it: complete the folder or remove the entries"
+        f"{data.images} lacks {name} of image {ids[lost[0]]} ({len(lost)} of {len(names)} images are missing)"
+        f"{hint(name, data.images)}; {data.annotations} names it: complete the folder or remove the entries"
     )
     if faults is None:
         names_of_files(data)
         raise FileNotFoundError(sentence)
-    faults.add(MISSING_IMAGE, [f"{names[index]} of image {ids[index]}" for index in missing], sentence)
-    return select(data, np.setdiff1d(np.arange(len(names)), missing))
-
-
-def _missing(names: Names, images: Path) -> list[int]:
-    """Indices of names that are no files below the folder.
-
-    Folders are listed, as to ask for each file takes far longer, and names compared as they lie in memory.
-    """
-    encoded = names.encoded()
-    parents = {name.rpartition(b"/")[0] for name in encoded} if ord("/") in names.text else {b""}
-    present: set[bytes] = set()
-    for parent in parents:
-        with suppress(OSError):
-            found = os.listdir(os.path.join(os.fsencode(images), parent))
-            present.update([parent + b"/" + name for name in found] if parent else found)
-    if present.issuperset(encoded):
-        return []
-    return [
-        index for index, name in enumerate(encoded) if name not in present and not (images / names[index]).is_file()
-    ]
+    faults.add(MISSING_IMAGE, [f"{names[index] or 'no name'} of image {ids[index]}" for index in lost], sentence)

@@ -6,9 +6,11 @@ import numpy as np
 from jaxtyping import Integer, Shaped, UInt32
 from PIL import Image
 
-from maskrcnn.data.faults import Kind, Severity
+from maskrcnn.data.decode import probe
+from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.image_file import open_image
 from maskrcnn.files import atomic_write
+from maskrcnn.masks import Rings, masks_of_ids, rings_from_bitmap
 
 LOSSY = ("JPEG", "WEBP", "AVIF", "JPEG2000", "HEIF", "MPO")
 """Formats that change pixels when they are written."""
@@ -19,7 +21,10 @@ OTHER_SIZE = Kind(
     "mask-size", "masks", Severity.REFUSED, "have another size than their images", "their images are left out"
 )
 NO_MASK = Kind(
-    "mask-missing", "images", Severity.WARNING, "have no mask and are left out; an empty mask says that nothing is there"
+    "mask-missing",
+    "images",
+    Severity.WARNING,
+    "have no mask and are left out; an empty mask says that nothing is there",
 )
 NO_IMAGE = Kind("mask-without-image", "masks", Severity.WARNING, "belong to no image and are left out")
 
@@ -36,7 +41,7 @@ def read_ids(path: Path) -> UInt32[np.ndarray, "h w"]:
             )
         if getattr(image, "n_frames", 1) > 1:
             raise ValueError(
-                f"{path} has {image.n_frames} pages: layers of one image, or one mask each; save one page for each image"
+                f"{path} has {image.n_frames} pages: layers of one image, or a mask each; save one page an image"
             )
         try:
             return numbers(np.asarray(image), image.mode, path)
@@ -76,3 +81,31 @@ def save_ids(ids: Integer[np.ndarray, "h w"], path: Path, palette: bytes | None 
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as draft:
         image.save(draft, format="PNG")
+
+
+def open_pair(image: Path, mask: Path, faults: Faults) -> UInt32[np.ndarray, "h w"] | None:
+    """The numbers of an image's pixels. Where they cannot be read or have another size, that is reported instead.
+
+    A mask of the size before EXIF rotation was drawn on those pixels, and is taken as such.
+    """
+    try:
+        ids, header = read_ids(mask), probe(image)
+    except (OSError, ValueError) as error:
+        faults.add(BAD_MASK, mask.name, str(error))
+        return None
+    if ids.shape not in (header.size, header.stored_size):
+        sentence = (
+            f"{mask} has (height, width) {ids.shape}, its image {image.name} {header.size}; save both of one size"
+        )
+        faults.add(OTHER_SIZE, mask.name, sentence)
+        return None
+    return ids
+
+
+def outlines_of_ids(ids: Integer[np.ndarray, "h w"], background: int = 0) -> list[tuple[int, Rings]]:
+    """Each id but the background's with the outline of its pixels, in ascending order."""
+    found = []
+    for id, mask, (top, left) in masks_of_ids(ids, background):
+        rings = rings_from_bitmap(mask)
+        found.append((id, Rings(rings.points + np.array([left, top], np.float32), rings.first)))
+    return found

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 from PIL import Image
 
 from maskrcnn.data.dataset import Dataset
@@ -23,11 +22,10 @@ from maskrcnn.data.formats.losses import Losses
 from maskrcnn.data.formats.pictures import Pictures
 from maskrcnn.data.formats.pieces import Piece, add_pieces
 from maskrcnn.data.formats.place import place
-from maskrcnn.data.formats.shapes_of import Shape, shapes_of
+from maskrcnn.data.formats.shapes_of import Shape, mask_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
 from maskrcnn.data.formats.text import read_text
 from maskrcnn.files import atomic_write, cache_folder
-from maskrcnn.masks import bitmap_from_counts, counts_from_rings
 
 TITLE = "Labelme"
 VERSION = "5.5.0"
@@ -238,7 +236,7 @@ def _content(data: Dataset, image: int, path: Path, name: str, losses: Losses) -
     return {
         "version": VERSION,
         "flags": {},
-        "shapes": [row for shape in shapes for row in _rows(data, shape, (height, width), free, losses)],
+        "shapes": [row for shape in shapes for row in _rows(data, shape, free, losses)],
         "imagePath": name.rpartition("/")[2],
         "imageData": None,
         "imageHeight": height,
@@ -246,15 +244,13 @@ def _content(data: Dataset, image: int, path: Path, name: str, losses: Losses) -
     }
 
 
-def _rows(
-    data: Dataset, shape: Shape, size: tuple[int, int], free: Iterator[int], losses: Losses
-) -> Iterator[dict[str, Any]]:
+def _rows(data: Dataset, shape: Shape, free: Iterator[int], losses: Losses) -> Iterator[dict[str, Any]]:
     """The shapes of an object."""
     own = {name: shape.attributes.get(name) for name in OWN_FIELDS}
     others = {name: value for name, value in shape.attributes.items() if name not in OWN_FIELDS}
     flags = {**(own.pop("flags") or {}), **({CROWD: True} if shape.crowd else {})}
     group = own.pop("group_id")
-    several = len(shape.bodies) > 1 and not _has_holes(shape)
+    several = len(shape.bodies) > 1 and not shape.has_holes
     row = {
         "label": shape.name,
         "group_id": next(free) if group is None and several else group,
@@ -266,24 +262,18 @@ def _rows(
     if shape.is_box:
         x, y, box_width, box_height = shape.box
         yield {**row, "shape_type": "rectangle", "points": [[x, y], [x + box_width, y + box_height]], "mask": None}
-    elif _has_holes(shape):
+    elif shape.has_holes:
         losses.add("objects with holes are shapes of type `mask`, which Labelme 5.3 and later show")
-        yield {**row, "shape_type": "mask", **_mask(data, shape, size)}
+        yield {**row, "shape_type": "mask", **_mask(data, shape)}
     else:
         for body in shape.bodies:
             yield {**row, "shape_type": "polygon", "points": body[0].tolist(), "mask": None}
 
 
-def _has_holes(shape: Shape) -> bool:
-    return any(len(body) > 1 for body in shape.bodies)
-
-
-def _mask(data: Dataset, shape: Shape, size: tuple[int, int]) -> dict[str, Any]:
-    bounds = data.first_ring[shape.index : shape.index + 2][None]
-    counts, _ = counts_from_rings(data.rings, bounds, *size)
-    mask = bitmap_from_counts(counts, *size)
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    (top, bottom), (left, right) = rows[[0, -1]].tolist(), columns[[0, -1]].tolist()
+def _mask(data: Dataset, shape: Shape) -> dict[str, Any]:
+    window, left, top = mask_of(data, shape.index)
+    height, width = window.shape
     file = BytesIO()
-    Image.fromarray(mask[top : bottom + 1, left : right + 1]).save(file, "PNG")
-    return {"points": [[left, top], [right, bottom]], "mask": base64.b64encode(file.getvalue()).decode()}
+    Image.fromarray(window).save(file, "PNG")
+    corners = [[left, top], [left + width - 1, top + height - 1]]
+    return {"points": corners, "mask": base64.b64encode(file.getvalue()).decode()}

@@ -1,6 +1,7 @@
 """Images below a folder, found by the names that label files give them."""
 
 import posixpath
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -37,15 +38,16 @@ class Pictures:
         for name in self.names:
             self._ends.setdefault(posixpath.basename(name).casefold(), []).append(name)
 
-    def find(self, name: str, beside: str = "") -> str | None:
+    def find(self, name: str, *beside: str) -> str | None:
         """The image that a name means, relative to the folder: nothing where none does, or several may.
 
         name     as a label file writes it: with backslashes, percent signs, of another machine
-        beside   folder of the label file
+        beside   folders below this one that it may be relative to
         """
-        plain = posixpath.normpath(posixpath.join(beside, name))
-        if plain in self._known:
-            return plain
+        for folder in beside or ("",):
+            plain = posixpath.normpath(posixpath.join(folder, name))
+            if plain in self._known:
+                return plain
         found = self._search(name.replace("\\", "/"), beside)
         if found is not None:
             self._faults.add(OTHERWISE, name)
@@ -67,9 +69,12 @@ class Pictures:
             f"{who} names the image {name!r}, which is not below {self._root}; restore it or remove {who}",
         )
 
-    def size(self, name: str, stated: tuple[int | None, int | None]) -> tuple[int, int] | None:
-        """(height, width) as stated where that can be, else as the header says; nothing where that cannot be read."""
-        height, width = stated
+    def size(self, name: str, stated: tuple[int | None, int | None] | None) -> tuple[int, int] | None:
+        """(height, width) as stated where that can be, else as the header says; nothing where that cannot be read.
+
+        stated   None in a format that states no sizes
+        """
+        height, width = stated or (None, None)
         if height and width and 0 < height <= LONGEST_SIDE and 0 < width <= LONGEST_SIDE:
             return height, width
         try:
@@ -77,12 +82,14 @@ class Pictures:
         except (OSError, ValueError) as error:
             self._faults.add(MISSING, name, str(error))
             return None
-        self._faults.add(SIZE_FROM_FILE, name)
+        if stated is not None:
+            self._faults.add(SIZE_FROM_FILE, name)
         return size
 
-    def _search(self, name: str, beside: str) -> str | None:
+    def _search(self, name: str, beside: Sequence[str]) -> str | None:
         for spelt in dict.fromkeys([name, unquote(name)]):
-            for path in (posixpath.normpath(posixpath.join(beside, spelt)), posixpath.normpath(spelt)):
+            for folder in (*beside, ""):
+                path = posixpath.normpath(posixpath.join(folder, spelt))
                 if path in self._known:
                     return path
             found = self._by_end(spelt)

@@ -50,7 +50,8 @@ def class_faults(data: Dataset, *, is_learnt: bool) -> Iterator[Finding]:
     yield from of_names(
         SAME_NAME, [f"{name} (id {id})" for id, name in named.items() if name.strip() and names.count(name) > 1]
     )
-    yield from of_names(UNUSED, [name for name, count in zip(names, counts.tolist(), strict=True) if not count])
+    unused = [name for name, count in zip(names, counts.tolist(), strict=True) if not count]
+    yield from of_names(UNUSED, unused if counts.any() else [])
     rare = [f"{name} ({count})" for name, count in zip(names, counts.tolist(), strict=True) if 0 < count < FEW]
     yield from of_names(RARE, rare if is_learnt else [])
 

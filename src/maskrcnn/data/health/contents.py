@@ -84,7 +84,7 @@ def content_faults(data: Dataset, survey: Survey, contents: Contents) -> Iterato
 
 
 def near_groups(contents: dict[str, Contents]) -> dict[str, Int64[np.ndarray, " _"]]:
-    """A number for each image of each split, shared by those that show nearly the same; images of one colour have own."""
+    """A number for each image, by split, which those share that show nearly the same; images of one colour do not."""
     small = np.concatenate([one.small for one in contents.values()])
     known = np.concatenate([one.known for one in contents.values()])
     known &= (small != small[:, :1, :1]).any(axis=(1, 2))

@@ -28,7 +28,7 @@ TWIN_ACROSS = Kind(
     "images",
     Severity.WARNING,
     "of validation are, byte by byte, images of training: scores are too high",
-    "the image is left out of training",
+    "the image is left out of training, if others stay there",
 )
 NEAR = Kind("image-nearly-twice", "images", Severity.NOTE, "show nearly the same as another of their split")
 NEAR_ACROSS = Kind(

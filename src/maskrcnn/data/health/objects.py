@@ -113,20 +113,24 @@ def repeated(data: Dataset, *, other_class: bool = False) -> Int64[np.ndarray, "
     return np.sort(np.array(found, np.int64))
 
 
-def _boxes(data: Dataset) -> Iterator[Finding]:
+def box_faults(data: Dataset) -> list[tuple[Kind, Bool[np.ndarray, " O"]]]:
+    """What can be wrong with boxes, and which objects have it; one has one of these faults at most."""
     sides = data.boxes_xywh()[:, 2:]
     negative = (sides < 0).any(axis=1)
-    flat = ~negative & ((sides == 0).any(axis=1) | (data.boxes[:, 2:] <= data.boxes[:, :2]).any(axis=1))
+    flat = ~negative & ((sides == 0) | (data.boxes[:, 2:] <= data.boxes[:, :2])).any(axis=1)
     outside = (data.flags & Flag.OUTSIDE != 0) & ~negative & ~flat
-    tiny = (
-        ~negative & ~flat & ((sides < LEAST_AREA).all(axis=1) | (areas(data) < LEAST_AREA) & (sides.prod(axis=1) < 1))
-    )
+    tiny = ~negative & ~flat & ~outside & (sides.prod(axis=1) < LEAST_AREA)
+    return [(NEGATIVE, negative), (FLAT, flat), (OUTSIDE, outside), (TINY, tiny)]
+
+
+def _boxes(data: Dataset) -> Iterator[Finding]:
+    inside = data.learnt
+    for kind, chosen in box_faults(data):
+        yield from of_objects(kind, data, np.flatnonzero(chosen))
     limits = data.sizes[owners(data)][:, ::-1] + SLACK
     beyond = (data.boxes[:, :2] < -SLACK).any(axis=1) | (data.boxes[:, 2:] > limits).any(axis=1)
-    for kind, chosen in ((NEGATIVE, negative), (FLAT, flat), (OUTSIDE, outside), (TINY, tiny)):
-        yield from of_objects(kind, data, np.flatnonzero(chosen))
     beyond |= _reaches_beyond(data, limits)
-    yield from of_objects(BEYOND, data, np.flatnonzero(beyond & ~negative & ~flat & ~outside))
+    yield from of_objects(BEYOND, data, np.flatnonzero(beyond & inside))
 
 
 def _reaches_beyond(data: Dataset, limits: Float64[np.ndarray, "O 2"]) -> Bool[np.ndarray, " O"]:

@@ -1,0 +1,92 @@
+"""Boxes against the outlines and the images that they belong to."""
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64, Num
+
+from maskrcnn.data.dataset import Dataset, Flag
+from maskrcnn.data.faults import EXAMPLES, Faults, Kind, Severity
+from maskrcnn.masks.bounds import bounds
+
+CORNERS = Kind(
+    "boxes-as-corners",
+    "objects",
+    Severity.WARNING,
+    "have boxes that fit when they are read as corners x1, y1, x2, y2; COCO's are x, y, width, height",
+    "the outline's box is written, and where there is none the box with these corners",
+)
+FRACTIONS = Kind(
+    "boxes-as-fractions",
+    "objects",
+    Severity.WARNING,
+    "have boxes between 0 and 1, as parts of the image's size; COCO's are pixels",
+)
+AWAY = Kind(
+    "boxes-beside-outlines",
+    "objects",
+    Severity.WARNING,
+    "have boxes that do not fit their outlines",
+    "the outline's box is written",
+)
+BEYOND = Kind(
+    "boxes-beyond-image", "objects", Severity.WARNING, "have boxes that leave their image", "they are cut to the image"
+)
+NEAR, NEAR_SHARE = 2.0, 0.1
+"""Pixels by which a box may miss its outline or leave its image, and the share of the outline's longer side."""
+LEAST_SIDE = 8
+"""Pixels of an image in which a box of less than one pixel is no fraction of it."""
+MOST = 0.5
+"""Share of the boxes without outlines from which on those between 0 and 1 are taken for fractions."""
+
+Boxes = Num[np.ndarray, "n 4"]
+
+
+def report_boxes(data: Dataset, faults: Faults) -> None:
+    """Report boxes that do not fit their outlines or leave their images."""
+    boxes, sizes, stated = data.boxes, data.sizes[_owners(data)], data.boxes_xywh()
+    frames = np.concatenate([np.zeros_like(sizes), sizes[:, ::-1]], axis=1)
+    outlines, is_bare = _reach(data), (data.flags & Flag.NO_OUTLINE) != 0
+    beyond = ~_within(boxes, frames)
+    misfits = ~is_bare & ~_fit(boxes, outlines)
+    suspects = misfits | beyond | (boxes[:, 2:] <= 1).all(axis=1)
+    if not suspects.any():
+        return
+    fractions = (boxes >= 0).all(axis=1) & (boxes[:, 2:] <= 1).all(axis=1) & (sizes.min(axis=1) >= LEAST_SIDE)
+    if np.count_nonzero(fractions) < MOST * len(boxes):
+        fractions &= misfits & _fit(boxes * np.tile(sizes[:, ::-1], 2), outlines)
+    as_corners = (stated[:, 2:] > stated[:, :2]).all(axis=1) & ~fractions
+    as_corners &= np.where(is_bare, beyond & _within(stated, frames), misfits & _fit(stated, outlines))
+    away = misfits & ~fractions & ~as_corners
+    beyond &= ~fractions & ~as_corners & ~away & data.learnt
+    for kind, chosen in ((CORNERS, as_corners), (FRACTIONS, fractions), (AWAY, away), (BEYOND, beyond)):
+        faults.add(kind, _names(data, chosen), count=int(np.count_nonzero(chosen)))
+
+
+def _reach(data: Dataset) -> Float32[np.ndarray, "O 4"]:
+    """The box around each object's outline."""
+    owners = np.repeat(np.arange(len(data.labels)), np.diff(data.first_ring))
+    return bounds(data.rings.points, np.diff(data.rings.first), owners, len(data.labels))
+
+
+def _owners(data: Dataset) -> Int64[np.ndarray, " O"]:
+    """The image of each object."""
+    return np.repeat(np.arange(len(data.sizes)), np.diff(data.first_object))
+
+
+def _fit(boxes: Boxes, outlines: Boxes) -> Bool[np.ndarray, " n"]:
+    longer = (outlines[:, 2:] - outlines[:, :2]).max(axis=1, initial=0)
+    return np.abs(boxes - outlines).max(axis=1, initial=0) <= np.maximum(NEAR, NEAR_SHARE * longer)
+
+
+def _within(boxes: Boxes, frames: Boxes) -> Bool[np.ndarray, " n"]:
+    low, high = boxes[:, :2] >= frames[:, :2] - NEAR, boxes[:, 2:] <= frames[:, 2:] + NEAR
+    return low.all(axis=1) & high.all(axis=1)
+
+
+def _names(data: Dataset, chosen: Bool[np.ndarray, " O"]) -> list[str]:
+    """The first that were chosen."""
+    rows = np.flatnonzero(chosen)[:EXAMPLES]
+    images = np.searchsorted(data.first_object, rows, side="right") - 1
+    ids = data.stated_ids or data.image_ids
+    return [
+        f"annotation {data.annotation_ids[row]} of image {ids[image]}" for row, image in zip(rows, images, strict=True)
+    ]
