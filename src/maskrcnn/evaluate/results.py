@@ -36,7 +36,7 @@ class Result(msgspec.Struct, gc=False):
     """One entry of a result file, of any maker. Python's collector need not look at half a million of them."""
 
     image_id: int | str
-    """As the annotations have it; text, or larger than 64 bits, where theirs are."""
+    """Id of the image in the annotations: text, or larger than 64 bits, where theirs are."""
     category_id: int
     score: float
     bbox: tuple[float, float, float, float] | None = None
