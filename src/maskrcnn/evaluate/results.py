@@ -35,9 +35,9 @@ class RunLengths(msgspec.Struct, gc=False):
 class Result(msgspec.Struct, gc=False):
     """One entry of a result file, of any maker. Python's collector need not look at half a million of them."""
 
-    image_id: int | str
-    """Id of the image in the annotations: text, or larger than 64 bits, where theirs are."""
-    category_id: int
+    image_id: int | float | str
+    """Id of the image in the annotations: text, or larger than 64 bits, where theirs are. A table's 7.0 is 7."""
+    category_id: int | float
     score: float
     bbox: tuple[float, float, float, float] | None = None
     segmentation: RunLengths | list[Any] | None = None
