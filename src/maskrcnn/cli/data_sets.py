@@ -10,7 +10,7 @@ from maskrcnn.cli.options import DataOverrides, DataSet, writable
 if TYPE_CHECKING:
     from maskrcnn.data.dataset import Dataset
 
-Written = Literal["coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "instances"]
+Written = Literal["coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "dsb2018", "instances"]
 SPLIT_FILE = Path("split.json")
 
 
@@ -19,7 +19,8 @@ def convert(
     dest: Annotated[Path, Argument(metavar="DEST", help="The folder to write; new or empty.")],
     overrides: DataOverrides = None,
     to: Annotated[
-        Written, Option(metavar="FORMAT", help="coco, lvis, yolo, labelme, cvat, via, voc, cityscapes or instances.")
+        Written,
+        Option(metavar="FORMAT", help="coco, lvis, yolo, labelme, cvat, via, voc, cityscapes, dsb2018 or instances."),
     ] = "coco",
 ) -> None:
     """Write a data set in another format.

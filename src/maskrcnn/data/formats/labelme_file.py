@@ -101,7 +101,7 @@ def embedded_image(data: bytes) -> bytes | None:
 def piece_of(shape: Shape) -> Piece:
     """What a shape covers. Raises ValueError, without naming the shape, for one that covers nothing."""
     kind, points = shape.kind, shape.points
-    if any(len(point) != 2 for point in points):
+    if not set(map(len, points)) <= {2}:
         raise ValueError("expected points of two numbers, x and y")
     if kind in POLYGONS:
         return polygon_piece(points)
