@@ -293,6 +293,7 @@ def test_a_missed_object_is_an_error_of_its_kind(truth):
         ({"bbox": [1, 2, 3]}, r"length 4, got 3 - at `\$\[1\].bbox`"),
         ({"bbox": None}, r"result 1 \(image 1\) has bbox None, expected four finite numbers"),
         ({"segmentation": None}, r"result 1 \(image 1\) has a segmentation that is neither RLE nor polygons"),
+        ({"segmentation": [[2**100] * 6]}, r"result 1 \(image 1\) has a segmentation that is neither RLE nor polygons"),
         ({"segmentation": [[1, 2]]}, r"result 1 \(image 1\) has a segmentation that is neither RLE nor polygons"),
         ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": "\x01"}}, r"result 1 \(image 1\) .* invalid RLE"),
         ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": "Th[1"}}, r"result 1 \(image 1\) .* RLE"),
@@ -312,6 +313,7 @@ def test_a_result_that_cannot_be_scored_is_named(truth, change, message):
     ("content", "message"),
     [
         ('[{"image_id": 1, "categ', "results.json: not a COCO result file .* truncated"),
+        ("[" * 100_000, "results.json: not a COCO result file .* recursion"),
         ('{"images": []}', "results.json: not a COCO result file .* Expected `array`, got `object`"),
         ('[{"image_id": 1, "score": 1, "category_id": 3}]', "results.json: expected bbox in every result, or segm"),
         (None, "results.json: there is no such result file"),

@@ -21,7 +21,7 @@ from maskrcnn.sentences import some_of
 AT_ONCE = 30
 """Images that are handed on together: few columns are alive at a time, and each call is worth its while."""
 NO_BOX = (math.nan,) * 4
-UNREADABLE = (ValueError, TypeError, KeyError)
+UNREADABLE = (ValueError, TypeError, KeyError, OverflowError)
 """What masks raise that are none."""
 
 
@@ -52,7 +52,7 @@ def read(path: Path) -> list[Result]:
         raise ValueError(f"{path}: there is no such result file") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); expected a result file") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(
             f"{path}: not a COCO result file (a JSON list of entries with image_id, category_id, score and "
             f"bbox or segmentation): {sentence(error)}"
