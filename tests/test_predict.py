@@ -13,9 +13,11 @@ import maskrcnn
 from maskrcnn import predict
 from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, Recipe
 from maskrcnn.data.buckets import buckets_for
+from maskrcnn.data.sources import find_images
 from maskrcnn.instances import Instances
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.predict import Predictor, find_images, load, predict_paths
+from maskrcnn.predict import Predictor, load
+from maskrcnn.predict_files import predict_paths
 from maskrcnn.runtime.precision import Precision
 from maskrcnn.weights import save_weights
 
@@ -179,7 +181,7 @@ def test_a_folder_of_results_is_written_and_broken_files_are_told(predictor, pic
     (pictures / "broken.jpg").write_bytes(b"not a picture")
     seen = []
     out = tmp_path / "out"
-    failures = predict_paths(predictor, [pictures], out, 0.0, lambda path, found: seen.append((path.name, found)))
+    failures = predict_paths(predictor, [pictures], out, 0.0, lambda path, found: seen.append((path.path.name, found)))
     assert len(failures) == 1
     assert "broken.jpg" in failures[0]
     assert [name for name, _ in seen] == ["a.png", "b.jpg", "broken.jpg", "c.png"]

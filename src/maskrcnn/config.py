@@ -14,7 +14,7 @@ AboveZero = Annotated[float, Meta(gt=0.0)]
 NotNegative = Annotated[float, Meta(ge=0.0)]
 Rounding = Literal["nearest", "down"]
 Fit = Literal["sides", "box"]
-Format = Literal["auto", "coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "instances"]
+Format = Literal["auto", "coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "dsb2018", "instances"]
 Execution = Literal["auto", "eager", "captured", "compiled"]
 Four = tuple[AboveZero, AboveZero, AboveZero, AboveZero]
 Norm = Literal["frozen_batch_norm", "batch_norm", "group_norm"]
@@ -394,6 +394,9 @@ class Evaluate(Settings):
     """Whether evaluation uses bf16 or fp16, as `train.mixed_precision`; prediction does too, unless told otherwise."""
     execution: Run[Execution] = "auto"
     """How a batch runs in evaluation and prediction, as `train.execution`."""
+    max_dets: Run[Positive] = 100
+    """Number of results of one class in an image that count: other than 100 adds scores such as `AP@300` to COCO's own,
+    which count 100."""
 
 
 class Recipe(Settings):

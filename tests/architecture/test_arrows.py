@@ -35,9 +35,10 @@ MAY_SEE = {
     "report": RUN | {"evaluate", "draw", "fonts", "instances"},
     "train": RUN | {"evaluate", "report", "convert.backbone"},
     "predict": RUN | {"instances", "draw", "fonts", "convert"},
+    "predict_files": RUN | {"instances", "predict", "fonts"},
     "convert": FOUNDATION | {"models", "recipes", "weights", "files", "storage", "run_folder"},
     "bench": RUN | {"instances", "train", "evaluate", "convert.framework", "convert.torchvision"},
-    "cli": RUN | {"bench", "draw", "fonts", "train", "evaluate", "report", "predict", "convert"},
+    "cli": RUN | {"bench", "draw", "fonts", "train", "evaluate", "report", "predict", "predict_files", "convert"},
     "__main__": {"cli"},
 }
 """Part -> the parts (or single modules) that it may import. The package itself offers `load` and may see all."""

@@ -19,9 +19,10 @@ convert [SOURCE] [DEST] [OVERRIDES] --to --channels --list
 data check SOURCE [OVERRIDES]
 data shapes FOLDER --num-train --num-val --seed --side
 data show SOURCE [OVERRIDES] --out --split --count
+data stats SOURCE [OVERRIDES] --out --split --sample --json
 demo [OVERRIDES] --out
 doctor --prove --warm
-eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out
+eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out --max-dets
 predict WEIGHTS SOURCES --out --score --device --precision
 train CONFIG [OVERRIDES] --resume --weights --out
 """

@@ -119,7 +119,10 @@ def test_a_data_set_that_is_not_there(place, refusal):
     assert told == "the data set's folder absent does not exist; set data.dataset_dir to it"
     rmtree(place / "shapes" / "val2017")
     told = refusal("eval tiny.yml --weights run --out new")
-    assert told.startswith("the image folder shapes/val2017 does not exist; shapes holds annotations/, train2017/")
+    assert told == (
+        "shapes has no validation images; name those that a run set apart by data.split_file=RUN/split.json, or score all "
+        "images by `maskrcnn eval shapes --weights ...`"
+    )
     assert not (place / "new" / "weights").exists()
 
 

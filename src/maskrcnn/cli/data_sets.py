@@ -10,7 +10,7 @@ from maskrcnn.cli.options import DataOverrides, DataSet, writable
 if TYPE_CHECKING:
     from maskrcnn.data.dataset import Dataset
 
-Written = Literal["coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "instances"]
+Written = Literal["coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "dsb2018", "instances"]
 SPLIT_FILE = Path("split.json")
 
 
@@ -19,10 +19,15 @@ def convert(
     dest: Annotated[Path, Argument(metavar="DEST", help="The folder to write; new or empty.")],
     overrides: DataOverrides = None,
     to: Annotated[
-        Written, Option(metavar="FORMAT", help="coco, lvis, yolo, labelme, cvat, via, voc, cityscapes or instances.")
+        Written,
+        Option(metavar="FORMAT", help="coco, lvis, yolo, labelme, cvat, via, voc, cityscapes, dsb2018 or instances."),
     ] = "coco",
 ) -> None:
-    """Write a data set in another format, images included; further ones are joined to it by data.also=[DIR, ...]."""
+    """Write a data set in another format.
+
+    Images come along. Further data sets are joined to it by data.also=[DIR, ...], classes chosen and renamed by
+    data.classes=[cat, pet=dog].
+    """
     writable(dest)
     from maskrcnn.cli.annotations import find_data
     from maskrcnn.data.convert import convert_data
@@ -37,7 +42,10 @@ def plan(
     overrides: DataOverrides = None,
     out: Annotated[Path, Option(metavar="FILE", help="The recipe to write.")] = Path("plan.yml"),
 ) -> None:
-    """Write the recipe that `maskrcnn train DIR` would make for data and machine, each choice with its reason."""
+    """Write the recipe for a folder of data.
+
+    It is the one that `maskrcnn train DIR` makes for the data and this machine, each choice with its reason.
+    """
     from maskrcnn.cli.planning import make_plan, write_plan
 
     if out.exists():
@@ -52,7 +60,10 @@ def split(
     overrides: DataOverrides = None,
     out: Annotated[Path, Option(metavar="FILE", help="The file that lists the images of each split.")] = SPLIT_FILE,
 ) -> None:
-    """Set images apart for validation: data.val_share of them, each class in proportion, look-alikes together."""
+    """Set images apart for validation.
+
+    These are data.val_share of all, each class in proportion, images that are nearly the same together.
+    """
     from maskrcnn.cli.annotations import find_data
     from maskrcnn.data.division import write_split_file
     from maskrcnn.data.split import divide_all

@@ -1,17 +1,20 @@
 """`maskrcnn eval`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 from maskrcnn.cli.options import OUT, WEIGHTS, DataOverrides, destination
+from maskrcnn.run_folder import SPLIT
+from maskrcnn.sentences import typed
 from maskrcnn.storage.location import Location, Where, at, printable
 
 if TYPE_CHECKING:
     from maskrcnn.config import Recipe  # takes 30 ms, for which help would have to wait
+    from maskrcnn.data.dataset import Dataset
 
 WITHOUT_EFFECT = ("model", "train", "classes", "category_ids")
 """Settings that weights bring with them, besides those of how they see pixels, or that only training has."""
@@ -31,12 +34,22 @@ def evaluate(
         str | None,
         Option(metavar="DIR", help=f"Where scores and report.html go, {OUT}; runs/eval/NAME with a recipe."),
     ] = None,
+    max_dets: Annotated[
+        int | None,
+        Option(
+            metavar="N",
+            min=1,
+            help="Also score with N results of a class in an image, of which COCO counts 100; with a recipe the "
+            "setting evaluate.max_dets.",
+        ),
+    ] = None,
 ) -> None:
     """Score weights on validation images, or a result file."""
     if config and weights and not (annotations or predictions):
-        score_weights(config, overrides or [], [weights], out)
+        more = [] if max_dets is None else [f"evaluate.max_dets={max_dets}"]
+        score_weights(config, [*(overrides or []), *more], [weights], out)
     elif annotations and predictions and not (config or weights):
-        score_predictions(annotations, predictions, out)
+        score_predictions(annotations, predictions, out, max_dets)
     else:
         raise ValueError("expected CONFIG with --weights WEIGHTS, or --annotations FILE with --predictions FILE")
 
@@ -54,7 +67,6 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
     place = destination(out or Path("runs/eval") / (recipe.name if recipe else name_of(config)))
     from maskrcnn.config import Recipe
     from maskrcnn.convert.checkpoint import load_any
-    from maskrcnn.data.split import has_validation, open_split
     from maskrcnn.evaluate import run
     from maskrcnn.report.page import write_report
     from maskrcnn.runtime.distributed import start
@@ -69,7 +81,7 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
             mine = recipe or recipe_for(config, trained.recipe, overrides)
             if world.is_main:
                 say_sides(mine, trained.recipe)
-            data = open_split(mine.data, "val" if recipe or has_validation(mine.data) else "all")
+            data = images_to_score(mine, trained.recipe, is_folder=recipe is None)
             metrics = run.run(mine, trained, own, world, ticker() if world.is_main else None, data)
             if metrics:  # only the first of several processes has them
                 print(f"{printable(one)} on {metrics['speed']['images']} images of {mine.data.dataset_dir}")
@@ -98,6 +110,31 @@ def recipe_for(folder: str, trained: "Recipe", overrides: Sequence[str]) -> "Rec
     return override(with_settings(trained, places, folder), overrides, folder)
 
 
+def images_to_score(recipe: "Recipe", trained: "Recipe", *, is_folder: bool) -> "Dataset":
+    """The validation images of the data, or those that the weights' run set apart; of a mere folder else all.
+
+    Raises ValueError where images that were learnt from might be taken for others.
+    """
+    from msgspec.structs import replace
+
+    from maskrcnn.data.split import find_parts, has_validation, is_named, open_split
+
+    data = recipe.data
+    for sentence in () if is_named(data) else find_parts(data).said:
+        print(sentence, flush=True)
+    if not data.split_file and data.dataset_dir == trained.data.dataset_dir:
+        data = replace(data, split_file=trained.data.split_file)
+    if has_validation(data):
+        return open_split(data, "val")
+    if not is_folder:
+        raise ValueError(
+            f"{data.dataset_dir} has no validation images; name those that a run set apart by data.split_file="
+            f"RUN/{SPLIT}, or score all images by `maskrcnn eval {data.dataset_dir} {typed('--weights')} ...`"
+        )
+    print(f"{data.dataset_dir} has no validation split: all its images are scored, learnt from or not", flush=True)
+    return open_split(data, "all")
+
+
 def say_where(place: Path | Location, report: Path) -> None:
     """Tell where scores and their report are, as the person called it, though an address is written on disk first."""
     print(f"written to {place}\nreport: {place / report.name}", flush=True)
@@ -115,17 +152,18 @@ def say_sides(recipe: "Recipe", trained: "Recipe") -> None:
         )
 
 
-def score_predictions(annotations: str, predictions: str, out: Where | None) -> None:
+def score_predictions(annotations: str, predictions: str, out: Where | None, max_dets: int | None = None) -> None:
     """Score a result file of any maker, on disk or remote."""
     place = destination(out) if out else None
     from maskrcnn.evaluate.coco import score_files
+    from maskrcnn.evaluate.hotcoco_engine import MOST
     from maskrcnn.evaluate.save import save_metrics
     from maskrcnn.report.page import write_report
     from maskrcnn.storage.fetch import fetch_file
     from maskrcnn.storage.upload import publishing
 
-    metrics = score_files(fetch_file(annotations), fetch_file(predictions))
-    show(metrics)
+    metrics = score_files(fetch_file(annotations), fetch_file(predictions), max_dets=max_dets or MOST)
+    show(metrics, "--max-dets {}")
     if place:
         with publishing(place) as folder:
             save_metrics(folder, metrics)
@@ -147,14 +185,33 @@ def refuse_without_effect(overrides: Sequence[str]) -> None:
         )
 
 
-def show(metrics: Any) -> None:
-    """The twelve numbers, and the speed where it was measured."""
+def show(metrics: Any, how: str = "evaluate.max_dets={}") -> None:
+    """The twelve numbers and others, what they do not count, and the speed where it was measured.
+
+    how   what a person types so that more results count
+    """
     from maskrcnn.evaluate.coco import table
 
     print(table(metrics))
+    if "uncounted" in metrics:
+        print(say_uncounted(metrics["uncounted"], how))
     if "speed" in metrics:
         speed = metrics["speed"]
         print(f"{speed['predict']:.2f} images/s predicting, {speed['evaluate']:.2f} images/s in all")
+
+
+def say_uncounted(uncounted: Mapping[str, int], how: str) -> str:
+    """One sentence about results that nobody looked at."""
+    from maskrcnn.evaluate.hotcoco_engine import MOST
+
+    results, among, images, counted, most = (
+        uncounted[name] for name in ("results", "among", "images", "counted", "most")
+    )
+    who = "COCO counts 100" if counted == MOST else f"{counted} count"
+    return (
+        f"note: {results} of {among} results of {images} image{'s' * (images > 1)} were not looked at, because {who} "
+        f"of one class in an image; {how.format(most)} counts them, too"
+    )
 
 
 def ticker() -> Any:

@@ -27,7 +27,7 @@ WEIGHTS = (
     "`maskrcnn convert --list`."
 )
 DataSet = Annotated[
-    str, Argument(metavar="DIR|CONFIG", help="A folder in the COCO2017 layout, its address, or a recipe.")
+    str, Argument(metavar="DIR|CONFIG", help="A folder or an archive of any known format, an address, or a recipe.")
 ]
 
 

@@ -24,7 +24,10 @@ def train(
         str | None, Option(metavar="DIR", help=f"The run's folder, {OUT}; runs/train/NAME unless given.")
     ] = None,
 ) -> None:
-    """Train what a recipe describes, or on a folder of images and annotations, for which a plan is made."""
+    """Train on a folder of data, or what a recipe describes.
+
+    For a folder of images and annotations, of any known format, a plan is made, printed and kept as DIR/plan.yml.
+    """
     from maskrcnn.cli.planning import is_data, name_of, planned
     from maskrcnn.recipes import read_recipe
 

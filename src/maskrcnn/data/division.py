@@ -44,17 +44,26 @@ def divide(
     rarest = _rarest_class(data, group_of, len(numbers))
     order = np.lexsort((np.random.default_rng([seed, 0]).permutation(len(numbers)), rarest))
     alone = np.bincount(rarest)[rarest[order]] == 1
-    sizes = np.bincount(group_of)[order] * ~(alone & (len(numbers) > alone.sum() + 1))
-    total = np.cumsum(sizes)
-    before = total - sizes
-    chosen = np.floor(total * share + 0.5) > np.floor(before * share + 0.5)
+    may_go = ~alone if len(numbers) > alone.sum() + 1 else np.ones(len(numbers), bool)
+    chosen = _evenly(np.bincount(group_of)[order].tolist(), may_go.tolist(), share)
     if not chosen.any():
-        chosen[int(np.argmax(sizes > 0))] = True
+        chosen[int(np.argmax(may_go))] = True
     if chosen.all():
         chosen[-1] = False
     apart = np.zeros(len(numbers), bool)
     apart[order[chosen]] = True
     return apart[group_of]
+
+
+def _evenly(sizes: list[int], may_go: list[bool], share: float) -> Bool[np.ndarray, " _"]:
+    """Choose groups so that their images are, at every point of the row, as near to the share as whole groups allow."""
+    chosen, seen, taken = np.zeros(len(sizes), bool), 0, 0
+    for index, size in enumerate(sizes):
+        seen += size
+        if may_go[index] and share * seen - taken >= size / 2:
+            chosen[index] = True
+            taken += size
+    return chosen
 
 
 def _rarest_class(data: Dataset, group_of: Int64[np.ndarray, " N"], num_groups: int) -> Int64[np.ndarray, " _"]:

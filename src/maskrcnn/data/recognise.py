@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.formats.source import Folder, Part, Source
+from maskrcnn.data.sources import SUFFIXES
 from maskrcnn.sentences import some_of
-
-IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 
 
 class Found(NamedTuple):
@@ -80,7 +79,7 @@ def _is_of(source: Source, outermost: int, sources: list[Source]) -> bool:
 
 
 def _nothing(folder: Folder, wanted: str) -> str:
-    images = sum(1 for _ in folder.having(*IMAGES))
+    images = sum(1 for _ in folder.having(*SUFFIXES))
     files = sum(map(len, folder.files.values()))
     form = "any format" if wanted == "auto" else FORMATS[wanted].title
     known = ", ".join(one.title for one in FORMATS.values())

@@ -139,13 +139,14 @@ def _open(settings: Data, split: Split) -> Dataset:
     if split == "train" and not parts.train:
         raise ValueError(f"{parts.said[0]}: there is no training split, only one to evaluate on")
     if split == "all":
-        return _told(join([read_source(source) for source in parts.all]), parts)
+        return join([read_source(source) for source in parts.all])
     if settings.split_file:
-        return _told(_pick(join([read_source(source) for source in parts.all]), settings, split), parts)
+        data = _pick(join([read_source(source) for source in parts.all]), settings, split)
+        return _told(data, parts) if split == "train" else data
     if parts.val:
         sides = [join([read_source(source) for source in side]) for side in (parts.train, parts.val) if side]
         data = unite_classes(sides)[0 if split == "train" else -1]
-        return _told(data, parts) if split == "train" or not parts.train else data
+        return _told(data, parts) if split == "train" else data
     data = _part(join([read_source(source) for source in parts.train]), settings, split)
     return _told(data, parts) if split == "train" else data
 

@@ -16,7 +16,7 @@ from maskrcnn.data.decode import decode
 from maskrcnn.data.formats.coco import segmentations
 from maskrcnn.draw import draw_instances
 from maskrcnn.evaluate.error_kinds import MIN_SCORE
-from maskrcnn.evaluate.hotcoco_engine import run_lengths
+from maskrcnn.evaluate.hotcoco_engine import run_lengths, written_ids
 from maskrcnn.evaluate.results import Result, compress, read
 from maskrcnn.fonts import note_unreadable
 from maskrcnn.masks import bitmap_from_counts, counts_from_string
@@ -47,11 +47,11 @@ def examples(dataset: Dataset, predictions: Path, images: Sequence[dict[str, Any
     Raises OSError or ValueError when the images or predictions are no longer there.
     """
     note_unreadable(dataset.category_names)
-    shown: dict[int, list[Result]] = {}
+    shown: dict[int | str, list[Result]] = {}
     for entry in read(predictions):
         if entry.score >= MIN_SCORE:
             shown.setdefault(entry.image_id, []).append(entry)
-    indices = {number: index for index, number in enumerate(dataset.image_ids.tolist())}
+    indices = {number: index for index, number in enumerate(written_ids(dataset))}
     drawn = []
     for kind, row in choose(images):
         image = indices[row["id"]]

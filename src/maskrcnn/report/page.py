@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.split import open_split
-from maskrcnn.evaluate.coco import NAMES, TITLES, Metrics, headline, percent
+from maskrcnn.evaluate.coco import NAMES, TITLES, Metrics, headline, percent, sections
 from maskrcnn.recipes import read_recipe
 from maskrcnn.report.charts import SMALL, Line, line_chart, matrix_chart
 from maskrcnn.report.gallery import Example, examples
@@ -66,6 +66,8 @@ def write_report(run: Path, dataset: Dataset | None = None) -> Path:
         figures=[figure for figure in (_losses(steps), _progress(evaluations), *_pace(steps)) if figure.chart],
         scores=headline(metrics),
         names=NAMES,
+        sections=sections(metrics),
+        uncounted=metrics.get("uncounted"),
         titles=TITLES,
         classes=_ranked(metrics),
         kinds=list(reversed(headline(metrics))),

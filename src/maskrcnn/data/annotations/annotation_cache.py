@@ -24,7 +24,7 @@ from maskrcnn.data.health.boxes import report_boxes
 from maskrcnn.files import HAS_LOCKS, atomic_write, cache_folder, lock
 from maskrcnn.runtime.allocator import give_back
 
-Kept = TypeVar("Kept")
+T = TypeVar("T")
 
 FORMAT = 3
 """To be raised whenever the same annotation file leads to other columns."""
@@ -182,7 +182,7 @@ def _states(folder: Path, pattern: str) -> Iterator[tuple[Path, os.stat_result]]
 
 
 @contextmanager
-def turn(entry: Path, seen: int | None, load: Callable[[Path], Kept | None]) -> Iterator[Kept | None]:
+def turn(entry: Path, seen: int | None, load: Callable[[Path], T | None]) -> Iterator[T | None]:
     """Let one process parse at a time; gives what another has made since `seen`, or nothing where it is one's turn.
 
     Where there can be no lock, or its holder is stuck, everyone has a turn.

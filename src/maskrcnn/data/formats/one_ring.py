@@ -30,13 +30,8 @@ def joined(rings: Sequence[Ring]) -> Ring:
 
 def cut(ring: Ring) -> list[Ring]:
     """The rings that bridges join, or the ring itself; those of fewer than three points are left out."""
-    points = ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
-    if len(points) < 3 or len({(x, y) for x, y in points.tolist()}) == len(points):
-        return [points] if len(points) >= 3 else []
-    corners = [(x, y) for x, y in points.tolist()]
-    closing = _bridges(corners)
-    if not closing:
-        return [points]
+    corners = [(x, y) for x, y in ring.tolist()]
+    closing = _bridges(corners) if len(set(corners)) < len(corners) else {}
     found: list[list[int]] = []
     stack: list[list[int]] = [[]]
     ends: list[int] = []
@@ -49,7 +44,8 @@ def cut(ring: Ring) -> list[Ring]:
             ends.pop()
             found.append(stack.pop())
             stack[-1].pop()  # the next point is this one again
-    return [points[loop] for loop in [*found, *stack] if len(loop) >= 3]
+    loops = (_without_repeats(ring[loop]) for loop in [*found, *stack])
+    return [loop for loop in loops if len(loop) >= 3]
 
 
 def parts(ring: Ring) -> Rings:
@@ -63,10 +59,10 @@ def parts(ring: Ring) -> Rings:
         return rings_from_polygons([loop.ravel() for loop in loops])
     areas = np.array([_area(loop) for loop in loops])
     owners = [_owner(index, loops, areas) for index in range(len(loops))]
-    bodies = [index for index, owner in enumerate(owners) if owner is None]
-    groups = [[body, *(hole for hole, owner in enumerate(owners) if owner == body)] for body in bodies]
+    bodies = [index for index in range(len(loops)) if _depth(index, owners) % 2 == 0]
+    groups = [[body, *(index for index, owner in enumerate(owners) if owner == body)] for body in bodies]
     if len(bodies) < len(loops) and all(along_pixels(loop) for loop in loops):
-        return _cracks([_turned(loops[index], owners[index] is None) for group in groups for index in group])
+        return _cracks([_turned(loops[index], index == group[0]) for group in groups for index in group])
     return rings_from_polygons([joined([loops[index] for index in group]).ravel() for group in groups])
 
 
@@ -79,6 +75,10 @@ def along_pixels(ring: Ring) -> bool:
 def has_holes(outline: Rings) -> bool:
     """Whether some rings turn the other way."""
     return bool((signed_areas(outline) < 0).any())
+
+
+def _without_repeats(ring: Ring) -> Ring:
+    return ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
 
 
 def _nearest(whole: Ring, ring: Ring) -> tuple[int, int]:
@@ -110,7 +110,7 @@ def _bridges(corners: Sequence[Hashable]) -> dict[int, int]:
 
 
 def _owner(index: int, loops: Sequence[Ring], areas: Float64[ndarray, " n"]) -> int | None:
-    """The smallest ring around a hole; nothing for a part."""
+    """The smallest ring around this one that turns the other way."""
     around = [
         other
         for other in range(len(loops))
@@ -118,6 +118,12 @@ def _owner(index: int, loops: Sequence[Ring], areas: Float64[ndarray, " n"]) -> 
         and np.mean(_inside(_middles(loops[index]), loops[other])) > 0.5
     ]  # fmt: skip
     return min(around, key=lambda other: abs(areas[other]), default=None)
+
+
+def _depth(index: int, owners: Sequence[int | None]) -> int:
+    """Number of rings around one: a part has none, its holes one, an island in a hole two."""
+    owner = owners[index]
+    return 0 if owner is None else 1 + _depth(owner, owners)
 
 
 def _middles(ring: Ring) -> Ring:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -11,15 +11,16 @@ from maskrcnn.data.decode import read_image
 from maskrcnn.storage.location import Location
 
 
-def place(data: Dataset, folder: Path, *, by_stem: bool = False) -> list[str]:
+def place(data: Dataset, folder: Path, *, by_stem: bool = False, moved: Callable[[str], str] = str) -> list[str]:
     """Put all images of a data set below a folder and give their names there, with `/`, in the order of the data set.
 
     by_stem   names differ before their ending too, because each image has a label file of its own
+    moved     gives the name that the format wants for a name, such as one in a folder of its own
     Images are linked where the file system can, else copied. Names and subfolders stay; a second image of one name, in
     whatever case, gets a number. A file that lies there already is replaced.
     Raises FileNotFoundError for an image that does not exist.
     """
-    names = distinct_names(data.file_names, by_stem=by_stem)
+    names = [moved(name) for name in distinct_names(data.file_names, by_stem=by_stem)]
     for file_name, name in zip(data.file_names, names, strict=True):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +34,7 @@ def place(data: Dataset, folder: Path, *, by_stem: bool = False) -> list[str]:
 def distinct_names(file_names: Sequence[str], *, by_stem: bool = False) -> list[str]:
     """Names that stay inside a folder and of which no two are one file.
 
-    >>> distinct_names(["a/1.png", "../1.png", "A/1.PNG", "1.jpg"])
+    >>> distinct_names(["a/1.png", "../1.png", "A/1.PNG", "C:\\\\b\\\\1.jpg"])
     ['a/1.png', '1.png', 'A/1-2.PNG', '1.jpg']
     >>> distinct_names(["1.png", "1.jpg"], by_stem=True)
     ['1.png', '1-2.jpg']
@@ -56,9 +57,11 @@ def _key(name: PurePosixPath, by_stem: bool) -> str:
 
 
 def _inside(file_name: str) -> PurePosixPath:
-    """A name without what leads out of a folder: drives, roots and `..`."""
+    """A name without what leads out of a folder: `..`, and all folders of an absolute path."""
     parts = file_name.replace("\\", "/").split("/")
-    parts = [part for part in parts if part not in ("", ".", "..") and not part.endswith(":")]
+    if parts[0] == "" or parts[0].endswith(":"):
+        parts = parts[-1:]
+    parts = [part for part in parts if part not in ("", ".", "..")]
     return PurePosixPath(*parts or ["image"])
 
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from numpy import ndarray
 
 from maskrcnn.data.dataset import Dataset, Flag
-from maskrcnn.masks import decimals, signed_areas
+from maskrcnn.masks import Rings, bitmap_from_counts, counts_from_rings, decimals, signed_areas
 
 Ring = Float64[ndarray, "_ 2"]
 
@@ -38,6 +38,11 @@ class Shape(NamedTuple):
         """All rings."""
         return [ring for body in self.bodies for ring in body]
 
+    @property
+    def has_holes(self) -> bool:
+        """Whether one of its parts has a hole that is a ring of its own."""
+        return any(len(body) > 1 for body in self.bodies)
+
 
 def shapes_of(data: Dataset, image: int) -> Iterator[Shape]:
     """The objects of an image, in their order."""
@@ -55,6 +60,17 @@ def shapes_of(data: Dataset, image: int) -> Iterator[Shape]:
             bool(data.crowd[index]),
             msgspec.json.decode(text) if text else {},
         )
+
+
+def mask_of(data: Dataset, index: int) -> tuple[Bool[ndarray, "h w"], int, int]:
+    """The pixels of an object whose rings run along the borders of pixels, as (window, left, top)."""
+    outline = data.outline(index)
+    left, top = outline.points.min(axis=0).astype(int).tolist()
+    right, bottom = outline.points.max(axis=0).astype(int).tolist()
+    moved = Rings(outline.points - np.array([left, top], np.float32), outline.first)
+    size = bottom - top, right - left
+    counts, _ = counts_from_rings(moved, np.array([[0, len(outline.first) - 1]]), *size)
+    return bitmap_from_counts(counts, *size), left, top
 
 
 def _bodies(data: Dataset, index: int, is_mask: bool) -> list[list[Ring]]:

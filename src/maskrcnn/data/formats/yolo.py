@@ -11,6 +11,7 @@ from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.data.decode import probe
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats import yolo_layout as layouts
+from maskrcnn.data.formats.below import of_part
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.kept import kept
 from maskrcnn.data.formats.losses import Losses
@@ -139,14 +140,17 @@ def _pairs(source: Source) -> list[tuple[Path, Path | None]]:
     if layout is not None:
         return [(image, _label_file(image)) for image in layouts.images_of(layout, source.part)]
     folder = Folder(layouts.common([source.labels, source.images]))
-    found: list[tuple[Path, Path | None]] = []
-    for labels, images in _label_folders(folder):
-        if labels.is_relative_to(source.labels) and part_of(labels.relative_to(source.labels)) in ("", source.part):
-            texts = {name[:-4]: labels / name for name in folder.files[labels] if name.lower().endswith(".txt")}
-            for name in folder.files[images]:
-                if name.lower().endswith(SUFFIXES):
-                    found.append((images / name, texts.get(name.rpartition(".")[0])))
-    return found
+    twins = dict(_label_folders(folder))
+    return [
+        pair for labels in of_part(twins, source.labels, source.part) for pair in _paired(folder, labels, twins[labels])
+    ]
+
+
+def _paired(folder: Folder, labels: Path, images: Path) -> Iterator[tuple[Path, Path | None]]:
+    texts = {name[:-4]: labels / name for name in folder.files[labels] if name.lower().endswith(".txt")}
+    for name in folder.files[images]:
+        if name.lower().endswith(SUFFIXES):
+            yield images / name, texts.get(name.rpartition(".")[0])
 
 
 def _label_file(image: Path) -> Path | None:
