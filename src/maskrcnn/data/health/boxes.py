@@ -60,7 +60,7 @@ def box_misfits(data: Dataset) -> list[tuple[Kind, Bool[np.ndarray, " O"]]]:
     misfits = ~is_bare & ~_fit(boxes, outlines)
     suspects = misfits | beyond | (boxes[:, 2:] <= 1).all(axis=1)
     if not suspects.any():
-        return []
+        return [(kind, suspects) for kind in (CORNERS, FRACTIONS, AWAY, BEYOND)]
     fractions = (boxes >= 0).all(axis=1) & (boxes[:, 2:] <= 1).all(axis=1) & (sizes.min(axis=1) >= LEAST_SIDE)
     if np.count_nonzero(fractions) < MOST * len(boxes):
         fractions &= misfits & _fit(boxes * np.tile(sizes[:, ::-1], 2), outlines)

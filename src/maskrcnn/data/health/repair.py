@@ -148,7 +148,7 @@ def _joined(data: Dataset, heads: Int64[np.ndarray, " n"]) -> Dataset:
 
 def _scale_fractions(split: str, data: Dataset) -> Mended:
     """Boxes and outlines between 0 and 1 are multiplied by their image's size."""
-    chosen = dict(objects.box_faults(data))[boxes.FRACTIONS] if len(data.labels) else np.zeros(0, bool)
+    chosen = dict(objects.box_faults(data))[boxes.FRACTIONS]
     if not chosen.any():
         return data, []
     done = _told(split, of_objects(boxes.FRACTIONS, data, np.flatnonzero(chosen)), "multiplied by the image's size")
