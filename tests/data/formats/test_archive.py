@@ -5,8 +5,11 @@ import zipfile
 
 import pytest
 
-from maskrcnn.data.formats import archive
+from maskrcnn.data.faults import Faults
+from maskrcnn.data.formats import archive, voc
 from maskrcnn.data.formats.archive import is_archive, unpacked
+from maskrcnn.data.recognise import recognise
+from tests.data.formats.raster_data import draw_data, pixels_of
 
 FILES = {"data/annotations/instances_train.json": b"{}", "data/train/ä b.png": b"png", "data/empty.txt": b""}
 
@@ -197,3 +200,12 @@ def test_endings_tell_archives(tmp_path):
     assert is_archive(put_zip(tmp_path / "a.ZIP"))
     assert not is_archive(tmp_path / "b.zip")
     assert not is_archive(tmp_path)
+
+
+def test_the_data_set_in_an_archive_is_recognised(tmp_path):
+    data = draw_data(tmp_path / "from")
+    voc.write({"train": data}, tmp_path / "to")
+    files = {path.relative_to(tmp_path / "to").as_posix(): path.read_bytes() for path in (tmp_path / "to").rglob("*.*")}
+    (source,) = recognise(put_zip(tmp_path / "set.zip", files)).sources
+    assert (source.format, source.part) == ("voc", "train")
+    assert pixels_of(voc.read(source, Faults())) == pixels_of(data)

@@ -110,8 +110,8 @@ class _Limits:
         if self._bytes > self._most:
             times = self._most // max(1, self._path.stat().st_size)
             raise ValueError(
-                f"{self._path} unpacks to more than {self._most} bytes, {times} times its size, as archives do that are "
-                "to fill disks; unpack it yourself if it is meant so"
+                f"{self._path} unpacks to more than {self._most} bytes, {times} times its size, as archives do that "
+                "are to fill disks; unpack it yourself if it is meant so"
             )
 
     def expect(self, length: int) -> None:
