@@ -170,7 +170,7 @@ class _Careful:
         self._stream, self._limits, self._seen = stream, limits, 0
 
     def read(self, size: int) -> bytes:
-        """As of a file, for no more than a header or a part of a file."""
+        """Read as a file does, but no more than a header or a part of a file."""
         if not 0 <= size <= LARGEST_HEADER:
             raise tarfile.ReadError(f"a header of {size} bytes")
         return bytes(self._stream.read(size))
@@ -182,7 +182,7 @@ class _Careful:
         return int(self._stream.seek(position))
 
     def tell(self) -> int:
-        """As of a file."""
+        """Tell as a file does."""
         return int(self._stream.tell())
 
 
