@@ -48,14 +48,15 @@ def open_ids(path: Path) -> Iterator[tuple[UInt32[np.ndarray, "h w"], Image.Imag
             raise ValueError(
                 f"{path} is {image.format}, which changes pixels so that they number no objects; save masks as PNG"
             )
-        if getattr(image, "n_frames", 1) > 1:
-            raise ValueError(
-                f"{path} has {image.n_frames} pages: layers of one image, or a mask each; save one page an image"
-            )
         try:
-            pixels = np.asarray(image)
-        except (OSError, SyntaxError, EOFError, MemoryError, ValueError) as error:
+            num_pages = getattr(image, "n_frames", 1)
+            pixels = np.asarray(image) if num_pages == 1 else np.zeros((0, 0))
+        except Exception as error:  # decoders raise whatever a broken file leads them to
             raise ValueError(f"{path} cannot be decoded ({error}); restore or remove it") from None
+        if num_pages > 1:
+            raise ValueError(
+                f"{path} has {num_pages} pages: layers of one image, or a mask each; save one page an image"
+            )
         yield numbers(pixels, image.mode, path), image
 
 
