@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped, UInt32
 from PIL import Image
 
-from maskrcnn.data.decode import probe
+from maskrcnn.data.decode import Header, probe
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.image_file import open_image
 from maskrcnn.files import atomic_write
@@ -100,14 +100,21 @@ def open_pair(image: Path, mask: Path, faults: Faults) -> UInt32[np.ndarray, "h 
     A mask of the size before EXIF rotation was drawn on those pixels, and is taken as such.
     """
     try:
-        ids, header = read_ids(mask), probe(image)
+        return open_fitting(mask, probe(image), image.name, faults)
+    except (OSError, ValueError) as error:
+        faults.add(BAD_MASK, mask.name, str(error))
+        return None
+
+
+def open_fitting(mask: Path, header: Header, image: str, faults: Faults) -> UInt32[np.ndarray, "h w"] | None:
+    """The same of an image whose header is known."""
+    try:
+        ids = read_ids(mask)
     except (OSError, ValueError) as error:
         faults.add(BAD_MASK, mask.name, str(error))
         return None
     if ids.shape not in (header.size, header.stored_size):
-        sentence = (
-            f"{mask} has (height, width) {ids.shape}, its image {image.name} {header.size}; save both of one size"
-        )
+        sentence = f"{mask} has (height, width) {ids.shape}, its image {image} {header.size}; save both of one size"
         faults.add(OTHER_SIZE, mask.name, sentence)
         return None
     return ids
