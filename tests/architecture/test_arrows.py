@@ -27,7 +27,7 @@ MAY_SEE = {
     "recipes": {"config", "job", "run_folder", "sentences", "storage.location"},
     "ops": FOUNDATION,
     "models": FOUNDATION | {"ops"},
-    "data": FOUNDATION | {"ops", "files", "storage", "runtime.allocator", "runtime.devices"},
+    "data": FOUNDATION | {"ops", "files", "storage", "run_folder", "runtime.allocator", "runtime.devices"},
     "instances": FOUNDATION | {"ops", "draw"},
     "weights": {"config", "recipes", "files", "storage", "run_folder", "sentences"},
     "runtime": FOUNDATION | {"ops", "models", "files"},

@@ -9,7 +9,7 @@ from maskrcnn.evaluate.coco import percent
 
 
 def render(template: str, /, **values: Any) -> str:
-    """A page of a template beside this file; what comes from the data is escaped, and a value that is missing raises."""
+    """A page of a template beside this file; the data are escaped, and a value that is missing raises."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
