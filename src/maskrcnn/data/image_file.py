@@ -81,7 +81,10 @@ def most_pixels() -> float:
 
 def has_pages(image: Image.Image) -> bool:
     """Whether a file holds images after the first that stand beside it: not a photo's preview or depth."""
-    return image.format != "MPO" and getattr(image, "is_animated", False)
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except Exception:  # the second one is broken, as who asks for it learns
+        return True
 
 
 def is_heic(head: bytes) -> bool:
