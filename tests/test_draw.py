@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from maskrcnn.draw import LABELLED, PALETTE, _place, class_color, draw_instances
+from maskrcnn.draw import LABELLED, PALETTE, _free_rectangle, class_color, draw_instances
 
 GREY = np.full((480, 640, 3), 128, np.uint8)
 
@@ -55,7 +55,7 @@ def test_boxes_are_drawn_where_there_are_no_masks():
 
 @pytest.mark.parametrize("box", [(0, 0, 640, 480), (600, 0, 640, 20), (0, 470, 30, 480), (630, 470, 640, 480)])
 def test_chips_stay_inside_the_picture(box):
-    place = _place(np.array(box, float), (90, 20), (640, 480), [])
+    place = _free_rectangle(np.array(box, float), (90, 20), (640, 480), [])
     assert place is not None
     assert place[0] >= 0
     assert place[1] >= 0
@@ -66,7 +66,7 @@ def test_chips_stay_inside_the_picture(box):
 def test_chips_do_not_hide_one_another():
     box = np.array([100.0, 100.0, 200.0, 200.0])
     placed = []
-    while (place := _place(box, (90, 20), (640, 480), placed)) is not None:
+    while (place := _free_rectangle(box, (90, 20), (640, 480), placed)) is not None:
         placed.append(place)
     assert len(placed) == 4  # above, inside, below, lower right corner
     canvas = np.zeros((480, 640), int)

@@ -13,9 +13,11 @@ import maskrcnn
 from maskrcnn import predict
 from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, Recipe
 from maskrcnn.data.buckets import buckets_for
+from maskrcnn.data.sources import find_images
 from maskrcnn.instances import Instances
 from maskrcnn.models.mask_rcnn import build
-from maskrcnn.predict import Predictor, find_images, load, predict_paths
+from maskrcnn.predict import Predictor, load
+from maskrcnn.predict_files import predict_paths
 from maskrcnn.runtime.precision import Precision
 from maskrcnn.weights import save_weights
 
@@ -179,7 +181,7 @@ def test_a_folder_of_results_is_written_and_broken_files_are_told(predictor, pic
     (pictures / "broken.jpg").write_bytes(b"not a picture")
     seen = []
     out = tmp_path / "out"
-    failures = predict_paths(predictor, [pictures], out, 0.0, lambda path, found: seen.append((path.name, found)))
+    failures = predict_paths(predictor, [pictures], out, 0.0, lambda path, found: seen.append((path.path.name, found)))
     assert len(failures) == 1
     assert "broken.jpg" in failures[0]
     assert [name for name, _ in seen] == ["a.png", "b.jpg", "broken.jpg", "c.png"]
@@ -206,6 +208,13 @@ def test_pictures_of_one_name_do_not_overwrite_each_other_nor_the_sources(predic
     assert (pictures / "out" / "a-2.png").is_file()
     with pytest.raises(ValueError, match="choose another output folder"):
         predict_paths(predictor, [pictures / "a.png"], pictures)
+
+
+def test_names_of_all_classes_are_looked_up_in_the_fonts_once(predictor, pictures, monkeypatch):
+    told = []
+    monkeypatch.setattr("maskrcnn.predict_files.note_unreadable", told.append)
+    predict_paths(predictor, [pictures / "a.png", pictures / "b.jpg"], pictures / "out")
+    assert told == [predictor.recipe.classes]
 
 
 @pytest.mark.parametrize("fastest", [torch.float32, torch.bfloat16])

@@ -14,6 +14,7 @@ AboveZero = Annotated[float, Meta(gt=0.0)]
 NotNegative = Annotated[float, Meta(ge=0.0)]
 Rounding = Literal["nearest", "down"]
 Fit = Literal["sides", "box"]
+Format = Literal["auto", "coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "dsb2018", "instances"]
 Execution = Literal["auto", "eager", "captured", "compiled"]
 Four = tuple[AboveZero, AboveZero, AboveZero, AboveZero]
 Norm = Literal["frozen_batch_norm", "batch_norm", "group_norm"]
@@ -88,6 +89,22 @@ class Data(Settings):
     """Folder of the validation images, inside `dataset_dir`."""
     val_anno_path: Run[str] = "annotations/instances_val2017.json"
     """Annotation file of the validation images, inside `dataset_dir`."""
+    format: Run[Format] = "auto"
+    """Format of the annotations: `auto` takes the files named above where they exist, else recognises what lies in
+    `dataset_dir`; a name looks for that format alone."""
+    also: Run[tuple[str, ...]] = ()
+    """Folders of further data sets, of any format, which are joined by the names of their classes."""
+    classes: Learning[tuple[str, ...]] = ()
+    """Classes that are used, by name; `new=old` renames a class, and several with the same new name become one. Empty
+    uses all."""
+    val_share: Run[Annotated[float, Meta(ge=0.0, lt=1.0)]] = 0.2
+    """Share of the images that is set apart for validation where the data have no validation split: every class in
+    proportion, images that are nearly the same together."""
+    split_seed: Run[Natural] = 0
+    """Seed of the images that are set apart."""
+    split_file: Run[str] = ""
+    """File that says which images are for training and which for validation, as `maskrcnn data split` and runs write
+    it; empty takes the data's own splits."""
     fit: Convention[Fit] = "sides"
     """How images are scaled: `sides` by their shorter and longer side, whichever is upright; `box` into a box that is
     as high as `short_sides` and as wide as `max_side`, portraits too, and every image is padded to that box."""
@@ -377,6 +394,9 @@ class Evaluate(Settings):
     """Whether evaluation uses bf16 or fp16, as `train.mixed_precision`; prediction does too, unless told otherwise."""
     execution: Run[Execution] = "auto"
     """How a batch runs in evaluation and prediction, as `train.execution`."""
+    max_dets: Run[Positive] = 100
+    """Number of results of one class in an image that count: other than 100 adds scores such as `AP@300` to COCO's own,
+    which count 100."""
 
 
 class Recipe(Settings):

@@ -1,4 +1,4 @@
-"""Drawings for people: translucent masks, smooth outlines, label chips. Pillow alone, with its own font.
+"""Drawings for people: translucent masks, smooth outlines, label chips. Pillow alone, names in any script.
 
 Sizes follow the image. One whose longer side is under 400 px is enlarged by a whole factor,
 because no label can be read on it otherwise.
@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFilter
+
+from maskrcnn.fonts import Typeset, note_unreadable, typeset
 
 FILL = 0.36
 """Opacity of a mask: its texture stays visible."""
@@ -43,7 +45,7 @@ class Style(NamedTuple):
     """Sizes in pixels of the finished drawing."""
 
     line: float
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+    text: float
     margin: int
 
 
@@ -61,10 +63,12 @@ def draw_instances(
     boxes    xyxy pixels of `image`
     masks    one full-size mask for each box, taken one at a time; None draws the boxes instead
     labels   decide the colours; without them every name gets the next colour
+    Names whose letters no font here has are squares, and a `Note` says so.
     """
     if (scores is not None and len(scores) != len(boxes)) or len(names) != len(boxes):
         given = f"{len(boxes)} boxes, {len(names)} names" + ("" if scores is None else f", {len(scores)} scores")
         raise ValueError(f"expected one name and one score for each box; received {given}")
+    note_unreadable(names)
     height, width = image.shape[:2]
     factor = 1 if max(height, width) >= SMALL else math.ceil(COMFORTABLE / max(height, width))
     drawing = Image.fromarray(np.ascontiguousarray(image))
@@ -93,7 +97,7 @@ def class_color(label: int) -> Color:
 def _style(size: tuple[int, int]) -> Style:
     side = math.sqrt(size[0] * size[1])
     text = max(11.0, 0.025 * side)
-    return Style(line=max(1.6, side / 280), font=ImageFont.load_default(size=text), margin=max(2, round(0.28 * text)))
+    return Style(line=max(1.6, side / 280), text=text, margin=max(2, round(0.28 * text)))
 
 
 def _colors(labels: Iterable[int]) -> list[Color]:
@@ -176,20 +180,22 @@ def _draw_chips(
     room = LABELLED * drawing.width * drawing.height
     placed: list[Rectangle] = []
     for index in order:
-        size = _chip_size(texts[index], style)
+        text = typeset(texts[index], style.text)
+        size = _chip_size(text, style)
         rectangle = _free_rectangle(boxes[index], size, drawing.size, placed)
         room -= size[0] * size[1]
         if rectangle is None or (room < 0 and placed):
             continue
         placed.append(rectangle)
-        _draw_chip(drawing, rectangle, texts[index], colors[index], style)
+        _draw_chip(drawing, rectangle, text, colors[index], style)
 
 
-def _chip_size(text: str, style: Style) -> tuple[int, int]:
-    """(width, height); the height is the same for every text."""
-    left, _, right, _ = style.font.getbbox(text)
-    _, top, _, bottom = style.font.getbbox("Ag")
-    return math.ceil(right - left) + 2 * style.margin, math.ceil(bottom - top) + 2 * style.margin
+def _chip_size(text: Typeset, style: Style) -> tuple[int, int]:
+    """(width, height); the height is the same for every text in the usual font."""
+    return (
+        math.ceil(text.right - text.left) + 2 * style.margin,
+        math.ceil(text.bottom - text.top) + 2 * style.margin,
+    )
 
 
 def _free_rectangle(
@@ -211,14 +217,12 @@ def _overlap(a: Rectangle, b: Rectangle) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _draw_chip(drawing: Image.Image, rectangle: Rectangle, text: str, color: Color, style: Style) -> None:
+def _draw_chip(drawing: Image.Image, rectangle: Rectangle, text: Typeset, color: Color, style: Style) -> None:
     x1, y1, x2, y2 = rectangle
     width, height, fine = x2 - x1, y2 - y1, 4
     shape = Image.new("L", (width * fine, height * fine))
     corners = (0, 0, width * fine - 1, height * fine - 1)
     ImageDraw.Draw(shape).rounded_rectangle(corners, radius=fine * style.margin, fill=235)
     drawing.paste(color, (x1, y1), shape.reduce(fine))
-    left, _, _, _ = style.font.getbbox(text)
-    _, top, _, _ = style.font.getbbox("Ag")
-    pen = ImageDraw.Draw(drawing)
-    pen.text((x1 + style.margin - left, y1 + style.margin - top), text, fill=_readable_on(color), font=style.font)
+    start = x1 + style.margin - text.left, y1 + style.margin - text.top
+    text.draw(ImageDraw.Draw(drawing), *start, _readable_on(color))

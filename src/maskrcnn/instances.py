@@ -98,7 +98,7 @@ class Instances:
         height, width = self.size
         return paste_outlines(self.probabilities, self._frames(), height=height, width=width)
 
-    def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: int | str = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """COCO result entries; boxes become [x, y, width, height].
 
         category_ids   in label order; by default those that came with the weights, otherwise the labels are the ids

@@ -1,19 +1,14 @@
 """Images in, `Instances` out: what a person does with trained weights."""
 
-import json
 import math
-import os
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, cast, get_args, overload
+from typing import Literal, cast, get_args, overload
 
 import numpy as np
 import torch
@@ -26,14 +21,13 @@ from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import Bucket, box_bucket, smallest_bucket, whole_views
 from maskrcnn.data.decode import MEBIBYTE, RGB, decode, to_rgb
 from maskrcnn.data.loader import collate
+from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.sources import find_images, is_one_file
 from maskrcnn.data.transforms import to_pixels
-from maskrcnn.files import atomic_write
 from maskrcnn.instances import Instances, from_detections
 from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.models.skip_init import SkipInit
-from maskrcnn.run_folder import PREDICTIONS
 from maskrcnn.runtime.devices import DeviceSetting, choose_device, num_devices
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.execution import Execution, to_host
@@ -42,8 +36,8 @@ from maskrcnn.runtime.memory import explain_out_of_memory, keep_freed_memory
 from maskrcnn.runtime.precision import Precision, choose_precision
 from maskrcnn.runtime.trial import fastest_on_cpu
 from maskrcnn.runtime.trust import trust_kernels
-from maskrcnn.runtime.warm import DRAWN, ENCODED, tasks_for, warm
-from maskrcnn.sentences import some_of, typed
+from maskrcnn.runtime.warm import tasks_for, warm
+from maskrcnn.sentences import Note, some_of, typed
 from maskrcnn.storage.location import Location, Where, at
 from maskrcnn.structures import Detections, ImageBatch
 from maskrcnn.view import View
@@ -59,11 +53,6 @@ NUMBER_TYPES: dict[PrecisionSetting, torch.dtype | None] = {
 }
 
 LESS_MEMORY = "what helps: fewer images at once (evaluate.batch of the weights' config.yml)"
-
-LONGEST_NAME = 255
-"""Bytes of a file's name that every usual disk takes."""
-REMOTE_READERS = 8
-"""Number of images of a store that are read at once."""
 
 
 def load(path: Where, *, device: str | torch.device | None = None, precision: PrecisionSetting = "auto") -> "Predictor":
@@ -139,10 +128,13 @@ class Predictor:
         Images of one padded size share a batch of `evaluate.batch`. Results carry their image.
         """
         if isinstance(images, str | Path | Location) and not is_one_file(images):
-            images = find_images([images])
-        if isinstance(images, ImageLike):
-            return self._predict([_read(images, self._num_bands)], score)[0]
-        return self._predict([_read(image, self._num_bands) for image in images], score)
+            images = list(find_images([images]))
+        oddities, is_one = Oddities(), isinstance(images, ImageLike)
+        arrays = [_read(image, self._num_bands, oddities) for image in ([images] if is_one else images)]
+        for note in oddities.notes():
+            warnings.warn(note, Note, stacklevel=2)
+        results = self._predict(arrays, score)
+        return results[0] if is_one else results
 
     def _predict(self, images: Sequence[Array], score: float) -> list[Instances]:
         results: dict[int, Instances] = {}
@@ -217,114 +209,13 @@ class Predictor:
         return np.stack([np.asarray(band.reduce(factor)) for band in bands], axis=2)
 
 
-def predict_paths(
-    predictor: Predictor,
-    sources: Iterable[Where],
-    out: str | Path,
-    score: float = 0.5,
-    progress: Callable[[Path | Location, Instances | str], None] | None = None,
-) -> list[str]:
-    """Write an image with its objects for each source, and `predictions.json`, to the folder `out`.
-
-    sources    files, folders and globs, on disk or in a store
-    progress   called after each file with its result, or with the sentence that says why there is none
-    Returns those sentences: a file that cannot be read does not stop the others. `predictions.json` is a list of
-    COCO results; image ids count from 1 in the order of the files, and each entry also names its file and class.
-    """
-    out, paths = Path(out), find_images(sources)
-    targets = _targets(paths, out)
-    out.mkdir(parents=True, exist_ok=True)
-    warm([*ENCODED, *DRAWN])
-    entries: list[dict[str, Any]] = []
-    failures: list[str] = []
-    num_bands = len(predictor.recipe.data.mean)
-    images = _read_ahead(paths, num_bands, 2 * predictor.recipe.evaluate.batch)
-    for number, path, result in _results(predictor, images, score):
-        if isinstance(result, str):
-            failures.append(result)
-        else:
-            result.save(targets[path])
-            for entry, name in zip(result.to_coco(number), result.names, strict=True):
-                entries.append({**entry, "category_name": name, "file_name": str(path)})
-        if progress is not None:
-            progress(path, result)
-    with atomic_write(out / PREDICTIONS) as draft:
-        draft.write_text(json.dumps(entries), encoding="utf-8")
-    return failures
-
-
-def _targets(paths: Sequence[Path | Location], out: Path) -> dict[Path | Location, Path]:
-    """Where each image's drawing goes, never onto the source.
-
-    Its name is the image's own, cut where a disk takes no longer one, with a number where two share one.
-    """
-    taken: set[str] = set()
-    targets: dict[Path | Location, Path] = {}
-    for path in paths:
-        suffix = ".jpg" if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
-        name, number = _name(path.stem, suffix), 1
-        while name.lower() in taken:
-            number += 1
-            name = _name(path.stem, f"-{number}{suffix}")
-        taken.add(name.lower())
-        targets[path] = out / name
-    sources = {path.resolve() for path in paths if isinstance(path, Path)}
-    for path, target in targets.items():
-        if target.resolve() in sources:
-            raise ValueError(f"the drawing of {path} would overwrite {target}; choose another output folder")
-    return targets
-
-
-def _name(stem: str, ending: str) -> str:
-    """The name of a file, cut where keys of a store are longer than disks take."""
-    while len(os.fsencode(stem + ending)) > LONGEST_NAME:
-        stem = stem[:-1]
-    return stem + ending
-
-
-def _results(
-    predictor: Predictor, images: Iterator[tuple[Path | Location, Array | str]], score: float
-) -> Iterator[tuple[int, Path | Location, Instances | str]]:
-    """Number, path and result (or the sentence why not) of each image, a few batches' worth at a time."""
-    number = 0
-    while chunk := list(islice(images, 4 * predictor.recipe.evaluate.batch)):
-        found = iter(predictor.predict([image for _, image in chunk if not isinstance(image, str)], score))
-        for path, image in chunk:
-            number += 1
-            yield number, path, image if isinstance(image, str) else next(found)
-
-
-def _read_ahead(
-    paths: Sequence[Path | Location], num_bands: int, ahead: int
-) -> Iterator[tuple[Path | Location, Array | str]]:
-    """Images, or the sentence why one cannot be read, decoded in a thread while earlier ones are worked on.
-
-    Those of a store come one by one from far away: more threads wait for them.
-    """
-    rest = iter(paths)
-    is_far = any(isinstance(path, Location) for path in paths)
-    ahead = max(ahead, REMOTE_READERS) if is_far else ahead
-    with ThreadPoolExecutor(max_workers=REMOTE_READERS if is_far else 1) as pool:
-        waiting = deque((path, pool.submit(_read_or_explain, path, num_bands)) for path in islice(rest, ahead))
-        while waiting:
-            path, image = waiting.popleft()
-            waiting.extend((one, pool.submit(_read_or_explain, one, num_bands)) for one in islice(rest, 1))
-            yield path, image.result()
-
-
-def _read_or_explain(path: Path | Location, num_bands: int) -> Array | str:
-    try:
-        return _read(path, num_bands)
-    except (OSError, ValueError) as error:
-        return str(error)
-
-
-def _read(image: ImageLike, num_bands: int) -> Array:
+def _read(image: ImageLike, num_bands: int, oddities: Oddities) -> Array:
     """Any image as uint8 (h, w, num_bands)."""
     if isinstance(image, str | Path | Location):
         place = at(image)
         place = place.expanduser() if isinstance(place, Path) else place
-        return decode(place, max_rowsize=None, num_bands=num_bands)  # results are in its own pixels
+        # Results are in its own pixels.
+        return decode(place, max_rowsize=None, num_bands=num_bands, oddities=oddities)
     if isinstance(image, Image.Image):
         array = np.asarray(to_rgb(ImageOps.exif_transpose(image)))
     elif isinstance(image, Tensor):

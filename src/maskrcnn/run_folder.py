@@ -32,3 +32,8 @@ MODEL = "model.safetensors"
 """The tensors of a weights folder."""
 AVERAGE = "average.safetensors"
 """Their moving average, in a checkpoint of a run that keeps one."""
+
+PLAN = "plan.yml"
+"""The recipe that was made for a folder of data, each choice with its reason."""
+SPLIT = "split.json"
+"""Which images a run learns from and which were set apart for validation."""

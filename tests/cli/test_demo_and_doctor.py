@@ -33,7 +33,7 @@ def test_the_demo_trains_evaluates_predicts_and_reports(maskrcnn, tmp_path, monk
     best.mkdir(parents=True)
     (best / "metrics.json").write_text(json.dumps(scores))
     monkeypatch.setattr("maskrcnn.predict.load", does("load", "predictor"))
-    monkeypatch.setattr("maskrcnn.predict.predict_paths", does("predict", []))
+    monkeypatch.setattr("maskrcnn.predict_files.predict_paths", does("predict", []))
     assert maskrcnn("demo", f"data.dataset_dir={shapes}", "--train.epochs", "2", "--out", out) == 0
 
     assert [step[0] for step in steps] == ["generate", "train", "load", "predict"]

@@ -11,6 +11,7 @@ from maskrcnn.cli.evaluate import say_sides
 from maskrcnn.cli.options import writable
 from maskrcnn.config import Data, Recipe
 from maskrcnn.recipes import read_recipe
+from maskrcnn.sentences import Note
 from maskrcnn.weights import Weights
 
 SCORES = dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"), 0.25)
@@ -21,7 +22,7 @@ def runs(monkeypatch):
     """What the evaluation was asked for: recipe, weights, folder."""
     asked = []
 
-    def run(recipe, weights, out, world, progress):
+    def run(recipe, weights, out, world, progress, data):
         asked.append((recipe, weights.origin, out))
         assert world.is_main
         return {
@@ -32,7 +33,7 @@ def runs(monkeypatch):
 
     monkeypatch.setattr("maskrcnn.convert.checkpoint.load_any", lambda source: Weights({}, read_recipe("demo"), source))
     monkeypatch.setattr("maskrcnn.evaluate.run.run", run)
-    monkeypatch.setattr("maskrcnn.report.page.write_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr("maskrcnn.report.page.write_report", lambda folder, data: folder / "report.html")
     return asked
 
 
@@ -113,6 +114,56 @@ def test_a_result_file_of_any_maker_is_scored(maskrcnn, tmp_path, capsys):
     assert "100.0" in capsys.readouterr().out
     assert json.loads((tmp_path / "metrics.json").read_text())["bbox"]["AP"] == pytest.approx(1)
     assert "100.0" in (tmp_path / "report.html").read_text()
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Words that score 120 squares, each found."""
+    boxes = [[10 * (n % 12), 10 * (n // 12), 8, 8] for n in range(120)]
+    objects = [{"id": n, "image_id": 7, "category_id": 3, "bbox": box, "area": 64} for n, box in enumerate(boxes, 1)]
+    truth = {
+        "images": [{"id": 7, "file_name": "7.jpg", "height": 100, "width": 120}],
+        "annotations": objects,
+        "categories": [{"id": 3, "name": "cat"}],
+    }
+    results = [{"image_id": 7, "category_id": 3, "score": 0.9, "bbox": box} for box in boxes]
+    for name, content in (("truth", truth), ("results", results)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    return ["--annotations", tmp_path / "truth.json", "--predictions", tmp_path / "results.json"]
+
+
+def test_results_that_coco_does_not_count_are_told_and_scored_on_demand(maskrcnn, files, tmp_path, capsys):
+    assert maskrcnn("eval", *files) == 0
+    text = capsys.readouterr().out
+    told = "note: 20 of 120 results of 1 image were not looked at, because COCO counts 100 of one class in an image"
+    assert f"\n{told}; --max-dets 120 counts them, too\n" in text
+    assert "AP@" not in text
+    assert maskrcnn("eval", *files, "--max-dets", 120, "--out", tmp_path) == 0
+    text = capsys.readouterr().out
+    assert "AP@120" in text
+    assert "note:" not in text
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["bbox"]["AR100"], metrics["max_dets"]["bbox"]["AR@120"]) == pytest.approx((100 / 120, 1))
+    assert maskrcnn("eval", *files, "--max-dets", 110) == 0
+    assert "note: 10 of 120 results of 1 image were not looked at, because 110 count" in capsys.readouterr().out
+
+
+def test_with_a_recipe_more_results_are_a_setting(maskrcnn, monkeypatch):
+    asked = []
+    monkeypatch.setattr("maskrcnn.cli.evaluate.score_weights", lambda config, overrides, *_: asked.append(overrides))
+    assert maskrcnn("eval", "demo", "evaluate.batch=2", "--weights", "best", "--max-dets", "300") == 0
+    assert maskrcnn("eval", "demo", "--weights", "best") == 0
+    assert asked == [["evaluate.batch=2", "evaluate.max_dets=300"], []]
+    assert read_recipe("demo", asked[0]).evaluate.max_dets == 300
+
+
+def test_results_numbered_by_predict_are_found_by_name(maskrcnn, files, tmp_path, capsys):
+    results = json.loads((tmp_path / "results.json").read_text())
+    named = [one | {"image_id": 1, "file_name": "photos/7.jpg"} for one in results]
+    (tmp_path / "results.json").write_text(json.dumps(named))
+    with pytest.warns(Note, match=r"results\.json: images were looked up by file_name, because image_id does not fit"):
+        assert maskrcnn("eval", *files) == 0
+    assert "83.2" in capsys.readouterr().out  # 84 of 101 recall points
 
 
 @pytest.mark.parametrize(

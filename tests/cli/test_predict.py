@@ -21,8 +21,8 @@ def calls(monkeypatch):
         made.append((weights, options))
         return "predictor"
 
-    def predict_paths(predictor, sources, out, score, progress):
-        made.append((predictor, sources, out, score))
+    def predict_paths(predictor, sources, out, score, progress, *, recursive):
+        made.append((predictor, sources, out, score, *(["recursive"] if recursive else [])))
         progress(Path("a.jpg"), Found())
         failures = ["the image b.jpg cannot be decoded"] if "b.jpg" in sources else []
         for failure in failures:
@@ -30,7 +30,7 @@ def calls(monkeypatch):
         return failures
 
     monkeypatch.setattr("maskrcnn.predict.load", load)
-    monkeypatch.setattr("maskrcnn.predict.predict_paths", predict_paths)
+    monkeypatch.setattr("maskrcnn.predict_files.predict_paths", predict_paths)
     return made
 
 
@@ -41,6 +41,11 @@ def test_pictures_are_predicted_and_told_one_by_one(maskrcnn, calls, capsys):
         ("predictor", ["a.jpg", "folder"], Path("here"), 0.25),
     ]
     assert capsys.readouterr().out == "a.jpg: 1 instance\nwritten to here\n"
+
+
+def test_folders_below_are_searched_on_request(maskrcnn, calls):
+    assert maskrcnn("predict", "best", "folder", "--recursive") == 0
+    assert calls[1] == ("predictor", ["folder"], Path("runs/predict"), 0.5, "recursive")
 
 
 def test_pictures_that_cannot_be_read_are_an_error_at_the_end(maskrcnn, calls, capsys):

@@ -119,7 +119,9 @@ def test_a_data_set_that_is_not_there(place, refusal):
     assert told == "the data set's folder absent does not exist; set data.dataset_dir to it"
     rmtree(place / "shapes" / "val2017")
     told = refusal("eval tiny.yml --weights run --out new")
-    assert told.startswith("the image folder shapes/val2017 does not exist; shapes holds annotations/, train2017/")
+    assert told.startswith(
+        "shapes/annotations/instances_val2017.json: shapes/train2017 lacks 000000000005.png of image 5"
+    )
     assert not (place / "new" / "weights").exists()
 
 

@@ -10,6 +10,7 @@ import pytest
 import maskrcnn
 from maskrcnn.cli import main
 from maskrcnn.data.shapes import generate
+from maskrcnn.predict_files import predict_paths
 
 from ..storage.conftest import cache, clean, store  # noqa: F401
 from ..storage.object_store import ID, SECRET
@@ -115,7 +116,7 @@ def test_the_predictor_takes_addresses(store, place):  # noqa: F811
     long = f"shapes/val2017/{'ü' * 300}"
     for key in (f"{long}.jpg", f"{long}.png"):
         store.put(key, store.things["bucket", image].content)
-    assert maskrcnn.predict.predict_paths(predictor, ["obs://bucket/shapes/val2017"], place / "drawn") == []
+    assert predict_paths(predictor, ["obs://bucket/shapes/val2017"], place / "drawn") == []
     cut = ["ü" * 125 + ".jpg", "ü" * 125 + ".png"]
     assert sorted(path.name for path in (place / "drawn").iterdir())[-2:] == cut
 

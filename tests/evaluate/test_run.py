@@ -6,6 +6,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 import torch
+from msgspec.structs import replace as replace_settings
 from torch import nn
 
 from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, Recipe
@@ -96,6 +97,24 @@ def test_finding_what_was_annotated_scores_one_in_the_frame_of_the_original_pict
 
 def test_boxes_that_are_moved_score_less(recipe, dataset, alone):
     assert run.evaluate(Oracle(recipe.data, moved=3.0), dataset, recipe, alone)["bbox"]["AP"] < 0.6
+
+
+def test_other_numbers_of_results_and_lvis_are_scored_where_they_are_asked_for(recipe, dataset, alone):
+    assert not {"max_dets", "lvis"} & run.evaluate(Oracle(recipe.data), dataset, recipe, alone).keys()
+    content = json.loads(dataset.annotations.read_text())
+    for category in content["categories"]:
+        category["frequency"] = "r" if category["name"] == "cat" else "f"
+    for image in content["images"]:
+        image["neg_category_ids"] = []
+    dataset.annotations.write_text(json.dumps(content))
+    more = replace_settings(recipe, evaluate=replace_settings(recipe.evaluate, max_dets=1))
+    metrics = run.evaluate(Oracle(recipe.data), dataset, more, alone)
+    assert metrics["max_dets"]["segm"]["AP@1"] == pytest.approx(1)  # no class is on an image twice
+    assert [metrics["lvis"]["bbox"][name] for name in ("APr", "APc", "APf")] == [
+        pytest.approx(1),
+        None,
+        pytest.approx(1),
+    ]
 
 
 def test_speed_and_versions_are_told(recipe, dataset, alone, tmp_path):

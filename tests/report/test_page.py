@@ -98,10 +98,36 @@ def test_a_training_report_is_one_valid_file_with_the_numbers(training):
     assert len(parser.loaded) == 2 * 3  # one best, one typical and one worst of three pictures with objects
 
 
+def test_scores_beside_cocos_and_results_that_nobody_looked_at_are_named(training):
+    path = training / "evaluation" / "metrics.json"
+    uncounted = {"results": 20, "among": 320, "images": 1, "counted": 300, "most": 320}
+    more = {"max_dets": {"segm": {"AP@300": 0.123}}, "lvis": {"segm": {"APr": 0.456}}, "uncounted": uncounted}
+    path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    page = write_report(training).read_text()
+    check(page)
+    for text in (
+        "<th>AP@300</th>",
+        "<td>12.3</td>",
+        "<th>APr</th>",
+        "<td>45.6</td>",
+        "LVIS's scores, with 300 results",
+    ):
+        assert text.replace("'", "&#39;") in page
+    assert "20 of 320 results of 1 image were not looked at: at most 300 of one class in an image count." in page
+    assert "evaluate.max_dets=320 counts them, too" in page
+
+
 def test_names_from_the_data_cannot_become_markup(training):
     page = write_report(training).read_text()
     assert "&lt;b&gt;dog&lt;/b&gt;" in page
     assert "<b>dog" not in page
+
+
+def test_names_of_all_classes_are_looked_up_in_the_fonts(training, monkeypatch):
+    told = []
+    monkeypatch.setattr("maskrcnn.report.gallery.note_unreadable", told.append)
+    write_report(training)
+    assert told == [("cat", "<b>dog</b>")]
 
 
 def test_an_evaluation_has_a_report_without_training(training):

@@ -1,21 +1,14 @@
 """A data set as a person wants to see it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-from jaxtyping import Bool, Int64
-from PIL.Image import Image
-
 from maskrcnn.config import Data
-from maskrcnn.data.dataset import Dataset, summary
-from maskrcnn.data.decode import decode
+from maskrcnn.data.dataset import summary
 from maskrcnn.data.split import Split, open_split
-from maskrcnn.draw import draw_instances
-from maskrcnn.masks import edges_from_rings
-from maskrcnn.ops.rasterize import rasterize
+from maskrcnn.data.statistics import Statistics, statistics
 from maskrcnn.recipes import read_recipe
+from maskrcnn.report.numbers import sample_colours
 
 
 def find_data(source: str, overrides: Sequence[str]) -> Data:
@@ -35,26 +28,38 @@ def describe_split(settings: Data, split: Split) -> str:
     return summary(open_split(settings, split))
 
 
-def draw(data: Dataset, index: int) -> Image:
-    """An image with what was annotated on it."""
-    height, width = data.sizes[index].tolist()
-    pixels = decode(data.images / data.file_names[index], (height, width))
-    scale = pixels.shape[0] / height  # a huge image is decoded smaller
-    objects = np.arange(len(data.labels))[data.objects(index)]
-    objects = objects[data.learnt[objects]]
-    names = [data.category_names[label - 1] for label in data.labels[objects]]
-    boxes, labels = scale * data.boxes[objects], data.labels[objects].tolist()
-    return draw_instances(pixels, boxes, _masks(data, objects, pixels.shape[:2], scale), names, labels=labels)
+def measure(settings: Data, splits: Iterable[Split], sample: int) -> tuple[dict[str, Statistics], list[str]]:
+    """Numbers of each split that can be read, and a sentence for each thing that cannot.
+
+    sample   images of each split whose colours are looked at
+    Raises ValueError where no split can be read.
+    """
+    told: dict[str, Statistics] = {}
+    problems = []
+    for split in splits:
+        try:
+            data = open_split(settings, split)
+        except (OSError, ValueError) as error:
+            problems.append(f"{split}: {error}")
+            continue
+        colours, failures = sample_colours(data, sample)
+        told[split] = statistics(data, colours)
+        if failures:
+            problems.append(f"{split}: {len(failures)} of the sampled images cannot be read, the first: {failures[0]}")
+    if not told:
+        raise ValueError(problems[0])
+    return told, problems
 
 
-def _masks(
-    data: Dataset, objects: Int64[np.ndarray, " n"], size: tuple[int, int], scale: float
-) -> Iterator[Bool[np.ndarray, "h w"]]:
-    """What each object covers, one whole image at a time."""
-    side = max(size)
-    whole = torch.tensor([[0.0, 0.0, side / scale, side / scale]])  # its cells are the pixels of the image
-    zero = torch.zeros(1, dtype=torch.int64)
-    for index in objects.tolist():
-        edges = torch.from_numpy(edges_from_rings(data.outline(index)))[None]
-        mask = rasterize(edges, torch.tensor([[0, edges.shape[1]]]), whole, zero, zero, size=side)[0]
-        yield mask[: size[0], : size[1]].numpy() > 0
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A table as text: the first column at the left, the others at the right.
+
+    >>> aligned([["", "train"], ["images", "7"]]).splitlines()
+    ['        train', 'images      7']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
+        for first, *rest in rows
+    )
+    return "\n".join("  ".join(line) for line in lines)

@@ -1,7 +1,10 @@
-"""`maskrcnn data`: check, shapes, show."""
+"""`maskrcnn data`: check, shapes, show, stats."""
 
+import sys
+from functools import partial
+from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from typer import Argument, Option
@@ -14,21 +17,46 @@ if TYPE_CHECKING:
 SPLITS: tuple["Split", ...] = ("train", "val")
 
 
-def check(source: DataSet, overrides: DataOverrides = None) -> None:
-    """Read both splits and say what is in them and what is wrong."""
-    from maskrcnn.cli.annotations import describe_split, find_data
+def check(
+    source: DataSet,
+    overrides: DataOverrides = None,
+    deep: Annotated[bool, Option("--deep", help="Decode all images too, and look for those nearly the same.")] = False,
+    strict: Annotated[bool, Option("--strict", help="Fail on warnings, too.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print JSON for programs.")] = False,
+    page: Annotated[Path | None, Option(metavar="FILE", help="Write a page with images of what is wrong.")] = None,
+    fix: Annotated[Path | None, Option(metavar="DEST", help="Write a repaired copy, and a list of repairs.")] = None,
+) -> None:
+    """Say what is in both splits and what is wrong, before anything is learnt from them.
+
+    Fails where training or evaluation would refuse something.
+    """
+    for folder in (page, fix):
+        if folder is not None:
+            writable(folder)
+    from maskrcnn.cli import health as tell
+    from maskrcnn.cli.annotations import find_data
+    from maskrcnn.data.health.check import entries
 
     settings = find_data(source, overrides or [])
-    problems = []
-    for split in SPLITS:
-        try:
-            print(describe_split(settings, split), flush=True)
-        except (ValueError, OSError) as error:
-            problems.append(f"{split}: {error}")
-    for problem in problems:
-        print(f"problem: {problem}")
-    if problems:
-        raise typer.Exit(1)
+    health = tell.look(settings, deep=deep)
+    found = entries(health)
+    if as_json:
+        print(tell.as_json(source, health, found))
+    else:
+        tell.say(settings, health, found)
+    if page is not None:
+        from maskrcnn.report.annotated import draw
+        from maskrcnn.report.health import write_page
+
+        print(f"page in {write_page(tell.page_path(page), source, health, found, draw)}", file=sys.stderr)
+    if fix is not None:
+        from maskrcnn.data.health.repaired_copy import write_repaired
+
+        for line in write_repaired(health, fix):
+            print(line, file=sys.stderr)
+    code = tell.exit_code(found, strict=strict)
+    if code:
+        raise typer.Exit(code)
 
 
 def shapes(
@@ -48,21 +76,61 @@ def shapes(
 def show(
     source: DataSet,
     overrides: DataOverrides = None,
-    out: Annotated[Path, Option(help="Where the drawings go.")] = Path("runs/data"),
-    split: Annotated[str, Option(metavar="train|val", help="Which images.")] = "train",
-    count: Annotated[int, Option(min=1, help="Images, spread over the split.")] = 12,
+    out: Annotated[Path, Option(help="Where the page, its pictures and the contact sheets go.")] = Path("runs/data"),
+    split: Annotated[str, Option(metavar="train|val|all", help="Which images.")] = "train",
+    count: Annotated[int, Option(min=0, help="Images, spread over the split; 0 takes all.")] = 12,
 ) -> None:
-    """Draw the annotations of some images."""
-    if split not in SPLITS:
-        raise ValueError(f"--split: expected train or val, got {split!r}")
+    """Draw the annotations of some images: a page to leaf through, and contact sheets."""
+    part = _split(split)
     writable(out)
-    from maskrcnn.cli.annotations import draw, find_data
+    from maskrcnn.cli.annotations import find_data
+    from maskrcnn.cli.health import Meter
     from maskrcnn.data.split import open_split
+    from maskrcnn.fonts import note_unreadable
+    from maskrcnn.report.album import write_album
+    from maskrcnn.report.sheets import spread_evenly
 
-    data = open_split(find_data(source, overrides or []), split)
-    out.mkdir(parents=True, exist_ok=True)
-    num_images = len(data.file_names)
-    for index in range(0, num_images, -(-num_images // count)):
-        target = out / f"{Path(data.file_names[index]).stem}.png"
-        draw(data, index).save(target)
-        print(target)
+    data = open_split(find_data(source, overrides or []), part)
+    for remark in data.remarks:
+        print(remark)
+    images = spread_evenly(len(data.image_ids), count or len(data.image_ids))
+    note_unreadable([*data.category_names, *(data.file_names[image] for image in images)])
+    album = write_album(data, images, out, title=source, split=split, tell=partial(Meter(), "drawn"))
+    for path in (*album.sheets, album.page):
+        print(path)
+    if album.failures:
+        number = "1 image" if len(album.failures) == 1 else f"{len(album.failures)} images"
+        raise ValueError(f"{number} could not be drawn, the first: {album.failures[0]}")
+
+
+def _split(name: str) -> "Split":
+    if name not in ("train", "val", "all"):
+        raise ValueError(f"--split: expected train, val or all, got {name!r}")
+    return cast("Split", name)
+
+
+def stats(
+    source: DataSet,
+    overrides: DataOverrides = None,
+    out: Annotated[Path, Option(help="Where the page goes.")] = Path("runs/data"),
+    split: Annotated[str, Option(metavar="train|val|all", help="Which images; all shows both side by side.")] = "all",
+    sample: Annotated[int, Option(min=0, help="Images of each split whose colours are looked at.")] = 64,
+    json: Annotated[bool, Option("--json", help="Print the numbers as JSON and write no page.")] = False,
+) -> None:
+    """Say what the images, objects and classes are like: a table, and a page with charts."""
+    _split(split)
+    if not json:
+        writable(out)
+    from maskrcnn.cli.annotations import aligned, find_data, measure
+    from maskrcnn.report.numbers import as_json, as_table, write_page
+
+    told, problems = measure(find_data(source, overrides or []), SPLITS if split == "all" else [_split(split)], sample)
+    if json:
+        print(dumps({name: as_json(one) for name, one in told.items()}, indent=1, ensure_ascii=False))
+    else:
+        print(aligned(as_table(told)))
+        print(write_page(told, out, title=source, sample=sample))
+    for problem in problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    if problems:
+        raise typer.Exit(1)

@@ -23,7 +23,8 @@ def demo(
     writable(out)
     from maskrcnn.data.shapes import generate
     from maskrcnn.evaluate.coco import percent
-    from maskrcnn.predict import load, predict_paths
+    from maskrcnn.predict import load
+    from maskrcnn.predict_files import predict_paths
     from maskrcnn.report.page import read_metrics
     from maskrcnn.run_folder import BEST, REPORT
     from maskrcnn.train.loop import run as train

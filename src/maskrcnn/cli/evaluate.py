@@ -1,7 +1,7 @@
 """`maskrcnn eval`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ from maskrcnn.storage.location import Location, Where, at, printable
 
 if TYPE_CHECKING:
     from maskrcnn.config import Recipe  # takes 30 ms, for which help would have to wait
+    from maskrcnn.data.dataset import Dataset
 
 WITHOUT_EFFECT = ("model", "train", "classes", "category_ids")
 """Settings that weights bring with them, besides those of how they see pixels, or that only training has."""
@@ -31,12 +32,22 @@ def evaluate(
         str | None,
         Option(metavar="DIR", help=f"Where scores and report.html go, {OUT}; runs/eval/NAME with a recipe."),
     ] = None,
+    max_dets: Annotated[
+        int | None,
+        Option(
+            metavar="N",
+            min=1,
+            help="Also score with N results of a class in an image, of which COCO counts 100; with a recipe the "
+            "setting evaluate.max_dets.",
+        ),
+    ] = None,
 ) -> None:
     """Score weights on validation images, or a result file."""
     if config and weights and not (annotations or predictions):
-        score_weights(config, overrides or [], [weights], out)
+        more = [] if max_dets is None else [f"evaluate.max_dets={max_dets}"]
+        score_weights(config, [*(overrides or []), *more], [weights], out)
     elif annotations and predictions and not (config or weights):
-        score_predictions(annotations, predictions, out)
+        score_predictions(annotations, predictions, out, max_dets)
     else:
         raise ValueError("expected CONFIG with --weights WEIGHTS, or --annotations FILE with --predictions FILE")
 
@@ -46,29 +57,68 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
 
     Of several weights each gets a folder of its name in `out`.
     """
+    from maskrcnn.cli.planning import is_data, name_of
     from maskrcnn.recipes import read_recipe
 
-    recipe = read_recipe(config, overrides)
+    recipe = None if is_data(config) else read_recipe(config, overrides)
     refuse_without_effect(overrides)
-    place = destination(out or Path("runs/eval") / recipe.name)
+    place = destination(out or Path("runs/eval") / (recipe.name if recipe else name_of(config)))
+    from maskrcnn.config import Recipe
     from maskrcnn.convert.checkpoint import load_any
     from maskrcnn.evaluate import run
     from maskrcnn.report.page import write_report
     from maskrcnn.runtime.distributed import start
     from maskrcnn.storage.upload import publishing
 
-    with start(recipe.device) as world, publishing(place, active=world.is_main) as folder:
+    device = recipe.device if recipe else recipe_for(config, Recipe(), overrides).device
+    with start(device) as world, publishing(place, active=world.is_main) as folder:
         for one in weights:
             name = at(one).name.removesuffix(".safetensors") if len(weights) > 1 else ""
             own = folder / name
             trained = load_any(one)
+            mine = recipe or recipe_for(config, trained.recipe, overrides)
             if world.is_main:
-                say_sides(recipe, trained.recipe)
-            metrics = run.run(recipe, trained, own, world, ticker() if world.is_main else None)
+                say_sides(mine, trained.recipe)
+            data = None if recipe else images_of(mine, trained.recipe)
+            metrics = run.run(mine, trained, own, world, ticker() if world.is_main else None, data)
             if metrics:  # only the first of several processes has them
-                print(f"{printable(one)} on {metrics['speed']['images']} images of {recipe.data.dataset_dir}")
+                print(f"{printable(one)} on {metrics['speed']['images']} images of {mine.data.dataset_dir}")
                 show(metrics)
-                say_where(place / name, write_report(own))
+                say_where(place / name, write_report(own, data))
+
+
+def recipe_for(folder: str, trained: "Recipe", overrides: Sequence[str]) -> "Recipe":
+    """The recipe of weights, with the data of a folder in place of their own."""
+    from maskrcnn.config import Data
+    from maskrcnn.recipes.adopt import override, with_settings
+
+    names = (
+        "train_img_dir",
+        "train_anno_path",
+        "val_img_dir",
+        "val_anno_path",
+        "format",
+        "also",
+        "remote",
+        "read_ahead",
+    )
+    places = {f"data.{name}": getattr(Data(), name) for name in names} | {"data.dataset_dir": folder}
+    if trained.data.dataset_dir != folder:
+        places["data.split_file"] = ""
+    return override(with_settings(trained, places, folder), overrides, folder)
+
+
+def images_of(recipe: "Recipe", trained: "Recipe") -> "Dataset | None":
+    """All images of a folder without a validation split; None where evaluation opens that split by itself."""
+    from maskrcnn.data.split import find_parts, has_validation, is_named, open_split, with_split_of
+
+    data = with_split_of(recipe.data, trained.data)
+    for sentence in () if is_named(data) else find_parts(data).said:
+        print(sentence, flush=True)
+    if has_validation(data):
+        return None
+    print(f"{data.dataset_dir} has no validation split: all its images are scored, learnt from or not", flush=True)
+    return open_split(data, "all")
 
 
 def say_where(place: Path | Location, report: Path) -> None:
@@ -88,17 +138,18 @@ def say_sides(recipe: "Recipe", trained: "Recipe") -> None:
         )
 
 
-def score_predictions(annotations: str, predictions: str, out: Where | None) -> None:
+def score_predictions(annotations: str, predictions: str, out: Where | None, max_dets: int | None = None) -> None:
     """Score a result file of any maker, on disk or remote."""
     place = destination(out) if out else None
     from maskrcnn.evaluate.coco import score_files
+    from maskrcnn.evaluate.hotcoco_engine import MOST
     from maskrcnn.evaluate.save import save_metrics
     from maskrcnn.report.page import write_report
     from maskrcnn.storage.fetch import fetch_file
     from maskrcnn.storage.upload import publishing
 
-    metrics = score_files(fetch_file(annotations), fetch_file(predictions))
-    show(metrics)
+    metrics = score_files(fetch_file(annotations), fetch_file(predictions), max_dets=max_dets or MOST)
+    show(metrics, "--max-dets {}")
     if place:
         with publishing(place) as folder:
             save_metrics(folder, metrics)
@@ -120,14 +171,33 @@ def refuse_without_effect(overrides: Sequence[str]) -> None:
         )
 
 
-def show(metrics: Any) -> None:
-    """The twelve numbers, and the speed where it was measured."""
+def show(metrics: Any, how: str = "evaluate.max_dets={}") -> None:
+    """The twelve numbers and others, what they do not count, and the speed where it was measured.
+
+    how   what a person types so that more results count
+    """
     from maskrcnn.evaluate.coco import table
 
     print(table(metrics))
+    if "uncounted" in metrics:
+        print(say_uncounted(metrics["uncounted"], how))
     if "speed" in metrics:
         speed = metrics["speed"]
         print(f"{speed['predict']:.2f} images/s predicting, {speed['evaluate']:.2f} images/s in all")
+
+
+def say_uncounted(uncounted: Mapping[str, int], how: str) -> str:
+    """One sentence about results that nobody looked at."""
+    from maskrcnn.evaluate.hotcoco_engine import MOST
+
+    results, among, images, counted, most = (
+        uncounted[name] for name in ("results", "among", "images", "counted", "most")
+    )
+    who = "COCO counts 100" if counted == MOST else f"{counted} count"
+    return (
+        f"note: {results} of {among} results of {images} image{'s' * (images > 1)} were not looked at, because {who} "
+        f"of one class in an image; {how.format(most)} counts them, too"
+    )
 
 
 def ticker() -> Any:

@@ -9,7 +9,9 @@ from typer import Argument
 
 from maskrcnn.storage.location import Location, Where, at, local
 
-Config = Annotated[str, Argument(metavar="CONFIG", help="A recipe: a YAML file, or a name such as `demo`.")]
+Config = Annotated[
+    str, Argument(metavar="CONFIG", help="A recipe (a YAML file, or a name such as `demo`), or a folder of data.")
+]
 Overrides = Annotated[
     list[str] | None,
     Argument(metavar="key=value", help="Settings that replace the recipe's: train.batch=8 or --train.batch 8."),
@@ -25,7 +27,7 @@ WEIGHTS = (
     "`maskrcnn convert --list`."
 )
 DataSet = Annotated[
-    str, Argument(metavar="DIR|CONFIG", help="A folder in the COCO2017 layout, its address, or a recipe.")
+    str, Argument(metavar="DIR|CONFIG", help="A folder or an archive of any known format, an address, or a recipe.")
 ]
 
 

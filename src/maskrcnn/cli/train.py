@@ -24,11 +24,19 @@ def train(
         str | None, Option(metavar="DIR", help=f"The run's folder, {OUT}; runs/train/NAME unless given.")
     ] = None,
 ) -> None:
-    """Train what a recipe describes."""
+    """Train on a folder of data, or what a recipe describes.
+
+    For a folder of images and annotations, of any known format, a plan is made, printed and kept as DIR/plan.yml.
+    """
+    from maskrcnn.cli.planning import is_data, name_of, planned
     from maskrcnn.recipes import read_recipe
 
-    recipe = read_recipe(config, overrides or ())  # first: a mistake in it is told before torch is imported
-    folder = destination(out or Path("runs/train") / recipe.name)
+    if is_data(config):
+        folder = destination(out or Path("runs/train") / name_of(config))
+        recipe = planned(config, overrides or (), folder if isinstance(folder, Path) else None)
+    else:
+        recipe = read_recipe(config, overrides or ())  # first: a mistake in it is told before torch is imported
+        folder = destination(out or Path("runs/train") / recipe.name)
     from maskrcnn.train import loop
 
     if weights is None:

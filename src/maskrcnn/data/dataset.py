@@ -149,10 +149,6 @@ def select(data: Dataset, images: Int64[np.ndarray, " n"]) -> Dataset:
     objects, first_object = _gather(data.first_object, images)
     rings, first_ring = _gather(data.first_ring, objects)
     points, first_point = _gather(data.rings.first, rings)
-    of_objects = ("annotation_ids", "labels", "boxes", "areas", "crowd", "flags", "stated_boxes", "keypoints")
-    columns: dict[str, Any] = {
-        name: getattr(data, name)[objects] for name in of_objects if getattr(data, name) is not None
-    }
     return replace(
         data,
         image_ids=data.image_ids[images],
@@ -163,24 +159,46 @@ def select(data: Dataset, images: Int64[np.ndarray, " n"]) -> Dataset:
         first_ring=first_ring,
         stated_ids=None if data.stated_ids is None else [data.stated_ids[image] for image in images.tolist()],
         attributes=None if data.attributes is None else [data.attributes[index] for index in objects.tolist()],
-        **columns,
+        **_of_objects(data, objects),
     )
+
+
+def keep_objects(data: Dataset, keep: Bool[np.ndarray, " O"]) -> Dataset:
+    """Some objects of a data set, all its images."""
+    objects = np.flatnonzero(keep)
+    rings, first_ring = _gather(data.first_ring, objects)
+    points, first_point = _gather(data.rings.first, rings)
+    return replace(
+        data,
+        first_object=np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])[data.first_object],
+        rings=Rings(data.rings.points[points], first_point.astype(np.int32)),
+        first_ring=first_ring,
+        attributes=None if data.attributes is None else [data.attributes[index] for index in objects.tolist()],
+        **_of_objects(data, objects),
+    )
+
+
+def _of_objects(data: Dataset, objects: Int64[np.ndarray, " n"]) -> dict[str, Any]:
+    """Columns of some objects."""
+    names = ("annotation_ids", "labels", "boxes", "areas", "crowd", "flags", "stated_boxes", "keypoints")
+    return {name: getattr(data, name)[objects] for name in names if getattr(data, name) is not None}
 
 
 def summary(data: Dataset) -> str:
     """What was read, for a person to check once at the start."""
+    return "\n".join([contents(data)] + [f"  note: {note}" for note in data.notes])
+
+
+def contents(data: Dataset) -> str:
+    """How many images, objects and categories a data set has, and how often each category occurs."""
     counts = np.bincount(data.labels, minlength=len(data.category_ids) + 1)[1:]
     empty = np.count_nonzero(np.diff(data.first_object) == 0)
-    lines = [
+    named = zip(data.category_names, data.category_ids, counts, strict=True)
+    return (
         f"{data.annotations}: {len(data.image_ids)} images ({empty} without objects), {len(data.labels)} objects "
-        f"({np.count_nonzero(data.crowd)} crowd regions), {len(data.category_ids)} categories",
-        "  "
-        + ", ".join(
-            f"{name} (id {id}): {count}"
-            for name, id, count in zip(data.category_names, data.category_ids, counts, strict=True)
-        ),
-    ]
-    return "\n".join(lines + [f"  note: {note}" for note in data.notes])
+        f"({np.count_nonzero(data.crowd)} crowd regions), {len(data.category_ids)} categories\n  "
+        + ", ".join(f"{name} (id {id}): {count}" for name, id, count in named)
+    )
 
 
 def _notes(data: Dataset) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """What lies in an image's file before its pixels: what format it is, or why it is no image."""
 
+import math
 from importlib.util import find_spec
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -36,12 +37,32 @@ def open_image(file: BytesIO | BufferedReader, path: Path | Location) -> Image.I
         raise ValueError(f"the image {path} is too large to be opened ({error}); cut it into tiles") from None
     except Exception as error:  # decoders raise whatever a broken file leads them to
         raise ValueError(f"the image {path} cannot be decoded ({error}); restore or remove it") from error
+    refuse_absurd(image, path)
+    return image
+
+
+def refuse_absurd(image: Image.Image, path: object) -> None:
+    """Raise ValueError where an image, or the page that it is at, states a size for which no room should be taken."""
     if not 0 < min(image.size) <= max(image.size) <= LONGEST_SIDE:
         raise ValueError(
             f"the image {path} states a (height, width) of {image.size[::-1]}, but expected are 1 to {LONGEST_SIDE} "
             "pixels; restore or remove it"
         )
-    return image
+    if image.width * image.height > most_pixels():
+        raise ValueError(
+            f"the image {path} is too large to be opened: its (height, width) of {image.size[::-1]} exceeds "
+            f"{most_pixels():.0f} pixels; cut it into tiles"
+        )
+
+
+def most_pixels() -> float:
+    """Number of pixels beyond which Pillow opens no image."""
+    return math.inf if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+
+
+def has_pages(image: Image.Image) -> bool:
+    """Whether a file holds images after the first that stand beside it: not a photo's preview or depth."""
+    return image.format != "MPO" and getattr(image, "is_animated", False)
 
 
 def is_heic(head: bytes) -> bool:

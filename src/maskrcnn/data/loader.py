@@ -21,6 +21,7 @@ from maskrcnn.config import Data
 from maskrcnn.data.buckets import Step
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode_bytes, read_image
+from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.read_ahead import Contents, read_ahead
 from maskrcnn.data.transforms import RawBatch
 
@@ -32,6 +33,7 @@ class Loader:
     rank           takes the rank-th of `world_size` equal slices of each step
     micro_batch    images of each `RawBatch`, a divisor of the slice; 0 gives the slice whole
     start          steps to skip, without decoding them, when a run resumes
+    oddities       are told what the images have
     At most num_workers x prefetch_size batches are under way or waiting. Images of a store are read by threads of their
     own, `read_ahead` images before the batches under way. What goes wrong in a thread is raised here, in
     place of its batch. Leaving the loop, by `break` or an exception, or closing the iterator ends the threads.
@@ -48,10 +50,12 @@ class Loader:
         micro_batch: int = 0,
         start: int = 0,
         pin_memory: bool = False,
+        oddities: Oddities | None = None,
     ) -> None:
         self.data, self.steps, self.settings = data, steps, settings
         self.rank, self.world_size, self.micro_batch = rank, world_size, micro_batch
         self.start, self.pin_memory = start, pin_memory
+        self.oddities = oddities or Oddities()
         self.waited_seconds = 0.0
         """How long the consumer has waited for batches so far."""
 
@@ -94,7 +98,7 @@ class Loader:
             yield from micro_steps(step, self.rank, self.world_size, self.micro_batch)
 
     def _make(self, part: tuple[Step, Contents | None]) -> RawBatch:
-        batch = make_batch(self.data, part[0], self.settings, part[1])
+        batch = make_batch(self.data, part[0], self.settings, part[1], self.oddities)
         return pin(batch) if self.pin_memory else batch
 
 
@@ -111,16 +115,21 @@ def micro_steps(step: Step, rank: int, world_size: int, micro_batch: int) -> lis
     return [Step(step.bucket, step.indices[part], step.view.take(part), step.keys[part]) for part in parts]
 
 
-def make_batch(data: Dataset, step: Step, settings: Data, contents: Contents | None = None) -> RawBatch:
+def make_batch(
+    data: Dataset, step: Step, settings: Data, contents: Contents | None = None, oddities: Oddities | None = None
+) -> RawBatch:
     """Decode a step's images and collate them.
 
     contents   of their files, where they are being read already
+    oddities   are told what the images have
     """
     decoded = []
     for number, index in enumerate(step.indices):
         path, size = data.images / data.file_names[index], tuple(data.sizes[index].tolist())
         content = read_image(path) if contents is None else contents[number].result()
-        decoded.append(decode_bytes(content, path, size, settings.max_rowsize, num_bands=len(settings.mean)))
+        decoded.append(
+            decode_bytes(content, path, size, settings.max_rowsize, num_bands=len(settings.mean), oddities=oddities)
+        )
     images, raw_sizes = collate(decoded)
     return RawBatch(
         images=images,

@@ -1,27 +1,224 @@
 """The one door to the data of a recipe."""
 
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+from msgspec import structs
 
 from maskrcnn.config import Data
 from maskrcnn.data import remote
-from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.classes import choose_classes, unite_classes
+from maskrcnn.data.dataset import Dataset, select
+from maskrcnn.data.division import divide, pick, read_split_file
+from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats import coco
+from maskrcnn.data.formats.known import FORMATS
+from maskrcnn.data.formats.source import Source
+from maskrcnn.data.health.twins import near_duplicates
+from maskrcnn.data.join import join
+from maskrcnn.data.recognise import recognise
+from maskrcnn.run_folder import SPLIT
+from maskrcnn.sentences import typed
+from maskrcnn.storage.fetch import fetch_file
 from maskrcnn.storage.location import Location, at, local
 
-Split = Literal["train", "val"]
+Split = Literal["train", "val", "all"]
 OpenSplit = Callable[[Data, Split], Dataset]
 """Another reader in the place of `open_split`."""
+NAMES = ("train_img_dir", "train_anno_path", "val_img_dir", "val_anno_path")
+"""Settings that name the files of a data set in the COCO2017 layout."""
+MOST_COMPARED = 20_000
+"""Number of images up to which those that are nearly the same are looked for before some are set apart."""
+
+
+class Parts(NamedTuple):
+    """What a recipe's data consist of."""
+
+    train: list[Source]
+    val: list[Source]
+    """Empty where validation images are set apart from the others."""
+    said: tuple[str, ...]
+    """What each folder was recognised as, one sentence each."""
+
+    @property
+    def all(self) -> list[Source]:
+        """Sources of all images."""
+        return [*self.train, *self.val]
 
 
 def open_split(settings: Data, split: Split) -> Dataset:
-    """Read the training or the validation split that a recipe's data settings name.
+    """Read the training or the validation images that a recipe's data settings name, or that its folder holds, or all.
 
+    Where there is no validation split, one is set apart, see `divide`; images that are nearly the same stay together.
     Raises OSError or ValueError: one sentence with file, ids and what to do.
     """
-    names = settings.train_img_dir, settings.train_anno_path
-    if split == "val":
-        names = settings.val_img_dir, settings.val_anno_path
+    return choose_classes(_open(settings, split), settings.classes)
+
+
+def is_named(settings: Data) -> bool:
+    """Whether the data lie where the settings name them, or must; else they are recognised by what lies in the folder.
+
+    They must where an address or a name other than the default is given.
+    """
+    if settings.format != "auto" or settings.also:
+        return False
+    if any(isinstance(at(getattr(settings, name)), Location) for name in ("dataset_dir", *NAMES)):
+        return True
+    if any(getattr(settings, name) != getattr(Data(), name) for name in NAMES):
+        return True
+    try:
+        for split in ("train", "val"):
+            coco.find_split(local(settings.dataset_dir), *_names(settings, split))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def find_parts(settings: Data) -> Parts:
+    """Recognise what lies in the folders of a recipe's data. Raises FileNotFoundError where nothing is recognised."""
+    found = [recognise(local(folder), settings.format) for folder in (settings.dataset_dir, *settings.also)]
+    train = [source for one in found for source in one.of("train", "")]
+    val = [source for one in found for source in one.of("val")]
+    if not train and not val:
+        val = [source for one in found for source in one.of("test")]
+    return Parts(train, val, tuple(map(str, found)))
+
+
+def open_validation(settings: Data, trained: Data) -> Dataset:
+    """Read the validation images for weights that were trained on some data.
+
+    Raises as `open_split`, and ValueError where images that were learnt from might be taken for others.
+    """
+    settings = with_split_of(settings, trained)
+    if not has_validation(settings):
+        raise ValueError(
+            f"{settings.dataset_dir} has no validation images; name those that a run set apart by data.split_file="
+            f"RUN/{SPLIT}, or score all images by `maskrcnn eval {settings.dataset_dir} {typed('--weights')} ...`"
+        )
+    return open_split(settings, "val")
+
+
+def with_split_of(settings: Data, trained: Data) -> Data:
+    """Data settings with the split that weights were trained with, where both are of the same folder."""
+    if settings.split_file or settings.dataset_dir != trained.dataset_dir:
+        return settings
+    return structs.replace(settings, split_file=trained.split_file)
+
+
+def has_validation(settings: Data) -> bool:
+    """Whether the data have validation images of their own, or a file says which they are."""
+    return bool(settings.split_file) or is_named(settings) or bool(find_parts(settings).val)
+
+
+def read_source(source: Source) -> Dataset:
+    """Read a split. Raises ValueError where something in it can be neither learnt nor scored."""
+    faults = Faults()
+    data = FORMATS[source.format].read(source, faults)
+    faults.refuse(source.labels)
+    return data
+
+
+def read_part(settings: Data, split: Literal["train", "val"], faults: Faults) -> Dataset | None:
+    """Read a split as it lies there, nothing set apart and nothing chosen; None where the data have no such split.
+
+    faults   gathers what is met; what can be neither learnt nor scored is left out
+    Raises OSError or ValueError where nothing can be read.
+    """
+    if is_named(settings):
+        return _read_named(settings, split, faults)
+    parts = find_parts(settings)
+    sources = parts.train if split == "train" else parts.val
+    return join([FORMATS[one.format].read(one, faults) for one in sources]) if sources else None
+
+
+def read_parts(settings: Data) -> tuple[dict[str, Dataset], tuple[str, ...]]:
+    """Read every split of a recipe's data as it is, nothing set apart, by name, and tell what the data were taken for.
+
+    A split whose name the data do not tell is called by an empty text.
+    """
+    if is_named(settings):
+        return {"train": _read_named(settings, "train"), "val": _read_named(settings, "val")}, ()
+    sources: dict[str, list[Source]] = {}
+    parts = find_parts(settings)
+    for source in parts.all:
+        sources.setdefault(source.part, []).append(source)
+    return {part: join([read_source(one) for one in group]) for part, group in sources.items()}, parts.said
+
+
+def divide_all(settings: Data) -> tuple[Dataset, Dataset]:
+    """Divide all images of a recipe's data into those to train on and those to evaluate on."""
+    whole = open_split(settings, "all")
+    apart = divide(whole, settings.val_share, settings.split_seed, alike(whole))
+    return select(whole, np.flatnonzero(~apart)), select(whole, np.flatnonzero(apart))
+
+
+def _open(settings: Data, split: Split) -> Dataset:
+    if is_named(settings):
+        return _open_named(settings, split)
+    parts = find_parts(settings)
+    if split == "train" and not parts.train:
+        raise ValueError(f"{parts.said[0]}: there is no training split, only one to evaluate on")
+    if split == "all":
+        return join([read_source(source) for source in parts.all])
+    if settings.split_file:
+        data = _pick(join([read_source(source) for source in parts.all]), settings, split)
+        return _told(data, parts) if split == "train" else data
+    if parts.val:
+        sides = [join([read_source(source) for source in side]) for side in (parts.train, parts.val) if side]
+        data = unite_classes(sides)[0 if split == "train" else -1]
+        return _told(data, parts) if split == "train" else data
+    data = _part(join([read_source(source) for source in parts.train]), settings, split)
+    return _told(data, parts) if split == "train" else data
+
+
+def _open_named(settings: Data, split: Split) -> Dataset:
+    if settings.split_file or split == "all":
+        whole = join([_read_named(settings, "train"), _read_named(settings, "val")])
+        return whole if split == "all" else _pick(whole, settings, split)
+    return _read_named(settings, split)
+
+
+def _read_named(settings: Data, split: Split, faults: Faults | None = None) -> Dataset:
+    names = _names(settings, split)
     if any(isinstance(at(name), Location) for name in (settings.dataset_dir, *names)):
         return remote.read_split(settings.dataset_dir, *names, copied=settings.remote == "copy")
-    return coco.read(*coco.find_split(local(settings.dataset_dir), *names))
+    return coco.read(*coco.find_split(local(settings.dataset_dir), *names), faults)
+
+
+def _names(settings: Data, split: Split) -> tuple[str, str]:
+    if split == "train":
+        return settings.train_img_dir, settings.train_anno_path
+    return settings.val_img_dir, settings.val_anno_path
+
+
+def _pick(whole: Dataset, settings: Data, split: Literal["train", "val"]) -> Dataset:
+    path = fetch_file(settings.split_file)
+    return pick(whole, split, read_split_file(path), path)
+
+
+def _part(whole: Dataset, settings: Data, split: Literal["train", "val"]) -> Dataset:
+    """The images that are set apart, or those that are left."""
+    if split == "train" and not settings.val_share:
+        return whole
+    apart = divide(whole, settings.val_share, settings.split_seed, alike(whole))
+    data = select(whole, np.flatnonzero(apart == (split == "val")))
+    told = (
+        f"{np.count_nonzero(apart)} of {len(apart)} images are set apart for validation (data.val_share="
+        f"{settings.val_share:g}, data.split_seed={settings.split_seed}), since the data have no validation split"
+    )
+    return replace(data, remarks=(*data.remarks, told))
+
+
+def alike(data: Dataset) -> Int64[np.ndarray, " N"] | None:
+    """A number for each image, the same for images that are nearly the same; None where there are too many to look."""
+    if not isinstance(data.images, Path) or len(data.image_ids) > MOST_COMPARED:
+        return None
+    return near_duplicates([data.images / name for name in data.file_names])
+
+
+def _told(data: Dataset, parts: Parts) -> Dataset:
+    return replace(data, remarks=(*parts.said, *data.remarks))

@@ -25,7 +25,7 @@ from maskrcnn.evaluate.error_kinds import (
     objects_of,
     rank,
 )
-from maskrcnn.evaluate.hotcoco_engine import Found, IouType
+from maskrcnn.evaluate.hotcoco_engine import MOST, Found, IouType
 
 ERRORS = {"class": CLASS, "location": LOCATION, "both": BOTH, "duplicate": DUPLICATE, "background": BACKGROUND}
 RECALLS = np.linspace(0, 1, 101)
@@ -44,10 +44,13 @@ class Judged(NamedTuple):
 
 
 class Diagnosis:
-    """Collects what is found out about images; images and classes are counted as in `engine`."""
+    """Collects what is found out about images; images and classes are counted as in `hotcoco_engine`.
 
-    def __init__(self, num_classes: int, iou_type: IouType) -> None:
-        self._with_masks = iou_type == "segm"
+    most   results of one class in an image that are looked at
+    """
+
+    def __init__(self, num_classes: int, iou_type: IouType, most: int = MOST) -> None:
+        self._with_masks, self._most = iou_type == "segm", most
         none = np.zeros(0, np.int64)
         self._judged = [Judged(none, none, np.zeros(0), none, none)]
         self._solved = [np.zeros((0, 4), np.int64)]
@@ -60,7 +63,7 @@ class Diagnosis:
         numbers, num_classes = np.array(images, np.int64), len(self._num_objects)
         ranked, objects = rank(numbers, found), objects_of(annotations, self._with_masks)
         kinds, mended, is_missed = examine(
-            found.boxes, found.runs, ranked, objects, self._with_masks, num_classes, self._confusion
+            found.boxes, found.runs, ranked, objects, self._with_masks, num_classes, self._most, self._confusion
         )
         self._judged.append(Judged(found.images[ranked.indices], ranked.categories, ranked.scores, kinds, mended))
         is_shown = ranked.scores >= MIN_SCORE

@@ -20,11 +20,9 @@ MIN_SCORE = 0.5
 MATCH_IOU = 0.5
 FAR_IOU = 0.1
 """Up to here, a result lies on background."""
-MOST = 100
-"""Results of an image, and of one class in it, that count."""
 
 RIGHT, CLASS, LOCATION, BOTH, DUPLICATE, BACKGROUND, UNKNOWN = range(7)
-"""What a result is. Nobody knows of those in a crowd, nor looks at those after the first hundred of their class."""
+"""What a result is. Nobody knows of those in a crowd, nor looks at those after the best `most` of their class."""
 
 
 class Ranked(NamedTuple):
@@ -79,10 +77,11 @@ def objects_of(annotations: Sequence[Sequence[dict[str, Any]]], with_masks: bool
 
 @kernel()
 @no_type_check
-def examine(boxes, runs, ranked, objects, with_masks, num_classes, confusion):
+def examine(boxes, runs, ranked, objects, with_masks, num_classes, most, confusion):
     """(kind of each ranked result, the class in which it would be right or -1, which objects nothing comes near).
 
-    Adds to `confusion` how often an object of one class (row) is taken for another; the last is background.
+    Looks at `most` results of an image, and of one class in it. Adds to `confusion` how often an object of one class
+    (row) is taken for another; the last is background.
     """
     kinds, mended = np.full(len(ranked.indices), UNKNOWN), np.full(len(ranked.indices), -1)
     is_missed = ~objects.is_crowd
@@ -95,15 +94,16 @@ def examine(boxes, runs, ranked, objects, with_masks, num_classes, confusion):
         else:
             overlaps = box_overlaps(boxes, rows, objects.boxes, objects.is_crowd, first, last)
         given = overlaps, ranked.categories[start:stop], objects.categories[first:last], is_crowd
-        target, taken = _match(*given, num_classes)
+        target, taken = _match(*given, num_classes, most)
         _judge(*given, target, taken, kinds[start:stop], mended[start:stop], is_missed[first:last])
-        _confuse(*given, ranked.by_class[start:stop] - start, ranked.scores[start:stop], kinds[start:stop], confusion)
+        order, scores = ranked.by_class[start:stop] - start, ranked.scores[start:stop]
+        _confuse(*given, order, scores, kinds[start:stop], most, confusion)
     return kinds, mended, is_missed
 
 
 @kernel()
 @no_type_check
-def _match(overlaps, categories, objects, is_crowd, num_classes):
+def _match(overlaps, categories, objects, is_crowd, num_classes, most):
     """(object of each result, -1 without, -2 where it does not count; which objects are taken): COCO's greedy way.
 
     The best result chooses first; crowds, which come last in a class, take what finds no other.
@@ -112,7 +112,7 @@ def _match(overlaps, categories, objects, is_crowd, num_classes):
     num_seen = np.zeros(num_classes, np.int64)
     for d, category in enumerate(categories):
         num_seen[category] += 1
-        if num_seen[category] > MOST:
+        if num_seen[category] > most:
             target[d] = -2
             continue
         least, best = MATCH_IOU, -1
@@ -168,12 +168,12 @@ def _error(overlaps, category, objects, is_crowd, taken):
 
 @kernel()
 @no_type_check
-def _confuse(overlaps, categories, objects, is_crowd, order, scores, kinds, confusion):
+def _confuse(overlaps, categories, objects, is_crowd, order, scores, kinds, most, confusion):
     """Count: the best result that is shown chooses first, among objects of any class."""
     background, num_shown = len(confusion) - 1, 0
     taken = is_crowd.copy()
     for d in order:
-        if scores[d] < MIN_SCORE or kinds[d] == UNKNOWN or num_shown == MOST:
+        if scores[d] < MIN_SCORE or kinds[d] == UNKNOWN or num_shown == most:
             continue
         num_shown += 1
         least, best = MATCH_IOU, -1

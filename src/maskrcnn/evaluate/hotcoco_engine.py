@@ -4,7 +4,7 @@ Inside, images and categories are counted in order of their ids: that is the ord
 size fit into an array of floats.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import hotcoco
@@ -15,9 +15,16 @@ from numpy import ndarray
 
 from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.data.formats.coco import segmentations
+from maskrcnn.evaluate.lvis import Federated
 from maskrcnn.evaluate.overlaps import Runs
 
 IouType = Literal["bbox", "segm"]
+MOST = 100
+"""Results of one class in an image that COCO counts."""
+
+
+LONGEST_ID = 100
+"""Digits of an id that is looked up: Python computes with no more than some thousand."""
 
 
 class Found(NamedTuple):
@@ -47,16 +54,37 @@ class Curves(NamedTuple):
 
 
 class Truth:
-    """A data set as COCO's evaluation looks at it."""
+    """A data set as COCO's evaluation looks at it.
 
-    def __init__(self, data: Dataset) -> None:
-        self._data, self._boxes = data, data.boxes_xywh()
+    federated   what LVIS knows of it besides, `lvis.federated_of(data)`
+    """
+
+    def __init__(self, data: Dataset, federated: Federated | None = None) -> None:
+        self._data, self._boxes, self.federated = data, data.boxes_xywh(), federated
         self._rows = np.argsort(data.image_ids)
-        self.image_ids, self.category_ids = data.image_ids[self._rows].tolist(), list(data.category_ids)
-        self.images = {number: index for index, number in enumerate(self.image_ids)}
-        self.categories = {number: index for index, number in enumerate(self.category_ids)}
+        ids = written_ids(data)
+        self.image_ids, self.category_ids = [ids[row] for row in self._rows.tolist()], list(data.category_ids)
+        self.images: dict[float | str, int] = {number: index for index, number in enumerate(self.image_ids)}
+        self.source = data.annotations
+        self.categories: dict[float, int] = {number: index for index, number in enumerate(self.category_ids)}
         self.names = list(data.category_names)
         self.sizes: list[tuple[int, int]] = [(height, width) for height, width in data.sizes[self._rows].tolist()]
+
+    def number_of(self, image_id: float | str) -> int:
+        """Our number of an image, -1 where no image has this id; a whole number may be given as text, or as 7.0."""
+        if isinstance(image_id, float) and image_id.is_integer():
+            image_id = int(image_id)
+        if self._data.stated_ids is not None:
+            return self.images.get(str(image_id), -1)
+        if isinstance(image_id, str):
+            is_number = image_id.isdecimal() and len(image_id) < LONGEST_ID
+            return self.images.get(int(image_id), -1) if is_number else -1
+        return self.images.get(image_id, -1)
+
+    def file_names(self) -> list[str]:
+        """The file of each image, in the order of our numbers; empty where the data set names none."""
+        names = list(self._data.file_names)
+        return [names[row] for row in self._rows.tolist()]
 
     def num_objects(self) -> list[int]:
         """Objects of each category, crowds aside."""
@@ -90,16 +118,29 @@ class Truth:
 
 
 class Matcher:
-    """Matches the results of whole images with their objects, and keeps some forty bytes of each result."""
+    """Matches the results of whole images with their objects, and keeps some forty bytes of each result.
 
-    def __init__(self, truth: Truth, iou_type: IouType) -> None:
-        self._sizes, self._iou_type = truth.sizes, iou_type
-        categories = [{"id": index, "name": name} for index, name in enumerate(truth.names)]
-        self._stream = hotcoco.StreamingEval(categories, iou_type)
+    max_dets    results of one class in an image that count
+    federated   LVIS's way, as far as images are annotated: then 300 results of an image count, whatever their classes
+    """
+
+    def __init__(
+        self, truth: Truth, iou_type: IouType, *, max_dets: int = MOST, federated: Federated | None = None
+    ) -> None:
+        self._truth, self._sizes, self._iou_type, self._federated = truth, truth.sizes, iou_type, federated
+        categories: list[dict[str, Any]] = [{"id": index, "name": name} for index, name in enumerate(truth.names)]
+        if federated is None:
+            counted = hotcoco.Params(iou_type)
+            counted.max_dets = sorted({1, min(10, max_dets), max_dets})
+            self._stream = hotcoco.StreamingEval(categories, iou_type, params=counted)
+        else:
+            for category, number in zip(categories, truth.category_ids, strict=True):
+                category["frequency"] = federated.frequencies[number]
+            self._stream = hotcoco.StreamingEval(categories, iou_type, lvis_style=True)
 
     def add(self, images: Iterable[int], annotations: list[dict[str, Any]], found: Found) -> None:
         """All objects and results of some images. An image that is added again replaces what was known of it."""
-        records = [{"id": image, "height": self._sizes[image][0], "width": self._sizes[image][1]} for image in images]
+        records = [self._record(image) for image in images]
         if self._iou_type == "bbox":
             self._stream.update(records, annotations, _table(found, found.boxes))
             return
@@ -120,18 +161,42 @@ class Matcher:
             [self._stream, *(hotcoco.StreamingEval.from_bytes(state) for state in others)]
         )
 
+    def summary(self) -> list[float]:
+        """Compute the scores of all images together, twelve in COCO's order or LVIS's thirteen, as `curves`."""
+        return _stats(self._accumulated())
+
     def curves(self) -> Curves:
         """Compute precision and recall of all images together; nothing can be added afterwards."""
-        evaluation = self._stream.finalize()
-        evaluation.accumulate()
-        evaluation.summary_lines()  # computes `stats` without printing
+        evaluation = self._accumulated()
+        summary = _stats(evaluation)
         arrays, mean = evaluation.eval or {}, evaluation.report()["curves"]
         return Curves(
-            [float(value) for value in evaluation.stats],
+            summary,
             arrays["precision"][..., 0, -1],
             arrays["recall"][..., 0, -1],
             {"recall": mean["rec_thrs"], "0.50": mean["pr@0.50"], "0.75": mean["pr@0.75"]},
         )
+
+    def _record(self, image: int) -> dict[str, Any]:
+        height, width = self._sizes[image]
+        record: dict[str, Any] = {"id": image, "height": height, "width": width}
+        if self._federated is not None:
+            number, known = int(self._truth.image_ids[image]), self._truth.categories
+            lists = self._federated.negative[number], self._federated.not_exhaustive[number]
+            negative, not_exhaustive = ([known[id] for id in ids if id in known] for ids in lists)
+            record |= {"neg_category_ids": negative, "not_exhaustive_category_ids": not_exhaustive}
+        return record
+
+    def _accumulated(self) -> hotcoco.COCOeval:
+        evaluation = self._stream.finalize()
+        evaluation.accumulate()
+        return evaluation
+
+
+def written_ids(data: Dataset) -> Sequence[int | str]:
+    """Image ids as the source writes them, which results carry: text where they are not whole numbers of 64 bits."""
+    ids: list[int] = data.image_ids.tolist()
+    return ids if data.stated_ids is None else data.stated_ids
 
 
 def compressed(mask: Any, height: int, width: int) -> str:
@@ -157,6 +222,11 @@ def run_lengths(mask: Any, height: int, width: int) -> dict[str, Any]:
         encoded = mask
     counts = encoded["counts"]
     return {"size": size, "counts": counts if isinstance(counts, str) else counts.decode("ascii")}
+
+
+def _stats(evaluation: hotcoco.COCOeval) -> list[float]:
+    evaluation.summary_lines()  # computes `stats` without printing
+    return [float(value) for value in evaluation.stats]
 
 
 def _table(found: Found, boxes: ndarray) -> Float64[ndarray, "D 7"]:

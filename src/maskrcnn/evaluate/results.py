@@ -21,7 +21,7 @@ from maskrcnn.sentences import some_of
 AT_ONCE = 30
 """Images that are handed on together: few columns are alive at a time, and each call is worth its while."""
 NO_BOX = (math.nan,) * 4
-UNREADABLE = (ValueError, TypeError, KeyError)
+UNREADABLE = (ValueError, TypeError, KeyError, OverflowError)
 """What masks raise that are none."""
 
 
@@ -35,11 +35,13 @@ class RunLengths(msgspec.Struct, gc=False):
 class Result(msgspec.Struct, gc=False):
     """One entry of a result file, of any maker. Python's collector need not look at half a million of them."""
 
-    image_id: int
-    category_id: int
+    image_id: int | float | str
+    """Id of the image in the annotations: text, or larger than 64 bits, where theirs are. A table's 7.0 is 7."""
+    category_id: int | float
     score: float
     bbox: tuple[float, float, float, float] | None = None
     segmentation: RunLengths | list[Any] | None = None
+    file_name: str | None = None
 
 
 def read(path: Path) -> list[Result]:
@@ -50,7 +52,7 @@ def read(path: Path) -> list[Result]:
         raise ValueError(f"{path}: there is no such result file") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); expected a result file") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(
             f"{path}: not a COCO result file (a JSON list of entries with image_id, category_id, score and "
             f"bbox or segmentation): {sentence(error)}"
@@ -84,7 +86,7 @@ def batches(
 
     Raises ValueError for a result that cannot be scored, naming it.
     """
-    images = np.array([truth.images.get(entry.image_id, -1) for entry in entries], np.int64)
+    images = np.array([truth.number_of(entry.image_id) for entry in entries], np.int64)
     if (images < 0).any():
         position = int(images.argmin())
         check(truth, entries[position], iou_types, f"{source}: result {position}")
@@ -100,7 +102,7 @@ def columns(
 ) -> Found:
     """Some entries, of annotated images, in columns. Raises ValueError for one that cannot be scored, naming it."""
     mine = [entries[position] for position in chosen]
-    images = [truth.images[entry.image_id] for entry in mine]
+    images = [truth.number_of(entry.image_id) for entry in mine]
     categories = np.array([truth.categories.get(entry.category_id, -1) for entry in mine], np.int64)
     scores = np.array([entry.score for entry in mine], np.float64)
     boxes = np.fromiter(chain.from_iterable(entry.bbox or NO_BOX for entry in mine), np.float64).reshape(-1, 4)
@@ -117,9 +119,13 @@ def columns(
 
 def check(truth: Truth, entry: Result, iou_types: Sequence[IouType], where: str) -> None:
     """Raise ValueError, saying why, for a result that cannot be scored."""
-    where = f"{where} (image {entry.image_id})"
-    if entry.image_id not in truth.images:
-        raise ValueError(f"{where} is of an image that is not among the {len(truth.images)} annotated ones")
+    where, image = f"{where} (image {entry.image_id})", truth.number_of(entry.image_id)
+    if image < 0:
+        raise ValueError(
+            f"{where} is of an image that is not among the {len(truth.images)} annotated ones, whose ids are "
+            f"{some_of(truth.image_ids, 3)}; `maskrcnn predict` numbers images 1, 2, 3 in the order of their files and "
+            "writes file_name, by which they are found: leave it in, or write the annotations' ids"
+        )
     if entry.category_id not in truth.categories:
         raise ValueError(f"{where} has category {entry.category_id}, expected one of {some_of(truth.category_ids, 8)}")
     if not math.isfinite(entry.score):
@@ -128,7 +134,7 @@ def check(truth: Truth, entry: Result, iou_types: Sequence[IouType], where: str)
         raise ValueError(f"{where} has bbox {entry.bbox}, expected four finite numbers [x, y, width, height]")
     if "segm" in iou_types:
         try:
-            counts_from_string(compress(entry.segmentation, truth.sizes[truth.images[entry.image_id]]))
+            counts_from_string(compress(entry.segmentation, truth.sizes[image]))
         except UNREADABLE as error:
             raise ValueError(
                 f"{where} has a segmentation that is neither RLE nor polygons: {sentence(error)}"

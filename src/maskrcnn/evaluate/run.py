@@ -4,7 +4,7 @@ import platform
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
@@ -21,10 +21,11 @@ from maskrcnn.data.buckets import MAX_SHAPES, buckets_for, plan_evaluation
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
-from maskrcnn.data.split import open_split
+from maskrcnn.data.split import open_validation
 from maskrcnn.data.transforms import RawBatch, prepare
 from maskrcnn.evaluate.coco import Evaluation, Metrics
-from maskrcnn.evaluate.hotcoco_engine import Truth
+from maskrcnn.evaluate.hotcoco_engine import Truth, written_ids
+from maskrcnn.evaluate.lvis import federated_of
 from maskrcnn.evaluate.save import save
 from maskrcnn.instances import from_detections
 from maskrcnn.models.layers import folded
@@ -42,7 +43,7 @@ from maskrcnn.runtime.memory import explain_out_of_memory, keep_freed_memory
 from maskrcnn.runtime.precision import choose_precision
 from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import ENCODED, tasks_for, warm_together
-from maskrcnn.sentences import some_of
+from maskrcnn.sentences import Note, some_of
 from maskrcnn.structures import Detections
 from maskrcnn.weights import Weights, fill
 
@@ -116,7 +117,7 @@ def run(
     """
     trust_kernels(world, warnings.warn)
     trained = weights.recipe
-    dataset = dataset or open_split(recipe.data, "val")
+    dataset = dataset or open_validation(recipe.data, trained.data)
     for note in dataset.notes if world.is_main else ():
         warnings.warn(f"{dataset.annotations}: {note}", stacklevel=2)
     check_classes(weights, dataset)
@@ -157,7 +158,7 @@ def evaluate(
     """
     begin = time.perf_counter()
     keep_freed_memory(world.device)
-    evaluation = Evaluation(Truth(dataset))
+    evaluation = Evaluation(Truth(dataset, federated_of(dataset)), max_dets=recipe.evaluate.max_dets)
     mine = predict_share(model, dataset, recipe, world, evaluation, progress, keep=out is not None, say=say)
     if not world.is_main:
         mine.scored = evaluation.to_bytes()
@@ -208,10 +209,11 @@ def predict_share(
     model.eval()  # live batch norms rest
     times: list[Time] = []
     waiting: deque[Future[None]] = deque()
+    ids = dict(zip(dataset.image_ids.tolist(), written_ids(dataset), strict=True))
 
     def take(batch: Batch) -> None:
-        results = _to_coco(batch, dataset, recipe)
-        evaluation.add(list(results), list(chain.from_iterable(results.values())))
+        results = _to_coco(batch, dataset, recipe, ids)
+        evaluation.add([ids[number] for number in results], list(chain.from_iterable(results.values())))
         if keep:
             share.predictions |= {number: json.encode(found)[1:-1] for number, found in results.items()}
 
@@ -225,6 +227,8 @@ def predict_share(
                 progress(len(share.image_ids), total)
         for future in waiting:
             future.result()
+    for note in loader.oddities.notes():
+        warnings.warn(note, Note, stacklevel=2)
     rungs = choose_rungs(recipe.evaluate.execution, world.device, "evaluate.execution")
     share.predicted, share.seconds = warm(times, rungs[0])
     return share
@@ -302,8 +306,11 @@ def warm(times: Sequence[Time], execution: Execution) -> tuple[int, float]:
     return sum(one.images for one in counted), sum(one.seconds for one in counted)
 
 
-def _to_coco(batch: Batch, dataset: Dataset, recipe: Recipe) -> dict[int, Results]:
-    """Results of each image under the data set's ids; classes that it does not have are left out."""
+def _to_coco(batch: Batch, dataset: Dataset, recipe: Recipe, ids: Mapping[int, int | str]) -> dict[int, Results]:
+    """Results of each image under the data set's ids; classes that it does not have are left out.
+
+    ids   what each image's id is in its source, which the results carry
+    """
     raw, names = batch.raw, recipe.classes
     of_labels = label_ids(names, dataset)
     known = np.array([id is not None for id in of_labels])
@@ -311,7 +318,7 @@ def _to_coco(batch: Batch, dataset: Dataset, recipe: Recipe) -> dict[int, Result
     found = from_detections(batch.detections, raw.view, raw.original_sizes, names, inclusive=inclusive)
     pairs = zip(raw.image_ids.tolist(), found, strict=True)
     return {
-        image: instances[known[instances.labels - 1]].to_coco(image, [id or 0 for id in of_labels])
+        image: instances[known[instances.labels - 1]].to_coco(ids[image], [id or 0 for id in of_labels])
         for image, instances in pairs
     }
 

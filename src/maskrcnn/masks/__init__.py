@@ -12,6 +12,8 @@ All kernels are serial and release the GIL: they run inside the threads of a loa
 
 from maskrcnn.masks.bitmaps import bitmap_from_counts, counts_from_bitmap
 from maskrcnn.masks.coordinates import decimals
+from maskrcnn.masks.drawn import Window, bitmap_from_rings, window_of
+from maskrcnn.masks.ids import IdMask, masks_of_ids, parts_of_bitmap
 from maskrcnn.masks.rings import (
     Outline,
     Rings,
@@ -27,15 +29,20 @@ from maskrcnn.masks.rings import (
 from maskrcnn.masks.strings import counts_from_string, string_from_counts, strings_from_counts
 
 __all__ = [
+    "IdMask",
     "Outline",
     "Rings",
+    "Window",
     "bitmap_from_counts",
+    "bitmap_from_rings",
     "counts_from_bitmap",
     "counts_from_rings",
     "counts_from_string",
     "decimals",
     "edges_from_rings",
+    "masks_of_ids",
     "outlines_from_runs",
+    "parts_of_bitmap",
     "polygons_from_bitmap",
     "rings_from_bitmap",
     "rings_from_counts",
@@ -43,4 +50,5 @@ __all__ = [
     "signed_areas",
     "string_from_counts",
     "strings_from_counts",
+    "window_of",
 ]

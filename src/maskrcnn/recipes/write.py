@@ -2,7 +2,7 @@
 
 import ast
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import msgspec
 
 from maskrcnn import config
 from maskrcnn.recipes import text
+from maskrcnn.recipes.flat import flatten
 
 
 def write_recipe(recipe: config.Recipe, path: Path) -> None:
@@ -49,3 +50,24 @@ def _documented_fields(section: ast.ClassDef) -> Iterator[tuple[str, str]]:
                 ast.Expr(value=ast.Constant(value=str(reason))),
             ):
                 yield name, " ".join(reason.split())
+
+
+def to_plan(recipe: config.Recipe, reasons: Mapping[str, str], heading: str) -> str:
+    """Return the settings that differ from their defaults as YAML, each with its reason, below some lines of comment.
+
+    reasons   by dotted path; other settings have none
+    """
+    usual = dict(flatten(msgspec.to_builtins(config.Recipe())))
+    given = {path: value for path, value in flatten(msgspec.to_builtins(recipe)) if value != usual[path]}
+    lines = [f"# {line}" for line in heading.splitlines()]
+    section: tuple[str, ...] = ()
+    for path, value in given.items():
+        *outer, name = path.split(".")
+        shared = next(
+            (k for k, (a, b) in enumerate(zip(section, outer, strict=False)) if a != b), min(len(section), len(outer))
+        )
+        lines += [f"{'  ' * depth}{outer[depth]}:" for depth in range(shared, len(outer))]
+        section = tuple(outer)
+        reason = f"  # {reasons[path]}" if path in reasons else ""
+        lines.append(f"{'  ' * len(outer)}{name}: {text.dump(value)}{reason}")
+    return "\n".join(lines) + "\n"

@@ -97,6 +97,36 @@ def matrix_chart(
     )
 
 
+def bar_chart(
+    labels: Sequence[str],
+    series: Sequence[tuple[str, Sequence[float]]],
+    *,
+    x_label: str,
+    y_label: str,
+    size: tuple[int, int] = SMALL,
+) -> Markup:
+    """Upright bars: for each label one of each series, side by side; empty text when all are zero.
+
+    series   (name, heights), in the order of the page's colours
+    """
+    highest = max((height for _, heights in series for height in heights), default=0.0)
+    if highest <= 0:
+        return Markup("")
+    frame = Frame((0.0, float(len(labels))), (0.0, 1.08 * highest), *size)
+    width = 0.8 / len(series)
+    bars = [
+        _bar(frame, column + 0.1 + width * number, width, height, number, f"{name}: {height:g} ({label})")
+        for number, (name, heights) in enumerate(series)
+        for column, (label, height) in enumerate(zip(labels, heights, strict=True))
+    ]
+    lines = [Line(name, (), number) for number, (name, _) in enumerate(series)]
+    legend = Markup('<div class="legend">{}</div>').format(_join(map(_legend_entry, lines))) if len(series) > 1 else ""
+    drawn = _axes(frame, x_label, y_label, labels) + _join(bars)
+    return Markup('{}<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        legend, *size, f"{y_label} by {x_label}", drawn
+    )
+
+
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round numbers from low to high: steps of 1, 2 or 5 times a power of ten.
 
@@ -124,15 +154,18 @@ def tick_text(value: float) -> str:
     return f"{value:g}"
 
 
-def _axes(frame: Frame, x_label: str, y_label: str) -> Markup:
+def _axes(frame: Frame, x_label: str, y_label: str, labels: Sequence[str] = ()) -> Markup:
+    """Both axes; `labels` stand in the middle between 0, 1, 2, ... in the place of ticks."""
     right, bottom = frame.width - RIGHT, frame.height - BOTTOM
     parts = []
     for value in ticks(*frame.y, most=max(3, frame.height // 50)):
         row = frame.place((frame.x[0], value))[1]
         parts.append(Markup('<path class="grid" d="M{} {:.1f}H{}"/>').format(LEFT, row, right))
         parts.append(_text("tick", LEFT - 7, row + 4, tick_text(value), "end"))
-    for value in ticks(*frame.x, most=max(3, frame.width // 85)):
-        parts.append(_text("tick", frame.place((value, frame.y[0]))[0], bottom + 17, tick_text(value)))
+    marks = [(number + 0.5, label) for number, label in enumerate(labels)]
+    marks = marks or [(value, tick_text(value)) for value in ticks(*frame.x, most=max(3, frame.width // 85))]
+    for value, text in marks:
+        parts.append(_text("tick", frame.place((value, frame.y[0]))[0], bottom + 17, text))
     parts.append(_text("axis", (LEFT + right) / 2, frame.height - 6, x_label))
     parts.append(_upright_text(12, (TOP + bottom) / 2, y_label))
     return _join(parts)
@@ -146,6 +179,13 @@ def _curve(line: Line, frame: Frame) -> Markup:
     if len(points) <= MOST_DOTS:
         drawn += _join(Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(color, *p) for p in points)
     return drawn
+
+
+def _bar(frame: Frame, x: float, width: float, height: float, color: int, title: str) -> Markup:
+    left, top = frame.place((x, height))
+    right, bottom = frame.place((x + width, 0.0))
+    shape = '<rect class="c{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
+    return Markup(shape).format(color % NUM_COLORS, left, top, right - left, bottom - top, title)
 
 
 def _legend_entry(line: Line) -> Markup:

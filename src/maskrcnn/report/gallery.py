@@ -16,8 +16,9 @@ from maskrcnn.data.decode import decode
 from maskrcnn.data.formats.coco import segmentations
 from maskrcnn.draw import draw_instances
 from maskrcnn.evaluate.error_kinds import MIN_SCORE
-from maskrcnn.evaluate.hotcoco_engine import run_lengths
+from maskrcnn.evaluate.hotcoco_engine import run_lengths, written_ids
 from maskrcnn.evaluate.results import Result, compress, read
+from maskrcnn.fonts import note_unreadable
 from maskrcnn.masks import bitmap_from_counts, counts_from_string
 
 EACH = 3
@@ -45,18 +46,19 @@ def examples(dataset: Dataset, predictions: Path, images: Sequence[dict[str, Any
     images   rows of `Metrics.images`
     Raises OSError or ValueError when the images or predictions are no longer there.
     """
-    shown: dict[int, list[Result]] = {}
+    note_unreadable(dataset.category_names)
+    shown: dict[float | str, list[Result]] = {}
     for entry in read(predictions):
         if entry.score >= MIN_SCORE:
             shown.setdefault(entry.image_id, []).append(entry)
-    indices = {number: index for index, number in enumerate(dataset.image_ids.tolist())}
+    indices = {number: index for index, number in enumerate(written_ids(dataset))}
     drawn = []
     for kind, row in choose(images):
         image = indices[row["id"]]
         annotated = _draw_truth(dataset, image)
         predicted = _draw_results(dataset, image, shown.get(row["id"], []))
         name = dataset.file_names[image]
-        drawn.append(Example(kind, row, name, _embed(annotated), _embed(predicted), annotated.size))
+        drawn.append(Example(kind, row, name, embed(annotated), embed(predicted), annotated.size))
     return drawn
 
 
@@ -121,7 +123,8 @@ def _draw(
     return drawn
 
 
-def _embed(image: Image.Image) -> str:
+def embed(image: Image.Image) -> str:
+    """An image as JPEG in a data URI."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=82, optimize=True)
     return "data:image/jpeg;base64," + b64encode(file.getvalue()).decode()

@@ -10,15 +10,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, cast
 
-import jinja2
 from markupsafe import Markup
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.split import open_split
-from maskrcnn.evaluate.coco import NAMES, TITLES, Metrics, headline, percent
+from maskrcnn.evaluate.coco import NAMES, TITLES, Metrics, headline, percent, sections
 from maskrcnn.recipes import read_recipe
 from maskrcnn.report.charts import SMALL, Line, line_chart, matrix_chart
 from maskrcnn.report.gallery import Example, examples
+from maskrcnn.report.template import render
 from maskrcnn.run_folder import CONFIG, DETAILS, EVALUATION, HISTORY, METRICS, PREDICTIONS, REPORT
 
 MOST_CLASSES = 20
@@ -57,7 +57,8 @@ def write_report(run: Path, dataset: Dataset | None = None) -> Path:
     if evaluations and not headline(metrics):
         metrics = cast(Metrics, evaluations[-1]["evaluation"])
     images, images_note = _gallery(run / CONFIG, folder / PREDICTIONS, metrics, dataset)
-    page = _template().render(
+    page = render(
+        "page.html.jinja",
         name=run.resolve().name,
         is_training=bool(steps or evaluations),
         numbers=_numbers(steps, metrics),
@@ -65,6 +66,8 @@ def write_report(run: Path, dataset: Dataset | None = None) -> Path:
         figures=[figure for figure in (_losses(steps), _progress(evaluations), *_pace(steps)) if figure.chart],
         scores=headline(metrics),
         names=NAMES,
+        sections=sections(metrics),
+        uncounted=metrics.get("uncounted"),
         titles=TITLES,
         classes=_ranked(metrics),
         kinds=list(reversed(headline(metrics))),
@@ -109,18 +112,6 @@ def duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {round(seconds / 60) % 60} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = percent
-    return environment.get_template("page.html.jinja")
 
 
 def _numbers(steps: Sequence[Mapping[str, Any]], metrics: Metrics) -> list[tuple[str, str, str]]:

@@ -98,6 +98,8 @@ def _train(training: Training, epoch: int, wish: StopRequest) -> None:
     with closing(iter(loader)) as raws, closing(feed(raws, training.make, world.device)) as parts:
         while training.step < end:
             training.learn(loader, parts)
+            for note in training.oddities.notes():
+                training.log.say(note)
             stop = world.any(wish.raised)
             is_last = stop or training.step == plan.total_steps
             if is_last or training.step % log_every == 0:
@@ -126,6 +128,7 @@ def _loader(training: Training, epoch: int) -> Loader:
         micro_batch=training.plan.shares.images,
         start=training.step - first,
         pin_memory=training.world.device.type == "cuda",
+        oddities=training.oddities,
     )
 
 

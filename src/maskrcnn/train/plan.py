@@ -31,6 +31,12 @@ class Splits(NamedTuple):
     training: Dataset
     validation: Dataset | None
 
+    @property
+    def are_one(self) -> bool:
+        """Whether the validation images were set apart from one data set."""
+        one, other = self.training, self.validation
+        return other is not None and (one.annotations, one.images) == (other.annotations, other.images)
+
 
 class Plan(NamedTuple):
     """The steps of a run."""
@@ -61,10 +67,11 @@ def read_splits(recipe: Recipe, say: Callable[[str], None], open_split: OpenSpli
 
     Raises ValueError when there is nothing to learn, or the splits differ in their categories.
     """
-    training = open_split(recipe.data, "train")
+    settings, every = recipe.data, recipe.train.evaluate_every
+    training = open_split(settings if every else msgspec.structs.replace(settings, val_share=0.0), "train")
     say(summary(training))
     check_content(training)
-    if not recipe.train.evaluate_every:
+    if not every:
         return Splits(training, None)
     validation = open_split(recipe.data, "val")
     check_categories(validation, training)

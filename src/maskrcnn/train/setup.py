@@ -4,13 +4,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from msgspec import structs
 
 from maskrcnn.config import Recipe
 from maskrcnn.convert.backbone import load_backbone
 from maskrcnn.data.annotation_store import AnnotationStore
+from maskrcnn.data.division import write_split_file
 from maskrcnn.data.feeder import micro_batch_maker
 from maskrcnn.data.split import OpenSplit, open_split
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
+from maskrcnn.run_folder import SPLIT
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.execution import Execution, choose_algorithms, is_recorded
 from maskrcnn.runtime.ladder import choose_rungs
@@ -18,11 +21,12 @@ from maskrcnn.runtime.memory import keep_freed_memory
 from maskrcnn.runtime.precision import choose_precision
 from maskrcnn.runtime.warm import tasks_for, warm_together
 from maskrcnn.sentences import typed
+from maskrcnn.storage.location import Location
 from maskrcnn.train.checkpoint import Checkpoint
 from maskrcnn.train.initialise import initialise_from
 from maskrcnn.train.log import Log
 from maskrcnn.train.optimizer import Average, build_optimizer, load_state_tensors
-from maskrcnn.train.plan import plan_steps, read_splits, share_out, with_classes
+from maskrcnn.train.plan import Splits, plan_steps, read_splits, share_out, with_classes
 from maskrcnn.train.resume import check_same
 from maskrcnn.train.step import Updater
 from maskrcnn.train.training import Training, new_window
@@ -48,8 +52,11 @@ def set_up(
     Raises ValueError.
     """
     shares = share_out(recipe.train, world.size)
+    recipe = with_split_file(recipe, out, log.called)
     splits = read_splits(recipe, log.say, open_split)
     recipe = with_classes(recipe, splits.training)
+    if splits.are_one and not recipe.data.split_file:
+        recipe = _keep_split(recipe, splits, out, world, log)
     if start is not None:
         check_same(recipe, start, len(splits.training.image_ids))
     plan = plan_steps(recipe, splits.training, shares)
@@ -71,6 +78,26 @@ def set_up(
         step=0 if start is None else start.step,
         window=new_window(update),
     )
+
+
+def with_split_file(recipe: Recipe, out: Path, called: Path | Location) -> Recipe:
+    """The recipe with the split that this run wrote when it began, if it did.
+
+    out, called   the run's folder on disk, and what the person called it
+    """
+    if recipe.data.split_file or not (out / SPLIT).is_file():
+        return recipe
+    return structs.replace(recipe, data=structs.replace(recipe.data, split_file=str(called / SPLIT)))
+
+
+def _keep_split(recipe: Recipe, splits: Splits, out: Path, world: World, log: Log) -> Recipe:
+    """Write down which images were set apart, so that the run's evaluations, later ones too, are on the same."""
+    assert splits.validation is not None
+    if world.is_main:
+        data = recipe.data
+        write_split_file(out / SPLIT, splits.training, splits.validation, data.val_share, data.split_seed)
+    world.barrier()
+    return with_split_file(recipe, out, log.called)
 
 
 def _network(recipe: Recipe, world: World, start: Checkpoint | None, weights: Weights | None, say: Say) -> MaskRCNN:

@@ -1,7 +1,7 @@
 """A run at some step: what it has learnt so far, and what it keeps and tells of that."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from torch import nn
 
 from maskrcnn.config import Recipe
 from maskrcnn.data.loader import Loader
+from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.transforms import RawBatch
 from maskrcnn.evaluate.run import evaluate, versions
 from maskrcnn.evaluate.save import short
@@ -49,6 +50,8 @@ class Training:
     """Number of updates so far."""
     window: Window
     """Steps since the last line of the log."""
+    oddities: Oddities = field(default_factory=Oddities)
+    """What was met in the images so far."""
 
     def learn(self, loader: Loader, parts: Iterable[tuple[RawBatch, MicroBatch]]) -> None:
         """One update of the weights and of their average."""

@@ -8,10 +8,11 @@ import hashlib
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader, BytesIO
 from pathlib import Path
+from typing import Any, TypeVar
 
 from maskrcnn.data.annotations import column_file
 from maskrcnn.data.annotations.annotation_file import open_file
@@ -22,6 +23,8 @@ from maskrcnn.data.faults import Faults
 from maskrcnn.data.health.boxes import report_boxes
 from maskrcnn.files import HAS_LOCKS, atomic_write, cache_folder, lock
 from maskrcnn.runtime.allocator import give_back
+
+T = TypeVar("T")
 
 FORMAT = 3
 """To be raised whenever the same annotation file leads to other columns."""
@@ -46,11 +49,11 @@ def packed(path: Path, sizes_of: SizesOf | None = None) -> Packed:
         if os.fstat(stream.fileno()).st_size < SMALL:
             return read_columns(stream.read(), path, sizes_of)
         entry = _entry(of_file(stream, _memory(path)))
-        seen = _identity(entry)
+        seen = identity(entry)
         known = load(entry)
         if known is not None:
             return known
-        with _turn(entry, seen) as known:
+        with turn(entry, seen, load) as known:
             return _parse(stream, path, sizes_of) if known is None else known
 
 
@@ -77,10 +80,16 @@ def folder() -> Path:
 
 
 def load(entry: Path) -> Packed | None:
-    """The columns of an entry; nothing where there is none or it is damaged."""
+    """The columns of an annotation file's entry; nothing where there is none or it is damaged."""
+    columns = load_columns(entry)
+    return None if columns is None else Packed(**columns)
+
+
+def load_columns(entry: Path) -> dict[str, Any] | None:
+    """The columns of any entry; nothing where there is none or it is damaged."""
     with suppress(OSError, ValueError), entry.open("rb") as stream:
-        if lock(stream, shared=True) is not False and _identity(entry) == os.fstat(stream.fileno()).st_ino:
-            columns = Packed(**column_file.read(stream))  # keeps the lock as long as it is mapped
+        if lock(stream, shared=True) is not False and identity(entry) == os.fstat(stream.fileno()).st_ino:
+            columns = column_file.read(stream)  # keeps the lock as long as it is mapped
             with suppress(OSError):
                 os.utime(entry)
             return columns
@@ -106,7 +115,7 @@ def _parse(stream: BufferedReader, path: Path, sizes_of: SizesOf | None) -> Pack
     if content.images.are_measured:
         return columns
     try:
-        _save(columns, entry)
+        save(columns._asdict(), entry)
     except OSError as error:
         warnings.warn(
             f"{path} is parsed anew by every process that opens it, because its columns cannot be kept in "
@@ -131,12 +140,12 @@ def _memory(path: Path) -> Path:
     return folder() / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()}.memory"
 
 
-def _save(columns: Packed, entry: Path) -> None:
+def save(columns: Mapping[str, column_file.Value], entry: Path) -> None:
     """Write an entry whole; it is not synchronised with the disk: what a crash may leave is told by the fingerprint."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     remove_old(entry.parent)
     with atomic_write(entry) as draft, draft.open("xb+") as stream:
-        column_file.write(stream, columns._asdict())
+        column_file.write(stream, columns)
 
 
 def _remove(entry: Path) -> None:
@@ -173,7 +182,7 @@ def _states(folder: Path, pattern: str) -> Iterator[tuple[Path, os.stat_result]]
 
 
 @contextmanager
-def _turn(entry: Path, seen: int | None) -> Iterator[Packed | None]:
+def turn(entry: Path, seen: int | None, load: Callable[[Path], T | None]) -> Iterator[T | None]:
     """Let one process parse at a time; gives what another has made since `seen`, or nothing where it is one's turn.
 
     Where there can be no lock, or its holder is stuck, everyone has a turn.
@@ -186,15 +195,12 @@ def _turn(entry: Path, seen: int | None) -> Iterator[Packed | None]:
             end = time.monotonic() + PATIENCE
             while known is None and lock(turns) is False and time.monotonic() < end:
                 time.sleep(PAUSE)
-                known = _newer(entry, seen)
-        yield known or _newer(entry, seen)
+                known = load(entry) if identity(entry) != seen else None
+        yield known or (load(entry) if identity(entry) != seen else None)
 
 
-def _newer(entry: Path, seen: int | None) -> Packed | None:
-    return load(entry) if _identity(entry) != seen else None
-
-
-def _identity(path: Path) -> int | None:
+def identity(path: Path) -> int | None:
+    """What tells an entry from another one that takes its name."""
     with suppress(OSError):
         return path.stat().st_ino
     return None

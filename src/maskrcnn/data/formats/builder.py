@@ -138,7 +138,7 @@ def _inside(boxes: Float32[np.ndarray, "n 4"], sizes: Int64[np.ndarray, "n 2"]) 
     return (high > low).all(axis=1)
 
 
-def _joined(outlines: Sequence[Rings]) -> tuple[Rings, Int64[np.ndarray, " n+1"]]:
+def _joined(outlines: Sequence[Rings]) -> tuple[Rings, Int64[np.ndarray, " _"]]:
     """All outlines as one, and the first ring of each."""
     points = [one.points for one in outlines] or [np.zeros((0, 2), np.float32)]
     lengths = np.concatenate([[0], *(np.diff(one.first) for one in outlines)]).astype(np.int64)

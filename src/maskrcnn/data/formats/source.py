@@ -1,7 +1,7 @@
 """What lies in a folder: its files, listed once, and the splits that a format finds among them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,13 +50,7 @@ class Folder:
     @cached_property
     def files(self) -> dict[Path, list[str]]:
         """Names of the files of each folder, sorted; folders with the fewest parts first."""
-        found: dict[Path, list[str]] = {}
-        for folder, below, names in os.walk(self.root, followlinks=True):
-            if folder.count(os.sep) - str(self.root).count(os.sep) > DEEPEST:
-                below.clear()
-            below[:] = sorted(name for name in below if name not in SYSTEM and not name.startswith("."))
-            found[Path(folder)] = sorted(name for name in names if not name.startswith("."))
-        return dict(sorted(found.items(), key=lambda item: (len(item[0].parts), item[0])))
+        return dict(sorted(walk(self.root), key=lambda item: (len(item[0].parts), item[0])))
 
     def having(self, *suffixes: str) -> Iterator[Path]:
         """Files with one of these endings, in lower case, those of outer folders first."""
@@ -64,8 +58,32 @@ class Folder:
             yield from (folder / name for name in names if os.path.splitext(name)[1].lower() in suffixes)
 
 
+def walk(root: Path, closed: Callable[[str], object] = str) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder with the names of its files, sorted, `root` first; each once, also where links lead to it.
+
+    closed   is told the folders that may not be read
+    Hidden files and what systems leave is passed over. Raises OSError where `root` may not be read.
+    """
+
+    def lost(error: OSError) -> None:
+        if error.filename == str(root):
+            raise error
+        closed(str(error.filename))
+
+    seen = set()
+    for folder, below, names in os.walk(root, onerror=lost, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen or folder.count(os.sep) - str(root).count(os.sep) > DEEPEST:
+            below.clear()
+        if real in seen:
+            continue
+        seen.add(real)
+        below[:] = sorted(name for name in below if name not in SYSTEM and not name.startswith("."))
+        yield Path(folder), sorted(name for name in names if not name.startswith("."))
+
+
 DEEPEST = 12
-"""Number of folders within each other that are looked into: a link may lead back to where it lies."""
+"""Number of folders within each other that are looked into."""
 
 
 def part_of(path: Path) -> Part:

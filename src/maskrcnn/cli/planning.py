@@ -1,0 +1,102 @@
+"""A folder of data where a recipe is expected: what lies there, and the plan that is made for it."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maskrcnn.recipes import read_recipe
+from maskrcnn.recipes.adopt import with_settings
+from maskrcnn.recipes.find import find_recipe
+from maskrcnn.recipes.read import read_overrides
+from maskrcnn.recipes.write import to_plan
+from maskrcnn.run_folder import CONFIG, PLAN
+from maskrcnn.runtime.ranks import find_ranks
+
+if TYPE_CHECKING:
+    from maskrcnn.config import Recipe
+
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz")
+"""Endings of data sets in one file."""
+
+
+def is_data(source: str) -> bool:
+    """Whether a person named a data set rather than a recipe: an archive, or a folder without a recipe in it.
+
+    Raises ValueError for a folder that is called like a shipped recipe.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path.suffix.lower() in ARCHIVES
+    if not path.is_dir() or (path / CONFIG).is_file():
+        return False
+    if Path(source).name != source:
+        return True
+    try:
+        find_recipe(source)
+    except FileNotFoundError:
+        return True
+    raise ValueError(
+        f"{source} is a folder here, and a recipe that comes with this package; write ./{source} for the data in the "
+        f"folder, {source}.yml for the recipe"
+    )
+
+
+def planned(source: str, overrides: Sequence[str], out: Path | None) -> "Recipe":
+    """The recipe for a folder of data: what was planned when the run in `out` began, else a plan that is made now.
+
+    A plan is printed by the first process, and written to `out` where that is given.
+    """
+    before = None if out is None else out / PLAN
+    if before is not None and before.is_file():
+        _say(f"the plan is that of {before}")
+        return read_recipe(before, overrides)
+    recipe, text = make_plan(source, overrides)
+    _say(text)
+    if out is not None and find_ranks(os.environ).rank == 0:
+        write_plan(out / PLAN, text)
+    return recipe
+
+
+def make_plan(source: str, overrides: Sequence[str]) -> tuple["Recipe", str]:
+    """Look at data and machine; gives the recipe, and its text with a reason for each choice."""
+    from maskrcnn.data.split import open_split
+    from maskrcnn.train.proposal import look_at_machine, propose
+
+    machine = look_at_machine(_say)
+    own = [f"data.dataset_dir={source}", f"name={name_of(source)}", *overrides]
+    base = read_recipe(machine.base, own)
+    data = open_split(base.data, "train")
+    given = dict(read_overrides(overrides).settings)
+    choices = [choice for choice in propose(data, machine) if choice.setting not in given]
+    recipe = with_settings(base, {choice.setting: choice.value for choice in choices}, "plan")
+    reasons = {choice.setting: choice.reason for choice in choices} | dict.fromkeys(given, "as you said")
+    reasons["model.backbone.kind"] = machine.why
+    heading = (
+        f"A plan for {source}, made for this machine ({machine.name}, {machine.cores} cores). Settings without a\n"
+        f"reason are those of the recipe {machine.base}. Edit this file and run it: maskrcnn train {PLAN}"
+    )
+    return recipe, to_plan(recipe, reasons, heading)
+
+
+def write_plan(path: Path, text: str) -> None:
+    """Write a plan, to its folder, which is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def name_of(source: str) -> str:
+    """A run's name after its data.
+
+    >>> name_of("/data/My Cells (2).zip")
+    'my-cells-2'
+    """
+    stem = Path(source).resolve().name if source in (".", "..") else Path(source).name
+    stem = stem.removesuffix(Path(stem).suffix) if Path(stem).suffix.lower() in ARCHIVES else stem
+    return re.sub(r"[^\w]+", "-", stem.lower()).strip("-") or "data"
+
+
+def _say(sentence: str) -> None:
+    if find_ranks(os.environ).rank == 0:
+        print(sentence, flush=True)

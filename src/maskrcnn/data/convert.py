@@ -1,0 +1,29 @@
+"""A data set written in another format, its images included."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from maskrcnn.config import Data
+from maskrcnn.data.classes import choose_classes, unite_classes
+from maskrcnn.data.formats.known import FORMATS
+from maskrcnn.data.split import read_parts
+
+
+def convert_data(settings: Data, form: str, dest: Path) -> Iterator[str]:
+    """Write all splits of a data set to a folder; yields what was read, what gets lost, and what was written.
+
+    form   a name of `FORMATS`
+    Splits keep their images; a data set without a validation split stays one, and `maskrcnn data split` divides it.
+    Raises ValueError where the folder is not empty, and what reading raises.
+    """
+    if dest.exists() and any(dest.iterdir()):
+        raise ValueError(f"{dest} is not empty; give a new folder")
+    splits, said = read_parts(settings)
+    yield from said
+    splits = dict(zip(splits, unite_classes(list(splits.values())), strict=True))
+    splits = {name: choose_classes(data, settings.classes) for name, data in splits.items()}
+    for data in splits.values():
+        yield from (f"note: {remark}" for remark in data.notes)
+    yield from (f"lost: {sentence}" for sentence in FORMATS[form].write(splits, dest))
+    images, objects = (sum(len(getattr(data, name)) for data in splits.values()) for name in ("image_ids", "labels"))
+    yield f"written to {dest}: {FORMATS[form].title}; {images} images and {objects} objects were read"

@@ -1,0 +1,22 @@
+"""The COCO2017 layout, written."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.formats import coco
+from maskrcnn.data.formats.place import place
+
+
+def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
+    """Write splits as `annotations/instances_<split>2017.json` and `<split>2017/`; nothing is lost.
+
+    A data set without splits becomes `annotations/instances.json` and `images/`.
+    """
+    (dest / "annotations").mkdir(parents=True, exist_ok=True)
+    for part, data in splits.items():
+        folder, name = (f"{part}2017", f"instances_{part}2017.json") if part else ("images", "instances.json")
+        placed = replace(data, file_names=place(data, dest / folder))
+        coco.write(placed, dest / "annotations" / name)
+    return []

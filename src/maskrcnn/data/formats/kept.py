@@ -1,0 +1,109 @@
+"""Data sets of many small files, read once and then kept as columns."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from maskrcnn.data.annotations.annotation_cache import folder, identity, load_columns, save, turn
+from maskrcnn.data.annotations.column_file import Value
+from maskrcnn.data.annotations.fingerprint import SETTLED
+from maskrcnn.data.annotations.names import Names
+from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.faults import Fault, Faults
+from maskrcnn.data.formats.source import Source
+from maskrcnn.masks import Rings
+
+FORMAT = 1
+"""To be raised whenever the same label files lead to other columns."""
+FEW = 1000
+"""Files that are read as quickly as an entry would be found."""
+ARRAYS = (
+    "image_ids", "sizes", "first_object", "annotation_ids", "labels", "boxes", "areas", "crowd", "flags", "first_ring",
+    "stated_boxes",
+)  # fmt: skip
+"""Columns of a data set that are kept as they are."""
+
+
+def kept(source: Source, faults: Faults, files: Sequence[Path | str], read: Callable[[], Dataset]) -> Dataset:
+    """What `read` gives and reports, from an entry of the cache where these files have been read before.
+
+    files   all that the data set depends on, label files and images; names, sizes and times of change tell whether an
+            entry still holds
+    """
+    if len(files) < FEW:
+        return read()
+    key, newest = _key(source, files)
+    if key is None or time.time() - newest / 1e9 < SETTLED:
+        return read()
+    entry = folder() / f"{key}-{FORMAT}.columns"
+    seen = identity(entry)
+    known = load_columns(entry)
+    if known is None:
+        with turn(entry, seen, load_columns) as known:
+            if known is None:
+                return _read_and_save(entry, faults, read)
+    return _restored(source, faults, known)
+
+
+def _key(source: Source, files: Sequence[Path | str]) -> tuple[str | None, int]:
+    """(what names the entry, nanoseconds of the last change); nothing where a file is gone."""
+    digest = hashlib.sha256(repr(source).encode("utf-8", "surrogateescape"))
+    newest = 0
+    try:
+        for path in files:
+            state = os.stat(path)
+            changed = state.st_mtime_ns, state.st_ctime_ns if os.name == "posix" else 0
+            newest = max(newest, *changed)
+            digest.update(f"{path}\0{state.st_ino} {state.st_size} {changed}\n".encode("utf-8", "surrogateescape"))
+    except OSError:
+        return None, 0
+    return digest.hexdigest(), newest
+
+
+def _read_and_save(entry: Path, faults: Faults, read: Callable[[], Dataset]) -> Dataset:
+    data = read()
+    with suppress(OSError):
+        save(_columns(data, faults), entry)
+    return data
+
+
+def _columns(data: Dataset, faults: Faults) -> dict[str, Value]:
+    """A data set and what was met, as a file of columns holds them."""
+    names, attributes = Names.pack(data.file_names), Names.pack(data.attributes or ())
+    columns: dict[str, Value] = {name: getattr(data, name) for name in ARRAYS}
+    return columns | {
+        "points": data.rings.points,
+        "first_point": data.rings.first,
+        "name_text": names.text,
+        "first_letter": names.first,
+        "attribute_text": attributes.text,
+        "first_attribute": attributes.first,
+        "category_ids": np.array(data.category_ids, np.int64),
+        "category_names": data.category_names,
+        "faults": tuple(msgspec.json.encode(fault).decode() for fault in faults),
+    }
+
+
+def _restored(source: Source, faults: Faults, columns: dict[str, Any]) -> Dataset:
+    for text in columns["faults"]:
+        fault = msgspec.json.decode(text, type=Fault)
+        faults.add(fault.kind, fault.examples, fault.sentence, count=fault.count)
+    attributes = Names(columns["attribute_text"], columns["first_attribute"])
+    return Dataset(
+        annotations=source.labels,
+        images=source.images,
+        file_names=Names(columns["name_text"], columns["first_letter"]),
+        rings=Rings(columns["points"], columns["first_point"]),
+        category_ids=tuple(columns["category_ids"].tolist()),
+        category_names=columns["category_names"],
+        attributes=attributes if len(attributes) else None,
+        remarks=faults.notes(),
+        **{name: columns[name] for name in ARRAYS},
+    )

@@ -1,0 +1,47 @@
+"""What a format could not keep, counted while it was written."""
+
+import numpy as np
+
+from maskrcnn.data.dataset import Dataset
+
+
+class Losses:
+    """Sentences and how many things each is about.
+
+    title   of the format
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._counts: dict[str, int] = {}
+
+    def add(self, what: str, count: int = 1) -> None:
+        """Count things. what: noun and claim, such as `crowd regions are left out`."""
+        if count:
+            self._counts[what] = self._counts.get(what, 0) + count
+
+    def say(self, sentence: str) -> None:
+        """Add a sentence without a number."""
+        self._counts[sentence] = 0
+
+    def count(self, data: Dataset, *, attributes: bool = False) -> None:
+        """Count keypoints, and attributes unless the format keeps them."""
+        if data.keypoints is not None:
+            have = int((data.keypoints[..., 2] > 0).any(axis=1).sum())
+            self.add(f"objects lose their keypoints, for which {self._title} has no place", have)
+        if data.attributes is not None and not attributes:
+            self.add(
+                f"objects lose their attributes, for which {self._title} has no place", sum(map(bool, data.attributes))
+            )
+        stated = int(np.isfinite(data.areas).sum())
+        self.add(f"objects lose their stated area, which {self._title} measures on the mask", stated)
+
+    def sentences(self) -> list[str]:
+        """One for each kind of thing.
+
+        >>> losses = Losses("YOLO")
+        >>> losses.add("crowd regions are left out", 2)
+        >>> losses.sentences()
+        ['2 crowd regions are left out']
+        """
+        return [f"{count} {what}" if count else what for what, count in self._counts.items()]

@@ -1,0 +1,78 @@
+"""The images of a data set, put into another folder."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.decode import read_image
+from maskrcnn.storage.location import Location
+
+
+def place(data: Dataset, folder: Path, *, by_stem: bool = False, moved: Callable[[str], str] = str) -> list[str]:
+    """Put all images of a data set below a folder and give their names there, with `/`, in the order of the data set.
+
+    by_stem   names differ before their ending too, because each image has a label file of its own
+    moved     gives the name that the format wants for a name, such as one in a folder of its own
+    Images are linked where the file system can, else copied. Names and subfolders stay; a second image of one name, in
+    whatever case, gets a number. A file that lies there already is replaced.
+    Raises FileNotFoundError for an image that does not exist.
+    """
+    names = [moved(name) for name in distinct_names(data.file_names, by_stem=by_stem)]
+    for file_name, name in zip(data.file_names, names, strict=True):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(data.images, Location):
+            target.write_bytes(read_image(data.images / file_name))
+        else:
+            _link(data.images / file_name, target)
+    return names
+
+
+def distinct_names(file_names: Sequence[str], *, by_stem: bool = False) -> list[str]:
+    """Names that stay inside a folder and of which no two are one file.
+
+    >>> distinct_names(["a/1.png", "../1.png", "A/1.PNG", "C:\\\\b\\\\1.jpg"])
+    ['a/1.png', '1.png', 'A/1-2.PNG', '1.jpg']
+    >>> distinct_names(["1.png", "1.jpg"], by_stem=True)
+    ['1.png', '1-2.jpg']
+    """
+    taken: set[str] = set()
+    found = []
+    for file_name in file_names:
+        path = _inside(file_name)
+        name, number = path, 1
+        while _key(name, by_stem) in taken:
+            number += 1
+            name = path.with_stem(f"{path.stem}-{number}")
+        taken.add(_key(name, by_stem))
+        found.append(name.as_posix())
+    return found
+
+
+def _key(name: PurePosixPath, by_stem: bool) -> str:
+    return str(name.with_suffix("") if by_stem else name).casefold()
+
+
+def _inside(file_name: str) -> PurePosixPath:
+    """A name without what leads out of a folder: `..`, and all folders of an absolute path."""
+    parts = file_name.replace("\\", "/").split("/")
+    if parts[0] == "" or parts[0].endswith(":"):
+        parts = parts[-1:]
+    parts = [part for part in parts if part not in ("", ".", "..")]
+    return PurePosixPath(*parts or ["image"])
+
+
+def _link(source: Path, target: Path) -> None:
+    if not source.is_file():
+        raise FileNotFoundError(f"the image {source} does not exist; restore it or leave it out")
+    with suppress(FileNotFoundError):
+        if source.samefile(target):
+            return
+        target.unlink()
+    try:
+        os.link(source.resolve(), target)  # of what a symbolic link means
+    except OSError:  # another disk, or a file system without links
+        shutil.copyfile(source, target)

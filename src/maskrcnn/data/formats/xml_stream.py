@@ -1,0 +1,56 @@
+"""XML of label files, read piece by piece and without what a document type can make of it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError, XMLPullParser
+
+from maskrcnn.data.formats.text import MOST, decoded
+
+DECLARED = re.compile(
+    rb"""^\s*<\?xml[^>]{0,100}encoding=["'](windows-\d+|cp\d+|iso-8859-\d+|koi8-r|gbk|gb18030|big5|shift_jis|euc-\w+)["']""",
+    re.I,
+)
+"""A declared encoding other than Unicode's."""
+DOCUMENT_TYPE = re.compile(r"<!(DOCTYPE|ENTITY)")
+DEEPEST = 16
+CHUNK = 1 << 16
+"""Characters that are parsed at once."""
+
+
+def xml_text(path: Path) -> str:
+    """The text of an XML file in its encoding. Raises OSError, or ValueError for one that is too large."""
+    if path.stat().st_size > MOST:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes, but at most {MOST} are read; split it")
+    data = path.read_bytes()
+    declared = DECLARED.match(data)
+    if declared:
+        return data.decode(declared[1].decode().lower(), "replace")
+    return decoded(data)[0]
+
+
+def elements(text: str, path: Path) -> Iterator[Element]:
+    """The elements directly below the root, each when it is complete; then it is forgotten.
+
+    Raises ValueError for what is no XML, for a document type, which can define entities that grow without end, and for
+    elements within each other that go deeper than any label file.
+    """
+    if DOCUMENT_TYPE.search(text):
+        raise ValueError(f"{path} has a document type (<!DOCTYPE>), which no label file needs; remove it")
+    parser, depth = XMLPullParser(["start", "end"]), 0
+    root: Element | None = None
+    try:
+        for start in range(0, len(text), CHUNK):
+            parser.feed(text[start : start + CHUNK])
+            for event, element in parser.read_events():
+                assert isinstance(element, Element)
+                depth += 1 if event == "start" else -1
+                if depth > DEEPEST:
+                    raise ValueError(f"{path} has more than {DEEPEST} elements within each other; it is no label file")
+                root = element if root is None else root
+                if event == "end" and depth == 1:
+                    yield element
+                    root.clear()
+        parser.close()
+    except ParseError as error:
+        raise ValueError(f"{path} is no XML ({error}); restore it") from None

@@ -1,0 +1,237 @@
+"""YOLO segmentation: a text file for each image, a line for each object."""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from maskrcnn.data.dataset import Dataset, Flag
+from maskrcnn.data.decode import probe
+from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.data.formats import yolo_layout as layouts
+from maskrcnn.data.formats.below import of_part
+from maskrcnn.data.formats.builder import Builder
+from maskrcnn.data.formats.kept import kept
+from maskrcnn.data.formats.losses import Losses
+from maskrcnn.data.formats.one_ring import has_holes, parts
+from maskrcnn.data.formats.place import place
+from maskrcnn.data.formats.shapes_of import ring_of, shapes_of
+from maskrcnn.data.formats.source import Folder, Part, Source, part_of
+from maskrcnn.data.formats.text import decoded, read_text
+from maskrcnn.data.formats.yolo_lines import Line, looks_like, read_lines
+from maskrcnn.data.sources import SUFFIXES
+
+TITLE = "YOLO segmentation"
+THREADS = 8
+DIGITS = 6
+"""Decimals of a pixel to which coordinates are rounded: dividing by a side and multiplying again moves the last bit."""
+TRIED = 8
+"""Label files of a folder that are opened to see whether they are of this format."""
+NUMBERED = Kind("yolo-no-names", "classes", Severity.NOTE, "have no name; they are called by their numbers")
+UNLISTED = Kind("yolo-unlisted-class", "objects", Severity.REFUSED, "have a class number that the list of names lacks")
+UNREADABLE = Kind("yolo-image", "images", Severity.REFUSED, "cannot be read, so that their size is not known")
+
+
+def find(folder: Folder) -> list[Source]:
+    """Splits that a `data.yaml` names, and folders of label files that none names."""
+    found = [source for path in folder.having(".yaml", ".yml") for source in _from_yaml(path)]
+    known = {source.labels for source in found}
+    bare: dict[Part, list[tuple[Path, Path]]] = {}
+    for labels, images in _label_folders(folder):
+        if not any(labels.is_relative_to(one) for one in known) and _has_lines(labels, folder.files[labels]):
+            bare.setdefault(part_of(labels.relative_to(folder.root)), []).append((labels, images))
+    return found + [_bare_source(folder, part, pairs) for part, pairs in bare.items()]
+
+
+def read(source: Source, faults: Faults) -> Dataset:
+    """Read a split. Sizes are those of the images' headers; an image without a label file has no objects.
+
+    Raises FileNotFoundError or ValueError where nothing can be read.
+    """
+    pairs = _pairs(source)
+    files = [path for pair in pairs for path in pair if path is not None]
+    return kept(source, faults, files, lambda: _read(source, pairs, faults))
+
+
+def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
+    """Write `data.yaml`, `images/` and `labels/`; a split without a name is called train."""
+    losses = Losses(TITLE)
+    names: dict[str, str] = {}
+    for part, data in splits.items():
+        part = part or "train"
+        names[part] = f"images/{part}"
+        placed = place(data, dest / "images" / part, by_stem=True)
+        for image, name in enumerate(placed):
+            path = (dest / "labels" / part / name).with_suffix(".txt")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(_lines(data, image, losses)), encoding="utf-8")
+        losses.count(data)
+        classes = dict(enumerate(data.category_names))
+    content = {"path": ".", **names, "names": classes}
+    (dest / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    if "val" not in names:
+        losses.say("data.yaml names no `val`, which Ultralytics asks for: there is no validation split")
+    return losses.sentences()
+
+
+def _from_yaml(path: Path) -> Iterator[Source]:
+    layout = layouts.read_layout(path)
+    for part, entries in (layout.entries if layout else {}).items():
+        assert layout is not None
+        images = layouts.images_of(layout, part)
+        if images:
+            folders = sorted({image.parent for image in images})
+            labels = layouts.common([layouts.label_of(folder / "x").parent for folder in folders])
+            why = f"{path.name} names {entries[0]}"
+            yield Source("yolo", part, labels, layouts.common(folders), why, path)
+
+
+def _bare_source(folder: Folder, part: Part, pairs: list[tuple[Path, Path]]) -> Source:
+    labels, images = (layouts.common(folders) for folders in zip(*pairs, strict=True))
+    around = [labels, *labels.parents]
+    around = [*around[: around.index(folder.root) + 1], images] if folder.root in around else [labels, images]
+    names, _ = layouts.class_names(around, Faults())
+    why = f"{labels.relative_to(folder.root).as_posix()} holds text files of numbers named as the images are"
+    return Source("yolo", part, labels, images, why, names)
+
+
+def _label_folders(folder: Folder) -> Iterator[tuple[Path, Path]]:
+    """Folders of text files that are named as images, beside them or in the folder that `images` stands for."""
+    stems = {
+        path: {name.rpartition(".")[0] for name in names if name.lower().endswith(SUFFIXES)}
+        for path, names in folder.files.items()
+    }
+    for path, names in folder.files.items():
+        texts = {name[:-4] for name in names if name.lower().endswith(".txt") and name.lower() not in layouts.NO_LABELS}
+        for images in _twins(path) if texts else ():
+            if not texts.isdisjoint(stems.get(images, ())):
+                yield path, images
+                break
+
+
+def _twins(labels: Path) -> Iterator[Path]:
+    parts = list(labels.parts)
+    for index in range(len(parts) - 1, -1, -1):
+        if parts[index].lower() == "labels":
+            yield Path(*parts[:index], "images", *parts[index + 1 :])
+            yield Path(*parts[:index], *parts[index + 1 :])
+            break
+    yield labels
+
+
+def _has_lines(labels: Path, names: list[str]) -> bool:
+    """Whether the first files that hold something hold objects."""
+    tried = 0
+    for name in names:
+        if name.lower().endswith(".txt") and name.lower() not in layouts.NO_LABELS and tried < TRIED:
+            with (labels / name).open("rb") as file:
+                text = decoded(file.read(4096))[0].strip()
+            tried += 1
+            if text:
+                return looks_like(text)
+    return False
+
+
+def _pairs(source: Source) -> list[tuple[Path, Path | None]]:
+    """The images of a split, each with its label file where it has one."""
+    layout = layouts.read_layout(source.names) if source.names else None
+    if layout is not None:
+        return [(image, _label_file(image)) for image in layouts.images_of(layout, source.part)]
+    folder = Folder(layouts.common([source.labels, source.images]))
+    twins = dict(_label_folders(folder))
+    return [
+        pair for labels in of_part(twins, source.labels, source.part) for pair in _paired(folder, labels, twins[labels])
+    ]
+
+
+def _paired(folder: Folder, labels: Path, images: Path) -> Iterator[tuple[Path, Path | None]]:
+    texts = {name[:-4]: labels / name for name in folder.files[labels] if name.lower().endswith(".txt")}
+    for name in folder.files[images]:
+        if name.lower().endswith(SUFFIXES):
+            yield images / name, texts.get(name.rpartition(".")[0])
+
+
+def _label_file(image: Path) -> Path | None:
+    return next((path for path in (layouts.label_of(image), image.with_suffix(".txt")) if path.is_file()), None)
+
+
+def _read(source: Source, pairs: list[tuple[Path, Path | None]], faults: Faults) -> Dataset:
+    names = _class_names(source, faults)
+
+    def open_pair(pair: tuple[Path, Path | None]) -> tuple[tuple[int, int] | None, list[Line]]:
+        image, labels = pair
+        try:
+            size = probe(image).size
+        except (OSError, ValueError) as error:
+            faults.add(UNREADABLE, image.name, str(error))
+            return None, []
+        return size, list(read_lines(read_text(labels, faults), labels.name, faults)) if labels else []
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(open_pair, pairs))
+    builder = Builder(source.labels, source.images, faults, _classes(found, names, faults))
+    for (image, labels), (size, lines) in zip(pairs, found, strict=True):
+        if size is not None:
+            index = builder.add_image(image.relative_to(source.images).as_posix(), size)
+            for line in lines:
+                if not names or line.number in names:
+                    _add(builder, index, names.get(line.number, str(line.number)), line, size)
+                else:
+                    _report_unlisted(f"class {line.number} in {labels.name if labels else ''}", source, names, faults)
+    return builder.dataset()
+
+
+def _report_unlisted(who: str, source: Source, names: Mapping[int, str], faults: Faults) -> None:
+    known = f"{source.names} names {len(names)} classes, from {min(names)} to {max(names)}"
+    faults.add(UNLISTED, who, f"{who}: {known}; add its name there or remove the line")
+
+
+def _class_names(source: Source, faults: Faults) -> dict[int, str]:
+    layout = layouts.read_layout(source.names) if source.names else None
+    if layout is not None:
+        return layout.names
+    return dict(enumerate(layouts.class_names([source.names.parent], faults)[1])) if source.names else {}
+
+
+def _classes(
+    found: list[tuple[tuple[int, int] | None, list[Line]]], names: dict[int, str], faults: Faults
+) -> list[str]:
+    """Names in the order of their numbers."""
+    if names:
+        return [names[number] for number in sorted(names)]
+    numbers = sorted({line.number for _, lines in found for line in lines})
+    faults.add(NUMBERED, [str(number) for number in numbers])
+    return [str(number) for number in numbers]
+
+
+def _add(builder: Builder, image: int, name: str, line: Line, size: tuple[int, int]) -> None:
+    scale = np.array(size[::-1], np.float64)
+    attributes = {} if line.score is None else {"score": line.score}
+    if line.ring is None:
+        assert line.box is not None
+        x1, y1, x2, y2 = (line.box.reshape(2, 2) * scale).round(DIGITS).ravel().tolist()
+        builder.add_object(image, name, None, box=(x1, y1, x2 - x1, y2 - y1), attributes=attributes)
+        return
+    outline = parts((line.ring * scale).round(DIGITS))
+    flags = Flag.RUN_LENGTHS if has_holes(outline) else Flag(0)
+    if len(outline.points):
+        builder.add_object(image, name, outline, flags=flags, attributes=attributes)
+
+
+def _lines(data: Dataset, image: int, losses: Losses) -> Iterator[str]:
+    scale = data.sizes[image][::-1].astype(np.float64)
+    for shape in shapes_of(data, image):
+        if shape.crowd:
+            losses.add("crowd regions are left out, for which YOLO has no place")
+            continue
+        if shape.is_box:
+            x, y, width, height = shape.box
+            values = np.array([[x + width / 2, y + height / 2], [width, height]]) / scale
+            losses.add(
+                "objects without an outline are lines of 5 numbers, which YOLO's training of masks takes for boxes"
+            )
+        else:
+            values = (ring_of(data, shape) / scale).clip(0, 1)
+        yield f"{data.labels[shape.index] - 1} {' '.join(map(repr, values.ravel().tolist()))}\n"

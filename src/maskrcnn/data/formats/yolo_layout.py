@@ -1,0 +1,128 @@
+"""Where the images and labels of a YOLO data set lie: `data.yaml`, lists of images, class names."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from maskrcnn.data.faults import Faults
+from maskrcnn.data.formats.source import PARTS, Folder, Part
+from maskrcnn.data.formats.text import read_text
+from maskrcnn.data.sources import SUFFIXES
+
+LARGEST_YAML = 1 << 18
+"""Bytes of the largest file that may be a `data.yaml`."""
+CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "names.txt", "predefined_classes.txt")
+NO_LABELS = {*CLASS_FILES, "train.txt", "val.txt", "valid.txt", "test.txt", "readme.txt", "notes.txt", "labels.txt"}
+"""Text files that hold no objects."""
+
+
+class Layout(NamedTuple):
+    """What a `data.yaml` says."""
+
+    path: Path
+    root: str
+    """Its `path`: what the entries are relative to."""
+    entries: dict[Part, list[str]]
+    """Folders of images, or lists of them."""
+    names: dict[int, str]
+    """Class names by their number."""
+
+
+def read_layout(path: Path) -> Layout | None:
+    """A `data.yaml`; nothing where a file is something else, or is too large to be one."""
+    try:
+        if path.stat().st_size > LARGEST_YAML:
+            return None
+        content = yaml.load(read_text(path), Loader=yaml.BaseLoader)  # texts, lists and mappings, and nothing else
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return None
+    if not isinstance(content, dict) or not {"names", "nc"} & content.keys():
+        return None
+    entries = {
+        PARTS[key]: _texts(content[key])
+        for key in ("train", "val", "valid", "test")
+        if key in content and _texts(content[key])
+    }
+    root = content.get("path")
+    return Layout(path, root if isinstance(root, str) else "", entries, _names(content, path)) if entries else None
+
+
+def images_of(layout: Layout, part: Part) -> list[Path]:
+    """The images of a split, sorted within each folder; those that a list names may not exist."""
+    found: dict[Path, None] = {}
+    for entry in layout.entries.get(part, []):
+        place = located(layout, entry)
+        if place is not None:
+            found.update(dict.fromkeys(_listed(place, layout) if place.is_file() else pictures(Folder(place))))
+    return list(found)
+
+
+def located(layout: Layout, entry: str) -> Path | None:
+    """The folder or list that an entry means: below `path`, beside the YAML, or where its last words lead."""
+    return next((place for place in _candidates(layout, entry) if place.exists()), None)
+
+
+def pictures(folder: Folder) -> Iterator[Path]:
+    """All images below a folder."""
+    yield from folder.having(*SUFFIXES)
+
+
+def label_of(image: Path) -> Path:
+    """The label file of an image: below `labels` in the place of the last `images` of its path, else beside it."""
+    parts = list(image.parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index].lower() == "images":
+            return Path(*parts[:index], "labels", *parts[index + 1 :]).with_suffix(".txt")
+    return image.with_suffix(".txt")
+
+
+def class_names(folders: Iterable[Path], faults: Faults) -> tuple[Path | None, list[str]]:
+    """The first file in some folders that lists classes, and its lines."""
+    for folder in folders:
+        for name in CLASS_FILES:
+            path = folder / name
+            if path.is_file():
+                return path, [line.strip() for line in read_text(path, faults).splitlines() if line.strip()]
+    return None, []
+
+
+def common(paths: Sequence[Path]) -> Path:
+    """The innermost folder around some folders."""
+    return Path(os.path.commonpath(paths))
+
+
+def _listed(path: Path, layout: Layout) -> Iterator[Path]:
+    for line in read_text(path).splitlines():
+        name = line.strip().replace("\\", "/")
+        if name:
+            beside = path.parent / name.removeprefix("./")
+            yield beside if beside.is_file() else located(layout, name) or beside
+
+
+def _candidates(layout: Layout, entry: str) -> Iterator[Path]:
+    beside, name = layout.path.parent, entry.replace("\\", "/")
+    root = layout.root.replace("\\", "/")
+    words = [word for word in name.split("/") if word not in ("", ".", "..")]
+    yield beside / root / name
+    yield beside / name
+    for start in range(len(words)):  # what another machine calls /content/set/train/images, or ../train/images
+        yield beside.joinpath(*words[start:])
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [one for one in value if isinstance(one, str) and one]
+    return [value] if isinstance(value, str) and value else []
+
+
+def _names(content: dict[str, Any], path: Path) -> dict[int, str]:
+    names = content.get("names")
+    if isinstance(names, str) and names:
+        listed = path.parent / names
+        names = read_text(listed).splitlines() if listed.is_file() else [names]
+    if isinstance(names, dict):
+        return {int(key): str(name) for key, name in names.items() if str(key).isdecimal() and len(key) < 10}
+    return dict(enumerate(map(str, names))) if isinstance(names, list) else {}

@@ -1,0 +1,92 @@
+"""Faults of categories: in one split, and between training and validation."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Int64
+
+from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.faults import Kind, Severity
+from maskrcnn.data.health.findings import Finding, of_names
+
+FEW = 10
+"""Examples of a class below which little can be learnt."""
+UNITED = "categories of both splits are united by name"
+
+BLANK = Kind("category-blank", "categories", Severity.WARNING, "have no name", "they are called `class` and their id")
+SAME_NAME = Kind(
+    "category-name-twice",
+    "categories",
+    Severity.WARNING,
+    "bear a name that another has: they are learnt as two classes, and weights cannot be told which is which",
+    "they become one",
+)
+UNUSED = Kind("category-unused", "categories", Severity.NOTE, "have no objects")
+RARE = Kind("category-rare", "categories", Severity.NOTE, f"have fewer than {FEW} objects to learn from")
+OTHER_IDS = Kind(
+    "category-ids-differ", "categories", Severity.REFUSED, "have another id in validation than in training", UNITED
+)
+OTHER_NAMES = Kind("category-in-one-split", "categories", Severity.REFUSED, "are listed in one split alone", UNITED)
+ONE_SIDED = Kind(
+    "category-united", "categories", Severity.NOTE, "are listed in one split alone; both get all, known by their names"
+)
+NEVER_LEARNT = Kind(
+    "category-never-learnt", "categories", Severity.WARNING, "have objects in validation and none in training"
+)
+NEVER_SCORED = Kind(
+    "category-never-scored", "categories", Severity.NOTE, "have objects in training and none in validation"
+)
+
+
+def class_faults(data: Dataset, *, is_learnt: bool) -> Iterator[Finding]:
+    """Faults of the categories of one split.
+
+    is_learnt   whether classes with few objects are told: of what is learnt
+    """
+    named = dict(zip(data.category_ids, data.category_names, strict=True))
+    counts = num_objects(data)
+    names = list(data.category_names)
+    yield from of_names(BLANK, [f"id {id}" for id, name in named.items() if not name.strip()])
+    yield from of_names(
+        SAME_NAME, [f"{name} (id {id})" for id, name in named.items() if name.strip() and names.count(name) > 1]
+    )
+    unused = [name for name, count in zip(names, counts.tolist(), strict=True) if not count]
+    yield from of_names(UNUSED, unused if counts.any() else [])
+    rare = [f"{name} ({count})" for name, count in zip(names, counts.tolist(), strict=True) if 0 < count < FEW]
+    yield from of_names(RARE, rare if is_learnt else [])
+
+
+def class_differences(training: Dataset, validation: Dataset, *, united: bool) -> Iterator[Finding]:
+    """Faults of the validation split's categories beside those of training.
+
+    united   whether both get the same categories, known by their names, before anything is learnt
+    """
+    ours, theirs = ids_by_name(training), ids_by_name(validation)
+    both = [name for name in ours if name in theirs]
+    moved = [f"{name} (id {ours[name]}, {theirs[name]})" for name in both if ours[name] != theirs[name]]
+    alone = [f"{name} (training)" for name in ours if name not in theirs]
+    alone += [f"{name} (validation)" for name in theirs if name not in ours]
+    yield from of_names(OTHER_IDS, [] if united else moved)
+    yield from of_names(ONE_SIDED if united else OTHER_NAMES, alone)
+    learnt, scored = _used(training), _used(validation)
+    yield from of_names(NEVER_LEARNT, sorted(scored - learnt))
+    yield from of_names(NEVER_SCORED, sorted(learnt - scored))
+
+
+def ids_by_name(data: Dataset) -> dict[str, tuple[int, ...] | int]:
+    """The id of each category, by its name; all of them where several bear one name."""
+    found: dict[str, tuple[int, ...] | int] = {}
+    for name in dict.fromkeys(data.category_names):
+        ids = tuple(id for id, other in zip(data.category_ids, data.category_names, strict=True) if other == name)
+        found[name] = ids if len(ids) > 1 else ids[0]
+    return found
+
+
+def num_objects(data: Dataset) -> Int64[np.ndarray, " K"]:
+    """Objects of each category that are learnt, crowd regions left out."""
+    labels = data.labels[data.learnt & ~data.crowd]
+    return np.bincount(labels, minlength=len(data.category_ids) + 1)[1:].astype(np.int64)
+
+
+def _used(data: Dataset) -> set[str]:
+    return {data.category_names[row] for row in np.flatnonzero(num_objects(data)).tolist()}

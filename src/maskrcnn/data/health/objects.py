@@ -1,0 +1,168 @@
+"""Faults of objects that the columns of one split tell."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from maskrcnn.data.dataset import Dataset, Flag
+from maskrcnn.data.faults import Kind, Severity
+from maskrcnn.data.health.boxes import box_misfits, outline_boxes
+from maskrcnn.data.health.crossing import crossing
+from maskrcnn.data.health.findings import Finding, of_images, of_objects, owners
+from maskrcnn.data.health.images import SLACK
+from maskrcnn.masks import signed_areas
+
+LEAST_AREA = 1.0
+"""Square pixels below which an object is tiny."""
+SCORED = 100
+"""Results of an image that COCO's metrics count."""
+OFF = 2.0
+"""Factor between an area and that of its outline from which on they differ; COCO's own differ by rounding."""
+SLIGHT = 100.0
+"""Square pixels by which areas of small objects differ anyway."""
+LEFT_OUT = "the object is left out"
+FROM_OUTLINE = "the box becomes that of the outline; without one, the object is left out"
+
+NEGATIVE = Kind("box-negative", "objects", Severity.WARNING, "have boxes of negative width or height", FROM_OUTLINE)
+FLAT = Kind("box-empty", "objects", Severity.WARNING, "have boxes without area and are not learnt", FROM_OUTLINE)
+OUTSIDE = Kind("box-outside", "objects", Severity.WARNING, "lie outside their image and are not learnt", FROM_OUTLINE)
+BEYOND = Kind(
+    "outline-beyond-image",
+    "objects",
+    Severity.NOTE,
+    "have outlines that reach beyond their image and are cut there",
+    "they are cut to the image",
+)
+SHORT = Kind(
+    "outline-short",
+    "objects",
+    Severity.WARNING,
+    "have outlines of fewer than three points, which are left out",
+    "such outlines are left out",
+)
+BARE = Kind("outline-missing", "objects", Severity.NOTE, "have no outline; their boxes stand in for it")
+CROSSED = Kind("outline-crossed", "objects", Severity.NOTE, "have outlines that cross themselves")
+THIN = Kind("outline-without-area", "objects", Severity.WARNING, "have outlines that cover nothing", LEFT_OUT)
+TINY = Kind("object-tiny", "objects", Severity.WARNING, "are smaller than a pixel", LEFT_OUT)
+TWICE = Kind("object-twice", "objects", Severity.WARNING, "repeat another of their image exactly", "one of them stays")
+TWO_CLASSES = Kind(
+    "object-of-two-classes",
+    "objects",
+    Severity.WARNING,
+    "have the outline of another of their image, and another class",
+)
+AREA = Kind(
+    "area-differs",
+    "objects",
+    Severity.NOTE,
+    "state an area far from that of their outline, by which scores tell small from large",
+    "the area is measured",
+)
+ALL_CROWD = Kind(
+    "objects-all-crowd",
+    "objects",
+    Severity.REFUSED,
+    "are all marked as crowd regions, of which nothing is learnt; some tools mark every mask so",
+    "none of them stays a crowd region",
+)
+CROWDED = Kind(
+    "image-crowded", "images", Severity.NOTE, f"have more than {SCORED} objects; scores count the {SCORED} best results"
+)
+WITHOUT = Kind("image-without-objects", "images", Severity.NOTE, "have no objects and are learnt as background")
+
+
+def object_faults(data: Dataset) -> Iterator[Finding]:
+    """All that the columns tell of objects, and of how many there are in an image."""
+    yield from _boxes(data)
+    yield from _outlines(data)
+    yield from of_objects(TWICE, data, repeated(data))
+    yield from of_objects(TWO_CLASSES, data, repeated(data, other_class=True))
+    yield from of_objects(AREA, data, np.flatnonzero(area_differs(data)))
+    counts = np.diff(data.first_object)
+    yield from of_images(CROWDED, data, np.flatnonzero(counts > SCORED), f"one has {counts.max(initial=0)}")
+    empty = np.flatnonzero(counts == 0)
+    yield from of_images(WITHOUT, data, empty, f"{len(empty) / max(len(counts), 1):.0%} of the images")
+    if len(data.crowd) and data.crowd.all():
+        yield from of_objects(ALL_CROWD, data, np.arange(len(data.crowd)))
+
+
+def areas(data: Dataset) -> Float64[np.ndarray, " O"]:
+    """Square pixels that the rings of each object enclose, those in which rings overlap as often as they do."""
+    sums = np.concatenate([[0.0], np.cumsum(signed_areas(data.rings))])
+    return np.abs(np.diff(sums[data.first_ring]))
+
+
+def area_differs(data: Dataset) -> Bool[np.ndarray, " O"]:
+    """Objects whose stated area is far from that of their outline: far more than its box has, or far less."""
+    corners = outline_boxes(data).astype(np.float64)
+    most, least = (corners[:, 2:] - corners[:, :2]).prod(axis=1), areas(data)
+    known = np.isfinite(data.areas) & (least >= LEAST_AREA) & (data.flags & Flag.NO_OUTLINE == 0)
+    with np.errstate(invalid="ignore"):
+        return known & ((data.areas > OFF * most + SLIGHT) | (OFF * data.areas + SLIGHT < least))
+
+
+def repeated(data: Dataset, *, other_class: bool = False) -> Int64[np.ndarray, " n"]:
+    """Objects whose box and outline are those of an earlier one of their image and class, or of another class."""
+    num_points = np.diff(data.rings.first[data.first_ring])
+    keys = [data.first_ring[1:] - data.first_ring[:-1], num_points, *data.boxes.T, owners(data)]
+    order = np.lexsort([data.labels, *keys])
+    same = np.ones(max(len(order) - 1, 0), bool)
+    for key in keys:
+        same &= key[order[1:]] == key[order[:-1]]
+    found, first = [], {}
+    for run in np.split(order, np.flatnonzero(~same) + 1):
+        first.clear()
+        for index in run.tolist() if len(run) > 1 else ():
+            text = data.outline(index).points.tobytes()
+            label = int(data.labels[index])
+            seen = first.setdefault(text, set())
+            if label in seen if not other_class else bool(seen - {label}):
+                found.append(index)
+            seen.add(label)
+    return np.sort(np.array(found, np.int64))
+
+
+def box_faults(data: Dataset) -> list[tuple[Kind, Bool[np.ndarray, " O"]]]:
+    """What can be wrong with boxes, and which objects have it; one has one of these faults at most."""
+    sides = data.boxes_xywh()[:, 2:]
+    found: list[tuple[Kind, Bool[np.ndarray, " O"]]] = []
+    rest = np.ones(len(sides), bool)
+    for kind, chosen in (
+        (NEGATIVE, (sides < 0).any(axis=1)),
+        (FLAT, ((sides == 0) | (data.boxes[:, 2:] <= data.boxes[:, :2])).any(axis=1)),
+        (OUTSIDE, data.flags & Flag.OUTSIDE != 0),
+        *box_misfits(data),
+        (TINY, sides.prod(axis=1) < LEAST_AREA),
+    ):
+        found.append((kind, chosen & rest))
+        rest &= ~chosen
+    return found
+
+
+def _boxes(data: Dataset) -> Iterator[Finding]:
+    beyond = reaches_beyond(data) & data.learnt
+    for kind, chosen in box_faults(data):
+        yield from of_objects(kind, data, np.flatnonzero(chosen))
+        beyond &= ~chosen
+    yield from of_objects(BEYOND, data, np.flatnonzero(beyond))
+
+
+def reaches_beyond(data: Dataset) -> Bool[np.ndarray, " O"]:
+    """Objects with a point of their outline beyond the edge of their image."""
+    found, limits = outline_boxes(data), data.sizes[owners(data)][:, ::-1] + SLACK
+    bare = data.flags & Flag.NO_OUTLINE != 0
+    return ~bare & ((found[:, :2] < -SLACK) | (found[:, 2:] > limits)).any(axis=1)
+
+
+def _outlines(data: Dataset) -> Iterator[Finding]:
+    bare, runs = data.flags & Flag.NO_OUTLINE != 0, data.flags & Flag.RUN_LENGTHS != 0
+    short = data.flags & Flag.SHORT_POLYGON != 0
+    yield from of_objects(SHORT, data, np.flatnonzero(short))
+    yield from of_objects(BARE, data, np.flatnonzero(bare & ~short & data.learnt))
+    of_ring = np.repeat(np.arange(len(data.labels)), np.diff(data.first_ring))
+    crossed = crossing(data.rings, ~(runs | bare)[of_ring])
+    counts = np.bincount(of_ring[crossed], minlength=len(data.labels))
+    yield from of_objects(CROSSED, data, np.flatnonzero(counts))
+    thin = ~bare & (np.bincount(of_ring, np.abs(signed_areas(data.rings)), minlength=len(data.labels)) == 0)
+    yield from of_objects(THIN, data, np.flatnonzero(thin))

@@ -1,0 +1,41 @@
+"""A repaired copy of a data set, and the list of what was done."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from maskrcnn.data.formats import coco_layout
+from maskrcnn.data.health.check import Health
+from maskrcnn.data.health.repair import Repair, repair
+
+TEXT, CONTENT = "repairs.txt", "repairs.json"
+"""Names of the lists in the copy's folder."""
+
+
+def write_repaired(health: Health, dest: Path) -> list[str]:
+    """Write all splits, repaired, in the COCO2017 layout, and give a sentence for each repair.
+
+    Raises ValueError where the folder holds something already, and where no image of a split can be used.
+    """
+    if dest.is_dir() and any(dest.iterdir()):
+        raise ValueError(f"{dest} is not empty; name a new folder for the repaired copy")
+    splits, done = repair(health)
+    coco_layout.write(splits, dest)
+    lines = [str(one) for one in done] or ["nothing was repaired"]
+    (dest / TEXT).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (dest / CONTENT).write_text(json.dumps(_content(done), ensure_ascii=False, indent=1), encoding="utf-8")
+    return lines
+
+
+def _content(done: Sequence[Repair]) -> list[dict[str, Any]]:
+    return [
+        {
+            "split": one.split,
+            "kind": one.finding.kind.name,
+            "count": one.finding.count,
+            "done": one.done,
+            "examples": list(one.finding.examples),
+        }
+        for one in done
+    ]

@@ -1,0 +1,66 @@
+"""What is odd about images that can be decoded: 12-bit values in 16 bits, pages of which only the first is read."""
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy as np
+from jaxtyping import Shaped
+
+DIM = 0.1
+"""Share of the range under which an image of more than 8 bits is told to be dim; 12 bits in 16 use 0.0625."""
+
+
+def levels_used(image: Shaped[np.ndarray, "..."]) -> float:
+    """Share of the range of an image's numbers that its largest reaches; whatever is not 8 bits is read as 16.
+
+    >>> levels_used(np.array([[0, 4095]], np.uint16)), levels_used(np.array([[255]], np.uint8))
+    (0.06248569466697185, 1.0)
+    """
+    most = 255 if image.dtype == np.uint8 else 65535
+    return min(1.0, int(image.max(initial=0)) / most)
+
+
+@dataclass
+class Oddities:
+    """What was met while images were decoded; threads may report at the same time."""
+
+    dim: dict[Hashable, float] = field(default_factory=dict)
+    """Share of its levels that each dim image uses, by its path or page."""
+    with_pages: set[Hashable] = field(default_factory=set)
+    """Files of several images, of which the first was read."""
+    _told: set[str] = field(default_factory=set, repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def add(self, name: Hashable, *, share: float = 1.0, has_pages: bool = False) -> None:
+        """Report an image. One that is black all over is not dim: nothing in it could be stretched."""
+        with self._lock:
+            if 0 < share < DIM:
+                self.dim[name] = share
+            if has_pages:
+                self.with_pages.add(name)
+
+    def notes(self) -> Iterator[str]:
+        """Yield a sentence for each kind of oddity that was met and not told before."""
+        with self._lock:
+            sentences = {"dim": self._on_dim(), "pages": self._on_pages()}
+            new = {kind: text for kind, text in sentences.items() if text and kind not in self._told}
+            self._told |= set(new)
+        yield from new.values()
+
+    def _on_dim(self) -> str:
+        if not self.dim:
+            return ""
+        name = min(self.dim, key=str)
+        told = f"{name} uses {100 * self.dim[name]:.1g} % of its 16 bits and is read nearly black"
+        return f"{told}{_like_others(len(self.dim) - 1)}; stretch the values to the whole range"
+
+    def _on_pages(self) -> str:
+        if not self.with_pages:
+            return ""
+        told = f"{min(self.with_pages, key=str)} holds several images, of which only the first is read"
+        return f"{told}{_like_others(len(self.with_pages) - 1)}"
+
+
+def _like_others(number: int) -> str:
+    return f", as with {number} more" if number else ""

@@ -1,0 +1,196 @@
+"""Files in, drawings and `predictions.json` out."""
+
+import json
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from io import BufferedReader, BytesIO
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from maskrcnn.data.decode import open_file
+from maskrcnn.data.oddities import Oddities
+from maskrcnn.data.pages import Page, pages
+from maskrcnn.data.sources import Named, find_images
+from maskrcnn.files import atomic_write
+from maskrcnn.fonts import note_unreadable
+from maskrcnn.instances import Instances
+from maskrcnn.predict import Predictor
+from maskrcnn.run_folder import PREDICTIONS
+from maskrcnn.runtime.warm import DRAWN, ENCODED, warm
+from maskrcnn.sentences import Note
+from maskrcnn.storage.location import Location, Where
+
+Array = UInt8[np.ndarray, "_ _ _"]
+Opened = Callable[[], BytesIO | BufferedReader]
+PHOTOS = (".jpg", ".jpeg", ".jpe", ".jfif", ".heic", ".heif", ".hif")
+"""Endings of images whose drawing is a JPEG; other drawings are PNG."""
+LONGEST_NAME = 255
+"""Bytes of a file's name that every usual disk takes."""
+REMOTE_READERS = 8
+"""Number of images of a store that are read at once."""
+
+
+def predict_paths(
+    predictor: Predictor,
+    sources: Iterable[Where],
+    out: str | Path,
+    score: float = 0.5,
+    progress: Callable[[Page, Instances | str], None] | None = None,
+    *,
+    recursive: bool = False,
+) -> list[str]:
+    """Write an image with its objects for each source, and `predictions.json`, to the folder `out`.
+
+    sources     files, folders and globs, on disk or in a store; each page of a TIFF or an animation is an image
+    progress    called after each image with its result, or with the sentence that says why there is none
+    recursive   whether folders below a folder are searched too; drawings then lie in folders of the same names
+    Returns those sentences: a file that cannot be read does not stop the others. `predictions.json` is a list of
+    COCO results; image ids count from 1 in the order of the images, and each entry also names its file, its page where
+    there are several, and its class.
+    """
+    out = Path(out)
+    targets = Targets(find_images(sources, recursive=recursive, without=out), out)
+    warm([*ENCODED, *DRAWN])
+    note_unreadable(predictor.recipe.classes)
+    entries: list[dict[str, Any]] = []
+    failures: list[str] = []
+    for number, (page, result) in enumerate(predicted(predictor, list(targets.names), score), 1):
+        if isinstance(result, str):
+            failures.append(result)
+        else:
+            result.save(targets.of(page))
+            entries += _entries(result, number, page)
+        if progress is not None:
+            progress(page, result)
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_write(out / PREDICTIONS) as draft:
+        draft.write_text(json.dumps(entries), encoding="utf-8")
+    return failures
+
+
+def _entries(result: Instances, number: int, page: Page) -> Iterator[dict[str, Any]]:
+    more = {"page": page.number} if page.number else {}
+    for entry, name in zip(result.to_coco(number), result.names, strict=True):
+        yield {**entry, "category_name": name, "file_name": str(page.path), **more}
+
+
+class FreeNames:
+    """Names below a folder, no two of which are one file on any system.
+
+    taken   names that lie there already
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = {name.lower() for name in taken}
+
+    def claim(self, name: PurePosixPath) -> PurePosixPath:
+        """A name, cut where a disk takes no longer one, and with a number where another has it."""
+        free, number = name.with_name(_cut(name.stem, name.suffix)), 1
+        while free.as_posix().lower() in self._taken:
+            number += 1
+            free = name.with_name(_cut(name.stem, f"-{number}{name.suffix}"))
+        self._taken.add(free.as_posix().lower())
+        return free
+
+
+class Targets:
+    """Where drawings go: into `out`, by the names of their images, never onto a source or another drawing.
+
+    names   of the images below their sources
+    Raises ValueError where the drawing of an image would lie on a source.
+    """
+
+    def __init__(self, names: Named, out: Path) -> None:
+        self.names = names
+        self._out = out
+        self._sources = {path.resolve() for path in names if isinstance(path, Path)}
+        self._free = FreeNames(folder.as_posix() for name in names.values() for folder in name.parents)
+        self._targets = {path: self._claim(name, name.stem) for path, name in names.items()}
+        for path, target in self._targets.items():
+            if target.resolve() in self._sources:
+                raise ValueError(f"the drawing of {path} would overwrite {target}; choose another output folder")
+
+    def of(self, page: Page) -> Path:
+        """Where the drawing of an image goes, whose folder is made."""
+        target, name = self._targets[page.path], self.names[page.path]
+        while page.number and (target == self._targets[page.path] or target.resolve() in self._sources):
+            target = self._claim(name, f"{name.stem}-page-{page.number}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def _claim(self, name: PurePosixPath, stem: str) -> Path:
+        suffix = ".jpg" if name.suffix.lower() in PHOTOS else ".png"
+        return self._out / self._free.claim(name.with_name(stem + suffix))
+
+
+def _cut(stem: str, ending: str) -> str:
+    """The name of a file, cut where keys of a store are longer than disks take."""
+    while len(os.fsencode(stem + ending)) > LONGEST_NAME:
+        stem = stem[:-1]
+    return stem + ending
+
+
+def predicted(
+    predictor: Predictor, paths: Sequence[Path | Location], score: float
+) -> Iterator[tuple[Page, Instances | str]]:
+    """Each image of some files and its result (or the sentence why not), a few batches' worth at a time.
+
+    Warns at the end with a `Note` of what is odd about the images.
+    """
+    oddities = Oddities()
+    batch, num_bands = predictor.recipe.evaluate.batch, len(predictor.recipe.data.mean)
+    images = _ahead(_decoded(paths, num_bands, oddities), 2 * batch)
+    while chunk := list(islice(images, 4 * batch)):
+        found = iter(predictor.predict([image for _, image in chunk if not isinstance(image, str)], score))
+        for page, image in chunk:
+            yield page, image if isinstance(image, str) else next(found)
+    for note in oddities.notes():
+        warnings.warn(note, Note, stacklevel=2)
+
+
+def _ahead(images: Iterator[tuple[Page, Array | str]], most: int) -> Iterator[tuple[Page, Array | str]]:
+    """Images, of which the next are made in a thread while earlier ones are worked on."""
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
+        waiting = deque(pool.submit(next, images, None) for _ in range(most))
+        while (image := waiting.popleft().result()) is not None:
+            waiting.append(pool.submit(next, images, None))
+            yield image
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decoded(
+    paths: Sequence[Path | Location], num_bands: int, oddities: Oddities
+) -> Iterator[tuple[Page, Array | str]]:
+    """Yield each image of each file, or the sentence why it cannot be read."""
+    for path, opened in _files(paths):
+        try:
+            with opened() as file:
+                yield from pages(file, path, oddities, num_bands=num_bands)
+        except (OSError, ValueError) as error:
+            yield Page(path), str(error)
+
+
+def _files(paths: Sequence[Path | Location]) -> Iterator[tuple[Path | Location, Opened]]:
+    """Yield files and what opens them; those of a store come from far away: several threads wait for them."""
+    rest = iter(paths)
+    with ThreadPoolExecutor(max_workers=REMOTE_READERS) as pool:
+
+        def begun(path: Path | Location) -> tuple[Path | Location, Opened]:
+            is_far = isinstance(path, Location)
+            return path, pool.submit(open_file, path).result if is_far else partial(open_file, path)
+
+        waiting = deque(map(begun, islice(rest, REMOTE_READERS)))
+        while waiting:
+            path, opened = waiting.popleft()
+            waiting.extend(map(begun, islice(rest, 1)))
+            yield path, opened

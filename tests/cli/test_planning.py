@@ -1,0 +1,122 @@
+"""`maskrcnn train DIR`, `data plan`, `data split` and `data convert`: from a folder to a model."""
+
+import json
+import shutil
+
+import pytest
+
+from maskrcnn.cli.planning import is_data, make_plan, name_of
+from maskrcnn.data.shapes import generate
+from maskrcnn.recipes import read_recipe
+
+SMALL = [
+    "train.max_steps=2",
+    "train.epochs=1",
+    "train.batch=2",
+    "train.evaluate_every=1",
+    "model.backbone.kind=resnet18",
+    "model.backbone.norm=group_norm",
+    "model.backbone.pretrained=''",
+    "model.backbone.width=8",
+    "model.neck.channels=8",
+    "model.box_head.hidden=16",
+    "model.mask_head.channels=8",
+    "model.mask_head.num_convs=1",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """`images/` and one file: what labelling tools export."""
+    path = tmp_path_factory.mktemp("data")
+    generate(path / "shapes", num_train=8, num_val=1, seed=0, side=64)
+    shutil.copytree(path / "shapes/train2017", path / "mine/images")
+    shutil.copy(path / "shapes/annotations/instances_train2017.json", path / "mine/labels.json")
+    return path / "mine"
+
+
+def test_a_folder_is_planned_trained_scored_and_resumed(maskrcnn, folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert maskrcnn("train", folder, *SMALL, "--out", run) == 0
+    text = capsys.readouterr().out
+    assert f"# A plan for {folder}, made for this machine" in text
+    assert "of 8 images are set apart for validation" in text
+    assert (run / "report.html").is_file()
+    split = json.loads((run / "split.json").read_text())
+    num_val = len(split["val"])
+    assert len(split["train"]) + num_val == 8
+    assert 0 < num_val < 3
+    assert read_recipe(run).data.split_file == str(run / "split.json")
+    plan = read_recipe(run / "plan.yml")
+    assert (plan.train.max_steps, plan.data.dataset_dir) == (2, str(folder))
+    # Scored on the images that were set apart, whichever way the data are named.
+    for source in (folder, run / "plan.yml", run):
+        assert maskrcnn("eval", source, "--weights", run, "--out", tmp_path / "scores") == 0
+        assert f"on {num_val} images of" in capsys.readouterr().out
+    assert maskrcnn("train", folder, *SMALL, "--out", run, "--resume", "auto") == 0
+    assert f"the plan is that of {run}/plan.yml" in capsys.readouterr().out
+
+
+def test_all_images_of_a_foreign_folder_are_scored(maskrcnn, folder, tmp_path, capsys):
+    assert maskrcnn("train", folder, *SMALL, "train.evaluate_every=0", "--out", tmp_path / "run") == 0
+    assert not (tmp_path / "run/split.json").exists()
+    shutil.copytree(folder, tmp_path / "other")
+    capsys.readouterr()
+    weights = tmp_path / "run"
+    assert maskrcnn("eval", tmp_path / "other", "--weights", weights, "--out", tmp_path / "scores") == 0
+    text = capsys.readouterr().out
+    assert "has no validation split: all its images are scored" in text
+    assert "on 8 images of" in text
+    assert maskrcnn("eval", weights, "--weights", weights, "--out", tmp_path / "scores") == 2
+    assert "has no validation images; name those that a run set apart" in capsys.readouterr().err
+
+
+def test_a_plan_is_written_with_reasons_and_is_a_recipe(maskrcnn, folder, tmp_path, capsys):
+    assert maskrcnn("data", "plan", folder, "train.epochs=7", "--out", tmp_path / "p.yml") == 0
+    lines = (tmp_path / "p.yml").read_text().splitlines()
+    assert "  epochs: 7  # as you said" in lines
+    assert any(line.startswith("  short_sides: [64]  # images have ") for line in lines)
+    recipe, text = make_plan(str(folder), ["train.epochs=7"])
+    assert read_recipe(tmp_path / "p.yml") == recipe
+    assert text.count("\n") == len(lines)
+    assert maskrcnn("data", "plan", folder, "--out", tmp_path / "p.yml") == 2
+
+
+def test_a_split_is_written_and_used(maskrcnn, folder, tmp_path, capsys):
+    assert maskrcnn("data", "split", folder, "data.val_share=0.5", "--out", tmp_path / "s.json") == 0
+    text = capsys.readouterr().out
+    assert "images           4         4" in text
+    assert f"data.split_file={tmp_path}/s.json" in text
+    assert maskrcnn("data", "split", folder, "--out", tmp_path / "s.json") == 2
+
+
+def test_a_data_set_is_converted_there_and_back(maskrcnn, folder, tmp_path, capsys):
+    assert maskrcnn("data", "convert", folder, tmp_path / "yolo", "--to", "yolo", "data.classes=[disc,round=ring]") == 0
+    text = capsys.readouterr().out
+    assert "lost: " in text
+    assert f"written to {tmp_path}/yolo: YOLO segmentation; 8 images" in text
+    assert maskrcnn("data", "convert", tmp_path / "yolo", tmp_path / "coco") == 0
+    content = json.loads((tmp_path / "coco/annotations/instances_train2017.json").read_text())
+    assert [one["name"] for one in content["categories"]] == ["disc", "round"]
+    assert maskrcnn("data", "convert", folder, tmp_path / "coco") == 2
+    assert "is not empty; give a new folder" in capsys.readouterr().err
+
+
+def test_data_and_recipes_are_told_apart(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    assert is_data(str(folder))
+    assert not is_data("nuclei")
+    assert not is_data("absent/folder")
+    (tmp_path / "nuclei").mkdir()
+    with pytest.raises(ValueError, match=r"write \./nuclei for the data in the folder, nuclei\.yml for the recipe"):
+        is_data("nuclei")
+    assert is_data("./nuclei")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yml").touch()
+    assert not is_data("run")
+
+
+def test_a_run_is_called_after_its_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert name_of(".") == name_of(str(tmp_path))
+    assert name_of("/data/My Cells (2).zip") == "my-cells-2"
