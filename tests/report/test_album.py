@@ -57,13 +57,20 @@ def test_an_album_has_a_picture_for_each_image_and_what_is_on_it(data, tmp_path)
     assert done == [(n, 5) for n in range(1, 6)]
 
 
+def test_names_of_classes_and_files_are_looked_up_in_the_fonts(data, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("maskrcnn.report.album.note_unreadable", told.append)
+    write_album(data, [2, 0], tmp_path / "out", title="my", split="train")
+    assert told == [["cup", "</script><b>cat", "a/1.bmp", "a/1.png"]]
+
+
 def test_an_image_that_cannot_be_read_is_told_of_in_its_place(data, tmp_path):
     album = write_album(data, [4, 1], tmp_path / "out", title="my", split="val")
     [failure] = album.failures
     assert failure.startswith(f"the image {tmp_path}/gone.png does not exist")
     told = json.loads(re.search(r'id="album">(.*?)</script>', album.page.read_text(encoding="utf-8"), re.DOTALL)[1])
     assert [(image["file"], image["failure"]) for image in told["images"]] == [
-        ("", failure),
+        ("pictures/val-000004-gone.jpg", failure),
         ("pictures/val-000001-1.jpg", ""),
     ]
     assert Image.open(album.sheets[0]).size == (416 + 16, 362 + 16)

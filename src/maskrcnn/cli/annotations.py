@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from maskrcnn.config import Data
 from maskrcnn.data.dataset import summary
@@ -28,27 +29,38 @@ def describe_split(settings: Data, split: Split) -> str:
     return summary(open_split(settings, split))
 
 
-def measure(settings: Data, splits: Iterable[Split], sample: int) -> tuple[dict[str, Statistics], list[str]]:
-    """Numbers of each split that can be read, and a sentence for each thing that cannot.
+class Measured(NamedTuple):
+    """Numbers of splits, and what is said of them."""
+
+    splits: dict[str, Statistics]
+    remarks: list[str]
+    """What the readers understood, each sentence once."""
+    problems: list[str]
+    """A sentence for each thing that cannot be read."""
+
+
+def measure(settings: Data, splits: Iterable[Split], sample: int) -> Measured:
+    """Numbers of each split that can be read.
 
     sample   images of each split whose colours are looked at
     Raises ValueError where no split can be read.
     """
-    told: dict[str, Statistics] = {}
-    problems = []
+    found = Measured({}, [], [])
     for split in splits:
         try:
             data = open_split(settings, split)
         except (OSError, ValueError) as error:
-            problems.append(f"{split}: {error}")
+            found.problems.append(f"{split}: {error}")
             continue
         colours, failures = sample_colours(data, sample)
-        told[split] = statistics(data, colours)
+        found.splits[split] = statistics(data, colours)
+        found.remarks.extend(remark for remark in data.remarks if remark not in found.remarks)
         if failures:
-            problems.append(f"{split}: {len(failures)} of the sampled images cannot be read, the first: {failures[0]}")
-    if not told:
-        raise ValueError(problems[0])
-    return told, problems
+            told = f"{len(failures)} of the sampled images cannot be read, the first: {failures[0]}"
+            found.problems.append(f"{split}: {told}")
+    if not found.splits:
+        raise ValueError(found.problems[0])
+    return found
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
