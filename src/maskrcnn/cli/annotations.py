@@ -1,15 +1,12 @@
 """A data set as a person wants to see it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from maskrcnn.config import Data
 from maskrcnn.data.dataset import summary
 from maskrcnn.data.split import Split, open_split
-from maskrcnn.data.statistics import Statistics, statistics
 from maskrcnn.recipes import read_recipe
-from maskrcnn.report.numbers import sample_colours
 
 
 def find_data(source: str, overrides: Sequence[str]) -> Data:
@@ -27,51 +24,3 @@ def is_recipe(source: str) -> bool:
 def describe_split(settings: Data, split: Split) -> str:
     """What one split holds and what was repaired in it; raises what cannot be read."""
     return summary(open_split(settings, split))
-
-
-class Measured(NamedTuple):
-    """Numbers of splits, and what is said of them."""
-
-    splits: dict[str, Statistics]
-    remarks: list[str]
-    """What the readers understood, each sentence once."""
-    problems: list[str]
-    """A sentence for each thing that cannot be read."""
-
-
-def measure(settings: Data, splits: Iterable[Split], sample: int) -> Measured:
-    """Numbers of each split that can be read.
-
-    sample   images of each split whose colours are looked at
-    Raises ValueError where no split can be read.
-    """
-    found = Measured({}, [], [])
-    for split in splits:
-        try:
-            data = open_split(settings, split)
-        except (OSError, ValueError) as error:
-            found.problems.append(f"{split}: {error}")
-            continue
-        colours, failures = sample_colours(data, sample)
-        found.splits[split] = statistics(data, colours)
-        found.remarks.extend(remark for remark in data.remarks if remark not in found.remarks)
-        if failures:
-            told = f"{len(failures)} of the sampled images cannot be read, the first: {failures[0]}"
-            found.problems.append(f"{split}: {told}")
-    if not found.splits:
-        raise ValueError(found.problems[0])
-    return found
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """A table as text: the first column at the left, the others at the right.
-
-    >>> aligned([["", "train"], ["images", "7"]]).splitlines()
-    ['        train', 'images      7']
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
-        for first, *rest in rows
-    )
-    return "\n".join("  ".join(line) for line in lines)

@@ -84,13 +84,14 @@ def show(
     part = _split(split)
     writable(out)
     from maskrcnn.cli.annotations import find_data
-    from maskrcnn.cli.health import Meter
+    from maskrcnn.cli.health import Meter, said
     from maskrcnn.data.split import open_split
     from maskrcnn.report.album import write_album
     from maskrcnn.report.sheets import spread_evenly
 
-    data = open_split(find_data(source, overrides or []), part)
-    for remark in data.remarks:
+    settings = find_data(source, overrides or [])
+    data = open_split(settings, part)
+    for remark in dict.fromkeys((*said(settings), *data.remarks)):
         print(remark)
     images = spread_evenly(len(data.image_ids), count or len(data.image_ids))
     album = write_album(data, images, out, title=source, split=split, tell=partial(Meter(), "drawn"))
@@ -119,14 +120,17 @@ def stats(
     part = _split(split)
     if not json:
         writable(out)
-    from maskrcnn.cli.annotations import aligned, find_data, measure
+    from maskrcnn.cli.annotations import find_data
+    from maskrcnn.cli.health import said
+    from maskrcnn.cli.numbers import aligned, measure
     from maskrcnn.report.numbers import as_json, as_table, write_page
 
-    found = measure(find_data(source, overrides or []), SPLITS if part == "all" else [part], sample)
+    settings = find_data(source, overrides or [])
+    found = measure(settings, SPLITS if part == "all" else [part], sample)
     if json:
         print(dumps({name: as_json(told) for name, told in found.splits.items()}, indent=1, ensure_ascii=False))
     else:
-        for remark in found.remarks:
+        for remark in dict.fromkeys((*said(settings), *found.remarks)):
             print(remark)
         print(aligned(as_table(found.splits)))
         print(write_page(found.splits, out, title=source, sample=sample))
