@@ -72,6 +72,16 @@ def test_what_a_folder_was_recognised_as_is_said_once(maskrcnn, folder, tmp_path
         assert told.count(f"{data}: COCO") == 1
 
 
+def test_images_too_few_to_be_divided_are_measured_as_one(maskrcnn, folder, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(folder / "train2017", data / "images")
+    told = json.loads((folder / "annotations/instances_train2017.json").read_text())
+    (data / "one.json").write_text(json.dumps({**told, "images": told["images"][:1], "annotations": []}))
+    assert maskrcnn("data", "stats", data, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (list(told), told["all"]["images"]) == (["all"], 1)
+
+
 def test_a_data_set_is_told_in_numbers(maskrcnn, folder, tmp_path, capsys):
     assert maskrcnn("data", "stats", folder, "--out", tmp_path) == 0
     header, images, *_, page = capsys.readouterr().out.splitlines()

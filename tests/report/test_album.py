@@ -114,6 +114,18 @@ def test_a_large_image_is_reduced_before_its_objects_are_drawn(data, tmp_path, m
     assert (columns.min(), columns.max(), rows.min(), rows.max()) == (5, 14, 2, 11)  # centres on the border above count
 
 
+def test_objects_of_a_long_and_narrow_image_stay_in_place(monkeypatch):
+    drawn = []
+    nothing = Image.new("RGB", (1, 1))
+    monkeypatch.setattr("maskrcnn.report.annotated.draw_instances", lambda *given, **_: drawn.append(given) or nothing)
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [200, 0, 100, 4], "iscrowd": 0, "segmentation": []}
+    image = {"id": 1, "file_name": "a.png", "height": 4, "width": 400}
+    data = coco.parse({"images": [image], "annotations": [row], "categories": [{"id": 1, "name": "cat"}]})
+    draw_annotated(data, 0, np.zeros((4, 400, 3), np.uint8), (40, 40))
+    [(pixels, boxes, *_)] = drawn
+    assert (pixels.shape, boxes[0, 0], boxes[0, 2]) == ((1, 40, 3), 20, 30)
+
+
 def test_sheets_are_full_before_the_next_one_begins_and_old_ones_go(tmp_path):
     for name in ("sheet-1.jpg", "sheet-7.jpg", "sheet-mine.jpg"):
         (tmp_path / name).write_text("old")

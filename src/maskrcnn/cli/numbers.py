@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from maskrcnn.config import Data
+from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.split import Split, open_split
 from maskrcnn.data.statistics import Statistics, statistics
 from maskrcnn.report.numbers import sample_colours
@@ -23,24 +24,31 @@ def measure(settings: Data, splits: Iterable[Split], sample: int) -> Measured:
     """Numbers of each split that can be read.
 
     sample   images of each split whose colours are looked at
-    Raises ValueError where no split can be read.
+    Where none can be read, all images are measured as one: few cannot be divided. Raises OSError or ValueError where
+    that cannot be read either.
     """
     found = Measured({}, [], [])
     for split in splits:
         try:
-            data = open_split(settings, split)
+            _add(found, split, open_split(settings, split), sample)
         except (OSError, ValueError) as error:
             found.problems.append(f"{split}: {error}")
-            continue
-        colours, failures = sample_colours(data, sample)
-        found.splits[split] = statistics(data, colours)
-        found.remarks.extend(remark for remark in data.remarks if remark not in found.remarks)
-        if failures:
-            told = f"{len(failures)} of the sampled images cannot be read, the first: {failures[0]}"
-            found.problems.append(f"{split}: {told}")
-    if not found.splits:
-        raise ValueError(found.problems[0])
+    return found if found.splits else _measure_all(settings, sample)
+
+
+def _measure_all(settings: Data, sample: int) -> Measured:
+    found = Measured({}, [], [])
+    _add(found, "all", open_split(settings, "all"), sample)
     return found
+
+
+def _add(found: Measured, split: Split, data: Dataset, sample: int) -> None:
+    colours, failures = sample_colours(data, sample)
+    found.splits[split] = statistics(data, colours)
+    found.remarks.extend(remark for remark in data.remarks if remark not in found.remarks)
+    if failures:
+        told = f"{len(failures)} of the sampled images cannot be read, the first: {failures[0]}"
+        found.problems.append(f"{split}: {told}")
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
