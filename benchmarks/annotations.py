@@ -89,28 +89,36 @@ def draw_objects(generator: np.random.Generator, ids: np.ndarray, first_id: int,
     radii = 0.5 * np.sqrt(generator.uniform(0.3, 1, total))
     directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     points = corners[owners] + sides[owners] * (0.5 + radii[:, None] * directions)
-    texts = [f"{number / 100:g}" for number in (100 * points).astype(int).ravel().tolist()]
+    hundredths = (100 * points).astype(int)
+    low, high = (function.reduceat(hundredths, stops - numbers) / 100 for function in (np.minimum, np.maximum))
+    texts = [f"{number / 100:g}" for number in hundredths.ravel().tolist()]
     for k in range(count):
         begin, stop = 2 * int(stops[k] - numbers[k]), 2 * int(stops[k])
         middle = begin + int(numbers[k]) // 2 * 2 if is_cut[k] and numbers[k] >= 6 else stop
         parts = [",".join(texts[begin:middle]), *([",".join(texts[middle:stop])] if middle < stop else [])]
-        outline = draw_runs(generator, corners[k], sides[k]) if is_crowd[k] else f"[[{'],['.join(parts)}]]"
-        box = ",".join(f"{value:.2f}" for value in (*corners[k], *sides[k]))
+        outline, reach = f"[[{'],['.join(parts)}]]", (*low[k], *(high[k] - low[k]))
+        if is_crowd[k]:
+            outline, reach = draw_runs(generator, corners[k], sides[k])
+        box = ",".join(f"{value:.2f}" for value in reach)
         yield (
             f'{{"segmentation": {outline},"area": {0.6 * sides[k].prod()},"iscrowd": {int(is_crowd[k])},'
             f'"image_id": {images[k]},"bbox": [{box}],"category_id": {labels[k]},"id": {first_id + k}}}'
         )
 
 
-def draw_runs(generator: np.random.Generator, corner: np.ndarray, sides: np.ndarray) -> str:
-    """A region that is entered and left once in each of its columns."""
+def draw_runs(
+    generator: np.random.Generator, corner: np.ndarray, sides: np.ndarray
+) -> tuple[str, tuple[int, int, int, int]]:
+    """A region that is entered and left once in each of its columns, and its box."""
     width, height = min(WIDTH - 1, int(2 * sides[0])), int(sides[1])
     lengths = (height * generator.uniform(0.3, 0.9, width)).astype(int).clip(1)
     tops = int(corner[1]) + ((height - lengths) * generator.random(width)).astype(int)
-    entered = (int(generator.integers(0, WIDTH - width)) + np.arange(width)) * HEIGHT + tops
+    left = int(generator.integers(0, WIDTH - width))
+    entered = (left + np.arange(width)) * HEIGHT + tops
     turns = np.stack([entered, entered + lengths], axis=1).ravel()
     counts = np.diff(turns, prepend=0, append=HEIGHT * WIDTH).tolist()
-    return f'{{"counts": [{",".join(map(str, counts))}],"size": [{HEIGHT}, {WIDTH}]}}'
+    top, bottom = int(tops.min()), int((tops + lengths).max())
+    return f'{{"counts": [{",".join(map(str, counts))}],"size": [{HEIGHT}, {WIDTH}]}}', (left, top, width, bottom - top)
 
 
 def opener(name: str) -> Callable[[Path, Path], Any]:

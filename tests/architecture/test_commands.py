@@ -16,7 +16,7 @@ bench ops CONFIG [OVERRIDES] --batch --repeats --bucket --out
 bench predict CONFIG [OVERRIDES] --batch --repeats --bucket --peer --out
 bench train CONFIG [OVERRIDES] --batch --repeats --bucket --peer --out
 convert [SOURCE] [DEST] [OVERRIDES] --to --channels --list
-data check SOURCE [OVERRIDES]
+data check SOURCE [OVERRIDES] --deep --strict --json --page --fix
 data shapes FOLDER --num-train --num-val --seed --side
 data show SOURCE [OVERRIDES] --out --split --count
 data stats SOURCE [OVERRIDES] --out --split --sample --json

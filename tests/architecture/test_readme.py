@@ -182,6 +182,8 @@ def follow(page: str, monkeypatch) -> None:
 def test_the_readme_runs_as_it_stands(place, monkeypatch):
     follow(README, monkeypatch)
     written = [
+        "runs/data/index.html",
+        "runs/data/statistics.html",
         "tuned.pth",
         "runs/tuned/weights/best/model.safetensors",
         "runs/mine/report.html",

@@ -22,7 +22,7 @@ def runs(monkeypatch):
     """What the evaluation was asked for: recipe, weights, folder."""
     asked = []
 
-    def run(recipe, weights, out, world, progress):
+    def run(recipe, weights, out, world, progress, data):
         asked.append((recipe, weights.origin, out))
         assert world.is_main
         return {
@@ -33,7 +33,7 @@ def runs(monkeypatch):
 
     monkeypatch.setattr("maskrcnn.convert.checkpoint.load_any", lambda source: Weights({}, read_recipe("demo"), source))
     monkeypatch.setattr("maskrcnn.evaluate.run.run", run)
-    monkeypatch.setattr("maskrcnn.report.page.write_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr("maskrcnn.report.page.write_report", lambda folder, data: folder / "report.html")
     return asked
 
 

@@ -1,4 +1,5 @@
 import struct
+import sys
 import zlib
 from io import BytesIO
 
@@ -6,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from maskrcnn.data.decode import UPRIGHT, Header, decode, probe, refuse_broken
+from maskrcnn.data import image_file
+from maskrcnn.data.decode import decode, probe, refuse_broken
+from maskrcnn.data.header import UPRIGHT, Header
 
 HEIGHT, WIDTH = 24, 40
 
@@ -301,3 +304,61 @@ def test_a_header_says_nothing_of_what_is_cut_off_after_it(tmp_path):
         refuse_broken(path)
     with pytest.raises(FileNotFoundError, match=r"no\.jpg does not exist"):
         probe(tmp_path / "no.jpg")
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.webp", "a.avif"])
+def test_every_format_is_turned_once_and_gives_what_is_stored_on_request(tmp_path, name, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / name, exif=exif)
+    expected = np.asarray(Image.fromarray(gradient()).transpose(UPRIGHT[orientation]))
+    header = probe(path)
+    assert (header.orientation, header.stored_size, header.size) == (orientation, (24, 40), expected.shape[:2])
+    assert np.abs(decode(path).astype(int) - expected).mean() < 6
+    if orientation >= 5:
+        assert np.abs(decode(path, (24, 40)).astype(int) - gradient()).mean() < 6
+
+
+def test_a_header_of_a_png_is_read_without_its_pixels_wherever_its_turn_stands(tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    before, behind = save(tmp_path / "a.png", exif=exif), tmp_path / "b.png"
+    data, turned = before.read_bytes(), chunk(b"eXIf", exif.tobytes()[6:])
+    assert turned in data
+    plain = data.replace(turned, b"").removesuffix(chunk(b"IEND"))
+    behind.write_bytes(plain + chunk(b"tEXt", b"date:create\0today") + turned + chunk(b"IEND"))
+    (tmp_path / "c.png").write_bytes(plain + chunk(b"tEXt", b"date:create\0today") + chunk(b"IEND"))
+    assert [probe(tmp_path / name).orientation for name in ("a.png", "b.png", "c.png")] == [6, 6, 1]
+    assert decode(behind).shape == (WIDTH, HEIGHT, 3)
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("pixels were decoded"))
+    assert [probe(tmp_path / name).orientation for name in ("a.png", "c.png")] == [6, 1]
+
+
+def test_heic_without_its_decoder_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr(image_file, "find_spec", lambda name: None)
+    path = tmp_path / "IMG_1.HEIC"
+    path.write_bytes(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(50))
+    for look in (probe, decode):
+        with pytest.raises(
+            ValueError, match=r"IMG_1\.HEIC is HEIC, which needs a decoder; pip install 'maskrcnn\[heic\]'"
+        ):
+            look(path)
+
+
+@pytest.mark.parametrize("orientation", [1, *UPRIGHT])
+def test_heic_is_read_upright_where_its_decoder_is_installed(tmp_path, orientation):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra `heic` is not installed")
+    pillow_heif.register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "a.heic", exif=exif.tobytes(), quality=-1, format="HEIF")
+    stored = Image.fromarray(gradient())
+    expected = np.asarray(stored.transpose(UPRIGHT[orientation]) if orientation > 1 else stored)
+    header = probe(path)
+    assert (header.size, header.format, header.bits, header.bands) == (expected.shape[:2], "HEIF", 8, 3)
+    assert np.abs(decode(path).astype(int) - expected).mean() < 6
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"a\.heic .*restore or remove it"):
+        decode(path)

@@ -26,4 +26,4 @@ def convert_data(settings: Data, form: str, dest: Path) -> Iterator[str]:
         yield from (f"note: {remark}" for remark in data.notes)
     yield from (f"lost: {sentence}" for sentence in FORMATS[form].write(splits, dest))
     images, objects = (sum(len(getattr(data, name)) for data in splits.values()) for name in ("image_ids", "labels"))
-    yield f"written to {dest}: {FORMATS[form].title}, {images} images, {objects} objects"
+    yield f"written to {dest}: {FORMATS[form].title}; {images} images and {objects} objects were read"

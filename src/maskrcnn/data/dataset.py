@@ -91,6 +91,11 @@ class Dataset:
         return self.flags & NOT_LEARNT == 0
 
     @property
+    def has_something_to_learn(self) -> bool:
+        """Whether there is an object that is neither left out nor a crowd region."""
+        return bool((self.learnt & ~self.crowd).any())
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What was repaired or is left out, one sentence each."""
         return tuple(_notes(self))
@@ -202,7 +207,7 @@ def _notes(data: Dataset) -> Iterator[str]:
         rows = np.flatnonzero(data.flags & flag)
         if len(rows):
             yield f"{len(rows)} objects {sentence}, first annotation {data.annotation_ids[rows[0]]}"
-    if not (data.learnt & ~data.crowd).any():
+    if not data.has_something_to_learn:
         yield (
             f"there is nothing to learn: {np.count_nonzero(data.crowd)} of {len(data.crowd)} objects are crowd regions "
             f"and {np.count_nonzero(~data.learnt)} are left out"

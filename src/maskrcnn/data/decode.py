@@ -1,7 +1,6 @@
 """An image's file -> bytes of its bands. One image looks the same whichever decoder reads it."""
 
 import math
-from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image
 
-from maskrcnn.data.image_file import has_pages, most_pixels, open_image
+from maskrcnn.data.header import Header, header_of, turn
+from maskrcnn.data.image_file import most_pixels, open_image
 from maskrcnn.data.oddities import Oddities, levels_used
 from maskrcnn.storage.location import Location
 from maskrcnn.storage.read import read_bytes
@@ -18,38 +18,7 @@ from maskrcnn.storage.read import read_bytes
 MEBIBYTE = 1 << 20
 RGB = 3
 """Bands of every image that is read from a file."""
-EXIF_ORIENTATION = 0x0112
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What brings an image with this EXIF orientation upright."""
 MISSING = "the image {} does not exist; restore it or correct its name"
-
-
-@dataclass(frozen=True)
-class Header:
-    """What an image's file says before its pixels."""
-
-    size: tuple[int, int]
-    """(height, width), upright by its EXIF orientation: what `decode` gives."""
-    stored_size: tuple[int, int]
-    """(height, width) of the pixels as they are stored."""
-    orientation: int
-    """1..8 as EXIF counts them; 1 is upright."""
-    bits: int
-    """Bits of a number, 8 unless it is bilevel or deeper."""
-    bands: int
-    """Numbers of a pixel: 1 gray, 3 colours or a palette, 4 with alpha or CMYK."""
-    format: str
-    """Pillow's name of it, such as JPEG."""
-    has_pages: bool = False
-    """Whether other images follow the first, which alone `decode` reads: a TIFF stack, an animation."""
 
 
 def decode(
@@ -67,7 +36,7 @@ def decode(
                  annotations were drawn on those pixels and the rotation is left out; any other difference is an error
     max_rowsize  MiB; a larger image is reduced by a whole factor, with None none is
     num_bands    what the recipe expects
-    oddities      are told what the image has
+    oddities     are told what the image has
     Raises FileNotFoundError or ValueError: one sentence with the file's name.
     """
     return decode_bytes(read_image(path), path, size, max_rowsize, num_bands=num_bands, oddities=oddities)
@@ -105,8 +74,7 @@ def decode_bytes(
                 f"the image {path} has (height, width) {header.size} but its annotations say {size}; correct the "
                 "annotation file's height and width, or restore the image that was annotated"
             )
-        orientation = header.orientation if size in (None, header.size) else 1
-        pixels, share = pixels_of(image, path, orientation, limit)
+        pixels, share = pixels_of(image, path, header, limit, upright=size in (None, header.size))
         oddities.add(path, share=share, has_pages=header.has_pages)
         return pixels
 
@@ -121,16 +89,16 @@ def refuse_bands(path: Path | Location, num_bands: int) -> None:
 
 
 def pixels_of(
-    image: Image.Image, name: object, orientation: int, limit: float
+    image: Image.Image, name: object, header: Header, limit: float, *, upright: bool = True
 ) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
     """(pixels of an opened image, share of the levels that they use); images of 8 bits are taken to use all.
 
-    name          its path or page, which the ValueError tells that is raised where it is broken
-    orientation   by which it is turned upright
-    limit         bytes beyond which it is reduced
+    name      its path or page, which the ValueError tells that is raised where it is broken
+    limit     bytes beyond which it is reduced
+    upright   or as it is stored
     """
     try:
-        return _decode_any(image, orientation, limit)
+        return _decode_any(image, header.bits, turn(header, upright=upright), limit)
     except Exception as error:  # decoders raise whatever a broken file leads them to
         raise ValueError(f"the image {name} cannot be decoded ({error}); restore or remove it") from error
 
@@ -190,50 +158,20 @@ def _decode_jpeg(data: bytes, size: tuple[int, int] | None, limit: float) -> UIn
         return None
 
 
-def header_of(image: Image.Image) -> Header:
-    """What the header of an opened image says."""
-    stored, orientation = (image.height, image.width), _orientation(image)
-    bands = len(image.getbands()) if image.mode != "P" else RGB
-    return Header(
-        size=stored[::-1] if orientation >= 5 else stored,
-        stored_size=stored,
-        orientation=orientation,
-        bits=_bits(image),
-        bands=bands,
-        format=image.format or "",
-        has_pages=has_pages(image),
-    )
-
-
-def _bits(image: Image.Image) -> int:
-    if image.mode in ("1", "F"):
-        return 1 if image.mode == "1" else 32
-    if image.mode == "I":
-        return 32 if image.format == "TIFF" else 16  # what PNG and PPM of 16 bits become
-    stored = [str(tile.args) for tile in getattr(image, "tile", [])[:1]]
-    return 16 if image.mode.startswith("I;16") or any(";16" in name for name in stored) else 8
-
-
-def _decode_any(image: Image.Image, orientation: int, limit: float) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
-    is_deep, is_gray = _bits(image) >= 16, image.mode.startswith("I")
+def _decode_any(
+    image: Image.Image, bits: int, turned: Image.Transpose | None, limit: float
+) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
     width, height = image.size
     factor = max(1, math.ceil(math.sqrt(3 * height * width / limit)))
     if factor > 1:
         image.draft(image.mode, (width // factor, height // factor))  # JPEG: decodes 1/2, 1/4 or 1/8 directly
     rest = math.ceil(factor / round(width / image.width))
+    is_gray = image.mode.startswith("I")
     share = levels_used(np.asarray(image)) if is_gray else 1.0
     image = to_rgb(image)
     if rest > 1:
         image = image.reduce(rest)
-    if orientation in UPRIGHT:
-        image = image.transpose(UPRIGHT[orientation])
+    if turned is not None:
+        image = image.transpose(turned)
     array = np.asarray(image)
-    return array, levels_used(array) if is_deep and not is_gray else share
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        orientation = image.getexif().get(EXIF_ORIENTATION)
-    except Exception:  # unreadable metadata do not spoil a readable image
-        return 1
-    return orientation if orientation in UPRIGHT else 1
+    return array, levels_used(array) if bits >= 16 and not is_gray else share

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from maskrcnn.data.decode import RGB, decode_bytes, header_of, pixels_of, refuse_bands
+from maskrcnn.data.decode import RGB, decode_bytes, pixels_of, refuse_bands
+from maskrcnn.data.header import header_of
 from maskrcnn.data.image_file import has_pages, open_image, refuse_absurd
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.storage.location import Location
@@ -59,7 +60,7 @@ def pages(
     with open_image(file, path) as image:
         for page in _of_their_own(image, path) if has_pages(image) else [Page(path)]:
             refuse_absurd(image, page)
-            pixels, share = pixels_of(image, page, header_of(image).orientation, math.inf)
+            pixels, share = pixels_of(image, page, header_of(image), math.inf)
             oddities.add(page, share=share)
             yield page, pixels
 

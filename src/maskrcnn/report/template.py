@@ -8,8 +8,8 @@ import jinja2
 from maskrcnn.evaluate.coco import percent
 
 
-def render(name: str, /, **values: Any) -> str:
-    """A page of the template `name`; what comes from the data is escaped, and a value that is missing raises."""
+def render(template: str, /, **values: Any) -> str:
+    """A page of a template beside this file; the data are escaped, and a value that is missing raises."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -18,4 +18,4 @@ def render(name: str, /, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
-    return environment.get_template(name).render(values)
+    return environment.get_template(template).render(**values)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from maskrcnn import config
 from maskrcnn.config import Recipe
@@ -62,13 +63,16 @@ def share_out(settings: config.Train, num_processes: int) -> Shares:
 
 
 def read_splits(recipe: Recipe, say: Callable[[str], None], open_split: OpenSplit) -> Splits:
-    """Read the annotations, and say what they hold. Raises ValueError when the splits differ in their categories."""
-    if not recipe.train.evaluate_every:
-        training = open_split(msgspec.structs.replace(recipe.data, val_share=0.0), "train")
-        say(summary(training))
-        return Splits(training, None)
-    training = open_split(recipe.data, "train")
+    """Read the annotations, and say what they hold.
+
+    Raises ValueError when there is nothing to learn, or the splits differ in their categories.
+    """
+    settings, every = recipe.data, recipe.train.evaluate_every
+    training = open_split(settings if every else msgspec.structs.replace(settings, val_share=0.0), "train")
     say(summary(training))
+    check_content(training)
+    if not every:
+        return Splits(training, None)
     validation = open_split(recipe.data, "val")
     check_categories(validation, training)
     say(summary(validation))
@@ -107,6 +111,19 @@ def with_classes(recipe: Recipe, data: Dataset) -> Recipe:
             "the annotations'"
         )
     return msgspec.structs.replace(recipe, classes=data.category_names, category_ids=data.category_ids)
+
+
+def check_content(data: Dataset) -> None:
+    """Raise ValueError where no object can be learnt."""
+    if not data.has_something_to_learn:
+        crowds = np.count_nonzero(data.crowd)
+        advice = (
+            "set `iscrowd` to 0, as CVAT writes 1 for every mask" if crowds else "annotate some, or correct their boxes"
+        )
+        raise ValueError(
+            f"{data.annotations}: there is nothing to learn: {crowds} of {len(data.crowd)} objects are crowd regions "
+            f"and {np.count_nonzero(~data.learnt)} have no area in their image; {advice}"
+        )
 
 
 def check_categories(data: Dataset, training: Dataset) -> None:

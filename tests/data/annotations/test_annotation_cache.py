@@ -46,9 +46,9 @@ def count(monkeypatch):
     """The annotation files parsed from now on."""
     parsed, parse = [], annotation_cache.read_content
 
-    def read_content(text, path):
+    def read_content(text, path, *others):
         parsed.append(path)
-        return parse(text, path)
+        return parse(text, path, *others)
 
     monkeypatch.setattr(annotation_cache, "read_content", read_content)
     return parsed
@@ -79,7 +79,8 @@ def test_a_second_open_parses_nothing_and_finds_the_same(split, cache, monkeypat
     cold = coco.read(*split)
     forbid(monkeypatch)
     warm = coco.read(*split)
-    assert len(parsed.notes) == 3
+    assert len(parsed.notes) == 4
+    assert len(parsed.remarks) == 1
     assert_same(parsed, cold)
     assert_same(cold, warm)
 
@@ -204,7 +205,7 @@ def test_the_format_is_raised_when_the_columns_change(split, cache):
     coco.read(*split)
     (entry,) = cache.glob("*.columns")
     found = hashlib.sha256(entry.read_bytes()).hexdigest()
-    assert (annotation_cache.FORMAT, found[:16]) == (2, "b20c6650b9e97381")
+    assert (annotation_cache.FORMAT, found[:16]) == (3, "8e7bf8fa96a7a5d0")
 
 
 PROCESS = """
@@ -216,11 +217,11 @@ annotation_cache.SMALL = 0
 folder, path = Path(sys.argv[1]), Path(sys.argv[2])
 parse = annotation_cache.read_content
 
-def read_content(text, path):
+def read_content(text, path, *others):
     with (folder / "parsed").open("a") as log:
         log.write("once\\n")
     time.sleep(0.5)
-    return parse(text, path)
+    return parse(text, path, *others)
 
 annotation_cache.read_content = read_content
 {before}

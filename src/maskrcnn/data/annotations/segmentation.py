@@ -106,9 +106,11 @@ def read_segmentation(text: bytes | msgspec.Raw, size: Int64[np.ndarray, "2"]) -
 def _decode(text: bytes | msgspec.Raw) -> tuple[_Value, set[Kind]]:
     """A segmentation, and how it is written otherwise."""
     try:
-        return _values.decode(text), set()
+        value = _values.decode(text)
     except msgspec.DecodeError as error:
         complaint = str(error)
+    else:
+        return _without_quotes(value) if isinstance(value, _RunLengths) else (value, set())
     try:
         value, spelt = _mend(msgspec.json.decode(text))
         return msgspec.convert(value, _Value), spelt
@@ -117,6 +119,11 @@ def _decode(text: bytes | msgspec.Raw) -> tuple[_Value, set[Kind]]:
             BAD_SEGMENTATION,
             f"has a segmentation that is neither polygons nor run lengths ({complaint}); correct or remove it",
         ) from None
+
+
+def _without_quotes(runs: _RunLengths) -> tuple[_RunLengths, set[Kind]]:
+    counts = from_bytes(runs.counts)
+    return (runs, set()) if counts is runs.counts else (_RunLengths(runs.size, counts), {BYTES_OUTLINE})
 
 
 def _mend(value: Any) -> tuple[Any, set[Kind]]:

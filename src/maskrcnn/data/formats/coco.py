@@ -16,6 +16,7 @@ from maskrcnn.data.annotations.annotation_file import open_file
 from maskrcnn.data.annotations.names import Names
 from maskrcnn.data.annotations.packed import as_dataset
 from maskrcnn.data.annotations.pictures import find_names, hint, missing, sizes_of
+from maskrcnn.data.annotations.spelling import shown
 from maskrcnn.data.dataset import Dataset, Flag, select
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.files import atomic_write, listing
@@ -58,10 +59,10 @@ def write(data: Dataset, path: Path) -> None:
     Masks that came as run lengths are written as compressed ones, polygons with decimals that draw the same mask,
     objects without an outline without one. Polygons of fewer than three points are gone.
     """
-    encode = msgspec.json.encode
-    images = [
+    encode, ids = msgspec.json.encode, data.stated_ids or data.image_ids.tolist()
+    images: list[dict[str, Any]] = [
         {"id": id, "file_name": name, "height": height, "width": width}
-        for id, name, (height, width) in zip(data.image_ids.tolist(), data.file_names, data.sizes.tolist(), strict=True)
+        for id, name, (height, width) in zip(ids, data.file_names, data.sizes.tolist(), strict=True)
     ]
     categories: list[dict[str, Any]] = [
         {"id": id, "name": name} | ({"keypoints": data.keypoint_names} if data.keypoints is not None else {})
@@ -69,7 +70,7 @@ def write(data: Dataset, path: Path) -> None:
     ]
     with atomic_write(path) as draft, draft.open("wb") as file:
         file.write(b'{"images":' + encode(images) + b',"categories":' + encode(categories) + b',"annotations":[')
-        rows = (row for image in range(len(images)) for row in _annotations(data, image))
+        rows = (row for image in range(len(images)) for row in _annotations(data, image, images[image]["id"]))
         for number, row in enumerate(rows):
             file.write(b",\n" * (number > 0) + encode(row))
         file.write(b"]}")
@@ -94,14 +95,14 @@ def segmentations(data: Dataset, image: int) -> list[Any]:
     return found
 
 
-def _annotations(data: Dataset, image: int) -> Iterator[dict[str, Any]]:
+def _annotations(data: Dataset, image: int, id: int | str) -> Iterator[dict[str, Any]]:
     """What the rows of an image's objects say."""
     chosen = data.objects(image)
     boxes = data.boxes_xywh(chosen).tolist()
     for index, box, outline in zip(range(chosen.start, chosen.stop), boxes, segmentations(data, image), strict=True):
         row: dict[str, Any] = {
             "id": int(data.annotation_ids[index]),
-            "image_id": int(data.image_ids[image]),
+            "image_id": id,
             "category_id": data.category_ids[data.labels[index] - 1],
             "iscrowd": int(data.crowd[index]),
             "bbox": box,
@@ -181,10 +182,13 @@ def _report_missing(data: Dataset, lost: Sequence[int], faults: Faults | None) -
     names, ids = data.file_names, data.stated_ids or data.image_ids.tolist()
     name = names[lost[0]]
     sentence = (
-        f"{data.images} lacks {name} of image {ids[lost[0]]} ({len(lost)} of {len(names)} images are missing)"
+        f"{data.images} lacks {shown(name)} of image {shown(ids[lost[0]])} ({len(lost)} of {len(names)} images are missing)"
         f"{hint(name, data.images)}; {data.annotations} names it: complete the folder or remove the entries"
     )
     if faults is None:
         names_of_files(data)
         raise FileNotFoundError(sentence)
-    faults.add(MISSING_IMAGE, [f"{names[index] or 'no name'} of image {ids[index]}" for index in lost], sentence)
+    told = [f"{shown(names[index]) or 'no name'} of image {shown(ids[index])}" for index in lost]
+    faults.add(MISSING_IMAGE, told, sentence)
+    if len(lost) == len(names):
+        faults.refuse(data.annotations)

@@ -45,9 +45,8 @@ def read(source: Source, faults: Faults) -> Dataset:
 
     Raises ValueError where nothing can be read.
     """
-    pictures = Pictures(source.images, faults)
-    files = [source.labels, *(f"{source.images.as_posix()}/{name}" for name in pictures.names)]
-    return kept(source, faults, files, lambda: _read(source, pictures, faults))
+    pictures = Pictures(Folder(source.images), faults)
+    return kept(source, faults, [source.labels, *pictures.paths], lambda: _read(source, pictures, faults))
 
 
 def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:

@@ -1,6 +1,5 @@
 """Folders of masks in which the value of a pixel is the number of its object: what Cellpose and StarDist take."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os.path import commonpath
@@ -12,6 +11,7 @@ import numpy as np
 from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats.builder import Builder
+from maskrcnn.data.formats.class_folders import class_file, class_of, folder_of, read_classes, write_classes
 from maskrcnn.data.formats.id_image import (
     NO_IMAGE,
     NO_MASK,
@@ -20,22 +20,16 @@ from maskrcnn.data.formats.id_image import (
     read_ids,
     save_ids,
 )
-from maskrcnn.data.formats.instances_layout import LOSSY, OTHERS, WORDS, Layout, Pair, inner_folders, layouts, pairs
+from maskrcnn.data.formats.instances_layout import LOSSY, WORDS, Layout, Pair, inner_folders, layouts, pairs
 from maskrcnn.data.formats.kept import kept
 from maskrcnn.data.formats.losses import Losses
 from maskrcnn.data.formats.painting import paint
 from maskrcnn.data.formats.place import place
-from maskrcnn.data.formats.source import PARTS, Folder, Source, part_of
-from maskrcnn.data.formats.text import read_text
+from maskrcnn.data.formats.source import Folder, Source, part_of
 from maskrcnn.masks import Rings, parts_of_bitmap, signed_areas
 from maskrcnn.sentences import some_of
 
 TITLE = "masks of object numbers"
-CLASSES = "classes.txt"
-OBJECT = "object"
-"""Class of objects where no folder and no `classes.txt` names one."""
-NUMBERED = re.compile(r"class (\d{1,9})")
-"""Folder of a class whose name cannot be that of a folder: its line in `classes.txt`, from 1."""
 THREADS = 8
 TRIED = 3
 """Masks of a folder that are opened to see whether they are such."""
@@ -94,7 +88,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
             _write_masks(data, image, root / "masks", name, losses)
         losses.add("crowd regions are left out", int(data.crowd.sum()))
         losses.count(data)
-        (dest / CLASSES).write_text("".join(f"{name}\n" for name in data.category_names), encoding="utf-8")
+        write_classes(data, dest)
     return losses.sentences()
 
 
@@ -107,13 +101,8 @@ def _source(folder: Folder, layout: Layout, num: int) -> Source:
         labels=layout.masks,
         images=layout.images,
         why=f"{masks.as_posix()} holds {num} masks of object numbers {where}",
-        names=_class_file(folder, layout.masks),
+        names=class_file(folder, layout.masks),
     )
-
-
-def _class_file(folder: Folder, place: Path) -> Path | None:
-    around = [one for one in (place, *place.parents) if one.is_relative_to(folder.root)]
-    return next((one / CLASSES for one in around if CLASSES in folder.files.get(one, ())), None)
 
 
 def _are_numbers(layout: Layout, found: Sequence[Pair]) -> bool:
@@ -133,7 +122,7 @@ def _are_numbers(layout: Layout, found: Sequence[Pair]) -> bool:
 def _read(
     source: Source, found: Sequence[Pair], orphans: Sequence[Path], bare: Sequence[Path], faults: Faults
 ) -> Dataset:
-    classes = _classes(source, faults)
+    classes = read_classes(source.names, faults)
     faults.add(NO_IMAGE, (path.name for path in orphans))
     faults.add(NO_MASK, (path.name for path in bare))
     seen = list(_look(found, faults, parts=False))
@@ -152,22 +141,8 @@ def _read(
         if pair.image not in indices:
             indices[pair.image] = builder.add_image(pair.image.relative_to(source.images).as_posix(), one.size)
         for _, rings in one.objects:
-            builder.add_object(indices[pair.image], _class_of(pair, classes), rings, flags=Flag.RUN_LENGTHS)
+            builder.add_object(indices[pair.image], class_of(pair.name, classes), rings, flags=Flag.RUN_LENGTHS)
     return builder.dataset()
-
-
-def _class_of(pair: Pair, classes: Sequence[str]) -> str:
-    """The class that a mask's folder names, or numbers in `classes.txt`; that of all objects where there is one."""
-    found = NUMBERED.fullmatch(pair.name)
-    if found and 0 < int(found[1]) <= len(classes):
-        return classes[int(found[1]) - 1]
-    return pair.name or (classes[0] if len(classes) == 1 else OBJECT)
-
-
-def _classes(source: Source, faults: Faults) -> list[str]:
-    if source.names is None:
-        return []
-    return [line.strip() for line in read_text(source.names, faults).splitlines() if line.strip()]
 
 
 def _look(found: Sequence[Pair], faults: Faults, *, parts: bool) -> Iterator[_Seen | None]:
@@ -223,11 +198,5 @@ def _write_masks(data: Dataset, image: int, folder: Path, name: str, losses: Los
         chosen = [index for index in objects if not several or data.labels[index] == label]
         # One object alone has the number 1 or 2, so that not all masks have one value, which could mean all objects.
         ids = paint(data, image, chosen, losses, [1 + image % 2] if len(chosen) == 1 else None)
-        inner = folder / _folder_of(label, data.category_names[label - 1]) if several else folder
+        inner = folder / folder_of(data, label) if several else folder
         save_ids(ids, (inner / name).with_suffix(".png"))
-
-
-def _folder_of(label: int, name: str) -> str:
-    """A folder for the masks of a class: its name, or its number where that cannot be one or means something else."""
-    means_else = name.lower() in PARTS or any(words.search(name.lower()) for words in (WORDS, OTHERS, NUMBERED))
-    return name if re.fullmatch(r"\w[\w -]*", name) and not means_else else f"class {label}"

@@ -59,9 +59,9 @@ def _key(source: Source, files: Sequence[Path | str]) -> tuple[str | None, int]:
     try:
         for path in files:
             state = os.stat(path)
-            newest = max(newest, state.st_mtime_ns, state.st_ctime_ns if os.name == "posix" else 0)
-            line = f"{path}\0{state.st_ino}\0{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}\n"
-            digest.update(line.encode("utf-8", "surrogateescape"))
+            changed = state.st_mtime_ns, state.st_ctime_ns if os.name == "posix" else 0
+            newest = max(newest, *changed)
+            digest.update(f"{path}\0{state.st_ino} {state.st_size} {changed}\n".encode("utf-8", "surrogateescape"))
     except OSError:
         return None, 0
     return digest.hexdigest(), newest

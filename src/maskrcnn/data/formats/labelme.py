@@ -13,7 +13,7 @@ from PIL import Image
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import Faults, Kind, Severity
-from maskrcnn.data.formats.below import of_part
+from maskrcnn.data.formats.below import of_part, paths_having
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.kept import kept
 from maskrcnn.data.formats.labelme_file import NO_AREA, OWN_FIELDS, LabelFile, embedded_image, parse, piece_of
@@ -68,16 +68,10 @@ def read(source: Source, faults: Faults) -> Dataset:
 
     Raises ValueError where nothing can be read.
     """
-    files_below = Folder(source.labels).files
-    labels = [
-        f"{folder.as_posix()}/{name}"
-        for folder in of_part(files_below, source.labels, source.part)
-        for name in files_below[folder]
-        if name.lower().endswith(".json")
-    ]
-    pictures = Pictures(source.images, faults)
-    files = [*labels, *(f"{source.images.as_posix()}/{name}" for name in pictures.names)]
-    return kept(source, faults, files, lambda: _read(source, labels, pictures, faults))
+    folder = Folder(source.labels)
+    labels = paths_having(folder.files, of_part(folder.files, source.labels, source.part), ".json")
+    pictures = Pictures(folder if source.images == source.labels else Folder(source.images), faults)
+    return kept(source, faults, [*labels, *pictures.paths], lambda: _read(source, labels, pictures, faults))
 
 
 def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
@@ -120,19 +114,21 @@ def _sample(path: Path) -> LabelFile | None:
             is_likely = any(mark in head.replace(b"\0", b"") for mark in MARKS)
             if not is_likely or os.fstat(file.fileno()).st_size > LARGEST:
                 return None
-            return parse(head + file.read())[0]
+            content, broken = parse(head + file.read(), path.name, Faults())
+            return content if content.shapes or not broken else None
     except (OSError, ValueError):
         return None
 
 
 def _read(source: Source, labels: list[str], pictures: Pictures, faults: Faults) -> Dataset:
     builder = Builder(source.labels, source.images, faults, _classes(source, faults))
+    start = len(os.path.commonpath([source.images, source.labels])) + 1
     for path in labels:
-        who = os.path.relpath(path, source.images).replace(os.sep, "/")
+        who = path[start:]
         with open(path, "rb") as file:
             data = file.read()
         try:
-            content, broken = parse(data)
+            content, broken = parse(data, who, faults)
         except ValueError as error:
             is_other = not any(mark in data.replace(b"\0", b"") for mark in MARKS)
             faults.add(OTHER if is_other else UNREADABLE, who, f"{who} cannot be read ({error}); correct or remove it")
@@ -143,8 +139,8 @@ def _read(source: Source, labels: list[str], pictures: Pictures, faults: Faults)
 
 
 def _add_image(builder: Builder, content: LabelFile, data: bytes, who: str, pictures: Pictures, faults: Faults) -> None:
-    beside = os.path.dirname(who)
-    stem = os.path.splitext(os.path.basename(who))[0]
+    beside, _, file_name = who.rpartition("/")
+    stem = file_name[: -len(".json")]
     name = pictures.find(content.image_path or stem, beside) or pictures.of_stem(stem, beside)
     if name is None:
         name = _unpacked(data, stem)

@@ -2,11 +2,12 @@
 
 import posixpath
 from collections.abc import Sequence
-from pathlib import Path
+from functools import cached_property
 from urllib.parse import unquote
 
 from maskrcnn.data.decode import probe
 from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.data.formats.below import paths_having
 from maskrcnn.data.formats.source import Folder
 from maskrcnn.data.image_file import LONGEST_SIDE
 from maskrcnn.data.sources import SUFFIXES
@@ -23,20 +24,34 @@ SIZE_FROM_FILE = Kind(
 class Pictures:
     """All images below a folder."""
 
-    def __init__(self, root: Path, faults: Faults) -> None:
-        self._root, self._faults = root, faults
-        start = len(root.as_posix().rstrip("/")) + 1
-        self.names = [
-            f"{folder.as_posix()}/{name}"[start:]
-            for folder, names in Folder(root).files.items()
-            for name in names
-            if name.lower().endswith(SUFFIXES)
-        ]
-        self._known = set(self.names)
-        self._stems: dict[str, list[str]] = {}
-        self._ends: dict[str, list[str]] = {}
-        for name in self.names:
-            self._ends.setdefault(posixpath.basename(name).casefold(), []).append(name)
+    def __init__(self, folder: Folder, faults: Faults) -> None:
+        self._root, self._files, self._faults = folder.root, folder.files, faults
+
+    @property
+    def paths(self) -> list[str]:
+        """All images."""
+        return paths_having(self._files, self._files, SUFFIXES)
+
+    @cached_property
+    def _known(self) -> set[str]:
+        start = len(self._root.as_posix().rstrip("/")) + 1
+        return {path[start:] for path in self.paths}
+
+    @cached_property
+    def _ends(self) -> dict[str, list[str]]:
+        """Names by their last word in small letters."""
+        found: dict[str, list[str]] = {}
+        for name in sorted(self._known):
+            found.setdefault(posixpath.basename(name).casefold(), []).append(name)
+        return found
+
+    @cached_property
+    def _stems(self) -> dict[str, list[str]]:
+        """Names by what stands before their ending."""
+        found: dict[str, list[str]] = {}
+        for name in sorted(self._known):
+            found.setdefault(posixpath.splitext(name)[0], []).append(name)
+        return found
 
     def find(self, name: str, *beside: str) -> str | None:
         """The image that a name means, relative to the folder: nothing where none does, or several may.
@@ -55,9 +70,6 @@ class Pictures:
 
     def of_stem(self, stem: str, beside: str) -> str | None:
         """The one image in a folder that is called like its label file."""
-        if not self._stems:
-            for name in self.names:
-                self._stems.setdefault(posixpath.splitext(name)[0], []).append(name)
         found = self._stems.get(posixpath.join(beside, stem), [])
         return found[0] if len(found) == 1 else None
 

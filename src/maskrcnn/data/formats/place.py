@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -11,15 +11,16 @@ from maskrcnn.data.decode import read_image
 from maskrcnn.storage.location import Location
 
 
-def place(data: Dataset, folder: Path, *, by_stem: bool = False) -> list[str]:
+def place(data: Dataset, folder: Path, *, by_stem: bool = False, moved: Callable[[str], str] = str) -> list[str]:
     """Put all images of a data set below a folder and give their names there, with `/`, in the order of the data set.
 
     by_stem   names differ before their ending too, because each image has a label file of its own
+    moved     gives the name that the format wants for a name, such as one in a folder of its own
     Images are linked where the file system can, else copied. Names and subfolders stay; a second image of one name, in
     whatever case, gets a number. A file that lies there already is replaced.
     Raises FileNotFoundError for an image that does not exist.
     """
-    names = distinct_names(data.file_names, by_stem=by_stem)
+    names = [moved(name) for name in distinct_names(data.file_names, by_stem=by_stem)]
     for file_name, name in zip(data.file_names, names, strict=True):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)

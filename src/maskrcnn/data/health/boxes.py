@@ -19,6 +19,7 @@ FRACTIONS = Kind(
     "objects",
     Severity.WARNING,
     "have boxes between 0 and 1, as parts of the image's size; COCO's are pixels",
+    "they are multiplied by the size, and so are outlines between 0 and 1",
 )
 AWAY = Kind(
     "boxes-beside-outlines",
@@ -28,7 +29,11 @@ AWAY = Kind(
     "the outline's box is written",
 )
 BEYOND = Kind(
-    "boxes-beyond-image", "objects", Severity.WARNING, "have boxes that leave their image", "they are cut to the image"
+    "boxes-beyond-image",
+    "objects",
+    Severity.WARNING,
+    "have boxes that leave their image",
+    "they are cut to the image, and so are outlines",
 )
 NEAR, NEAR_SHARE = 2.0, 0.1
 """Pixels by which a box may miss its outline or leave its image, and the share of the outline's longer side."""
@@ -42,14 +47,20 @@ Boxes = Num[np.ndarray, "n 4"]
 
 def report_boxes(data: Dataset, faults: Faults) -> None:
     """Report boxes that do not fit their outlines or leave their images."""
+    for kind, chosen in box_misfits(data):
+        faults.add(kind, _names(data, chosen), count=int(np.count_nonzero(chosen)))
+
+
+def box_misfits(data: Dataset) -> list[tuple[Kind, Bool[np.ndarray, " O"]]]:
+    """What can be wrong with boxes beside outlines and images, and which objects have it: one of these at most."""
     boxes, sizes, stated = data.boxes, data.sizes[_owners(data)], data.boxes_xywh()
     frames = np.concatenate([np.zeros_like(sizes), sizes[:, ::-1]], axis=1)
-    outlines, is_bare = _reach(data), (data.flags & Flag.NO_OUTLINE) != 0
+    outlines, is_bare = outline_boxes(data), (data.flags & Flag.NO_OUTLINE) != 0
     beyond = ~_within(boxes, frames)
     misfits = ~is_bare & ~_fit(boxes, outlines)
     suspects = misfits | beyond | (boxes[:, 2:] <= 1).all(axis=1)
     if not suspects.any():
-        return
+        return [(kind, suspects) for kind in (CORNERS, FRACTIONS, AWAY, BEYOND)]
     fractions = (boxes >= 0).all(axis=1) & (boxes[:, 2:] <= 1).all(axis=1) & (sizes.min(axis=1) >= LEAST_SIDE)
     if np.count_nonzero(fractions) < MOST * len(boxes):
         fractions &= misfits & _fit(boxes * np.tile(sizes[:, ::-1], 2), outlines)
@@ -57,11 +68,10 @@ def report_boxes(data: Dataset, faults: Faults) -> None:
     as_corners &= np.where(is_bare, beyond & _within(stated, frames), misfits & _fit(stated, outlines))
     away = misfits & ~fractions & ~as_corners
     beyond &= ~fractions & ~as_corners & ~away & data.learnt
-    for kind, chosen in ((CORNERS, as_corners), (FRACTIONS, fractions), (AWAY, away), (BEYOND, beyond)):
-        faults.add(kind, _names(data, chosen), count=int(np.count_nonzero(chosen)))
+    return [(CORNERS, as_corners), (FRACTIONS, fractions), (AWAY, away), (BEYOND, beyond)]
 
 
-def _reach(data: Dataset) -> Float32[np.ndarray, "O 4"]:
+def outline_boxes(data: Dataset) -> Float32[np.ndarray, "O 4"]:
     """The box around each object's outline."""
     owners = np.repeat(np.arange(len(data.labels)), np.diff(data.first_ring))
     return bounds(data.rings.points, np.diff(data.rings.first), owners, len(data.labels))

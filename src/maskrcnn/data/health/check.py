@@ -10,6 +10,7 @@ import numpy as np
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import EXAMPLES, Faults, Kind, Severity
+from maskrcnn.data.health.boxes import AWAY, BEYOND, CORNERS, FRACTIONS
 from maskrcnn.data.health.classes import class_differences, class_faults
 from maskrcnn.data.health.contents import Contents, content_faults, decode_all, deep_images, near_groups
 from maskrcnn.data.health.copies import copy_faults, near_faults
@@ -33,6 +34,8 @@ NOTHING = Kind("nothing-to-learn", "splits", Severity.REFUSED, "have no object t
 ONE_IMAGE = Kind("split-of-one-image", "splits", Severity.WARNING, "have a single image")
 UNNAMED = Kind("file-not-annotated", "files", Severity.NOTE, "lie among the images and are named by no annotation")
 REMOTE = Kind("images-in-store", "images", Severity.NOTE, "lie in a store; their files are not looked at")
+BOX_KINDS = {AWAY, BEYOND, CORNERS, FRACTIONS}
+"""Kinds that readers report and the columns tell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,9 @@ class Health:
     datasets: dict[str, Dataset]
     """Splits that could be read."""
     findings: dict[str, list[Finding]]
-    """What is wrong, by split."""
+    """What is wrong, by split, but for what the readers met."""
+    read: dict[str, list[Finding]] = field(default_factory=dict)
+    """What the readers met, by split: it was read or left out."""
     surveys: dict[str, Survey] = field(default_factory=dict)
     """Headers of the images that lie on disk, by split."""
     is_deep: bool = False
@@ -97,7 +102,7 @@ def examine(
     for split, problem in problems.items():
         add((split, one) for one in of_names(UNREAD if problem else ABSENT, [split], problem))
     for split, data in datasets.items():
-        add((split, one) for one in _of_reader(reported[split]))
+        health.read[split] = list(_of_reader(reported[split]))
         add((split, one) for one in _of_columns(split, data))
         if isinstance(data.images, Path):
             health.surveys[split] = survey(data, _named(progress, f"{split}: reading headers"))
@@ -115,8 +120,8 @@ def examine(
 def entries(health: Health) -> list[Entry]:
     """All kinds of fault, the worst first, each once."""
     found: dict[Kind, dict[str, Finding]] = {}
-    for split, findings in health.findings.items():
-        for finding in findings:
+    for split in health.findings:
+        for finding in (*health.read.get(split, []), *health.findings[split]):
             known = found.setdefault(finding.kind, {})
             known[split] = _united(known[split], finding) if split in known else finding
     order = list(reversed(Severity))
@@ -136,8 +141,10 @@ def _united(one: Finding, other: Finding) -> Finding:
 
 
 def _of_reader(faults: Faults) -> Iterator[Finding]:
+    """What a reader met, but for what the columns tell as well."""
     for fault in faults:
-        yield Finding(fault.kind, fault.count, fault.examples, sentence=fault.sentence)
+        if fault.kind not in BOX_KINDS:
+            yield Finding(fault.kind, fault.count, fault.examples, sentence=fault.sentence)
 
 
 def _of_columns(split: str, data: Dataset) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.data.faults import Kind, Severity
+from maskrcnn.data.health.boxes import box_misfits, outline_boxes
 from maskrcnn.data.health.crossing import crossing
 from maskrcnn.data.health.findings import Finding, of_images, of_objects, owners
 from maskrcnn.data.health.images import SLACK
@@ -18,13 +19,21 @@ SCORED = 100
 """Results of an image that COCO's metrics count."""
 OFF = 2.0
 """Factor between an area and that of its outline from which on they differ; COCO's own differ by rounding."""
+SLIGHT = 100.0
+"""Square pixels by which areas of small objects differ anyway."""
 LEFT_OUT = "the object is left out"
 FROM_OUTLINE = "the box becomes that of the outline; without one, the object is left out"
 
 NEGATIVE = Kind("box-negative", "objects", Severity.WARNING, "have boxes of negative width or height", FROM_OUTLINE)
 FLAT = Kind("box-empty", "objects", Severity.WARNING, "have boxes without area and are not learnt", FROM_OUTLINE)
 OUTSIDE = Kind("box-outside", "objects", Severity.WARNING, "lie outside their image and are not learnt", FROM_OUTLINE)
-BEYOND = Kind("object-beyond-edge", "objects", Severity.NOTE, "reach beyond the edge of their image and are cut there")
+BEYOND = Kind(
+    "outline-beyond-image",
+    "objects",
+    Severity.NOTE,
+    "have outlines that reach beyond their image and are cut there",
+    "they are cut to the image",
+)
 SHORT = Kind(
     "outline-short",
     "objects",
@@ -85,11 +94,12 @@ def areas(data: Dataset) -> Float64[np.ndarray, " O"]:
 
 
 def area_differs(data: Dataset) -> Bool[np.ndarray, " O"]:
-    """Objects with outlines whose stated area is far from theirs."""
-    stated, found = data.areas, areas(data)
-    known = np.isfinite(stated) & (found >= LEAST_AREA) & (data.flags & Flag.NO_OUTLINE == 0)
+    """Objects whose stated area is far from that of their outline: far more than its box has, or far less."""
+    corners = outline_boxes(data).astype(np.float64)
+    most, least = (corners[:, 2:] - corners[:, :2]).prod(axis=1), areas(data)
+    known = np.isfinite(data.areas) & (least >= LEAST_AREA) & (data.flags & Flag.NO_OUTLINE == 0)
     with np.errstate(invalid="ignore"):
-        return known & ((stated > OFF * found + SCORED) | (OFF * stated + SCORED < found))
+        return known & ((data.areas > OFF * most + SLIGHT) | (OFF * data.areas + SLIGHT < least))
 
 
 def repeated(data: Dataset, *, other_class: bool = False) -> Int64[np.ndarray, " n"]:
@@ -116,36 +126,40 @@ def repeated(data: Dataset, *, other_class: bool = False) -> Int64[np.ndarray, "
 def box_faults(data: Dataset) -> list[tuple[Kind, Bool[np.ndarray, " O"]]]:
     """What can be wrong with boxes, and which objects have it; one has one of these faults at most."""
     sides = data.boxes_xywh()[:, 2:]
-    negative = (sides < 0).any(axis=1)
-    flat = ~negative & ((sides == 0) | (data.boxes[:, 2:] <= data.boxes[:, :2])).any(axis=1)
-    outside = (data.flags & Flag.OUTSIDE != 0) & ~negative & ~flat
-    tiny = ~negative & ~flat & ~outside & (sides.prod(axis=1) < LEAST_AREA)
-    return [(NEGATIVE, negative), (FLAT, flat), (OUTSIDE, outside), (TINY, tiny)]
+    found: list[tuple[Kind, Bool[np.ndarray, " O"]]] = []
+    rest = np.ones(len(sides), bool)
+    for kind, chosen in (
+        (NEGATIVE, (sides < 0).any(axis=1)),
+        (FLAT, ((sides == 0) | (data.boxes[:, 2:] <= data.boxes[:, :2])).any(axis=1)),
+        (OUTSIDE, data.flags & Flag.OUTSIDE != 0),
+        *box_misfits(data),
+        (TINY, sides.prod(axis=1) < LEAST_AREA),
+    ):
+        found.append((kind, chosen & rest))
+        rest &= ~chosen
+    return found
 
 
 def _boxes(data: Dataset) -> Iterator[Finding]:
-    inside = data.learnt
+    beyond = reaches_beyond(data) & data.learnt
     for kind, chosen in box_faults(data):
         yield from of_objects(kind, data, np.flatnonzero(chosen))
-    limits = data.sizes[owners(data)][:, ::-1] + SLACK
-    beyond = (data.boxes[:, :2] < -SLACK).any(axis=1) | (data.boxes[:, 2:] > limits).any(axis=1)
-    beyond |= _reaches_beyond(data, limits)
-    yield from of_objects(BEYOND, data, np.flatnonzero(beyond & inside))
+        beyond &= ~chosen
+    yield from of_objects(BEYOND, data, np.flatnonzero(beyond))
 
 
-def _reaches_beyond(data: Dataset, limits: Float64[np.ndarray, "O 2"]) -> Bool[np.ndarray, " O"]:
+def reaches_beyond(data: Dataset) -> Bool[np.ndarray, " O"]:
     """Objects with a point of their outline beyond the edge of their image."""
-    first = data.rings.first[data.first_ring].astype(np.int64)
-    of_point = np.repeat(np.arange(len(data.labels)), np.diff(first))
-    far = (data.rings.points < -SLACK).any(axis=1) | (data.rings.points > limits[of_point]).any(axis=1)
-    return np.bincount(of_point[far], minlength=len(data.labels)) > 0
+    found, limits = outline_boxes(data), data.sizes[owners(data)][:, ::-1] + SLACK
+    bare = data.flags & Flag.NO_OUTLINE != 0
+    return ~bare & ((found[:, :2] < -SLACK) | (found[:, 2:] > limits)).any(axis=1)
 
 
 def _outlines(data: Dataset) -> Iterator[Finding]:
     bare, runs = data.flags & Flag.NO_OUTLINE != 0, data.flags & Flag.RUN_LENGTHS != 0
     short = data.flags & Flag.SHORT_POLYGON != 0
     yield from of_objects(SHORT, data, np.flatnonzero(short))
-    yield from of_objects(BARE, data, np.flatnonzero(bare & ~short))
+    yield from of_objects(BARE, data, np.flatnonzero(bare & ~short & data.learnt))
     of_ring = np.repeat(np.arange(len(data.labels)), np.diff(data.first_ring))
     crossed = crossing(data.rings, ~(runs | bare)[of_ring])
     counts = np.bincount(of_ring[crossed], minlength=len(data.labels))

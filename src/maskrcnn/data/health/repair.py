@@ -4,15 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from maskrcnn.data.classes import unite_classes
 from maskrcnn.data.dataset import Dataset, Flag, keep_objects, select
-from maskrcnn.data.health import classes, copies, images, objects
+from maskrcnn.data.health import boxes, classes, copies, images, objects
 from maskrcnn.data.health.check import Health
+from maskrcnn.data.health.cut import cut_outlines
 from maskrcnn.data.health.findings import Finding, of_images, of_names, of_objects, owners
 from maskrcnn.data.health.images import fits, turned, wrong_size
 from maskrcnn.data.health.survey import CUT_OFF, EMPTY, PAGE, POINTER, UNREADABLE, Survey
+from maskrcnn.masks import Rings
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,10 @@ def repair(health: Health) -> tuple[dict[str, Dataset], list[Repair]]:
     crossing = _in_training(health)
     for split, data in health.datasets.items():
         broken = _broken(health.findings[split])
+        done += [Repair(split, one, one.kind.repair) for one in health.read.get(split, []) if one.kind.repair]
         data, found = _mend_images(split, data, health.surveys.get(split), broken, crossing if split == "train" else [])
         done += found
-        for step in (_merge_entries, _mend_boxes, _drop_objects, _mend_marks, _name_classes):
+        for step in STEPS:
             data, found = step(split, data)
             done += found
         if not len(data.image_ids):
@@ -143,43 +146,69 @@ def _joined(data: Dataset, heads: Int64[np.ndarray, " n"]) -> Dataset:
     )
 
 
+def _scale_fractions(split: str, data: Dataset) -> Mended:
+    """Boxes and outlines between 0 and 1 are multiplied by their image's size."""
+    chosen = dict(objects.box_faults(data))[boxes.FRACTIONS]
+    if not chosen.any():
+        return data, []
+    done = _told(split, of_objects(boxes.FRACTIONS, data, np.flatnonzero(chosen)), "multiplied by the image's size")
+    scale = data.sizes[owners(data)][:, ::-1]
+    small = chosen & (boxes.outline_boxes(data) <= 1).all(axis=1)
+    points = np.diff(data.rings.first[data.first_ring].astype(np.int64))
+    by_point = np.repeat(np.where(small[:, None], scale, 1), points, axis=0)
+    rings = Rings((data.rings.points * by_point).astype(np.float32), data.rings.first)
+    stated = np.where(chosen[:, None], data.boxes_xywh() * np.tile(scale, 2), data.boxes_xywh())
+    return _with_boxes(replace(data, rings=rings), stated), done
+
+
 def _mend_boxes(split: str, data: Dataset) -> Mended:
-    """Objects without a box of some area inside their image get that of their outline."""
-    found, inside = outline_boxes(data), data.sizes[owners(data)][:, ::-1]
+    """Boxes that are wrong beside an outline become the outline's; those that are corners are read as such."""
+    if not len(data.labels):
+        return data, []
+    outline = _xywh(boxes.outline_boxes(data))
     usable = (data.flags & Flag.NO_OUTLINE == 0) & (objects.areas(data) >= objects.LEAST_AREA)
-    usable &= (np.minimum(found[:, 2:], inside) > found[:, :2].clip(min=0)).all(axis=1)
-    sides = data.boxes_xywh()[:, 2:]
-    bad = ~data.learnt | (sides <= 0).any(axis=1)
-    chosen = np.flatnonzero(bad & usable)
-    kinds = _box_kinds(data)
-    done = [
-        one
-        for kind in (objects.NEGATIVE, objects.FLAT, objects.OUTSIDE)
-        for one in _told(split, of_objects(kind, data, chosen[kinds[chosen] == kind.name]), "given their outline's box")
-    ]
-    boxes = np.where((bad & usable)[:, None], found, data.boxes)
-    xywh = np.where((bad & usable)[:, None], _xywh(found), data.boxes_xywh())
-    return _with_frame(replace(data, boxes=boxes, stated_boxes=xywh)), done
+    usable &= _inside(boxes.outline_boxes(data), data)
+    stated, done = data.boxes_xywh().copy(), []
+    for kind, chosen in objects.box_faults(data):
+        if kind not in (objects.NEGATIVE, objects.FLAT, objects.OUTSIDE, boxes.CORNERS, boxes.AWAY):
+            continue
+        done += _told(split, of_objects(kind, data, np.flatnonzero(chosen & usable)), "given their outline's box")
+        stated[chosen & usable] = outline[chosen & usable]
+        bare = chosen & ~usable if kind is boxes.CORNERS else np.zeros(len(chosen), bool)
+        done += _told(split, of_objects(kind, data, np.flatnonzero(bare)), "read as corners")
+        stated[bare, 2:] -= stated[bare, :2]
+    return _with_boxes(data, stated), done
+
+
+def _cut_to_image(split: str, data: Dataset) -> Mended:
+    """Boxes and outlines that reach beyond their image are cut to it."""
+    if not len(data.labels):
+        return data, []
+    limits = data.sizes[owners(data)][:, ::-1]
+    runs = data.flags & Flag.RUN_LENGTHS != 0
+    far = (
+        objects.reaches_beyond(data) | (runs & (boxes.outline_boxes(data)[:, 2:] > limits).any(axis=1))
+    ) & data.learnt
+    wide = dict(objects.box_faults(data))[boxes.BEYOND]
+    done = _told(split, of_objects(boxes.BEYOND, data, np.flatnonzero(wide)), "cut to the image")
+    done += _told(split, of_objects(objects.BEYOND, data, np.flatnonzero(far & ~wide)), "cut to the image")
+    corners = data.boxes.astype(np.float64)
+    corners[:, :2], corners[:, 2:] = corners[:, :2].clip(min=0), np.minimum(corners[:, 2:], limits)
+    stated = np.where((far | wide)[:, None], _xywh(corners), data.boxes_xywh())
+    return _with_boxes(cut_outlines(data, far), stated), done
 
 
 def _drop_objects(split: str, data: Dataset) -> Mended:
     """Leave out objects that cover nothing, lie outside, or repeat another."""
-    names = np.array(_box_kinds(data), dtype=object)
     thin = (data.flags & Flag.NO_OUTLINE == 0) & (objects.areas(data) == 0)
-    names[thin] = objects.THIN.name
-    names[objects.repeated(data)] = objects.TWICE.name
-    done = []
-    for kind in (objects.NEGATIVE, objects.FLAT, objects.OUTSIDE, objects.TINY, objects.THIN, objects.TWICE):
-        done += _told(split, of_objects(kind, data, np.flatnonzero(names == kind.name)), "left out")
-    return keep_objects(data, names == ""), done
-
-
-def _box_kinds(data: Dataset) -> np.ndarray:
-    """The name of what is wrong with each object's box; empty where nothing is."""
-    names = np.full(len(data.labels), "", dtype=object)
-    for kind, chosen in objects.box_faults(data):
-        names[chosen] = kind.name
-    return names
+    twice = np.zeros(len(data.labels), bool)
+    twice[objects.repeated(data)] = True
+    done, keep = [], np.ones(len(data.labels), bool)
+    for kind, chosen in (*objects.box_faults(data), (objects.THIN, thin), (objects.TWICE, twice)):
+        if kind in (objects.NEGATIVE, objects.FLAT, objects.OUTSIDE, objects.TINY, objects.THIN, objects.TWICE):
+            done += _told(split, of_objects(kind, data, np.flatnonzero(chosen & keep)), "left out")
+            keep &= ~chosen
+    return keep_objects(data, keep), done
 
 
 def _mend_marks(split: str, data: Dataset) -> Mended:
@@ -216,28 +245,32 @@ def _unite(splits: dict[str, Dataset], done: list[Repair]) -> dict[str, Dataset]
     return dict(zip(splits, unite_classes(list(splits.values())), strict=True))
 
 
-def outline_boxes(data: Dataset) -> Float32[np.ndarray, "O 4"]:
-    """xyxy around the points of each object's outline."""
-    first = data.rings.first[data.first_ring[:-1]].astype(np.int64)
-    if not len(first):
-        return np.zeros((0, 4), np.float32)
-    points = data.rings.points
-    return np.concatenate([np.minimum.reduceat(points, first), np.maximum.reduceat(points, first)], axis=1)
-
-
-def _xywh(boxes: Float32[np.ndarray, "O 4"]) -> np.ndarray:
-    wide = boxes.astype(np.float64)
+def _xywh(corners: Float[np.ndarray, "O 4"]) -> Float64[np.ndarray, "O 4"]:
+    wide = corners.astype(np.float64)
     return np.concatenate([wide[:, :2], wide[:, 2:] - wide[:, :2]], axis=1)
+
+
+def _with_boxes(data: Dataset, stated: Float64[np.ndarray, "O 4"]) -> Dataset:
+    """The data with other boxes (x, y, width, height)."""
+    corners = (stated + np.pad(stated[:, :2], ((0, 0), (2, 0)))).astype(np.float32)
+    return _with_frame(replace(data, boxes=corners, stated_boxes=stated))
+
+
+def _inside(corners: Float32[np.ndarray, "O 4"], data: Dataset) -> Bool[np.ndarray, " O"]:
+    """Which boxes have some area inside their image."""
+    limits = data.sizes[owners(data)][:, ::-1]
+    return (np.minimum(corners[:, 2:], limits) > corners[:, :2].clip(min=0)).all(axis=1)
 
 
 def _with_frame(data: Dataset) -> Dataset:
     """The data with the flag of objects outside their image set anew."""
-    limits = data.sizes[owners(data)][:, ::-1]
-    inside = (np.minimum(data.boxes[:, 2:], limits) > data.boxes[:, :2].clip(min=0)).all(axis=1)
-    return replace(
-        data, flags=data.flags & ~np.uint8(Flag.OUTSIDE) | np.where(inside, 0, Flag.OUTSIDE).astype(np.uint8)
-    )
+    outside = np.where(_inside(data.boxes, data), 0, Flag.OUTSIDE).astype(np.uint8)
+    return replace(data, flags=data.flags & ~np.uint8(Flag.OUTSIDE) | outside)
 
 
 def _told(split: str, findings: Iterator[Finding], done: str) -> list[Repair]:
     return [Repair(split, finding, done) for finding in findings]
+
+
+STEPS = (_merge_entries, _scale_fractions, _mend_boxes, _cut_to_image, _drop_objects, _mend_marks, _name_classes)
+"""Repairs of one split's columns, in their order: boxes are compared with outlines once these are of the right size."""

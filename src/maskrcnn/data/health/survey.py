@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from maskrcnn.data.dataset import Dataset
-from maskrcnn.data.decode import Header, probe, refuse_broken
+from maskrcnn.data.decode import probe, refuse_broken
 from maskrcnn.data.faults import Kind, Severity
 from maskrcnn.data.formats.coco import MISSING_IMAGE
+from maskrcnn.data.header import Header
 
 Progress = Callable[[int, int], None]
 """Called with the number of images that were looked at, and of all."""

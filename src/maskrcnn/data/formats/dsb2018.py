@@ -1,0 +1,147 @@
+"""A folder for each image with one mask for each object, as in the Data Science Bowl 2018."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from maskrcnn.data.dataset import Dataset, Flag
+from maskrcnn.data.decode import probe
+from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.data.formats.builder import Builder
+from maskrcnn.data.formats.class_folders import class_file, class_of, folder_of, read_classes, write_classes
+from maskrcnn.data.formats.id_image import open_pair, outlines_of_ids, save_ids
+from maskrcnn.data.formats.kept import kept
+from maskrcnn.data.formats.losses import Losses
+from maskrcnn.data.formats.place import place
+from maskrcnn.data.formats.source import Folder, Source, part_of
+from maskrcnn.data.sources import SUFFIXES
+from maskrcnn.masks import Rings, bitmap_from_rings
+
+TITLE = "one mask for each object (DSB2018)"
+IMAGES, MASKS = "images", "masks"
+THREADS = 8
+EMPTY = Kind("object-mask-empty", "masks", Severity.WARNING, "have no pixel and are left out")
+
+
+class _Entry(NamedTuple):
+    """An image and its masks, each with its class."""
+
+    image: Path
+    masks: list[tuple[Path, str]]
+
+
+def find(folder: Folder) -> list[Source]:
+    """Folders in which each one has `images/` with one image and `masks/` with files that are not named as it."""
+    return [_source(folder, root, len(found)) for root, found in _entries(folder).items()]
+
+
+def read(source: Source, faults: Faults) -> Dataset:
+    """Read a split. Each object's mask comes exactly as it is in its file, also where objects overlap.
+
+    Raises ValueError where there is no image.
+    """
+    entries = _entries(Folder(source.images)).get(source.images, [])
+    files = [path for entry in entries for path in (entry.image, *(mask for mask, _ in entry.masks))]
+    return kept(source, faults, files, lambda: _read(source, entries, faults))
+
+
+def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
+    """Write `<name>/images/<name>.png` and `<name>/masks/*.png`, below a folder of the split's name where it has one.
+
+    Several classes have a folder of masks each, and `classes.txt` names them all.
+    """
+    losses = Losses(TITLE)
+    for part, data in splits.items():
+        root = dest / part
+        for image, name in enumerate(place(data, root, by_stem=True, moved=_in_own_folder)):
+            _write_masks(data, image, root / Path(name).parent.parent / MASKS, losses)
+        losses.add("crowd regions are left out", int(data.crowd.sum()))
+        losses.count(data)
+        write_classes(data, dest)
+    return losses.sentences()
+
+
+def _in_own_folder(name: str) -> str:
+    flat = PurePosixPath(name.replace("/", "_"))
+    return f"{flat.stem}/{IMAGES}/{flat.name}"
+
+
+def _entries(folder: Folder) -> dict[Path, list[_Entry]]:
+    """What lies in the folders that are laid out so, by the folder around them."""
+    masks: dict[Path, list[tuple[Path, str]]] = {}
+    for path, names in folder.files.items():
+        if MASKS in (path.name, path.parent.name):
+            home, name = (path.parent, "") if path.name == MASKS else (path.parent.parent, path.name)
+            masks.setdefault(home, []).extend((path / file, name) for file in names if _is_image(file))
+    found: dict[Path, list[_Entry]] = {}
+    for home, files in masks.items():
+        images = [name for name in folder.files.get(home / IMAGES, ()) if _is_image(name)]
+        if len(images) == 1 and home != folder.root and not _is_named_after(images[0], files):
+            found.setdefault(home.parent, []).append(_Entry(home / IMAGES / images[0], files))
+    return found
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _is_named_after(image: str, masks: Sequence[tuple[Path, str]]) -> bool:
+    """Whether a mask of an image is named as it: then it is one mask of all its objects."""
+    stem = Path(image).stem
+    return any(path.stem == stem for path, _ in masks)
+
+
+def _source(folder: Folder, root: Path, num: int) -> Source:
+    inner = root.relative_to(folder.root)
+    where = inner.as_posix() if inner.parts else "the folder itself"
+    why = f"{where} holds {num} folders with one image in {IMAGES}/ and masks of its objects in {MASKS}/"
+    return Source("dsb2018", part_of(inner), root, root, why, class_file(folder, root))
+
+
+def _read(source: Source, entries: Sequence[_Entry], faults: Faults) -> Dataset:
+    classes = read_classes(source.names, faults)
+    builder = Builder(source.labels, source.images, faults, classes)
+    with ThreadPoolExecutor(THREADS) as pool:
+        for entry, seen in zip(entries, pool.map(lambda one: _look(one, faults), entries), strict=True):
+            if seen is None:
+                continue
+            size, objects = seen
+            index = builder.add_image(entry.image.relative_to(source.images).as_posix(), size)
+            for name, rings in objects:
+                builder.add_object(index, class_of(name, classes), rings, flags=Flag.RUN_LENGTHS)
+    return builder.dataset()
+
+
+def _look(entry: _Entry, faults: Faults) -> tuple[tuple[int, int], list[tuple[str, Rings]]] | None:
+    """(size of an image, class and outline of each object); nothing where a mask does not fit."""
+    objects, size = [], None
+    for path, name in entry.masks:
+        mask = open_pair(entry.image, path, faults)
+        if mask is None:
+            return None
+        size = mask.shape
+        outlines = outlines_of_ids((mask != 0).astype(np.uint8))
+        if not outlines:
+            faults.add(EMPTY, path.name)
+        objects += [(name, rings) for _, rings in outlines]
+    height, width = size or probe(entry.image).size
+    return (height, width), objects
+
+
+def _write_masks(data: Dataset, image: int, folder: Path, losses: Losses) -> None:
+    """One file for each object; several classes have a folder each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    height, width = data.sizes[image].tolist()
+    for number, index in enumerate(range(*data.objects(image).indices(len(data.labels))), 1):
+        if data.crowd[index]:
+            continue
+        mask = bitmap_from_rings(data.outline(index), (0, 0, height, width))
+        if not mask.any():
+            losses.add("objects have no pixel and are gone")
+            continue
+        losses.add("objects without an outline are written as their boxes", bool(data.flags[index] & Flag.NO_OUTLINE))
+        inner = folder / folder_of(data, int(data.labels[index])) if len(data.category_names) > 1 else folder
+        save_ids(mask * np.uint8(255), inner / f"{number:05}.png")
