@@ -26,8 +26,6 @@ from maskrcnn.kernels import VECTOR_WIDTH
 FOLDER = Path(__file__).parent / "losses"
 CONFIG = Path(__file__).parents[2] / "config"
 THREADS, STEPS = 2, 20
-FEWER_STEPS = 10
-"""For recipes whose steps take long."""
 LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 """Variables that keep torch from using what the processor has."""
 
@@ -37,7 +35,7 @@ __BASE__: {CONFIG}/shapes.yml
 device: cpu
 data: {{dataset_dir: shapes-128}}
 train:
-  max_steps: {FEWER_STEPS}
+  max_steps: {STEPS}
   mixed_precision: false
   evaluate_every: 0
   log_every: 1
@@ -52,7 +50,7 @@ data:
   short_sides: [96]
 model: {{backbone: {{width: 32}}}}
 train:
-  max_steps: {FEWER_STEPS}
+  max_steps: {STEPS}
   batch: 2
   evaluate_every: 0
   log_every: 1
