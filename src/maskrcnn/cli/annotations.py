@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from maskrcnn.config import Data
-from maskrcnn.data.dataset import summary
 from maskrcnn.data.split import Split, open_split
 from maskrcnn.data.statistics import Statistics, statistics
 from maskrcnn.recipes import read_recipe
@@ -21,11 +20,6 @@ def find_data(source: str, overrides: Sequence[str]) -> Data:
 def is_recipe(source: str) -> bool:
     """Whether `data check demo` means the recipe: a folder that is there comes first, then names of recipes."""
     return source.endswith((".yml", ".yaml")) or (Path(source).name == source and not Path(source).is_dir())
-
-
-def describe_split(settings: Data, split: Split) -> str:
-    """What one split holds and what was repaired in it; raises what cannot be read."""
-    return summary(open_split(settings, split))
 
 
 def measure(settings: Data, splits: Iterable[Split], sample: int) -> tuple[dict[str, Statistics], list[str]]:

@@ -115,7 +115,7 @@ def _same_bytes_inside(data: Dataset, survey: Survey) -> Int64[np.ndarray, " N"]
 
 
 def _poorer(data: Dataset, first: Int64[np.ndarray, " N"]) -> Int64[np.ndarray, " n"]:
-    """Of images of one group all but the first of those with the most objects."""
+    """All images of each group but the first of those with the most objects."""
     counts = np.diff(data.first_object)
     order = np.lexsort((-counts, first))
     return order[1:][first[order[1:]] == first[order[:-1]]]
