@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 import tempfile
+from collections import Counter
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,10 @@ from torch.utils._pytree import tree_flatten
 REPOSITORY = Path(__file__).parents[1]
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read where a kernel is defined: they run on the CPU, step by step
+CHECKS = 100
+"""Calls of each function that are checked in a test: a third of a whole run's time would be checks otherwise."""
+_checks: Counter[FunctionType] = Counter()
+"""Those of the test that runs."""
 _typed = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=TypeError))
 _shaped = jaxtyped(typechecker=_typed)
 
@@ -47,8 +52,9 @@ def _checked(function: FunctionType) -> FunctionType:
 
     @functools.wraps(function)
     def call(*args, **kwargs):
-        if torch.compiler.is_compiling():  # a checker's own code cannot be traced
+        if _checks[function] >= CHECKS or torch.compiler.is_compiling():  # a checker's own code cannot be traced
             return function(*args, **kwargs)
+        _checks[function] += 1
         return typed()(*args, **kwargs)
 
     return call
@@ -110,6 +116,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if known.get(item.nodeid, 0.0) > FAST]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+def pytest_runtest_setup() -> None:
+    _checks.clear()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

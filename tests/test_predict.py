@@ -210,6 +210,13 @@ def test_pictures_of_one_name_do_not_overwrite_each_other_nor_the_sources(predic
         predict_paths(predictor, [pictures / "a.png"], pictures)
 
 
+def test_names_of_all_classes_are_looked_up_in_the_fonts_once(predictor, pictures, monkeypatch):
+    told = []
+    monkeypatch.setattr("maskrcnn.predict_files.note_unreadable", told.append)
+    predict_paths(predictor, [pictures / "a.png", pictures / "b.jpg"], pictures / "out")
+    assert told == [predictor.recipe.classes]
+
+
 @pytest.mark.parametrize("fastest", [torch.float32, torch.bfloat16])
 def test_auto_precision_on_a_processor_is_the_fastest(fastest, folder, monkeypatch):
     asked = []

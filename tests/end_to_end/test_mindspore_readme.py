@@ -54,10 +54,11 @@ def few_photos(source: Path, folder: Path, split: str, number: int) -> None:
     (folder / "annotation" / name).write_text(json.dumps(content))
 
 
-@pytest.fixture(scope="module", params=["one process", "two processes"])
-def place(request, tmp_path_factory) -> Path:
+@pytest.fixture
+def place(request, tmp_path) -> Path:
     """A working directory as the README leaves it: photos of COCO where they are at hand, drawn shapes elsewhere."""
-    folder = tmp_path_factory.mktemp("place")
+    folder = tmp_path / "place"
+    folder.mkdir()
     shared = Path(os.environ.get("MASKRCNN_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
     source = shared / "coco_mini"
     if not source.is_dir():
@@ -127,7 +128,25 @@ def filled(line: str, checkpoint: object = "", result: str = "") -> str:
     return line
 
 
+@pytest.mark.parametrize(
+    "place", ["one process", pytest.param("two processes", marks=pytest.mark.exhaustive)], indirect=True
+)
 def test_the_readme_from_training_to_results(types, place):
+    trains(types, place)
+    trains_once(types)
+    goes_on(types)
+    begins_with_weights(types)
+    evaluates(types)
+    predicts(types)
+
+
+@pytest.mark.parametrize("place", ["two processes"], indirect=True)
+def test_two_processes_train_and_go_on(types, place):
+    trains(types, place)
+    goes_on(types)
+
+
+def trains(types, place):
     code, told = types(TRAIN)
     assert code == 0, told
     assert re.search(r"coco2017/annotations?/instances_train2017.json: 8 images", told)
@@ -138,11 +157,15 @@ def test_the_readme_from_training_to_results(types, place):
     assert told.count("is read as a recipe of the MindSpore system") <= 1
     assert f"weights: {RUN}/weights/" in told
 
+
+def trains_once(types):
     code, told = types(TRAIN)
     assert code != 0
     advice = f"{RUN} already holds a run; go on with it by --resume_ckpt auto, or choose another --save_dir"
     assert f"error: {advice}\n" in told
 
+
+def goes_on(types):
     recipe = Path(CONFIG)
     recipe.write_text(recipe.read_text().replace("epochs: 1", "epochs: 2"))
     code, told = types(RESUME, checkpoint=RUN)
@@ -150,6 +173,8 @@ def test_the_readme_from_training_to_results(types, place):
     assert f"going on from {RUN}/checkpoints/step-2" in told
     assert (RUN / "checkpoints" / "step-4" / "state.json").is_file()
 
+
+def begins_with_weights(types):
     with pytest.raises(SystemExit) as end:
         main(["convert", str(RUN / "weights" / "last"), "theirs.ckpt", "--to", "mindspore"])
     assert end.value.code == 0
@@ -162,11 +187,15 @@ def test_the_readme_from_training_to_results(types, place):
     frozen = load_weights("begun").recipe.model.backbone
     assert (frozen.kind, frozen.stem_pool) == ("resnet18", "end")
 
+
+def evaluates(types):
     code, told = types(EVALUATE, checkpoint=RUN)
     assert code == 0, told
     assert f"{RUN}/weights/last on {VALIDATION} images of coco2017" in told
     assert "report: runs/eval/small/last/report.html" in told
 
+
+def predicts(types):
     code, told = types(INFER, checkpoint=RUN, result="found")
     assert code == 0, told
     assert {path.name for path in Path("found").iterdir()} == {

@@ -45,6 +45,13 @@ def test_large_whole_numbers_are_found_as_numbers_and_as_text(dataset, tmp_path,
     assert (entry.image_id, Truth(dataset).number_of(entry.image_id)) == (id, 1)
 
 
+def test_a_table_may_have_written_whole_numbers_with_a_decimal_point():
+    results = [{"image_id": 7.0, "category_id": 3.0, "score": 1, "bbox": [5, 4, 10, 20]}]
+    content = {"images": [{"id": 7, "height": 30, "width": 50}], "categories": [{"id": 3, "name": "cat"}]}
+    objects = [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [5, 4, 10, 20], "area": 200}]
+    assert coco.score(content | {"annotations": objects}, results, ["bbox"])["bbox"]["AP"] == pytest.approx(1)
+
+
 @pytest.mark.parametrize("id", ["tile-8", 12, "12", -1, 2**70])
 def test_other_ids_are_refused(dataset, id):
     with pytest.raises(ValueError, match=f"image {id}.* not among the 5 annotated ones, whose ids are tile-7, 126765"):
@@ -54,5 +61,7 @@ def test_other_ids_are_refused(dataset, id):
 def test_text_means_a_whole_number_where_ids_are_numbers():
     content = {"images": [{"id": 40, "height": 3, "width": 2}], "categories": [{"id": 1, "name": "cat"}]}
     truth = Truth(parse(content | {"annotations": []}))
-    assert [truth.number_of(id) for id in (40, "40", "040")] == [0, 0, 0]
-    assert {truth.number_of(id) for id in ("x", 41, "", "\N{SUPERSCRIPT TWO}", 2**70, "9" * 5000)} == {-1}
+    assert [truth.number_of(id) for id in (40, "40", "040", 40.0)] == [0, 0, 0, 0]
+    assert {
+        truth.number_of(id) for id in ("x", 41, "", 40.5, float("nan"), "\N{SUPERSCRIPT TWO}", 2**70, "9" * 5000)
+    } == {-1}

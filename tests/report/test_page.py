@@ -123,6 +123,13 @@ def test_names_from_the_data_cannot_become_markup(training):
     assert "<b>dog" not in page
 
 
+def test_names_of_all_classes_are_looked_up_in_the_fonts(training, monkeypatch):
+    told = []
+    monkeypatch.setattr("maskrcnn.report.gallery.note_unreadable", told.append)
+    write_report(training)
+    assert told == [("cat", "<b>dog</b>")]
+
+
 def test_an_evaluation_has_a_report_without_training(training):
     (training / "evaluation" / "config.yml").write_bytes((training / "config.yml").read_bytes())
     page = write_report(training / "evaluation").read_text()

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Option
 
 from maskrcnn.cli.options import DataOverrides, DataSet, writable
+from maskrcnn.run_folder import PLAN, SPLIT
 
 if TYPE_CHECKING:
     from maskrcnn.data.dataset import Dataset
 
 Written = Literal["coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "dsb2018", "instances"]
-SPLIT_FILE = Path("split.json")
 
 
 def convert(
@@ -40,7 +40,7 @@ def convert(
 def plan(
     source: Annotated[str, Argument(metavar="DIR", help="A folder of images and annotations.")],
     overrides: DataOverrides = None,
-    out: Annotated[Path, Option(metavar="FILE", help="The recipe to write.")] = Path("plan.yml"),
+    out: Annotated[Path, Option(metavar="FILE", help="The recipe to write.")] = Path(PLAN),
 ) -> None:
     """Write the recipe for a folder of data.
 
@@ -58,7 +58,7 @@ def plan(
 def split(
     source: DataSet,
     overrides: DataOverrides = None,
-    out: Annotated[Path, Option(metavar="FILE", help="The file that lists the images of each split.")] = SPLIT_FILE,
+    out: Annotated[Path, Option(metavar="FILE", help="The file that lists the images of each split.")] = Path(SPLIT),
 ) -> None:
     """Set images apart for validation.
 

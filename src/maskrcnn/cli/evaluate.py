@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from maskrcnn.cli.options import OUT, WEIGHTS, DataOverrides, destination
-from maskrcnn.run_folder import SPLIT
-from maskrcnn.sentences import typed
 from maskrcnn.storage.location import Location, Where, at, printable
 
 if TYPE_CHECKING:
@@ -81,7 +79,7 @@ def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str],
             mine = recipe or recipe_for(config, trained.recipe, overrides)
             if world.is_main:
                 say_sides(mine, trained.recipe)
-            data = images_to_score(mine, trained.recipe, is_folder=recipe is None)
+            data = None if recipe else images_of(mine, trained.recipe)
             metrics = run.run(mine, trained, own, world, ticker() if world.is_main else None, data)
             if metrics:  # only the first of several processes has them
                 print(f"{printable(one)} on {metrics['speed']['images']} images of {mine.data.dataset_dir}")
@@ -110,27 +108,15 @@ def recipe_for(folder: str, trained: "Recipe", overrides: Sequence[str]) -> "Rec
     return override(with_settings(trained, places, folder), overrides, folder)
 
 
-def images_to_score(recipe: "Recipe", trained: "Recipe", *, is_folder: bool) -> "Dataset":
-    """The validation images of the data, or those that the weights' run set apart; of a mere folder else all.
+def images_of(recipe: "Recipe", trained: "Recipe") -> "Dataset | None":
+    """All images of a folder without a validation split; None where evaluation opens that split by itself."""
+    from maskrcnn.data.split import find_parts, has_validation, is_named, open_split, with_split_of
 
-    Raises ValueError where images that were learnt from might be taken for others.
-    """
-    from msgspec.structs import replace
-
-    from maskrcnn.data.split import find_parts, has_validation, is_named, open_split
-
-    data = recipe.data
+    data = with_split_of(recipe.data, trained.data)
     for sentence in () if is_named(data) else find_parts(data).said:
         print(sentence, flush=True)
-    if not data.split_file and data.dataset_dir == trained.data.dataset_dir:
-        data = replace(data, split_file=trained.data.split_file)
     if has_validation(data):
-        return open_split(data, "val")
-    if not is_folder:
-        raise ValueError(
-            f"{data.dataset_dir} has no validation images; name those that a run set apart by data.split_file="
-            f"RUN/{SPLIT}, or score all images by `maskrcnn eval {data.dataset_dir} {typed('--weights')} ...`"
-        )
+        return None
     print(f"{data.dataset_dir} has no validation split: all its images are scored, learnt from or not", flush=True)
     return open_split(data, "all")
 

@@ -1,6 +1,7 @@
 """`maskrcnn predict`."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
@@ -8,8 +9,12 @@ from maskrcnn.cli.options import OUT, WEIGHTS, destination
 from maskrcnn.sentences import speaking
 from maskrcnn.storage.location import Where
 
+if TYPE_CHECKING:
+    from maskrcnn.predict import Predictor
+
 Device = Literal["auto", "cpu", "gpu", "ascend", "mps", "xpu", "accelerator"]
 Precision = Literal["auto", "fp32", "bf16"]
+Proposed = Literal["coco", "yolo", "labelme", "cvat", "via"]
 
 
 def predict(
@@ -22,11 +27,15 @@ def predict(
     device: Annotated[Device, Option(help="auto takes an accelerator where there is one.")] = "auto",
     precision: Annotated[Precision, Option(help="auto is that of the weights' recipe.")] = "auto",
     recursive: Annotated[bool, Option("--recursive", help="Search folders below a folder too.")] = False,
+    to: Annotated[
+        Proposed | None,
+        Option(metavar="FORMAT", help="Write a data set to correct instead: coco, yolo, labelme, cvat or via."),
+    ] = None,
 ) -> None:
-    """Find the objects in images; draw and list them."""
+    """Find the objects in images; draw and list them, or write them as labels."""
     words = {"device=cpu": "--device cpu", "precision bf16": "--precision bf16", "a pattern with **": "--recursive"}
     with speaking(words):
-        find_objects(weights, sources, out, score, device, precision, recursive)
+        find_objects(weights, sources, out, score, device, precision, recursive, to)
 
 
 def find_objects(
@@ -37,20 +46,40 @@ def find_objects(
     device: Device = "auto",
     precision: Precision = "auto",
     recursive: bool = False,
+    to: Proposed | None = None,
 ) -> None:
-    """Predict, print a line for each image, and say where the results are; then raise ValueError if some failed."""
+    """Predict, print a line for each image, and say where the results are; then raise ValueError if some failed.
+
+    to   the format of the data set to write in place of drawings and predictions.json
+    """
     place = destination(out)
     from maskrcnn.predict import load
-    from maskrcnn.predict_files import predict_paths
     from maskrcnn.storage.upload import publishing
 
     predictor = load(weights, device=device, precision=precision)
     with publishing(place) as folder:
-        failures = predict_paths(predictor, sources, folder, score, _tell, recursive=recursive)
+        failures = _written(predictor, sources, folder, score, recursive, to)
         print(f"written to {place}")
     if failures:
         number = "1 image" if len(failures) == 1 else f"{len(failures)} images"
         raise ValueError(f"{number} could not be read, the first: {failures[0]}")
+
+
+def _written(
+    predictor: "Predictor", sources: list[str], folder: Path, score: float, recursive: bool, to: Proposed | None
+) -> list[str]:
+    """Write drawings or a data set; gives the sentences why images could not be read."""
+    if to is None:
+        from maskrcnn.predict_files import predict_paths
+
+        return predict_paths(predictor, sources, folder, score, _tell, recursive=recursive)
+    from maskrcnn.proposals import write_proposals
+
+    done = write_proposals(predictor, sources, folder, to, score, _tell, recursive=recursive)
+    for remark in done.remarks:
+        print(f"note: {remark}")
+    print(f"{to}: {done.num_images} images, {done.num_objects} objects")
+    return done.failures
 
 
 def _tell(page: object, found: object) -> None:

@@ -102,7 +102,7 @@ def _deeper(folder: Path) -> str:
 
 def _in_store(location: Location, recursive: bool) -> Named:
     if location.is_web or exists(location):
-        return {location: PurePosixPath(location.name)}
+        return {location: PurePosixPath(location.name or "image")}
     keys = [one.key for one in (listing if recursive else children)(location)]
     images: Named = {location / key: PurePosixPath(key) for key in keys if is_image(key)}
     if not images and has_pattern(location):

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
+from msgspec import structs
 
 from maskrcnn.config import Data
 from maskrcnn.data import remote
@@ -20,6 +21,8 @@ from maskrcnn.data.formats.source import Source
 from maskrcnn.data.health.twins import near_duplicates
 from maskrcnn.data.join import join
 from maskrcnn.data.recognise import recognise
+from maskrcnn.run_folder import SPLIT
+from maskrcnn.sentences import typed
 from maskrcnn.storage.fetch import fetch_file
 from maskrcnn.storage.location import Location, at, local
 
@@ -83,6 +86,27 @@ def find_parts(settings: Data) -> Parts:
     if not train and not val:
         val = [source for one in found for source in one.of("test")]
     return Parts(train, val, tuple(map(str, found)))
+
+
+def open_validation(settings: Data, trained: Data) -> Dataset:
+    """Read the validation images for weights that were trained on some data.
+
+    Raises as `open_split`, and ValueError where images that were learnt from might be taken for others.
+    """
+    settings = with_split_of(settings, trained)
+    if not has_validation(settings):
+        raise ValueError(
+            f"{settings.dataset_dir} has no validation images; name those that a run set apart by data.split_file="
+            f"RUN/{SPLIT}, or score all images by `maskrcnn eval {settings.dataset_dir} {typed('--weights')} ...`"
+        )
+    return open_split(settings, "val")
+
+
+def with_split_of(settings: Data, trained: Data) -> Data:
+    """Data settings with the split that weights were trained with, where both are of the same folder."""
+    if settings.split_file or settings.dataset_dir != trained.dataset_dir:
+        return settings
+    return structs.replace(settings, split_file=trained.split_file)
 
 
 def has_validation(settings: Data) -> bool:

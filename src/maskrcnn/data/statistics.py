@@ -170,7 +170,10 @@ def class_rows(data: Dataset, counted: Bool[ndarray, " O"], sides: Float64[ndarr
     ends = np.cumsum(objects)
     middle = [_median(sides[order[end - number : end]]) for number, end in zip(objects, ends, strict=True)]
     table = zip(data.category_names, objects.tolist(), images.tolist(), middle, kinds.tolist(), strict=True)
-    return [ClassRow(*row, (small, medium, large)) for *row, (small, medium, large) in table]
+    return [
+        ClassRow(name, count, held, side, (small, medium, large))
+        for name, count, held, side, (small, medium, large) in table
+    ]
 
 
 def common_sizes(data: Dataset, most: int = 5) -> list[tuple[int, int, int]]:
@@ -187,8 +190,10 @@ def spread(values: Num[ndarray, " n"]) -> Spread:
     95.0
     """
     if not len(values):
-        return Spread(*[float("nan")] * 6)
-    return Spread(*np.percentile(values, [0, 5, 50, 95, 100]).tolist(), float(np.mean(values)))
+        nan = float("nan")
+        return Spread(nan, nan, nan, nan, nan, nan)
+    smallest, low, median, high, largest = np.percentile(values, [0, 5, 50, 95, 100]).tolist()
+    return Spread(smallest, low, median, high, largest, float(np.mean(values)))
 
 
 def count_colours(images: Iterable[UInt8[ndarray, "_ _ _"]]) -> Int64[ndarray, "C 256"]:

@@ -64,14 +64,16 @@ class Truth:
         self._rows = np.argsort(data.image_ids)
         ids = written_ids(data)
         self.image_ids, self.category_ids = [ids[row] for row in self._rows.tolist()], list(data.category_ids)
-        self.images = {number: index for index, number in enumerate(self.image_ids)}
+        self.images: dict[float | str, int] = {number: index for index, number in enumerate(self.image_ids)}
         self.source = data.annotations
-        self.categories = {number: index for index, number in enumerate(self.category_ids)}
+        self.categories: dict[float, int] = {number: index for index, number in enumerate(self.category_ids)}
         self.names = list(data.category_names)
         self.sizes: list[tuple[int, int]] = [(height, width) for height, width in data.sizes[self._rows].tolist()]
 
-    def number_of(self, image_id: int | str) -> int:
-        """Our number of an image, -1 where no image has this id; whole numbers may be given as text."""
+    def number_of(self, image_id: float | str) -> int:
+        """Our number of an image, -1 where no image has this id; a whole number may be given as text, or as 7.0."""
+        if isinstance(image_id, float) and image_id.is_integer():
+            image_id = int(image_id)
         if self._data.stated_ids is not None:
             return self.images.get(str(image_id), -1)
         if isinstance(image_id, str):

@@ -59,7 +59,7 @@ def federated_of(data: Dataset) -> Federated | None:
         return None
     try:
         file = msgspec.json.decode(data.annotations.read_bytes(), type=_File)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         warnings.warn(f"{data.annotations}: LVIS's scores are not computed, since {error}", Note, stacklevel=2)
         return None
     return _known(file, data)

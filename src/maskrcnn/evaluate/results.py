@@ -21,7 +21,7 @@ from maskrcnn.sentences import some_of
 AT_ONCE = 30
 """Images that are handed on together: few columns are alive at a time, and each call is worth its while."""
 NO_BOX = (math.nan,) * 4
-UNREADABLE = (ValueError, TypeError, KeyError)
+UNREADABLE = (ValueError, TypeError, KeyError, OverflowError)
 """What masks raise that are none."""
 
 
@@ -35,9 +35,9 @@ class RunLengths(msgspec.Struct, gc=False):
 class Result(msgspec.Struct, gc=False):
     """One entry of a result file, of any maker. Python's collector need not look at half a million of them."""
 
-    image_id: int | str
-    """Id of the image in the annotations: text, or larger than 64 bits, where theirs are."""
-    category_id: int
+    image_id: int | float | str
+    """Id of the image in the annotations: text, or larger than 64 bits, where theirs are. A table's 7.0 is 7."""
+    category_id: int | float
     score: float
     bbox: tuple[float, float, float, float] | None = None
     segmentation: RunLengths | list[Any] | None = None
@@ -52,7 +52,7 @@ def read(path: Path) -> list[Result]:
         raise ValueError(f"{path}: there is no such result file") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); expected a result file") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(
             f"{path}: not a COCO result file (a JSON list of entries with image_id, category_id, score and "
             f"bbox or segmentation): {sentence(error)}"

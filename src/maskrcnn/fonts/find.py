@@ -96,6 +96,8 @@ def _faces(path: Path) -> tuple[Face, ...]:
 
 def _opens(face: Face) -> bool:
     """Whether FreeType can draw with it."""
+    if face.path is None:
+        return True
     try:
         ImageFont.truetype(face.path, 16, face.index)
     except (OSError, ValueError):

@@ -47,7 +47,7 @@ def examples(dataset: Dataset, predictions: Path, images: Sequence[dict[str, Any
     Raises OSError or ValueError when the images or predictions are no longer there.
     """
     note_unreadable(dataset.category_names)
-    shown: dict[int | str, list[Result]] = {}
+    shown: dict[float | str, list[Result]] = {}
     for entry in read(predictions):
         if entry.score >= MIN_SCORE:
             shown.setdefault(entry.image_id, []).append(entry)

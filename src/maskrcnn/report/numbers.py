@@ -238,7 +238,7 @@ def _percents(shares: Sequence[float]) -> str:
 
 def _range(values: Num[np.ndarray, " n"]) -> str:
     told = spread(values)
-    if told.smallest == told.largest:
+    if not told.smallest < told.largest:
         return _number(told.median)
     return f"{_number(told.median)} ({_number(told.smallest)} to {_number(told.largest)})"
 

@@ -21,7 +21,11 @@ def outline_area(data, row):
 
 
 def test_columns_hold_what_the_file_says_sorted_by_image(write_split, annotate):
-    rows = [annotate(5, 2), annotate(6, 1, category_id=3, bbox=[1, 2, 30, 10], iscrowd=1, segmentation=[]), annotate(4, 2)]
+    rows = [
+        annotate(5, 2),
+        annotate(6, 1, category_id=3, bbox=[1, 2, 30, 10], iscrowd=1, segmentation=[]),
+        annotate(4, 2),
+    ]
     data = coco.read(*write_split(rows, sizes=[(40, 60), (50, 45), (30, 31)]))
     assert data.image_ids.tolist() == [1, 2, 3]
     assert data.sizes.tolist() == [[40, 60], [50, 45], [30, 31]]
@@ -102,7 +106,7 @@ def test_any_number_of_objects_is_kept(write_split, annotate):
 
 def test_it_does_not_matter_how_many_annotations_a_thread_takes(write_split, annotate, monkeypatch):
     rows = [
-        annotate(id, 1 + id % 3, bbox=[1, 2, id, 4] if id % 4 else "1 2 3 4".split(), segmentation=shape)
+        annotate(id, 1 + id % 3, bbox=[1, 2, id, 4] if id % 4 else ["1", "2", "3", "4"], segmentation=shape)
         for id, shape in enumerate(
             ([[1, 2, 3, 4, 5, 9]], None, RUNS, [[1, 2], [1, 1, 9, 1, 9, 9]], [[1e1, 2, 3, 4, 5, 6]])
         )

@@ -114,6 +114,22 @@ def test_what_tells_stands_in_a_sentence(tmp_path):
     assert source.why.endswith("whose files are not there; expected in the folder itself")
 
 
+def test_addresses_count_where_there_is_no_name(tmp_path):
+    content = coco("1.png")
+    del content["images"][0]["file_name"]
+    content["images"][0]["coco_url"] = "http://images.cocodataset.org/train2017/1.png"
+    assert told(put(tmp_path, {"train.json": content, "train2017/1.png": None})) == [
+        ("train", "train.json", "train2017")
+    ]
+
+
+def test_names_go_before_addresses(tmp_path):
+    content = coco("1.png")
+    content["images"][0]["coco_url"] = "http://images.cocodataset.org/train2017/1.png"
+    folder = put(tmp_path, {"a/train.json": content, "train2017/1.png": None})
+    assert told(folder) == [("train", "a/train.json", "train2017")]
+
+
 def test_masks_under_the_names_of_images_are_not_taken_for_them(tmp_path):
     folder = put(tmp_path, {"a/train.json": coco("1.png"), "a/masks/1.png": None, "b/images/1.png": None})
     assert told(folder) == [("train", "a/train.json", "b/images")]

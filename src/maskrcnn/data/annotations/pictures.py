@@ -11,7 +11,7 @@ from unicodedata import normalize
 from urllib.parse import unquote
 
 from maskrcnn.data.annotations.names import Names
-from maskrcnn.data.annotations.spelling import last_of_url
+from maskrcnn.data.annotations.spelling import last_of_url, shown
 from maskrcnn.data.decode import probe
 from maskrcnn.data.faults import Faults, Kind, Severity
 
@@ -109,7 +109,7 @@ def find_names(names: Sequence[str], wanted: Sequence[int], images: Path, faults
     claims.update(name for index, name in enumerate(names) if name in claims and index not in missing)
     certain = {index: one for index, one in found.items() if claims[one[1]] == 1}
     for index, (kind, _) in certain.items():
-        faults.add(kind, names[index])
+        faults.add(kind, shown(names[index]))
     return {index: name for index, (_, name) in certain.items()}
 
 
@@ -154,7 +154,7 @@ def missing(names: Names, images: Path) -> list[int]:
 def hint(name: str, images: Path) -> str:
     """What lies there under nearly the same name, to follow a sentence; often nothing."""
     found = Folder(images).others(name)
-    return f"; there is {found[0]}, with another ending" if found else ""
+    return f"; there is {shown(found[0])}, with another ending" if found else ""
 
 
 def _spelt(name: str, folder: Folder) -> tuple[Kind, str] | None:

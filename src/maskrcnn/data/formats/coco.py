@@ -16,6 +16,7 @@ from maskrcnn.data.annotations.annotation_file import open_file
 from maskrcnn.data.annotations.names import Names
 from maskrcnn.data.annotations.packed import as_dataset
 from maskrcnn.data.annotations.pictures import find_names, hint, missing, sizes_of
+from maskrcnn.data.annotations.spelling import shown
 from maskrcnn.data.dataset import Dataset, Flag, select
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.files import atomic_write, listing
@@ -181,10 +182,13 @@ def _report_missing(data: Dataset, lost: Sequence[int], faults: Faults | None) -
     names, ids = data.file_names, data.stated_ids or data.image_ids.tolist()
     name = names[lost[0]]
     sentence = (
-        f"{data.images} lacks {name} of image {ids[lost[0]]} ({len(lost)} of {len(names)} images are missing)"
+        f"{data.images} lacks {shown(name)} of image {shown(ids[lost[0]])} ({len(lost)} of {len(names)} images are missing)"
         f"{hint(name, data.images)}; {data.annotations} names it: complete the folder or remove the entries"
     )
     if faults is None:
         names_of_files(data)
         raise FileNotFoundError(sentence)
-    faults.add(MISSING_IMAGE, [f"{names[index] or 'no name'} of image {ids[index]}" for index in lost], sentence)
+    told = [f"{shown(names[index]) or 'no name'} of image {shown(ids[index])}" for index in lost]
+    faults.add(MISSING_IMAGE, told, sentence)
+    if len(lost) == len(names):
+        faults.refuse(data.annotations)

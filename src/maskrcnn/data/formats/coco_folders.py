@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from maskrcnn.data.formats.image_folder import image_folder
+from maskrcnn.data.formats.image_folder import image_folder, plain
 from maskrcnn.data.formats.json_sample import JsonSample, sample
 from maskrcnn.data.formats.source import Folder, Source, part_of
 
@@ -82,9 +82,11 @@ def content_of(seen: JsonSample) -> Content | None:
 
 
 def source_of(folder: Folder, file: CocoFile, format: str) -> Source:
-    """A COCO file as a split."""
-    names = file.sample.texts(NAMES, "file_name", "coco_url")
-    images, num_found = image_folder(folder, file.path, names)
+    """A COCO file as a split. Of addresses the last part is a name; in LVIS, which has no other, also the folder."""
+    names, urls = _names(file.sample)
+    if file.content is not Content.LVIS:
+        urls = [plain(url).rpartition("/")[2] for url in urls]
+    images, num_found = image_folder(folder, file.path, names or urls)
     own, inner = file.path.relative_to(folder.root), images.relative_to(folder.root)
     place = inner.as_posix() if inner.parts else "the folder itself"
     where = f"whose files lie in {place}" if num_found else f"whose files are not there; expected in {place}"
@@ -95,6 +97,13 @@ def source_of(folder: Folder, file: CocoFile, format: str) -> Source:
         images=images,
         why=f"{own.as_posix()} lists images, annotations and categories, {where}",
     )
+
+
+def _names(seen: JsonSample) -> tuple[list[str], list[str]]:
+    """(some names of files, some addresses of images)."""
+    if seen.says("coco_url") and not seen.says("file_name"):
+        return [], seen.texts(NAMES, "coco_url")
+    return seen.texts(NAMES, "file_name"), []
 
 
 def _candidates(folder: Folder) -> Iterator[Path]:

@@ -1,5 +1,7 @@
 """Files whose pixels are numbers: PNG and TIFF of 1 to 32 bits, and numbers coded in colours."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,13 @@ def read_ids(path: Path) -> UInt32[np.ndarray, "h w"]:
 
     Raises FileNotFoundError or ValueError: one sentence with the file's name.
     """
+    with open_ids(path) as (ids, _):
+        return ids
+
+
+@contextmanager
+def open_ids(path: Path) -> Iterator[tuple[UInt32[np.ndarray, "h w"], Image.Image]]:
+    """The same with the image that it was read from. Raises as `read_ids`."""
     with path.open("rb") as file, open_image(file, path) as image:
         if image.format in LOSSY:
             raise ValueError(
@@ -44,9 +53,10 @@ def read_ids(path: Path) -> UInt32[np.ndarray, "h w"]:
                 f"{path} has {image.n_frames} pages: layers of one image, or a mask each; save one page an image"
             )
         try:
-            return numbers(np.asarray(image), image.mode, path)
-        except (OSError, SyntaxError, EOFError, MemoryError) as error:
+            pixels = np.asarray(image)
+        except (OSError, SyntaxError, EOFError, MemoryError, ValueError) as error:
             raise ValueError(f"{path} cannot be decoded ({error}); restore or remove it") from None
+        yield numbers(pixels, image.mode, path), image
 
 
 def numbers(pixels: Shaped[np.ndarray, "..."], mode: str, path: Path) -> UInt32[np.ndarray, "h w"]:

@@ -6,7 +6,20 @@ from typing import NamedTuple
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import Faults
-from maskrcnn.data.formats import coco, coco_folders, coco_layout, cvat, dsb2018, instances, labelme, via, yolo
+from maskrcnn.data.formats import (
+    cityscapes,
+    coco,
+    coco_folders,
+    coco_layout,
+    cvat,
+    dsb2018,
+    instances,
+    labelme,
+    lvis,
+    via,
+    voc,
+    yolo,
+)
 from maskrcnn.data.formats.source import Folder, Source
 
 
@@ -28,7 +41,10 @@ def _read_coco(source: Source, faults: Faults) -> Dataset:
 
 FORMATS = {
     "coco": Format("COCO", coco_folders.find, _read_coco, coco_layout.write),
+    "lvis": Format(lvis.TITLE, lvis.find, lvis.read, lvis.write),
     "yolo": Format(yolo.TITLE, yolo.find, yolo.read, yolo.write),
+    "voc": Format(voc.TITLE, voc.find, voc.read, voc.write),
+    "cityscapes": Format(cityscapes.TITLE, cityscapes.find, cityscapes.read, cityscapes.write),
     "labelme": Format(labelme.TITLE, labelme.find, labelme.read, labelme.write),
     "cvat": Format(cvat.TITLE, cvat.find, cvat.read, cvat.write),
     "via": Format(via.TITLE, via.find, via.read, via.write),

@@ -114,7 +114,8 @@ def _sample(path: Path) -> LabelFile | None:
             is_likely = any(mark in head.replace(b"\0", b"") for mark in MARKS)
             if not is_likely or os.fstat(file.fileno()).st_size > LARGEST:
                 return None
-            return parse(head + file.read())[0]
+            content, broken = parse(head + file.read(), path.name, Faults())
+            return content if content.shapes or not broken else None
     except (OSError, ValueError):
         return None
 
@@ -127,7 +128,7 @@ def _read(source: Source, labels: list[str], pictures: Pictures, faults: Faults)
         with open(path, "rb") as file:
             data = file.read()
         try:
-            content, broken = parse(data)
+            content, broken = parse(data, who, faults)
         except ValueError as error:
             is_other = not any(mark in data.replace(b"\0", b"") for mark in MARKS)
             faults.add(OTHER if is_other else UNREADABLE, who, f"{who} cannot be read ({error}); correct or remove it")

@@ -11,11 +11,13 @@ import numpy as np
 from msgspec import Raw, Struct
 from PIL import Image
 
+from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.curves import box_ring, ellipse_ring
 from maskrcnn.data.formats.pieces import Piece, mask_piece, polygon_piece
 from maskrcnn.data.formats.text import decoded
 from maskrcnn.masks import rings_from_polygons
 
+NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
 LARGEST_MASK = 1 << 26
 """Pixels of the largest mask of a shape."""
 NO_AREA = {"line", "point", "linestrip", "points", "lines", "linestrips"}
@@ -74,18 +76,21 @@ _shape = msgspec.json.Decoder(Shape, strict=False)
 _embedded = msgspec.json.Decoder(_Embedded)
 
 
-def parse(data: bytes) -> tuple[LabelFile, list[str]]:
+def parse(data: bytes, who: str, faults: Faults) -> tuple[LabelFile, list[str]]:
     """What a file says, and a sentence for each shape that cannot be read.
 
+    who   the file's name, under which odd letters are reported
     Raises ValueError for what is no Labelme file.
     """
     try:
         return _file.decode(data), []
-    except (msgspec.DecodeError, RecursionError, OverflowError) as error:
-        text = decoded(data)[0].encode("utf-8", "replace")
+    except NO_JSON as error:
+        text, kind = decoded(data)
+        if kind is not None:
+            faults.add(kind, who)
         try:
-            return _parse_loosely(text)
-        except (msgspec.DecodeError, RecursionError, OverflowError):
+            return _parse_loosely(text.encode("utf-8", "replace"))
+        except NO_JSON:
             raise ValueError(str(error) or "it nests too deeply") from None
 
 
@@ -94,7 +99,7 @@ def embedded_image(data: bytes) -> bytes | None:
     try:
         text = _embedded.decode(data).image_data
         return base64.b64decode(text) if text else None
-    except (msgspec.DecodeError, RecursionError, binascii.Error):
+    except (*NO_JSON, binascii.Error):
         return None
 
 
@@ -125,7 +130,7 @@ def _parse_loosely(text: bytes) -> tuple[LabelFile, list[str]]:
     for number, raw in enumerate(loose.shapes, 1):
         try:
             shapes.append(_shape.decode(raw))
-        except (msgspec.DecodeError, RecursionError, OverflowError) as error:
+        except NO_JSON as error:
             faults.append(f"shape {number}: {error}")
     size = [value if isinstance(value, int) else None for value in (loose.height, loose.width)]
     return LabelFile(shapes, loose.image_path, *size), faults

@@ -10,9 +10,22 @@ from jaxtyping import Bool, Float64
 from numpy import ndarray
 
 from maskrcnn.data.dataset import Dataset, Flag
-from maskrcnn.masks import Rings, bitmap_from_counts, counts_from_rings, decimals, signed_areas
+from maskrcnn.data.formats.one_ring import joined
+from maskrcnn.data.image_file import LONGEST_SIDE
+from maskrcnn.masks import (
+    Rings,
+    bitmap_from_counts,
+    bitmap_from_rings,
+    counts_from_rings,
+    decimals,
+    rings_from_bitmap,
+    signed_areas,
+    window_of,
+)
 
 Ring = Float64[ndarray, "_ 2"]
+SHARED = 0.01
+"""Share of an object's pixels that may lie in several of its parts when these are written as one ring."""
 
 
 class Shape(NamedTuple):
@@ -60,6 +73,38 @@ def shapes_of(data: Dataset, image: int) -> Iterator[Shape]:
             bool(data.crowd[index]),
             msgspec.json.decode(text) if text else {},
         )
+
+
+def ring_of(data: Dataset, shape: Shape) -> Ring:
+    """All parts and holes of an object as one ring, see `one_ring`.
+
+    Polygons that overlap unite, but a reader that fills by even-odd would leave out what two have: where that is more
+    than `SHARED` of them, the ring follows the pixels of the whole.
+    """
+    if shape.is_mask or len(shape.bodies) < 2 or _shared(data, shape.index) <= SHARED:
+        return joined(shape.rings)
+    outline = data.outline(shape.index)
+    window = window_of(outline, *_limits(outline))
+    whole = rings_from_bitmap(bitmap_from_rings(outline, window))
+    moved = whole.points.astype(np.float64) + np.array([window[1], window[0]])
+    return joined(np.split(moved, whole.first[1:-1]))
+
+
+def _shared(data: Dataset, index: int) -> float:
+    """Share of an object's pixels that lie in more than one of its parts."""
+    outline = data.outline(index)
+    window = window_of(outline, *_limits(outline))
+    parts = np.split(outline.points, outline.first[1:-1])
+    times = sum(
+        bitmap_from_rings(Rings(part, np.array([0, len(part)], np.int32)), window).astype(int) for part in parts
+    )
+    return float(np.mean(times[times > 0] > 1)) if np.any(times) else 0.0
+
+
+def _limits(outline: Rings) -> tuple[int, int]:
+    """(height, width) beyond which an outline does not reach."""
+    width, height = np.ceil(outline.points.max(axis=0).clip(1, LONGEST_SIDE)).astype(int).tolist()
+    return height, width
 
 
 def mask_of(data: Dataset, index: int) -> tuple[Bool[ndarray, "h w"], int, int]:

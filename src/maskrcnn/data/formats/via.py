@@ -13,11 +13,10 @@ from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.kept import kept
 from maskrcnn.data.formats.losses import Losses
-from maskrcnn.data.formats.one_ring import joined
 from maskrcnn.data.formats.pictures import Pictures
 from maskrcnn.data.formats.pieces import add_pieces
 from maskrcnn.data.formats.place import place
-from maskrcnn.data.formats.shapes_of import Shape, shapes_of
+from maskrcnn.data.formats.shapes_of import Shape, ring_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Source, part_of
 from maskrcnn.data.formats.text import read_text
 from maskrcnn.data.formats.via_file import (
@@ -56,18 +55,15 @@ CLASS_FOUND = Kind("via-class", "regions", Severity.NOTE, "name their class in a
 
 
 def find(folder: Folder) -> list[Source]:
-    """Files of VIA; each is a split."""
-    return [
-        Source(
-            "via",
-            part_of(path.relative_to(folder.root)),
-            path,
-            _images(folder, path),
-            f"{path.name} has regions with `shape_attributes`, as VIA writes them",
-        )
-        for path in folder.having(".json", ".csv")
-        if _is_via(path)
-    ]
+    """Files of VIA; each is a split. A project and its exports, of the same images in one folder, are one."""
+    found: dict[tuple[Path, frozenset[str]], Source] = {}
+    for path in folder.having(".json", ".csv"):
+        entries = _sample(path)
+        if entries is not None:
+            key = path.parent, frozenset(entry.filename for entry in entries)
+            if key not in found or _is_project(path):
+                found[key] = _source(folder, path)
+    return list(found.values())
 
 
 def read(source: Source, faults: Faults) -> Dataset:
@@ -90,7 +86,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
         entries = {}
         for image, name in enumerate(names):
             length = (dest / part / name).stat().st_size
-            regions = [_region(shape, losses) for shape in shapes_of(data, image)]
+            regions = [_region(data, shape, losses) for shape in shapes_of(data, image)]
             entries[f"{name}{length}"] = {"filename": name, "size": length, "regions": regions, "file_attributes": {}}
         losses.count(data, attributes=True)
         with atomic_write(dest / part / FILE_NAME) as draft:
@@ -98,16 +94,28 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     return losses.sentences()
 
 
-def _is_via(path: Path) -> bool:
+def _source(folder: Folder, path: Path) -> Source:
+    why = f"{path.name} has regions with `shape_attributes`, as VIA writes them"
+    return Source("via", part_of(path.relative_to(folder.root)), path, _images(folder, path), why)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4096).replace(b"\0", b"")
+
+
+def _is_project(path: Path) -> bool:
+    return any(mark in _head(path) for mark in MARKS[:2])
+
+
+def _sample(path: Path) -> list[Entry] | None:
+    """The images of a file; nothing where it is something else."""
     try:
-        with path.open("rb") as file:
-            head = file.read(4096).replace(b"\0", b"")
-        if path.stat().st_size > LARGEST or not any(mark in head for mark in MARKS):
-            return False
-        parse(read_text(path), path.suffix.lower() == ".csv")
+        if path.stat().st_size > LARGEST or not any(mark in _head(path) for mark in MARKS):
+            return None
+        return parse(read_text(path), path.suffix.lower() == ".csv")[0]
     except (OSError, ValueError):
-        return False
-    return True
+        return None
 
 
 def _images(folder: Folder, path: Path) -> Path:
@@ -191,13 +199,13 @@ def _classes(attribute: str | None, options: Mapping[str, Any]) -> list[str]:
     return [str(key).strip() for key in choices]
 
 
-def _region(shape: Shape, losses: Losses) -> dict[str, Any]:
+def _region(data: Dataset, shape: Shape, losses: Losses) -> dict[str, Any]:
     if shape.is_box:
         drawn: dict[str, Any] = {"name": "rect", **dict(zip(("x", "y", "width", "height"), shape.box, strict=True))}
     else:
         if len(shape.rings) > 1:
             losses.add("objects of several parts or with holes are one polygon each, joined by lines without width")
-        xs, ys = np.transpose(joined(shape.rings)).tolist()
+        xs, ys = np.transpose(ring_of(data, shape)).tolist()
         drawn = {"name": "polygon", "all_points_x": xs, "all_points_y": ys}
     crowd = {CROWD: "1"} if shape.crowd else {}
     return {"shape_attributes": drawn, "region_attributes": {CLASS: shape.name, **_others(shape, losses), **crowd}}

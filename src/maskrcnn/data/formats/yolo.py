@@ -15,9 +15,9 @@ from maskrcnn.data.formats.below import of_part
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.kept import kept
 from maskrcnn.data.formats.losses import Losses
-from maskrcnn.data.formats.one_ring import has_holes, joined, parts
+from maskrcnn.data.formats.one_ring import has_holes, parts
 from maskrcnn.data.formats.place import place
-from maskrcnn.data.formats.shapes_of import shapes_of
+from maskrcnn.data.formats.shapes_of import ring_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
 from maskrcnn.data.formats.text import decoded, read_text
 from maskrcnn.data.formats.yolo_lines import Line, looks_like, read_lines
@@ -233,5 +233,5 @@ def _lines(data: Dataset, image: int, losses: Losses) -> Iterator[str]:
                 "objects without an outline are lines of 5 numbers, which YOLO's training of masks takes for boxes"
             )
         else:
-            values = (joined(shape.rings) / scale).clip(0, 1)
+            values = (ring_of(data, shape) / scale).clip(0, 1)
         yield f"{data.labels[shape.index] - 1} {' '.join(map(repr, values.ravel().tolist()))}\n"

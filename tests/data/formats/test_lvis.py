@@ -1,0 +1,114 @@
+import json
+
+import numpy as np
+import pytest
+
+from maskrcnn.data.faults import Faults
+from maskrcnn.data.formats import coco_folders, lvis
+from maskrcnn.data.formats.builder import Builder
+from maskrcnn.data.formats.source import Folder
+from tests.data.formats.raster_data import draw_data, draw_ids, pixels_of, put_image, read_all
+
+HOST = "http://images.cocodataset.org"
+CATEGORIES = [
+    {"id": 3, "name": "aerosol_can", "synset": "aerosol.n.02", "frequency": "c", "def": "a can", "image_count": 64},
+    {"id": 7, "name": "zebra", "frequency": "f"},
+    {"id": 9, "name": "yak", "frequency": "r"},
+]
+
+
+def image(id, name, negative=(), partly=()):
+    return {
+        "id": id,
+        "coco_url": f"{HOST}/{name}",
+        "height": 20,
+        "width": 30,
+        "neg_category_ids": list(negative),
+        "not_exhaustive_category_ids": list(partly),
+    }
+
+
+def annotation(id, image_id, category_id):
+    outline = [[1, 2, 9, 2, 9, 8, 1, 8]]
+    return {
+        "id": id,
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": [1, 2, 8, 6],
+        "area": 48,
+        "segmentation": outline,
+    }
+
+
+def put_lvis(root):
+    """Images of both of COCO's splits in one file, as LVIS's validation has them."""
+    images = [image(5, "train2017/1.jpg", [9], [7]), image(6, "val2017/1.jpg")]
+    content = {"info": {}, "annotations": [annotation(1, 5, 7), annotation(2, 6, 3)], "images": images}
+    (root / "lvis").mkdir(parents=True)
+    (root / "lvis/lvis_v1_val.json").write_text(json.dumps({**content, "licenses": [], "categories": CATEGORIES}))
+    for seed, one in enumerate(images):
+        put_image(root / one["coco_url"].removeprefix(f"{HOST}/"), seed=seed)
+
+
+def test_images_are_found_in_the_folders_of_their_addresses(tmp_path):
+    put_lvis(tmp_path)
+    (source,) = lvis.find(Folder(tmp_path))
+    assert (source.part, source.images, coco_folders.find(Folder(tmp_path))) == ("val", tmp_path, [])
+    data = lvis.read(source, Faults())
+    assert (list(data.file_names), data.image_ids.tolist()) == (["train2017/1.jpg", "val2017/1.jpg"], [5, 6])
+    assert [data.category_names[label - 1] for label in data.labels] == ["zebra", "aerosol_can"]
+
+
+def test_images_that_are_missing_are_named_and_left_out(tmp_path):
+    put_lvis(tmp_path)
+    (tmp_path / "val2017/1.jpg").rename(tmp_path / "val2017/2.jpg")
+    (source,) = lvis.find(Folder(tmp_path))
+    faults = Faults()
+    data = lvis.read(source, faults)
+    assert (data.image_ids.tolist(), len(data.labels)) == ([5], 1)
+    with pytest.raises(ValueError, match=r"val2017/1.jpg"):
+        faults.refuse(source.labels)
+    (tmp_path / "train2017/1.jpg").unlink()
+    with pytest.raises(ValueError, match="none of its 2 images"):
+        lvis.read(source, Faults())
+
+
+def test_what_lvis_says_of_categories_comes_back(tmp_path):
+    put_lvis(tmp_path / "from")
+    data = read_all(lvis, tmp_path / "from")["val"]
+    assert lvis.write({"val": data}, tmp_path / "to") == []
+    written = json.loads((tmp_path / "to/lvis_v1_val.json").read_text())
+    assert [(one["neg_category_ids"], one["not_exhaustive_category_ids"]) for one in written["images"]] == [
+        ([9], [7]),
+        ([], []),
+    ]
+    assert [one["frequency"] for one in written["categories"]] == ["c", "f", "r"]
+    assert written["categories"][0]["synset"] == "aerosol.n.02"
+    back = read_all(lvis, tmp_path / "to")["val"]
+    assert pixels_of(back) == {f"val2017/{name}": masks for name, masks in pixels_of(data).items()}
+    assert (back.category_ids, back.category_names) == (data.category_ids, data.category_names)
+
+
+def test_another_data_set_is_annotated_in_full(tmp_path):
+    data = draw_data(tmp_path / "from")
+    assert lvis.write({"train": data}, tmp_path / "to") == []
+    written = json.loads((tmp_path / "to/lvis_v1_train.json").read_text())
+    assert [one["neg_category_ids"] for one in written["images"]] == [[], [1], [1, 2]]
+    assert [(one["frequency"], one["image_count"], one["instance_count"]) for one in written["categories"]] == [
+        ("r", 1, 1),
+        ("r", 2, 3),
+    ]
+    assert [one["area"] for one in written["annotations"]] == [(draw_ids() == id).sum() for id in (1, 2, 3)] + [17]
+    back = read_all(lvis, tmp_path / "to")["train"]
+    assert list(pixels_of(back).values()) == list(pixels_of(data).values())
+
+
+def test_a_crowd_region_leaves_its_category_not_exhaustive(tmp_path):
+    put_image(tmp_path / "images/a.png")
+    builder = Builder(tmp_path / "x", tmp_path / "images", Faults(), ["cat", "dog"])
+    builder.add_image("a.png", (20, 30))
+    builder.add_mask(0, "dog", np.ones((20, 30)), crowd=True)
+    told = lvis.write({"": builder.dataset()}, tmp_path / "to")
+    assert told == ["1 crowd regions leave their category not exhaustively annotated in their image"]
+    written = json.loads((tmp_path / "to/lvis_v1.json").read_text())
+    assert (written["images"][0]["not_exhaustive_category_ids"], written["annotations"]) == ([2], [])
