@@ -106,6 +106,13 @@ def mix_bands(data):
     data.noise(51).convert("RGBA").save(data.train.folder / "2.png")
 
 
+@fault(images.PAGES, 1, "1 (1.tif)")
+def add_pages(data):
+    data.train.images[0]["file_name"] = "1.tif"
+    (data.train.folder / "1.png").unlink()
+    data.noise(50).save(data.train.folder / "1.tif", save_all=True, append_images=[data.noise(51)])
+
+
 @fault(images.LARGE, 1, "3 (3.png)")
 def enlarge_a_file(data):
     data.train.images[2] |= {"height": 400, "width": 300}

@@ -202,7 +202,7 @@ def _drop_objects(split: str, data: Dataset) -> Mended:
     """Leave out objects that cover nothing, lie outside, or repeat another."""
     thin = (data.flags & Flag.NO_OUTLINE == 0) & (objects.areas(data) == 0)
     twice = np.zeros(len(data.labels), bool)
-    twice[objects.repeated(data)] = True
+    twice[objects.repeated(data)[0]] = True
     done, keep = [], np.ones(len(data.labels), bool)
     for kind, chosen in (*objects.box_faults(data), (objects.THIN, thin), (objects.TWICE, twice)):
         if kind in (objects.NEGATIVE, objects.FLAT, objects.OUTSIDE, objects.TINY, objects.THIN, objects.TWICE):
