@@ -290,7 +290,7 @@ def repeat_a_name(data):
         split.categories[1]["name"] = "cat"
 
 
-@fault(classes.UNUSED, 2, "dog")
+@fault(classes.UNUSED, 1, "dog")
 def list_a_class_without_objects(data):
     for split in (data.train, data.val):
         split.categories.append({"id": 9, "name": "dog"})
@@ -313,7 +313,7 @@ def name_a_class_otherwise(data):
     data.val.categories[1]["name"] = "Cup"
 
 
-@fault(classes.ONE_SIDED, 1, "dog (validation)", also={classes.UNUSED}, united=True)
+@fault(classes.ONE_SIDED, 1, "dog (validation)", united=True)
 def list_a_class_in_one_split(data):
     data.val.categories.append({"id": 9, "name": "dog"})
 
@@ -323,7 +323,7 @@ def take_a_class_from_training(data):
     data.train.annotations = data.train.annotations[::2]
 
 
-@fault(classes.NEVER_SCORED, 1, "cup", also={classes.UNUSED})
+@fault(classes.NEVER_SCORED, 1, "cup")
 def take_a_class_from_validation(data):
     data.val.annotations = data.val.annotations[::2]
 

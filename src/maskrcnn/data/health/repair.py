@@ -226,13 +226,15 @@ def _name_classes(split: str, data: Dataset) -> Mended:
     """Name what has no name, and make one of categories that bear one name."""
     pairs = list(zip(data.category_ids, data.category_names, strict=True))
     names = [name if name.strip() else f"class {id}" for id, name in pairs]
+    first = {name: row for row, name in reversed(list(enumerate(names)))}
     blank = [f"id {id}" for id, name in pairs if not name.strip()]
-    twice = [f"{name} (id {id})" for row, (id, name) in enumerate(pairs) if names.index(names[row]) != row]
+    twice = [f"{name} (id {id})" for row, (id, name) in enumerate(pairs) if first[names[row]] != row]
     done = _told(split, of_names(classes.BLANK, blank), "named by their id")
     done += _told(split, of_names(classes.SAME_NAME, twice), "one with the first of that name")
-    distinct = list(dict.fromkeys(names))
-    table = np.array([0, *(distinct.index(name) + 1 for name in names)], np.int64)
-    ids = tuple(data.category_ids[names.index(name)] for name in distinct)
+    distinct = dict.fromkeys(names)
+    label_of = {name: label for label, name in enumerate(distinct, 1)}
+    table = np.array([0, *(label_of[name] for name in names)], np.int64)
+    ids = tuple(data.category_ids[first[name]] for name in distinct)
     return replace(data, labels=table[data.labels], category_ids=ids, category_names=tuple(distinct)), done
 
 
