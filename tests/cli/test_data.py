@@ -24,11 +24,12 @@ def test_both_splits_are_checked_and_summed_up(maskrcnn, folder, capsys):
     assert f"{folder}/annotations/instances_val2017.json: 2 images" in text
 
 
-def test_every_split_that_cannot_be_read_is_a_problem(maskrcnn, folder, tmp_path, capsys):
+def test_a_split_that_cannot_be_read_is_told_beside_the_other(maskrcnn, folder, tmp_path, capsys):
     assert maskrcnn("data", "check", "demo", f"data.dataset_dir={folder}", "--data.train_img_dir", "absent") == 1
     text = capsys.readouterr().out
     assert "instances_val2017.json: 2 images" in text
-    assert f"problem: train: the image folder {folder}/absent does not exist" in text
+    assert "refused  split-unreadable  train 1" in text
+    assert f"the image folder {folder}/absent does not exist" in text
 
 
 def test_pictures_are_drawn_with_their_annotations(maskrcnn, folder, tmp_path, capsys):

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskrcnn.config import Data
-from maskrcnn.data.dataset import summary
-from maskrcnn.data.split import Split, open_split
 from maskrcnn.recipes import read_recipe
 
 
@@ -19,8 +17,3 @@ def find_data(source: str, overrides: Sequence[str]) -> Data:
 def is_recipe(source: str) -> bool:
     """Whether `data check demo` means the recipe: a folder that is there comes first, then names of recipes."""
     return source.endswith((".yml", ".yaml")) or (Path(source).name == source and not Path(source).is_dir())
-
-
-def describe_split(settings: Data, split: Split) -> str:
-    """What one split holds and what was repaired in it; raises what cannot be read."""
-    return summary(open_split(settings, split))

@@ -45,10 +45,9 @@ def check(
     else:
         tell.say(settings, health, found)
     if page is not None:
-        from maskrcnn.report.annotated import draw
         from maskrcnn.report.health import write_page
 
-        print(f"page in {write_page(tell.page_path(page), source, health, found, draw)}", file=sys.stderr)
+        print(f"page in {write_page(tell.page_path(page), source, health, found)}", file=sys.stderr)
     if fix is not None:
         from maskrcnn.data.health.repaired_copy import write_repaired
 
