@@ -1,4 +1,4 @@
-"""Every format from a folder to a model: written, recognised, read back, drawn; all of them together learnt and scored."""
+"""Every format from a folder to a model: written, recognised, read, drawn; all together learnt and scored."""
 
 from pathlib import Path
 
