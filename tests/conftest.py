@@ -104,7 +104,12 @@ SECONDS = "maskrcnn/seconds"
 FAST = 0.25
 """Seconds of a test that `--fast` runs."""
 _seconds: dict[str, float] = {}
-LONG = ("tests/end_to_end/", "tests/architecture/test_readme.py", "tests/storage/test_whole_runs.py", "tests/benchmarks/")
+LONG = (
+    "tests/end_to_end/",
+    "tests/architecture/test_readme.py",
+    "tests/storage/test_whole_runs.py",
+    "tests/benchmarks/",
+)
 """Where tests are that learn or start programs. They come first: a worker that is done takes the last ones of another,
 which are short then, and need nothing that took long to set up."""
 

@@ -106,6 +106,13 @@ def mix_bands(data):
     data.noise(51).convert("RGBA").save(data.train.folder / "2.png")
 
 
+@fault(images.PAGES, 1, "1 (1.tif)")
+def add_pages(data):
+    data.train.images[0]["file_name"] = "1.tif"
+    (data.train.folder / "1.png").unlink()
+    data.noise(50).save(data.train.folder / "1.tif", save_all=True, append_images=[data.noise(51)])
+
+
 @fault(images.LARGE, 1, "3 (3.png)")
 def enlarge_a_file(data):
     data.train.images[2] |= {"height": 400, "width": 300}
@@ -283,7 +290,7 @@ def repeat_a_name(data):
         split.categories[1]["name"] = "cat"
 
 
-@fault(classes.UNUSED, 2, "dog")
+@fault(classes.UNUSED, 1, "dog")
 def list_a_class_without_objects(data):
     for split in (data.train, data.val):
         split.categories.append({"id": 9, "name": "dog"})
@@ -306,7 +313,7 @@ def name_a_class_otherwise(data):
     data.val.categories[1]["name"] = "Cup"
 
 
-@fault(classes.ONE_SIDED, 1, "dog (validation)", also={classes.UNUSED}, united=True)
+@fault(classes.ONE_SIDED, 1, "dog (validation)", united=True)
 def list_a_class_in_one_split(data):
     data.val.categories.append({"id": 9, "name": "dog"})
 
@@ -316,7 +323,7 @@ def take_a_class_from_training(data):
     data.train.annotations = data.train.annotations[::2]
 
 
-@fault(classes.NEVER_SCORED, 1, "cup", also={classes.UNUSED})
+@fault(classes.NEVER_SCORED, 1, "cup")
 def take_a_class_from_validation(data):
     data.val.annotations = data.val.annotations[::2]
 
