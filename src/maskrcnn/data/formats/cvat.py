@@ -18,6 +18,7 @@ from maskrcnn.data.formats.pictures import Pictures
 from maskrcnn.data.formats.pieces import Piece, add_pieces
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
+from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.data.formats.xml_stream import elements, xml_text
 from maskrcnn.data.sources import SUFFIXES
 
@@ -56,6 +57,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     An object of several parts is polygons of one group_id; one with holes is a mask.
     """
     losses = Losses(TITLE)
+    splits = upright_splits(splits, losses)
     names = {}
     for part, data in splits.items():
         names[part] = place(data, dest / IMAGES / SUBSETS.get(part, part))

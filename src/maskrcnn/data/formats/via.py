@@ -19,6 +19,7 @@ from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.shapes_of import Shape, ring_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Source, part_of
 from maskrcnn.data.formats.text import read_text
+from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.data.formats.via_file import (
     NO_AREA,
     Entry,
@@ -81,7 +82,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     A region is one polygon: parts and holes of an object are joined to it by bridges that enclose nothing.
     """
     losses = Losses(TITLE)
-    for part, data in splits.items():
+    for part, data in upright_splits(splits, losses).items():
         names = place(data, dest / part)
         entries = {}
         for image, name in enumerate(names):
