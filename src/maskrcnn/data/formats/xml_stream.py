@@ -37,12 +37,14 @@ def elements(text: str, path: Path) -> Iterator[Element]:
     """
     if DOCUMENT_TYPE.search(text):
         raise ValueError(f"{path} has a document type (<!DOCTYPE>), which no label file needs; remove it")
-    parser, depth = XMLPullParser(["start", "end"]), 0
+    parser: XMLPullParser = XMLPullParser(["start", "end"])
+    depth = 0
     root: Element | None = None
     try:
         for start in range(0, len(text), CHUNK):
             parser.feed(text[start : start + CHUNK])
-            for event, element in parser.read_events():
+            for found in parser.read_events():
+                event, element = found[0], found[1]
                 assert isinstance(element, Element)
                 depth += 1 if event == "start" else -1
                 if depth > DEEPEST:
