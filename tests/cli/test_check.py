@@ -88,7 +88,7 @@ def test_a_missing_validation_split_is_a_note_with_the_ways_out(maskrcnn, folder
     (folder / "annotations" / "instances_val2017.json").unlink()
     maskrcnn("data", "check", folder)
     text = capsys.readouterr().out
-    assert "note     split-missing" in text
+    assert "note     validation-split-missing" in text
     assert "data.val_share" in text
     assert "train.evaluate_every=0" in text
 
