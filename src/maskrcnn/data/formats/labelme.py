@@ -268,7 +268,7 @@ def _rows(data: Dataset, shape: Shape, free: Iterator[int], losses: Losses) -> I
 
 
 def _mask(data: Dataset, shape: Shape) -> dict[str, Any]:
-    window, left, top = mask_of(data, shape.index)
+    window, left, top = mask_of(data, shape.row)
     height, width = window.shape
     file = BytesIO()
     Image.fromarray(window).save(file, "PNG")

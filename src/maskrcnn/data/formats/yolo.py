@@ -229,4 +229,4 @@ def _lines(data: Dataset, image: int, losses: Losses) -> Iterator[str]:
             )
         else:
             values = (ring_of(data, shape) / scale).clip(0, 1)
-        yield f"{data.labels[shape.index] - 1} {' '.join(map(repr, values.ravel().tolist()))}\n"
+        yield f"{data.labels[shape.row] - 1} {' '.join(map(repr, values.ravel().tolist()))}\n"
