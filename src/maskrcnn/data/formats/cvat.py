@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.data.formats.below import first_having
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.cvat_shapes import NO_AREA, attributes_of, piece_of
 from maskrcnn.data.formats.cvat_write import FILE_NAME, IMAGES, SUBSETS, document, write_document
@@ -39,7 +40,7 @@ TRACKS = Kind(
 
 def find(folder: Folder) -> list[Source]:
     """XML files of CVAT; each of their subsets is a split."""
-    return [source for path in folder.having(".xml") for source in _sources(folder, path)]
+    return [source for path in first_having(folder.files, ".xml") for source in _sources(folder, path)]
 
 
 def read(source: Source, faults: Faults) -> Dataset:

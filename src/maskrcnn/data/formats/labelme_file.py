@@ -146,6 +146,6 @@ def _mask(shape: Shape) -> Piece:
             pixels = np.asarray(image)
     except (OSError, SyntaxError, binascii.Error, Image.DecompressionBombError) as error:
         raise ValueError(f"its mask is no PNG ({error})") from None
-    mask: np.ndarray = pixels.any(axis=2) if pixels.ndim == 3 else pixels != 0
+    mask = np.asarray(pixels.any(axis=2) if pixels.ndim == 3 else pixels != 0)
     left, top = (int(value) for value in shape.points[0])
     return mask_piece(mask, left, top)

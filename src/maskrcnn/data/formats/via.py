@@ -10,6 +10,7 @@ import numpy as np
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.data.formats.below import first_having
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.kept import kept
 from maskrcnn.data.formats.losses import Losses
@@ -58,7 +59,7 @@ CLASS_FOUND = Kind("via-class", "regions", Severity.NOTE, "name their class in a
 def find(folder: Folder) -> list[Source]:
     """Files of VIA; each is a split. A project and its exports, of the same images in one folder, are one."""
     found: dict[tuple[Path, frozenset[str]], Source] = {}
-    for path in folder.having(".json", ".csv"):
+    for path in first_having(folder.files, ".json", ".csv"):
         entries = _sample(path)
         if entries is not None:
             key = path.parent, frozenset(entry.filename for entry in entries)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
 from maskrcnn.data.formats.text import MOST, decoded
@@ -44,8 +45,7 @@ def elements(text: str, path: Path) -> Iterator[Element]:
         for start in range(0, len(text), CHUNK):
             parser.feed(text[start : start + CHUNK])
             for found in parser.read_events():
-                event, element = found[0], found[1]
-                assert isinstance(element, Element)
+                event, element = cast(tuple[str, Element], found)
                 depth += 1 if event == "start" else -1
                 if depth > DEEPEST:
                     raise ValueError(f"{path} has more than {DEEPEST} elements within each other; it is no label file")
