@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
-FOUNDATION = {"config", "structures", "boxes", "masks", "kernels", "sentences", "view"}
+FOUNDATION = {"config", "structures", "boxes", "masks", "kernels", "markdown", "sentences", "view"}
 RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "job", "storage", "run_folder", "runtime"}
 MAY_SEE = {
     "config": set(),
@@ -20,11 +20,12 @@ MAY_SEE = {
     "fonts": {"sentences"},
     "draw": {"fonts"},
     "sentences": set(),
+    "markdown": set(),
     "files": {"sentences"},
     "storage": {"files", "run_folder", "sentences"},
     "job": set(),
     "run_folder": set(),
-    "recipes": {"config", "job", "run_folder", "sentences", "storage.location"},
+    "recipes": {"config", "job", "markdown", "run_folder", "sentences", "storage.location"},
     "ops": FOUNDATION,
     "models": FOUNDATION | {"ops"},
     "data": FOUNDATION | {"ops", "files", "storage", "run_folder", "runtime.allocator", "runtime.devices"},

@@ -17,13 +17,16 @@ bench predict CONFIG [OVERRIDES] --batch --repeats --bucket --peer --out
 bench train CONFIG [OVERRIDES] --batch --repeats --bucket --peer --out
 convert [SOURCE] [DEST] [OVERRIDES] --to --channels --list
 data check SOURCE [OVERRIDES] --deep --strict --json --page --fix
+data convert SOURCE DEST [OVERRIDES] --to
+data plan SOURCE [OVERRIDES] --out
 data shapes FOLDER --num-train --num-val --seed --side
 data show SOURCE [OVERRIDES] --out --split --count
+data split SOURCE [OVERRIDES] --out
 data stats SOURCE [OVERRIDES] --out --split --sample --json
 demo [OVERRIDES] --out
 doctor --prove --warm
 eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out --max-dets
-predict WEIGHTS SOURCES --out --score --device --precision
+predict WEIGHTS SOURCES --out --score --device --precision --recursive --to
 train CONFIG [OVERRIDES] --resume --weights --out
 """
 

@@ -24,11 +24,12 @@ def test_both_splits_are_checked_and_summed_up(maskrcnn, folder, capsys):
     assert f"{folder}/annotations/instances_val2017.json: 2 images" in text
 
 
-def test_every_split_that_cannot_be_read_is_a_problem(maskrcnn, folder, tmp_path, capsys):
+def test_a_split_that_cannot_be_read_is_told_beside_the_other(maskrcnn, folder, tmp_path, capsys):
     assert maskrcnn("data", "check", "demo", f"data.dataset_dir={folder}", "--data.train_img_dir", "absent") == 1
     text = capsys.readouterr().out
     assert "instances_val2017.json: 2 images" in text
-    assert f"problem: train: the image folder {folder}/absent does not exist" in text
+    assert "refused  split-unreadable  train 1" in text
+    assert f"the image folder {folder}/absent does not exist" in text
 
 
 def test_pictures_are_drawn_with_their_annotations(maskrcnn, folder, tmp_path, capsys):
@@ -58,6 +59,28 @@ def test_images_that_cannot_be_shown_are_told_of_after_the_others(maskrcnn, fold
     assert maskrcnn("data", "stats", data, "--out", tmp_path / "out") == 1
     told = capsys.readouterr()
     assert f"problem: train: 1 of the sampled images cannot be read, the first: the image {broken}" in told.err
+
+
+@pytest.mark.parametrize("split", ["train", "val", "all"])
+def test_what_a_folder_was_recognised_as_is_said_once(maskrcnn, folder, tmp_path, capsys, split):
+    data = tmp_path / "data"
+    shutil.copytree(folder / "train2017", data / "images")
+    shutil.copy(folder / "annotations/instances_train2017.json", data / "trainval.json")
+    for command in ("show", "stats"):
+        assert maskrcnn("data", command, data, "--split", split, "--out", tmp_path / "out") == 0
+        told = capsys.readouterr().out
+        assert told.startswith(f"{data}: COCO")
+        assert told.count(f"{data}: COCO") == 1
+
+
+def test_images_too_few_to_be_divided_are_measured_as_one(maskrcnn, folder, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(folder / "train2017", data / "images")
+    told = json.loads((folder / "annotations/instances_train2017.json").read_text())
+    (data / "one.json").write_text(json.dumps({**told, "images": told["images"][:1], "annotations": []}))
+    assert maskrcnn("data", "stats", data, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (list(told), told["all"]["images"]) == (["all"], 1)
 
 
 def test_a_data_set_is_told_in_numbers(maskrcnn, folder, tmp_path, capsys):

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import copytree, rmtree
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from maskrcnn.cli import main
 from maskrcnn.data.shapes import generate
+from maskrcnn.sentences import Note
 
 RECIPE = """
 name: tiny
@@ -125,6 +127,19 @@ def test_a_data_set_that_is_not_there(place, refusal):
     assert not (place / "new" / "weights").exists()
 
 
+def test_dim_images_are_told_in_training_and_evaluation(place, capsys):
+    for path in (place / "shapes").glob("*2017/*.png"):
+        dim = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16
+        Image.fromarray(dim).save(path)
+    with pytest.raises(SystemExit) as end, pytest.warns(Note, match=r"val2017/\S+ uses \d % of its 16 bits"):
+        main(["train", "tiny.yml", "train.evaluate_every=1", "--out", "new"])
+    assert end.value.code == 0
+    assert (
+        len(re.findall(r"train2017/\S+ uses \d % of its 16 bits and is read nearly black", capsys.readouterr().out))
+        == 1
+    )
+
+
 def test_an_annotation_file_that_was_cut_off(place, refusal):
     path = place / "shapes" / TRAIN
     path.write_bytes(path.read_bytes()[:700])
@@ -158,12 +173,10 @@ def test_every_split_is_checked_though_the_first_is_wrong(place, capsys):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(SystemExit) as end:
         main(["data", "check", "shapes"])
-    lines = capsys.readouterr().out.splitlines()
+    text = capsys.readouterr().out
     assert end.value.code == 1
-    assert [line.partition(f": shapes/{name}: ")[0] for line, name in zip(lines, (TRAIN, VAL), strict=True)] == [
-        "problem: train",
-        "problem: val",
-    ]
+    assert "names category 7, which the file does not list" in text
+    assert f"shapes/{VAL}: is not complete JSON" in text
 
 
 def test_a_broken_picture_met_in_training_and_what_to_do_about_it(place, refusal):
@@ -178,7 +191,8 @@ def test_a_broken_picture_met_in_training_and_what_to_do_about_it(place, refusal
     assert end.value.code == 0
     jpeg.unlink()
     told = refusal("train tiny.yml --out newer")
-    assert told.startswith(f"shapes/train2017 lacks {jpeg.name} of image 1 (1 of 4 images are missing); shapes/{TRAIN}")
+    assert told.startswith(f"shapes/train2017 lacks {jpeg.name} of image 1 (1 of 4 images are missing); there is ")
+    assert f"shapes/{TRAIN}" in told
 
 
 def test_a_broken_picture_among_others_to_predict(place, refusal):
@@ -296,6 +310,7 @@ def test_a_result_file_that_is_none(place, refusal):
         f"eval --annotations shapes/{VAL} --predictions none.json",
         "predict run shapes/val2017",
         "data show shapes",
+        "data stats shapes",
         "demo",
     ],
 )

@@ -7,6 +7,7 @@ from typer import Argument, Option
 
 from maskrcnn.cli.options import DataOverrides, DataSet, writable
 from maskrcnn.run_folder import PLAN, SPLIT
+from maskrcnn.sentences import typed
 
 if TYPE_CHECKING:
     from maskrcnn.data.dataset import Dataset
@@ -49,7 +50,7 @@ def plan(
     from maskrcnn.cli.planning import make_plan, write_plan
 
     if out.exists():
-        raise ValueError(f"{out} is there already; choose another --out")
+        raise ValueError(f"{out} is there already; choose another {typed('--out')}")
     _, text = make_plan(source, overrides or [])
     write_plan(out, text)
     print(f"{text}\nwritten to {out}; train with maskrcnn train {out}")
@@ -69,7 +70,7 @@ def split(
     from maskrcnn.data.split import divide_all
 
     if out.exists():
-        raise ValueError(f"{out} is there already; choose another --out")
+        raise ValueError(f"{out} is there already; choose another {typed('--out')}")
     settings = find_data(source, overrides or [])
     training, validation = divide_all(settings)
     out.parent.mkdir(parents=True, exist_ok=True)

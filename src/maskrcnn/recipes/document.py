@@ -3,13 +3,14 @@
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 
 import msgspec
 
 from maskrcnn.config import Recipe, Role, Settings
+from maskrcnn.markdown import fill, table
 from maskrcnn.recipes import text
 from maskrcnn.recipes.describe import describe
 from maskrcnn.recipes.find import recipe_folder
@@ -21,20 +22,6 @@ from maskrcnn.recipes.write import reasons
 def rewrite(page: str) -> str:
     """Replace the tables of docs/recipes.md by today's recipes, roles and settings."""
     return fill(page, {"recipes": _recipes(), "roles": _roles(), "settings": _settings(Recipe, "")})
-
-
-def fill(page: str, tables: Mapping[str, Iterable[str]]) -> str:
-    """Replace the text between each `<!-- NAME -->` and `<!-- /NAME -->` by lines.
-
-    Raises ValueError for a page that does not have each of these marks once.
-    """
-    for name, lines in tables.items():
-        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        if page.count(begin) != 1 or page.count(end) != 1:
-            raise ValueError(f"expected one {begin.strip()} and one {end} in the page")
-        before, _, rest = page.partition(begin)
-        page = f"{before}{begin}\n" + "\n".join(lines) + f"\n\n{end}{rest.partition(end)[2]}"
-    return page
 
 
 def _recipes() -> Iterator[str]:
@@ -76,12 +63,6 @@ def _settings(section: type[Settings], path: str) -> Iterator[str]:
     for inner, inner_path in sections:
         yield ""
         yield from _settings(inner, inner_path)
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield the lines of a table in Markdown."""
-    for cells in (head, ["---"] * len(head), *rows):
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 if __name__ == "__main__":

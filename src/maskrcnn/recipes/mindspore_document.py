@@ -4,8 +4,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from maskrcnn.markdown import fill, table
 from maskrcnn.recipes import text
-from maskrcnn.recipes.document import fill, table
 from maskrcnn.recipes.mindspore_keys import CONVENTIONS, KEYS
 
 

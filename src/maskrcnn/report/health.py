@@ -1,25 +1,22 @@
 """A page about the health of a data set: every kind of fault, with images of those that have it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from maskrcnn.data.dataset import Dataset, keep_objects, select
 from maskrcnn.data.faults import Severity
 from maskrcnn.data.health.check import Entry, Health
 from maskrcnn.data.health.findings import Finding, image_name
 from maskrcnn.files import atomic_write
+from maskrcnn.report.annotated import draw_annotated, read_pixels
 from maskrcnn.report.gallery import LONGEST, embed
 from maskrcnn.report.template import render
 
 EACH = 6
 """Images of each kind of fault."""
-
-Draw = Callable[[Dataset, int], Image.Image]
-"""Draws the objects of an image, by its index."""
 
 
 class Offender(NamedTuple):
@@ -41,12 +38,12 @@ class Section(NamedTuple):
     offenders: list[Offender]
 
 
-def write_page(path: Path, source: str, health: Health, found: Sequence[Entry], draw: Draw) -> Path:
+def write_page(path: Path, source: str, health: Health, found: Sequence[Entry]) -> Path:
     """Write the page, which needs nothing but itself.
 
     source   what the person called the data set
     """
-    sections = [Section(entry, list(_offenders(health, entry, draw))) for entry in found]
+    sections = [Section(entry, list(_offenders(health, entry))) for entry in found]
     counts = [(severity, sum(one.kind.severity is severity for one in found)) for severity in reversed(Severity)]
     page = render(
         "health.html.jinja",
@@ -62,15 +59,15 @@ def write_page(path: Path, source: str, health: Health, found: Sequence[Entry], 
     return path
 
 
-def _offenders(health: Health, entry: Entry, draw: Draw) -> Iterator[Offender]:
+def _offenders(health: Health, entry: Entry) -> Iterator[Offender]:
     """The first images that have a fault, of each split as many."""
     each = -(-EACH // max(1, len(entry.by_split)))
     for split, finding in entry.by_split.items():
         for image in list(dict.fromkeys(finding.images.tolist()))[:each]:
-            yield _offender(split, health.datasets[split], finding, image, draw)
+            yield _offender(split, health.datasets[split], finding, image)
 
 
-def _offender(split: str, data: Dataset, finding: Finding, image: int, draw: Draw) -> Offender:
+def _offender(split: str, data: Dataset, finding: Finding, image: int) -> Offender:
     caption = f"{split}, image {image_name(data, image)}"
     if len(finding.objects):
         own = finding.objects[finding.images == image]
@@ -78,10 +75,9 @@ def _offender(split: str, data: Dataset, finding: Finding, image: int, draw: Dra
         caption += f" and {len(own) - 3} more" if len(own) > 3 else ""
         data, image = _alone(data, image, own), 0
     try:
-        drawn = draw(data, image)
+        drawn = draw_annotated(data, image, read_pixels(data, image), (LONGEST, LONGEST))
     except (OSError, ValueError) as error:
         return Offender(caption, "", (0, 0), str(error))
-    drawn.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
     return Offender(caption, embed(drawn), drawn.size, "")
 
 

@@ -1,16 +1,19 @@
 """Each kind of fault: a data set that has it alone is told to have it, how often, and where first."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from maskrcnn.data.faults import Severity
+from maskrcnn.data.faults import Faults, Severity
 from maskrcnn.data.formats import coco
-from maskrcnn.data.health import boxes, check, classes, contents, copies, images, objects, survey
+from maskrcnn.data.health import boxes, classes, contents, copies, images, objects, survey
+from maskrcnn.data.health import check as check_module
 from maskrcnn.data.health.check import entries
 from maskrcnn.data.shapes import generate
+from maskrcnn.storage.location import at
 
 TURNED = Image.Exif()
 TURNED[0x0112] = 6
@@ -104,6 +107,13 @@ def turn_a_file_upside_down(data):
 def mix_bands(data):
     data.noise(50).convert("L").save(data.train.folder / "1.png")
     data.noise(51).convert("RGBA").save(data.train.folder / "2.png")
+
+
+@fault(images.PAGES, 1, "1 (1.tif)")
+def add_pages(data):
+    data.train.images[0]["file_name"] = "1.tif"
+    (data.train.folder / "1.png").unlink()
+    data.noise(50).save(data.train.folder / "1.tif", save_all=True, append_images=[data.noise(51)])
 
 
 @fault(images.LARGE, 1, "3 (3.png)")
@@ -283,7 +293,7 @@ def repeat_a_name(data):
         split.categories[1]["name"] = "cat"
 
 
-@fault(classes.UNUSED, 2, "dog")
+@fault(classes.UNUSED, 1, "dog")
 def list_a_class_without_objects(data):
     for split in (data.train, data.val):
         split.categories.append({"id": 9, "name": "dog"})
@@ -306,7 +316,7 @@ def name_a_class_otherwise(data):
     data.val.categories[1]["name"] = "Cup"
 
 
-@fault(classes.ONE_SIDED, 1, "dog (validation)", also={classes.UNUSED}, united=True)
+@fault(classes.ONE_SIDED, 1, "dog (validation)", united=True)
 def list_a_class_in_one_split(data):
     data.val.categories.append({"id": 9, "name": "dog"})
 
@@ -316,23 +326,23 @@ def take_a_class_from_training(data):
     data.train.annotations = data.train.annotations[::2]
 
 
-@fault(classes.NEVER_SCORED, 1, "cup", also={classes.UNUSED})
+@fault(classes.NEVER_SCORED, 1, "cup")
 def take_a_class_from_validation(data):
     data.val.annotations = data.val.annotations[::2]
 
 
-@fault(check.NOTHING, 1, "val", also={objects.WITHOUT, classes.NEVER_SCORED})
+@fault(check_module.NOTHING, 1, "val", also={objects.WITHOUT, classes.NEVER_SCORED})
 def take_all_objects(data):
     data.val.annotations = []
 
 
-@fault(check.ONE_IMAGE, 1, "val")
+@fault(check_module.ONE_IMAGE, 1, "val")
 def leave_one_image(data):
     (data.val.folder / "102.png").unlink()
     data.val.images, data.val.annotations = data.val.images[:1], data.val.annotations[:2]
 
 
-@fault(check.UNNAMED, 1, "new.JPG")
+@fault(check_module.UNNAMED, 1, "new.JPG")
 def add_a_file(data):
     data.noise(77).save(data.train.folder / "new.JPG")
     (data.train.folder / "notes.txt").write_text("no image")
@@ -355,10 +365,35 @@ def test_a_clean_data_set_has_no_fault(clean, deep):
 
 
 def test_every_kind_of_this_room_is_tested():
-    rooms = (boxes, check, classes, contents, copies, images, objects, survey)
+    rooms = (boxes, check_module, classes, contents, copies, images, objects, survey)
     kinds = {value for room in rooms for value in vars(room).values() if isinstance(value, objects.Kind)}
-    assert kinds - EACH.keys() == {check.UNREAD, check.ABSENT, check.REMOTE}
+    assert kinds - EACH.keys() == {
+        check_module.UNREAD,
+        check_module.NO_TRAINING,
+        check_module.NO_VALIDATION,
+        check_module.REMOTE,
+    }
     assert len(kinds) >= 40
+
+
+def test_a_split_that_is_not_there_is_told_with_what_it_means(clean, check):
+    clean.save()
+    clean.val.file.unlink()
+    found = {one.kind: one for one in entries(check(clean.root))}
+    assert found.keys() == {check_module.NO_VALIDATION}
+    assert "data.val_share" in check_module.NO_VALIDATION.claim
+    assert "train.evaluate_every=0" in check_module.NO_VALIDATION.claim
+    clean.save()
+    clean.train.file.unlink()
+    assert check_module.NO_TRAINING in {one.kind for one in entries(check(clean.root))}
+
+
+def test_images_in_a_store_are_told_and_not_looked_at(clean):
+    clean.save()
+    data = coco.read(clean.val.file)
+    remote = replace(data, images=at("s3://bucket/val2017"))
+    found = {one.kind: one.count for one in entries(check_module.examine({"val": remote}, {"val": Faults()}, {}))}
+    assert found == {check_module.REMOTE: 2}
 
 
 def test_the_worst_come_first(clean):

@@ -26,7 +26,7 @@ class Layout(NamedTuple):
     root: str
     """Its `path`: what the entries are relative to."""
     entries: dict[Part, list[str]]
-    """Folders of images, or lists of them."""
+    """Folders of images, or lists of them; none where the file names classes alone."""
     names: dict[int, str]
     """Class names by their number."""
 
@@ -47,7 +47,7 @@ def read_layout(path: Path) -> Layout | None:
         if key in content and _texts(content[key])
     }
     root = content.get("path")
-    return Layout(path, root if isinstance(root, str) else "", entries, _names(content, path)) if entries else None
+    return Layout(path, root if isinstance(root, str) else "", entries, _names(content, path))
 
 
 def images_of(layout: Layout, part: Part) -> list[Path]:
@@ -56,13 +56,15 @@ def images_of(layout: Layout, part: Part) -> list[Path]:
     for entry in layout.entries.get(part, []):
         place = located(layout, entry)
         if place is not None:
-            found.update(dict.fromkeys(_listed(place, layout) if place.is_file() else pictures(Folder(place))))
+            found.update(dict.fromkeys(_listed(place, layout) if os.path.isfile(place) else pictures(Folder(place))))
     return list(found)
 
 
 def located(layout: Layout, entry: str) -> Path | None:
     """The folder or list that an entry means: below `path`, beside the YAML, or where its last words lead."""
-    return next((place for place in _candidates(layout, entry) if place.exists()), None)
+    return next(
+        (place for place in _candidates(layout, entry) if os.path.exists(place)), None
+    )  # unlike a path's, of any name
 
 
 def pictures(folder: Folder) -> Iterator[Path]:
@@ -79,14 +81,22 @@ def label_of(image: Path) -> Path:
     return image.with_suffix(".txt")
 
 
-def class_names(folders: Iterable[Path], faults: Faults) -> tuple[Path | None, list[str]]:
-    """The first file in some folders that lists classes, and its lines."""
+def find_names(folders: Iterable[Path]) -> Path | None:
+    """The first file in some folders that lists classes."""
     for folder in folders:
-        for name in CLASS_FILES:
-            path = folder / name
-            if path.is_file():
-                return path, [line.strip() for line in read_text(path, faults).splitlines() if line.strip()]
-    return None, []
+        lists = [folder / name for name in CLASS_FILES if (folder / name).is_file()]
+        yamls = [path for path in sorted(folder.glob("*.y*ml")) if (layout := read_layout(path)) and layout.names]
+        if lists or yamls:
+            return [*lists, *yamls][0]
+    return None
+
+
+def class_names(path: Path, faults: Faults) -> dict[int, str]:
+    """The classes that a file lists, by their number."""
+    layout = read_layout(path)
+    if layout is not None:
+        return layout.names
+    return dict(enumerate(line.strip() for line in read_text(path, faults).splitlines() if line.strip()))
 
 
 def common(paths: Sequence[Path]) -> Path:
@@ -99,7 +109,7 @@ def _listed(path: Path, layout: Layout) -> Iterator[Path]:
         name = line.strip().replace("\\", "/")
         if name:
             beside = path.parent / name.removeprefix("./")
-            yield beside if beside.is_file() else located(layout, name) or beside
+            yield beside if os.path.isfile(beside) else located(layout, name) or beside
 
 
 def _candidates(layout: Layout, entry: str) -> Iterator[Path]:
@@ -122,7 +132,7 @@ def _names(content: dict[str, Any], path: Path) -> dict[int, str]:
     names = content.get("names")
     if isinstance(names, str) and names:
         listed = path.parent / names
-        names = read_text(listed).splitlines() if listed.is_file() else [names]
+        names = read_text(listed).splitlines() if os.path.isfile(listed) else [names]
     if isinstance(names, dict):
         return {int(key): str(name) for key, name in names.items() if str(key).isdecimal() and len(key) < 10}
     return dict(enumerate(map(str, names))) if isinstance(names, list) else {}

@@ -1,5 +1,6 @@
 """Faults of categories: in one split, and between training and validation."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -41,19 +42,16 @@ NEVER_SCORED = Kind(
 def class_faults(data: Dataset, *, is_learnt: bool) -> Iterator[Finding]:
     """Faults of the categories of one split.
 
-    is_learnt   whether classes with few objects are told: of what is learnt
+    is_learnt   whether it is told which classes have few objects or none
     """
-    named = dict(zip(data.category_ids, data.category_names, strict=True))
-    counts = num_objects(data)
-    names = list(data.category_names)
-    yield from of_names(BLANK, [f"id {id}" for id, name in named.items() if not name.strip()])
-    yield from of_names(
-        SAME_NAME, [f"{name} (id {id})" for id, name in named.items() if name.strip() and names.count(name) > 1]
-    )
-    unused = [name for name, count in zip(names, counts.tolist(), strict=True) if not count]
-    yield from of_names(UNUSED, unused if counts.any() else [])
-    rare = [f"{name} ({count})" for name, count in zip(names, counts.tolist(), strict=True) if 0 < count < FEW]
-    yield from of_names(RARE, rare if is_learnt else [])
+    pairs = list(zip(data.category_ids, data.category_names, strict=True))
+    times = Counter(data.category_names)
+    yield from of_names(BLANK, [f"id {id}" for id, name in pairs if not name.strip()])
+    yield from of_names(SAME_NAME, [f"{name} (id {id})" for id, name in pairs if name.strip() and times[name] > 1])
+    counts = list(zip(data.category_names, num_objects(data).tolist(), strict=True))
+    if is_learnt and any(count for _, count in counts):
+        yield from of_names(UNUSED, [name for name, count in counts if not count])
+        yield from of_names(RARE, [f"{name} ({count})" for name, count in counts if 0 < count < FEW])
 
 
 def class_differences(training: Dataset, validation: Dataset, *, united: bool) -> Iterator[Finding]:
@@ -63,7 +61,9 @@ def class_differences(training: Dataset, validation: Dataset, *, united: bool) -
     """
     ours, theirs = ids_by_name(training), ids_by_name(validation)
     both = [name for name in ours if name in theirs]
-    moved = [f"{name} (id {ours[name]}, {theirs[name]})" for name in both if ours[name] != theirs[name]]
+    moved = [
+        f"{name} (id {_listed(ours[name])}, {_listed(theirs[name])})" for name in both if ours[name] != theirs[name]
+    ]
     alone = [f"{name} (training)" for name in ours if name not in theirs]
     alone += [f"{name} (validation)" for name in theirs if name not in ours]
     yield from of_names(OTHER_IDS, [] if united else moved)
@@ -73,12 +73,11 @@ def class_differences(training: Dataset, validation: Dataset, *, united: bool) -
     yield from of_names(NEVER_SCORED, sorted(learnt - scored))
 
 
-def ids_by_name(data: Dataset) -> dict[str, tuple[int, ...] | int]:
-    """The id of each category, by its name; all of them where several bear one name."""
-    found: dict[str, tuple[int, ...] | int] = {}
-    for name in dict.fromkeys(data.category_names):
-        ids = tuple(id for id, other in zip(data.category_ids, data.category_names, strict=True) if other == name)
-        found[name] = ids if len(ids) > 1 else ids[0]
+def ids_by_name(data: Dataset) -> dict[str, tuple[int, ...]]:
+    """The ids of the categories of each name, most often one."""
+    found: dict[str, tuple[int, ...]] = {}
+    for id, name in zip(data.category_ids, data.category_names, strict=True):
+        found[name] = (*found.get(name, ()), id)
     return found
 
 
@@ -90,3 +89,7 @@ def num_objects(data: Dataset) -> Int64[np.ndarray, " K"]:
 
 def _used(data: Dataset) -> set[str]:
     return {data.category_names[row] for row in np.flatnonzero(num_objects(data)).tolist()}
+
+
+def _listed(ids: tuple[int, ...]) -> str:
+    return " and ".join(map(str, ids))

@@ -13,9 +13,8 @@ from maskrcnn.data.faults import EXAMPLES, Kind, Severity
 from maskrcnn.data.health.findings import Finding, of_images
 from maskrcnn.data.health.survey import THREADS, UNREADABLE, Progress, Survey
 from maskrcnn.data.health.twins import SIDE, group, shrink
+from maskrcnn.data.oddities import DIM
 
-DIM = 0.1
-"""Share of the range of 16 bits under which an image is dim; 12 bits use 0.06."""
 SAMPLE = 16
 """Images of more than 8 bits that are decoded where not all images are."""
 FEW_LEVELS = Kind(

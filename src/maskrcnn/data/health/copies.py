@@ -107,7 +107,7 @@ def near_faults(
 
 
 def _parted(group: Iterable[Place], key: Callable[[Place], Hashable]) -> Iterator[list[Place]]:
-    """Those of a group that share a key with another."""
+    """Split a group by a key, and keep the parts that have several."""
     parts: dict[Hashable, list[Place]] = defaultdict(list)
     for place in group:
         parts[key(place)].append(place)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float64, Int64
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import EXAMPLES, Kind, Severity
 from maskrcnn.data.formats.coco import MISSING_IMAGE
+from maskrcnn.data.health.boxes import outline_boxes
 from maskrcnn.data.health.findings import Finding, of_images, owners
 from maskrcnn.data.health.survey import CUT_OFF, EMPTY, PAGE, POINTER, UNREADABLE, Survey
 
@@ -46,6 +47,8 @@ MIXED = Kind("image-bands-mixed", "images", Severity.NOTE, "have other bands tha
 LARGE = Kind("image-much-larger", "images", Severity.NOTE, f"have over {MUCH:.0f} times the pixels of a usual one")
 REDUCED = Kind("image-reduced", "images", Severity.NOTE, "exceed data.max_rowsize and are decoded smaller")
 
+PAGES = Kind("image-of-pages", "files", Severity.NOTE, "hold several images, of which the first is read")
+
 
 def image_faults(data: Dataset, survey: Survey, *, max_rowsize: int = 64) -> Iterator[Finding]:
     """All that the headers tell.
@@ -58,6 +61,8 @@ def image_faults(data: Dataset, survey: Survey, *, max_rowsize: int = 64) -> Ite
     yield from _size_faults(data, survey)
     yield from _turn_faults(data, survey)
     yield from _bands(data, survey)
+    with_pages = [one.header is not None and one.header.has_pages for one in survey.seen]
+    yield from of_images(PAGES, data, np.flatnonzero(with_pages))
     pixels = survey.sizes.prod(axis=1)
     known = pixels > 0
     usual = float(np.median(pixels[known])) if known.any() else 0.0
@@ -77,18 +82,15 @@ def turned(data: Dataset, survey: Survey) -> Bool[np.ndarray, " N"]:
 
 
 def extents(data: Dataset) -> Float64[np.ndarray, "N 2"]:
-    """How far down and to the right objects reach in each image: outlines, and boxes where there is none."""
+    """How far down and to the right outlines reach in each image."""
     found = np.zeros((len(data.image_ids), 2))
-    rings = data.rings
-    of_ring = np.repeat(np.arange(len(data.labels)), np.diff(data.first_ring))
-    of_point = np.repeat(owners(data)[of_ring], np.diff(rings.first))
-    np.maximum.at(found, of_point, rings.points[:, ::-1].astype(np.float64))
+    np.maximum.at(found, owners(data), outline_boxes(data)[:, :1:-1].astype(np.float64))
     return found
 
 
 def fits(data: Dataset, sizes: Int64[np.ndarray, "N 2"]) -> Bool[np.ndarray, " N"]:
     """Images all of whose objects lie inside such sizes."""
-    return (extents(data) <= sizes + SLACK).all(axis=1)
+    return np.asarray((extents(data) <= sizes + SLACK).all(axis=1))
 
 
 def _size_faults(data: Dataset, survey: Survey) -> Iterator[Finding]:
@@ -107,7 +109,9 @@ def _times(size: Int64[np.ndarray, "2"]) -> str:
 
 def _turn_faults(data: Dataset, survey: Survey) -> Iterator[Finding]:
     left_out = turned(data, survey)
-    leaving = left_out & ~fits(data, data.sizes) & fits(data, survey.sizes)
+    leaving = left_out
+    if left_out.any():
+        leaving = left_out & ~fits(data, data.sizes) & fits(data, survey.sizes)
     yield from of_images(FITS_UPRIGHT, data, np.flatnonzero(leaving))
     yield from of_images(TURNED, data, np.flatnonzero(left_out))
     has_turn = np.array([one.header is not None and one.header.orientation != 1 for one in survey.seen], bool)

@@ -76,8 +76,8 @@ def object_faults(data: Dataset) -> Iterator[Finding]:
     """All that the columns tell of objects, and of how many there are in an image."""
     yield from _boxes(data)
     yield from _outlines(data)
-    yield from of_objects(TWICE, data, repeated(data))
-    yield from of_objects(TWO_CLASSES, data, repeated(data, other_class=True))
+    for kind, rows in zip((TWICE, TWO_CLASSES), repeated(data), strict=True):
+        yield from of_objects(kind, data, rows)
     yield from of_objects(AREA, data, np.flatnonzero(area_differs(data)))
     counts = np.diff(data.first_object)
     yield from of_images(CROWDED, data, np.flatnonzero(counts > SCORED), f"one has {counts.max(initial=0)}")
@@ -102,25 +102,25 @@ def area_differs(data: Dataset) -> Bool[np.ndarray, " O"]:
         return known & ((data.areas > OFF * most + SLIGHT) | (OFF * data.areas + SLIGHT < least))
 
 
-def repeated(data: Dataset, *, other_class: bool = False) -> Int64[np.ndarray, " n"]:
-    """Objects whose box and outline are those of an earlier one of their image and class, or of another class."""
+def repeated(data: Dataset) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " m"]]:
+    """(objects whose box and outline are those of an earlier one of their image and class, or but of another class)."""
     num_points = np.diff(data.rings.first[data.first_ring])
-    keys = [data.first_ring[1:] - data.first_ring[:-1], num_points, *data.boxes.T, owners(data)]
-    order = np.lexsort([data.labels, *keys])
+    keys = [np.diff(data.first_ring), num_points, *data.boxes.T, owners(data)]
+    order = np.lexsort([data.annotation_ids, *keys])
     same = np.ones(max(len(order) - 1, 0), bool)
     for key in keys:
         same &= key[order[1:]] == key[order[:-1]]
-    found, first = [], {}
-    for run in np.split(order, np.flatnonzero(~same) + 1):
-        first.clear()
-        for index in run.tolist() if len(run) > 1 else ():
-            text = data.outline(index).points.tobytes()
-            label = int(data.labels[index])
-            seen = first.setdefault(text, set())
-            if label in seen if not other_class else bool(seen - {label}):
-                found.append(index)
-            seen.add(label)
-    return np.sort(np.array(found, np.int64))
+    starts = np.concatenate([[0], np.flatnonzero(~same) + 1, [len(order)]])
+    twice: list[int] = []
+    otherwise: list[int] = []
+    for run in np.flatnonzero(np.diff(starts) > 1).tolist():
+        seen: dict[bytes, set[int]] = {}
+        for index in order[starts[run] : starts[run + 1]].tolist():
+            labels, label = seen.setdefault(data.outline(index).points.tobytes(), set()), int(data.labels[index])
+            if labels:
+                (twice if label in labels else otherwise).append(index)
+            labels.add(label)
+    return np.sort(np.array(twice, np.int64)), np.sort(np.array(otherwise, np.int64))
 
 
 def box_faults(data: Dataset) -> list[tuple[Kind, Bool[np.ndarray, " O"]]]:

@@ -115,7 +115,7 @@ def _same_bytes_inside(data: Dataset, survey: Survey) -> Int64[np.ndarray, " N"]
 
 
 def _poorer(data: Dataset, first: Int64[np.ndarray, " N"]) -> Int64[np.ndarray, " n"]:
-    """Of images of one group all but the first of those with the most objects."""
+    """All images of each group but the first of those with the most objects."""
     counts = np.diff(data.first_object)
     order = np.lexsort((-counts, first))
     return order[1:][first[order[1:]] == first[order[:-1]]]
@@ -202,7 +202,7 @@ def _drop_objects(split: str, data: Dataset) -> Mended:
     """Leave out objects that cover nothing, lie outside, or repeat another."""
     thin = (data.flags & Flag.NO_OUTLINE == 0) & (objects.areas(data) == 0)
     twice = np.zeros(len(data.labels), bool)
-    twice[objects.repeated(data)] = True
+    twice[objects.repeated(data)[0]] = True
     done, keep = [], np.ones(len(data.labels), bool)
     for kind, chosen in (*objects.box_faults(data), (objects.THIN, thin), (objects.TWICE, twice)):
         if kind in (objects.NEGATIVE, objects.FLAT, objects.OUTSIDE, objects.TINY, objects.THIN, objects.TWICE):
@@ -226,13 +226,15 @@ def _name_classes(split: str, data: Dataset) -> Mended:
     """Name what has no name, and make one of categories that bear one name."""
     pairs = list(zip(data.category_ids, data.category_names, strict=True))
     names = [name if name.strip() else f"class {id}" for id, name in pairs]
+    first = {name: row for row, name in reversed(list(enumerate(names)))}
     blank = [f"id {id}" for id, name in pairs if not name.strip()]
-    twice = [f"{name} (id {id})" for row, (id, name) in enumerate(pairs) if names.index(names[row]) != row]
+    twice = [f"{name} (id {id})" for row, (id, name) in enumerate(pairs) if first[names[row]] != row]
     done = _told(split, of_names(classes.BLANK, blank), "named by their id")
     done += _told(split, of_names(classes.SAME_NAME, twice), "one with the first of that name")
-    distinct = list(dict.fromkeys(names))
-    table = np.array([0, *(distinct.index(name) + 1 for name in names)], np.int64)
-    ids = tuple(data.category_ids[names.index(name)] for name in distinct)
+    distinct = dict.fromkeys(names)
+    label_of = {name: label for label, name in enumerate(distinct, 1)}
+    table = np.array([0, *(label_of[name] for name in names)], np.int64)
+    ids = tuple(data.category_ids[first[name]] for name in distinct)
     return replace(data, labels=table[data.labels], category_ids=ids, category_names=tuple(distinct)), done
 
 
