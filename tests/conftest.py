@@ -97,12 +97,21 @@ sys.meta_path.insert(0, _CheckingFinder())
 
 from maskrcnn import kernels  # noqa: E402
 from maskrcnn.files import cache_folder  # noqa: E402 -- with its shapes checked, as the rest
+from maskrcnn.runtime.warm import all_tasks, warm  # noqa: E402
 
 SECONDS = "maskrcnn/seconds"
 """Where pytest's cache keeps how long each test took, with what it had to set up, when it last ran."""
 FAST = 0.25
 """Seconds of a test that `--fast` runs."""
 _seconds: dict[str, float] = {}
+LONG = (
+    "tests/end_to_end/",
+    "tests/architecture/test_readme.py",
+    "tests/storage/test_whole_runs.py",
+    "tests/benchmarks/",
+)
+"""Where tests are that learn or start programs. They come first: a worker that is done takes the last ones of another,
+which are short then, and need nothing that took long to set up."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -110,7 +119,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--store", action="store_true", help="write the stored numbers of tests/end_to_end/losses anew")
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile what several workers would each compile."""
+    if session.config.getoption("numprocesses", None):
+        warm(all_tasks(), lambda sentence: None)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
     if config.getoption("--fast"):
         known = config.cache.get(SECONDS, {})
         slow = [item for item in items if known.get(item.nodeid, 0.0) > FAST]

@@ -30,13 +30,13 @@ def test_the_first_calls_of_each_test_are_checked():
     assert clip(one, two).shape == (2, 3, 4)
 
 
-def test_fast_tests_are_those_that_last_took_little_and_those_nobody_knows(request):
+def test_fast_tests_are_those_that_last_took_little_and_those_nobody_knows_and_long_ones_come_first(request):
     [plugin] = [
         one
         for one in request.config.pluginmanager.get_plugins()
         if Path(getattr(one, "__file__", "") or "").parent == TESTS and hasattr(one, "FAST")
     ]
-    items = [SimpleNamespace(nodeid=name) for name in ("slow", "fast", "new")]
+    items = [SimpleNamespace(nodeid=name) for name in ("slow", "fast", "new", "tests/end_to_end/test_new.py::test")]
     left_out = []
     config = SimpleNamespace(
         getoption=lambda name: name == "--fast",
@@ -44,5 +44,6 @@ def test_fast_tests_are_those_that_last_took_little_and_those_nobody_knows(reque
         hook=SimpleNamespace(pytest_deselected=lambda items: left_out.extend(items)),
     )
     plugin.pytest_collection_modifyitems(config, items)
-    assert [item.nodeid for item in items] == ["fast", "new"]
+    assert [item.nodeid for item in items] == ["tests/end_to_end/test_new.py::test", "fast", "new"]
     assert [item.nodeid for item in left_out] == ["slow"]
+    assert all((TESTS.parent / path).exists() for path in plugin.LONG)

@@ -49,6 +49,7 @@ def assert_refused(capsys, place, code):
         "data check ADDRESS",
         "data shapes ADDRESS",
         "data show demo --out ADDRESS",
+        "data stats demo --out ADDRESS",
         "convert ADDRESS weights",
         "convert weights ADDRESS",
         "demo --out ADDRESS",

@@ -61,6 +61,28 @@ def test_images_that_cannot_be_shown_are_told_of_after_the_others(maskrcnn, fold
     assert f"problem: train: 1 of the sampled images cannot be read, the first: the image {broken}" in told.err
 
 
+@pytest.mark.parametrize("split", ["train", "val", "all"])
+def test_what_a_folder_was_recognised_as_is_said_once(maskrcnn, folder, tmp_path, capsys, split):
+    data = tmp_path / "data"
+    shutil.copytree(folder / "train2017", data / "images")
+    shutil.copy(folder / "annotations/instances_train2017.json", data / "trainval.json")
+    for command in ("show", "stats"):
+        assert maskrcnn("data", command, data, "--split", split, "--out", tmp_path / "out") == 0
+        told = capsys.readouterr().out
+        assert told.startswith(f"{data}: COCO")
+        assert told.count(f"{data}: COCO") == 1
+
+
+def test_images_too_few_to_be_divided_are_measured_as_one(maskrcnn, folder, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(folder / "train2017", data / "images")
+    told = json.loads((folder / "annotations/instances_train2017.json").read_text())
+    (data / "one.json").write_text(json.dumps({**told, "images": told["images"][:1], "annotations": []}))
+    assert maskrcnn("data", "stats", data, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (list(told), told["all"]["images"]) == (["all"], 1)
+
+
 def test_a_data_set_is_told_in_numbers(maskrcnn, folder, tmp_path, capsys):
     assert maskrcnn("data", "stats", folder, "--out", tmp_path) == 0
     header, images, *_, page = capsys.readouterr().out.splitlines()

@@ -239,6 +239,7 @@ def stated(height, width):
     [
         ((150_000_000, 1), "states a .* of .150000000, 1., but expected are 1 to 1000000 pixels"),
         ((1, 150_000_000), "states a .* of .1, 150000000."),
+        ((9_000, 9_000), "states a .* of .9000, 9000., more than its 66 bytes can hold"),
         ((65_535, 65_535), "is too large to be opened .* cut it into tiles"),
         ((2**31 - 1, 2**31 - 1), "is too large to be opened"),
         ((0, 7), "is not of a known format"),
@@ -253,13 +254,23 @@ def test_an_absurd_size_gives_one_sentence(tmp_path, size, reason, look):
         look(path)
 
 
-def test_a_jpeg_that_states_an_absurd_size_takes_no_room(tmp_path):
+@pytest.mark.parametrize(
+    ("side", "reason"), [(65_535, r"is too large to be opened"), (9_000, r"states .* of .9000, 9000., more than its")]
+)
+def test_a_jpeg_that_states_an_absurd_size_takes_no_room(tmp_path, side, reason):
     data = bytearray(save(tmp_path / "a.jpg").read_bytes())
     start = data.index(b"\xff\xc0") + 5
-    data[start : start + 4] = b"\xff\xff\xff\xff"
+    data[start : start + 4] = 2 * side.to_bytes(2, "big")
     (tmp_path / "a.jpg").write_bytes(data)
-    with pytest.raises(ValueError, match=r"a\.jpg is too large to be opened"):
+    with pytest.raises(ValueError, match=rf"a\.jpg {reason}"):
         decode(tmp_path / "a.jpg", max_rowsize=None)
+
+
+@pytest.mark.parametrize(("name", "mode"), [("a.png", "1"), ("a.gif", "L"), ("a.jpg", "L"), ("b.jpg", "RGB")])
+def test_a_large_flat_image_is_no_absurd_one(tmp_path, name, mode):
+    options = {"optimize": True, "progressive": True} if "jpg" in name else {}
+    path = save(tmp_path / name, image=Image.new(mode, (3000, 2500), 1), **options)
+    assert decode(path).shape == (2500, 3000, 3)
 
 
 @pytest.mark.parametrize(

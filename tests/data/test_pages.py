@@ -1,3 +1,4 @@
+import re
 import struct
 
 import numpy as np
@@ -81,6 +82,18 @@ def test_a_page_that_is_broken_is_named_after_those_before_it(tmp_path):
         assert str(next(rest)[0]).endswith("page 1")
         with pytest.raises(ValueError, match=r"the image .*a\.tif, page 2 cannot be decoded .*restore or remove it"):
             next(rest)
+
+
+def test_an_animation_that_breaks_off_gives_the_images_before(tmp_path):
+    path = stack(tmp_path / "a.gif", [shade(value) for value in SHADES])
+    whole = path.read_bytes()
+    for length in range(len(whole) - 1, 60, -7):
+        path.write_bytes(whole[:length])
+        try:
+            assert decode(path).shape == (24, 40, 3)
+            assert 1 <= len(read(path)) <= 3
+        except ValueError as error:
+            assert re.fullmatch(r"the image .*a\.gif.* restore or remove it", str(error))
 
 
 def test_a_page_that_states_an_absurd_size_takes_no_room(tmp_path):

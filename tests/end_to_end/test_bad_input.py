@@ -295,6 +295,7 @@ def test_a_result_file_that_is_none(place, refusal):
         f"eval --annotations shapes/{VAL} --predictions none.json",
         "predict run shapes/val2017",
         "data show shapes",
+        "data stats shapes",
         "demo",
     ],
 )

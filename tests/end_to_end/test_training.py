@@ -260,7 +260,7 @@ def test_an_average_keeps_the_pretrained_weights_that_are_frozen_when_it_goes_on
 
 
 def test_two_processes_learn_what_one_learns(shapes, tmp_path):
-    recipe = tiny(shapes, epochs=10, evaluate_every=10, micro_batch=2)  # 20 steps
+    recipe = tiny(shapes, epochs=4, evaluate_every=4, micro_batch=2)  # 8 steps
     one, two = loop.run(recipe, tmp_path / "one"), tmp_path / "two"
     write_recipe(recipe, tmp_path / "recipe.yml")
     with socket.socket() as listener:
@@ -283,7 +283,7 @@ def test_two_processes_learn_what_one_learns(shapes, tmp_path):
     assert [process.returncode for process in processes] == [0, 0], "\n".join(error for _, error in results)
     assert results[1][0] == ""
 
-    expected, found = (checkpoint.read(out / "checkpoints" / "step-20").tensors["model"] for out in (one, two))
+    expected, found = (checkpoint.read(out / "checkpoints" / "step-8").tensors["model"] for out in (one, two))
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
     for mine, theirs in zip(rows(one), rows(two), strict=True):

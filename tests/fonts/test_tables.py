@@ -46,7 +46,7 @@ def test_every_font_of_a_collection_is_found(tmp_path):
         (start,) = struct.unpack_from(">I", tables, row + 8)
         struct.pack_into(">I", tables, row + 8, start + head)
     collection = struct.pack(">4sIIII", b"ttcf", 1 << 16, 2, head, head) + bytes(tables)
-    assert [(face.index, face.lacks("Ab")) for face in faces_of(tmp_path, collection)] == [(0, "b"), (1, "b")]
+    assert [(face.number, face.lacks("Ab")) for face in faces_of(tmp_path, collection)] == [(0, "b"), (1, "b")]
 
 
 def test_a_broken_font_has_no_letters_and_raises_nothing(tmp_path):

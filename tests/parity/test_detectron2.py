@@ -256,6 +256,7 @@ def test_losses_are_those_of_detectron2(training):
         expect_losses(learn(model, data, torch.float32), stored, 1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("with_their_masks")
 def test_gradients_are_those_of_detectron2(training, monkeypatch):
     """In float64 and from the same proposals: in float32 a ReLU that turns can change one by 3e-3."""

@@ -57,13 +57,20 @@ def test_an_album_has_a_picture_for_each_image_and_what_is_on_it(data, tmp_path)
     assert done == [(n, 5) for n in range(1, 6)]
 
 
+def test_names_of_classes_and_files_are_looked_up_in_the_fonts(data, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("maskrcnn.report.album.note_unreadable", told.append)
+    write_album(data, [2, 0], tmp_path / "out", title="my", split="train")
+    assert told == [["cup", "</script><b>cat", "a/1.bmp", "a/1.png"]]
+
+
 def test_an_image_that_cannot_be_read_is_told_of_in_its_place(data, tmp_path):
     album = write_album(data, [4, 1], tmp_path / "out", title="my", split="val")
     [failure] = album.failures
     assert failure.startswith(f"the image {tmp_path}/gone.png does not exist")
     told = json.loads(re.search(r'id="album">(.*?)</script>', album.page.read_text(encoding="utf-8"), re.DOTALL)[1])
     assert [(image["file"], image["failure"]) for image in told["images"]] == [
-        ("", failure),
+        ("pictures/val-000004-gone.jpg", failure),
         ("pictures/val-000001-1.jpg", ""),
     ]
     assert Image.open(album.sheets[0]).size == (416 + 16, 362 + 16)
@@ -105,6 +112,18 @@ def test_a_large_image_is_reduced_before_its_objects_are_drawn(data, tmp_path, m
     assert names == ["</script><b>cat", "</script><b>cat", "cup"]
     rows, columns = np.nonzero(next(iter(masks)))
     assert (columns.min(), columns.max(), rows.min(), rows.max()) == (5, 14, 2, 11)  # centres on the border above count
+
+
+def test_objects_of_a_long_and_narrow_image_stay_in_place(monkeypatch):
+    drawn = []
+    nothing = Image.new("RGB", (1, 1))
+    monkeypatch.setattr("maskrcnn.report.annotated.draw_instances", lambda *given, **_: drawn.append(given) or nothing)
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [200, 0, 100, 4], "iscrowd": 0, "segmentation": []}
+    image = {"id": 1, "file_name": "a.png", "height": 4, "width": 400}
+    data = coco.parse({"images": [image], "annotations": [row], "categories": [{"id": 1, "name": "cat"}]})
+    draw_annotated(data, 0, np.zeros((4, 400, 3), np.uint8), (40, 40))
+    [(pixels, boxes, *_)] = drawn
+    assert (pixels.shape, boxes[0, 0], boxes[0, 2]) == ((1, 40, 3), 20, 30)
 
 
 def test_sheets_are_full_before_the_next_one_begins_and_old_ones_go(tmp_path):

@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from maskrcnn.config import Data, Recipe, Train
+from maskrcnn.data.formats import coco
 from maskrcnn.data.shapes import generate
 from maskrcnn.data.split import open_split
-from maskrcnn.train.plan import check_categories, micro_batch_size, num_steps, with_classes
+from maskrcnn.train.plan import check_categories, micro_batch_size, num_steps, read_splits, with_classes
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +63,22 @@ def test_validation_must_have_the_same_categories(shapes, tmp_path):
     other = open_split(Data(dataset_dir=str(shapes), val_anno_path="annotations/other.json"), "val")
     with pytest.raises(ValueError, match=r"must list the same categories; they have .*9 torus, and .*9 ring"):
         check_categories(other, data)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"iscrowd": 1}, r"there is nothing to learn: 1 of 1 objects are crowd regions and 0 .*; set `iscrowd` to 0"),
+        ({"bbox": [9, 9, 4, 4]}, r"0 of 1 objects are crowd regions and 1 have no area in their image; annotate some"),
+        (None, r"0 of 0 objects are crowd regions and 0 .*; annotate some"),
+    ],
+)
+def test_data_with_nothing_to_learn_are_refused_after_they_were_described(fields, sentence):
+    content = {"images": [{"id": 1, "height": 4, "width": 6}], "categories": [{"id": 1, "name": "a"}]}
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 3, 2], **(fields or {})}
+    data, said = coco.parse({**content, "annotations": [row] if fields else []}), []
+    with pytest.raises(ValueError, match=sentence):
+        read_splits(Recipe(), said.append, lambda settings, split: data)
+    assert "there is nothing to learn" in said[0]
+    good = coco.parse({**content, "annotations": [{**row, "bbox": [1, 1, 3, 2], "iscrowd": 0}]})
+    assert read_splits(Recipe(), said.append, lambda settings, split: good).validation is good

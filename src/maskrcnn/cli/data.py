@@ -83,17 +83,16 @@ def show(
     part = _split(split)
     writable(out)
     from maskrcnn.cli.annotations import find_data
-    from maskrcnn.cli.health import Meter
+    from maskrcnn.cli.health import Meter, said
     from maskrcnn.data.split import open_split
-    from maskrcnn.fonts import note_unreadable
     from maskrcnn.report.album import write_album
     from maskrcnn.report.sheets import spread_evenly
 
-    data = open_split(find_data(source, overrides or []), part)
-    for remark in data.remarks:
+    settings = find_data(source, overrides or [])
+    data = open_split(settings, part)
+    for remark in dict.fromkeys((*said(settings), *data.remarks)):
         print(remark)
     images = spread_evenly(len(data.image_ids), count or len(data.image_ids))
-    note_unreadable([*data.category_names, *(data.file_names[image] for image in images)])
     album = write_album(data, images, out, title=source, split=split, tell=partial(Meter(), "drawn"))
     for path in (*album.sheets, album.page):
         print(path)
@@ -117,19 +116,24 @@ def stats(
     json: Annotated[bool, Option("--json", help="Print the numbers as JSON and write no page.")] = False,
 ) -> None:
     """Say what the images, objects and classes are like: a table, and a page with charts."""
-    _split(split)
+    part = _split(split)
     if not json:
         writable(out)
-    from maskrcnn.cli.annotations import aligned, find_data, measure
+    from maskrcnn.cli.annotations import find_data
+    from maskrcnn.cli.health import said
+    from maskrcnn.cli.numbers import aligned, measure
     from maskrcnn.report.numbers import as_json, as_table, write_page
 
-    told, problems = measure(find_data(source, overrides or []), SPLITS if split == "all" else [_split(split)], sample)
+    settings = find_data(source, overrides or [])
+    found = measure(settings, SPLITS if part == "all" else [part], sample)
     if json:
-        print(dumps({name: as_json(one) for name, one in told.items()}, indent=1, ensure_ascii=False))
+        print(dumps({name: as_json(told) for name, told in found.splits.items()}, indent=1, ensure_ascii=False))
     else:
-        print(aligned(as_table(told)))
-        print(write_page(told, out, title=source, sample=sample))
-    for problem in problems:
+        for remark in dict.fromkeys((*said(settings), *found.remarks)):
+            print(remark)
+        print(aligned(as_table(found.splits)))
+        print(write_page(found.splits, out, title=source, sample=sample))
+    for problem in found.problems:
         print(f"problem: {problem}", file=sys.stderr)
-    if problems:
+    if found.problems:
         raise typer.Exit(1)

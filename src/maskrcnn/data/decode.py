@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from maskrcnn.data.header import Header, header_of, turn
-from maskrcnn.data.image_file import most_pixels, open_image
+from maskrcnn.data.image_file import is_hollow, most_pixels, open_image
 from maskrcnn.data.oddities import Oddities, levels_used
 from maskrcnn.storage.location import Location
 from maskrcnn.storage.read import read_bytes
@@ -150,7 +150,8 @@ def _decode_jpeg(data: bytes, size: tuple[int, int] | None, limit: float) -> UIn
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        is_large = 3 * height * width > limit or height * width > most_pixels()
+        pixels = height * width
+        is_large = 3 * pixels > limit or pixels > most_pixels() or is_hollow("JPEG", pixels, len(data))
         if colours not in ("YCbCr", "RGB", "Gray") or is_large or size not in (None, (height, width)):
             return None
         return simplejpeg.decode_jpeg(data, "RGB")

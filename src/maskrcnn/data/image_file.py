@@ -1,6 +1,7 @@
 """What lies in an image's file before its pixels: what format it is, or why it is no image."""
 
 import math
+import os
 from importlib.util import find_spec
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -16,6 +17,10 @@ TGA_ENDINGS = (".tga", ".icb", ".vda", ".vst")
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 LONGEST_SIDE = 1_000_000
 """Pixels beyond which a stated width or height is no image's."""
+DENSEST = {"PNG": 8300, "GIF": 4100, "JPEG": 1100, "MPO": 1100}
+"""Pixels that a byte holds at most: bits that are deflated, strings of equal ones, flat blocks."""
+HARMLESS = 1 << 22
+"""Number of pixels up to which nobody asks whether a file holds them."""
 HEAD = 4096
 """Bytes that tell what a file is."""
 
@@ -23,6 +28,7 @@ HEAD = 4096
 def open_image(file: BytesIO | BufferedReader, path: Path | Location) -> Image.Image:
     """An image whose header is read, and whose pixels are not. Raises ValueError: one sentence, which names `path`."""
     head = file.read(HEAD)
+    num_bytes = file.seek(0, os.SEEK_END)
     if is_heic(head):
         _learn_heic(path)
     reason = _no_image(head)
@@ -37,12 +43,15 @@ def open_image(file: BytesIO | BufferedReader, path: Path | Location) -> Image.I
         raise ValueError(f"the image {path} is too large to be opened ({error}); cut it into tiles") from None
     except Exception as error:  # decoders raise whatever a broken file leads them to
         raise ValueError(f"the image {path} cannot be decoded ({error}); restore or remove it") from error
-    refuse_absurd(image, path)
+    refuse_absurd(image, path, num_bytes)
     return image
 
 
-def refuse_absurd(image: Image.Image, path: object) -> None:
-    """Raise ValueError where an image, or the page that it is at, states a size for which no room should be taken."""
+def refuse_absurd(image: Image.Image, path: object, num_bytes: int) -> None:
+    """Raise ValueError where an image, or the page that it is at, states a size for which no room should be taken.
+
+    num_bytes   of its file
+    """
     if not 0 < min(image.size) <= max(image.size) <= LONGEST_SIDE:
         raise ValueError(
             f"the image {path} states a (height, width) of {image.size[::-1]}, but expected are 1 to {LONGEST_SIDE} "
@@ -53,6 +62,16 @@ def refuse_absurd(image: Image.Image, path: object) -> None:
             f"the image {path} is too large to be opened: its (height, width) of {image.size[::-1]} exceeds "
             f"{most_pixels():.0f} pixels; cut it into tiles"
         )
+    if is_hollow(image.format or "", image.width * image.height, num_bytes):
+        raise ValueError(
+            f"the image {path} states a (height, width) of {image.size[::-1]}, more than its {num_bytes} bytes can "
+            "hold; restore or remove it"
+        )
+
+
+def is_hollow(format: str, num_pixels: int, num_bytes: int) -> bool:
+    """Whether a header states more pixels than the file can hold, so that room for them would be taken for nothing."""
+    return num_pixels > HARMLESS and num_pixels > num_bytes * DENSEST.get(format, math.inf)
 
 
 def most_pixels() -> float:
@@ -62,7 +81,10 @@ def most_pixels() -> float:
 
 def has_pages(image: Image.Image) -> bool:
     """Whether a file holds images after the first that stand beside it: not a photo's preview or depth."""
-    return image.format != "MPO" and getattr(image, "is_animated", False)
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except Exception:  # the second one is broken, as who asks for it learns
+        return True
 
 
 def is_heic(head: bytes) -> bool:

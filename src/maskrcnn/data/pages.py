@@ -1,6 +1,7 @@
 """Files that hold several images: TIFF stacks and animations, decoded one page after the other."""
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
@@ -55,11 +56,12 @@ def pages(
         data = head + file.read()
         yield Page(path), decode_bytes(data, path, max_rowsize=None, num_bands=num_bands, oddities=oddities)
         return
+    num_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)
     refuse_bands(path, num_bands)
     with open_image(file, path) as image:
         for page in _of_their_own(image, path) if has_pages(image) else [Page(path)]:
-            refuse_absurd(image, page)
+            refuse_absurd(image, page, num_bytes)
             pixels, share = pixels_of(image, page, header_of(image), math.inf)
             oddities.add(page, share=share)
             yield page, pixels

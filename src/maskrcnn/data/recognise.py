@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from maskrcnn.data.formats.archive import is_archive, unpacked
 from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.formats.source import Folder, Part, Source
 from maskrcnn.data.sources import SUFFIXES
@@ -36,12 +37,13 @@ class Found(NamedTuple):
 
 
 def recognise(root: Path, wanted: str = "auto") -> Found:
-    """Find the data set of a folder.
+    """Find the data set of a folder, or of an archive, which is unpacked into the cache.
 
     wanted   a format's name: others are not looked for
     Of several formats in one folder the one that lies in fewer folders is taken, of equals the first of `FORMATS`; what
     else is there is told. Raises FileNotFoundError where the folder is missing or nothing is recognised.
     """
+    root = unpacked(root) if is_archive(root) else root
     if not root.is_dir():
         raise FileNotFoundError(f"the data set's folder {root} does not exist; set data.dataset_dir to it")
     folder = Folder(root)

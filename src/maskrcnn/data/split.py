@@ -104,7 +104,7 @@ def open_validation(settings: Data, trained: Data) -> Dataset:
 
 def with_split_of(settings: Data, trained: Data) -> Data:
     """Data settings with the split that weights were trained with, where both are of the same folder."""
-    if settings.split_file or settings.dataset_dir != trained.dataset_dir:
+    if settings.split_file or (settings.dataset_dir, settings.also) != (trained.dataset_dir, trained.also):
         return settings
     return structs.replace(settings, split_file=trained.split_file)
 

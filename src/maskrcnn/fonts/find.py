@@ -99,7 +99,7 @@ def _opens(face: Face) -> bool:
     if face.path is None:
         return True
     try:
-        ImageFont.truetype(face.path, 16, face.index)
+        ImageFont.truetype(face.path, 16, face.number)
     except (OSError, ValueError):
         return False
     return True

@@ -2,7 +2,7 @@
 
 import unicodedata
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from threading import Event
 
 from PIL import features
@@ -22,7 +22,7 @@ def note_unreadable(names: Iterable[str]) -> None:
     Raises ValueError where `MASKRCNN_FONT` names no font.
     """
     names = list(dict.fromkeys(names))
-    lost = [] if squares_told.is_set() else [name for name in names if unreadable(name)]
+    lost = [] if squares_told.is_set() else unreadable(names)
     if lost:
         squares_told.set()
         warnings.warn(
@@ -43,9 +43,11 @@ def note_unreadable(names: Iterable[str]) -> None:
         )
 
 
-def unreadable(name: str) -> str:
-    """The letters of a name that no font of this machine has."""
-    return "".join(letter for letter in needed(plain(name)) if font_for(letter) is None)
+def unreadable(names: Sequence[str]) -> list[str]:
+    """Select the names with a letter that no font of this machine has; each letter is looked up once."""
+    letters = {name: set(needed(plain(name))) for name in names}
+    lost = {letter for letter in set().union(*letters.values()) if font_for(letter) is None}
+    return [name for name in names if lost & letters[name]]
 
 
 def needs_shaping(name: str) -> bool:

@@ -27,7 +27,8 @@ class Face(NamedTuple):
 
     path: Path | None
     """None: the font that comes with Pillow."""
-    index: int
+    number: int
+    """Its place in the file."""
     cmap: bytes
     """The table that says which glyph each letter has."""
 

@@ -104,4 +104,4 @@ def _letter_by_letter(text: str, usual: Face) -> Iterator[tuple[str, Face]]:
 def _font(face: Face, size: float) -> ImageFont.FreeTypeFont:
     if face.path is None:
         return pillows_own(size)
-    return ImageFont.truetype(face.path, size, face.index)
+    return ImageFont.truetype(face.path, size, face.number)

@@ -26,6 +26,7 @@ from maskrcnn.masks.rings import (
     rings_from_polygons,
     signed_areas,
 )
+from maskrcnn.masks.simplify import simplified
 from maskrcnn.masks.strings import counts_from_string, string_from_counts, strings_from_counts
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "rings_from_counts",
     "rings_from_polygons",
     "signed_areas",
+    "simplified",
     "string_from_counts",
     "strings_from_counts",
     "window_of",

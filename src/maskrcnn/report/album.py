@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int64
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.statistics import SIZES, object_areas, size_classes
 from maskrcnn.files import atomic_write
+from maskrcnn.fonts import note_unreadable
 from maskrcnn.report.annotated import draw_annotated, read_pixels
 from maskrcnn.report.sheets import CELL, Sheets, chosen_for_sheets
 from maskrcnn.report.template import render
@@ -43,7 +44,7 @@ def write_album(
 ) -> Album:
     """Draw some images with their objects, and write a page that shows them.
 
-    images   by index
+    images   by index; letters that no font has are told of, see `note_unreadable`
     title    what the data set is called
     split    which part of it this is; it begins the names of the pictures, and no two images share one
     tell     is given the number of images that are done, and of all, after each
@@ -51,16 +52,13 @@ def write_album(
     """
     (folder / PICTURES).mkdir(parents=True, exist_ok=True)
     sheets, on_sheets = Sheets(folder), chosen_for_sheets(len(images))
+    note_unreadable([*data.category_names, *(data.file_names[images[number]] for number in sorted(on_sheets))])
     areas = object_areas(data)
     entries = []
     for number, image in enumerate(images):
-        entry = _describe(data, image, areas)
+        entry = _describe(data, image, areas, f"{PICTURES}/{picture_name(data, image, split)}")
         try:
-            pixels = read_pixels(data, image)
-            entry["file"] = f"{PICTURES}/{picture_name(data, image, split)}"
-            draw_annotated(data, image, pixels).save(folder / entry["file"], quality=90)
-            if number in on_sheets:
-                sheets.add(draw_annotated(data, image, pixels, CELL), entry["name"], _caption(entry))
+            _draw(data, image, entry, folder, sheets if number in on_sheets else None)
         except (OSError, ValueError) as error:
             entry["failure"] = str(error)
         entries.append(entry)
@@ -86,7 +84,15 @@ def picture_name(data: Dataset, image: int, split: str) -> str:
     return f"{split}-{image:06d}{'-' * bool(stem)}{stem}.jpg"
 
 
-def _describe(data: Dataset, image: int, areas: Float64[np.ndarray, " O"]) -> dict[str, Any]:
+def _draw(data: Dataset, image: int, entry: dict[str, Any], folder: Path, sheets: Sheets | None) -> None:
+    """Save an image's picture, and put it on the contact sheets."""
+    pixels = read_pixels(data, image)
+    draw_annotated(data, image, pixels).save(folder / entry["file"], quality=90)
+    if sheets is not None:
+        sheets.add(draw_annotated(data, image, pixels, CELL), entry["name"], _caption(entry))
+
+
+def _describe(data: Dataset, image: int, areas: Float64[np.ndarray, " O"], file: str) -> dict[str, Any]:
     """What the page knows of an image."""
     chosen = data.objects(image)
     drawn = data.learnt[chosen]
@@ -94,7 +100,7 @@ def _describe(data: Dataset, image: int, areas: Float64[np.ndarray, " O"]) -> di
         "name": data.file_names[image],
         "size": data.sizes[image, ::-1].tolist(),
         "objects": _counts(data.labels[chosen][drawn], size_classes(areas[chosen][drawn])),
-        "file": "",
+        "file": file,
         "failure": "",
     }
 

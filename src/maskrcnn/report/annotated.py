@@ -36,7 +36,7 @@ def draw_annotated(data: Dataset, image: int, pixels: Pixels, room: tuple[int, i
     room     (width, height) that it is reduced to before it is drawn on: lines and labels keep their size
     """
     pixels = _reduced(pixels, room)
-    scale = pixels.shape[0] / int(data.sizes[image, 0])
+    scale = max(pixels.shape[:2]) / int(data.sizes[image].max())
     objects = np.arange(len(data.labels))[data.objects(image)]
     objects = objects[data.learnt[objects]]
     names = [data.category_names[label - 1] for label in data.labels[objects]]

@@ -11,7 +11,7 @@ from maskrcnn.convert.backbone import load_backbone
 from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.division import write_split_file
 from maskrcnn.data.feeder import micro_batch_maker
-from maskrcnn.data.split import OpenSplit, open_split
+from maskrcnn.data.split import OpenSplit, has_validation, open_split
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.run_folder import SPLIT
 from maskrcnn.runtime.distributed import World
@@ -55,7 +55,7 @@ def set_up(
     recipe = with_split_file(recipe, out, log.called)
     splits = read_splits(recipe, log.say, open_split)
     recipe = with_classes(recipe, splits.training)
-    if splits.are_one and not recipe.data.split_file:
+    if splits.are_one and not has_validation(recipe.data):
         recipe = _keep_split(recipe, splits, out, world, log)
     if start is not None:
         check_same(recipe, start, len(splits.training.image_ids))

@@ -123,10 +123,10 @@ def test_what_is_missing_or_does_not_fit_is_left_out_and_named(tmp_path):
     put_palette(tmp_path / "SegmentationClass/d.png", draw_ids((21, 30)))
     put_list(tmp_path, "train", *"abcde", "../../x")
     _, data, faults = only(tmp_path)
-    assert data.file_names == ["e.jpg"]
+    assert (data.file_names, np.diff(data.first_object).tolist()) == (["b.jpg", "e.jpg"], [0, 3])
     assert {fault.kind.name: fault.count for fault in faults} == {
         "labels-without-image": 1,
-        "mask-missing": 1,
+        "voc-listed-without-mask": 1,
         "mask-size": 1,
         "mask-unreadable": 1,
     }

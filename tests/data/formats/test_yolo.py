@@ -89,6 +89,13 @@ def test_splits_of_a_yaml_may_be_missing_and_several_folders(tmp_path):
         ({"labels/a.txt": OUTLINE, "classes.txt": "cat\ndog\n"}, ["images/a.png"], ("cat", "dog"), set()),
         ({"labels/a.txt": OUTLINE, "labels/classes.txt": "cat\n"}, ["images/a.png"], ("cat",), set()),
         ({"obj_train_data/a.txt": OUTLINE, "obj.names": "cat\n"}, ["obj_train_data/a.png"], ("cat",), set()),
+        ({"labels/a.txt": OUTLINE, "data.yaml": "nc: 1\nnames: [cat]"}, ["images/a.png"], ("cat",), set()),
+        (
+            {"labels/a.txt": OUTLINE, "data.yaml": "train: elsewhere/pictures\nnames: [cat]"},
+            ["images/a.png"],
+            ("cat",),
+            set(),
+        ),
         ({"labels/a.txt": OUTLINE}, ["images/a.png"], ("0",), {"yolo-no-names"}),
         ({"train/labels/a.txt": OUTLINE}, ["train/images/a.jpg"], ("0",), {"yolo-no-names"}),
         ({"labels/a.txt": OUTLINE}, ["a.png"], ("0",), {"yolo-no-names"}),

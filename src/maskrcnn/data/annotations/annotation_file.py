@@ -83,7 +83,7 @@ def read_entries(
     try:
         rows = msgspec.json.decode(text, type=list[Raw])
     except msgspec.DecodeError as error:
-        raise structure(str(error).replace("`$", f"`$.{name}")) from None
+        raise structure(_at(error, name)) from None
     found = []
     for index, row in enumerate(rows):
         try:
@@ -106,5 +106,17 @@ def complaint_about(name: str, index: int, row: Raw, complaint: object) -> str:
 
 def fields_of(row: Raw, names: Sequence[str]) -> dict[str, Any]:
     """Some fields of a record, as Python's objects. Raises msgspec.DecodeError."""
-    fields = msgspec.json.decode(row, type=dict[str, Raw])
-    return {name: msgspec.json.decode(fields[name]) for name in names if name in fields}
+    fields, found = msgspec.json.decode(row, type=dict[str, Raw]), {}
+    for name in names:
+        if name in fields:
+            try:
+                found[name] = msgspec.json.decode(fields[name])
+            except msgspec.DecodeError as error:
+                raise msgspec.DecodeError(_at(error, name)) from None
+    return found
+
+
+def _at(complaint: object, name: str) -> str:
+    """A complaint about a field's value as one about the record that has it."""
+    told = str(complaint)
+    return told.replace("`$", f"`$.{name}") if "- at `$" in told else f"{told} - at `$.{name}`"

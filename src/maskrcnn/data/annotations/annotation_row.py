@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from maskrcnn.data.annotations.annotation_file import fields_of
-from maskrcnn.data.annotations.spelling import decimal, flag, key_of
+from maskrcnn.data.annotations.spelling import NON_FINITE, decimal, flag, key_of
 from maskrcnn.data.faults import Kind, Severity
 
 NO_ID = Kind("no-annotation-id", "objects", Severity.NOTE, "have no id; they are numbered", "they are numbered")
@@ -83,7 +83,8 @@ def _mended(row: Raw) -> tuple[AnnotationEntry, set[Kind]]:
             spelt.add(POINT_IDS)
     if isinstance(values.get("bbox"), list):
         box = [decimal(number) for number in values["bbox"]]
-        spelt |= {TEXT_NUMBERS} if box != values["bbox"] else set()
+        if box != values["bbox"] and all(str(number) not in NON_FINITE for number in values["bbox"]):
+            spelt.add(TEXT_NUMBERS)
         values["bbox"] = box or None
     if "iscrowd" in values and not isinstance(values["iscrowd"], int):
         values["iscrowd"] = flag(values["iscrowd"])

@@ -16,7 +16,7 @@ class Register(NamedTuple):
 
     noun: str
     ids: Int64[np.ndarray, " n"]
-    """Those that are whole numbers, in ascending order."""
+    """Whole numbers, in ascending order."""
     indices: Int64[np.ndarray, " n"]
     """Where each is, or LEFT_OUT."""
     words: Mapping[str, int]

@@ -172,18 +172,18 @@ def _with_images(data: Dataset, images: Path, faults: Faults | None) -> Dataset:
     found = find_names(names, absent, images, met)
     lost = [index for index in absent if index not in found]
     if lost:
-        _report_missing(data, lost, faults)
+        _report_missing(data, images, lost, faults)
     remarks = (*data.remarks, *met.notes()) if faults is None else faults.notes()
     data = replace(data, file_names=Names.pack(list({**dict(enumerate(names)), **found}.values())), remarks=remarks)
     return select(data, np.setdiff1d(np.arange(len(names)), lost)) if lost else data
 
 
-def _report_missing(data: Dataset, lost: Sequence[int], faults: Faults | None) -> None:
+def _report_missing(data: Dataset, images: Path, lost: Sequence[int], faults: Faults | None) -> None:
     names, ids = data.file_names, data.stated_ids or data.image_ids.tolist()
-    name = names[lost[0]]
+    name, share = names[lost[0]], f"{len(lost)} of {len(names)} images are missing"
     sentence = (
-        f"{data.images} lacks {shown(name)} of image {shown(ids[lost[0]])} ({len(lost)} of {len(names)} images are missing)"
-        f"{hint(name, data.images)}; {data.annotations} names it: complete the folder or remove the entries"
+        f"{images} lacks {shown(name)} of image {shown(ids[lost[0]])} ({share}){hint(name, images)}; "
+        f"{data.annotations} names it: complete the folder or remove the entries"
     )
     if faults is None:
         names_of_files(data)

@@ -7,16 +7,18 @@ from pathlib import Path
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.formats import coco
 from maskrcnn.data.formats.place import place
+from maskrcnn.data.statistics import object_areas
 
 
 def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     """Write splits as `annotations/instances_<split>2017.json` and `<split>2017/`; nothing is lost.
 
-    A data set without splits becomes `annotations/instances.json` and `images/`.
+    A data set without splits becomes `annotations/instances.json` and `images/`. Objects have areas, which COCO's own
+    reader needs.
     """
     (dest / "annotations").mkdir(parents=True, exist_ok=True)
     for part, data in splits.items():
         folder, name = (f"{part}2017", f"instances_{part}2017.json") if part else ("images", "instances.json")
-        placed = replace(data, file_names=place(data, dest / folder))
+        placed = replace(data, file_names=place(data, dest / folder), areas=object_areas(data))
         coco.write(placed, dest / "annotations" / name)
     return []

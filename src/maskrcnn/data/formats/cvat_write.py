@@ -31,9 +31,7 @@ def document(splits: Mapping[str, Dataset], names: Mapping[str, Sequence[str]], 
     """
     root = Element("annotations")
     SubElement(root, "version").text = "1.1"
-    task = SubElement(SubElement(root, "meta"), "task")
-    SubElement(task, "mode").text = "annotation"
-    labels = SubElement(task, "labels")
+    labels = _add_meta(root, [SUBSETS.get(part, part) for part in splits if part])
     number, used = 0, set[str]()
     for part, data in splits.items():
         for image, name in enumerate(names[part]):
@@ -53,6 +51,24 @@ def write_document(root: Element, path: Path) -> None:
     indent(root)
     with atomic_write(path) as draft:
         ElementTree(root).write(draft, encoding="utf-8", xml_declaration=True)
+
+
+def _add_meta(root: Element, subsets: Sequence[str]) -> Element:
+    """What a task is, or a project with a task for each subset; gives the element of the labels."""
+    meta = SubElement(root, "meta")
+    if not subsets:
+        task = SubElement(meta, "task")
+        SubElement(task, "mode").text = "annotation"
+        return SubElement(task, "labels")
+    project = SubElement(meta, "project")
+    labels = SubElement(project, "labels")
+    SubElement(project, "subsets").text = "\n".join(subsets)
+    tasks = SubElement(project, "tasks")
+    for name in subsets:
+        task = SubElement(tasks, "task")
+        for field, text in (("name", name), ("mode", "annotation"), ("subset", name)):
+            SubElement(task, field).text = text
+    return labels
 
 
 def _add_label(labels: Element, name: str, attributes: Sequence[str]) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import UInt32
 
 from maskrcnn.data.dataset import Dataset, Flag
+from maskrcnn.data.decode import probe
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats.builder import Builder
-from maskrcnn.data.formats.id_image import BAD_MASK, NO_MASK, open_pair, outlines_of_ids, save_ids
+from maskrcnn.data.formats.id_image import BAD_MASK, open_pair, outlines_of_ids, save_ids
 from maskrcnn.data.formats.kept import kept
 from maskrcnn.data.formats.losses import Losses
 from maskrcnn.data.formats.painting import paint
@@ -43,6 +44,7 @@ UNNAMED = Kind(
 CLASSLESS = Kind(
     "voc-no-class-mask", "masks", Severity.WARNING, f"have none of classes beside them; all are {OBJECT!r}"
 )
+NO_OBJECTS = Kind("voc-listed-without-mask", "images", Severity.NOTE, "are listed but have no mask: nothing is in them")
 FROM_ZERO = Kind(
     "voc-from-zero", "files", Severity.NOTE, "count pixels from 0, not from 1 as VOC does, and were read so"
 )
@@ -51,10 +53,9 @@ FROM_ZERO = Kind(
 class _Files(NamedTuple):
     """What a split consists of."""
 
-    pairs: list[tuple[Path, Path]]
-    """Images and their masks of objects."""
+    pairs: list[tuple[Path, Path | None]]
+    """Images and their masks of objects, which tools do not write where nothing is."""
     no_image: list[str]
-    no_mask: list[str]
 
 
 class _Seen(NamedTuple):
@@ -85,7 +86,7 @@ def read(source: Source, faults: Faults) -> Dataset:
     if source.labels.name != OBJECTS:
         return _read_boxes(source, pictures, faults)
     split = _files(source, pictures)
-    files = [path for pair in split.pairs for path in pair]
+    files = [path for pair in split.pairs for path in pair if path is not None]
     return kept(source, faults, files, lambda: _read(source, split, pictures, faults))
 
 
@@ -122,30 +123,38 @@ def _not_taken(taken: set[str], part: str) -> Callable[[str], str]:
 
 def _files(source: Source, pictures: Pictures) -> _Files:
     """The files of a split."""
-    found = _Files([], [], [])
+    found = _Files([], [])
     for id in listed(source):
         path = PurePosixPath(id)
         image = pictures.of_stem(path.name, path.parent.as_posix() if path.parent.name else "")
         mask = source.labels / f"{id}.png"
         if image is None:
             found.no_image.append(id)
-        elif not mask.is_file():
-            found.no_mask.append(id)
         else:
-            found.pairs.append((source.images / image, mask))
+            found.pairs.append((source.images / image, mask if mask.is_file() else None))
     return found
 
 
 def _read(source: Source, split: _Files, pictures: Pictures, faults: Faults) -> Dataset:
-    files = split.pairs
-    faults.add(NO_MASK, split.no_mask)
+    faults.add(NO_OBJECTS, (image.name for image, mask in split.pairs if mask is None))
     for id in split.no_image:
         pictures.report_missing(f"{id}.jpg", source.names.name if source.names else f"{id}.png")
     classes = read_classes(source.labels.parent, faults)
+
+    def look(pair: tuple[Path, Path | None]) -> _Seen | None:
+        image, mask = pair
+        if mask is not None:
+            return _look(image, mask, source.labels, classes, faults)
+        try:
+            return _Seen(probe(image).size, [])
+        except (OSError, ValueError) as error:
+            faults.add(BAD_MASK, image.name, str(error))
+            return None
+
     with ThreadPoolExecutor(THREADS) as pool:
-        seen = list(pool.map(lambda pair: _look(*pair, source.labels, classes, faults), files))
+        seen = list(pool.map(look, split.pairs))
     builder = Builder(source.labels, source.images, faults, classes.real)
-    for (image, _), one in zip(files, seen, strict=True):
+    for (image, _), one in zip(split.pairs, seen, strict=True):
         if one is not None:
             index = builder.add_image(image.relative_to(source.images).as_posix(), one.size)
             for name, rings in one.objects:

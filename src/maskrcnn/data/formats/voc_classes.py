@@ -60,7 +60,7 @@ class Classes(NamedTuple):
     names: tuple[str, ...]
     """In the order of their numbers, background first."""
     colours: dict[int, str]
-    """By code of the colour; empty where no file tells colours."""
+    """Names by code of the colour; empty where no file tells colours."""
 
     @property
     def real(self) -> list[str]:

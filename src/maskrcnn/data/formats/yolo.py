@@ -92,7 +92,7 @@ def _bare_source(folder: Folder, part: Part, pairs: list[tuple[Path, Path]]) -> 
     labels, images = (layouts.common(folders) for folders in zip(*pairs, strict=True))
     around = [labels, *labels.parents]
     around = [*around[: around.index(folder.root) + 1], images] if folder.root in around else [labels, images]
-    names, _ = layouts.class_names(around, Faults())
+    names = layouts.find_names(around)
     why = f"{labels.relative_to(folder.root).as_posix()} holds text files of numbers named as the images are"
     return Source("yolo", part, labels, images, why, names)
 
@@ -137,8 +137,9 @@ def _has_lines(labels: Path, names: list[str]) -> bool:
 def _pairs(source: Source) -> list[tuple[Path, Path | None]]:
     """The images of a split, each with its label file where it has one."""
     layout = layouts.read_layout(source.names) if source.names else None
-    if layout is not None:
-        return [(image, _label_file(image)) for image in layouts.images_of(layout, source.part)]
+    images = layouts.images_of(layout, source.part) if layout else []
+    if images:
+        return [(image, _label_file(image)) for image in images]
     folder = Folder(layouts.common([source.labels, source.images]))
     twins = dict(_label_folders(folder))
     return [
@@ -158,7 +159,7 @@ def _label_file(image: Path) -> Path | None:
 
 
 def _read(source: Source, pairs: list[tuple[Path, Path | None]], faults: Faults) -> Dataset:
-    names = _class_names(source, faults)
+    names = layouts.class_names(source.names, faults) if source.names else {}
 
     def open_pair(pair: tuple[Path, Path | None]) -> tuple[tuple[int, int] | None, list[Line]]:
         image, labels = pair
@@ -186,13 +187,6 @@ def _read(source: Source, pairs: list[tuple[Path, Path | None]], faults: Faults)
 def _report_unlisted(who: str, source: Source, names: Mapping[int, str], faults: Faults) -> None:
     known = f"{source.names} names {len(names)} classes, from {min(names)} to {max(names)}"
     faults.add(UNLISTED, who, f"{who}: {known}; add its name there or remove the line")
-
-
-def _class_names(source: Source, faults: Faults) -> dict[int, str]:
-    layout = layouts.read_layout(source.names) if source.names else None
-    if layout is not None:
-        return layout.names
-    return dict(enumerate(layouts.class_names([source.names.parent], faults)[1])) if source.names else {}
 
 
 def _classes(

@@ -26,7 +26,7 @@ class Layout(NamedTuple):
     root: str
     """Its `path`: what the entries are relative to."""
     entries: dict[Part, list[str]]
-    """Folders of images, or lists of them."""
+    """Folders of images, or lists of them; none where the file names classes alone."""
     names: dict[int, str]
     """Class names by their number."""
 
@@ -47,7 +47,7 @@ def read_layout(path: Path) -> Layout | None:
         if key in content and _texts(content[key])
     }
     root = content.get("path")
-    return Layout(path, root if isinstance(root, str) else "", entries, _names(content, path)) if entries else None
+    return Layout(path, root if isinstance(root, str) else "", entries, _names(content, path))
 
 
 def images_of(layout: Layout, part: Part) -> list[Path]:
@@ -79,14 +79,22 @@ def label_of(image: Path) -> Path:
     return image.with_suffix(".txt")
 
 
-def class_names(folders: Iterable[Path], faults: Faults) -> tuple[Path | None, list[str]]:
-    """The first file in some folders that lists classes, and its lines."""
+def find_names(folders: Iterable[Path]) -> Path | None:
+    """The first file in some folders that lists classes."""
     for folder in folders:
-        for name in CLASS_FILES:
-            path = folder / name
-            if path.is_file():
-                return path, [line.strip() for line in read_text(path, faults).splitlines() if line.strip()]
-    return None, []
+        lists = [folder / name for name in CLASS_FILES if (folder / name).is_file()]
+        yamls = [path for path in sorted(folder.glob("*.y*ml")) if (layout := read_layout(path)) and layout.names]
+        if lists or yamls:
+            return [*lists, *yamls][0]
+    return None
+
+
+def class_names(path: Path, faults: Faults) -> dict[int, str]:
+    """The classes that a file lists, by their number."""
+    layout = read_layout(path)
+    if layout is not None:
+        return layout.names
+    return dict(enumerate(line.strip() for line in read_text(path, faults).splitlines() if line.strip()))
 
 
 def common(paths: Sequence[Path]) -> Path:
