@@ -124,6 +124,7 @@ def test_folders_of_label_files_are_splits_by_their_names(tmp_path):
         {"a.txt": "12 apples and 3 pears and more"},
         {"data.yaml": "train: {epochs: 3}\nnames: [cat]"},
         {"data.yaml": "[" * 50_000},
+        {"data.yaml": f"train: {'9' * 5000}\nnames: [cat]"},
         {"data.yaml": "a: &a [x, x]\nb: &b [*a, *a]\nnames: [cat]\n"},
         {"labels/a.txt": "0 0.5 0.5 nan 0.2"},
     ],

@@ -1,5 +1,6 @@
 """CVAT for images 1.1: one XML file for all images."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -77,7 +78,7 @@ def _sources(folder: Folder, path: Path) -> Iterator[Source]:
     for part, word in sorted(parts.items()):
         why = f"{path.name} is XML of CVAT" + (f" with the subset {word}" if len(parts) > 1 else "")
         own = images / word
-        yield Source("cvat", part, path, own if word and own.is_dir() else images, why)
+        yield Source("cvat", part, path, own if word and os.path.isdir(own) else images, why)
 
 
 def _subsets(text: str) -> set[str]:

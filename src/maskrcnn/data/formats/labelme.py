@@ -103,7 +103,7 @@ def _source(root: Path, part: Part, samples: Mapping[Path, LabelFile]) -> Source
 def _is_beside(folder: Path, content: LabelFile) -> bool:
     """Whether a label file's image lies in its folder."""
     name = (content.image_path or "").replace("\\", "/")
-    return "/" not in name and (folder / name).is_file()
+    return "/" not in name and os.path.isfile(folder / name)
 
 
 def _sample(path: Path) -> LabelFile | None:

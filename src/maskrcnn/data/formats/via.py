@@ -109,13 +109,22 @@ def _is_project(path: Path) -> bool:
 
 
 def _sample(path: Path) -> list[Entry] | None:
-    """The images of a file; nothing where it is something else."""
+    """The images of a file, none of a damaged project; nothing where it is something else."""
     try:
         if path.stat().st_size > LARGEST or not any(mark in _head(path) for mark in MARKS):
             return None
         return parse(read_text(path), path.suffix.lower() == ".csv")[0]
-    except (OSError, ValueError):
+    except OSError:
         return None
+    except ValueError:
+        return [] if _is_project(path) else None
+
+
+def _parse(path: Path, faults: Faults) -> tuple[list[Entry], dict[str, Any], list[str]]:
+    try:
+        return parse(read_text(path, faults), path.suffix.lower() == ".csv")
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as a file of VIA ({error}); restore it") from None
 
 
 def _images(folder: Folder, path: Path) -> Path:
@@ -129,7 +138,7 @@ def _images(folder: Folder, path: Path) -> Path:
 
 
 def _read(source: Source, pictures: Pictures, faults: Faults) -> Dataset:
-    entries, options, strange = parse(read_text(source.labels, faults), source.labels.suffix.lower() == ".csv")
+    entries, options, strange = _parse(source.labels, faults)
     faults.add(STRANGE, strange, f"{source.labels}: the entry {strange[0]!r} is no image" if strange else "")
     found = [(entry, list(_regions(entry, faults))) for entry in entries]
     regions = [region for _, members in found for region in members]
@@ -160,7 +169,7 @@ def _regions(entry: Entry, faults: Faults) -> Iterator[Region]:
         faults.add(BROKEN, entry.filename, f"{entry.filename}: {error}; correct or remove these regions")
         return
     for region in regions:
-        if region.shape_attributes.get("name") in NO_AREA:
+        if str(region.shape_attributes.get("name")) in NO_AREA:
             faults.add(FLAT, entry.filename)
         else:
             yield region

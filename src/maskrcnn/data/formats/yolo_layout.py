@@ -56,13 +56,15 @@ def images_of(layout: Layout, part: Part) -> list[Path]:
     for entry in layout.entries.get(part, []):
         place = located(layout, entry)
         if place is not None:
-            found.update(dict.fromkeys(_listed(place, layout) if place.is_file() else pictures(Folder(place))))
+            found.update(dict.fromkeys(_listed(place, layout) if os.path.isfile(place) else pictures(Folder(place))))
     return list(found)
 
 
 def located(layout: Layout, entry: str) -> Path | None:
     """The folder or list that an entry means: below `path`, beside the YAML, or where its last words lead."""
-    return next((place for place in _candidates(layout, entry) if place.exists()), None)
+    return next(
+        (place for place in _candidates(layout, entry) if os.path.exists(place)), None
+    )  # unlike a path's, of any name
 
 
 def pictures(folder: Folder) -> Iterator[Path]:
@@ -107,7 +109,7 @@ def _listed(path: Path, layout: Layout) -> Iterator[Path]:
         name = line.strip().replace("\\", "/")
         if name:
             beside = path.parent / name.removeprefix("./")
-            yield beside if beside.is_file() else located(layout, name) or beside
+            yield beside if os.path.isfile(beside) else located(layout, name) or beside
 
 
 def _candidates(layout: Layout, entry: str) -> Iterator[Path]:
@@ -130,7 +132,7 @@ def _names(content: dict[str, Any], path: Path) -> dict[int, str]:
     names = content.get("names")
     if isinstance(names, str) and names:
         listed = path.parent / names
-        names = read_text(listed).splitlines() if listed.is_file() else [names]
+        names = read_text(listed).splitlines() if os.path.isfile(listed) else [names]
     if isinstance(names, dict):
         return {int(key): str(name) for key, name in names.items() if str(key).isdecimal() and len(key) < 10}
     return dict(enumerate(map(str, names))) if isinstance(names, list) else {}
