@@ -83,9 +83,8 @@ def _owners(data: Dataset) -> Int64[np.ndarray, " O"]:
 
 
 def _fit(boxes: Boxes, outlines: Boxes) -> Bool[np.ndarray, " n"]:
-    longer = (outlines[:, 2:] - outlines[:, :2]).max(axis=1, initial=0)
-    miss = np.abs(boxes - outlines).max(axis=1, initial=0)
-    return np.asarray(miss <= np.maximum(NEAR, NEAR_SHARE * longer))
+    longer = (outlines[:, 2:] - outlines[:, :2]).max(axis=1, initial=0, keepdims=True)
+    return (np.abs(boxes - outlines) <= np.maximum(NEAR, NEAR_SHARE * longer)).all(axis=1)
 
 
 def _within(boxes: Boxes, frames: Boxes) -> Bool[np.ndarray, " n"]:
