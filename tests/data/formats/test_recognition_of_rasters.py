@@ -10,7 +10,7 @@ from maskrcnn.data.formats import kept
 from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.formats.source import Folder
 from maskrcnn.data.recognise import recognise
-from tests.data.formats.raster_data import draw_data, pixels_of, put_image
+from tests.data.formats.raster_data import draw_data, draw_ids, pixels_of, put_image, put_mask
 
 NAMES = ("coco", "lvis", "voc", "cityscapes", "dsb2018", "instances")
 
@@ -48,6 +48,14 @@ def test_of_two_formats_in_one_folder_each_can_be_asked_for(tmp_path):
         written(name, tmp_path)
     assert {name: recognise(tmp_path, name).format for name in ("coco", "voc")} == {"coco": "coco", "voc": "voc"}
     assert len(recognise(tmp_path).passed_over) == 1
+
+
+@pytest.mark.parametrize("masks", ["masks", "train2017_masks", "annotations/masks"])
+def test_masks_beside_a_coco_file_do_not_take_its_place(masks, tmp_path):
+    written("coco", tmp_path)
+    for name in ("a", "b/c", "d"):
+        put_mask(tmp_path / masks / f"{name}.png", draw_ids())
+    assert recognise(tmp_path).format == "coco"
 
 
 def test_images_alone_are_no_data_set(tmp_path):
