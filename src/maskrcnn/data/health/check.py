@@ -185,7 +185,9 @@ def _unnamed(datasets: Mapping[str, Dataset]) -> Iterator[tuple[str, Finding]]:
             for path in _images_in(folder)
             if path not in named
         ]
-        yield from ((split, one) for one in of_names(UNNAMED, rest))
+        yield from (
+            (split, one) for one in of_names(UNNAMED, [os.fsencode(path).decode(errors="replace") for path in rest])
+        )
 
 
 def _images_in(folder: str) -> list[str]:
