@@ -271,3 +271,9 @@ def test_what_a_shape_says_besides_comes_back(tmp_path):
     again, _ = read_one(Folder(tmp_path / "two"))
     assert list(again.attributes) == list(data.attributes)
     assert again.crowd.tolist() == [False, True]
+
+
+def test_where_all_images_are_missing_that_is_said(tmp_path):
+    [source] = labelme.find(put(tmp_path, {"a.json": content(shape())}))
+    with pytest.raises(ValueError, match="restore it or remove a.json"):
+        labelme.read(source, Faults())
