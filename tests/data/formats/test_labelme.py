@@ -275,5 +275,5 @@ def test_what_a_shape_says_besides_comes_back(tmp_path):
 
 def test_where_all_images_are_missing_that_is_said(tmp_path):
     [source] = labelme.find(put(tmp_path, {"a.json": content(shape())}))
-    with pytest.raises(ValueError, match="restore it or remove a.json"):
+    with pytest.raises(ValueError, match=r"restore it or remove a\.json"):
         labelme.read(source, Faults())
