@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Integer, Shaped, UInt32
 from PIL import Image
 
-from maskrcnn.data.decode import Header, probe
+from maskrcnn.data.decode import probe
 from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.data.header import Header
 from maskrcnn.data.image_file import open_image
 from maskrcnn.files import atomic_write
 from maskrcnn.masks import Rings, masks_of_ids, rings_from_bitmap
