@@ -200,11 +200,14 @@ def _cut_to_image(split: str, data: Dataset) -> Mended:
 
 def _drop_objects(split: str, data: Dataset) -> Mended:
     """Leave out objects that cover nothing, lie outside, or repeat another."""
-    thin = (data.flags & Flag.NO_OUTLINE == 0) & (objects.areas(data) == 0)
     twice = np.zeros(len(data.labels), bool)
     twice[objects.repeated(data)[0]] = True
     done, keep = [], np.ones(len(data.labels), bool)
-    for kind, chosen in (*objects.box_faults(data), (objects.THIN, thin), (objects.TWICE, twice)):
+    for kind, chosen in (
+        *objects.box_faults(data),
+        (objects.THIN, objects.covers_nothing(data)),
+        (objects.TWICE, twice),
+    ):
         if kind in (objects.NEGATIVE, objects.FLAT, objects.OUTSIDE, objects.TINY, objects.THIN, objects.TWICE):
             done += _told(split, of_objects(kind, data, np.flatnonzero(chosen & keep)), "left out")
             keep &= ~chosen
