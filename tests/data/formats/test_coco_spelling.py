@@ -206,6 +206,26 @@ def test_a_category_without_a_name_has_its_id(write_split, annotate):
     assert data.category_names == ("7",)
 
 
+def test_fields_that_are_not_there_at_all_are_made_up(write_split, annotate):
+    row = annotate()
+    del row["id"], row["bbox"], row["area"], row["iscrowd"]
+    data = coco.read(*write_split([row]))
+    assert told(data) == PLAIN
+    assert [note[:40] for note in data.remarks] == [
+        "1 objects have no id; they are numbered:",
+        "1 objects have no box; their outline's i",
+    ]
+    del row["segmentation"]
+    with pytest.raises(ValueError, match="annotation without id of image 1 has neither a box nor an outline"):
+        coco.read(*write_split([row]))
+
+
+def test_a_box_that_reaches_beyond_all_images_is_drawn_no_further_than_an_outline_may(write_split, annotate):
+    data = coco.read(*write_split([annotate(bbox=[0, 0, 1e12, 9], segmentation=[])]))
+    assert data.outline(0).points.max() == 2.0**20
+    assert data.stated_boxes.tolist() == [[0, 0, 1e12, 9]]
+
+
 def test_annotations_are_numbered_after_the_largest_where_they_have_no_id_of_their_own(write_split, annotate):
     rows = [annotate(5), annotate(None), annotate("x"), annotate(2**80), annotate(5, category_id=3), annotate(3)]
     data = coco.read(*write_split(rows))

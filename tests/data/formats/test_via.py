@@ -203,3 +203,12 @@ def test_a_damaged_project_is_named(tmp_path):
     [source] = via.find(put(tmp_path, text[:-40], "a.png"))
     with pytest.raises(ValueError, match=r"via\.json cannot be read"):
         via.read(source, Faults())
+
+
+def test_a_folder_of_a_file_for_each_image_is_not_opened_file_by_file(tmp_path, monkeypatch):
+    for number in range(50):
+        put(tmp_path, {"shapes": [], "imagePath": "a.png"}, name=f"{number}.json")
+    opened = []
+    monkeypatch.setattr(via, "_head", lambda path: opened.append(path) or b"")
+    assert via.find(Folder(tmp_path)) == []
+    assert len(opened) == 20

@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.data.formats.below import first_having
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.cvat_shapes import NO_AREA, attributes_of, piece_of
 from maskrcnn.data.formats.cvat_write import FILE_NAME, IMAGES, SUBSETS, document, write_document
@@ -18,6 +19,7 @@ from maskrcnn.data.formats.pictures import Pictures
 from maskrcnn.data.formats.pieces import Piece, add_pieces
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
+from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.data.formats.xml_stream import elements, xml_text
 from maskrcnn.data.sources import SUFFIXES
 
@@ -38,7 +40,7 @@ TRACKS = Kind(
 
 def find(folder: Folder) -> list[Source]:
     """XML files of CVAT; each of their subsets is a split."""
-    return [source for path in folder.having(".xml") for source in _sources(folder, path)]
+    return [source for path in first_having(folder.files, ".xml") for source in _sources(folder, path)]
 
 
 def read(source: Source, faults: Faults) -> Dataset:
@@ -56,6 +58,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     An object of several parts is polygons of one group_id; one with holes is a mask.
     """
     losses = Losses(TITLE)
+    splits = upright_splits(splits, losses)
     names = {}
     for part, data in splits.items():
         names[part] = place(data, dest / IMAGES / SUBSETS.get(part, part))

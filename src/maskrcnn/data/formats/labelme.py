@@ -25,6 +25,7 @@ from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.shapes_of import Shape, mask_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
 from maskrcnn.data.formats.text import read_text
+from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.files import atomic_write, cache_folder
 
 TITLE = "Labelme"
@@ -80,7 +81,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     An object of several parts is polygons of one group_id; one with holes is a shape of type `mask`.
     """
     losses = Losses(TITLE)
-    for part, data in splits.items():
+    for part, data in upright_splits(splits, losses).items():
         for image, name in enumerate(place(data, dest / part, by_stem=True)):
             path = (dest / part / name).with_suffix(".json")
             path.write_bytes(
@@ -267,7 +268,7 @@ def _rows(data: Dataset, shape: Shape, free: Iterator[int], losses: Losses) -> I
 
 
 def _mask(data: Dataset, shape: Shape) -> dict[str, Any]:
-    window, left, top = mask_of(data, shape.index)
+    window, left, top = mask_of(data, shape.row)
     height, width = window.shape
     file = BytesIO()
     Image.fromarray(window).save(file, "PNG")

@@ -10,6 +10,7 @@ import numpy as np
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.data.formats.below import first_having
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.kept import kept
 from maskrcnn.data.formats.losses import Losses
@@ -19,6 +20,7 @@ from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.shapes_of import Shape, ring_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Source, part_of
 from maskrcnn.data.formats.text import read_text
+from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.data.formats.via_file import (
     NO_AREA,
     Entry,
@@ -57,7 +59,7 @@ CLASS_FOUND = Kind("via-class", "regions", Severity.NOTE, "name their class in a
 def find(folder: Folder) -> list[Source]:
     """Files of VIA; each is a split. A project and its exports, of the same images in one folder, are one."""
     found: dict[tuple[Path, frozenset[str]], Source] = {}
-    for path in folder.having(".json", ".csv"):
+    for path in first_having(folder.files, ".json", ".csv"):
         entries = _sample(path)
         if entries is not None:
             key = path.parent, frozenset(entry.filename for entry in entries)
@@ -81,7 +83,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     A region is one polygon: parts and holes of an object are joined to it by bridges that enclose nothing.
     """
     losses = Losses(TITLE)
-    for part, data in splits.items():
+    for part, data in upright_splits(splits, losses).items():
         names = place(data, dest / part)
         entries = {}
         for image, name in enumerate(names):

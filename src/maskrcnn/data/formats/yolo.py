@@ -20,6 +20,7 @@ from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.shapes_of import ring_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
 from maskrcnn.data.formats.text import decoded, read_text
+from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.data.formats.yolo_lines import Line, looks_like, read_lines
 from maskrcnn.data.sources import SUFFIXES
 
@@ -59,7 +60,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     """Write `data.yaml`, `images/` and `labels/`; a split without a name is called train."""
     losses = Losses(TITLE)
     names: dict[str, str] = {}
-    for part, data in splits.items():
+    for part, data in upright_splits(splits, losses).items():
         part = part or "train"
         names[part] = f"images/{part}"
         placed = place(data, dest / "images" / part, by_stem=True)
@@ -228,4 +229,4 @@ def _lines(data: Dataset, image: int, losses: Losses) -> Iterator[str]:
             )
         else:
             values = (ring_of(data, shape) / scale).clip(0, 1)
-        yield f"{data.labels[shape.index] - 1} {' '.join(map(repr, values.ravel().tolist()))}\n"
+        yield f"{data.labels[shape.row] - 1} {' '.join(map(repr, values.ravel().tolist()))}\n"
