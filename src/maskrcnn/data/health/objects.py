@@ -89,7 +89,8 @@ def object_faults(data: Dataset) -> Iterator[Finding]:
 
 def areas(data: Dataset) -> Float64[np.ndarray, " O"]:
     """Square pixels that the rings of each object enclose, those in which rings overlap as often as they do."""
-    return np.abs(np.bincount(_owners_of_rings(data), signed_areas(data.rings), minlength=len(data.labels)))
+    sums = np.bincount(_owners_of_rings(data), signed_areas(data.rings), minlength=len(data.labels))
+    return np.abs(sums).astype(np.float64)  # no rings are counted in whole numbers
 
 
 def area_differs(data: Dataset) -> Bool[np.ndarray, " O"]:
