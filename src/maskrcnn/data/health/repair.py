@@ -16,6 +16,9 @@ from maskrcnn.data.health.images import fits, turned, wrong_size
 from maskrcnn.data.health.survey import CUT_OFF, EMPTY, PAGE, POINTER, UNREADABLE, Survey
 from maskrcnn.masks import Rings
 
+MOST_DIGITS = 18
+"""Digits of a number that surely has 64 bits."""
+
 
 @dataclass(frozen=True)
 class Repair:
@@ -48,7 +51,7 @@ def repair(health: Health) -> tuple[dict[str, Dataset], list[Repair]]:
             done += found
         if not len(data.image_ids):
             raise ValueError(f"{data.annotations}: no image of the {split} split can be used; nothing is left to write")
-        mended[split] = data
+        mended[split] = _with_plain_ids(data)
     return _unite(mended, done), done
 
 
@@ -253,6 +256,14 @@ def _unite(splits: dict[str, Dataset], done: list[Repair]) -> dict[str, Dataset]
 def _xywh(corners: Float[np.ndarray, "O 4"]) -> Float64[np.ndarray, "O 4"]:
     wide = corners.astype(np.float64)
     return np.concatenate([wide[:, :2], wide[:, 2:] - wide[:, :2]], axis=1)
+
+
+def _with_plain_ids(data: Dataset) -> Dataset:
+    """The data with ids that are numbers where those that were none are gone."""
+    stated = data.stated_ids or ["none"]
+    if not all(id.isascii() and id.isdecimal() and len(id) <= MOST_DIGITS and str(int(id)) == id for id in stated):
+        return data
+    return replace(data, image_ids=np.array([int(id) for id in stated], np.int64), stated_ids=None)
 
 
 def _with_boxes(data: Dataset, stated: Float64[np.ndarray, "O 4"]) -> Dataset:
