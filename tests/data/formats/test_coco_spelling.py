@@ -122,6 +122,14 @@ def test_a_picture_that_two_names_could_mean_is_missing_for_both(write_split):
         coco.read(*write_split([], images=images))
 
 
+def test_a_picture_that_its_own_folder_lacks_is_missing_whatever_lies_elsewhere(write_split):
+    file, pictures = write_split([], images=[{"id": 1, "file_name": "a/1.png", "height": 40, "width": 60}])
+    assert list(coco.read(file, pictures).file_names) == ["1.png"]
+    (pictures / "a").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"lacks a/1\.png of image 1 \(1 of 1 images"):
+        coco.read(file, pictures)
+
+
 def test_a_picture_of_another_ending_is_told(write_split):
     images = [{"id": 1, "file_name": "1.jpg", "height": 40, "width": 60}]
     with pytest.raises(FileNotFoundError, match=r"lacks 1\.jpg .*; there is 1\.png, with another ending; .*complete"):

@@ -141,6 +141,7 @@ def test_other_text_files_are_not_taken_for_label_files(tmp_path, files):
         ("0.0 0.5 0.5 0.2 0.4", [8, 3, 4, 4], None),
         ("0 0.5 0.5 0.2 0.4 0.93", [8, 3, 4, 4], "yolo-confidence"),
         (f"{OUTLINE} 0.75", [2, 1, 8, 3], "yolo-confidence"),
+        ("0 0.1 0.1 0.5 0.1 0.1 0.1", [2, 1, 8, 0], None),
         ("0 5 5 2 4", None, "yolo-pixels"),
         ("0 120 40 300 40 300 80", None, "yolo-pixels"),
         ("0 0.1 0.2 0.3", None, "yolo-line"),

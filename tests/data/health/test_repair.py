@@ -183,6 +183,14 @@ def test_names_are_written_as_the_files_are_called(clean, fix):
     assert train.file_names[:3] == ["1.png", "2.png", "3.png"]
 
 
+def test_ids_are_numbers_once_those_that_were_none_are_gone(clean, fix):
+    clean.train.images.append({**clean.train.images[1], "id": "z"})
+    clean.val.images[0]["id"] = "y"
+    train, val, *_ = fix()
+    assert (train.image_ids.tolist(), train.stated_ids) == (list(range(1, 12)), None)
+    assert list(val.stated_ids) == ["y", "102"]
+
+
 def test_what_was_done_is_listed_for_programs(clean, tmp_path):
     clean.train.annotations[0]["bbox"] = [35, 4, 20, 10]
     write_repaired(clean.check(), tmp_path / "copy")

@@ -36,6 +36,8 @@ TRIED = 3
 LARGEST = 1 << 28
 """Bytes of the largest file that is opened for that."""
 MARKS = (b'"shapes"', b'"imageData"', b'"imagePath"')
+BEGINNING = (b'"version"', b'"flags"', b'"shapes"')
+"""Fields that Labelme writes first, by which a file that is cut off is known."""
 CLASS_FILE = "labels.txt"
 NO_CLASSES = {"__ignore__", "_background_", ""}
 """Lines of a list of labels that name no class."""
@@ -108,7 +110,8 @@ def _is_beside(folder: Path, content: LabelFile) -> bool:
 
 
 def _sample(path: Path) -> LabelFile | None:
-    """A label file; nothing where a file is something else."""
+    """A label file, one without shapes where it is damaged; nothing where a file is something else."""
+    head = b""
     try:
         with path.open("rb") as file:
             head = file.read(4096)
@@ -117,8 +120,10 @@ def _sample(path: Path) -> LabelFile | None:
                 return None
             content, broken = parse(head + file.read(), path.name, Faults())
             return content if content.shapes or not broken else None
-    except (OSError, ValueError):
+    except OSError:
         return None
+    except ValueError:
+        return LabelFile([]) if all(mark in head for mark in BEGINNING) else None
 
 
 def _read(source: Source, labels: list[str], pictures: Pictures, faults: Faults) -> Dataset:

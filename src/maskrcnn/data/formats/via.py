@@ -107,13 +107,15 @@ def _head(path: Path) -> bytes:
 
 
 def _is_project(path: Path) -> bool:
-    return any(mark in _head(path) for mark in MARKS[:2])
+    head = _head(path)
+    return any(mark in head for mark in MARKS[:2])
 
 
 def _sample(path: Path) -> list[Entry] | None:
     """The images of a file, none of a damaged project; nothing where it is something else."""
     try:
-        if path.stat().st_size > LARGEST or not any(mark in _head(path) for mark in MARKS):
+        head = _head(path)
+        if path.stat().st_size > LARGEST or not any(mark in head for mark in MARKS):
             return None
         return parse(read_text(path), path.suffix.lower() == ".csv")[0]
     except OSError:
