@@ -129,12 +129,12 @@ class Predictor:
         """
         if isinstance(images, str | Path | Location) and not is_one_file(images):
             images = list(find_images([images]))
-        oddities, is_one = Oddities(), isinstance(images, ImageLike)
-        arrays = [_read(image, self._num_bands, oddities) for image in ([images] if is_one else images)]
+        oddities, wanted = Oddities(), [images] if isinstance(images, ImageLike) else images
+        arrays = [_read(image, self._num_bands, oddities) for image in wanted]
         for note in oddities.notes():
             warnings.warn(note, Note, stacklevel=2)
         results = self._predict(arrays, score)
-        return results[0] if is_one else results
+        return results[0] if isinstance(images, ImageLike) else results
 
     def _predict(self, images: Sequence[Array], score: float) -> list[Instances]:
         results: dict[int, Instances] = {}

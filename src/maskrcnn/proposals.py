@@ -139,6 +139,7 @@ class Gathered:
         target = self._folder / self._free.claim(name.with_name(stem + suffix))
         target.parent.mkdir(parents=True, exist_ok=True)
         if not ending:
+            assert result.image is not None, "predictions carry their image"
             self._as_png.append(page)
             Image.fromarray(result.image).save(target)
         elif isinstance(page.path, Path):

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from maskrcnn.cli.planning import is_data, make_plan, name_of
+from maskrcnn.cli.planning import is_data, make_plan, name_of, planned
 from maskrcnn.data.shapes import generate
 from maskrcnn.recipes import read_recipe
 
@@ -55,6 +55,17 @@ def test_a_folder_is_planned_trained_scored_and_resumed(maskrcnn, folder, tmp_pa
         assert f"on {num_val} images of" in capsys.readouterr().out
     assert maskrcnn("train", folder, *SMALL, "--out", run, "--resume", "auto") == 0
     assert f"the plan is that of {run}/plan.yml" in capsys.readouterr().out
+
+
+def test_a_plan_is_made_anew_unless_its_run_goes_on(tmp_path, folder, capsys):
+    run = tmp_path / "run"
+    first = planned(str(folder), ["train.epochs=3"], run, goes_on=True)
+    assert (first.train.epochs, read_recipe(run / "plan.yml").train.epochs) == (3, 3)
+    assert planned(str(folder), ["train.epochs=4"], run, goes_on=False).train.epochs == 4
+    assert planned(str(folder), [], run, goes_on=True).train.epochs == 4
+    (run / "config.yml").touch()  # a run has begun: its plan stays
+    planned(str(folder), ["train.epochs=5"], run, goes_on=False)
+    assert read_recipe(run / "plan.yml").train.epochs == 4
 
 
 def test_all_images_of_a_foreign_folder_are_scored(maskrcnn, folder, tmp_path, capsys):

@@ -85,10 +85,10 @@ def _where(one: Entry) -> str:
 def _print_coloured(found: Sequence[Entry]) -> None:
     """The same in columns, on a terminal."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    rows = Table("", "fault", "where", "what", box=None, pad_edge=False, padding=(0, 2, 1, 0))
+    rows = Table("", "fault", "where", Column("what", overflow="fold"), box=None, pad_edge=False, padding=(0, 2, 1, 0))
     for one in found:
         severity = Text(one.kind.severity, COLOURS[one.kind.severity])
         rows.add_row(severity, Text(one.kind.name), Text(_where(one)), Text("\n".join(_details(one))))

@@ -271,3 +271,16 @@ def test_what_a_shape_says_besides_comes_back(tmp_path):
     again, _ = read_one(Folder(tmp_path / "two"))
     assert list(again.attributes) == list(data.attributes)
     assert again.crowd.tolist() == [False, True]
+
+
+def test_where_all_images_are_missing_that_is_said(tmp_path):
+    [source] = labelme.find(put(tmp_path, {"a.json": content(shape())}))
+    with pytest.raises(ValueError, match=r"restore it or remove a\.json"):
+        labelme.read(source, Faults())
+
+
+def test_a_file_that_is_cut_off_is_named(tmp_path):
+    whole = json.dumps(content(shape())).encode()
+    [source] = labelme.find(put(tmp_path, {"a.json": whole[:-60]}, "a.png"))
+    with pytest.raises(ValueError, match=r"a\.json cannot be read"):
+        labelme.read(source, Faults())

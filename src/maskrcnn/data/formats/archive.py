@@ -10,7 +10,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from io import BufferedIOBase
 from pathlib import Path
@@ -30,7 +30,7 @@ CHUNK = 1 << 20
 LARGEST_HEADER = 1 << 24
 """Bytes of a tar's header that are read at once; names and times of one file are far less."""
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-STARTS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+STARTS: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 """How compressed files begin, and what opens them."""
 ERRORS = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError,
@@ -67,7 +67,7 @@ def unpacked(path: Path) -> Path:
     with path.open("rb") as stream:
         memory = home / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()}.memory"
         entry = home / of_file(stream, memory).hex()
-    place = entry / _stem(path.name)
+    place = entry / stem_of(path.name)
     with ExitStack() as stack:
         lock(stack.enter_context((home / "lock").open("ab")), wait=True)
         if not place.is_dir():
@@ -226,12 +226,17 @@ def _inner(name: str, path: Path) -> Path:
     return Path(*inner)
 
 
-def _stem(name: str) -> str:
+def stem_of(name: str) -> str:
+    """A file's name without the ending of an archive.
+
+    >>> stem_of("cells.tar.gz"), stem_of("cells.v2")
+    ('cells', 'cells.v2')
+    """
     ending = max((one for one in ENDINGS if name.lower().endswith(one)), key=len, default="")
     return name[: len(name) - len(ending)] or "data"
 
 
 def _beside(inner: Path) -> Path:
     """The folder for an archive within one."""
-    place = inner.with_name(_stem(inner.name))
+    place = inner.with_name(stem_of(inner.name))
     return place if not place.exists() else inner.with_name(f"{inner.name}.unpacked")

@@ -80,7 +80,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
 
     A split with a name has a folder of that name around both.
     """
-    losses = Losses(TITLE)
+    losses = Losses("a folder of masks")
     for part, data in splits.items():
         root = dest / part
         names = place(data, root / "images", by_stem=True)

@@ -62,7 +62,7 @@ def inner_folders(folder: Folder) -> Inner:
 
 
 def pairs(folder: Folder, layout: Layout, inner: Inner) -> tuple[list[Pair], list[Path], list[Path]]:
-    """(what belongs together, masks without an image, images without a mask), by name."""
+    """(what belongs together, masks without an image, images without a mask), images by name."""
     masks, images = _files(folder, layout, inner)
     found, orphans = [], []
     for path in masks:
@@ -72,7 +72,11 @@ def pairs(folder: Folder, layout: Layout, inner: Inner) -> tuple[list[Pair], lis
         else:
             found.append(Pair(path, images[key], name))
     taken = {pair.image for pair in found}
-    return found, orphans, [image for image in images.values() if image not in taken]
+    return (
+        sorted(found, key=lambda pair: pair.image),
+        orphans,
+        [image for image in images.values() if image not in taken],
+    )
 
 
 def _candidates(folder: Folder, inner: Inner) -> dict[Path, list[Path]]:
