@@ -119,8 +119,7 @@ def _extras(path: Path) -> _Extras:
 
 def _image_counts(data: Dataset) -> list[int]:
     """Number of images that each category occurs in."""
-    owners = np.repeat(np.arange(len(data.image_ids)), np.diff(data.first_object))
-    both = np.unique(np.stack([owners, data.labels]), axis=1)
+    both = np.unique(np.stack([data.owners, data.labels]), axis=1)
     return np.bincount(both[1].astype(np.int64), minlength=len(data.category_ids) + 1)[1:].tolist()
 
 
