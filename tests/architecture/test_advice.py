@@ -18,7 +18,6 @@ COMMANDS = (
     "data",
     "doctor",
     "evaluate",
-    "health",
     "modelarts",
     "options",
     "predict",

@@ -96,7 +96,7 @@ def test_a_plan_is_written_with_reasons_and_is_a_recipe(maskrcnn, folder, tmp_pa
 def test_a_split_is_written_and_used(maskrcnn, folder, tmp_path, capsys):
     assert maskrcnn("data", "split", folder, "data.val_share=0.5", "--out", tmp_path / "s.json") == 0
     text = capsys.readouterr().out
-    assert "images           4         4" in text
+    assert "images        4    4" in text
     assert f"data.split_file={tmp_path}/s.json" in text
     assert maskrcnn("data", "split", folder, "--out", tmp_path / "s.json") == 2
 

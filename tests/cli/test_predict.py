@@ -50,6 +50,16 @@ def test_folders_below_are_searched_on_request(maskrcnn, calls):
     assert calls[1] == ("predictor", ["folder"], Path("runs/predict"), 0.5, "recursive")
 
 
+def test_classes_are_chosen_by_name(maskrcnn, calls, monkeypatch):
+    class Loaded:
+        def choose(self, classes):
+            return classes
+
+    monkeypatch.setattr("maskrcnn.predict.load", lambda weights, **options: Loaded())
+    assert maskrcnn("predict", "best", "a.jpg", "--classes", "cat, pet=dog") == 0
+    assert calls[0][0] == ["cat", "pet=dog"]
+
+
 def test_results_become_a_data_set_on_request(maskrcnn, calls, monkeypatch, capsys):
     def write_proposals(predictor, sources, dest, form, score, progress, *, recursive):
         calls.append((sources, dest, form, score, recursive))

@@ -50,6 +50,15 @@ def test_of_two_formats_in_one_folder_each_can_be_asked_for(tmp_path):
     assert len(recognise(tmp_path).passed_over) == 1
 
 
+@pytest.mark.parametrize("name", ["cityscapes", "dsb2018", "instances", "voc", "lvis"])
+def test_no_image_is_lost_where_names_are_made_alike(name, tmp_path):
+    data = draw_data(tmp_path / "from", ("car", "person"), ("a/b.png", "a_b.jpg", "a/b.jpg"))
+    FORMATS[name].write({"train": data, "val": data}, tmp_path / "to")
+    for source in recognise(tmp_path / "to").sources:
+        back = FORMATS[name].read(source, Faults())
+        assert sorted(pixels_of(back).values()) == sorted(pixels_of(data).values())
+
+
 @pytest.mark.parametrize("masks", ["masks", "train2017_masks", "annotations/masks"])
 def test_masks_beside_a_coco_file_do_not_take_its_place(masks, tmp_path):
     written("coco", tmp_path)

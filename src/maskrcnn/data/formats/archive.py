@@ -56,17 +56,18 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS) and path.is_file()
 
 
-def unpacked(path: Path) -> Path:
-    """The folder with what an archive holds, in the cache; archives within it are folders beside its files.
+def unpacked(path: Path, where: Path | None = None) -> Path:
+    """The folder with what an archive holds; archives within it are folders beside its files.
 
+    where   the folder to unpack to; without one the cache
     It is unpacked when its content is seen for the first time. Raises ValueError where it holds paths that lead out,
-    links, devices, too much, or is damaged, and OSError where the cache has no room: one sentence.
+    links, devices, too much, or is damaged, and OSError where there is no room: one sentence.
     """
     home = cache_folder() / "archives"
     home.mkdir(parents=True, exist_ok=True)
     with path.open("rb") as stream:
         memory = home / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()}.memory"
-        entry = home / of_file(stream, memory).hex()
+        entry = (where or home) / of_file(stream, memory).hex()
     place = entry / stem_of(path.name)
     with ExitStack() as stack:
         lock(stack.enter_context((home / "lock").open("ab")), wait=True)
@@ -78,6 +79,7 @@ def unpacked(path: Path) -> Path:
 def _make(path: Path, entry: Path, name: str) -> None:
     """Unpack beside `entry`, and give that its name in the end."""
     draft = entry.with_name(f".{entry.name}.{uuid4().hex}.part")
+    remedy = "set MASKRCNN_CACHE to a folder" if entry.is_relative_to(cache_folder()) else "choose a folder"
     try:
         limits = _Limits(path)
         _unpack(path, draft / name, limits)
@@ -85,11 +87,11 @@ def _make(path: Path, entry: Path, name: str) -> None:
             _unpack(inner, _beside(inner), limits)
             inner.unlink()
         entry.mkdir(exist_ok=True)
-        (draft / name).rename(entry / name)
+        if not (entry / name).is_dir():  # another machine that shares the folder was first
+            (draft / name).rename(entry / name)
     except OSError as error:
         raise OSError(
-            f"{path} cannot be unpacked into {entry.parent} ({error.strerror or error}); set MASKRCNN_CACHE to a "
-            "folder that has room for it"
+            f"{path} cannot be unpacked into {entry.parent} ({error.strerror or error}); {remedy} that has room for it"
         ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -142,9 +144,7 @@ def _unpack(path: Path, dest: Path, limits: _Limits) -> None:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise ValueError(
-            f"{path} {DAMAGED.format(error)}"
-        ) from None  # what gzip and bz2 say of bytes that are not theirs
+        raise ValueError(f"{path} {DAMAGED.format(error)}") from None  # gzip's and bz2's words for others' bytes
 
 
 @contextmanager

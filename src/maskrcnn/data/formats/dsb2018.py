@@ -71,16 +71,18 @@ def _in_own_folder(name: str) -> str:
 
 def _entries(folder: Folder) -> dict[Path, list[_Entry]]:
     """What lies in the folders that are laid out so, by the folder around them."""
-    masks: dict[Path, list[tuple[Path, str]]] = {}
-    for path, names in folder.files.items():
+    below: dict[Path, list[tuple[Path, str]]] = {}
+    for path in folder.files:
         if MASKS in (path.name, path.parent.name):
             home, name = (path.parent, "") if path.name == MASKS else (path.parent.parent, path.name)
-            masks.setdefault(home, []).extend((path / file, name) for file in names if _is_image(file))
+            below.setdefault(home, []).append((path, name))
     found: dict[Path, list[_Entry]] = {}
-    for home, files in masks.items():
+    for home, places in below.items():
         images = [name for name in folder.files.get(home / IMAGES, ()) if _is_image(name)]
-        if len(images) == 1 and home != folder.root and not _is_named_after(images[0], files):
-            found.setdefault(home.parent, []).append(_Entry(home / IMAGES / images[0], files))
+        if len(images) == 1 and home != folder.root:
+            masks = [(path / file, name) for path, name in places for file in folder.files[path] if _is_image(file)]
+            if not _is_named_after(images[0], masks):
+                found.setdefault(home.parent, []).append(_Entry(home / IMAGES / images[0], masks))
     return found
 
 
