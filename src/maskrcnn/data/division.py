@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from maskrcnn.data.dataset import Dataset, select
 from maskrcnn.files import atomic_write
-from maskrcnn.sentences import some_of
+from maskrcnn.sentences import counted, some_of
 
 
 class SplitFile(Struct):
@@ -37,9 +37,9 @@ def divide(
     groups = np.arange(len(data.image_ids)) if groups is None else groups
     numbers, group_of = np.unique(groups, return_inverse=True)
     if len(numbers) < 2 or share == 0:
+        told = counted(len(data.image_ids), "images cannot be divided into training and validation")
         raise ValueError(
-            f"{data.annotations}: {len(data.image_ids)} images cannot be divided into training and validation; set "
-            "train.evaluate_every=0 to train on all of them without an evaluation"
+            f"{data.annotations}: {told}; set train.evaluate_every=0 to train on all of them without an evaluation"
         )
     rarest = _rarest_class(data, group_of, len(numbers))
     order = np.lexsort((np.random.default_rng([seed, 0]).permutation(len(numbers)), rarest))
@@ -117,5 +117,7 @@ def pick(data: Dataset, split: Literal["train", "val"], file: SplitFile, path: P
         )
     known = val.union(file.train)
     new = [name for name in data.file_names if name not in known] if split == "train" else []
-    remarks = (f"{len(new)} images that {path} does not name are for training: {some_of(new, 3)}",) if new else ()
+    remarks = (
+        (f"{path} does not name {counted(len(new), 'images')}, for training then: {some_of(new, 3)}",) if new else ()
+    )
     return replace(select(data, chosen), remarks=(*data.remarks, *remarks))

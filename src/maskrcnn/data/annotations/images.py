@@ -28,14 +28,14 @@ IMAGE_SPELT = Kind(
     "image-numbers-otherwise",
     "images",
     Severity.NOTE,
-    "have ids or sizes written as text or with a decimal point; they are read as whole numbers",
+    "have an id or size written as text or with a decimal point, which is read as a whole number",
     "they are written as whole numbers",
 )
 STATED_IDS = Kind(
     "image-ids-not-64-bit",
     "image ids",
     Severity.NOTE,
-    "are not whole numbers of 64 bits; they are kept as text, and the images counted from 1",
+    "do not fit a whole number of 64 bits; they are kept as text, and the images counted from 1",
 )
 URL_NAMES = Kind(
     "name-from-url",
@@ -49,13 +49,14 @@ SIZE_FOUND = Kind(
     "size-from-picture",
     "images",
     Severity.NOTE,
-    "state no height and width; their pictures tell it",
+    "state no height and width, which the header of the picture tells",
     "the pictures' is written",
 )
 ABSURD_SIZE = Kind("absurd-size", "images", Severity.REFUSED, "state a size that no picture has", "they are left out")
 LONGEST, MOST_PIXELS = 1_000_000, 2**31 - 1
 """Pixels of a side and of an image, beyond which no picture is opened and no run lengths are written."""
 
+SIZES_HELP = "`maskrcnn data check DIR` with a repaired copy takes those of the pictures"
 NUMBERS = ("id", "height", "width")
 SizesOf = Callable[[Sequence[str]], Sequence[tuple[int, int] | str]]
 """Tells of each file name the picture's (height, width), or a sentence why it cannot."""
@@ -189,7 +190,7 @@ def _sized(
     """Entries with a size, nothing in the place of those that have none, and whether pictures were asked."""
     sized: list[ImageEntry | None] = list(entries)
     unsized = [index for index, entry in enumerate(entries) if entry.height <= 0 or entry.width <= 0]
-    answers: Sequence[tuple[int, int] | str] = ["both must be positive"] * len(unsized)
+    answers: Sequence[tuple[int, int] | str] = [SIZES_HELP] * len(unsized)
     if sizes_of is not None and unsized:
         answers = sizes_of([entries[index].file_name or "" for index in unsized])
     for index, answer in zip(unsized, answers, strict=True):
@@ -209,6 +210,8 @@ def _sized(
 
 
 def _stated_size(entry: ImageEntry) -> str:
+    if not entry.height and not entry.width:
+        return f"image {shown(entry.id)} states no height and no width"
     return f"image {shown(entry.id)} states height {shown(entry.height)} and width {shown(entry.width)}"
 
 

@@ -40,14 +40,14 @@ FOLDERS = Kind(
     "name-with-other-folders",
     "images",
     Severity.NOTE,
-    "are named with folders that are not below the image folder; they are found without",
+    "are named with folders that the image folder lacks; they are found without",
     "the file's name is written",
 )
 LETTERS = Kind(
     "name-in-other-letters",
     "images",
     Severity.NOTE,
-    "are named in another case or Unicode form than their files; they are found",
+    "are named in another case or Unicode form than the file; they are found",
     "the file's name is written",
 )
 MOST_FOLDERS = 16

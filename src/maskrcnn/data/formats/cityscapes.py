@@ -43,9 +43,12 @@ GROUP = "group"
 """What ends the name of a class where objects are not told apart: `cargroup`, a crowd region."""
 THREADS = 8
 NOT_OBJECTS = Kind(
-    "cityscapes-region", "regions", Severity.NOTE, "have numbers of objects but are none of the eight classes; left out"
+    "cityscapes-region",
+    "regions",
+    Severity.NOTE,
+    "have the number of an object but are none of the eight classes; left out",
 )
-GROUPS = "crowd regions of one class in one image become one"
+GROUPS = "crowd regions are joined to one of their class and image"
 BEYOND = f"objects beyond {MOST} of a class in one image are left out"
 
 
@@ -108,7 +111,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
             _write_masks(data, image, labels, losses)
         others = [label for label, name in enumerate(data.category_names, 1) if name.lower() not in CLASSES]
         count = int(np.isin(data.labels, others).sum())
-        losses.add(f"objects are of classes that {TITLE} does not have and are left out", count)
+        losses.add(f"objects are of a class that {TITLE} lacks and are left out", count)
         losses.count(data)
     return losses.sentences()
 

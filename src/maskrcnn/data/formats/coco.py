@@ -180,7 +180,7 @@ def _with_images(data: Dataset, images: Path, faults: Faults | None) -> Dataset:
 
 def _report_missing(data: Dataset, images: Path, lost: Sequence[int], faults: Faults | None) -> None:
     names, ids = data.file_names, data.stated_ids or data.image_ids.tolist()
-    name, share = names[lost[0]], f"{len(lost)} of {len(names)} images are missing"
+    name, share = names[lost[0]], f"{len(lost)} of {len(names)} images missing"
     sentence = (
         f"{images} lacks {shown(name)} of image {shown(ids[lost[0]])} ({share}){hint(name, images)}; "
         f"{data.annotations} names it: complete the folder or remove the entries"

@@ -13,7 +13,7 @@ from maskrcnn.data.image_file import LONGEST_SIDE
 from maskrcnn.data.sources import SUFFIXES
 
 OTHERWISE = Kind(
-    "image-named-otherwise", "images", Severity.NOTE, "are not named exactly as their files, and were found"
+    "image-named-otherwise", "images", Severity.NOTE, "are not named exactly as their file, and were found"
 )
 MISSING = Kind("labels-without-image", "images", Severity.REFUSED, "do not exist", "leaves them out")
 SIZE_FROM_FILE = Kind(

@@ -7,7 +7,7 @@ from maskrcnn.data.faults import Faults, Kind, Severity
 MOST = 1 << 30
 """Bytes of the largest label file that is read."""
 BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-ODD_TEXT = Kind("text-not-utf-8", "files", Severity.NOTE, "are UTF-16 or begin with a byte order mark and were read")
+ODD_TEXT = Kind("text-not-utf-8", "files", Severity.NOTE, "are UTF-16 or have a byte order mark, and were read")
 CODE_PAGE = Kind(
     "text-code-page",
     "files",

@@ -32,7 +32,7 @@ DIGITS = 6
 """Decimals of a pixel to which coordinates are rounded: dividing by a side and multiplying again moves the last bit."""
 TRIED = 8
 """Label files of a folder that are opened to see whether they are of this format."""
-NUMBERED = Kind("yolo-no-names", "classes", Severity.NOTE, "have no name; they are called by their numbers")
+NUMBERED = Kind("yolo-no-names", "classes", Severity.NOTE, "have no name; they are called by their number")
 UNLISTED = Kind("yolo-unlisted-class", "objects", Severity.REFUSED, "have a class number that the list of names lacks")
 UNREADABLE = Kind("yolo-image", "images", Severity.REFUSED, "cannot be read, so that their size is not known")
 
@@ -222,7 +222,7 @@ def _lines(data: Dataset, image: int, losses: Losses) -> Iterator[str]:
             x, y, width, height = shape.box
             values = np.array([[x + width / 2, y + height / 2], [width, height]]) / scale
             losses.add(
-                "objects without an outline are lines of 5 numbers, which YOLO's training of masks takes for boxes"
+                "objects without an outline are a line of 5 numbers, which YOLO's training of masks takes for a box"
             )
         else:
             values = (ring_of(data, shape) / scale).clip(0, 1)

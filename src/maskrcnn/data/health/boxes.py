@@ -13,28 +13,28 @@ CORNERS = Kind(
     "boxes-as-corners",
     "objects",
     Severity.WARNING,
-    "have boxes that fit when they are read as corners x1, y1, x2, y2; COCO's are x, y, width, height",
+    "have a box that fits when read as corners x1, y1, x2, y2; COCO writes x, y, width, height",
     "the outline's box is written, and where there is none the box with these corners",
 )
 FRACTIONS = Kind(
     "boxes-as-fractions",
     "objects",
     Severity.WARNING,
-    "have boxes between 0 and 1, as parts of the image's size; COCO's are pixels",
+    "have a box between 0 and 1, as parts of the image's size; COCO writes pixels",
     "they are multiplied by the size, and so are outlines between 0 and 1",
 )
 AWAY = Kind(
     "boxes-beside-outlines",
     "objects",
     Severity.WARNING,
-    "have boxes that do not fit their outlines",
+    "have a box that does not fit their outline",
     "the outline's box is written",
 )
 BEYOND = Kind(
     "boxes-beyond-image",
     "objects",
     Severity.WARNING,
-    "have boxes that leave their image",
+    "have a box that leaves their image",
     "they are cut to the image, and so are outlines",
 )
 NEAR, NEAR_SHARE = 2.0, 0.1

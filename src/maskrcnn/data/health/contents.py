@@ -21,7 +21,7 @@ FEW_LEVELS = Kind(
     "image-few-levels",
     "images",
     Severity.WARNING,
-    "use a small part of their 16 bits, as 12-bit cameras do, and are read nearly black; stretch their values",
+    "use a small part of their 16 bits, as those of 12-bit cameras, and are read nearly black; stretch their values",
 )
 BLANK = Kind("image-blank", "images", Severity.NOTE, "have one colour all over")
 

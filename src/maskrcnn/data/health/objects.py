@@ -24,26 +24,26 @@ SLIGHT = 100.0
 LEFT_OUT = "the object is left out"
 FROM_OUTLINE = "the box becomes that of the outline; without one, the object is left out"
 
-NEGATIVE = Kind("box-negative", "objects", Severity.WARNING, "have boxes of negative width or height", FROM_OUTLINE)
-FLAT = Kind("box-empty", "objects", Severity.WARNING, "have boxes without area and are not learnt", FROM_OUTLINE)
+NEGATIVE = Kind("box-negative", "objects", Severity.WARNING, "have a box of negative width or height", FROM_OUTLINE)
+FLAT = Kind("box-empty", "objects", Severity.WARNING, "have a box without area and are not learnt", FROM_OUTLINE)
 OUTSIDE = Kind("box-outside", "objects", Severity.WARNING, "lie outside their image and are not learnt", FROM_OUTLINE)
 BEYOND = Kind(
     "outline-beyond-image",
     "objects",
     Severity.NOTE,
-    "have outlines that reach beyond their image and are cut there",
+    "have an outline that reaches beyond their image and is cut there",
     "they are cut to the image",
 )
 SHORT = Kind(
     "outline-short",
     "objects",
     Severity.WARNING,
-    "have outlines of fewer than three points, which are left out",
+    "have an outline of fewer than three points, which is left out",
     "such outlines are left out",
 )
-BARE = Kind("outline-missing", "objects", Severity.NOTE, "have no outline; their boxes stand in for it")
-CROSSED = Kind("outline-crossed", "objects", Severity.NOTE, "have outlines that cross themselves")
-THIN = Kind("outline-without-area", "objects", Severity.WARNING, "have outlines that cover nothing", LEFT_OUT)
+BARE = Kind("outline-missing", "objects", Severity.NOTE, "have no outline; their box stands in for it")
+CROSSED = Kind("outline-crossed", "objects", Severity.NOTE, "have an outline that crosses itself")
+THIN = Kind("outline-without-area", "objects", Severity.WARNING, "have an outline that covers nothing", LEFT_OUT)
 TINY = Kind("object-tiny", "objects", Severity.WARNING, "are smaller than a pixel", LEFT_OUT)
 TWICE = Kind("object-twice", "objects", Severity.WARNING, "repeat another of their image exactly", "one of them stays")
 TWO_CLASSES = Kind(
@@ -63,7 +63,7 @@ ALL_CROWD = Kind(
     "objects-all-crowd",
     "objects",
     Severity.REFUSED,
-    "are all marked as crowd regions, of which nothing is learnt; some tools mark every mask so",
+    "bear `iscrowd` 1, as all here: nothing is learnt of crowd regions, though some tools mark every mask so",
     "none of them stays a crowd region",
 )
 CROWDED = Kind(

@@ -22,9 +22,9 @@ ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 """Last bytes of a whole file, by Pillow's name of its format."""
 
 LEFT_OUT = "the image is left out"
-EMPTY = Kind("image-empty-file", "images", Severity.REFUSED, "are files without any content", LEFT_OUT)
-PAGE = Kind("image-is-web-page", "images", Severity.REFUSED, "are pages or text of a failed download", LEFT_OUT)
-POINTER = Kind("image-is-pointer", "images", Severity.REFUSED, "are pointers of Git LFS or git-annex", LEFT_OUT)
+EMPTY = Kind("image-empty-file", "images", Severity.REFUSED, "have a file without any content", LEFT_OUT)
+PAGE = Kind("image-is-web-page", "images", Severity.REFUSED, "are a page or text that a failed download left", LEFT_OUT)
+POINTER = Kind("image-is-pointer", "images", Severity.REFUSED, "are a mere pointer of Git LFS or git-annex", LEFT_OUT)
 UNREADABLE = Kind("image-unreadable", "images", Severity.REFUSED, "cannot be decoded", LEFT_OUT)
 CUT_OFF = Kind("image-cut-off", "images", Severity.REFUSED, "are cut off", LEFT_OUT)
 
