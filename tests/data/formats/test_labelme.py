@@ -246,7 +246,7 @@ def test_numbers_as_text_are_read(tmp_path):
 
 def test_files_of_other_code_pages_are_read(tmp_path):
     text = json.dumps(content(shape(label="K\u00e4fer")), ensure_ascii=False)
-    for encoding, kind in (("utf-8-sig", "text-not-utf-8"), ("utf-16", "text-not-utf-8"), ("cp1252", "text-code-page")):
+    for encoding, kind in (("utf-8-sig", "byte-order-mark"), ("utf-16", "not-utf-8"), ("cp1252", "code-page")):
         folder = put(tmp_path / encoding, {"a.json": text.encode(encoding)}, "a.png")
         data, met = read_one(folder)
         assert data.category_names == ("K\u00e4fer",)
