@@ -8,10 +8,10 @@ from jaxtyping import Bool, Float64, Int64
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import EXAMPLES, Kind, Severity
-from maskrcnn.data.formats.coco import MISSING_IMAGE
 from maskrcnn.data.health.boxes import outline_boxes
 from maskrcnn.data.health.findings import Finding, of_images
 from maskrcnn.data.health.survey import CUT_OFF, EMPTY, PAGE, POINTER, UNREADABLE, Survey
+from maskrcnn.data.image_names import MISSING_IMAGE
 
 MEBIBYTE = 1 << 20
 MUCH = 10.0

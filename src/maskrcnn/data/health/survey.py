@@ -11,9 +11,9 @@ from jaxtyping import Bool, Int64
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import probe, refuse_broken
 from maskrcnn.data.faults import Kind, Severity
-from maskrcnn.data.formats.coco import MISSING_IMAGE
 from maskrcnn.data.header import Header
 from maskrcnn.data.health.findings import Progress
+from maskrcnn.data.image_names import MISSING_IMAGE
 
 THREADS = 2 * (os.cpu_count() or 1)
 """Threads that read images: half of them wait for the disk."""
