@@ -14,6 +14,7 @@ from maskrcnn.data.annotations.names import Names
 from maskrcnn.data.annotations.registers import Register, register
 from maskrcnn.data.annotations.spelling import Key, key_of, last_of_url, shown, whole
 from maskrcnn.data.faults import EXAMPLES, Faults, Kind, Severity
+from maskrcnn.sentences import typed
 
 BAD_IMAGE = Kind(
     "malformed-image", "images", Severity.REFUSED, "have an entry that cannot be read", "they are left out"
@@ -56,7 +57,6 @@ ABSURD_SIZE = Kind("absurd-size", "images", Severity.REFUSED, "state a size that
 LONGEST, MOST_PIXELS = 1_000_000, 2**31 - 1
 """Pixels of a side and of an image, beyond which no picture is opened and no run lengths are written."""
 
-SIZES_HELP = "`maskrcnn data check DIR` with a repaired copy takes those of the pictures"
 NUMBERS = ("id", "height", "width")
 SizesOf = Callable[[Sequence[str]], Sequence[tuple[int, int] | str]]
 """Tells of each file name the picture's (height, width), or a sentence why it cannot."""
@@ -190,7 +190,7 @@ def _sized(
     """Entries with a size, nothing in the place of those that have none, and whether pictures were asked."""
     sized: list[ImageEntry | None] = list(entries)
     unsized = [index for index, entry in enumerate(entries) if entry.height <= 0 or entry.width <= 0]
-    answers: Sequence[tuple[int, int] | str] = [SIZES_HELP] * len(unsized)
+    answers: Sequence[tuple[int, int] | str] = [f"`maskrcnn data check DIR {typed('--fix')} DEST` writes the pictures'"] * len(unsized)
     if sizes_of is not None and unsized:
         answers = sizes_of([entries[index].file_name or "" for index in unsized])
     for index, answer in zip(unsized, answers, strict=True):

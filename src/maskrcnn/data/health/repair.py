@@ -218,8 +218,10 @@ def _drop_objects(split: str, data: Dataset) -> Mended:
 
 
 def _mend_marks(split: str, data: Dataset) -> Mended:
-    """Crowd marks that every object bears go, and areas that are far from their outline's."""
-    done = []
+    """Crowd marks that every object bears go, and what is left of outlines too short, and areas far from an outline's."""
+    short = data.flags & np.uint8(Flag.SHORT_POLYGON)
+    done = _told(split, of_objects(objects.SHORT, data, np.flatnonzero(short)), "such outlines are gone")
+    data = replace(data, flags=data.flags - short)
     if len(data.crowd) and data.crowd.all():
         done += _told(split, of_objects(objects.ALL_CROWD, data, np.arange(len(data.crowd))), "no longer crowd regions")
         data = replace(data, crowd=np.zeros(len(data.crowd), bool))
