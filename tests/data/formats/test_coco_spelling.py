@@ -322,7 +322,9 @@ def test_run_lengths_are_compared_with_the_size_that_the_picture_tells(write_spl
     assert (data.sizes.tolist(), told(data)) == ([[40, 60]], PLAIN)
     with pytest.raises(ValueError, match=r"annotation 1 of image 1 has run lengths for .* \(60, 40\)"):
         coco.read(*write_split([annotate(segmentation={**RUNS, "size": [60, 40]})], images=images))
-    with pytest.raises(ValueError, match=r"image 1 states no height and no width; `maskrcnn data check DIR --fix DEST` writes"):
+    with pytest.raises(
+        ValueError, match=r"image 1 states no height and no width; `maskrcnn data check DIR --fix DEST` writes"
+    ):
         coco.read(write_split([annotate()], images=images)[0])
 
 

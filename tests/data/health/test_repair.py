@@ -9,7 +9,7 @@ from PIL import Image
 from maskrcnn.data.faults import Severity
 from maskrcnn.data.formats import coco
 from maskrcnn.data.health import boxes, classes, copies, images, objects
-from maskrcnn.data.health.check import entries
+from maskrcnn.data.health.check import Health, entries
 from maskrcnn.data.health.repaired_copy import write_repaired
 
 
@@ -223,3 +223,9 @@ def test_a_split_of_which_nothing_is_left_is_refused(clean, tmp_path):
         path.write_bytes(b"")
     with pytest.raises(ValueError, match="no image of the val split can be used"):
         write_repaired(clean.check(), tmp_path / "copy")
+
+
+def test_where_no_split_can_be_read_nothing_is_written(tmp_path):
+    with pytest.raises(ValueError, match="no split could be read"):
+        write_repaired(Health({}, {"train": [], "val": []}), tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()

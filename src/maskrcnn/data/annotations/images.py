@@ -190,7 +190,9 @@ def _sized(
     """Entries with a size, nothing in the place of those that have none, and whether pictures were asked."""
     sized: list[ImageEntry | None] = list(entries)
     unsized = [index for index, entry in enumerate(entries) if entry.height <= 0 or entry.width <= 0]
-    answers: Sequence[tuple[int, int] | str] = [f"`maskrcnn data check DIR {typed('--fix')} DEST` writes the pictures'"] * len(unsized)
+    answers: Sequence[tuple[int, int] | str] = [
+        f"`maskrcnn data check DIR {typed('--fix')} DEST` writes the pictures'"
+    ] * len(unsized)
     if sizes_of is not None and unsized:
         answers = sizes_of([entries[index].file_name or "" for index in unsized])
     for index, answer in zip(unsized, answers, strict=True):
