@@ -62,6 +62,12 @@ def test_what_was_written_down_is_picked_again(write_split, annotate, tmp_path):
     assert list(pick(data, "train", file, tmp_path).file_names) == ["1.png", "3.png"]
 
 
+def test_why_several_images_cannot_be_divided_is_said(write_split, annotate):
+    data = many(write_split, annotate, [7, 7])
+    with pytest.raises(ValueError, match="2 images cannot be divided .*, since they are nearly the same"):
+        divide(data, 0.5, 0, groups=np.array([3, 3]))
+
+
 def test_new_images_are_for_training_and_said(write_split, annotate, tmp_path):
     data = many(write_split, annotate, [7, 7, 3])
     picked = pick(data, "train", SplitFile(["1.png"], ["2.png"]), tmp_path / "s.json")

@@ -38,6 +38,7 @@ def divide(
     numbers, group_of = np.unique(groups, return_inverse=True)
     if len(numbers) < 2 or share == 0:
         told = counted(len(data.image_ids), "images cannot be divided into training and validation")
+        told += ", since they are nearly the same and stay together" if len(data.image_ids) > 1 and share else ""
         raise ValueError(
             f"{data.annotations}: {told}; set train.evaluate_every=0 to train on all of them without an evaluation"
         )

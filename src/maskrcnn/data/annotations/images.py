@@ -16,6 +16,7 @@ from maskrcnn.data.annotations.spelling import Key, key_of, shown, whole
 from maskrcnn.data.faults import EXAMPLES, Faults, Kind, Severity
 from maskrcnn.data.image_file import LONGEST_SIDE
 from maskrcnn.data.image_names import last_of_url
+from maskrcnn.sentences import typed
 
 BAD_IMAGE = Kind(
     "malformed-image", "images", Severity.REFUSED, "have an entry that cannot be read", "they are left out"
@@ -58,7 +59,6 @@ ABSURD_SIZE = Kind("absurd-size", "images", Severity.REFUSED, "state a size that
 MOST_PIXELS = 2**31 - 1
 """Pixels of an image beyond which no run lengths are written."""
 
-SIZES_HELP = "`maskrcnn data check DIR` with a repaired copy takes those of the pictures"
 NUMBERS = ("id", "height", "width")
 SizesOf = Callable[[Sequence[str]], Sequence[tuple[int, int] | str]]
 """Tells of each file name the picture's (height, width), or a sentence why it cannot."""
@@ -192,7 +192,9 @@ def _sized(
     """Entries with a size, nothing in the place of those that have none, and whether pictures were asked."""
     sized: list[ImageEntry | None] = list(entries)
     unsized = [index for index, entry in enumerate(entries) if entry.height <= 0 or entry.width <= 0]
-    answers: Sequence[tuple[int, int] | str] = [SIZES_HELP] * len(unsized)
+    answers: Sequence[tuple[int, int] | str] = [
+        f"`maskrcnn data check DIR {typed('--fix')} DEST` writes the pictures'"
+    ] * len(unsized)
     if sizes_of is not None and unsized:
         answers = sizes_of([entries[index].file_name or "" for index in unsized])
     for index, answer in zip(unsized, answers, strict=True):

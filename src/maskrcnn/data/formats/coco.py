@@ -183,7 +183,7 @@ def _report_missing(data: Dataset, images: Path, lost: Sequence[int], faults: Fa
     name, share = names[lost[0]], f"{len(lost)} of {len(names)} images missing"
     sentence = (
         f"{images} lacks {shown(name)} of image {shown(ids[lost[0]])} ({share}){hint(name, images)}; "
-        f"{data.annotations} names it: complete the folder or remove the entries"
+        f"{data.annotations} names it: complete the folder, correct the names or remove the entries"
     )
     if faults is None:
         names_of_files(data)

@@ -38,7 +38,9 @@ Mended = tuple[Dataset, list[Repair]]
 
 
 def repair(health: Health) -> tuple[dict[str, Dataset], list[Repair]]:
-    """Mend all splits. Raises ValueError where nothing is left of one."""
+    """Mend all splits. Raises ValueError where none could be read, or nothing is left of one."""
+    if not health.datasets:
+        raise ValueError("no split could be read; there is nothing to write a repaired copy of")
     done: list[Repair] = []
     mended = {}
     crossing = _in_training(health)
@@ -219,8 +221,10 @@ def _drop_objects(split: str, data: Dataset) -> Mended:
 
 
 def _mend_marks(split: str, data: Dataset) -> Mended:
-    """Crowd marks that every object bears go, and areas that are far from their outline's."""
-    done = []
+    """Crowd marks that every object bears go, outlines too short, and areas that are far from their outline's."""
+    short = data.flags & np.uint8(Flag.SHORT_POLYGON)
+    done = _told(split, of_objects(objects.SHORT, data, np.flatnonzero(short)), "such outlines are gone")
+    data = replace(data, flags=data.flags - short)
     if len(data.crowd) and data.crowd.all():
         done += _told(split, of_objects(objects.ALL_CROWD, data, np.arange(len(data.crowd))), "no longer crowd regions")
         data = replace(data, crowd=np.zeros(len(data.crowd), bool))
