@@ -31,7 +31,7 @@ TRIED = 8
 """Label files of a folder that are opened to see whether they are of this format."""
 NUMBERED = Kind("yolo-no-names", "classes", Severity.NOTE, "have no name; they are called by their numbers")
 UNLISTED = Kind("yolo-unlisted-class", "objects", Severity.REFUSED, "have a class number that the list of names lacks")
-UNREADABLE = Kind("yolo-image", "images", Severity.REFUSED, "cannot be read, so that their size is not known")
+UNREADABLE = Kind("yolo-image", "images", Severity.REFUSED, "cannot be read, or their label files cannot")
 
 
 def find(folder: Folder) -> list[Source]:
@@ -126,12 +126,20 @@ def _has_lines(labels: Path, names: list[str]) -> bool:
     tried = 0
     for name in names:
         if name.lower().endswith(".txt") and name.lower() not in layouts.NO_LABELS and tried < TRIED:
-            with (labels / name).open("rb") as file:
-                text = decoded(file.read(4096))[0].strip()
+            text = _head(labels / name)
             tried += 1
             if text:
                 return looks_like(text)
     return False
+
+
+def _head(path: Path) -> str:
+    """How a file begins; nothing where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return decoded(file.read(4096))[0].strip()
+    except OSError:
+        return ""
 
 
 def _pairs(source: Source) -> list[tuple[Path, Path | None]]:
@@ -165,10 +173,11 @@ def _read(source: Source, pairs: list[tuple[Path, Path | None]], faults: Faults)
         image, labels = pair
         try:
             size = probe(image).size
+            text = read_text(labels, faults) if labels else ""
         except (OSError, ValueError) as error:
             faults.add(UNREADABLE, image.name, str(error))
             return None, []
-        return size, list(read_lines(read_text(labels, faults), labels.name, faults)) if labels else []
+        return size, list(read_lines(text, labels.name, faults)) if labels else []
 
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(open_pair, pairs))

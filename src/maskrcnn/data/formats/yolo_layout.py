@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +37,7 @@ def read_layout(path: Path) -> Layout | None:
     try:
         if path.stat().st_size > LARGEST_YAML:
             return None
-        content = yaml.load(read_text(path), Loader=yaml.BaseLoader)  # texts, lists and mappings, and nothing else
+        content = _content(read_text(path))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return None
     if not isinstance(content, dict) or not {"names", "nc"} & content.keys():
@@ -50,19 +51,25 @@ def read_layout(path: Path) -> Layout | None:
     return Layout(path, root if isinstance(root, str) else "", entries, _names(content, path))
 
 
+@lru_cache(maxsize=8)
+def _content(text: str) -> Any:
+    """Texts, lists and mappings of YAML, and nothing else; a file is asked for several times, and parsing is slow."""
+    return yaml.load(text, Loader=yaml.BaseLoader)
+
+
 def images_of(layout: Layout, part: Part) -> list[Path]:
     """The images of a split, sorted within each folder; those that a list names may not exist."""
     found: dict[Path, None] = {}
     for entry in layout.entries.get(part, []):
         place = located(layout, entry)
         if place is not None:
-            found.update(dict.fromkeys(_listed(place, layout) if place.is_file() else pictures(Folder(place))))
+            found.update(dict.fromkeys(_listed(place, layout) if os.path.isfile(place) else pictures(Folder(place))))
     return list(found)
 
 
 def located(layout: Layout, entry: str) -> Path | None:
     """The folder or list that an entry means: below `path`, beside the YAML, or where its last words lead."""
-    return next((place for place in _candidates(layout, entry) if place.exists()), None)
+    return next((place for place in _candidates(layout, entry) if os.path.exists(place)), None)
 
 
 def pictures(folder: Folder) -> Iterator[Path]:
@@ -107,7 +114,7 @@ def _listed(path: Path, layout: Layout) -> Iterator[Path]:
         name = line.strip().replace("\\", "/")
         if name:
             beside = path.parent / name.removeprefix("./")
-            yield beside if beside.is_file() else located(layout, name) or beside
+            yield beside if os.path.isfile(beside) else located(layout, name) or beside
 
 
 def _candidates(layout: Layout, entry: str) -> Iterator[Path]:
@@ -130,7 +137,12 @@ def _names(content: dict[str, Any], path: Path) -> dict[int, str]:
     names = content.get("names")
     if isinstance(names, str) and names:
         listed = path.parent / names
-        names = read_text(listed).splitlines() if listed.is_file() else [names]
+        names = read_text(listed).splitlines() if os.path.isfile(listed) else [names]
     if isinstance(names, dict):
-        return {int(key): str(name) for key, name in names.items() if str(key).isdecimal() and len(key) < 10}
-    return dict(enumerate(map(str, names))) if isinstance(names, list) else {}
+        return {int(key): name for key, name in names.items() if key.isdecimal() and len(key) < 10 and _is_text(name)}
+    return {number: name for number, name in enumerate(names or ()) if _is_text(name)}
+
+
+def _is_text(name: Any) -> bool:
+    """Whether it is no list: written as text, one of lists that YAML's aliases repeat would fill the memory."""
+    return isinstance(name, str)
