@@ -19,6 +19,7 @@ from maskrcnn.models.mask_rcnn import build
 from maskrcnn.predict import Predictor, load
 from maskrcnn.predict_files import predict_paths
 from maskrcnn.runtime.precision import Precision
+from maskrcnn.sentences import Note
 from maskrcnn.weights import save_weights
 
 RECIPE = Recipe(
@@ -98,6 +99,19 @@ def test_the_score_decides_what_comes_back(predictor, pictures):
     np.testing.assert_array_equal(some.scores, everything.scores[everything.scores >= everything.scores[2]])
 
 
+def test_some_classes_are_looked_for_under_names_of_ones_own(predictor, pictures):
+    both = predictor.predict(pictures / "a.png", score=0.0)
+    dogs = predictor.choose(["hound=dog"]).predict(pictures / "a.png", score=0.0)
+    assert 0 < both.names.count("dog") == len(dogs) < len(both)
+    assert set(dogs.names) == {"hound"}
+    assert {entry["category_id"] for entry in dogs.to_coco()} == {7}
+    pets = predictor.choose(["pet=dog", "pet=cat"])
+    assert (pets.classes, pets.category_ids) == (("pet",), (3,))
+    assert pets.predict(pictures / "a.png", score=0.0).names == ["pet"] * len(both)
+    with pytest.raises(ValueError, match=r"tiny has no class 'dgo'; did you mean dog\?"):
+        predictor.choose(["dgo"])
+
+
 def test_a_huge_picture_is_reduced_but_results_are_in_its_own_pixels(predictor):
     image = np.random.default_rng(0).integers(0, 256, (600, 1300, 3), dtype=np.uint8)  # 2.2 MiB of max_rowsize 1
     result = predictor.predict(image, score=0.0)
@@ -173,7 +187,8 @@ def test_a_picture_that_is_not_there_is_told(predictor):
 
 def test_pictures_are_found_once_and_in_order(pictures):
     (pictures / "notes.txt").touch()
-    found = find_images([pictures / "b.jpg", pictures])
+    with pytest.warns(Note, match=r"left out notes\.txt"):
+        found = find_images([pictures / "b.jpg", pictures])
     assert [path.name for path in found] == ["b.jpg", "a.png", "c.png"]
 
 

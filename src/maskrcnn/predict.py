@@ -19,6 +19,7 @@ from torch import Tensor
 from maskrcnn.config import Recipe
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import Bucket, box_bucket, smallest_bucket, whole_views
+from maskrcnn.data.classes import Choice, choose
 from maskrcnn.data.decode import MEBIBYTE, RGB, decode, to_rgb
 from maskrcnn.data.loader import collate
 from maskrcnn.data.oddities import Oddities
@@ -104,12 +105,32 @@ class Predictor:
     precision: Precision
     rungs: tuple[Execution, ...] = ("eager",)
     """Ways to run, best first, see `Ladder`."""
+    choice: Choice | None = None
+    """Classes that are looked for; None: all that the weights know."""
     _results: Lock = field(default_factory=Lock, init=False)
     """Held while results lie where a recorded graph's next prediction, maybe of another thread, overwrites them."""
 
     def __repr__(self) -> str:
-        names = self.recipe.classes
+        names = self.classes
         return f"{self.recipe.name}: {len(names)} classes ({some_of(names)}) on {self.device}"
+
+    def choose(self, classes: Sequence[str]) -> "Predictor":
+        """The same predictor for some classes: names, or `new=old`; several with one new name become one class.
+
+        Raises ValueError for a name that the weights do not know.
+        """
+        ids = self.recipe.category_ids or range(1, len(self.recipe.classes) + 1)
+        return replace(self, choice=choose(self.recipe.classes, ids, classes, self.recipe.name))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that are looked for, in the order of their labels."""
+        return self.recipe.classes if self.choice is None else self.choice.names
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """Category ids of these classes."""
+        return self.recipe.category_ids if self.choice is None else self.choice.ids
 
     @overload
     def predict(self, images: Image.Image | np.ndarray | Tensor, score: float = 0.5) -> Instances: ...
@@ -129,12 +150,12 @@ class Predictor:
         """
         if isinstance(images, str | Path | Location) and not is_one_file(images):
             images = list(find_images([images]))
-        oddities, is_one = Oddities(), isinstance(images, ImageLike)
-        arrays = [_read(image, self._num_bands, oddities) for image in ([images] if is_one else images)]
+        oddities, wanted = Oddities(), [images] if isinstance(images, ImageLike) else images
+        arrays = [_read(image, self._num_bands, oddities) for image in wanted]
         for note in oddities.notes():
             warnings.warn(note, Note, stacklevel=2)
         results = self._predict(arrays, score)
-        return results[0] if is_one else results
+        return results[0] if isinstance(images, ImageLike) else results
 
     def _predict(self, images: Sequence[Array], score: float) -> list[Instances]:
         results: dict[int, Instances] = {}
@@ -160,7 +181,8 @@ class Predictor:
         detections = self._detect(batch, raw_sizes, view.rescaled(originals, raw_sizes), self._bucket(view))
         names, category_ids = self.recipe.classes, self.recipe.category_ids
         inclusive = self.recipe.model.mask_head.paste == "inclusive"
-        return from_detections(detections, view, originals, names, category_ids, inclusive=inclusive)
+        found = from_detections(detections, view, originals, names, category_ids, inclusive=inclusive)
+        return found if self.choice is None else [_chosen(one, self.choice) for one in found]
 
     @torch.inference_mode()
     def _detect(self, images: Tensor, raw_sizes: Tensor, view: View, bucket: Bucket) -> Detections:
@@ -233,6 +255,15 @@ def _read(image: ImageLike, num_bands: int, oddities: Oddities) -> Array:
             "0..255 and give the bands that the recipe's data.mean and data.std have, without alpha"
         )
     return array
+
+
+def _chosen(found: Instances, choice: Choice) -> Instances:
+    """The objects of some classes, under their names there."""
+    labels = choice.labels[found.labels]
+    kept = found[labels > 0]
+    labels = labels[labels > 0]
+    names = [choice.names[label - 1] for label in labels.tolist()]
+    return replace(kept, labels=labels, names=names, category_ids=choice.ids)
 
 
 def _device(name: str | torch.device | None) -> torch.device:

@@ -59,7 +59,7 @@ def predict_paths(
     out = Path(out)
     targets = Targets(find_images(sources, recursive=recursive, without=out), out)
     warm([*ENCODED, *DRAWN])
-    note_unreadable(predictor.recipe.classes)
+    note_unreadable(predictor.classes)
     entries: list[dict[str, Any]] = []
     failures: list[str] = []
     for number, (page, result) in enumerate(predicted(predictor, list(targets.names), score), 1):

@@ -67,7 +67,7 @@ def write_proposals(
     failures: list[str] = []
     warm(ENCODED)
     with TemporaryDirectory(prefix="maskrcnn-") as temporary:
-        gathered = Gathered(Path(temporary), dest, predictor.recipe.classes)
+        gathered = Gathered(Path(temporary), dest, predictor.classes)
         for page, result in predicted(predictor, list(names), score):
             if isinstance(result, str):
                 failures.append(result)
@@ -77,7 +77,7 @@ def write_proposals(
                 progress(page, result)
         if gathered.is_empty:
             raise ValueError(f"no image could be read, so that there is no data set to write: {failures[0]}")
-        data = gathered.dataset(predictor.recipe.category_ids)
+        data = gathered.dataset(predictor.category_ids)
         remarks = [*gathered.remarks(), *FORMATS[form].write({"": data}, dest)]
     return Written(failures, remarks, len(data.image_ids), len(data.labels))
 
@@ -139,6 +139,7 @@ class Gathered:
         target = self._folder / self._free.claim(name.with_name(stem + suffix))
         target.parent.mkdir(parents=True, exist_ok=True)
         if not ending:
+            assert result.image is not None, "predictions carry their image"
             self._as_png.append(page)
             Image.fromarray(result.image).save(target)
         elif isinstance(page.path, Path):

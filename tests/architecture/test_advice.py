@@ -11,7 +11,18 @@ from maskrcnn.cli import main, seed_scripts
 from maskrcnn.sentences import speaking, typed
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
-COMMANDS = ("app", "bench", "convert", "data", "doctor", "evaluate", "modelarts", "options", "predict", "seed_scripts")
+COMMANDS = (
+    "app",
+    "bench",
+    "convert",
+    "data",
+    "doctor",
+    "evaluate",
+    "modelarts",
+    "options",
+    "predict",
+    "seed_scripts",
+)
 OWN_WORDS = {f"cli/{name}.py" for name in COMMANDS}
 """Commands that speak of their own flags alone; no other program's words lead to those sentences."""
 FLAG = re.compile(

@@ -21,8 +21,9 @@ MAY_SEE = {
     "draw": {"fonts"},
     "sentences": set(),
     "markdown": set(),
+    "status_line": set(),
     "files": {"sentences"},
-    "storage": {"files", "run_folder", "sentences"},
+    "storage": {"files", "run_folder", "sentences", "status_line"},
     "job": set(),
     "run_folder": set(),
     "recipes": {"config", "job", "markdown", "run_folder", "sentences", "storage.location"},
@@ -41,7 +42,8 @@ MAY_SEE = {
     "convert": FOUNDATION | {"models", "recipes", "weights", "files", "storage", "run_folder"},
     "bench": RUN | {"instances", "train", "evaluate", "convert.framework", "convert.torchvision"},
     "cli": RUN
-    | {"bench", "draw", "fonts", "train", "evaluate", "report", "predict", "predict_files", "proposals", "convert"},
+    | {"bench", "draw", "fonts", "train", "evaluate", "report", "predict", "predict_files", "proposals", "convert"}
+    | {"status_line"},
     "__main__": {"cli"},
 }
 """Part -> the parts (or single modules) that it may import. The package itself offers `load` and may see all."""

@@ -39,6 +39,8 @@ LAUNCHERS = {"mpirun": "-n", "torchrun": "--nproc-per-node"}
 """What starts several processes, and the option that says how many."""
 LAUNCHED = [line for line in (*COMMANDS, *INLINES[README]) if line.split()[0] in LAUNCHERS and len(line.split()) > 1]
 RECIPE = "config/maskrcnn/mask_rcnn_resnet50_fpn_1x.yml"
+PLANNED = "config/lite.yml"
+"""The recipe that a plan for this machine stands on."""
 TINY = """
 __BASE__: ../coco.yml
 name: mask_rcnn_resnet50_fpn_1x
@@ -85,6 +87,8 @@ def place(tmp_path, monkeypatch, published):
     coco.write_text(coco.read_text().replace("dataset_dir: datasets/coco2017", "dataset_dir: my_data"))
     assert (tmp_path / RECIPE).is_file()
     (tmp_path / RECIPE).write_text(TINY)
+    (tmp_path / PLANNED).write_text(TINY.replace("../coco.yml", "coco.yml"))
+    monkeypatch.setattr("maskrcnn.train.proposal.CPU_STEPS", 1)
 
     pictures = sorted(shutil.copytree(data / "val2017", tmp_path / "photos").iterdir())
     Image.open(pictures[0]).convert("RGB").save(tmp_path / "street.jpg")

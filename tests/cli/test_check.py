@@ -1,6 +1,9 @@
 """`maskrcnn data check`: table, JSON, page, repaired copy, exit code."""
 
 import json
+import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,6 +57,16 @@ def test_programs_get_one_object_with_the_same(maskrcnn, folder, capsys):
     ]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_no_text_are_told(maskrcnn, folder, capsys):
+    Path(os.fsdecode(bytes(folder / "train2017") + b"/\xff.png")).touch()
+    assert maskrcnn("data", "check", folder, "--json") == 1
+    found = {one["kind"]: one for one in json.loads(capsys.readouterr().out)["faults"]}
+    assert found["file-not-annotated"]["examples"]["train"][0].endswith("/\ufffd.png")
+    maskrcnn("data", "check", folder)
+    assert "\ufffd.png" in capsys.readouterr().out
+
+
 def test_warnings_fail_when_they_are_asked_to(maskrcnn, folder):
     (folder / "train2017" / "2.png").write_bytes((folder / "train2017" / "1.png").read_bytes())
     assert maskrcnn("data", "check", folder) == 0
@@ -88,7 +101,7 @@ def test_a_missing_validation_split_is_a_note_with_the_ways_out(maskrcnn, folder
     (folder / "annotations" / "instances_val2017.json").unlink()
     maskrcnn("data", "check", folder)
     text = capsys.readouterr().out
-    assert "note     split-missing" in text
+    assert "note     validation-split-missing" in text
     assert "data.val_share" in text
     assert "train.evaluate_every=0" in text
 
@@ -106,8 +119,9 @@ def test_columns_are_coloured_on_a_terminal(maskrcnn, folder, capsys, monkeypatc
 def test_progress_is_told_when_it_takes_long(capsys, monkeypatch):
     from maskrcnn.cli.health import Meter
 
+    now = iter([0.0, 6.0, 7.0, 8.0])
+    monkeypatch.setattr("maskrcnn.status_line.time.monotonic", lambda: next(now))
     meter = Meter()
-    meter._told -= 6
     for done in (1, 2, 3):
         meter("train: reading headers", done, 3)
     assert capsys.readouterr().err == "train: reading headers: 1 of 3 images\n"

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from maskrcnn.cli.planning import is_data, make_plan, name_of
+from maskrcnn.cli.planning import is_data, make_plan, name_of, planned
 from maskrcnn.data.shapes import generate
 from maskrcnn.recipes import read_recipe
 
@@ -57,6 +57,17 @@ def test_a_folder_is_planned_trained_scored_and_resumed(maskrcnn, folder, tmp_pa
     assert f"the plan is that of {run}/plan.yml" in capsys.readouterr().out
 
 
+def test_a_plan_is_made_anew_unless_its_run_goes_on(tmp_path, folder, capsys):
+    run = tmp_path / "run"
+    first = planned(str(folder), ["train.epochs=3"], run, goes_on=True)
+    assert (first.train.epochs, read_recipe(run / "plan.yml").train.epochs) == (3, 3)
+    assert planned(str(folder), ["train.epochs=4"], run, goes_on=False).train.epochs == 4
+    assert planned(str(folder), [], run, goes_on=True).train.epochs == 4
+    (run / "config.yml").touch()  # a run has begun: its plan stays
+    planned(str(folder), ["train.epochs=5"], run, goes_on=False)
+    assert read_recipe(run / "plan.yml").train.epochs == 4
+
+
 def test_all_images_of_a_foreign_folder_are_scored(maskrcnn, folder, tmp_path, capsys):
     assert maskrcnn("train", folder, *SMALL, "train.evaluate_every=0", "--out", tmp_path / "run") == 0
     assert not (tmp_path / "run/split.json").exists()
@@ -85,7 +96,7 @@ def test_a_plan_is_written_with_reasons_and_is_a_recipe(maskrcnn, folder, tmp_pa
 def test_a_split_is_written_and_used(maskrcnn, folder, tmp_path, capsys):
     assert maskrcnn("data", "split", folder, "data.val_share=0.5", "--out", tmp_path / "s.json") == 0
     text = capsys.readouterr().out
-    assert "images           4         4" in text
+    assert "images        4    4" in text
     assert f"data.split_file={tmp_path}/s.json" in text
     assert maskrcnn("data", "split", folder, "--out", tmp_path / "s.json") == 2
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from maskrcnn.proposals import Written
+
 
 class Found:
     """Result of one image."""
@@ -46,6 +48,30 @@ def test_pictures_are_predicted_and_told_one_by_one(maskrcnn, calls, capsys):
 def test_folders_below_are_searched_on_request(maskrcnn, calls):
     assert maskrcnn("predict", "best", "folder", "--recursive") == 0
     assert calls[1] == ("predictor", ["folder"], Path("runs/predict"), 0.5, "recursive")
+
+
+def test_classes_are_chosen_by_name(maskrcnn, calls, monkeypatch):
+    class Loaded:
+        def choose(self, classes):
+            return classes
+
+    monkeypatch.setattr("maskrcnn.predict.load", lambda weights, **options: Loaded())
+    assert maskrcnn("predict", "best", "a.jpg", "--classes", "cat, pet=dog") == 0
+    assert calls[0][0] == ["cat", "pet=dog"]
+
+
+def test_results_become_a_data_set_on_request(maskrcnn, calls, monkeypatch, capsys):
+    def write_proposals(predictor, sources, dest, form, score, progress, *, recursive):
+        calls.append((sources, dest, form, score, recursive))
+        return Written(["the image b.jpg cannot be decoded"], ["1 image is written as PNG"], 3, 7)
+
+    monkeypatch.setattr("maskrcnn.proposals.write_proposals", write_proposals)
+    assert maskrcnn("predict", "best", "folder", "--to", "labelme", "--out", "labels", "--score", "0.25") == 2
+    assert calls[1] == (["folder"], Path("labels"), "labelme", 0.25, False)
+    told = capsys.readouterr()
+    assert told.out == "note: 1 image is written as PNG\nlabelme: 3 images, 7 objects\nwritten to labels\n"
+    assert "1 image could not be read, the first: the image b.jpg" in told.err
+    assert maskrcnn("predict", "best", "folder", "--to", "word") == 2
 
 
 def test_pictures_that_cannot_be_read_are_an_error_at_the_end(maskrcnn, calls, capsys):

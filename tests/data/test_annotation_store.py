@@ -63,7 +63,7 @@ def test_edges_are_those_of_their_object_and_crowd_regions_have_none(write_split
 
 def test_objects_that_are_not_learnt_leave_no_trace(write_split, annotate):
     rows = [annotate(id, 1 + id % 2, iscrowd=id % 3 == 0) for id in range(1, 8)]
-    outside = [annotate(10 + id, 1 + id % 3, bbox=[70, 5, 0, 9], iscrowd=id % 2) for id in range(5)]
+    outside = [annotate(10 + id, 1 + id % 3, bbox=[70, 5, 4, 9], iscrowd=id % 2) for id in range(5)]
     whole = coco.read(*write_split([*outside[:2], *rows, *outside[2:]], sizes=SIZES))
     assert np.count_nonzero(~whole.learnt) == 5
     with_outside = annotation_store.pack(whole)

@@ -5,11 +5,13 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils._pytree import tree_leaves
 
 from maskrcnn.config import Data
 from maskrcnn.data import buckets, loader
 from maskrcnn.data.formats import coco
+from maskrcnn.data.oddities import Oddities
 
 SIZES = [(40, 60), (60, 45), (33, 44), (52, 30), (40, 50), (38, 64), (45, 45), (64, 32)]
 
@@ -138,3 +140,18 @@ def test_real_photos_fill_batches_at_the_stated_sizes(shared_data):
     steps = buckets.plan_evaluation(data.sizes, settings, chosen, batch=8)[:4]
     for batch in loader.Loader(data, steps, settings):
         assert torch.equal(batch.raw_sizes, batch.original_sizes)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_dim_images_are_met_once_over_all_epochs(data, workers):
+    for name in data.file_names[:3]:
+        size = Image.open(data.images / name).size[::-1]
+        Image.fromarray(np.full(size, 4000, np.uint16)).save(data.images / name, "PNG")
+    oddities, notes = Oddities(), []
+    for epoch in range(2):
+        for _ in loader.Loader(data, steps_of(data, recipe(workers), epoch=epoch), recipe(workers), oddities=oddities):
+            pass
+        notes += oddities.notes()
+    (note,) = notes
+    assert note.startswith(f"{data.images / data.file_names[0]} uses 6 % of its 16 bits")
+    assert "as with 2 more" in note

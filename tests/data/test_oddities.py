@@ -70,3 +70,18 @@ def test_many_threads_tell_it_once_with_a_count():
     assert note.startswith("000.png uses 4 % of its 16 bits and is read nearly black, as with 299 more; stretch")
     oddities.add("300.png", share=0.04)
     assert list(oddities.notes()) == []
+
+
+def test_a_rotation_that_annotations_leave_out_is_told(tmp_path):
+    exif, oddities = Image.Exif(), Oddities()
+    exif[0x0112] = 6
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        Image.new("RGB", (40, 24)).save(tmp_path / name, exif=exif)
+    decode(tmp_path / "a.jpg", (40, 24), oddities=oddities)
+    assert list(oddities.notes()) == []
+    for name in ("c.jpg", "b.jpg"):
+        decode(tmp_path / name, (24, 40), oddities=oddities)
+    (note,) = oddities.notes()
+    assert note.startswith(
+        f"{tmp_path / 'b.jpg'} carries a rotation that its annotated size leaves out, as with 1 more;"
+    )

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import copytree, rmtree
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from maskrcnn.cli import main
 from maskrcnn.data.shapes import generate
+from maskrcnn.sentences import Note
 
 RECIPE = """
 name: tiny
@@ -123,6 +125,19 @@ def test_a_data_set_that_is_not_there(place, refusal):
         "shapes/annotations/instances_val2017.json: shapes/train2017 lacks 000000000005.png of image 5"
     )
     assert not (place / "new" / "weights").exists()
+
+
+def test_dim_images_are_told_in_training_and_evaluation(place, capsys):
+    for path in (place / "shapes").glob("*2017/*.png"):
+        dim = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16
+        Image.fromarray(dim).save(path)
+    with pytest.raises(SystemExit) as end, pytest.warns(Note, match=r"val2017/\S+ uses \d % of its 16 bits"):
+        main(["train", "tiny.yml", "train.evaluate_every=1", "--out", "new"])
+    assert end.value.code == 0
+    assert (
+        len(re.findall(r"train2017/\S+ uses \d % of its 16 bits and is read nearly black", capsys.readouterr().out))
+        == 1
+    )
 
 
 def test_an_annotation_file_that_was_cut_off(place, refusal):

@@ -61,15 +61,14 @@ def test_a_cache_that_cannot_be_written_or_was_damaged_costs_a_sentence_each(pla
     [kernels] = temporary.iterdir()
     assert warning.startswith(f"warning: compiled kernels cannot be kept in {forbidden}/kernels (")
     assert warning.endswith(f") and are kept in {kernels}; MASKRCNN_CACHE names another folder")
-    assert predict(place, forbidden, temporary) == []
 
-    damaged = kernels.rename(tmp_path / "kernels")
-    whole = {path: path.read_bytes() for path in damaged.glob("ops.paste.*")}
+    whole = {path: path.read_bytes() for path in kernels.glob("ops.nms.*")}
     assert len(whole) > 1
     for path, content in whole.items():
         path.write_bytes(content[:-7])
-    assert predict(place, tmp_path, temporary) == [
-        f"warning: a compiled kernel in {damaged} is damaged; it is compiled anew",
-        "compiling kernels for this machine: some seconds",
+    assert predict(place, forbidden, temporary) == [
+        f"warning: a compiled kernel in {kernels} is damaged; it is compiled anew",
+        "compiling kernels for this machine: some seconds",  # not those of any task
+        warning,
     ]
     assert len([path for path, content in whole.items() if path.read_bytes() != content[:-7]]) > 1

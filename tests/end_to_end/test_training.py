@@ -167,6 +167,23 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(shapes, tmp_path,
     assert told[0] == told[1]
 
 
+def test_steps_before_a_broken_image_are_kept(shapes, tmp_path, monkeypatch):
+    recipe, out = tiny(shapes), tmp_path / "run"
+    learn = training.Training.learn
+
+    def broken(run, *arguments):
+        if run.step == 3:
+            raise ValueError("the image 7.png cannot be decoded")
+        learn(run, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Training, "learn", broken)
+        with pytest.raises(ValueError, match=r"7\.png"):
+            loop.run(recipe, out)
+    assert f"up to step 3 is kept; with all images restored, --resume auto --out {out}" in (out / "log.txt").read_text()
+    assert checkpoint.read(loop.run(recipe, out, resume="auto") / "checkpoints/step-6").step == 6
+
+
 def test_an_evaluation_that_was_interrupted_is_made_up_for(shapes, tmp_path, monkeypatch):
     recipe, out = tiny(shapes, epochs=1, evaluate_every=1), tmp_path / "run"
 

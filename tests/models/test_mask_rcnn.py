@@ -275,27 +275,31 @@ OTHERS = {
 """Settings that weights of other systems need."""
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["torchvision", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("detectron2", "mindspore"))],
-)
-def test_networks_of_other_systems_are_one_graph_too(name):
+@pytest.fixture(params=OTHERS)
+def other(request):
     torch.manual_seed(1)
-    model = build(structs.replace(TINY, **OTHERS[name]), NUM_CLASSES)
-    torch._dynamo.reset()
+    return build(structs.replace(TINY, **OTHERS[request.param]), NUM_CLASSES)
+
+
+def test_networks_of_other_systems_do_not_wait_for_the_device_either(other):
     images, annotated = batch(), targets()
     with HostWaits() as waits:
-        losses = model.losses(images, annotated, KEYS)
-        total(losses).backward()
+        total(other.losses(images, annotated, KEYS)).backward()
     assert waits.seen == []
-    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
-    traced = torch.compile(model.losses, fullgraph=True, backend="eager")(batch(), targets(), KEYS)
+    assert all(p.grad is not None for p in other.parameters() if p.requires_grad)
+
+
+@pytest.mark.exhaustive
+def test_networks_of_other_systems_are_one_graph_too(other):
+    torch._dynamo.reset()
+    losses = other.losses(batch(), targets(), KEYS)
+    traced = torch.compile(other.losses, fullgraph=True, backend="eager")(batch(), targets(), KEYS)
     for loss, value in losses.items():
         torch.testing.assert_close(traced[loss], value, rtol=1e-4, atol=1e-5)
-    model.eval()
+    other.eval()
     with torch.no_grad():
-        found = torch.compile(model, fullgraph=True, backend="eager")(batch())
-        torch.testing.assert_close(found.boxes, model(batch()).boxes)
+        found = torch.compile(other, fullgraph=True, backend="eager")(batch())
+        torch.testing.assert_close(found.boxes, other(batch()).boxes)
 
 
 def test_slots_that_no_positive_fills_repeat_those_in_use(model):

@@ -5,6 +5,7 @@ from glob import glob
 import pytest
 
 from maskrcnn.data.sources import find_images, is_one_file
+from maskrcnn.sentences import Note
 from maskrcnn.storage.find import has_pattern, matching
 from maskrcnn.storage.location import at
 
@@ -44,11 +45,25 @@ def test_folders_files_and_patterns_of_a_store(both):
     def found(*sources):
         return [str(one).removeprefix("obs://bucket/top/") for one in find_images(sources)]
 
-    assert found("obs://bucket/top") == ["a.jpg", "b.png"]
+    with pytest.warns(Note):
+        assert found("obs://bucket/top") == ["a.jpg", "b.png"]
     assert found("obs://bucket/top/c.txt") == ["c.txt"]  # named outright
     assert found("obs://bucket/top/sub*/*.jpg", "obs://bucket/top/sub/d.jpg") == ["sub/d.jpg", "sub2/f.jpg"]
     with pytest.raises(FileNotFoundError, match=r"no images at obs://bucket/none; expected an image, a folder"):
         found("obs://bucket/none")
+
+
+def test_a_folder_of_a_store_says_what_it_leaves_out_and_is_searched_below_on_request(both, store):
+    with pytest.warns(Note, match=r"at obs://bucket/top: left out c\.txt \(read: "):
+        found = find_images(["obs://bucket/top"], recursive=True)
+    assert {str(one): str(name) for one, name in found.items()} == {
+        f"obs://bucket/top/{name}": name for name in NAMES if name != "c.txt"
+    }
+    assert [one.key for one in find_images(["obs://bucket/top/x1"])] == ["top/x1/g.jpg"]
+    for key in ("only/deep/a.jfif", "only/b.xyz"):
+        store.put(key, b"1")
+    with pytest.raises(FileNotFoundError, match=r"left out b\.xyz .*lie deeper, such as deep/a\.jfif, need"):
+        find_images(["obs://bucket/only"])
 
 
 def test_names_with_signs_of_a_pattern_can_be_named(store):

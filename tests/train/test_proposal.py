@@ -62,7 +62,10 @@ def test_small_objects_are_seen_larger(make):
 
 
 def test_anchors_have_the_objects_sizes(make):
-    assert chosen(make(50, (256, 256), [20, 40, 80]))["model.rpn.anchor_sizes"] == [16, 32, 64, 128, 256]
+    assert chosen(make(50, (256, 256), [20, 40, 80]))["model.rpn.anchor_sizes"] == [10, 20, 40, 80, 160]
+    assert chosen(make(50, (256, 256), [10, 160]))["model.rpn.anchor_sizes"] == [10, 20, 40, 80, 160]
+    assert chosen(make(50, (256, 256), [10, 250]))["model.rpn.anchor_sizes"] == [10, 22, 50, 112, 250]
+    assert chosen(make(50, (256, 256), [10, 12]))["model.rpn.anchor_sizes"] == [6, 12, 24, 48, 96]
     assert "model.rpn.anchor_sizes" not in chosen(make(50, (256, 256), [20]), SERVER)  # pretrained on COCO's
 
 

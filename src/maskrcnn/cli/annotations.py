@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskrcnn.config import Data
+from maskrcnn.data.formats.archive import is_archive
 from maskrcnn.recipes import read_recipe
 
 
@@ -15,5 +16,6 @@ def find_data(source: str, overrides: Sequence[str]) -> Data:
 
 
 def is_recipe(source: str) -> bool:
-    """Whether `data check demo` means the recipe: a folder that is there comes first, then names of recipes."""
-    return source.endswith((".yml", ".yaml")) or (Path(source).name == source and not Path(source).is_dir())
+    """Whether `data check demo` means the recipe: data that are there come first, then names of recipes."""
+    path = Path(source)
+    return source.endswith((".yml", ".yaml")) or (path.name == source and not path.is_dir() and not is_archive(path))

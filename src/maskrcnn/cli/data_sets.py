@@ -12,7 +12,7 @@ from maskrcnn.sentences import typed
 if TYPE_CHECKING:
     from maskrcnn.data.dataset import Dataset
 
-Written = Literal["coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "dsb2018", "instances"]
+Target = Literal["coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "dsb2018", "instances"]
 
 
 def convert(
@@ -20,7 +20,7 @@ def convert(
     dest: Annotated[Path, Argument(metavar="DEST", help="The folder to write; new or empty.")],
     overrides: DataOverrides = None,
     to: Annotated[
-        Written,
+        Target,
         Option(metavar="FORMAT", help="coco, lvis, yolo, labelme, cvat, via, voc, cityscapes, dsb2018 or instances."),
     ] = "coco",
 ) -> None:
@@ -83,8 +83,9 @@ def _table(training: "Dataset", validation: "Dataset") -> str:
     """Images and objects of each class in both splits."""
     import numpy as np
 
+    from maskrcnn.cli.numbers import aligned
+
     rows = [("", "train", "val"), ("images", str(len(training.image_ids)), str(len(validation.image_ids)))]
     counts = [np.bincount(data.labels, minlength=len(data.category_ids) + 1)[1:] for data in (training, validation)]
     rows += [(name, str(a), str(b)) for name, a, b in zip(training.category_names, *counts, strict=True)]
-    width = max(len(row[0]) for row in rows)
-    return "\n".join(f"{name:<{width}}  {a:>8}  {b:>8}" for name, a, b in rows)
+    return aligned(rows)

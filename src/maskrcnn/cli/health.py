@@ -13,7 +13,8 @@ from maskrcnn.data.faults import Faults, Severity
 from maskrcnn.data.health.check import Entry, Health, examine
 from maskrcnn.data.health.classes import num_objects
 from maskrcnn.data.split import find_parts, is_named, read_part
-from maskrcnn.sentences import some_of
+from maskrcnn.sentences import some_of, typed
+from maskrcnn.status_line import StatusLine
 
 COLOURS = {Severity.REFUSED: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 PLURALS = {Severity.REFUSED: "refused", Severity.WARNING: "warnings", Severity.NOTE: "notes"}
@@ -65,7 +66,7 @@ def say(settings: Data, health: Health, found: Sequence[Entry]) -> None:
         print("\n" + table(found))
     print("\n" + verdict(found))
     if not health.is_deep:
-        print("only headers were read; --deep decodes all images, and looks for those nearly the same")
+        print(f"only headers were read; {typed('--deep')} decodes all images, and looks for those nearly the same")
 
 
 def table(found: Sequence[Entry]) -> str:
@@ -85,10 +86,10 @@ def _where(one: Entry) -> str:
 def _print_coloured(found: Sequence[Entry]) -> None:
     """The same in columns, on a terminal."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    rows = Table("", "fault", "where", "what", box=None, pad_edge=False, padding=(0, 2, 1, 0))
+    rows = Table("", "fault", "where", Column("what", overflow="fold"), box=None, pad_edge=False, padding=(0, 2, 1, 0))
     for one in found:
         severity = Text(one.kind.severity, COLOURS[one.kind.severity])
         rows.add_row(severity, Text(one.kind.name), Text(_where(one)), Text("\n".join(_details(one))))
@@ -104,7 +105,7 @@ def _details(one: Entry) -> Iterator[str]:
     if one.sentence:
         yield one.sentence
     if one.kind.repair:
-        yield f"--fix: {one.kind.repair}"
+        yield f"{typed('--fix')}: {one.kind.repair}"
 
 
 def verdict(found: Sequence[Entry]) -> str:
@@ -114,7 +115,7 @@ def verdict(found: Sequence[Entry]) -> str:
     counts = {severity: sum(one.kind.severity is severity for one in found) for severity in reversed(Severity)}
     told = "kinds of fault: " + ", ".join(f"{count} {PLURALS[severity]}" for severity, count in counts.items())
     repairable = sum(bool(one.kind.repair) for one in found)
-    return f"{told}; --fix DEST repairs {repairable} of them in a copy" if repairable else told
+    return f"{told}; {typed('--fix DEST')} repairs {repairable} of them in a copy" if repairable else told
 
 
 def as_json(source: str, health: Health, found: Sequence[Entry]) -> str:
@@ -153,22 +154,17 @@ def _fault(one: Entry) -> dict[str, Any]:
 
 
 class Meter:
-    """Progress on stderr: a line that is rewritten on a terminal, else one every five seconds."""
+    """Progress over images on stderr."""
 
     def __init__(self) -> None:
-        self._in_place = sys.stderr.isatty()
-        self._every = 0.2 if self._in_place else 5.0
-        self._told = time.monotonic()
+        self._line = StatusLine(0.2)
 
     def __call__(self, doing: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if self._in_place and done == total:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-        elif done != total and now - self._told >= self._every:
-            self._told = now
-            sentence = f"{doing}: {done} of {total} images"
-            line = f"\r\x1b[K{sentence}\r" if self._in_place else f"{sentence}\n"
-            print(line, end="", file=sys.stderr, flush=True)
+        if done == total:
+            self._line.clear()
+        elif self._line.is_due(now):
+            self._line.say(f"{doing}: {done} of {total} images", now)
 
 
 def exit_code(found: Sequence[Entry], *, strict: bool) -> int:

@@ -5,22 +5,16 @@ it has filled or will copy away, or addresses such as obs://BUCKET/DATA. Sources
 of training jobs and on the variables of a training container; on OpenI the lists are JSON.
 """
 
-import hashlib
 import json
 import os
-import shutil
 import sys
-import tempfile
-import zipfile
-import zlib
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from maskrcnn.config import Data, Recipe
-from maskrcnn.files import cache_folder
+from maskrcnn.data.formats.archive import unpacked
 from maskrcnn.job import ENABLED, HANDED_OVER
 from maskrcnn.recipes import find_recipe, read_recipe
 from maskrcnn.recipes.read import read_job, read_overrides
@@ -296,28 +290,6 @@ def _unpacked(place: Path | Location, copy: str) -> Path | Location:
     """
     if not _is_archive(place):
         return place
-    archive = place if isinstance(place, Path) else fetch_file(place)
-    digest = hashlib.sha256(f"{place} {archive.stat().st_size} {archive.stat().st_mtime_ns}".encode()).hexdigest()[:16]
-    folder = (Path(copy) if copy else cache_folder() / "unpacked") / f"{place.stem}-{digest}"
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            _unpack(archive, draft, str(place))
-            with suppress(OSError):  # another process was first
-                draft.rename(folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    folder = unpacked(place if isinstance(place, Path) else fetch_file(place), Path(copy) if copy else None)
     inside = [path for path in folder.iterdir() if not path.name.startswith((".", "__"))]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
-
-
-def _unpack(archive: Path, folder: Path, name: str) -> None:
-    try:
-        with zipfile.ZipFile(archive) as content:
-            content.extractall(folder)  # names that lead out of the folder lose what leads there
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last: it needs a password
-        raise ValueError(
-            f"{name}: expected a whole archive .zip without a password, received another file, a damaged or a half "
-            f"copied one ({error}); copy it again"
-        ) from None

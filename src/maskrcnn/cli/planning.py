@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from maskrcnn.data.formats.archive import is_archive, stem_of
 from maskrcnn.recipes import read_recipe
 from maskrcnn.recipes.adopt import with_settings
 from maskrcnn.recipes.find import find_recipe
@@ -17,9 +18,6 @@ from maskrcnn.runtime.ranks import find_ranks
 if TYPE_CHECKING:
     from maskrcnn.config import Recipe
 
-ARCHIVES = (".zip", ".tar", ".gz", ".tgz")
-"""Endings of data sets in one file."""
-
 
 def is_data(source: str) -> bool:
     """Whether a person named a data set rather than a recipe: an archive, or a folder without a recipe in it.
@@ -27,8 +25,8 @@ def is_data(source: str) -> bool:
     Raises ValueError for a folder that is called like a shipped recipe.
     """
     path = Path(source).expanduser()
-    if path.is_file():
-        return path.suffix.lower() in ARCHIVES
+    if is_archive(path):
+        return True
     if not path.is_dir() or (path / CONFIG).is_file():
         return False
     if Path(source).name != source:
@@ -43,19 +41,19 @@ def is_data(source: str) -> bool:
     )
 
 
-def planned(source: str, overrides: Sequence[str], out: Path | None) -> "Recipe":
-    """The recipe for a folder of data: what was planned when the run in `out` began, else a plan that is made now.
+def planned(source: str, overrides: Sequence[str], out: Path | None, *, goes_on: bool) -> "Recipe":
+    """The recipe for a folder of data: a plan that is made now, or that of the run in `out`, where that goes on.
 
-    A plan is printed by the first process, and written to `out` where that is given.
+    A new plan is printed by the first process, and written to `out` where that is given and holds no run.
     """
     before = None if out is None else out / PLAN
-    if before is not None and before.is_file():
+    if goes_on and before is not None and before.is_file():
         _say(f"the plan is that of {before}")
-        return read_recipe(before, overrides)
+        return read_recipe(before, [f"data.dataset_dir={source}", *overrides])
     recipe, text = make_plan(source, overrides)
     _say(text)
-    if out is not None and find_ranks(os.environ).rank == 0:
-        write_plan(out / PLAN, text)
+    if before is not None and not before.with_name(CONFIG).exists() and find_ranks(os.environ).rank == 0:
+        write_plan(before, text)
     return recipe
 
 
@@ -92,9 +90,8 @@ def name_of(source: str) -> str:
     >>> name_of("/data/My Cells (2).zip")
     'my-cells-2'
     """
-    stem = Path(source).resolve().name if source in (".", "..") else Path(source).name
-    stem = stem.removesuffix(Path(stem).suffix) if Path(stem).suffix.lower() in ARCHIVES else stem
-    return re.sub(r"[^\w]+", "-", stem.lower()).strip("-") or "data"
+    path = Path(source).resolve() if source in (".", "..") else Path(source)
+    return re.sub(r"[^\w]+", "-", stem_of(path.name).lower()).strip("-") or "data"
 
 
 def _say(sentence: str) -> None:

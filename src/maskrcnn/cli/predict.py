@@ -27,6 +27,9 @@ def predict(
     device: Annotated[Device, Option(help="auto takes an accelerator where there is one.")] = "auto",
     precision: Annotated[Precision, Option(help="auto is that of the weights' recipe.")] = "auto",
     recursive: Annotated[bool, Option("--recursive", help="Search folders below a folder too.")] = False,
+    classes: Annotated[
+        str, Option(metavar="NAMES", help="Only these classes, such as cat,dog; pet=cat,pet=dog renames them.")
+    ] = "",
     to: Annotated[
         Proposed | None,
         Option(metavar="FORMAT", help="Write a data set to correct instead: coco, yolo, labelme, cvat or via."),
@@ -35,7 +38,7 @@ def predict(
     """Find the objects in images; draw and list them, or write them as labels."""
     words = {"device=cpu": "--device cpu", "precision bf16": "--precision bf16", "a pattern with **": "--recursive"}
     with speaking(words):
-        find_objects(weights, sources, out, score, device, precision, recursive, to)
+        find_objects(weights, sources, out, score, device, precision, recursive, to, classes)
 
 
 def find_objects(
@@ -47,16 +50,20 @@ def find_objects(
     precision: Precision = "auto",
     recursive: bool = False,
     to: Proposed | None = None,
+    classes: str = "",
 ) -> None:
     """Predict, print a line for each image, and say where the results are; then raise ValueError if some failed.
 
-    to   the format of the data set to write in place of drawings and predictions.json
+    to        the format of the data set to write in place of drawings and predictions.json
+    classes   the only ones that are looked for, parted by commas; empty for all
     """
     place = destination(out)
     from maskrcnn.predict import load
     from maskrcnn.storage.upload import publishing
 
     predictor = load(weights, device=device, precision=precision)
+    if classes:
+        predictor = predictor.choose([name.strip() for name in classes.split(",")])
     with publishing(place) as folder:
         failures = _written(predictor, sources, folder, score, recursive, to)
         print(f"written to {place}")

@@ -33,7 +33,8 @@ def train(
 
     if is_data(config):
         folder = destination(out or Path("runs/train") / name_of(config))
-        recipe = planned(config, overrides or (), folder if isinstance(folder, Path) else None)
+        own = folder if isinstance(folder, Path) else None
+        recipe = planned(config, overrides or (), own, goes_on=resume is not None)
     else:
         recipe = read_recipe(config, overrides or ())  # first: a mistake in it is told before torch is imported
         folder = destination(out or Path("runs/train") / recipe.name)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
@@ -11,32 +12,53 @@ from maskrcnn.data.dataset import Dataset, keep_objects
 from maskrcnn.sentences import some_of
 
 
-def choose_classes(data: Dataset, classes: Sequence[str]) -> Dataset:
-    """Keep the objects of some classes; their images all stay.
+class Choice(NamedTuple):
+    """Classes that were chosen by name."""
 
-    classes   names, or `new=old`; several old ones with the same new name become one class, with the first one's id
-    Raises ValueError for a name that the data do not have.
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+    """Category ids, ascending."""
+    labels: Int64[np.ndarray, " K+1"]
+    """New label of each old one; 0 for classes that are left out, and for the background."""
+
+
+def choose(names: Sequence[str], ids: Sequence[int], classes: Sequence[str], who: str) -> Choice:
+    """Choose classes, in the order of their category ids.
+
+    classes   names, or `new=old`; several old ones with the same new name become one class, with the least id of them
+    who       what has the classes, for messages
+    Raises ValueError for a name that is not there.
     """
+    known = {name: label for label, name in reversed(list(enumerate(names, 1)))}
+    wanted = [_pair(words, known) for words in classes]
+    for new, old in wanted:
+        if old not in known:
+            near = get_close_matches(old, names, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {some_of(names, 12)}"
+            raise ValueError(f"{who} has no class {old!r}; {hint}")
+        if not new:
+            raise ValueError(f"expected a name before `=` in {new}={old}, the new name of class {old}")
+    lowest: dict[str, int] = {}
+    for new, old in wanted:
+        lowest[new] = min(ids[known[old] - 1], lowest.get(new, ids[known[old] - 1]))
+    chosen = sorted(lowest, key=lowest.__getitem__)
+    labels = np.zeros(len(names) + 1, np.int64)
+    for new, old in wanted:
+        labels[known[old]] = chosen.index(new) + 1
+    return Choice(tuple(chosen), tuple(lowest[name] for name in chosen), labels)
+
+
+def choose_classes(data: Dataset, classes: Sequence[str]) -> Dataset:
+    """Keep the objects of some classes, see `choose`; their images all stay. No names keep everything."""
     if not classes:
         return data
-    labels_of = {name: label for label, name in reversed(list(enumerate(data.category_names, 1)))}
-    wanted = [_pair(name, labels_of) for name in classes]
-    for new, old in wanted:
-        if old not in labels_of:
-            raise ValueError(f"data.classes: {_unknown(old, data)}")
-        if not new:
-            raise ValueError(f"data.classes: expected a name before `=` in ={old}")
-    ids = {new: data.category_ids[labels_of[old] - 1] for new, old in reversed(wanted)}
-    names = sorted(ids, key=ids.__getitem__)
-    table = np.zeros(len(data.category_names) + 1, np.int64)
-    for new, old in wanted:
-        table[labels_of[old]] = names.index(new) + 1
-    labels = table[data.labels]
+    choice = choose(data.category_names, data.category_ids, classes, f"data.classes: {data.annotations}")
+    labels = choice.labels[data.labels]
     return replace(
         keep_objects(replace(data, labels=np.maximum(labels, 1)), labels > 0),
         labels=labels[labels > 0],
-        category_ids=tuple(ids[name] for name in names),
-        category_names=tuple(names),
+        category_ids=choice.ids,
+        category_names=choice.names,
     )
 
 
@@ -76,9 +98,3 @@ def _pair(words: str, known: dict[str, int]) -> tuple[str, str]:
         return words, words
     new, _, old = words.partition("=")
     return new.strip(), old.strip()
-
-
-def _unknown(name: str, data: Dataset) -> str:
-    near = get_close_matches(name, data.category_names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"it has {some_of(data.category_names, 12)}"
-    return f"{data.annotations} has no class {name!r}; {hint}"

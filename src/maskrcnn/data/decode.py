@@ -90,8 +90,9 @@ def decode_bytes(
                 f"the image {path} has (height, width) {header.size} but its annotations say {size}; correct the "
                 "annotation file's height and width, or restore the image that was annotated"
             )
-        pixels, share = pixels_of(image, path, header, limit, upright=size in (None, header.size))
-        oddities.add(path, share=share, has_pages=header.has_pages)
+        upright = size in (None, header.size)
+        pixels, share = pixels_of(image, path, header, limit, upright=upright)
+        oddities.add(path, share=share, has_pages=header.has_pages, is_left_turned=not upright)
         return pixels
 
 

@@ -1,4 +1,4 @@
-"""What is odd about images that can be decoded: 12-bit values in 16 bits, pages of which only the first is read."""
+"""What is odd about images that can be decoded: 12-bit values in 16 bits, pages that are not read, turns left out."""
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
@@ -29,21 +29,25 @@ class Oddities:
     """Share of its levels that each dim image uses, by its path or page."""
     with_pages: set[Hashable] = field(default_factory=set)
     """Files of several images, of which the first was read."""
+    left_turned: set[Hashable] = field(default_factory=set)
+    """Files whose annotations state the size before the EXIF rotation, which was left out for them."""
     _told: set[str] = field(default_factory=set, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
-    def add(self, name: Hashable, *, share: float = 1.0, has_pages: bool = False) -> None:
+    def add(self, name: Hashable, *, share: float = 1.0, has_pages: bool = False, is_left_turned: bool = False) -> None:
         """Report an image. One that is black all over is not dim: nothing in it could be stretched."""
         with self._lock:
             if 0 < share < DIM:
                 self.dim[name] = share
             if has_pages:
                 self.with_pages.add(name)
+            if is_left_turned:
+                self.left_turned.add(name)
 
     def notes(self) -> Iterator[str]:
         """Yield a sentence for each kind of oddity that was met and not told before."""
         with self._lock:
-            sentences = {"dim": self._on_dim(), "pages": self._on_pages()}
+            sentences = {"dim": self._on_dim(), "pages": self._on_pages(), "turned": self._on_turned()}
             new = {kind: text for kind, text in sentences.items() if text and kind not in self._told}
             self._told |= set(new)
         yield from new.values()
@@ -60,6 +64,13 @@ class Oddities:
             return ""
         told = f"{min(self.with_pages, key=str)} holds several images, of which only the first is read"
         return f"{told}{_like_others(len(self.with_pages) - 1)}"
+
+    def _on_turned(self) -> str:
+        if not self.left_turned:
+            return ""
+        told = f"{min(self.left_turned, key=str)} carries a rotation that its annotated size leaves out"
+        others = _like_others(len(self.left_turned) - 1)
+        return f"{told}{others}; objects are taken as drawn on the unrotated image, as `maskrcnn data show` shows them"
 
 
 def _like_others(number: int) -> str:

@@ -70,12 +70,17 @@ def _look(folder: Folder, wanted: str) -> Iterator[tuple[str, list[Source]]]:
 
 
 def _depth(sources: list[Source]) -> int:
-    return min(len(source.labels.parts) for source in sources)
+    return min(map(_depth_of, sources))
+
+
+def _depth_of(source: Source) -> int:
+    """Number of folders around an annotation file, or down to a folder of label files."""
+    return len(source.labels.parts) - source.labels.is_file()
 
 
 def _is_of(source: Source, outermost: int, sources: list[Source]) -> bool:
     """Whether a source belongs to the outermost data set: a split that this one lacks, or at its depth."""
-    outer = [one for one in sources if len(one.labels.parts) == outermost]
+    outer = [one for one in sources if _depth_of(one) == outermost]
     taken = {one.part for one in outer}
     return source in outer or (source.part not in taken and "" not in taken)
 

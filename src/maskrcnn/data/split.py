@@ -1,7 +1,9 @@
 """The one door to the data of a recipe."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,7 +24,7 @@ from maskrcnn.data.health.twins import near_duplicates
 from maskrcnn.data.join import join
 from maskrcnn.data.recognise import recognise
 from maskrcnn.run_folder import SPLIT
-from maskrcnn.sentences import typed
+from maskrcnn.sentences import Note, typed
 from maskrcnn.storage.fetch import fetch_file
 from maskrcnn.storage.location import Location, at, local
 
@@ -33,6 +35,9 @@ NAMES = ("train_img_dir", "train_anno_path", "val_img_dir", "val_anno_path")
 """Settings that name the files of a data set in the COCO2017 layout."""
 MOST_COMPARED = 20_000
 """Number of images up to which those that are nearly the same are looked for before some are set apart."""
+
+MANY = 2_000
+"""Number of images from which that takes a while, so that it is said."""
 
 
 class Parts(NamedTuple):
@@ -217,7 +222,14 @@ def alike(data: Dataset) -> Int64[np.ndarray, " N"] | None:
     """A number for each image, the same for images that are nearly the same; None where there are too many to look."""
     if not isinstance(data.images, Path) or len(data.image_ids) > MOST_COMPARED:
         return None
-    return near_duplicates([data.images / name for name in data.file_names])
+    return _alike(data.images, tuple(data.file_names))
+
+
+@lru_cache(maxsize=4)  # both splits of a run, and its plan, ask for the same
+def _alike(folder: Path, names: tuple[str, ...]) -> Int64[np.ndarray, " N"]:
+    if len(names) >= MANY:
+        warnings.warn(f"looking for images that are nearly the same among {len(names)}", Note, stacklevel=2)
+    return near_duplicates([folder / name for name in names])
 
 
 def _told(data: Dataset, parts: Parts) -> Dataset:

@@ -97,7 +97,11 @@ def _train(training: Training, epoch: int, wish: StopRequest) -> None:
     wish.deferring = True
     with closing(iter(loader)) as raws, closing(feed(raws, training.make, world.device)) as parts:
         while training.step < end:
-            training.learn(loader, parts)
+            try:
+                training.learn(loader, parts)
+            except (OSError, ValueError):
+                training.rescue()
+                raise
             for note in training.oddities.notes():
                 training.log.say(note)
             stop = world.any(wish.raised)

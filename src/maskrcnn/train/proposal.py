@@ -22,6 +22,8 @@ CLEAR = 10.0
 """Side in pixels that nine of ten objects should have when the network sees them: two cells of the finest level."""
 LEAST = 64
 """Pixels below which an image's shorter side is enlarged: the coarsest level has two cells then."""
+FINEST, MOST_APART = 6.0, 2.6
+"""Side in pixels of the smallest anchor, on cells of 4 pixels, and how many times larger an anchor is than the next."""
 SIDED = ("left", "right")
 """Words in class names that a mirrored image would make wrong."""
 CPU_STEPS, DEVICE_STEPS = 1200, 4000
@@ -158,9 +160,10 @@ def _flip(data: Dataset) -> Iterator[Choice]:
 def _anchors(facts: Facts, short: int, machine: Machine) -> Iterator[Choice]:
     if machine.base == LARGE or not len(facts.sides):
         return
-    low, high = np.quantile(facts.sides * short, [0.05, 0.95]).tolist()
-    finest = 2.0 ** min(max(math.floor(math.log2(max(low, 1.0))), 2), 5)
-    sizes = [finest * 2**level for level in range(5)]
+    low, high = np.quantile(facts.sides * short, [0.05, 0.95]).clip(min=1.0).tolist()
+    ratio = min(max((high / low) ** (1 / 4), 2.0), MOST_APART)
+    finest = max(FINEST, math.sqrt(low * high) / ratio**2)
+    sizes = [float(round(finest * ratio**level)) for level in range(5)]
     yield Choice("model.rpn.anchor_sizes", sizes, f"nine of ten objects have a side of {low:.0f} to {high:.0f} pixels")
 
 

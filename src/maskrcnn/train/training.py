@@ -1,6 +1,7 @@
 """A run at some step: what it has learnt so far, and what it keeps and tells of that."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from maskrcnn.models.mask_rcnn import MaskRCNN
 from maskrcnn.run_folder import BEST, CHECKPOINTS, EVALUATION, LAST
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.memory import explain_out_of_memory, peak_memory
+from maskrcnn.sentences import typed
 from maskrcnn.structures import MicroBatch
 from maskrcnn.train import checkpoint
 from maskrcnn.train.log import Log, evaluations, quality
@@ -84,24 +86,38 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint, unless the losses say that the weights are spoilt."""
-        if self.window.steps:
-            self.window.check()
+        self.window.check()
         self.window.stopwatch.pause()
-        if self.world.is_main:
-            tensors = {
-                "model": self.model.state_dict(),
-                "optimizer": state_tensors(self.update.optimizer, self.model),
-                **({} if self.average is None else {"average": self.average.tensors()}),
-            }
-            state = {
-                "recipe": msgspec.to_builtins(self.recipe),
-                "num_images": len(self.splits.training.image_ids),
-                "scaler": self.update.scaler.state_dict(),
-                "versions": versions(self.world),
-            }
-            keep = self.recipe.train.keep_checkpoints
-            checkpoint.save(self.out / CHECKPOINTS, self.step, tensors, state, keep=keep)
+        self._write_checkpoint()
         self.world.barrier()
+
+    def rescue(self) -> None:
+        """Keep what was learnt before an image could not be read; other processes, if any, are not waited for."""
+        if not self.world.is_main or not self.step or (self.out / CHECKPOINTS / f"step-{self.step}").exists():
+            return
+        with suppress(FloatingPointError):
+            self.window.check()
+            self._write_checkpoint()
+            self.log.say(
+                f"what was learnt up to step {self.step} is kept; with all images restored, "
+                f"{typed('--resume')} auto {typed('--out')} {self.log.called} goes on"
+            )
+
+    def _write_checkpoint(self) -> None:
+        if not self.world.is_main:
+            return
+        tensors = {
+            "model": self.model.state_dict(),
+            "optimizer": state_tensors(self.update.optimizer, self.model),
+            **({} if self.average is None else {"average": self.average.tensors()}),
+        }
+        state = {
+            "recipe": msgspec.to_builtins(self.recipe),
+            "num_images": len(self.splits.training.image_ids),
+            "scaler": self.update.scaler.state_dict(),
+            "versions": versions(self.world),
+        }
+        checkpoint.save(self.out / CHECKPOINTS, self.step, tensors, state, keep=self.recipe.train.keep_checkpoints)
 
     def evaluate(self, epoch: int) -> None:
         """Score the weights that are kept, unless that was done before the run was stopped."""

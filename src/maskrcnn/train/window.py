@@ -53,6 +53,8 @@ class Window:
 
         Raises FloatingPointError at the first step whose losses or gradient are not finite, in every process.
         """
+        if not self.steps:
+            return []
         begin = time.perf_counter()
         rows = torch.stack([step.losses.mean for step in self.steps]).tolist()
         self.stopwatch.settle(time.perf_counter() - begin)

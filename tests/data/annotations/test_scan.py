@@ -137,6 +137,16 @@ def test_what_is_not_plain_is_left_to_the_parser_and_its_neighbours_are_not(text
     assert found.ids[[0, 2]].tolist() == [7, 8]
 
 
+def test_an_id_and_a_box_may_be_missing_and_that_is_told():
+    texts = [annotation(), '{"image_id":9,"category_id":3}', '{"id":5,"image_id":9,"category_id":3}']
+    found = scanned(*texts, '{"image_id":9,"bbox":[1,2,3,4],"category_id":3}')
+    assert not found.strange.any()
+    assert found.has_id.tolist() == [True, False, True, False]
+    assert found.has_box.tolist() == [True, False, False, True]
+    assert found.ids.tolist() == [4, 0, 5, 0]
+    assert found.boxes.tolist() == [[1, 2, 30, 10], [0] * 4, [0] * 4, [1, 2, 3, 4]]
+
+
 @pytest.mark.parametrize(
     "text",
     ['{"counts":[2,3],"size":[1,5]}', "[1,2,3,4,5,6]", "[[1,2,3,4,5,6,7]]", '[[1,2,3,4,"5",6]]', "true", "[null]"],

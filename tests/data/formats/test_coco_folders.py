@@ -161,6 +161,8 @@ PASSED_OVER = {
     "results.json": ([{"image_id": 1, "category_id": 1, "score": 0.5}], "detections"),
     "person_keypoints_train2017.json": (coco("1.png", row=ROW | {"num_keypoints": 1}), "beside it"),
     "stuff_train2017.json": (coco("1.png"), "beside it"),
+    "image_info_train2017.json": (coco("1.png") | {"annotations": []}, "no annotations"),
+    "labels_train2017.json": (coco("1.png", row={"id": 1, "image_id": 1, "category_id": 1}), "without boxes or masks"),
     "lvis_v1_train.json": (
         coco("1.png") | {"images": [{"id": 1, "coco_url": "http://a/1.png", "neg_category_ids": []}]},
         "LVIS",
@@ -180,6 +182,11 @@ def test_what_is_no_instances_file_is_passed_over_with_the_reason(tmp_path):
 def test_keypoints_with_masks_are_read_where_nothing_else_is_there(tmp_path):
     folder = put(tmp_path, {"person_keypoints_val.json": coco("1.png", row=ROW | {"num_keypoints": 1}), "1.png": None})
     assert told(folder) == [("val", "person_keypoints_val.json", ".")]
+
+
+def test_a_file_without_annotations_is_read_where_nothing_else_is_there(tmp_path):
+    folder = put(tmp_path, {"train.json": coco("1.png") | {"annotations": []}, "1.png": None})
+    assert told(folder) == [("train", "train.json", ".")]
 
 
 @pytest.mark.parametrize(

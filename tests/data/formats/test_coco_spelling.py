@@ -122,6 +122,14 @@ def test_a_picture_that_two_names_could_mean_is_missing_for_both(write_split):
         coco.read(*write_split([], images=images))
 
 
+def test_a_picture_that_its_own_folder_lacks_is_missing_whatever_lies_elsewhere(write_split):
+    file, pictures = write_split([], images=[{"id": 1, "file_name": "a/1.png", "height": 40, "width": 60}])
+    assert list(coco.read(file, pictures).file_names) == ["1.png"]
+    (pictures / "a").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"lacks a/1\.png of image 1 \(1 of 1 images"):
+        coco.read(file, pictures)
+
+
 def test_a_picture_of_another_ending_is_told(write_split):
     images = [{"id": 1, "file_name": "1.jpg", "height": 40, "width": 60}]
     with pytest.raises(FileNotFoundError, match=r"lacks 1\.jpg .*; there is 1\.png, with another ending; .*complete"):
@@ -204,6 +212,26 @@ def test_category_ids_that_are_text_are_numbered_in_their_order(write_split, ann
 def test_a_category_without_a_name_has_its_id(write_split, annotate):
     data = coco.read(*write_split([annotate()], categories=[{"id": 7}]))
     assert data.category_names == ("7",)
+
+
+def test_fields_that_are_not_there_at_all_are_made_up(write_split, annotate):
+    row = annotate()
+    del row["id"], row["bbox"], row["area"], row["iscrowd"]
+    data = coco.read(*write_split([row]))
+    assert told(data) == PLAIN
+    assert [note[:40] for note in data.remarks] == [
+        "1 objects have no id; they are numbered:",
+        "1 objects have no box; their outline's i",
+    ]
+    del row["segmentation"]
+    with pytest.raises(ValueError, match="annotation without id of image 1 has neither a box nor an outline"):
+        coco.read(*write_split([row]))
+
+
+def test_a_box_that_reaches_beyond_all_images_is_drawn_no_further_than_an_outline_may(write_split, annotate):
+    data = coco.read(*write_split([annotate(bbox=[0, 0, 1e12, 9], segmentation=[])]))
+    assert data.outline(0).points.max() == 2.0**20
+    assert data.stated_boxes.tolist() == [[0, 0, 1e12, 9]]
 
 
 def test_annotations_are_numbered_after_the_largest_where_they_have_no_id_of_their_own(write_split, annotate):

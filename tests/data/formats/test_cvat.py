@@ -132,6 +132,11 @@ def test_subsets_are_splits(tmp_path):
     assert sources[0].images == tmp_path / "images/Train"
 
 
+def test_a_subset_of_any_name_is_looked_for(tmp_path):
+    [source] = cvat.find(put(tmp_path, document(image(POLYGON, subset="9" * 5000)), "images/a.png"))
+    assert (source.part, source.images) == ("", tmp_path / "images")
+
+
 def test_files_in_folders_of_splits_are_splits(tmp_path):
     folder = put(
         tmp_path, document(image(POLYGON, subset="default")), "train/images/a.png", name="train/annotations.xml"

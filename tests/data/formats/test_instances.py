@@ -170,12 +170,9 @@ def test_each_mask_that_is_none_has_its_sentence(name, tmp_path):
     if name[0] == "f":
         Image.fromarray(draw_ids()).save(path, save_all=True, append_images=[Image.fromarray(draw_ids())])
     (source,) = instances.find(Folder(tmp_path))
-    faults = Faults()
-    with pytest.raises(ValueError, match="nothing can be read"):
-        instances.read(source, faults)
     words = {"c": "is empty", "d": "changes pixels", "e": "no whole numbers", "f": "2 pages"}[name[0]]
     with pytest.raises(ValueError, match=words):
-        faults.refuse(source.labels)
+        instances.read(source, Faults())
 
 
 def test_a_mask_drawn_on_the_stored_pixels_of_a_turned_photo_fits(tmp_path):

@@ -292,3 +292,16 @@ def test_a_class_that_is_listed_twice_is_one(tmp_path):
     data, met = read_one(put(tmp_path, files, "a.png"))
     assert (data.category_names, data.labels.tolist()) == (("cat", "dog"), [2])
     assert met["class-listed-twice"].examples == ["cat"]
+
+
+def test_where_all_images_are_missing_that_is_said(tmp_path):
+    [source] = labelme.find(put(tmp_path, {"a.json": content(shape())}))
+    with pytest.raises(ValueError, match=r"restore it or remove a\.json"):
+        labelme.read(source, Faults())
+
+
+def test_a_file_that_is_cut_off_is_named(tmp_path):
+    whole = json.dumps(content(shape())).encode()
+    [source] = labelme.find(put(tmp_path, {"a.json": whole[:-60]}, "a.png"))
+    with pytest.raises(ValueError, match=r"a\.json cannot be read"):
+        labelme.read(source, Faults())

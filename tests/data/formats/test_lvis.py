@@ -73,6 +73,14 @@ def test_images_that_are_missing_are_named_and_left_out(tmp_path):
         lvis.read(source, Faults())
 
 
+def test_names_in_a_code_page_are_read(tmp_path):
+    put_lvis(tmp_path)
+    path = tmp_path / "lvis/lvis_v1_val.json"
+    path.write_bytes(path.read_bytes().replace(b"zebra", b"zebr\xe9"))
+    (source,) = lvis.find(Folder(tmp_path))
+    assert lvis._extras(source.labels).categories[1]["name"] == "zebré"
+
+
 def test_what_lvis_says_of_categories_comes_back(tmp_path):
     put_lvis(tmp_path / "from")
     data = read_all(lvis, tmp_path / "from")["val"]

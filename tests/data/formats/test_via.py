@@ -134,6 +134,7 @@ def test_a_menu_gives_the_order_of_classes_and_the_names_of_numbers(tmp_path):
         region({"name": "rect", "x": 1}, **{"class": "cat"}),
         region({"name": "hexagon"}, **{"class": "cat"}),
         region({}, **{"class": "cat"}),
+        region({"name": {}}, **{"class": "cat"}),
         region(),
         region(**{"class": {"cat": True, "dog": True}}),
     ],
@@ -195,3 +196,19 @@ def test_attributes_come_back(tmp_path):
     again, _ = read_one(Folder(tmp_path / "two"))
     assert list(again.attributes) == list(data.attributes)
     assert again.crowd.tolist() == [False, True]
+
+
+def test_a_damaged_project_is_named(tmp_path):
+    text = json.dumps(project(entry([region(**{"class": "cat"})])))
+    [source] = via.find(put(tmp_path, text[:-40], "a.png"))
+    with pytest.raises(ValueError, match=r"via\.json cannot be read"):
+        via.read(source, Faults())
+
+
+def test_a_folder_of_a_file_for_each_image_is_not_opened_file_by_file(tmp_path, monkeypatch):
+    for number in range(50):
+        put(tmp_path, {"shapes": [], "imagePath": "a.png"}, name=f"{number}.json")
+    opened = []
+    monkeypatch.setattr(via, "_head", lambda path: opened.append(path) or b"")
+    assert via.find(Folder(tmp_path)) == []
+    assert len(opened) == 20

@@ -1,16 +1,19 @@
 """Each kind of fault: a data set that has it alone is told to have it, how often, and where first."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from maskrcnn.data.faults import Severity
+from maskrcnn.data.faults import Faults, Severity
 from maskrcnn.data.formats import coco
-from maskrcnn.data.health import boxes, check, classes, contents, copies, images, objects, survey
+from maskrcnn.data.health import boxes, classes, contents, copies, images, objects, survey
+from maskrcnn.data.health import check as check_module
 from maskrcnn.data.health.check import entries
 from maskrcnn.data.shapes import generate
+from maskrcnn.storage.location import at
 
 TURNED = Image.Exif()
 TURNED[0x0112] = 6
@@ -232,7 +235,7 @@ def drop_an_outline(data):
 
 @fault(objects.CROSSED, 1, "annotation 30 of image 3")
 def cross_an_outline(data):
-    data.train.annotations[4] |= {"segmentation": [[5, 4, 25, 14, 25, 4, 5, 14, 7, 5]]}
+    data.train.annotations[4] |= {"segmentation": [[5, 4, 25, 14, 25, 4, 5, 14]]}  # its halves cancel out
 
 
 @fault(objects.THIN, 1, "annotation 30 of image 3")
@@ -328,18 +331,18 @@ def take_a_class_from_validation(data):
     data.val.annotations = data.val.annotations[::2]
 
 
-@fault(check.NOTHING, 1, "val", also={objects.WITHOUT, classes.NEVER_SCORED})
+@fault(check_module.NOTHING, 1, "val", also={objects.WITHOUT, classes.NEVER_SCORED})
 def take_all_objects(data):
     data.val.annotations = []
 
 
-@fault(check.ONE_IMAGE, 1, "val")
+@fault(check_module.ONE_IMAGE, 1, "val")
 def leave_one_image(data):
     (data.val.folder / "102.png").unlink()
     data.val.images, data.val.annotations = data.val.images[:1], data.val.annotations[:2]
 
 
-@fault(check.UNNAMED, 1, "new.JPG")
+@fault(check_module.UNNAMED, 1, "new.JPG")
 def add_a_file(data):
     data.noise(77).save(data.train.folder / "new.JPG")
     (data.train.folder / "notes.txt").write_text("no image")
@@ -362,10 +365,35 @@ def test_a_clean_data_set_has_no_fault(clean, deep):
 
 
 def test_every_kind_of_this_room_is_tested():
-    rooms = (boxes, check, classes, contents, copies, images, objects, survey)
+    rooms = (boxes, check_module, classes, contents, copies, images, objects, survey)
     kinds = {value for room in rooms for value in vars(room).values() if isinstance(value, objects.Kind)}
-    assert kinds - EACH.keys() == {check.UNREAD, check.ABSENT, check.REMOTE}
+    assert kinds - EACH.keys() == {
+        check_module.UNREAD,
+        check_module.NO_TRAINING,
+        check_module.NO_VALIDATION,
+        check_module.REMOTE,
+    }
     assert len(kinds) >= 40
+
+
+def test_a_split_that_is_not_there_is_told_with_what_it_means(clean, check):
+    clean.save()
+    clean.val.file.unlink()
+    found = {one.kind: one for one in entries(check(clean.root))}
+    assert found.keys() == {check_module.NO_VALIDATION}
+    assert "data.val_share" in check_module.NO_VALIDATION.claim
+    assert "train.evaluate_every=0" in check_module.NO_VALIDATION.claim
+    clean.save()
+    clean.train.file.unlink()
+    assert check_module.NO_TRAINING in {one.kind for one in entries(check(clean.root))}
+
+
+def test_images_in_a_store_are_told_and_not_looked_at(clean):
+    clean.save()
+    data = coco.read(clean.val.file)
+    remote = replace(data, images=at("s3://bucket/val2017"))
+    found = {one.kind: one.count for one in entries(check_module.examine({"val": remote}, {"val": Faults()}, {}))}
+    assert found == {check_module.REMOTE: 2}
 
 
 def test_the_worst_come_first(clean):

@@ -138,7 +138,7 @@ def test_crowd_marks_on_every_object_go_and_far_areas_are_measured(clean, fix):
     clean.train.annotations[0]["area"] = 9000
     train, *_ = fix()
     assert not train.crowd.any()
-    assert np.isnan(train.areas[0])
+    assert train.areas[0] == 200
 
 
 def test_entries_of_one_file_are_joined_and_copies_go(clean, fix):
@@ -181,6 +181,14 @@ def test_names_are_written_as_the_files_are_called(clean, fix):
         one["file_name"] = f"images\\{one['file_name']}"
     train, *_ = fix()
     assert train.file_names[:3] == ["1.png", "2.png", "3.png"]
+
+
+def test_ids_are_numbers_once_those_that_were_none_are_gone(clean, fix):
+    clean.train.images.append({**clean.train.images[1], "id": "z"})
+    clean.val.images[0]["id"] = "y"
+    train, val, *_ = fix()
+    assert (train.image_ids.tolist(), train.stated_ids) == (list(range(1, 12)), None)
+    assert list(val.stated_ids) == ["y", "102"]
 
 
 def test_what_was_done_is_listed_for_programs(clean, tmp_path):

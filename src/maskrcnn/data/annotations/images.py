@@ -36,7 +36,6 @@ STATED_IDS = Kind(
     "image ids",
     Severity.NOTE,
     "are not whole numbers of 64 bits; they are kept as text, and the images counted from 1",
-    "they are kept as text",
 )
 URL_NAMES = Kind(
     "name-from-url",

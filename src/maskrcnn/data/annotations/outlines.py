@@ -14,6 +14,8 @@ from maskrcnn.kernels import kernel
 from maskrcnn.masks import Rings, signed_areas
 from maskrcnn.masks.rings import turn_ring
 
+FARTHEST = 2.0**20
+"""Pixels from an image's corner beyond which no outline lies: drawing one costs what its length does."""
 THREADS = 4
 """Number of threads that copy rings into their order."""
 
@@ -45,7 +47,7 @@ def read_outlines(scanned: Scanned, boxes: Float32[np.ndarray, "n 4"], pieces: M
     owner = np.concatenate(owners)
     bare = np.flatnonzero(np.bincount(owner, minlength=len(flags)) == 0)
     flags[bare] = flags[bare] & ~np.uint8(Flag.RUN_LENGTHS) | Flag.NO_OUTLINE
-    corners = boxes[bare][:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
+    corners = boxes[bare][:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2).clip(-FARTHEST, FARTHEST)
     points = np.concatenate([*(one.points for one in rings), corners])
     lengths = np.concatenate([*(np.diff(one.first) for one in rings), np.full(len(bare), 4)]).astype(np.int64)
     return Outlines(points, lengths, np.concatenate([owner, bare]), flags)

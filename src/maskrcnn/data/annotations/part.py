@@ -1,6 +1,6 @@
 """Some annotations that stand together in a file, read and checked by one thread."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from msgspec import Raw
 
 from maskrcnn.data.annotations.annotation_file import complaint_about
-from maskrcnn.data.annotations.annotation_row import IDS, area_of, read_entry
+from maskrcnn.data.annotations.annotation_row import IDS, NO_ID, area_of, read_entry
 from maskrcnn.data.annotations.extras import other_fields, read_keypoints
 from maskrcnn.data.annotations.names import Names
-from maskrcnn.data.annotations.outlines import Outlines, read_outlines
+from maskrcnn.data.annotations.outlines import FARTHEST, Outlines, read_outlines
 from maskrcnn.data.annotations.registers import LEFT_OUT, NOT_LISTED, Register
 from maskrcnn.data.annotations.scan import LEAST, scan
 from maskrcnn.data.annotations.segmentation import BAD_OUTLINE, Segmentation, Unusable, read_segmentation
@@ -43,8 +43,6 @@ EMPTY_BOX = Kind(
     "have a box without width or height beside an outline; the outline's is taken",
     "the outline's is written",
 )
-FARTHEST = 2.0**20
-"""Pixels from an image's corner beyond which no outline lies: drawing one costs what its length does."""
 
 
 class Frame(NamedTuple):
@@ -99,10 +97,11 @@ class _Table:
         self._text = b"".join(rows)
         self._scanned = scan(np.frombuffer(self._text, np.uint8), np.cumsum([*map(len, rows)], dtype=np.int64))
         self._boxes = self._scanned.boxes
-        self._usable, self._has_box = np.ones(len(rows), bool), np.ones(len(rows), bool)
+        self._usable, self._has_box = np.ones(len(rows), bool), self._scanned.has_box
         self._words: dict[str, dict[int, str]] = {name: {} for name in IDS}
-        self._no_id: set[int] = set()
+        self._no_id = set(np.flatnonzero(~self._scanned.has_id & ~self._scanned.strange).tolist())
         self._faults = Faults()
+        self._count(NO_ID, self._no_id)
 
     def part(self) -> Part:
         """Read all rows, in the order in which one thing needs another."""
@@ -127,6 +126,9 @@ class _Table:
         words, scanned = self._words, self._scanned
         id = "without id" if row in self._no_id else words["id"].get(row, int(scanned.ids[row]))
         return f"annotation {shown(id)} of image {shown(words['image_id'].get(row, int(scanned.image_ids[row])))}"
+
+    def _count(self, kind: Kind, rows: Collection[int]) -> None:
+        self._faults.add(kind, [self._who(row) for row in sorted(rows)[:EXAMPLES]], count=len(rows))
 
     def _mention(self, row: int, kind: Kind, sentence: str) -> None:
         if self._usable[row]:
@@ -236,8 +238,7 @@ class _Table:
         stated[:, 2:] -= stated[:, :2]
         self._boxes[empty], boxes[empty] = stated, reach
         for kind, chosen in ((NO_BOX, empty & ~self._has_box), (EMPTY_BOX, empty & self._has_box)):
-            found = np.flatnonzero(chosen)
-            self._faults.add(kind, [self._who(row) for row in found[:EXAMPLES].tolist()], count=len(found))
+            self._count(kind, np.flatnonzero(chosen).tolist())
 
 
 def _corners(stated: Float64[np.ndarray, "n 4"]) -> Float32[np.ndarray, "n 4"]:

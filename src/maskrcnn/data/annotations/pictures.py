@@ -69,6 +69,10 @@ class Folder:
         parent, _, last = name.rpartition("/")
         return last in self._listed(parent) and os.path.isfile(os.path.join(self._root, name))
 
+    def has_folder(self, name: str) -> bool:
+        """Whether there is such a folder."""
+        return os.path.isdir(os.path.join(self._root, name))
+
     def alike(self, name: str) -> str | None:
         """The only file whose name differs in the case of letters or their Unicode form."""
         found = ""
@@ -158,7 +162,7 @@ def hint(name: str, images: Path) -> str:
 
 
 def _spelt(name: str, folder: Folder) -> tuple[Kind, str] | None:
-    candidates = [*_spellings(name)]
+    candidates = [*_spellings(name, folder)]
     for kind, candidate in candidates:
         if folder.has(candidate):
             return kind, candidate
@@ -169,8 +173,8 @@ def _spelt(name: str, folder: Folder) -> tuple[Kind, str] | None:
     return None
 
 
-def _spellings(name: str) -> Iterator[tuple[Kind, str]]:
-    """Other ways to write a name, each built on those before."""
+def _spellings(name: str, folder: Folder) -> Iterator[tuple[Kind, str]]:
+    """Other ways to write a name, each built on those before; folders that are there are left out of none."""
     if "\\" in name:
         name = name.replace("\\", "/")
         yield BACKSLASH, name
@@ -184,6 +188,8 @@ def _spellings(name: str) -> Iterator[tuple[Kind, str]]:
         name = unquote(name)
         yield PERCENT, name
     parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    if folder.has_folder(parts[0] if parts else ""):
+        return
     for start in range(1, min(len(parts), MOST_FOLDERS)):
         yield FOLDERS, "/".join(parts[start:])
 

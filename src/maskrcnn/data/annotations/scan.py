@@ -38,7 +38,7 @@ _KEYS = (
 )
 _ID, _BBOX, _ISCROWD, _IMAGE_ID, _CATEGORY_ID, _SEGMENTATION, _AREA = range(7)
 _SIZE, _COUNTS, _OTHER = range(len(_KEYS) - 2, len(_KEYS) + 1)
-_NEEDED = 1 << _ID | 1 << _BBOX | 1 << _IMAGE_ID | 1 << _CATEGORY_ID
+_NEEDED = 1 << _IMAGE_ID | 1 << _CATEGORY_ID
 _LENGTHS = np.array([len(key) for key in _KEYS])
 _LETTERS = np.array([list(key.ljust(max(map(len, _KEYS)))) for key in _KEYS], np.uint8)
 
@@ -67,6 +67,9 @@ class Scanned(NamedTuple):
     """Fields of other names: an object of JSON for each annotation that has some."""
     first_other: Int64[np.ndarray, " n+1"]
     """Other fields of annotation k are others[first_other[k] : first_other[k + 1]]."""
+    has_id: Bool[np.ndarray, " n"]
+    has_box: Bool[np.ndarray, " n"]
+    """Zeros stand in the place of an id or a box that is not stated."""
     strange: Bool[np.ndarray, " n"]
     """Nothing of them is told here."""
     strange_outline: Bool[np.ndarray, " n"]
@@ -83,7 +86,8 @@ def scan(text: UInt8[np.ndarray, " T"], stops: Int64[np.ndarray, " n"]) -> Scann
     first = np.zeros(len(text) // (2 * LEAST) + 1, np.int32)
     owners = np.empty(len(first) - 1, np.int64)
     others, first_other = np.empty(len(text), np.uint8), np.zeros(n + 1, np.int64)
-    fields = whole, boxes, areas, crowd, segmentations, others
+    keys = np.zeros(n, np.int64)
+    fields = whole, boxes, areas, crowd, segmentations, others, keys
     num = _scan(text, stops, fields, num_short, strange, numbers, first, owners, first_other)
     points = numbers[: 2 * first[num]].reshape(-1, 2).copy()
     ids, image_ids, category_ids = whole
@@ -101,6 +105,8 @@ def scan(text: UInt8[np.ndarray, " T"], stops: Int64[np.ndarray, " n"]) -> Scann
         owners=owners[:num].copy(),
         others=others[: first_other[n]].copy(),
         first_other=first_other,
+        has_id=keys >> _ID & 1 != 0,
+        has_box=keys >> _BBOX & 1 != 0,
         strange=strange[0],
         strange_outline=strange[1],
     )
@@ -139,7 +145,7 @@ def _scan_row(text, offset, row, fields, numbers, first, num_rings, end):
 
     end   of the fields of other names, before and after
     """
-    whole, boxes, areas, crowd, segmentations, others = fields
+    whole, boxes, areas, crowd, segmentations, others, keys = fields
     nothing, start = (num_rings, 0, False, False, end), end
     if text[offset] != LEFT_BRACE:
         return nothing
@@ -187,6 +193,7 @@ def _scan_row(text, offset, row, fields, numbers, first, num_rings, end):
     if end > start:
         others[end] = RIGHT_BRACE
         end += 1
+    keys[row] = seen
     return rings, num_short, seen & _NEEDED == _NEEDED, strange_outline, end
 
 

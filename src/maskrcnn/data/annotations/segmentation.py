@@ -1,6 +1,8 @@
 """One `segmentation` of an annotation file that the scan does not understand, as rings."""
 
+import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -97,10 +99,8 @@ def read_segmentation(text: bytes | msgspec.Raw, size: Int64[np.ndarray, "2"]) -
     if value and all(len(row) == 2 for row in value) and len(value) >= LEAST // 2:
         value, spelt = [[number for row in value for number in row]], spelt | {POINTS}
     polygons = [polygon for polygon in value or () if len(polygon) >= LEAST]
-    for polygon in polygons:
-        _check_polygon(polygon)
     flag = Flag(0) if len(polygons) == len(value or ()) else Flag.SHORT_POLYGON
-    return Segmentation(rings_from_polygons(polygons), flag, spelt)
+    return Segmentation(_polygon_rings(polygons), flag, spelt)
 
 
 def _decode(text: bytes | msgspec.Raw) -> tuple[_Value, set[Kind]]:
@@ -161,13 +161,14 @@ def _joined(row: Any) -> Any:
     return [number for point in row for number in point] if is_points else row
 
 
-def _check_polygon(polygon: Sequence[float]) -> None:
-    if any(number != number or abs(number) == np.inf for number in polygon):
-        raise Unusable(BAD_OUTLINE, "holds a number that is NaN or infinite; correct or remove it")
+def _polygon_rings(polygons: Sequence[Sequence[float]]) -> Rings:
     try:
-        rings_from_polygons([polygon])
+        return rings_from_polygons(polygons)
     except ValueError as error:
-        raise Unusable(BAD_OUTLINE, f"has a malformed outline ({error}); correct or remove it") from None
+        complaint = str(error)
+    if not all(map(math.isfinite, chain.from_iterable(polygons))):
+        raise Unusable(BAD_OUTLINE, "holds a number that is NaN or infinite; correct or remove it")
+    raise Unusable(BAD_OUTLINE, f"has a malformed outline ({complaint}); correct or remove it")
 
 
 def _run_length_rings(

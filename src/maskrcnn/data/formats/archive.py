@@ -10,7 +10,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from io import BufferedIOBase
 from pathlib import Path
@@ -30,7 +30,7 @@ CHUNK = 1 << 20
 LARGEST_HEADER = 1 << 24
 """Bytes of a tar's header that are read at once; names and times of one file are far less."""
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-STARTS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+STARTS: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 """How compressed files begin, and what opens them."""
 ERRORS = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError,
@@ -56,18 +56,19 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS) and path.is_file()
 
 
-def unpacked(path: Path) -> Path:
-    """The folder with what an archive holds, in the cache; archives within it are folders beside its files.
+def unpacked(path: Path, where: Path | None = None) -> Path:
+    """The folder with what an archive holds; archives within it are folders beside its files.
 
+    where   the folder to unpack to; without one the cache
     It is unpacked when its content is seen for the first time. Raises ValueError where it holds paths that lead out,
-    links, devices, too much, or is damaged, and OSError where the cache has no room: one sentence.
+    links, devices, too much, or is damaged, and OSError where there is no room: one sentence.
     """
     home = cache_folder() / "archives"
     home.mkdir(parents=True, exist_ok=True)
     with path.open("rb") as stream:
         memory = home / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()}.memory"
-        entry = home / of_file(stream, memory).hex()
-    place = entry / _stem(path.name)
+        entry = (where or home) / of_file(stream, memory).hex()
+    place = entry / stem_of(path.name)
     with ExitStack() as stack:
         lock(stack.enter_context((home / "lock").open("ab")), wait=True)
         if not place.is_dir():
@@ -78,6 +79,7 @@ def unpacked(path: Path) -> Path:
 def _make(path: Path, entry: Path, name: str) -> None:
     """Unpack beside `entry`, and give that its name in the end."""
     draft = entry.with_name(f".{entry.name}.{uuid4().hex}.part")
+    remedy = "set MASKRCNN_CACHE to a folder" if entry.is_relative_to(cache_folder()) else "choose a folder"
     try:
         limits = _Limits(path)
         _unpack(path, draft / name, limits)
@@ -85,11 +87,11 @@ def _make(path: Path, entry: Path, name: str) -> None:
             _unpack(inner, _beside(inner), limits)
             inner.unlink()
         entry.mkdir(exist_ok=True)
-        (draft / name).rename(entry / name)
+        if not (entry / name).is_dir():  # another machine that shares the folder was first
+            (draft / name).rename(entry / name)
     except OSError as error:
         raise OSError(
-            f"{path} cannot be unpacked into {entry.parent} ({error.strerror or error}); set MASKRCNN_CACHE to a "
-            "folder that has room for it"
+            f"{path} cannot be unpacked into {entry.parent} ({error.strerror or error}); {remedy} that has room for it"
         ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -142,9 +144,7 @@ def _unpack(path: Path, dest: Path, limits: _Limits) -> None:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise ValueError(
-            f"{path} {DAMAGED.format(error)}"
-        ) from None  # what gzip and bz2 say of bytes that are not theirs
+        raise ValueError(f"{path} {DAMAGED.format(error)}") from None  # gzip's and bz2's words for others' bytes
 
 
 @contextmanager
@@ -226,12 +226,17 @@ def _inner(name: str, path: Path) -> Path:
     return Path(*inner)
 
 
-def _stem(name: str) -> str:
+def stem_of(name: str) -> str:
+    """A file's name without the ending of an archive.
+
+    >>> stem_of("cells.tar.gz"), stem_of("cells.v2")
+    ('cells', 'cells.v2')
+    """
     ending = max((one for one in ENDINGS if name.lower().endswith(one)), key=len, default="")
     return name[: len(name) - len(ending)] or "data"
 
 
 def _beside(inner: Path) -> Path:
     """The folder for an archive within one."""
-    place = inner.with_name(_stem(inner.name))
+    place = inner.with_name(stem_of(inner.name))
     return place if not place.exists() else inner.with_name(f"{inner.name}.unpacked")

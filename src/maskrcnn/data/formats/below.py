@@ -1,9 +1,13 @@
 """What lies below a split's folder and belongs to it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from maskrcnn.data.formats.source import Part, part_of
+
+TRIED = 20
+"""Files of a folder that are looked at: where there are many more, each is of one image."""
 
 
 def of_part(folders: Iterable[Path], labels: Path, part: Part) -> list[Path]:
@@ -21,6 +25,12 @@ def of_part(folders: Iterable[Path], labels: Path, part: Part) -> list[Path]:
     below = [(path, part_of(path.relative_to(labels))) for path in folders if path.is_relative_to(labels)]
     wanted = part if any(found == part for _, found in below) else ""
     return [path for path, found in below if found == wanted]
+
+
+def first_having(files: Mapping[Path, Sequence[str]], *suffixes: str) -> Iterator[Path]:
+    """The first `TRIED` files of each folder that have one of these endings, for formats of one file for all images."""
+    for folder, names in files.items():
+        yield from islice((folder / name for name in names if name.lower().endswith(suffixes)), TRIED)
 
 
 def paths_having(

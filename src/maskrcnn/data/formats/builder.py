@@ -84,8 +84,9 @@ class Builder:
         self.add_object(image, name, shifted, flags=Flag.RUN_LENGTHS, crowd=crowd, attributes=attributes)
 
     def dataset(self) -> Dataset:
-        """The columns. Raises ValueError where nothing was added, or what `Faults.refuse` does."""
+        """The columns. Raises ValueError where nothing was added, by what `Faults.refuse` says if that tells why."""
         if not self._names:
+            self._faults.refuse(self._source)
             raise ValueError(f"{self._source}: there is no image with annotations; nothing can be read")
         objects = [self._objects[index] for index in self._order()]
         classes = [*self._classes, *sorted({one[1] for one in objects} - set(self._classes))]

@@ -1,5 +1,6 @@
 """COCO files in a folder, whichever tool wrote them: told by what they say, not by where they lie."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -28,12 +29,18 @@ class Content(Enum):
 
     INSTANCES = ""
     LVIS = "it is an LVIS file"
+    EMPTY = "it has no annotations, which the file beside it has for the same images"
+    LABELS = "it says which classes images show, without boxes or masks"
     PEOPLE = "the file beside it describes the same images, with more classes"
     KEYPOINTS = "it holds keypoints, no masks"
     CAPTIONS = "it holds captions, no masks"
     PANOPTIC = "it lists segments of panoptic PNGs, no objects with masks"
     IMAGES = "it lists images without annotations"
     RESULTS = "it lists a model's detections, not annotations; images and categories are missing"
+
+
+SECOND = (Content.PEOPLE, Content.EMPTY)
+"""What is read only where no other file describes the same images."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +79,14 @@ def content_of(seen: JsonSample) -> Content | None:
         return Content.PANOPTIC
     if not has["annotations"]:
         return Content.IMAGES
+    if re.search(r'"annotations"\s*:\s*\[\s*\]', seen.text):
+        return Content.EMPTY if has["categories"] else Content.IMAGES
     if seen.says("neg_category_ids", "not_exhaustive_category_ids"):
         return Content.LVIS
     if seen.says("num_keypoints"):
         return Content.PEOPLE if seen.says("segmentation") else Content.KEYPOINTS
-    if seen.says("caption") and not seen.says("segmentation", "bbox"):
-        return Content.CAPTIONS
+    if not seen.says("segmentation", "bbox"):
+        return Content.CAPTIONS if seen.says("caption") else Content.LABELS
     return Content.INSTANCES if has["categories"] else None
 
 
@@ -116,12 +125,11 @@ def _candidates(folder: Folder) -> Iterator[Path]:
 def _chosen(folder: Folder) -> tuple[list[Source], dict[Path, str]]:
     """(splits, files that are passed over with the reason)."""
     files = coco_files(folder)
-    reasons = {
-        file.path: file.content.value for file in files if file.content not in (Content.INSTANCES, Content.PEOPLE)
-    }
+    reasons = {file.path: file.content.value for file in files if file.content not in (Content.INSTANCES, *SECOND)}
     sources = [source_of(folder, file, "coco") for file in files if file.path not in reasons]
-    people = {file.path for file in files if file.content is Content.PEOPLE or file.path.name.startswith("stuff_")}
-    first = {(one.part, one.images) for one in sources if one.labels not in people}
-    repeated = [one for one in sources if one.labels in people and (one.part, one.images) in first]
-    reasons |= {one.labels: Content.PEOPLE.value for one in repeated}
+    second = {file.path: file.content for file in files if file.content in SECOND}
+    second |= {file.path: Content.PEOPLE for file in files if file.path.name.startswith("stuff_")}
+    first = {(one.part, one.images) for one in sources if one.labels not in second}
+    repeated = [one for one in sources if one.labels in second and (one.part, one.images) in first]
+    reasons |= {one.labels: second[one.labels].value for one in repeated}
     return [one for one in sources if one not in repeated], reasons

@@ -30,7 +30,8 @@ def ellipse_ring(x: float, y: float, rx: float, ry: float, degrees: float = 0.0)
     number = min(number, MOST)
     angles = np.arange(number) * (2 * math.pi / number)
     growth = math.sqrt(2 * math.pi / number / math.sin(2 * math.pi / number))
-    points = np.stack([x + growth * rx * np.cos(angles), y + growth * ry * np.sin(angles)], axis=1)
+    with np.errstate(over="ignore"):  # what is infinite is no outline
+        points = np.stack([x + growth * rx * np.cos(angles), y + growth * ry * np.sin(angles)], axis=1)
     return _turned(points, x, y, degrees) if degrees else points
 
 

@@ -1,5 +1,6 @@
 """CVAT for images 1.1: one XML file for all images."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from xml.etree.ElementTree import Element
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.data.formats.below import first_having
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.cvat_shapes import NO_AREA, attributes_of, piece_of
 from maskrcnn.data.formats.cvat_write import FILE_NAME, IMAGES, SUBSETS, document, write_document
@@ -17,6 +19,7 @@ from maskrcnn.data.formats.pictures import Pictures
 from maskrcnn.data.formats.pieces import Piece, add_pieces
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
+from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.data.formats.xml_stream import elements, xml_text
 from maskrcnn.data.sources import SUFFIXES
 
@@ -37,7 +40,7 @@ TRACKS = Kind(
 
 def find(folder: Folder) -> list[Source]:
     """XML files of CVAT; each of their subsets is a split."""
-    return [source for path in folder.having(".xml") for source in _sources(folder, path)]
+    return [source for path in first_having(folder.files, ".xml") for source in _sources(folder, path)]
 
 
 def read(source: Source, faults: Faults) -> Dataset:
@@ -55,6 +58,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     An object of several parts is polygons of one group_id; one with holes is a mask.
     """
     losses = Losses(TITLE)
+    splits = upright_splits(splits, losses)
     names = {}
     for part, data in splits.items():
         names[part] = place(data, dest / IMAGES / SUBSETS.get(part, part))
@@ -77,7 +81,7 @@ def _sources(folder: Folder, path: Path) -> Iterator[Source]:
     for part, word in sorted(parts.items()):
         why = f"{path.name} is XML of CVAT" + (f" with the subset {word}" if len(parts) > 1 else "")
         own = images / word
-        yield Source("cvat", part, path, own if word and own.is_dir() else images, why)
+        yield Source("cvat", part, path, own if word and os.path.isdir(own) else images, why)
 
 
 def _subsets(text: str) -> set[str]:

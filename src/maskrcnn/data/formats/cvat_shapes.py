@@ -33,7 +33,8 @@ def piece_of(shape: Element) -> Piece:
         ring = box_ring(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2), turned)
         return Piece(rings_from_polygons([ring.ravel()]), is_box=turned % 360 == 0)
     if shape.tag == "ellipse":
-        ring = ellipse_ring(*(_number(shape, name) for name in ("cx", "cy", "rx", "ry")), turned)
+        x, y, rx, ry = (_number(shape, name) for name in ("cx", "cy", "rx", "ry"))
+        ring = ellipse_ring(x, y, rx, ry, turned)
         return Piece(rings_from_polygons([ring.ravel()]))
     raise ValueError(f"expected a box, polygon, mask or ellipse, received {shape.tag[:40]!r}")
 

@@ -126,7 +126,7 @@ def _points(ring: Ring) -> str:
 
 
 def _mask(data: Dataset, shape: Shape) -> dict[str, str]:
-    window, left, top = mask_of(data, shape.index)
+    window, left, top = mask_of(data, shape.row)
     counts = counts_from_bitmap(window.T)  # along the rows
     height, width = window.shape
     numbers = {"left": left, "top": top, "width": width, "height": height}

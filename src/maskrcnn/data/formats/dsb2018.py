@@ -12,7 +12,7 @@ from maskrcnn.data.decode import probe
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.class_folders import class_file, class_of, folder_of, read_classes, write_classes
-from maskrcnn.data.formats.id_image import open_pair, outlines_of_ids, save_ids
+from maskrcnn.data.formats.id_image import BAD_MASK, open_fitting, outlines_of_ids, save_ids
 from maskrcnn.data.formats.kept import kept
 from maskrcnn.data.formats.losses import Losses
 from maskrcnn.data.formats.place import place
@@ -20,7 +20,7 @@ from maskrcnn.data.formats.source import Folder, Source, part_of
 from maskrcnn.data.sources import SUFFIXES
 from maskrcnn.masks import Rings, bitmap_from_rings
 
-TITLE = "one mask for each object (DSB2018)"
+TITLE = "DSB2018 (one mask for each object)"
 IMAGES, MASKS = "images", "masks"
 THREADS = 8
 EMPTY = Kind("object-mask-empty", "masks", Severity.WARNING, "have no pixel and are left out")
@@ -53,7 +53,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
 
     Several classes have a folder of masks each, and `classes.txt` names them all.
     """
-    losses = Losses(TITLE)
+    losses = Losses("a folder of masks")
     for part, data in splits.items():
         root = dest / part
         for image, name in enumerate(place(data, root, by_stem=True, moved=_in_own_folder)):
@@ -71,16 +71,18 @@ def _in_own_folder(name: str) -> str:
 
 def _entries(folder: Folder) -> dict[Path, list[_Entry]]:
     """What lies in the folders that are laid out so, by the folder around them."""
-    masks: dict[Path, list[tuple[Path, str]]] = {}
-    for path, names in folder.files.items():
+    below: dict[Path, list[tuple[Path, str]]] = {}
+    for path in folder.files:
         if MASKS in (path.name, path.parent.name):
             home, name = (path.parent, "") if path.name == MASKS else (path.parent.parent, path.name)
-            masks.setdefault(home, []).extend((path / file, name) for file in names if _is_image(file))
+            below.setdefault(home, []).append((path, name))
     found: dict[Path, list[_Entry]] = {}
-    for home, files in masks.items():
+    for home, places in below.items():
         images = [name for name in folder.files.get(home / IMAGES, ()) if _is_image(name)]
-        if len(images) == 1 and home != folder.root and not _is_named_after(images[0], files):
-            found.setdefault(home.parent, []).append(_Entry(home / IMAGES / images[0], files))
+        if len(images) == 1 and home != folder.root:
+            masks = [(path / file, name) for path, name in places for file in folder.files[path] if _is_image(file)]
+            if not _is_named_after(images[0], masks):
+                found.setdefault(home.parent, []).append(_Entry(home / IMAGES / images[0], masks))
     return found
 
 
@@ -117,18 +119,22 @@ def _read(source: Source, entries: Sequence[_Entry], faults: Faults) -> Dataset:
 
 def _look(entry: _Entry, faults: Faults) -> tuple[tuple[int, int], list[tuple[str, Rings]]] | None:
     """(size of an image, class and outline of each object); nothing where a mask does not fit."""
-    objects, size = [], None
+    try:
+        header = probe(entry.image)
+    except (OSError, ValueError) as error:
+        faults.add(BAD_MASK, entry.image.name, str(error))
+        return None
+    objects, size = [], header.size
     for path, name in entry.masks:
-        mask = open_pair(entry.image, path, faults)
+        mask = open_fitting(path, header, entry.image.name, faults)
         if mask is None:
             return None
-        size = mask.shape
+        size = mask.shape[0], mask.shape[1]
         outlines = outlines_of_ids((mask != 0).astype(np.uint8))
         if not outlines:
             faults.add(EMPTY, path.name)
         objects += [(name, rings) for _, rings in outlines]
-    height, width = size or probe(entry.image).size
-    return (height, width), objects
+    return size, objects
 
 
 def _write_masks(data: Dataset, image: int, folder: Path, losses: Losses) -> None:

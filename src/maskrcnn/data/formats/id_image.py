@@ -10,6 +10,7 @@ from PIL import Image
 
 from maskrcnn.data.decode import open_file, probe
 from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.data.header import Header
 from maskrcnn.data.image_file import open_image
 from maskrcnn.files import atomic_write
 from maskrcnn.masks import Rings, masks_of_ids, rings_from_bitmap
@@ -48,14 +49,15 @@ def open_ids(path: Path) -> Iterator[tuple[UInt32[np.ndarray, "h w"], Image.Imag
             raise ValueError(
                 f"{path} is {image.format}, which changes pixels so that they number no objects; save masks as PNG"
             )
-        if getattr(image, "n_frames", 1) > 1:
-            raise ValueError(
-                f"{path} has {image.n_frames} pages: layers of one image, or a mask each; save one page an image"
-            )
         try:
-            pixels = np.asarray(image)
-        except (OSError, SyntaxError, EOFError, MemoryError, ValueError) as error:
+            num_pages = getattr(image, "n_frames", 1)
+            pixels = np.asarray(image) if num_pages == 1 else np.zeros((0, 0))
+        except Exception as error:  # decoders raise whatever a broken file leads them to
             raise ValueError(f"{path} cannot be decoded ({error}); restore or remove it") from None
+        if num_pages > 1:
+            raise ValueError(
+                f"{path} has {num_pages} pages: layers of one image, or a mask each; save one page an image"
+            )
         yield numbers(pixels, image.mode, path), image
 
 
@@ -99,14 +101,21 @@ def open_pair(image: Path, mask: Path, faults: Faults) -> UInt32[np.ndarray, "h 
     A mask of the size before EXIF rotation was drawn on those pixels, and is taken as such.
     """
     try:
-        ids, header = read_ids(mask), probe(image)
+        return open_fitting(mask, probe(image), image.name, faults)
+    except (OSError, ValueError) as error:
+        faults.add(BAD_MASK, mask.name, str(error))
+        return None
+
+
+def open_fitting(mask: Path, header: Header, image: str, faults: Faults) -> UInt32[np.ndarray, "h w"] | None:
+    """The same of an image whose header is known."""
+    try:
+        ids = read_ids(mask)
     except (OSError, ValueError) as error:
         faults.add(BAD_MASK, mask.name, str(error))
         return None
     if ids.shape not in (header.size, header.stored_size):
-        sentence = (
-            f"{mask} has (height, width) {ids.shape}, its image {image.name} {header.size}; save both of one size"
-        )
+        sentence = f"{mask} has (height, width) {ids.shape}, its image {image} {header.size}; save both of one size"
         faults.add(OTHER_SIZE, mask.name, sentence)
         return None
     return ids

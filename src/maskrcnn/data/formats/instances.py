@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from os.path import commonpath
+from os.path import basename, commonpath
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,7 +80,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
 
     A split with a name has a folder of that name around both.
     """
-    losses = Losses(TITLE)
+    losses = Losses("a folder of masks")
     for part, data in splits.items():
         root = dest / part
         names = place(data, root / "images", by_stem=True)
@@ -108,10 +108,10 @@ def _source(folder: Folder, layout: Layout, num: int) -> Source:
 def _are_numbers(layout: Layout, found: Sequence[Pair]) -> bool:
     """Whether the first masks number objects; a file that is none is said so by `read` where its folder is of masks."""
     for pair in found[:TRIED]:
-        if pair.mask.suffix.lower() in LOSSY:
+        if pair.mask.lower().endswith(LOSSY):
             continue
         try:
-            ids = read_ids(pair.mask)
+            ids = read_ids(Path(pair.mask))
         except (OSError, ValueError):
             return bool(WORDS.search(layout.masks.name.lower()))
         if len(np.unique(ids)) > max(16, MOST_NUMBERS * ids.size):
@@ -120,26 +120,26 @@ def _are_numbers(layout: Layout, found: Sequence[Pair]) -> bool:
 
 
 def _read(
-    source: Source, found: Sequence[Pair], orphans: Sequence[Path], bare: Sequence[Path], faults: Faults
+    source: Source, found: Sequence[Pair], orphans: Sequence[str], bare: Sequence[str], faults: Faults
 ) -> Dataset:
     classes = read_classes(source.names, faults)
-    faults.add(NO_IMAGE, (path.name for path in orphans))
-    faults.add(NO_MASK, (path.name for path in bare))
+    faults.add(NO_IMAGE, map(basename, orphans))
+    faults.add(NO_MASK, map(basename, bare))
     seen = list(_look(found, faults, parts=False))
     if _are_classes(seen):
         _refuse_classes(source, found, seen, faults)
         seen = [one and _Seen(one.size, []) for one in seen]
     elif _have_one_value(seen):
-        faults.add(ONE_VALUE, (pair.mask.name for pair in found))
+        faults.add(ONE_VALUE, (basename(pair.mask) for pair in found))
         seen = list(_look(found, Faults(), parts=True))
     builder = Builder(source.labels, source.images, faults, classes)
     broken = {pair.image for pair, one in zip(found, seen, strict=True) if one is None}
-    indices: dict[Path, int] = {}
+    indices: dict[str, int] = {}
     for pair, one in zip(found, seen, strict=True):
         if one is None or pair.image in broken:
             continue
         if pair.image not in indices:
-            indices[pair.image] = builder.add_image(pair.image.relative_to(source.images).as_posix(), one.size)
+            indices[pair.image] = builder.add_image(Path(pair.image).relative_to(source.images).as_posix(), one.size)
         for _, rings in one.objects:
             builder.add_object(indices[pair.image], class_of(pair.name, classes), rings, flags=Flag.RUN_LENGTHS)
     return builder.dataset()
@@ -149,7 +149,7 @@ def _look(found: Sequence[Pair], faults: Faults, *, parts: bool) -> Iterator[_Se
     """What each mask says; parts: each part of it is an object."""
 
     def look(pair: Pair) -> _Seen | None:
-        ids = open_pair(pair.image, pair.mask, faults)
+        ids = open_pair(Path(pair.image), Path(pair.mask), faults)
         if ids is None:
             return None
         height, width = ids.shape
@@ -177,7 +177,7 @@ def _refuse_classes(source: Source, found: Sequence[Pair], seen: Sequence[_Seen 
         f"{source.labels}: the numbers {some_of(numbers)} stand for several separate areas in most masks, as classes "
         "do in semantic segmentation, or as objects in many pieces; give each object a number of its own"
     )
-    faults.add(SEMANTIC, (pair.mask.name for pair in found), sentence)
+    faults.add(SEMANTIC, (basename(pair.mask) for pair in found), sentence)
 
 
 def _have_one_value(seen: Sequence[_Seen | None]) -> bool:

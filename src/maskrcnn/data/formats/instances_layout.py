@@ -28,12 +28,22 @@ class Layout(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A mask and its image."""
+    """A mask and its image, as texts: there may be 100,000 of them."""
 
-    mask: Path
-    image: Path
+    mask: str
+    image: str
     name: str
     """Class, where a folder of the masks' folder tells it."""
+
+
+class _File(NamedTuple):
+    """An image or a mask."""
+
+    path: str
+    key: str
+    """Its name below a folder, in lower case and without ending."""
+    top: str
+    """The first folder on the way to it."""
 
 
 Inner = Mapping[Path, list[Path]]
@@ -61,18 +71,22 @@ def inner_folders(folder: Folder) -> Inner:
     return found
 
 
-def pairs(folder: Folder, layout: Layout, inner: Inner) -> tuple[list[Pair], list[Path], list[Path]]:
-    """(what belongs together, masks without an image, images without a mask), by name."""
+def pairs(folder: Folder, layout: Layout, inner: Inner) -> tuple[list[Pair], list[str], list[str]]:
+    """(what belongs together, masks without an image, images without a mask), images by name."""
     masks, images = _files(folder, layout, inner)
     found, orphans = [], []
-    for path in masks:
-        key, name = _key_of(path.relative_to(layout.masks), images)
+    for file in masks:
+        key, name = _key_of(file, images)
         if key is None:
-            orphans.append(path)
+            orphans.append(file.path)
         else:
-            found.append(Pair(path, images[key], name))
+            found.append(Pair(file.path, images[key], name))
     taken = {pair.image for pair in found}
-    return found, orphans, [image for image in images.values() if image not in taken]
+    return (
+        sorted(found, key=lambda pair: pair.image),
+        orphans,
+        [one for one in images.values() if one not in taken],
+    )
 
 
 def _candidates(folder: Folder, inner: Inner) -> dict[Path, list[Path]]:
@@ -80,7 +94,7 @@ def _candidates(folder: Folder, inner: Inner) -> dict[Path, list[Path]]:
     found: dict[Path, list[Path]] = {}
     for place, names in folder.files.items():
         parts = place.relative_to(folder.root).parts
-        has_images = any(name.lower().endswith(SUFFIXES) for name in names)
+        has_images = any(map(_is_image, names))
         if not has_images or any(OTHERS.search(part.lower()) for part in parts):
             continue
         marked = [index for index, part in enumerate(parts) if WORDS.search(part.lower())]
@@ -94,51 +108,62 @@ def _candidates(folder: Folder, inner: Inner) -> dict[Path, list[Path]]:
     return found
 
 
-def _files(folder: Folder, layout: Layout, inner: Inner) -> tuple[list[Path], dict[str, Path]]:
-    """(masks, images by their name below their folder, in lower case and without ending)."""
+def _files(folder: Folder, layout: Layout, inner: Inner) -> tuple[list[_File], dict[str, str]]:
+    """(masks, images by their key)."""
     if layout.masks == layout.images:
         return _files_of_one(folder, layout.masks)
-    masks = list(_below(folder, layout.masks, inner))
-    images: dict[str, Path] = {}
-    for path in _below(folder, layout.images, inner, WORDS if layout.masks.is_relative_to(layout.images) else None):
-        if not path.is_relative_to(layout.masks):
-            images.setdefault(_key(path.relative_to(layout.images)), path)
-    return masks, images
+    is_around = layout.masks.is_relative_to(layout.images)
+    images: dict[str, str] = {}
+    for file in _below(folder, layout.images, inner, "", layout.masks if is_around else None):
+        images.setdefault(file.key, file.path)
+    return list(_below(folder, layout.masks, inner)), images
 
 
-def _files_of_one(folder: Folder, place: Path) -> tuple[list[Path], dict[str, Path]]:
+def _files_of_one(folder: Folder, place: Path) -> tuple[list[_File], dict[str, str]]:
     """The same where masks lie beside their images: they have a suffix, or are no JPEG while the image is one."""
-    files = [place / name for name in folder.files.get(place, ()) if name.lower().endswith(SUFFIXES)]
-    stems = {path.stem.lower() for path in files}
-    photos = {path.stem.lower() for path in files if path.suffix.lower() in LOSSY}
+    files = [
+        _File(f"{place}/{name}", _stem(name).lower(), "") for name in folder.files.get(place, ()) if _is_image(name)
+    ]
+    keys = {file.key for file in files}
+    photos = {file.key for file in files if file.path.lower().endswith(LOSSY)}
     masks, images = [], {}
-    for path in files:
-        stem = path.stem.lower()
-        stripped = SUFFIX.sub("", stem)
-        if (stripped != stem and stripped in stems) or (stem in photos and path.suffix.lower() not in LOSSY):
-            masks.append(path)
+    for file in files:
+        stripped = SUFFIX.sub("", file.key)
+        is_other = file.key in photos and not file.path.lower().endswith(LOSSY)
+        if is_other or (stripped != file.key and stripped in keys):
+            masks.append(file)
         else:
-            images[stem] = path
+            images[file.key] = file.path
     return masks, images
 
 
-def _key_of(mask: Path, images: Mapping[str, Path]) -> tuple[str | None, str]:
+def _key_of(mask: _File, images: Mapping[str, str]) -> tuple[str | None, str]:
     """(key of the image that a mask belongs to, class that its first folder names)."""
-    for inner, name in ((mask, ""), *([(Path(*mask.parts[1:]), mask.parts[0])] if len(mask.parts) > 1 else [])):
-        key = _key(inner)
+    for key, name in ((mask.key, ""), (mask.key.partition("/")[2], mask.top)):
         for candidate in (key, SUFFIX.sub("", key)):
             if candidate in images:
                 return candidate, name
     return None, ""
 
 
-def _key(path: Path) -> str:
-    return path.with_suffix("").as_posix().lower()
+def _below(folder: Folder, place: Path, inner: Inner, parents: str = "", masks: Path | None = None) -> Iterator[_File]:
+    """Images below a folder.
 
-
-def _below(folder: Folder, place: Path, inner: Inner, without: re.Pattern[str] | None = None) -> Iterator[Path]:
-    """Images below a folder; what lies in inner folders of certain names is passed over."""
-    yield from (place / name for name in folder.files.get(place, ()) if name.lower().endswith(SUFFIXES))
+    parents   the folders that lead to it from the first one, with a slash behind each
+    masks     folder of masks among those that are looked into: it, and others of masks, are passed over
+    """
+    top, prefix = parents.partition("/")[0], parents.lower()
+    for name in folder.files.get(place, ()):
+        if _is_image(name):
+            yield _File(f"{place}/{name}", prefix + _stem(name).lower(), top)
     for one in inner.get(place, ()):
-        if without is None or not without.search(one.name.lower()):
-            yield from _below(folder, one, inner, without)
+        if masks is None or not (one == masks or WORDS.search(one.name.lower())):
+            yield from _below(folder, one, inner, f"{parents}{one.name}/", masks)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0]

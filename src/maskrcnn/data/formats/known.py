@@ -24,7 +24,7 @@ from maskrcnn.data.formats.source import Folder, Source
 
 
 class Format(NamedTuple):
-    """How a format is found, read and written; docs/formats.md says what each keeps."""
+    """How a format is found, read and written; docs/data.md says what each keeps."""
 
     title: str
     find: Callable[[Folder], list[Source]]

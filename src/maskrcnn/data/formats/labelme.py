@@ -25,6 +25,7 @@ from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.shapes_of import Shape, mask_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
 from maskrcnn.data.formats.text import read_bytes, read_text
+from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.files import atomic_write, cache_folder
 
 TITLE = "Labelme"
@@ -35,6 +36,8 @@ TRIED = 3
 LARGEST = 1 << 28
 """Bytes of the largest file that is opened for that."""
 MARKS = (b'"shapes"', b'"imageData"', b'"imagePath"')
+BEGINNING = (b'"version"', b'"flags"', b'"shapes"')
+"""Fields that Labelme writes first, by which a file that is cut off is known."""
 CLASS_FILE = "labels.txt"
 NO_CLASSES = {"__ignore__", "_background_", ""}
 """Lines of a list of labels that name no class."""
@@ -80,7 +83,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     An object of several parts is polygons of one group_id; one with holes is a shape of type `mask`.
     """
     losses = Losses(TITLE)
-    for part, data in splits.items():
+    for part, data in upright_splits(splits, losses).items():
         for image, name in enumerate(place(data, dest / part, by_stem=True)):
             path = (dest / part / name).with_suffix(".json")
             path.write_bytes(
@@ -103,11 +106,12 @@ def _source(root: Path, part: Part, samples: Mapping[Path, LabelFile]) -> Source
 def _is_beside(folder: Path, content: LabelFile) -> bool:
     """Whether a label file's image lies in its folder."""
     name = (content.image_path or "").replace("\\", "/")
-    return "/" not in name and (folder / name).is_file()
+    return "/" not in name and os.path.isfile(folder / name)
 
 
 def _sample(path: Path) -> LabelFile | None:
-    """A label file; nothing where a file is something else."""
+    """A label file, one without shapes where it is damaged; nothing where a file is something else."""
+    head = b""
     try:
         with path.open("rb") as file:
             head = file.read(4096)
@@ -116,8 +120,10 @@ def _sample(path: Path) -> LabelFile | None:
                 return None
             content, broken = parse(head + file.read(), path.name, Faults())
             return content if content.shapes or not broken else None
-    except (OSError, ValueError):
+    except OSError:
         return None
+    except ValueError:
+        return LabelFile([]) if all(mark in head for mark in BEGINNING) else None
 
 
 def _read(source: Source, labels: list[str], pictures: Pictures, faults: Faults) -> Dataset:
@@ -267,7 +273,7 @@ def _rows(data: Dataset, shape: Shape, free: Iterator[int], losses: Losses) -> I
 
 
 def _mask(data: Dataset, shape: Shape) -> dict[str, Any]:
-    window, left, top = mask_of(data, shape.index)
+    window, left, top = mask_of(data, shape.row)
     height, width = window.shape
     file = BytesIO()
     Image.fromarray(window).save(file, "PNG")

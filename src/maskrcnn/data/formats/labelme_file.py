@@ -132,8 +132,8 @@ def _parse_loosely(text: bytes) -> tuple[LabelFile, list[str]]:
             shapes.append(_shape.decode(raw))
         except NO_JSON as error:
             faults.append(f"shape {number}: {error}")
-    size = [value if isinstance(value, int) else None for value in (loose.height, loose.width)]
-    return LabelFile(shapes, loose.image_path, *size), faults
+    height, width = (value if isinstance(value, int) else None for value in (loose.height, loose.width))
+    return LabelFile(shapes, loose.image_path, height, width), faults
 
 
 def _mask(shape: Shape) -> Piece:
@@ -143,9 +143,9 @@ def _mask(shape: Shape) -> Piece:
         with Image.open(BytesIO(base64.b64decode(shape.mask)), formats=["PNG"]) as image:
             if image.width * image.height > LARGEST_MASK:
                 raise ValueError(f"expected a mask of at most {LARGEST_MASK} pixels, received {image.size}")
-            mask = np.asarray(image)
+            pixels = np.asarray(image)
     except (OSError, SyntaxError, binascii.Error, Image.DecompressionBombError) as error:
         raise ValueError(f"its mask is no PNG ({error})") from None
-    mask = mask.any(axis=2) if mask.ndim == 3 else mask != 0
+    mask = np.asarray(pixels.any(axis=2) if pixels.ndim == 3 else pixels != 0)
     left, top = (int(value) for value in shape.points[0])
     return mask_piece(mask, left, top)

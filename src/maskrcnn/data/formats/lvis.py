@@ -24,6 +24,7 @@ from maskrcnn.data.formats.losses import Losses
 from maskrcnn.data.formats.pictures import Pictures
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.source import Folder, Source
+from maskrcnn.data.formats.text import decoded
 from maskrcnn.files import atomic_write
 from maskrcnn.masks import bitmap_from_rings, window_of
 
@@ -107,8 +108,11 @@ def _name_of(url: str) -> str:
 
 def _extras(path: Path) -> _Extras:
     """Raises ValueError where a file is not LVIS's."""
+    text = path.read_bytes()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Extras)
+        with suppress(UnicodeDecodeError):
+            return msgspec.json.decode(text, type=_Extras)
+        return msgspec.json.decode(decoded(text)[0], type=_Extras)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"{path}: {error}; expected an LVIS file") from None
 
@@ -180,7 +184,8 @@ def _renamed(data: Dataset, extras: _Extras | None) -> dict[int, int]:
 
 def _annotations(data: Dataset, image: int) -> Iterator[dict[str, Any]]:
     chosen = data.objects(image)
-    boxes, height, width = data.boxes_xywh(chosen).tolist(), *data.sizes[image].tolist()
+    boxes: list[list[float]] = data.boxes_xywh(chosen).tolist()
+    height, width = data.sizes[image].tolist()
     outlines = coco.segmentations(data, image)
     for index, box, outline in zip(range(chosen.start, chosen.stop), boxes, outlines, strict=True):
         if data.crowd[index]:

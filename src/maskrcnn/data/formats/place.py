@@ -20,7 +20,7 @@ def place(data: Dataset, folder: Path, *, by_stem: bool = False, moved: Callable
     whatever case, gets a number. A file that lies there already is replaced.
     Raises FileNotFoundError for an image that does not exist.
     """
-    names = [moved(name) for name in distinct_names(data.file_names, by_stem=by_stem)]
+    names = distinct_names(data.file_names, by_stem=by_stem, moved=moved)
     for file_name, name in zip(data.file_names, names, strict=True):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -31,22 +31,24 @@ def place(data: Dataset, folder: Path, *, by_stem: bool = False, moved: Callable
     return names
 
 
-def distinct_names(file_names: Sequence[str], *, by_stem: bool = False) -> list[str]:
-    """Names that stay inside a folder and of which no two are one file.
+def distinct_names(file_names: Sequence[str], *, by_stem: bool = False, moved: Callable[[str], str] = str) -> list[str]:
+    """Names that stay inside a folder and of which no two are one file, also not where they are moved to.
 
     >>> distinct_names(["a/1.png", "../1.png", "A/1.PNG", "C:\\\\b\\\\1.jpg"])
     ['a/1.png', '1.png', 'A/1-2.PNG', '1.jpg']
     >>> distinct_names(["1.png", "1.jpg"], by_stem=True)
     ['1.png', '1-2.jpg']
+    >>> distinct_names(["a/1.png", "a_1.png"], moved=lambda name: name.replace("/", "_"))
+    ['a_1.png', 'a_1-2.png']
     """
     taken: set[str] = set()
     found = []
     for file_name in file_names:
         path = _inside(file_name)
-        name, number = path, 1
+        name, number = PurePosixPath(moved(path.as_posix())), 1
         while _key(name, by_stem) in taken:
             number += 1
-            name = path.with_stem(f"{path.stem}-{number}")
+            name = PurePosixPath(moved(path.with_stem(f"{path.stem}-{number}").as_posix()))
         taken.add(_key(name, by_stem))
         found.append(name.as_posix())
     return found

@@ -31,8 +31,8 @@ SHARED = 0.01
 class Shape(NamedTuple):
     """An object."""
 
-    index: int
-    """Its row in the data set."""
+    row: int
+    """Where it stands in the data set."""
     name: str
     """Its class."""
     box: tuple[float, float, float, float]
@@ -81,9 +81,9 @@ def ring_of(data: Dataset, shape: Shape) -> Ring:
     Polygons that overlap unite, but a reader that fills by even-odd would leave out what two have: where that is more
     than `SHARED` of them, the ring follows the pixels of the whole.
     """
-    if shape.is_mask or len(shape.bodies) < 2 or _shared(data, shape.index) <= SHARED:
+    if shape.is_mask or len(shape.bodies) < 2 or _shared(data, shape.row) <= SHARED:
         return joined(shape.rings)
-    outline = data.outline(shape.index)
+    outline = data.outline(shape.row)
     window = window_of(outline, *_limits(outline))
     whole = rings_from_bitmap(bitmap_from_rings(outline, window))
     moved = whole.points.astype(np.float64) + np.array([window[1], window[0]])
@@ -95,9 +95,8 @@ def _shared(data: Dataset, index: int) -> float:
     outline = data.outline(index)
     window = window_of(outline, *_limits(outline))
     parts = np.split(outline.points, outline.first[1:-1])
-    times = sum(
-        bitmap_from_rings(Rings(part, np.array([0, len(part)], np.int32)), window).astype(int) for part in parts
-    )
+    rings = [Rings(part, np.array([0, len(part)], np.int32)) for part in parts]
+    times = np.sum([bitmap_from_rings(one, window) for one in rings], axis=0)
     return float(np.mean(times[times > 0] > 1)) if np.any(times) else 0.0
 
 

@@ -42,8 +42,8 @@ def read_bytes(path: Path) -> bytes:
 def decoded(data: bytes) -> tuple[str, Kind | None]:
     r"""Text, and what was odd about its letters.
 
-    >>> decoded("\ufeffK\u00e4fer".encode("utf-16-le"))[0], decoded("K\u00e4fer".encode("cp1252"))[0]
-    ('K\u00e4fer', 'K\u00e4fer')
+    >>> [decoded("K\u00e4fer".encode(page))[0] == "K\u00e4fer" for page in ("utf-8", "utf-16", "utf-16-be", "cp1252")]
+    [True, True, True, True]
     """
     for bom, encoding in BOMS.items():
         if data.startswith(bom):

@@ -10,6 +10,7 @@ import numpy as np
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.data.formats.below import first_having
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.kept import kept
 from maskrcnn.data.formats.losses import Losses
@@ -19,6 +20,7 @@ from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.shapes_of import Shape, ring_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Source, part_of
 from maskrcnn.data.formats.text import read_text
+from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.data.formats.via_file import (
     NO_AREA,
     Entry,
@@ -57,7 +59,7 @@ CLASS_FOUND = Kind("via-class", "regions", Severity.NOTE, "name their class in a
 def find(folder: Folder) -> list[Source]:
     """Files of VIA; each is a split. A project and its exports, of the same images in one folder, are one."""
     found: dict[tuple[Path, frozenset[str]], Source] = {}
-    for path in folder.having(".json", ".csv"):
+    for path in first_having(folder.files, ".json", ".csv"):
         entries = _sample(path)
         if entries is not None:
             key = path.parent, frozenset(entry.filename for entry in entries)
@@ -81,7 +83,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     A region is one polygon: parts and holes of an object are joined to it by bridges that enclose nothing.
     """
     losses = Losses(TITLE)
-    for part, data in splits.items():
+    for part, data in upright_splits(splits, losses).items():
         names = place(data, dest / part)
         entries = {}
         for image, name in enumerate(names):
@@ -105,17 +107,28 @@ def _head(path: Path) -> bytes:
 
 
 def _is_project(path: Path) -> bool:
-    return any(mark in _head(path) for mark in MARKS[:2])
+    head = _head(path)
+    return any(mark in head for mark in MARKS[:2])
 
 
 def _sample(path: Path) -> list[Entry] | None:
-    """The images of a file; nothing where it is something else."""
+    """The images of a file, none of a damaged project; nothing where it is something else."""
     try:
-        if path.stat().st_size > LARGEST or not any(mark in _head(path) for mark in MARKS):
+        head = _head(path)
+        if path.stat().st_size > LARGEST or not any(mark in head for mark in MARKS):
             return None
         return parse(read_text(path), path.suffix.lower() == ".csv")[0]
-    except (OSError, ValueError):
+    except OSError:
         return None
+    except ValueError:
+        return [] if _is_project(path) else None
+
+
+def _parse(path: Path, faults: Faults) -> tuple[list[Entry], dict[str, Any], list[str]]:
+    try:
+        return parse(read_text(path, faults), path.suffix.lower() == ".csv")
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as a file of VIA ({error}); restore it") from None
 
 
 def _images(folder: Folder, path: Path) -> Path:
@@ -129,7 +142,7 @@ def _images(folder: Folder, path: Path) -> Path:
 
 
 def _read(source: Source, pictures: Pictures, faults: Faults) -> Dataset:
-    entries, options, strange = parse(read_text(source.labels, faults), source.labels.suffix.lower() == ".csv")
+    entries, options, strange = _parse(source.labels, faults)
     faults.add(STRANGE, strange, f"{source.labels}: the entry {strange[0]!r} is no image" if strange else "")
     found = [(entry, list(_regions(entry, faults))) for entry in entries]
     regions = [region for _, members in found for region in members]
@@ -160,7 +173,7 @@ def _regions(entry: Entry, faults: Faults) -> Iterator[Region]:
         faults.add(BROKEN, entry.filename, f"{entry.filename}: {error}; correct or remove these regions")
         return
     for region in regions:
-        if region.shape_attributes.get("name") in NO_AREA:
+        if str(region.shape_attributes.get("name")) in NO_AREA:
             faults.add(FLAT, entry.filename)
         else:
             yield region

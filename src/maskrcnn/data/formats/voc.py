@@ -192,9 +192,10 @@ def _names(
     ids: UInt32[np.ndarray, "h w"], values: UInt32[np.ndarray, "h w"], palette: Mapping[int, int], classes: Classes
 ) -> dict[int, str]:
     """The class of each object: that of most of its pixels, apart from background and void."""
-    both, counts = np.unique(np.stack([ids[ids > 0], values[ids > 0]]), axis=1, return_counts=True)
+    inside = ids > 0
+    both, counts = np.unique(ids[inside].astype(np.uint64) << 32 | values[inside], return_counts=True)
     best: dict[int, tuple[int, str]] = {}
-    for id, value, count in zip(*both.tolist(), counts.tolist(), strict=True):
+    for id, value, count in zip((both >> 32).tolist(), (both % 2**32).tolist(), counts.tolist(), strict=True):
         name = "" if value in (VOID, VOID_CODE) else classes.name(value, palette.get(value))
         rank = 0 if is_background(name) else count
         best[id] = max(best.get(id, (-1, "")), (rank, OBJECT if rank == 0 else name))

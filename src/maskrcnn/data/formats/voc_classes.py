@@ -30,7 +30,7 @@ def colours(count: int) -> UInt8[np.ndarray, "count 3"]:
     """The colours of numbers in VOC: the bits of a number, three at a time, become the highest of red, green, blue.
 
     >>> colours(22)[[1, 15, 21]].tolist(), colours(256)[255].tolist()
-    ([[128, 0, 0], [192, 128, 128], [128, 192, 0]], [224, 224, 192])
+    ([[128, 0, 0], [192, 128, 128], [128, 64, 128]], [224, 224, 192])
     """
     rest = np.arange(count)
     found = np.zeros((count, 3), np.uint8)

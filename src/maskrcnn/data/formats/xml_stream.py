@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
 from maskrcnn.data.formats.text import decoded, read_bytes
@@ -35,13 +36,14 @@ def elements(text: str, path: Path) -> Iterator[Element]:
     """
     if DOCUMENT_TYPE.search(text):
         raise ValueError(f"{path} has a document type (<!DOCTYPE>), which no label file needs; remove it")
-    parser, depth = XMLPullParser(["start", "end"]), 0
+    parser: XMLPullParser = XMLPullParser(["start", "end"])
+    depth = 0
     root: Element | None = None
     try:
         for start in range(0, len(text), CHUNK):
             parser.feed(text[start : start + CHUNK])
-            for event, element in parser.read_events():
-                assert isinstance(element, Element)
+            for found in parser.read_events():
+                event, element = cast(tuple[str, Element], found)
                 depth += 1 if event == "start" else -1
                 if depth > DEEPEST:
                     raise ValueError(f"{path} has more than {DEEPEST} elements within each other; it is no label file")

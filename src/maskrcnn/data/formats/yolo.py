@@ -1,5 +1,6 @@
 """YOLO segmentation: a text file for each image, a line for each object."""
 
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.data.decode import probe
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats import yolo_layout as layouts
-from maskrcnn.data.formats.below import of_part
+from maskrcnn.data.formats.below import of_part, paths_having
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.kept import kept
 from maskrcnn.data.formats.losses import Losses
@@ -20,8 +21,10 @@ from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.shapes_of import ring_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
 from maskrcnn.data.formats.text import decoded, read_text
+from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.data.formats.yolo_lines import Line, looks_like, read_lines
 from maskrcnn.data.sources import SUFFIXES
+from maskrcnn.masks import rings_from_polygons
 
 TITLE = "YOLO segmentation"
 THREADS = 8
@@ -59,7 +62,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     """Write `data.yaml`, `images/` and `labels/`; a split without a name is called train."""
     losses = Losses(TITLE)
     names: dict[str, str] = {}
-    for part, data in splits.items():
+    for part, data in upright_splits(splits, losses).items():
         part = part or "train"
         names[part] = f"images/{part}"
         placed = place(data, dest / "images" / part, by_stem=True)
@@ -80,12 +83,11 @@ def _from_yaml(path: Path) -> Iterator[Source]:
     layout = layouts.read_layout(path)
     for part, entries in (layout.entries if layout else {}).items():
         assert layout is not None
-        images = layouts.images_of(layout, part)
-        if images:
-            folders = sorted({image.parent for image in images})
-            labels = layouts.common([layouts.label_of(folder / "x").parent for folder in folders])
+        folders = sorted({image.rpartition("/")[0] for image in layouts.images_of(layout, part)})
+        if folders:
+            labels = layouts.common([Path(layouts.label_folder(one)) for one in folders])
             why = f"{path.name} names {entries[0]}"
-            yield Source("yolo", part, labels, layouts.common(folders), why, path)
+            yield Source("yolo", part, labels, layouts.common([Path(one) for one in folders]), why, path)
 
 
 def _bare_source(folder: Folder, part: Part, pairs: list[tuple[Path, Path]]) -> Source:
@@ -142,54 +144,48 @@ def _head(path: Path) -> str:
         return ""
 
 
-def _pairs(source: Source) -> list[tuple[Path, Path | None]]:
+def _pairs(source: Source) -> list[tuple[str, str | None]]:
     """The images of a split, each with its label file where it has one."""
     layout = layouts.read_layout(source.names) if source.names else None
     images = layouts.images_of(layout, source.part) if layout else []
     if images:
-        return [(image, _label_file(image)) for image in images]
+        return layouts.labelled(images)
     folder = Folder(layouts.common([source.labels, source.images]))
     twins = dict(_label_folders(folder))
-    return [
-        pair for labels in of_part(twins, source.labels, source.part) for pair in _paired(folder, labels, twins[labels])
-    ]
+    found: list[tuple[str, str | None]] = []
+    for labels in of_part(twins, source.labels, source.part):
+        texts = {os.path.basename(path)[:-4]: path for path in paths_having(folder.files, [labels], ".txt")}
+        for image in paths_having(folder.files, [twins[labels]], SUFFIXES):
+            found.append((image, texts.get(os.path.basename(image).rpartition(".")[0])))
+    return found
 
 
-def _paired(folder: Folder, labels: Path, images: Path) -> Iterator[tuple[Path, Path | None]]:
-    texts = {name[:-4]: labels / name for name in folder.files[labels] if name.lower().endswith(".txt")}
-    for name in folder.files[images]:
-        if name.lower().endswith(SUFFIXES):
-            yield images / name, texts.get(name.rpartition(".")[0])
-
-
-def _label_file(image: Path) -> Path | None:
-    return next((path for path in (layouts.label_of(image), image.with_suffix(".txt")) if path.is_file()), None)
-
-
-def _read(source: Source, pairs: list[tuple[Path, Path | None]], faults: Faults) -> Dataset:
+def _read(source: Source, pairs: list[tuple[str, str | None]], faults: Faults) -> Dataset:
     names = layouts.class_names(source.names, faults) if source.names else {}
 
-    def open_pair(pair: tuple[Path, Path | None]) -> tuple[tuple[int, int] | None, list[Line]]:
+    def open_pair(pair: tuple[str, str | None]) -> tuple[tuple[int, int] | None, list[Line]]:
         image, labels = pair
         try:
-            size = probe(image).size
-            text = read_text(labels, faults) if labels else ""
+            size = probe(Path(image)).size
+            text = read_text(Path(labels), faults) if labels else ""
         except (OSError, ValueError) as error:
-            faults.add(UNREADABLE, image.name, str(error))
+            faults.add(UNREADABLE, os.path.basename(image), str(error))
             return None, []
-        return size, list(read_lines(text, labels.name, faults)) if labels else []
+        return size, list(read_lines(text, os.path.basename(labels), faults)) if labels else []
 
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(open_pair, pairs))
     builder = Builder(source.labels, source.images, faults, _classes(found, names, faults))
-    for (image, labels), (size, lines) in zip(pairs, found, strict=True):
+    start = len(source.images.as_posix().rstrip("/")) + 1
+    for (path, labels), (size, lines) in zip(pairs, found, strict=True):
         if size is not None:
-            index = builder.add_image(image.relative_to(source.images).as_posix(), size)
+            image = builder.add_image(path[start:], size)
             for line in lines:
                 if not names or line.number in names:
-                    _add(builder, index, names.get(line.number, str(line.number)), line, size)
+                    _add(builder, image, names.get(line.number, str(line.number)), line, size)
                 else:
-                    _report_unlisted(f"class {line.number} in {labels.name if labels else ''}", source, names, faults)
+                    who = os.path.basename(labels or path)
+                    _report_unlisted(f"class {line.number} of {who}", source, names, faults)
     return builder.dataset()
 
 
@@ -218,9 +214,10 @@ def _add(builder: Builder, image: int, name: str, line: Line, size: tuple[int, i
         builder.add_object(image, name, None, box=(x1, y1, x2 - x1, y2 - y1), attributes=attributes)
         return
     outline = parts((line.ring * scale).round(DIGITS))
+    if not len(outline.points):
+        outline = rings_from_polygons([(line.ring * scale).ravel()])
     flags = Flag.RUN_LENGTHS if has_holes(outline) else Flag(0)
-    if len(outline.points):
-        builder.add_object(image, name, outline, flags=flags, attributes=attributes)
+    builder.add_object(image, name, outline, flags=flags, attributes=attributes)
 
 
 def _lines(data: Dataset, image: int, losses: Losses) -> Iterator[str]:
@@ -237,4 +234,4 @@ def _lines(data: Dataset, image: int, losses: Losses) -> Iterator[str]:
             )
         else:
             values = (ring_of(data, shape) / scale).clip(0, 1)
-        yield f"{data.labels[shape.index] - 1} {' '.join(map(repr, values.ravel().tolist()))}\n"
+        yield f"{data.labels[shape.row] - 1} {' '.join(map(repr, values.ravel().tolist()))}\n"

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from maskrcnn.data.faults import Faults
+from maskrcnn.data.formats.below import paths_having
 from maskrcnn.data.formats.source import PARTS, Folder, Part
 from maskrcnn.data.formats.text import read_text
 from maskrcnn.data.sources import SUFFIXES
@@ -57,13 +59,13 @@ def _content(text: str) -> Any:
     return yaml.load(text, Loader=yaml.BaseLoader)
 
 
-def images_of(layout: Layout, part: Part) -> list[Path]:
+def images_of(layout: Layout, part: Part) -> list[str]:
     """The images of a split, sorted within each folder; those that a list names may not exist."""
-    found: dict[Path, None] = {}
+    found: dict[str, None] = {}
     for entry in layout.entries.get(part, []):
         place = located(layout, entry)
         if place is not None:
-            found.update(dict.fromkeys(_listed(place, layout) if os.path.isfile(place) else pictures(Folder(place))))
+            found.update(dict.fromkeys(_listed(place, layout) if os.path.isfile(place) else _pictures(place)))
     return list(found)
 
 
@@ -72,18 +74,29 @@ def located(layout: Layout, entry: str) -> Path | None:
     return next((place for place in _candidates(layout, entry) if os.path.exists(place)), None)
 
 
-def pictures(folder: Folder) -> Iterator[Path]:
-    """All images below a folder."""
-    yield from folder.having(*SUFFIXES)
+def labelled(images: Iterable[str]) -> list[tuple[str, str | None]]:
+    """Images, each with its label file where it has one: in the folder that `label_folder` tells, else beside it."""
+    texts: dict[str, dict[str, str]] = {}
+    found = []
+    for image in images:
+        folder, _, name = image.rpartition("/")
+        if folder not in texts:
+            texts[folder] = {**_texts_in(folder), **_texts_in(label_folder(folder))}
+        found.append((image, texts[folder].get(name.rpartition(".")[0])))
+    return found
 
 
-def label_of(image: Path) -> Path:
-    """The label file of an image: below `labels` in the place of the last `images` of its path, else beside it."""
-    parts = list(image.parts)
-    for index in range(len(parts) - 2, -1, -1):
-        if parts[index].lower() == "images":
-            return Path(*parts[:index], "labels", *parts[index + 1 :]).with_suffix(".txt")
-    return image.with_suffix(".txt")
+def label_folder(images: str) -> str:
+    """The folder of the labels of a folder's images: `labels` in the place of the last `images` of its path.
+
+    >>> label_folder("images/set/images/train"), label_folder("set/train")
+    ('images/set/labels/train', 'set/train')
+    """
+    words = images.split("/")
+    places = [index for index, word in enumerate(words) if word.lower() == "images"]
+    if places:
+        words[places[-1]] = "labels"
+    return "/".join(words)
 
 
 def find_names(folders: Iterable[Path]) -> Path | None:
@@ -109,20 +122,33 @@ def common(paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath(paths))
 
 
-def _listed(path: Path, layout: Layout) -> Iterator[Path]:
+def _pictures(folder: Path) -> list[str]:
+    files = Folder(folder).files
+    return paths_having(files, files, SUFFIXES)
+
+
+def _texts_in(folder: str) -> dict[str, str]:
+    """The text files of a folder by their stems."""
+    with suppress(OSError):
+        return {name[:-4]: f"{folder}/{name}" for name in os.listdir(folder) if name.lower().endswith(".txt")}
+    return {}
+
+
+def _listed(path: Path, layout: Layout) -> Iterator[str]:
     for line in read_text(path).splitlines():
         name = line.strip().replace("\\", "/")
         if name:
             beside = path.parent / name.removeprefix("./")
-            yield beside if os.path.isfile(beside) else located(layout, name) or beside
+            found = beside if os.path.isfile(beside) else located(layout, name) or beside
+            yield os.path.normpath(found).replace(os.sep, "/")
 
 
 def _candidates(layout: Layout, entry: str) -> Iterator[Path]:
     beside, name = layout.path.parent, entry.replace("\\", "/")
     root = layout.root.replace("\\", "/")
     words = [word for word in name.split("/") if word not in ("", ".", "..")]
-    yield beside / root / name
-    yield beside / name
+    yield Path(os.path.normpath(beside / root / name))
+    yield Path(os.path.normpath(beside / name))
     for start in range(len(words)):  # what another machine calls /content/set/train/images, or ../train/images
         yield beside.joinpath(*words[start:])
 

@@ -26,7 +26,7 @@ class Line(NamedTuple):
     """One object."""
 
     number: int
-    """Of its class, from 0."""
+    """Number of the class, from 0."""
     box: Float64[ndarray, "4"] | None
     """x1, y1, x2, y2 in 0..1, where it is no outline."""
     ring: Float64[ndarray, "_ 2"] | None

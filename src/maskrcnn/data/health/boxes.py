@@ -84,12 +84,12 @@ def _owners(data: Dataset) -> Int64[np.ndarray, " O"]:
 
 def _fit(boxes: Boxes, outlines: Boxes) -> Bool[np.ndarray, " n"]:
     longer = (outlines[:, 2:] - outlines[:, :2]).max(axis=1, initial=0, keepdims=True)
-    return (np.abs(boxes - outlines) <= np.maximum(NEAR, NEAR_SHARE * longer)).all(axis=1)
+    return np.asarray((np.abs(boxes - outlines) <= np.maximum(NEAR, NEAR_SHARE * longer)).all(axis=1))
 
 
 def _within(boxes: Boxes, frames: Boxes) -> Bool[np.ndarray, " n"]:
     inside = [boxes[:, :2] >= frames[:, :2] - NEAR, boxes[:, 2:] <= frames[:, 2:] + NEAR]
-    return np.concatenate(inside, axis=1).all(axis=1)
+    return np.asarray(np.concatenate(inside, axis=1).all(axis=1))
 
 
 def _names(data: Dataset, chosen: Bool[np.ndarray, " O"]) -> list[str]:

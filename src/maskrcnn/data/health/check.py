@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,11 +23,14 @@ Progress = Callable[[str, int, int], None]
 """Called with what is done, the number of images that are, and of all."""
 
 UNREAD = Kind("split-unreadable", "splits", Severity.REFUSED, "cannot be read")
-ABSENT = Kind(
-    "split-missing",
+NO_VALIDATION = Kind(
+    "validation-split-missing",
     "splits",
     Severity.NOTE,
     "are not there: data.val_share sets images apart for validation, train.evaluate_every=0 trains on all of them",
+)
+NO_TRAINING = Kind(
+    "training-split-missing", "splits", Severity.WARNING, "are not there: models can be evaluated, but not trained"
 )
 NOTHING = Kind("nothing-to-learn", "splits", Severity.REFUSED, "have no object that can be learnt or scored")
 ONE_IMAGE = Kind("split-of-one-image", "splits", Severity.WARNING, "have a single image")
@@ -54,7 +56,8 @@ class Health:
     """Whether the pixels of all images were looked at."""
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Entry:
     """A kind of fault in all splits."""
 
     kind: Kind
@@ -100,7 +103,8 @@ def examine(
             health.findings[split].append(finding)
 
     for split, problem in problems.items():
-        add((split, one) for one in of_names(UNREAD if problem else ABSENT, [split], problem))
+        absent = NO_TRAINING if split == "train" else NO_VALIDATION
+        add((split, one) for one in of_names(UNREAD if problem else absent, [split], problem))
     for split, data in datasets.items():
         health.read[split] = list(_of_reader(reported[split]))
         add((split, one) for one in _of_columns(split, data))
@@ -181,7 +185,9 @@ def _unnamed(datasets: Mapping[str, Dataset]) -> Iterator[tuple[str, Finding]]:
             for path in _images_in(folder)
             if path not in named
         ]
-        yield from ((split, one) for one in of_names(UNNAMED, rest))
+        yield from (
+            (split, one) for one in of_names(UNNAMED, [os.fsencode(path).decode(errors="replace") for path in rest])
+        )
 
 
 def _images_in(folder: str) -> list[str]:

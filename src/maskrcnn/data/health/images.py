@@ -90,7 +90,7 @@ def extents(data: Dataset) -> Float64[np.ndarray, "N 2"]:
 
 def fits(data: Dataset, sizes: Int64[np.ndarray, "N 2"]) -> Bool[np.ndarray, " N"]:
     """Images all of whose objects lie inside such sizes."""
-    return (extents(data) <= sizes + SLACK).all(axis=1)
+    return np.asarray((extents(data) <= sizes + SLACK).all(axis=1))
 
 
 def _size_faults(data: Dataset, survey: Survey) -> Iterator[Finding]:

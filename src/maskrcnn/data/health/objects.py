@@ -89,8 +89,8 @@ def object_faults(data: Dataset) -> Iterator[Finding]:
 
 def areas(data: Dataset) -> Float64[np.ndarray, " O"]:
     """Square pixels that the rings of each object enclose, those in which rings overlap as often as they do."""
-    sums = np.concatenate([[0.0], np.cumsum(signed_areas(data.rings))])
-    return np.abs(np.diff(sums[data.first_ring]))
+    sums = np.bincount(_owners_of_rings(data), signed_areas(data.rings), minlength=len(data.labels))
+    return np.abs(sums).astype(np.float64)  # no rings are counted in whole numbers
 
 
 def area_differs(data: Dataset) -> Bool[np.ndarray, " O"]:
@@ -155,14 +155,27 @@ def reaches_beyond(data: Dataset) -> Bool[np.ndarray, " O"]:
     return ~bare & ((found[:, :2] < -SLACK) | (found[:, 2:] > limits)).any(axis=1)
 
 
+def covers_nothing(data: Dataset) -> Bool[np.ndarray, " O"]:
+    """Objects whose outlines enclose no area; two halves of a bow tie, which cancel out, do."""
+    thin = (data.flags & Flag.NO_OUTLINE == 0) & (areas(data) == 0)
+    return thin & ~_crosses(data, thin) if thin.any() else thin
+
+
 def _outlines(data: Dataset) -> Iterator[Finding]:
     bare, runs = data.flags & Flag.NO_OUTLINE != 0, data.flags & Flag.RUN_LENGTHS != 0
     short = data.flags & Flag.SHORT_POLYGON != 0
     yield from of_objects(SHORT, data, np.flatnonzero(short))
     yield from of_objects(BARE, data, np.flatnonzero(bare & ~short & data.learnt))
-    of_ring = np.repeat(np.arange(len(data.labels)), np.diff(data.first_ring))
-    crossed = crossing(data.rings, ~(runs | bare)[of_ring])
-    counts = np.bincount(of_ring[crossed], minlength=len(data.labels))
-    yield from of_objects(CROSSED, data, np.flatnonzero(counts))
-    thin = ~bare & (np.bincount(of_ring, np.abs(signed_areas(data.rings)), minlength=len(data.labels)) == 0)
-    yield from of_objects(THIN, data, np.flatnonzero(thin))
+    yield from of_objects(CROSSED, data, np.flatnonzero(_crosses(data, ~(runs | bare))))
+    yield from of_objects(THIN, data, np.flatnonzero(covers_nothing(data)))
+
+
+def _crosses(data: Dataset, chosen: Bool[np.ndarray, " O"]) -> Bool[np.ndarray, " O"]:
+    """Which of the chosen objects have a ring that crosses itself."""
+    of_ring = _owners_of_rings(data)
+    return np.bincount(of_ring[crossing(data.rings, chosen[of_ring])], minlength=len(data.labels)) > 0
+
+
+def _owners_of_rings(data: Dataset) -> Int64[np.ndarray, " R"]:
+    """The index of each ring's object."""
+    return np.repeat(np.arange(len(data.labels)), np.diff(data.first_ring))

@@ -16,6 +16,9 @@ from maskrcnn.data.health.images import fits, turned, wrong_size
 from maskrcnn.data.health.survey import CUT_OFF, EMPTY, PAGE, POINTER, UNREADABLE, Survey
 from maskrcnn.masks import Rings
 
+MOST_DIGITS = 18
+"""Digits of a number that surely has 64 bits."""
+
 
 @dataclass(frozen=True)
 class Repair:
@@ -48,7 +51,7 @@ def repair(health: Health) -> tuple[dict[str, Dataset], list[Repair]]:
             done += found
         if not len(data.image_ids):
             raise ValueError(f"{data.annotations}: no image of the {split} split can be used; nothing is left to write")
-        mended[split] = data
+        mended[split] = _with_plain_ids(data)
     return _unite(mended, done), done
 
 
@@ -200,11 +203,14 @@ def _cut_to_image(split: str, data: Dataset) -> Mended:
 
 def _drop_objects(split: str, data: Dataset) -> Mended:
     """Leave out objects that cover nothing, lie outside, or repeat another."""
-    thin = (data.flags & Flag.NO_OUTLINE == 0) & (objects.areas(data) == 0)
     twice = np.zeros(len(data.labels), bool)
     twice[objects.repeated(data)[0]] = True
     done, keep = [], np.ones(len(data.labels), bool)
-    for kind, chosen in (*objects.box_faults(data), (objects.THIN, thin), (objects.TWICE, twice)):
+    for kind, chosen in (
+        *objects.box_faults(data),
+        (objects.THIN, objects.covers_nothing(data)),
+        (objects.TWICE, twice),
+    ):
         if kind in (objects.NEGATIVE, objects.FLAT, objects.OUTSIDE, objects.TINY, objects.THIN, objects.TWICE):
             done += _told(split, of_objects(kind, data, np.flatnonzero(chosen & keep)), "left out")
             keep &= ~chosen
@@ -250,6 +256,14 @@ def _unite(splits: dict[str, Dataset], done: list[Repair]) -> dict[str, Dataset]
 def _xywh(corners: Float[np.ndarray, "O 4"]) -> Float64[np.ndarray, "O 4"]:
     wide = corners.astype(np.float64)
     return np.concatenate([wide[:, :2], wide[:, 2:] - wide[:, :2]], axis=1)
+
+
+def _with_plain_ids(data: Dataset) -> Dataset:
+    """The data with ids that are numbers where those that were none are gone."""
+    stated = data.stated_ids or ["none"]
+    if not all(id.isascii() and id.isdecimal() and len(id) <= MOST_DIGITS and str(int(id)) == id for id in stated):
+        return data
+    return replace(data, image_ids=np.array([int(id) for id in stated], np.int64), stated_ids=None)
 
 
 def _with_boxes(data: Dataset, stated: Float64[np.ndarray, "O 4"]) -> Dataset:

@@ -76,7 +76,7 @@ def group(small: UInt8[np.ndarray, "n 32 32"]) -> Int64[np.ndarray, " n"]:
     flat = small.reshape(len(small), -1)
     seen: dict[bytes, int] = {}
     for index, row in enumerate(flat):
-        parents[index] = seen.setdefault(blake2b(row, digest_size=16).digest(), index)
+        parents[index] = seen.setdefault(blake2b(row.tobytes(), digest_size=16).digest(), index)
     distinct = np.array(list(seen.values()))
     bits = signs(small[distinct])
     for band in range(NUM_BANDS):
