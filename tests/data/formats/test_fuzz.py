@@ -2,11 +2,14 @@
 
 import json
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from maskrcnn.files import cache_folder
 
 from . import fuzz_doors, fuzz_sets
 from .fuzz_doors import Outcome
@@ -15,6 +18,10 @@ MEMORY = 3 << 30
 """Bytes that a process may write to."""
 BATCH = 500
 """Inputs of one process."""
+HANGS = 120
+"""Seconds after which an input ends its process."""
+AT_ONCE = os.cpu_count() or 1
+"""Processes that run together."""
 
 
 @pytest.fixture(scope="module")
@@ -34,24 +41,37 @@ def told(outcomes: list[Outcome]) -> str:
 
 def in_processes(seeds: range, sets: dict[str, Path], folder: Path) -> Iterator[Outcome]:
     """Run inputs, a batch in a process of its own with little memory; one that ends a process is told."""
-    for start in range(seeds.start, seeds.stop, BATCH):
-        batch, log = range(start, min(seeds.stop, start + BATCH)), folder / f"{start}.jsonl"
-        child = os.fork()
-        if not child:
-            code = 1
-            try:
-                fuzz_doors.limit_memory(MEMORY)
-                with log.open("w", buffering=1) as file:
-                    for seed in batch:
-                        file.write(json.dumps(fuzz_doors.run(seed, sets, folder)) + "\n")
-                code = 0
-            finally:
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
-        found = [Outcome(*json.loads(line)) for line in log.read_text().splitlines()]
-        yield from found
-        if status or len(found) < len(batch):
-            yield Outcome(batch[len(found)], "?", False, 0, [f"its process ended with status {status}"])
+    batches = [range(start, min(seeds.stop, start + BATCH)) for start in seeds[::BATCH]]
+    for together in (batches[start : start + AT_ONCE] for start in range(0, len(batches), AT_ONCE)):
+        logs = [folder / f"{batch.start}.jsonl" for batch in together]
+        children = [_fork(batch, sets, folder, log) for batch, log in zip(together, logs, strict=True)]
+        for batch, log, child in zip(together, logs, children, strict=True):
+            _, status = os.waitpid(child, 0)
+            found = [Outcome(*json.loads(line)) for line in log.read_text().splitlines()]
+            yield from found
+            if status or len(found) < len(batch):
+                yield Outcome(batch[len(found)], "?", False, 0, [f"its process ended with status {status}"])
+
+
+def _fork(batch: range, sets: dict[str, Path], folder: Path, log: Path) -> int:
+    """The number of a process that runs a batch, and writes a line for each input."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        cache = folder / f"cache {batch.start}"
+        cache.mkdir()
+        (cache / "kernels").symlink_to(cache_folder() / "kernels", target_is_directory=True)
+        os.environ["MASKRCNN_CACHE"] = str(cache)
+        fuzz_doors.limit_memory(MEMORY)
+        with log.open("w", buffering=1) as file:
+            for seed in batch:
+                signal.alarm(HANGS)
+                file.write(json.dumps(fuzz_doors.run(seed, sets, folder)) + "\n")
+        status = 0
+    finally:
+        os._exit(status)
 
 
 def test_a_broken_data_set_is_read_or_refused_with_a_sentence(sets, new_cache, tmp_path):
