@@ -60,6 +60,17 @@ def _with_s(verb: str) -> str:
     return verb and verb + ("es" if verb.endswith(("s", "x", "ch", "sh")) else "s")
 
 
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many characters and of one line: the middle of a longer one is left out.
+
+    >>> shortened("a name\nthat never ends", 11)
+    'a na...ends'
+    """
+    line = " ".join(text.splitlines())
+    half = (most - 3) // 2
+    return line if len(line) <= most else f"{line[:half]}...{line[-half:]}"
+
+
 @contextmanager
 def speaking(words: Mapping[str, str]) -> Iterator[None]:
     """While a program runs, give advice in its words.

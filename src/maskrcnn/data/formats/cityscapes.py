@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.data.decode import probe
+from maskrcnn.data.encodings import read_bytes
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.id_image import BAD_MASK, NO_IMAGE, OTHER_SIZE, open_pair, outlines_of_ids, save_ids
@@ -178,7 +179,7 @@ def _look(entry: _Entry, faults: Faults) -> tuple[tuple[int, int], list[_Object]
 def _drawn(entry: _Entry, faults: Faults) -> UInt32[np.ndarray, "h w"] | None:
     """The numbers that polygons stand for, or nothing, which is reported."""
     try:
-        content = msgspec.json.decode(entry.labels.read_bytes(), type=_Polygons)
+        content = msgspec.json.decode(read_bytes(entry.labels), type=_Polygons)
         stated, size = (content.img_height, content.img_width), probe(entry.image).size
         if stated == size:
             return _painted(content.objects, *size)

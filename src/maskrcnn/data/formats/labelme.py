@@ -12,7 +12,7 @@ import msgspec
 from PIL import Image
 
 from maskrcnn.data.dataset import Dataset
-from maskrcnn.data.encodings import read_text
+from maskrcnn.data.encodings import read_bytes, read_text
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats.below import of_part, paths_having
 from maskrcnn.data.formats.builder import Builder
@@ -131,12 +131,12 @@ def _read(source: Source, labels: list[str], pictures: Pictures, faults: Faults)
     start = len(os.path.commonpath([source.images, source.labels])) + 1
     for path in labels:
         who = path[start:]
-        with open(path, "rb") as file:
-            data = file.read()
+        data = b""
         try:
+            data = read_bytes(Path(path))
             content, broken = parse(data, who, faults)
-        except ValueError as error:
-            is_other = not any(mark in data.replace(b"\0", b"") for mark in MARKS)
+        except (OSError, ValueError) as error:
+            is_other = data and not any(mark in data.replace(b"\0", b"") for mark in MARKS)
             faults.add(OTHER if is_other else UNREADABLE, who, f"{who} cannot be read ({error}); correct or remove it")
             continue
         faults.add(BROKEN, [f"{who} {one}" for one in broken], f"{who}: {broken[0]}; correct it" if broken else "")
