@@ -284,7 +284,7 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path):
 def test_an_embedded_picture_in_other_letters_is_none(tmp_path):
     files = {"a.json": content(shape()), "b.json": content(imagePath="b.png", imageData="\u00e4")}
     _, met = read_one(put(tmp_path, files, "a.png"))
-    assert "is not below" in met["labels-without-image"].sentence
+    assert "is not below" in met["missing-image"].sentence
 
 
 def test_a_class_that_is_listed_twice_is_one(tmp_path):
