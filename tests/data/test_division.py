@@ -64,7 +64,7 @@ def test_what_was_written_down_is_picked_again(write_split, annotate, tmp_path):
 
 def test_why_several_images_cannot_be_divided_is_said(write_split, annotate):
     data = many(write_split, annotate, [7, 7])
-    with pytest.raises(ValueError, match="2 images cannot be divided .*, since they are nearly the same"):
+    with pytest.raises(ValueError, match=r"2 images cannot be divided .*, since they are nearly the same"):
         divide(data, 0.5, 0, groups=np.array([3, 3]))
 
 
