@@ -18,6 +18,9 @@ except ImportError:  # Windows
 HAS_LOCKS = fcntl is not None
 """Whether this system knows locks on files that `lock` can take."""
 
+TAIL = 4096
+"""Bytes at the end of a file that tell whether it was written to its end."""
+
 
 def cache_folder() -> Path:
     """Where downloads and parsed annotations are kept: $MASKRCNN_CACHE, or `maskrcnn` in the user's cache folder.
@@ -32,6 +35,15 @@ def listing(folder: Path) -> str:
     """The first names in a folder, for a message."""
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
     return some_of(names, 12) if names else "nothing"
+
+
+def ends_in_zeros(stream: IO[bytes]) -> bool:
+    """Whether a file's last bytes were never written: where it has such a hole, gigabytes would be read for nothing."""
+    length = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, length - TAIL))
+    tail = stream.read()
+    stream.seek(0)
+    return length > TAIL and not tail.strip(b"\0")
 
 
 @contextmanager

@@ -32,6 +32,15 @@ def test_an_error_is_a_sentence_and_exits_with_2(kind, capsys):
     assert capsys.readouterr() == ("", "error: expected a cat, got a dog\n")
 
 
+def test_what_pillow_says_of_some_file_is_not_repeated():
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        for module in ("PIL.PngImagePlugin", "other"):
+            code = f"import warnings; warnings.warn('{module}')"
+            end_of(run_and_exit, lambda code=code, module=module: exec(code, {"__name__": module}))
+    assert [str(one.message) for one in said] == ["other"]
+
+
 def test_debugging_shows_where_an_error_was_raised(monkeypatch):
     monkeypatch.setenv("MASKRCNN_DEBUG", "1")
     with pytest.raises(ValueError, match="a cat"):

@@ -373,3 +373,17 @@ def test_heic_is_read_upright_where_its_decoder_is_installed(tmp_path, orientati
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"a\.heic .*restore or remove it"):
         decode(path)
+
+
+def test_a_file_larger_than_any_image_is_refused_unread(tmp_path):
+    save(tmp_path / "a.png")
+    with (tmp_path / "a.png").open("r+b") as file:
+        file.truncate(1 << 33)
+    with pytest.raises(ValueError, match=r"a\.png has 8589934592 bytes, but an image has at most 2147483648"):
+        decode(tmp_path / "a.png")
+
+
+def test_a_folder_in_the_place_of_an_image_is_named(tmp_path):
+    for door in (decode, probe):
+        with pytest.raises(OSError, match=rf"the image {tmp_path} cannot be opened \("):
+            door(tmp_path)

@@ -98,3 +98,11 @@ def test_a_split_file_that_is_missing_is_named(tmp_path):
 def test_columns_follow_their_images(write_split, annotate):
     data = replace(many(write_split, annotate, [7, 0, 3]), stated_ids=["a", "b", "c"])
     assert select(data, np.array([2])).stated_ids == ["c"]
+
+
+def test_a_folder_or_what_nests_too_deeply_is_no_split_file(tmp_path):
+    with pytest.raises(OSError, match=f"the split file {tmp_path} cannot be read"):
+        read_split_file(tmp_path)
+    (tmp_path / "split.json").write_text('{"train": [], "val": [], "more": ' + "[" * 100_000)
+    with pytest.raises(ValueError, match=r"split\.json: expected a JSON object"):
+        read_split_file(tmp_path / "split.json")

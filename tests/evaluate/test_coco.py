@@ -14,6 +14,7 @@ from hotcoco import mask as rle
 from maskrcnn.data.formats import coco as formats
 from maskrcnn.evaluate import coco
 from maskrcnn.evaluate.hotcoco_engine import Truth
+from maskrcnn.evaluate.results import read
 
 HEIGHT, WIDTH = 30, 50
 
@@ -451,3 +452,10 @@ def test_objects_outside_their_image_are_missed_as_pycocotools_has_it(truth, tmp
     expected = referee(write(tmp_path / "truth.json", truth), results, "bbox")
     assert ours == [None if value < 0 else value for value in expected]
     assert metrics["per_class"][0]["objects"] == 4
+
+
+def test_a_result_file_that_ends_in_zeros_is_refused_unread(tmp_path):
+    with (tmp_path / "results.json").open("wb") as file:
+        file.truncate(1 << 33)
+    with pytest.raises(ValueError, match=r"results\.json ends in zeros, as an interrupted copy does"):
+        read(tmp_path / "results.json")

@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run_and_exit(command: Callable[[], object]) -> NoReturn:
     """Run a command: here alone an error becomes a sentence; MASKRCNN_DEBUG=1 shows where it was raised."""
     warnings.formatwarning = _as_sentence
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # blemishes of a file that they do not name
     # Threads that wait for each other look 10,000 times, then leave their core to other programs: waiting longer slowed
     # training ten times where another program had one of two cores, waiting less slows it where none has.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")

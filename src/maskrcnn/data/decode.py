@@ -1,6 +1,7 @@
 """An image's file -> bytes of its bands. One image looks the same whichever decoder reads it."""
 
 import math
+import os
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
@@ -19,6 +20,9 @@ MEBIBYTE = 1 << 20
 RGB = 3
 """Bands of every image that is read from a file."""
 MISSING = "the image {} does not exist; restore it or correct its name"
+CLOSED = "the image {} cannot be opened ({}); restore or remove it"
+LARGEST = 1 << 31
+"""Bytes of a file beyond which it is no image: Pillow opens none that has so many."""
 
 
 def decode(
@@ -43,7 +47,19 @@ def decode(
 
 
 def read_image(path: Path | Location) -> bytes:
-    """The bytes of an image's file. Raises FileNotFoundError with its name, and what `read_bytes` raises."""
+    """The bytes of an image's file. Raises OSError or ValueError with its name, and what `read_bytes` raises."""
+    if isinstance(path, Location):
+        return _read_object(path)
+    with open_file(path) as file:
+        length = os.fstat(file.fileno()).st_size
+        if length > LARGEST:
+            raise ValueError(
+                f"the image {path} has {length} bytes, but an image has at most {LARGEST}; restore or remove it"
+            )
+        return file.read()
+
+
+def _read_object(path: Location) -> bytes:
     try:
         return read_bytes(path)
     except FileNotFoundError:
@@ -121,6 +137,8 @@ def open_file(path: Path | Location) -> BytesIO | BufferedReader:
         return path.open("rb")
     except FileNotFoundError:
         raise FileNotFoundError(MISSING.format(path)) from None
+    except OSError as error:
+        raise OSError(CLOSED.format(path, error.strerror)) from None
 
 
 def refuse_broken(path: Path | Location) -> None:

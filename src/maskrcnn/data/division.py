@@ -96,7 +96,9 @@ def read_split_file(path: Path) -> SplitFile:
         raise FileNotFoundError(
             f"the split file {path} does not exist; `maskrcnn data split` writes one, or set data.split_file=''"
         ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise OSError(f"the split file {path} cannot be read ({error.strerror}); name another, or none") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: expected a JSON object with the lists `train` and `val`: {error}") from None
 
 

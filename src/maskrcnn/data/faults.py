@@ -10,10 +10,16 @@ from enum import StrEnum
 from pathlib import Path
 from threading import Lock
 
+<<<<<<< HEAD
 from maskrcnn.sentences import counted, some_of
+=======
+from maskrcnn.sentences import shortened, some_of
+>>>>>>> db1d2edf0d1508ccf9b5710b3b2dc4c3d45501fe
 
 EXAMPLES = 5
 """Number of names that are kept of each kind of fault."""
+MOST_OF_NAME, MOST_OF_SENTENCE = 160, 1200
+"""Characters that are kept of each: a file's own text may be of any length."""
 
 
 class Severity(StrEnum):
@@ -82,9 +88,9 @@ class Faults:
         if not (len(names) if count is None else count):
             return
         with self._lock:
-            fault = self._found.setdefault(kind, Fault(kind, sentence=sentence))
+            fault = self._found.setdefault(kind, Fault(kind, sentence=shortened(sentence, MOST_OF_SENTENCE)))
             fault.count += len(names) if count is None else count
-            fault.examples += names[: EXAMPLES - len(fault.examples)]
+            fault.examples += [shortened(name, MOST_OF_NAME) for name in names[: EXAMPLES - len(fault.examples)]]
 
     def take(self, others: "Faults") -> None:
         """Take over what was reported to others, such as those of one thread."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from maskrcnn.evaluate.hotcoco_engine import Found, IouType, Truth, compressed, sentence
 from maskrcnn.evaluate.overlaps import NO_RUNS, Runs, runs_from_strings
+from maskrcnn.files import ends_in_zeros
 from maskrcnn.masks import counts_from_string
 from maskrcnn.sentences import some_of
 
@@ -47,7 +48,10 @@ class Result(msgspec.Struct, gc=False):
 def read(path: Path) -> list[Result]:
     """The entries of a result file. Raises ValueError, naming it, where it cannot be read."""
     try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=list[Result])
+        with Path(path).open("rb") as file:
+            if ends_in_zeros(file):
+                raise ValueError(f"{path} ends in zeros, as an interrupted copy does; copy it again")
+            return msgspec.json.decode(file.read(), type=list[Result])
     except FileNotFoundError as error:
         raise ValueError(f"{path}: there is no such result file") from error
     except OSError as error:

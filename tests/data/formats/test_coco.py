@@ -373,3 +373,11 @@ def test_images_that_are_chosen_bring_their_objects_and_outlines(write_split, an
         whole = data.outline(data.annotation_ids.tolist().index(id))
         assert some.outline(place).points.tolist() == whole.points.tolist()
         assert some.outline(place).first.tolist() == whole.first.tolist()
+
+
+def test_a_file_that_ends_in_zeros_is_refused_unread(write_split, annotate):
+    paths = write_split([annotate()])
+    with paths[0].open("r+b") as file:
+        file.truncate(1 << 33)
+    with pytest.raises(ValueError, match=r"instances\.json ends in zeros, as an interrupted copy does"):
+        coco.read(*paths)

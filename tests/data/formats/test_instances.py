@@ -222,3 +222,14 @@ def test_a_split_without_a_name_lies_in_the_folder_itself(tmp_path):
     instances.write({"": data}, tmp_path / "to")
     assert sorted(path.name for path in (tmp_path / "to").iterdir()) == ["classes.txt", "images", "masks"]
     assert pixels_of(read_all(instances, tmp_path / "to")[""]) == pixels_of(data)
+
+
+def test_a_mask_that_cannot_be_opened_is_named(tmp_path):
+    put_image(tmp_path / "images/a.png")
+    put_image(tmp_path / "images/b.png")
+    put_mask(tmp_path / "masks/a.png", draw_ids())
+    (tmp_path / "masks/b.png").symlink_to("b.png")
+    data, faults = only(tmp_path)
+    assert data.file_names == ["a.png"]
+    told = {fault.kind.name: fault.sentence for fault in faults}
+    assert f"{tmp_path / 'masks/b.png'} cannot be opened" in told["mask-unreadable"]

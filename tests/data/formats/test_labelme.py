@@ -273,6 +273,27 @@ def test_what_a_shape_says_besides_comes_back(tmp_path):
     assert again.crowd.tolist() == [False, True]
 
 
+def test_a_file_that_cannot_be_opened_is_named(tmp_path):
+    folder = put(tmp_path, {"a.json": content(shape())}, "a.png")
+    (tmp_path / "b.json").symlink_to(tmp_path / "nowhere")
+    data, met = read_one(folder)
+    assert len(data.labels) == 1
+    assert met["labelme-file"].sentence.startswith(f"b.json cannot be read (the label file {tmp_path / 'b.json'}")
+
+
+def test_an_embedded_picture_in_other_letters_is_none(tmp_path):
+    files = {"a.json": content(shape()), "b.json": content(imagePath="b.png", imageData="\u00e4")}
+    _, met = read_one(put(tmp_path, files, "a.png"))
+    assert "is not below" in met["labels-without-image"].sentence
+
+
+def test_a_class_that_is_listed_twice_is_one(tmp_path):
+    files = {"a.json": content(shape(label="dog")), "labels.txt": b"cat\ndog\ncat\n"}
+    data, met = read_one(put(tmp_path, files, "a.png"))
+    assert (data.category_names, data.labels.tolist()) == (("cat", "dog"), [2])
+    assert met["class-listed-twice"].examples == ["cat"]
+
+
 def test_where_all_images_are_missing_that_is_said(tmp_path):
     [source] = labelme.find(put(tmp_path, {"a.json": content(shape())}))
     with pytest.raises(ValueError, match=r"restore it or remove a\.json"):

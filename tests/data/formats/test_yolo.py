@@ -192,3 +192,24 @@ def test_the_parts_that_ultralytics_joins_come_back(tmp_path):
     parts = np.split(data.rings.points, data.rings.first[1:-1])
     np.testing.assert_allclose(sorted(part.mean(axis=0).round(2).tolist() for part in parts), [[4, 1.78], [16, 2.33]])
     assert data.flags.tolist() == [0]
+
+
+def test_names_are_texts_and_not_what_aliases_make_of_them(tmp_path):
+    bomb = "".join(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9 if n else 'x'}]\n" for n in range(12))
+    yaml = f"{bomb}train: images\nnames: [cat, *a11]\n"
+    data, _ = read_one(put(tmp_path, {"data.yaml": yaml, "labels/a.txt": OUTLINE}, "images/a.png"))
+    assert (data.category_names, data.labels.tolist()) == (("cat",), [1])
+
+
+def test_a_label_file_that_cannot_be_opened_is_named(tmp_path):
+    folder = put(tmp_path, {"labels/a.txt": OUTLINE}, "images/a.png", "images/b.png")
+    (tmp_path / "labels/b.txt").symlink_to("nowhere")
+    data, met = read_one(folder)
+    assert list(data.file_names) == ["a.png"]
+    assert f"the label file {tmp_path / 'labels/b.txt'} cannot be read" in met["yolo-image"].sentence
+
+
+def test_a_split_of_a_yaml_may_be_called_by_no_name_at_all(tmp_path):
+    yaml = f"train: images\nval: {'x' * 300}\nnames: [cat]\n"
+    data, _ = read_one(put(tmp_path, {"data.yaml": yaml, "labels/a.txt": OUTLINE}, "images/a.png"))
+    assert len(data.labels) == 1

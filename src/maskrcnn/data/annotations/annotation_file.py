@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 from maskrcnn.data.annotations.spelling import key_of, shown
 from maskrcnn.data.annotations.text import as_utf8, quote_non_finite
 from maskrcnn.data.faults import Faults, Kind
-from maskrcnn.files import listing
+from maskrcnn.files import ends_in_zeros, listing
 
 Entry = TypeVar("Entry")
 
@@ -28,14 +28,20 @@ class _Ids(Struct, gc=False):
 
 
 def open_file(path: Path) -> BufferedReader:
-    """Open an annotation file. Raises FileNotFoundError with one sentence about what is there instead."""
+    """Open an annotation file. Raises OSError or ValueError with one sentence about what is there instead."""
     if path.is_dir():
         raise FileNotFoundError(f"{path} is a folder, which holds {listing(path)}; expected an annotation file")
     try:
-        return path.open("rb")
+        stream = path.open("rb")
     except FileNotFoundError:
         found = listing(path.parent) if path.parent.is_dir() else "nothing: the folder does not exist"
         raise FileNotFoundError(f"the annotation file {path} does not exist; {path.parent} holds {found}") from None
+    except OSError as error:
+        raise OSError(f"the annotation file {path} cannot be read ({error.strerror}); restore it") from None
+    if ends_in_zeros(stream):
+        stream.close()
+        raise ValueError(f"{path} ends in zeros, as an interrupted copy does; copy it again")
+    return stream
 
 
 def parse(text: bytes, faults: Faults) -> AnnotationFile:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, Shaped
 
 from maskrcnn.data.dataset import Dataset, Flag
-from maskrcnn.data.faults import Faults
+from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.masks import Rings, rings_from_bitmap
 
 Box = tuple[float, float, float, float]
 NO_FLAG = Flag(0)
+TWICE = Kind("class-listed-twice", "classes", Severity.NOTE, "are listed more than once, and are one")
 
 
 class Builder:
@@ -27,7 +29,8 @@ class Builder:
 
     def __init__(self, source: Path, images: Path, faults: Faults, classes: Sequence[str] = ()) -> None:
         self._source, self._images, self._faults = source, images, faults
-        self._classes = list(classes)
+        self._classes = list(dict.fromkeys(classes))
+        faults.add(TWICE, [name for name, count in Counter(classes).items() if count > 1])
         self._names: list[str] = []
         self._sizes: list[tuple[int, int]] = []
         self._objects: list[tuple[int, str, Box, bool, Flag, Rings, str]] = []
@@ -87,7 +90,7 @@ class Builder:
             raise ValueError(f"{self._source}: there is no image with annotations; nothing can be read")
         objects = [self._objects[index] for index in self._order()]
         classes = [*self._classes, *sorted({one[1] for one in objects} - set(self._classes))]
-        numbers = {name: number for number, name in reversed(list(enumerate(classes, 1)))}
+        numbers = {name: number for number, name in enumerate(classes, 1)}
         boxes = np.array([one[2] for one in objects], np.float64).reshape(-1, 4)
         corners = (boxes + np.pad(boxes[:, :2], ((0, 0), (2, 0)))).astype(np.float32)
         sizes = np.array(self._sizes, np.int64).reshape(-1, 2)

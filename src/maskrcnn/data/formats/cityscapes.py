@@ -20,6 +20,7 @@ from maskrcnn.data.formats.losses import Losses
 from maskrcnn.data.formats.painting import paint
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.source import PARTS, Folder, Source
+from maskrcnn.data.formats.text import read_bytes
 from maskrcnn.data.sources import SUFFIXES
 from maskrcnn.masks import Rings, bitmap_from_rings, rings_from_polygons, window_of
 
@@ -178,7 +179,7 @@ def _look(entry: _Entry, faults: Faults) -> tuple[tuple[int, int], list[_Object]
 def _drawn(entry: _Entry, faults: Faults) -> UInt32[np.ndarray, "h w"] | None:
     """The numbers that polygons stand for, or nothing, which is reported."""
     try:
-        content = msgspec.json.decode(entry.labels.read_bytes(), type=_Polygons)
+        content = msgspec.json.decode(read_bytes(entry.labels), type=_Polygons)
         stated, size = (content.img_height, content.img_width), probe(entry.image).size
         if stated == size:
             return _painted(content.objects, *size)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped, UInt32
 from PIL import Image
 
-from maskrcnn.data.decode import probe
+from maskrcnn.data.decode import open_file, probe
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.header import Header
 from maskrcnn.data.image_file import open_image
@@ -44,7 +44,7 @@ def read_ids(path: Path) -> UInt32[np.ndarray, "h w"]:
 @contextmanager
 def open_ids(path: Path) -> Iterator[tuple[UInt32[np.ndarray, "h w"], Image.Image]]:
     """The same with the image that it was read from. Raises as `read_ids`."""
-    with path.open("rb") as file, open_image(file, path) as image:
+    with open_file(path) as file, open_image(file, path) as image:
         if image.format in LOSSY:
             raise ValueError(
                 f"{path} is {image.format}, which changes pixels so that they number no objects; save masks as PNG"

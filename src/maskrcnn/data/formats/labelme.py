@@ -24,7 +24,7 @@ from maskrcnn.data.formats.pieces import Piece, add_pieces
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.shapes_of import Shape, mask_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
-from maskrcnn.data.formats.text import read_text
+from maskrcnn.data.formats.text import read_bytes, read_text
 from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.files import atomic_write, cache_folder
 
@@ -131,12 +131,12 @@ def _read(source: Source, labels: list[str], pictures: Pictures, faults: Faults)
     start = len(os.path.commonpath([source.images, source.labels])) + 1
     for path in labels:
         who = path[start:]
-        with open(path, "rb") as file:
-            data = file.read()
+        data = b""
         try:
+            data = read_bytes(Path(path))
             content, broken = parse(data, who, faults)
-        except ValueError as error:
-            is_other = not any(mark in data.replace(b"\0", b"") for mark in MARKS)
+        except (OSError, ValueError) as error:
+            is_other = data and not any(mark in data.replace(b"\0", b"") for mark in MARKS)
             faults.add(OTHER if is_other else UNREADABLE, who, f"{who} cannot be read ({error}); correct or remove it")
             continue
         faults.add(BROKEN, [f"{who} {one}" for one in broken], f"{who}: {broken[0]}; correct it" if broken else "")

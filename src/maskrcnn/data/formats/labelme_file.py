@@ -99,7 +99,7 @@ def embedded_image(data: bytes) -> bytes | None:
     try:
         text = _embedded.decode(data).image_data
         return base64.b64decode(text) if text else None
-    except (*NO_JSON, binascii.Error):
+    except (*NO_JSON, ValueError):  # of base64
         return None
 
 

@@ -20,15 +20,23 @@ CODE_PAGE = Kind(
 def read_text(path: Path, faults: Faults | None = None) -> str:
     """The text of a file; what is odd about its letters is reported.
 
-    Raises OSError, or ValueError for a file of more than `MOST` bytes.
+    Raises what `read_bytes` does.
     """
-    length = path.stat().st_size
-    if length > MOST:
-        raise ValueError(f"{path} has {length} bytes, but a label file has at most {MOST}; is it one?")
-    text, kind = decoded(path.read_bytes())
+    text, kind = decoded(read_bytes(path))
     if kind is not None and faults is not None:
         faults.add(kind, path.name)
     return text
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a label file. Raises OSError, or ValueError for more than `MOST`: one sentence with its name."""
+    try:
+        length = path.stat().st_size
+        if length > MOST:
+            raise ValueError(f"{path} has {length} bytes, but a label file has at most {MOST}; is it one?")
+        return path.read_bytes()
+    except OSError as error:
+        raise OSError(f"the label file {path} cannot be read ({error.strerror}); restore or remove it") from None
 
 
 def decoded(data: bytes) -> tuple[str, Kind | None]:

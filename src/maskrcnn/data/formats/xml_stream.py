@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
-from maskrcnn.data.formats.text import MOST, decoded
+from maskrcnn.data.formats.text import decoded, read_bytes
 
 DECLARED = re.compile(
     rb"""^\s*<\?xml[^>]{0,100}encoding=["'](windows-\d+|cp\d+|iso-8859-\d+|koi8-r|gbk|gb18030|big5|shift_jis|euc-\w+)["']""",
@@ -20,10 +20,8 @@ CHUNK = 1 << 16
 
 
 def xml_text(path: Path) -> str:
-    """The text of an XML file in its encoding. Raises OSError, or ValueError for one that is too large."""
-    if path.stat().st_size > MOST:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes, but at most {MOST} are read; split it")
-    data = path.read_bytes()
+    """The text of an XML file in its encoding. Raises what `read_bytes` does."""
+    data = read_bytes(path)
     declared = DECLARED.match(data)
     if declared:
         return data.decode(declared[1].decode().lower(), "replace")

@@ -34,7 +34,7 @@ TRIED = 8
 """Label files of a folder that are opened to see whether they are of this format."""
 NUMBERED = Kind("yolo-no-names", "classes", Severity.NOTE, "have no name; they are called by their number")
 UNLISTED = Kind("yolo-unlisted-class", "objects", Severity.REFUSED, "have a class number that the list of names lacks")
-UNREADABLE = Kind("yolo-image", "images", Severity.REFUSED, "cannot be read, so that their size is not known")
+UNREADABLE = Kind("yolo-image", "images", Severity.REFUSED, "cannot be read, or their label files cannot")
 
 
 def find(folder: Folder) -> list[Source]:
@@ -128,12 +128,20 @@ def _has_lines(labels: Path, names: list[str]) -> bool:
     tried = 0
     for name in names:
         if name.lower().endswith(".txt") and name.lower() not in layouts.NO_LABELS and tried < TRIED:
-            with (labels / name).open("rb") as file:
-                text = decoded(file.read(4096))[0].strip()
+            text = _head(labels / name)
             tried += 1
             if text:
                 return looks_like(text)
     return False
+
+
+def _head(path: Path) -> str:
+    """How a file begins; nothing where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return decoded(file.read(4096))[0].strip()
+    except OSError:
+        return ""
 
 
 def _pairs(source: Source) -> list[tuple[str, str | None]]:
@@ -159,11 +167,11 @@ def _read(source: Source, pairs: list[tuple[str, str | None]], faults: Faults) -
         image, labels = pair
         try:
             size = probe(Path(image)).size
+            text = read_text(Path(labels), faults) if labels else ""
         except (OSError, ValueError) as error:
             faults.add(UNREADABLE, os.path.basename(image), str(error))
             return None, []
-        who = os.path.basename(labels or "")
-        return size, list(read_lines(read_text(Path(labels), faults), who, faults)) if labels else []
+        return size, list(read_lines(text, os.path.basename(labels), faults)) if labels else []
 
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(open_pair, pairs))

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ def read_layout(path: Path) -> Layout | None:
     try:
         if path.stat().st_size > LARGEST_YAML:
             return None
-        content = yaml.load(read_text(path), Loader=yaml.BaseLoader)  # texts, lists and mappings, and nothing else
+        content = _content(read_text(path))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return None
     if not isinstance(content, dict) or not {"names", "nc"} & content.keys():
@@ -50,6 +51,12 @@ def read_layout(path: Path) -> Layout | None:
     }
     root = content.get("path")
     return Layout(path, root if isinstance(root, str) else "", entries, _names(content, path))
+
+
+@lru_cache(maxsize=8)
+def _content(text: str) -> Any:
+    """Texts, lists and mappings of YAML, and nothing else; a file is asked for several times, and parsing is slow."""
+    return yaml.load(text, Loader=yaml.BaseLoader)
 
 
 def images_of(layout: Layout, part: Part) -> list[str]:
@@ -158,5 +165,10 @@ def _names(content: dict[str, Any], path: Path) -> dict[int, str]:
         listed = path.parent / names
         names = read_text(listed).splitlines() if os.path.isfile(listed) else [names]
     if isinstance(names, dict):
-        return {int(key): str(name) for key, name in names.items() if str(key).isdecimal() and len(key) < 10}
-    return dict(enumerate(map(str, names))) if isinstance(names, list) else {}
+        return {int(key): name for key, name in names.items() if key.isdecimal() and len(key) < 10 and _is_text(name)}
+    return {number: name for number, name in enumerate(names or ()) if _is_text(name)}
+
+
+def _is_text(name: Any) -> bool:
+    """Whether it is no list: written as text, one of lists that YAML's aliases repeat would fill the memory."""
+    return isinstance(name, str)

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from maskrcnn.data.dataset import Dataset
-from maskrcnn.data.faults import EXAMPLES, Fault, Kind
+from maskrcnn.data.faults import EXAMPLES, MOST_OF_NAME, Fault, Kind
+from maskrcnn.sentences import shortened
 
 
 def _none() -> Int64[np.ndarray, " 0"]:
@@ -54,13 +55,18 @@ def of_images(
     if len(images):
         names = [image_name(data, image) for image in images[:EXAMPLES].tolist()]
         names = [name + more for name, more in zip(names, [*told, *[""] * EXAMPLES], strict=False)]
-        yield Finding(kind, len(images), names, images, sentence=sentence)
+        yield Finding(kind, len(images), _shown(names), images, sentence=sentence)
 
 
 def of_names(kind: Kind, names: Sequence[str], sentence: str = "") -> Iterator[Finding]:
     """A finding about categories, files or splits, by name; nothing where there are none."""
     if names:
-        yield Finding(kind, len(names), list(names[:EXAMPLES]), sentence=sentence)
+        yield Finding(kind, len(names), _shown(names), sentence=sentence)
+
+
+def _shown(names: Sequence[str]) -> list[str]:
+    """The first names, each in one line that a person can read."""
+    return [shortened(name, MOST_OF_NAME) for name in names[:EXAMPLES]]
 
 
 def owners(data: Dataset) -> Int64[np.ndarray, " O"]:
