@@ -23,7 +23,6 @@ def some_of(items: Iterable[object], most: int = 5, *, separator: str = ", ") ->
     return separator.join(words[:most]) + rest or "none"
 
 
-<<<<<<< HEAD
 ONE = {"are": "is", "were": "was", "have": "has", "do": "does", "they": "it", "them": "it", "their": "its"}
 """Words that change where a sentence is about one thing."""
 NO_VERBS = ("cannot", "beyond", "in", "of", "with", "without")
@@ -59,7 +58,8 @@ def _with_s(verb: str) -> str:
     if verb.endswith("y"):
         return verb.removesuffix("y") + "ies"
     return verb and verb + ("es" if verb.endswith(("s", "x", "ch", "sh")) else "s")
-=======
+
+
 def shortened(text: str, most: int) -> str:
     """A text of at most so many characters and of one line: the middle of a longer one is left out.
 
@@ -69,7 +69,6 @@ def shortened(text: str, most: int) -> str:
     line = " ".join(text.splitlines())
     half = (most - 3) // 2
     return line if len(line) <= most else f"{line[:half]}...{line[-half:]}"
->>>>>>> db1d2edf0d1508ccf9b5710b3b2dc4c3d45501fe
 
 
 @contextmanager

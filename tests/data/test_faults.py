@@ -6,6 +6,7 @@ from maskrcnn.data.faults import Fault, Faults, Kind, Severity
 from maskrcnn.data.health.document import kinds
 from maskrcnn.sentences import counted
 
+NAMELESS = Kind("nameless", "files", Severity.REFUSED, "have no name")
 NO_ID = Kind("no-id", "image ids", Severity.NOTE, "are text with a spelling of their own; they are kept")
 
 
@@ -23,7 +24,7 @@ def test_every_kind_of_fault_can_be_said_of_one(kind):
     noun = told.removeprefix("1 ").split()[: kind.noun.count(" ") + 1]
     verb = told.removeprefix("1 ").split()[len(noun)].strip(",")
     assert not noun[-1].endswith("s") or noun[-1].endswith("ss")
-    assert verb.endswith("s") or verb == "cannot"NAMELESS = Kind("nameless", "files", Severity.REFUSED, "have no name")
+    assert verb.endswith("s") or verb == "cannot"
 
 
 def test_what_a_file_says_at_length_is_not_repeated_at_length():

@@ -101,6 +101,11 @@ class Dataset:
         """What was repaired or is left out, one sentence each."""
         return tuple(_notes(self))
 
+    @property
+    def owners(self) -> Int64[np.ndarray, " O"]:
+        """The index of each object's image."""
+        return np.repeat(np.arange(len(self.image_ids)), np.diff(self.first_object))
+
     def objects(self, image: int) -> slice:
         """The objects of an image, by its index."""
         return slice(int(self.first_object[image]), int(self.first_object[image + 1]))
@@ -143,6 +148,11 @@ def _faults(data: Dataset) -> Iterator[str]:
     if empty.any():
         told = data.boxes[empty][0].tolist()
         yield f"expected boxes (x1, y1, x2, y2) with some area, or the flag OUTSIDE, got {told}"
+
+
+def lie_inside(boxes: Float32[np.ndarray, "n 4"], sizes: Int64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
+    """Whether each box (xyxy) keeps some area when it is cut to its image, of (height, width)."""
+    return (np.minimum(boxes[:, 2:], sizes[:, ::-1]) > boxes[:, :2].clip(min=0)).all(axis=1)
 
 
 def select(data: Dataset, images: Int64[np.ndarray, " n"]) -> Dataset:

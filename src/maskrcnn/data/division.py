@@ -69,7 +69,7 @@ def _evenly(sizes: list[int], may_go: list[bool], share: float) -> Bool[np.ndarr
 
 def _rarest_class(data: Dataset, group_of: Int64[np.ndarray, " N"], num_groups: int) -> Int64[np.ndarray, " _"]:
     """The class of a group's objects that the fewest groups show, by its rank from the rarest; the last without any."""
-    owner = group_of[np.repeat(np.arange(len(data.image_ids)), np.diff(data.first_object))]
+    owner = group_of[data.owners]
     num_classes = len(data.category_ids)
     pairs = np.unique(owner * (num_classes + 1) + data.labels)
     owners, labels = np.divmod(pairs, num_classes + 1)

@@ -10,11 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from threading import Lock
 
-<<<<<<< HEAD
-from maskrcnn.sentences import counted, some_of
-=======
-from maskrcnn.sentences import shortened, some_of
->>>>>>> db1d2edf0d1508ccf9b5710b3b2dc4c3d45501fe
+from maskrcnn.sentences import counted, shortened, some_of
 
 EXAMPLES = 5
 """Number of names that are kept of each kind of fault."""

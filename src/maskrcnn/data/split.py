@@ -20,7 +20,7 @@ from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats import coco
 from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.formats.source import Source
-from maskrcnn.data.health.twins import near_duplicates
+from maskrcnn.data.health.near_duplicates import near_duplicates
 from maskrcnn.data.join import join
 from maskrcnn.data.recognise import recognise
 from maskrcnn.run_folder import SPLIT

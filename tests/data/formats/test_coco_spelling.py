@@ -158,7 +158,7 @@ def test_encodings_are_understood(write_split, annotate, encoding, note):
 def test_what_is_no_text_is_named(write_split, annotate):
     file, _ = write_split([annotate()])
     file.write_bytes(b"\xff\xfe{\x00\x00\xd8")
-    with pytest.raises(ValueError, match=r"instances\.json: the text is not utf-16, as which it begins"):
+    with pytest.raises(ValueError, match=r"instances\.json: the text is not utf-16-le, as which it begins"):
         coco.read(file)
     file.write_bytes(b'{"images": "\x81"}')
     with pytest.raises(ValueError, match="save it as UTF-8"):

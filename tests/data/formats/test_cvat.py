@@ -216,14 +216,14 @@ def test_tracks_of_a_video_are_refused_beside_images(tmp_path):
 def test_a_missing_image_is_left_out_and_refused(tmp_path):
     data, met = read_one(put(tmp_path, document(image(POLYGON), image(POLYGON, name="b.png")), "a.png"))
     assert list(data.file_names) == ["a.png"]
-    assert "b.png" in met["labels-without-image"].sentence
+    assert "b.png" in met["missing-image"].sentence
 
 
 def test_sizes_that_are_missing_or_absurd_come_from_the_image(tmp_path):
     text = document(image(POLYGON)).replace('width="20" height="10"', 'width="150000000" height="1"')
     data, met = read_one(put(tmp_path, text, "a.png"))
     assert data.sizes.tolist() == [[10, 20]]
-    assert met["size-from-file"].count == 1
+    assert met["size-from-picture"].count == 1
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "windows-1251"])

@@ -125,7 +125,7 @@ def test_what_is_missing_or_does_not_fit_is_left_out_and_named(tmp_path):
     _, data, faults = only(tmp_path)
     assert (data.file_names, np.diff(data.first_object).tolist()) == (["b.jpg", "e.jpg"], [0, 3])
     assert {fault.kind.name: fault.count for fault in faults} == {
-        "labels-without-image": 1,
+        "missing-image": 1,
         "voc-listed-without-mask": 1,
         "mask-size": 1,
         "mask-unreadable": 1,

@@ -182,7 +182,7 @@ def test_a_utf_16_label_file_is_read(tmp_path):
     (tmp_path / "labels/a.txt").write_bytes(OUTLINE.encode("utf-16"))
     data, met = read_one(folder)
     assert len(data.labels) == 1
-    assert met["text-not-utf-8"].count == 1
+    assert met["not-utf-8"].count == 1
 
 
 def test_the_parts_that_ultralytics_joins_come_back(tmp_path):

@@ -12,8 +12,10 @@ from msgspec import Raw, Struct
 from maskrcnn.data.annotations.annotation_file import fields_of, read_entries
 from maskrcnn.data.annotations.names import Names
 from maskrcnn.data.annotations.registers import Register, register
-from maskrcnn.data.annotations.spelling import Key, key_of, last_of_url, shown, whole
+from maskrcnn.data.annotations.spelling import Key, key_of, shown, whole
 from maskrcnn.data.faults import EXAMPLES, Faults, Kind, Severity
+from maskrcnn.data.image_file import LONGEST_SIDE
+from maskrcnn.data.image_names import last_of_url
 from maskrcnn.sentences import typed
 
 BAD_IMAGE = Kind(
@@ -54,8 +56,8 @@ SIZE_FOUND = Kind(
     "the pictures' is written",
 )
 ABSURD_SIZE = Kind("absurd-size", "images", Severity.REFUSED, "state a size that no picture has", "they are left out")
-LONGEST, MOST_PIXELS = 1_000_000, 2**31 - 1
-"""Pixels of a side and of an image, beyond which no picture is opened and no run lengths are written."""
+MOST_PIXELS = 2**31 - 1
+"""Pixels of an image beyond which no run lengths are written."""
 
 NUMBERS = ("id", "height", "width")
 SizesOf = Callable[[Sequence[str]], Sequence[tuple[int, int] | str]]
@@ -204,9 +206,9 @@ def _sized(
             sized[index] = ImageEntry(entry.id, *answer, entry.file_name)
             faults.add(SIZE_FOUND, f"image {shown(entry.id)}")
     for index, entry in enumerate(entries):
-        if max(entry.height, entry.width) > LONGEST or entry.height * entry.width > MOST_PIXELS:
+        if max(entry.height, entry.width) > LONGEST_SIDE or entry.height * entry.width > MOST_PIXELS:
             sized[index] = None
-            most = f"expected at most {LONGEST} pixels a side and {MOST_PIXELS} in all; correct it"
+            most = f"expected at most {LONGEST_SIDE} pixels a side and {MOST_PIXELS} in all; correct it"
             faults.add(ABSURD_SIZE, f"image {shown(entry.id)}", f"{_stated_size(entry)}; {most}")
     return sized, sizes_of is not None and bool(unsized)
 

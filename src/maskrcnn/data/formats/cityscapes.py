@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.data.decode import probe
+from maskrcnn.data.encodings import read_bytes
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.id_image import BAD_MASK, NO_IMAGE, OTHER_SIZE, open_pair, outlines_of_ids, save_ids
@@ -20,7 +21,6 @@ from maskrcnn.data.formats.losses import Losses
 from maskrcnn.data.formats.painting import paint
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.source import PARTS, Folder, Source
-from maskrcnn.data.formats.text import read_bytes
 from maskrcnn.data.sources import SUFFIXES
 from maskrcnn.masks import Rings, bitmap_from_rings, rings_from_polygons, window_of
 

@@ -12,6 +12,7 @@ import msgspec
 from PIL import Image
 
 from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.encodings import read_bytes, read_text
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats.below import of_part, paths_having
 from maskrcnn.data.formats.builder import Builder
@@ -24,7 +25,6 @@ from maskrcnn.data.formats.pieces import Piece, add_pieces
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.shapes_of import Shape, mask_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
-from maskrcnn.data.formats.text import read_bytes, read_text
 from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.files import atomic_write, cache_folder
 

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.encodings import read_text
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats.below import first_having
 from maskrcnn.data.formats.builder import Builder
@@ -19,7 +20,6 @@ from maskrcnn.data.formats.pieces import add_pieces
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.shapes_of import Shape, ring_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Source, part_of
-from maskrcnn.data.formats.text import read_text
 from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.data.formats.via_file import (
     NO_AREA,

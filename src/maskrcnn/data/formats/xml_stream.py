@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 from xml.etree.ElementTree import Element, ParseError, XMLPullParser
 
-from maskrcnn.data.formats.text import decoded, read_bytes
+from maskrcnn.data.encodings import decoded, read_bytes
 
 DECLARED = re.compile(
     rb"""^\s*<\?xml[^>]{0,100}encoding=["'](windows-\d+|cp\d+|iso-8859-\d+|koi8-r|gbk|gb18030|big5|shift_jis|euc-\w+)["']""",

@@ -10,6 +10,7 @@ import yaml
 
 from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.data.decode import probe
+from maskrcnn.data.encodings import decoded, read_text
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats import yolo_layout as layouts
 from maskrcnn.data.formats.below import of_part, paths_having
@@ -20,7 +21,6 @@ from maskrcnn.data.formats.one_ring import has_holes, parts
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.shapes_of import ring_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
-from maskrcnn.data.formats.text import decoded, read_text
 from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.data.formats.yolo_lines import Line, looks_like, read_lines
 from maskrcnn.data.sources import SUFFIXES

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from maskrcnn.data.encodings import read_text
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.below import paths_having
 from maskrcnn.data.formats.source import PARTS, Folder, Part
-from maskrcnn.data.formats.text import read_text
 from maskrcnn.data.sources import SUFFIXES
 
 LARGEST_YAML = 1 << 18

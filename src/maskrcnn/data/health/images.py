@@ -8,10 +8,10 @@ from jaxtyping import Bool, Float64, Int64
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import EXAMPLES, Kind, Severity
-from maskrcnn.data.formats.coco import MISSING_IMAGE
 from maskrcnn.data.health.boxes import outline_boxes
-from maskrcnn.data.health.findings import Finding, of_images, owners
+from maskrcnn.data.health.findings import Finding, of_images
 from maskrcnn.data.health.survey import CUT_OFF, EMPTY, PAGE, POINTER, UNREADABLE, Survey
+from maskrcnn.data.image_names import MISSING_IMAGE
 
 MEBIBYTE = 1 << 20
 MUCH = 10.0
@@ -84,7 +84,7 @@ def turned(data: Dataset, survey: Survey) -> Bool[np.ndarray, " N"]:
 def extents(data: Dataset) -> Float64[np.ndarray, "N 2"]:
     """How far down and to the right outlines reach in each image."""
     found = np.zeros((len(data.image_ids), 2))
-    np.maximum.at(found, owners(data), outline_boxes(data)[:, :1:-1].astype(np.float64))
+    np.maximum.at(found, data.owners, outline_boxes(data)[:, :1:-1].astype(np.float64))
     return found
 
 
