@@ -33,6 +33,10 @@ Instances.scores
 Instances.size
 Instances.to_coco(image_id, category_ids)
 Instances.to_supervision()
+Predictor.category_ids
+Predictor.choice
+Predictor.choose(classes)
+Predictor.classes
 Predictor.device
 Predictor.execution
 Predictor.model

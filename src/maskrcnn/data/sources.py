@@ -56,7 +56,7 @@ def is_one_file(source: Where) -> bool:
 
 def is_image(name: str) -> bool:
     """Whether a file's name ends as that of an image."""
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
+    return name.lower().endswith(SUFFIXES)
 
 
 def _on_disk(path: Path, recursive: bool, without: Path | None) -> Named:

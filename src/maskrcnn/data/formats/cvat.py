@@ -13,6 +13,7 @@ from maskrcnn.data.formats.below import first_having
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.cvat_shapes import NO_AREA, attributes_of, piece_of
 from maskrcnn.data.formats.cvat_write import FILE_NAME, IMAGES, SUBSETS, document, write_document
+from maskrcnn.data.formats.image_folder import around
 from maskrcnn.data.formats.kept import kept
 from maskrcnn.data.formats.losses import Losses
 from maskrcnn.data.formats.pictures import Pictures
@@ -21,13 +22,12 @@ from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
 from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.data.formats.xml_stream import elements, xml_text
-from maskrcnn.data.sources import SUFFIXES
 
 TITLE = "CVAT for images"
 IS_CVAT = re.compile(r"<annotations[\s>]")
 IMAGE = re.compile(r"<image\s[^>]*>")
 SUBSET = re.compile(r"""\ssubset=["']([^"']*)["']""")
-BROKEN = Kind("cvat-shape", "shapes", Severity.REFUSED, "cannot be read", "leaves them out")
+BROKEN = Kind("cvat-shape", "shapes", Severity.REFUSED, "cannot be read", "they are left out")
 CUT_OFF = Kind("cvat-cut-off", "files", Severity.REFUSED, "cannot be read to their end")
 FLAT = Kind(
     "cvat-no-area", "shapes", Severity.NOTE, "have no area (lines, points, skeletons, cuboids, tags) and are left out"
@@ -79,7 +79,7 @@ def _sources(folder: Folder, path: Path) -> Iterator[Source]:
         return
     words = _subsets(text)
     parts: dict[Part, str] = {part_of(Path(word)) or part_of(path.relative_to(folder.root)): word for word in words}
-    images = _images(folder, path)
+    images = around(folder, path, path.parent / IMAGES)
     for part, word in sorted(parts.items()):
         why = f"{path.name} is XML of CVAT" + (f" with the subset {word}" if len(parts) > 1 else "")
         own = images / word
@@ -89,17 +89,6 @@ def _sources(folder: Folder, path: Path) -> Iterator[Source]:
 def _subsets(text: str) -> set[str]:
     """Subsets of the images, an empty one for those that name none."""
     return {found[1] if (found := SUBSET.search(tag)) else "" for tag in IMAGE.findall(text)}
-
-
-def _images(folder: Folder, path: Path) -> Path:
-    """The innermost folder around a file that has images, or its `images`."""
-    around = [path.parent, *path.parent.parents]
-    inside = around[: around.index(folder.root) + 1] if folder.root in around else around[:1]
-    for candidate in [path.parent / IMAGES, *inside]:
-        for below, names in folder.files.items():
-            if below.is_relative_to(candidate) and any(name.lower().endswith(SUFFIXES) for name in names):
-                return candidate
-    return path.parent
 
 
 def _read(source: Source, pictures: Pictures, faults: Faults) -> Dataset:

@@ -17,7 +17,7 @@ from maskrcnn.data.formats.kept import kept
 from maskrcnn.data.formats.losses import Losses
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.source import Folder, Source, part_of
-from maskrcnn.data.sources import SUFFIXES
+from maskrcnn.data.sources import is_image
 from maskrcnn.masks import Rings, bitmap_from_rings
 
 TITLE = "DSB2018 (one mask for each object)"
@@ -78,16 +78,12 @@ def _entries(folder: Folder) -> dict[Path, list[_Entry]]:
             below.setdefault(home, []).append((path, name))
     found: dict[Path, list[_Entry]] = {}
     for home, places in below.items():
-        images = [name for name in folder.files.get(home / IMAGES, ()) if _is_image(name)]
+        images = [name for name in folder.files.get(home / IMAGES, ()) if is_image(name)]
         if len(images) == 1 and home != folder.root:
-            masks = [(path / file, name) for path, name in places for file in folder.files[path] if _is_image(file)]
+            masks = [(path / file, name) for path, name in places for file in folder.files[path] if is_image(file)]
             if not _is_named_after(images[0], masks):
                 found.setdefault(home.parent, []).append(_Entry(home / IMAGES / images[0], masks))
     return found
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
 
 
 def _is_named_after(image: str, masks: Sequence[tuple[Path, str]]) -> bool:

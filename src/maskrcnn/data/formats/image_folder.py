@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from maskrcnn.data.formats.source import Folder, part_of
-from maskrcnn.data.sources import SUFFIXES
+from maskrcnn.data.sources import SUFFIXES, is_image
 
 NOT_IMAGES = re.compile(r"(?<![a-z])(masks?|labels?|anno\w*|gt\w*|seg\w*|overlays?|vis\w*|thumb\w*|cache)(?![a-z])")
 """Words of folders that hold drawings of annotations under the names of their images."""
@@ -30,6 +30,19 @@ def image_folder(folder: Folder, labels: Path, names: Iterable[str]) -> tuple[Pa
     least = ENOUGH * max(votes.values())
     found = min((base for base in votes if votes[base] >= least), key=lambda base: _distance(folder, labels, base))
     return found, votes[found]
+
+
+def around(folder: Folder, file: Path, *first: Path) -> Path:
+    """The innermost folder around an annotation file that has images below it; that of the file where none has.
+
+    first   folders to be tried before
+    """
+    outer = [one for one in file.parents if one.is_relative_to(folder.root)]
+    having = [below for below, names in folder.files.items() if any(map(is_image, names))]
+    for candidate in (*first, *outer):
+        if any(below.is_relative_to(candidate) for below in having):
+            return candidate
+    return file.parent
 
 
 def plain(name: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from maskrcnn.data.formats.source import PARTS, Folder
-from maskrcnn.data.sources import SUFFIXES
+from maskrcnn.data.sources import is_image
 
 WORDS = re.compile(
     r"(?<![a-z])(masks?|labels?|labelled|instances?|annotations?|gt|ground_?truth|seg|segmentations?|segmented|targets?)"
@@ -94,7 +94,7 @@ def _candidates(folder: Folder, inner: Inner) -> dict[Path, list[Path]]:
     found: dict[Path, list[Path]] = {}
     for place, names in folder.files.items():
         parts = place.relative_to(folder.root).parts
-        has_images = any(map(_is_image, names))
+        has_images = any(map(is_image, names))
         if not has_images or any(OTHERS.search(part.lower()) for part in parts):
             continue
         marked = [index for index, part in enumerate(parts) if WORDS.search(part.lower())]
@@ -122,7 +122,7 @@ def _files(folder: Folder, layout: Layout, inner: Inner) -> tuple[list[_File], d
 def _files_of_one(folder: Folder, place: Path) -> tuple[list[_File], dict[str, str]]:
     """The same where masks lie beside their images: they have a suffix, or are no JPEG while the image is one."""
     files = [
-        _File(f"{place}/{name}", _stem(name).lower(), "") for name in folder.files.get(place, ()) if _is_image(name)
+        _File(f"{place}/{name}", _stem(name).lower(), "") for name in folder.files.get(place, ()) if is_image(name)
     ]
     keys = {file.key for file in files}
     photos = {file.key for file in files if file.path.lower().endswith(LOSSY)}
@@ -154,15 +154,11 @@ def _below(folder: Folder, place: Path, inner: Inner, parents: str = "", masks: 
     """
     top, prefix = parents.partition("/")[0], parents.lower()
     for name in folder.files.get(place, ()):
-        if _is_image(name):
+        if is_image(name):
             yield _File(f"{place}/{name}", prefix + _stem(name).lower(), top)
     for one in inner.get(place, ()):
         if masks is None or not (one == masks or WORDS.search(one.name.lower())):
             yield from _below(folder, one, inner, f"{parents}{one.name}/", masks)
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
 
 
 def _stem(name: str) -> str:

@@ -45,7 +45,7 @@ CROWD = "iscrowd"
 """Flag of a shape that is a crowd region."""
 UNREADABLE = Kind("labelme-file", "files", Severity.REFUSED, "cannot be read as JSON of Labelme")
 OTHER = Kind("labelme-other-file", "files", Severity.NOTE, "are JSON of something else and are passed over")
-BROKEN = Kind("labelme-shape", "shapes", Severity.REFUSED, "cannot be read", "leaves them out")
+BROKEN = Kind("labelme-shape", "shapes", Severity.REFUSED, "cannot be read", "they are left out")
 FLAT = Kind("labelme-no-area", "shapes", Severity.NOTE, "have no area (lines or points) and are left out")
 GROUPED = Kind(
     "labelme-group", "objects", Severity.NOTE, "consist of several shapes of one label and one group_id in one image"

@@ -13,6 +13,7 @@ from maskrcnn.data.encodings import read_text
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats.below import first_having
 from maskrcnn.data.formats.builder import Builder
+from maskrcnn.data.formats.image_folder import around
 from maskrcnn.data.formats.kept import kept
 from maskrcnn.data.formats.losses import Losses
 from maskrcnn.data.formats.pictures import Pictures
@@ -31,7 +32,6 @@ from maskrcnn.data.formats.via_file import (
     piece_of,
     regions_of,
 )
-from maskrcnn.data.sources import SUFFIXES
 from maskrcnn.files import atomic_write
 
 TITLE = "VGG Image Annotator"
@@ -49,8 +49,8 @@ ONLY_CLASS = "object"
 """Class of regions where none names one."""
 CLASS, CROWD = "class", "iscrowd"
 """Attributes of regions that are written."""
-BROKEN = Kind("via-region", "regions", Severity.REFUSED, "cannot be read", "leaves them out")
-STRANGE = Kind("via-entry", "entries", Severity.REFUSED, "do not describe an image", "leaves them out")
+BROKEN = Kind("via-region", "regions", Severity.REFUSED, "cannot be read", "they are left out")
+STRANGE = Kind("via-entry", "entries", Severity.REFUSED, "do not describe an image", "they are left out")
 FLAT = Kind("via-no-area", "regions", Severity.NOTE, "have no area (points or lines) and are left out")
 UNNAMED = Kind("via-one-class", "regions", Severity.NOTE, f"name no class and are called {ONLY_CLASS!r}")
 CLASS_FOUND = Kind("via-class", "regions", Severity.NOTE, "name their class in an attribute of another name")
@@ -98,7 +98,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
 
 def _source(folder: Folder, path: Path) -> Source:
     why = f"{path.name} has regions with `shape_attributes`, as VIA writes them"
-    return Source("via", part_of(path.relative_to(folder.root)), path, _images(folder, path), why)
+    return Source("via", part_of(path.relative_to(folder.root)), path, around(folder, path), why)
 
 
 def _head(path: Path) -> bytes:
@@ -129,16 +129,6 @@ def _parse(path: Path, faults: Faults) -> tuple[list[Entry], dict[str, Any], lis
         return parse(read_text(path, faults), path.suffix.lower() == ".csv")
     except ValueError as error:
         raise ValueError(f"{path} cannot be read as a file of VIA ({error}); restore it") from None
-
-
-def _images(folder: Folder, path: Path) -> Path:
-    """The innermost folder around a file that has images."""
-    around = [path.parent, *path.parent.parents]
-    for candidate in around[: around.index(folder.root) + 1] if folder.root in around else around[:1]:
-        for below, names in folder.files.items():
-            if below.is_relative_to(candidate) and any(name.lower().endswith(SUFFIXES) for name in names):
-                return candidate
-    return path.parent
 
 
 def _read(source: Source, pictures: Pictures, faults: Faults) -> Dataset:

@@ -35,11 +35,6 @@ class Entry(msgspec.Struct):
     regions: list[Any] | dict[str, Any] = []
 
 
-class _Project(msgspec.Struct):
-    entries: dict[str, Any] = msgspec.field(name="_via_img_metadata")
-    attributes: Any = msgspec.field(name="_via_attributes", default=None)
-
-
 _any = msgspec.json.Decoder(dict[str, Any])
 
 

@@ -10,7 +10,7 @@ from maskrcnn.data.formats.xml_stream import elements, xml_text
 
 HEAD = 1024
 """Characters in which a file says what it is."""
-NO_BOX = Kind("voc-no-box", "objects", Severity.REFUSED, "have no box of four numbers", "leaves them out")
+NO_BOX = Kind("voc-no-box", "objects", Severity.REFUSED, "have no box of four numbers", "they are left out")
 BROKEN = Kind("voc-xml", "files", Severity.REFUSED, "cannot be read", "their images are left out")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 KEPT = ("pose", "truncated", "difficult", "occluded")

@@ -7,9 +7,9 @@ from maskrcnn.data.encodings import read_text
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.source import PARTS, Folder, Part, Source, part_of
 from maskrcnn.data.formats.voc_boxes import is_box_file
-from maskrcnn.data.sources import SUFFIXES
+from maskrcnn.data.sources import is_image
 
-OBJECTS, CLASSES, BOXES, IMAGES = "SegmentationObject", "SegmentationClass", "Annotations", "JPEGImages"
+OBJECTS, CLASSES, IMAGES = "SegmentationObject", "SegmentationClass", "JPEGImages"
 LISTS, BOX_LISTS = "ImageSets/Segmentation", "ImageSets/Main"
 """Folders of the files that name the images of a split."""
 TRIED = 3
@@ -61,7 +61,7 @@ def _images(folder: Folder, root: Path) -> Path:
         return root / IMAGES
     masks = {OBJECTS, CLASSES, f"{CLASSES}Visualization", f"{OBJECTS}Visualization", f"{CLASSES}PNG", f"{OBJECTS}PNG"}
     beside = [path for path in folder.files if path.parent == root and path.name not in masks]
-    return next((path for path in beside if any(_is_image(name) for name in folder.files[path])), root / IMAGES)
+    return next((path for path in beside if any(is_image(name) for name in folder.files[path])), root / IMAGES)
 
 
 def _box_folders(folder: Folder) -> Iterator[Path]:
@@ -76,12 +76,8 @@ def _beside(folder: Folder, labels: Path) -> Path:
     stems = {name[:-4] for name in folder.files[labels] if name.endswith(".xml")}
     near = [labels, *(path for path in folder.files if path.parent == labels.parent and path != labels), labels.parent]
     return max(
-        near, key=lambda path: len({Path(name).stem for name in folder.files.get(path, ()) if _is_image(name)} & stems)
+        near, key=lambda path: len({Path(name).stem for name in folder.files.get(path, ()) if is_image(name)} & stems)
     )
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
 
 
 def _told(folder: Folder, path: Path) -> str:

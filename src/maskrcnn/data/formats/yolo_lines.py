@@ -13,7 +13,7 @@ from maskrcnn.data.faults import Faults, Kind, Severity
 FAR = 0.5
 """Parts of a side beyond the image up to which a coordinate is cut off at its border; further out it is in pixels."""
 CLIPPED = Kind(
-    "yolo-outside", "lines", Severity.WARNING, "reach out of their image and are cut off at its border", "cuts"
+    "yolo-outside", "lines", Severity.WARNING, "reach out of their image and are cut off at its border", "they are cut"
 )
 PIXELS = Kind("yolo-pixels", "lines", Severity.REFUSED, "are not in 0..1")
 BROKEN = Kind("yolo-line", "lines", Severity.REFUSED, "cannot be read")
