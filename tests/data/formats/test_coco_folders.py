@@ -1,10 +1,12 @@
 import json
+import re
 
 import pytest
 
 from maskrcnn.data.formats import coco_folders, json_sample
 from maskrcnn.data.formats.coco_folders import find, passed_over
 from maskrcnn.data.formats.source import Folder
+from maskrcnn.data.recognise import recognise
 
 ROW = {
     "id": 1,
@@ -177,6 +179,18 @@ def test_what_is_no_instances_file_is_passed_over_with_the_reason(tmp_path):
     reasons = {path.name: reason for path, reason in passed_over(folder).items()}
     assert reasons.keys() == PASSED_OVER.keys()
     assert [name for name, (_, words) in PASSED_OVER.items() if words not in reasons[name]] == []
+
+
+@pytest.mark.parametrize("others", [{}, {"instances_train2017.json": coco("1.png")}])
+def test_a_person_is_told_why_a_file_is_not_read(others, tmp_path):
+    captions, _ = PASSED_OVER["captions_train2017.json"]
+    folder = put(tmp_path, {"captions_train2017.json": captions, **others, "1.png": None})
+    sentence = r"not read: captions_train2017\.json \(it holds captions, no masks\)"
+    if others:
+        assert re.search(sentence, str(recognise(folder.root)))
+    else:
+        with pytest.raises(FileNotFoundError, match=sentence):
+            recognise(folder.root)
 
 
 def test_keypoints_with_masks_are_read_where_nothing_else_is_there(tmp_path):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,3 +121,11 @@ def test_a_crowd_region_leaves_its_category_not_exhaustive(tmp_path):
     assert told == ["1 crowd region leaves its category not exhaustively annotated in its image"]
     written = json.loads((tmp_path / "to/lvis_v1.json").read_text())
     assert (written["images"][0]["not_exhaustive_category_ids"], written["annotations"]) == ([2], [])
+
+
+def test_keypoints_are_counted_as_lost_and_areas_are_kept(tmp_path):
+    data = draw_data(tmp_path / "before")
+    points = np.ones((len(data.labels), 1, 3), np.float32)
+    data = replace(data, keypoints=points, keypoint_names=("nose",), areas=np.full(len(data.labels), 9.0))
+    said = lvis.write({"": data}, tmp_path / "after")
+    assert said == [f"{len(points)} objects lose their keypoints, for which LVIS has no place"]

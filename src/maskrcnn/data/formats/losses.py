@@ -25,8 +25,8 @@ class Losses:
         """Add a sentence without a number."""
         self._counts[sentence] = 0
 
-    def count(self, data: Dataset, *, attributes: bool = False) -> None:
-        """Count keypoints, and attributes unless the format keeps them."""
+    def count(self, data: Dataset, *, attributes: bool = False, areas: bool = False) -> None:
+        """Count keypoints, and attributes and stated areas unless the format keeps them."""
         if data.keypoints is not None:
             have = int((data.keypoints[..., 2] > 0).any(axis=1).sum())
             self.add(f"objects lose their keypoints, for which {self._title} has no place", have)
@@ -34,8 +34,9 @@ class Losses:
             self.add(
                 f"objects lose their attributes, for which {self._title} has no place", sum(map(bool, data.attributes))
             )
-        stated = int(np.isfinite(data.areas).sum())
-        self.add(f"objects lose their stated area, which {self._title} measures on the mask", stated)
+        if not areas:
+            stated = int(np.isfinite(data.areas).sum())
+            self.add(f"objects lose their stated area, which {self._title} measures on the mask", stated)
 
     def sentences(self) -> list[str]:
         """One for each kind of thing.

@@ -83,6 +83,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
         folder, name = (f"{part}2017", f"lvis_v1_{part}.json") if part else ("images", "lvis_v1.json")
         placed = [f"{folder}/{one}" for one in place(data, dest / folder)]
         _write_file(data, placed, counts, dest / name)
+        losses.count(data, attributes=True, areas=True)
         losses.add(
             "crowd regions leave their category not exhaustively annotated in their image", int(data.crowd.sum())
         )
