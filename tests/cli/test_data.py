@@ -136,7 +136,8 @@ def test_a_mask_is_drawn_where_it_was_annotated(tmp_path, monkeypatch):
     monkeypatch.setattr(
         annotated, "draw_instances", lambda *given, **more: seen.append(given) or Image.new("RGB", (1, 1))
     )
-    annotated.draw(coco.read(tmp_path / "a.json", tmp_path / "images"), 0)
+    data = coco.read(tmp_path / "a.json", tmp_path / "images")
+    annotated.draw_annotated(data, 0, annotated.read_pixels(data, 0))
     [(pixels, boxes, masks, names)] = seen
     expected = np.zeros((40, 60), bool)
     expected[10:20, 20:50] = True

@@ -18,7 +18,7 @@ from maskrcnn.data.split import open_split, read_parts
 from maskrcnn.evaluate import run
 from maskrcnn.evaluate.hotcoco_engine import run_lengths
 from maskrcnn.masks import bitmap_from_counts, counts_from_string
-from maskrcnn.report.annotated import draw
+from maskrcnn.report.annotated import draw_annotated, read_pixels
 from maskrcnn.report.page import read_metrics
 from maskrcnn.run_folder import EVALUATION
 from maskrcnn.runtime.distributed import World
@@ -82,7 +82,7 @@ def test_a_folder_of_each_format_is_recognised_and_says_the_same(name, written, 
                 visible = ~hidden if name in FLAT else np.ones_like(theirs, bool)
                 either = (mine | theirs) & visible
                 assert ((mine & theirs) & visible).sum() >= 0.99 * either.sum()
-        assert draw(data, 0).size[0] > 60
+        assert draw_annotated(data, 0, read_pixels(data, 0)).size[0] > 60
 
 
 def test_all_formats_together_are_learnt_and_scored(written, tmp_path):

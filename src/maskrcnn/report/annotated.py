@@ -19,11 +19,6 @@ ROOM = (1600, 1600)
 """(width, height) of the largest drawings; larger images are reduced."""
 
 
-def draw(data: Dataset, image: int) -> Image.Image:
-    """An image with what was annotated on it, by its index. Raises OSError or ValueError with its name."""
-    return draw_annotated(data, image, read_pixels(data, image))
-
-
 def read_pixels(data: Dataset, image: int, oddities: Oddities | None = None) -> Pixels:
     """The pixels of an image, by its index. Raises OSError or ValueError with its name.
 

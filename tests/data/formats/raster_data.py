@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.source import Folder
-from maskrcnn.masks import bitmap_from_rings
+from maskrcnn.masks import bitmap_from_rings, rings_from_bitmap
 
 CLASSES = ("cat", "dog")
 
@@ -34,6 +34,11 @@ def draw_ids(size=(20, 30)) -> np.ndarray:
     return ids
 
 
+def add_mask(builder: Builder, image: int, name: str, mask: np.ndarray, *, crowd: bool = False) -> None:
+    """Add an object by the pixels that it covers."""
+    builder.add_object(image, name, rings_from_bitmap(mask), flags=Flag.RUN_LENGTHS, crowd=crowd)
+
+
 def draw_data(folder: Path, classes=CLASSES, names=("a.png", "b/c.jpg", "d.png")) -> Dataset:
     """Three images: with the objects of `draw_ids`, with one object of two parts, with none."""
     builder = Builder(folder / "labels.json", folder / "images", Faults(), classes)
@@ -43,7 +48,7 @@ def draw_data(folder: Path, classes=CLASSES, names=("a.png", "b/c.jpg", "d.png")
         put_image(folder / "images" / name, seed=number)
         image = builder.add_image(name, (20, 30))
         for id in sorted(set(np.unique(ids).tolist()) - {0}):
-            builder.add_mask(image, classes[int(id) % len(classes)], ids == id)
+            add_mask(builder, image, classes[int(id) % len(classes)], ids == id)
     return builder.dataset()
 
 

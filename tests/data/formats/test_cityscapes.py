@@ -8,7 +8,7 @@ from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats import cityscapes, instances, voc
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.source import Folder
-from tests.data.formats.raster_data import draw_data, draw_ids, pixels_of, put_image, put_mask, read_all
+from tests.data.formats.raster_data import add_mask, draw_data, draw_ids, pixels_of, put_image, put_mask, read_all
 
 NAME = "aachen/aachen_000000_000019"
 NUMBERS = np.array([7, 26000, 26001, 24000])
@@ -135,10 +135,10 @@ def test_what_cannot_be_kept_is_told(tmp_path):
     builder.add_image("a.png", (40, 60))
     ids = np.arange(2400).reshape(40, 60)
     for id in range(1001):
-        builder.add_mask(0, "car", ids == id)
-    builder.add_mask(0, "cat", ids == 2000)
+        add_mask(builder, 0, "car", ids == id)
+    add_mask(builder, 0, "cat", ids == 2000)
     for id in (2002, 2005):
-        builder.add_mask(0, "car", ids == id, crowd=True)
+        add_mask(builder, 0, "car", ids == id, crowd=True)
     assert cityscapes.write({"": builder.dataset()}, tmp_path / "to") == [
         "1 object beyond 1000 of a class in one image is left out",
         "1 crowd region is joined to one of its class and image",

@@ -8,7 +8,7 @@ from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats import coco_folders, lvis
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.source import Folder
-from tests.data.formats.raster_data import draw_data, draw_ids, pixels_of, put_image, read_all
+from tests.data.formats.raster_data import add_mask, draw_data, draw_ids, pixels_of, put_image, read_all
 
 HOST = "http://images.cocodataset.org"
 CATEGORIES = [
@@ -116,7 +116,7 @@ def test_a_crowd_region_leaves_its_category_not_exhaustive(tmp_path):
     put_image(tmp_path / "images/a.png")
     builder = Builder(tmp_path / "x", tmp_path / "images", Faults(), ["cat", "dog"])
     builder.add_image("a.png", (20, 30))
-    builder.add_mask(0, "dog", np.ones((20, 30)), crowd=True)
+    add_mask(builder, 0, "dog", np.ones((20, 30)), crowd=True)
     told = lvis.write({"": builder.dataset()}, tmp_path / "to")
     assert told == ["1 crowd region leaves its category not exhaustively annotated in its image"]
     written = json.loads((tmp_path / "to/lvis_v1.json").read_text())

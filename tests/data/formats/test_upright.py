@@ -13,6 +13,7 @@ from maskrcnn.data.formats.source import Folder
 from maskrcnn.data.formats.upright import upright
 from maskrcnn.data.header import EXIF_ORIENTATION, UPRIGHT
 from maskrcnn.masks import bitmap_from_rings, rings_from_polygons
+from tests.data.formats.raster_data import add_mask
 
 MASK = np.zeros((6, 10), bool)
 MASK[1:4, 2:9], MASK[2, 4:6] = True, False
@@ -27,7 +28,7 @@ def turned(root, orientation, size=(6, 10)):
     Image.new("RGB", (10, 6)).save(root / "a.jpg", exif=exif)
     builder = Builder(root, root, Faults(), ["cat"])
     image = builder.add_image("a.jpg", size)
-    builder.add_mask(image, "cat", MASK)
+    add_mask(builder, image, "cat", MASK)
     builder.add_object(image, "cat", rings_from_polygons([POLYGON]))
     return builder.dataset()
 

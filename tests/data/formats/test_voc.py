@@ -6,7 +6,7 @@ from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats import voc
 from maskrcnn.data.formats.source import Folder
 from maskrcnn.data.formats.voc_classes import NAMES, colours
-from tests.data.formats.raster_data import draw_data, draw_ids, pixels_of, put_image, put_mask, read_all
+from tests.data.formats.raster_data import add_mask, draw_data, draw_ids, pixels_of, put_image, put_mask, read_all
 
 
 def put_palette(path, ids):
@@ -210,7 +210,7 @@ def test_more_objects_than_a_byte_counts_leave_void_out(tmp_path):
     builder = voc.Builder(tmp_path / "x", tmp_path / "from/images", Faults(), ["cat"])
     builder.add_image("a.png", (20, 30))
     for id in range(300):
-        builder.add_mask(0, "cat", ids == id)
+        add_mask(builder, 0, "cat", ids == id)
     data = builder.dataset()
     assert voc.write({"": data}, tmp_path / "to") == []
     assert pixels_of(read_all(voc, tmp_path / "to")[""]) == pixels_of(data)
@@ -227,7 +227,7 @@ def test_overlaps_and_crowds_are_told(tmp_path):
     ):
         mask = np.zeros((20, 30), bool)
         mask[rows, columns] = True
-        builder.add_mask(0, "cat", mask, crowd=crowd)
+        add_mask(builder, 0, "cat", mask, crowd=crowd)
     assert voc.write({"": builder.dataset()}, tmp_path / "to") == [
         "1 object lies in part under a smaller one, which gets the pixels of both",
         "6 pixels of theirs are gone",

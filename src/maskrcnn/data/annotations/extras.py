@@ -29,7 +29,7 @@ def read_keypoints(
 ) -> Float32[np.ndarray, "n J 3"]:
     """The keypoints of some annotations; zeros where one has none.
 
-    refuse   told the index, and what is wrong, of those whose keypoints cannot be read
+    refuse   called with index, kind and sentence where keypoints cannot be read
     """
     found = np.zeros((len(rows), len(names), 3), np.float32)
     if not names:

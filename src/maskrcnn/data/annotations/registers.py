@@ -20,7 +20,7 @@ class Register(NamedTuple):
     indices: Int64[np.ndarray, " n"]
     """Where each is, or LEFT_OUT."""
     words: Mapping[str, int]
-    """The same of those that are text."""
+    """The same for ids that are text."""
 
     def find(self, wanted: Int64[np.ndarray, " m"], words: Mapping[int, str]) -> Int64[np.ndarray, " m"]:
         """Where the wanted ids are, NOT_LISTED or LEFT_OUT.

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Int64
 
 from maskrcnn.data.dataset import Dataset, Flag, lie_inside
 from maskrcnn.data.faults import Faults, Kind, Severity
-from maskrcnn.masks import Rings, rings_from_bitmap
+from maskrcnn.masks import Rings
 
 Box = tuple[float, float, float, float]
 NO_FLAG = Flag(0)
@@ -64,24 +64,6 @@ class Builder:
         self._objects.append(
             (image, name, box, crowd, flags, outline, json.dumps(attributes, ensure_ascii=False) if attributes else "")
         )
-
-    def add_mask(
-        self,
-        image: int,
-        name: str,
-        mask: Shaped[np.ndarray, "h w"],
-        *,
-        origin: tuple[int, int] = (0, 0),
-        crowd: bool = False,
-        attributes: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Add an object by the pixels that it covers.
-
-        origin   (row, column) of the mask's first pixel in the image, where it is a window of it
-        """
-        rings = rings_from_bitmap(mask)
-        shifted = Rings(rings.points + np.array([origin[1], origin[0]], np.float32), rings.first)
-        self.add_object(image, name, shifted, flags=Flag.RUN_LENGTHS, crowd=crowd, attributes=attributes)
 
     def dataset(self) -> Dataset:
         """The columns. Raises ValueError where nothing was added, by what `Faults.refuse` says if that tells why."""

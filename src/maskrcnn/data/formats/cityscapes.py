@@ -40,6 +40,8 @@ MOST = 1000
 """Objects of one class in one image that have numbers."""
 IMAGES, FINE, COARSE = "leftImg8bit", "gtFine", "gtCoarse"
 NUMBERS, POLYGONS = "instanceIds.png", "polygons.json"
+ENDINGS = [f"_{kind}_{ending}" for kind in (FINE, COARSE) for ending in (NUMBERS, POLYGONS)]
+"""What ends the names of the files of labels."""
 GROUP = "group"
 """What ends the name of a class where objects are not told apart: `cargroup`, a crowd region."""
 THREADS = 8
@@ -139,10 +141,6 @@ def _entries(labels: Path, images: Path) -> tuple[list[_Entry], list[Path]]:
                 found[key] = path
     entries = [_Entry(known[key], path) for key, path in sorted(found.items()) if key in known]
     return entries, [path for key, path in found.items() if key not in known]
-
-
-ENDINGS = [f"_{kind}_{ending}" for kind in (FINE, COARSE) for ending in (NUMBERS, POLYGONS)]
-"""What ends the names of the files of labels."""
 
 
 def _read(source: Source, entries: Sequence[_Entry], bare: Sequence[Path], faults: Faults) -> Dataset:

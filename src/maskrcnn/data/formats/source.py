@@ -20,6 +20,8 @@ PARTS: dict[str, Part] = {
     "testing": "test",
 }
 """Words of file and folder names that mean a split."""
+DEEPEST = 12
+"""Number of folders within each other that are looked into."""
 SYSTEM = {"__MACOSX", ".git", ".ipynb_checkpoints", "@eaDir", "$RECYCLE.BIN"}
 """Folders that systems leave and nobody means."""
 
@@ -61,7 +63,7 @@ class Folder:
 def walk(root: Path, closed: Callable[[str], object] = str) -> Iterator[tuple[Path, list[str]]]:
     """Yield each folder with the names of its files, sorted, `root` first; each once, also where links lead to it.
 
-    closed   is told the folders that may not be read
+    closed   called with each folder that may not be read
     Hidden files and what systems leave is passed over. Raises OSError where `root` may not be read.
     """
 
@@ -80,10 +82,6 @@ def walk(root: Path, closed: Callable[[str], object] = str) -> Iterator[tuple[Pa
         seen.add(real)
         below[:] = sorted(name for name in below if name not in SYSTEM and not name.startswith("."))
         yield Path(folder), sorted(name for name in names if not name.startswith("."))
-
-
-DEEPEST = 12
-"""Number of folders within each other that are looked into."""
 
 
 def part_of(path: Path) -> Part:

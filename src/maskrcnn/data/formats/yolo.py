@@ -107,13 +107,14 @@ def _label_folders(folder: Folder) -> Iterator[tuple[Path, Path]]:
     }
     for path, names in folder.files.items():
         texts = {name[:-4] for name in names if name.lower().endswith(".txt") and name.lower() not in layouts.NO_LABELS}
-        for images in _twins(path) if texts else ():
+        for images in _image_folders(path) if texts else ():
             if not texts.isdisjoint(stems.get(images, ())):
                 yield path, images
                 break
 
 
-def _twins(labels: Path) -> Iterator[Path]:
+def _image_folders(labels: Path) -> Iterator[Path]:
+    """Where the images of a folder of labels may lie, the likeliest first."""
     parts = list(labels.parts)
     for index in range(len(parts) - 1, -1, -1):
         if parts[index].lower() == "labels":
@@ -151,11 +152,11 @@ def _pairs(source: Source) -> list[tuple[str, str | None]]:
     if images:
         return layouts.labelled(images)
     folder = Folder(layouts.common([source.labels, source.images]))
-    twins = dict(_label_folders(folder))
+    images_of = dict(_label_folders(folder))
     found: list[tuple[str, str | None]] = []
-    for labels in of_part(twins, source.labels, source.part):
+    for labels in of_part(images_of, source.labels, source.part):
         texts = {os.path.basename(path)[:-4]: path for path in paths_having(folder.files, [labels], ".txt")}
-        for image in paths_having(folder.files, [twins[labels]], SUFFIXES):
+        for image in paths_having(folder.files, [images_of[labels]], SUFFIXES):
             found.append((image, texts.get(os.path.basename(image).rpartition(".")[0])))
     return found
 

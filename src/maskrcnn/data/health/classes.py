@@ -45,7 +45,7 @@ NEVER_SCORED = Kind(
 def class_faults(data: Dataset, *, is_learnt: bool) -> Iterator[Finding]:
     """Faults of the categories of one split.
 
-    is_learnt   whether it is told which classes have few objects or none
+    is_learnt   whether classes with few objects or none are reported
     """
     pairs = list(zip(data.category_ids, data.category_names, strict=True))
     times = Counter(data.category_names)
