@@ -60,7 +60,7 @@ class Builder:
         if outline is None or not len(outline.points):
             assert box is not None, "an object has an outline or a box"
             outline, flags = _rectangle(box), flags | Flag.NO_OUTLINE
-        box = box or _box_of(outline)
+        box = box or box_of(outline)
         self._objects.append(
             (image, name, box, crowd, flags, outline, json.dumps(attributes, ensure_ascii=False) if attributes else "")
         )
@@ -79,7 +79,7 @@ class Builder:
         owners = np.array([one[0] for one in objects], np.int64)
         flags = np.array([one[4] for one in objects], np.uint8)
         flags |= np.where(lie_inside(corners, sizes[owners]), 0, Flag.OUTSIDE).astype(np.uint8)
-        rings, first_ring = _joined([one[5] for one in objects])
+        rings, first_ring = join_rings([one[5] for one in objects])
         attributes = [one[6] for one in objects]
         return Dataset(
             annotations=self._source,
@@ -114,12 +114,13 @@ def _rectangle(box: Box) -> Rings:
     return Rings(np.array(corners, np.float32), np.array([0, 4], np.int32))
 
 
-def _box_of(outline: Rings) -> Box:
+def box_of(outline: Rings) -> Box:
+    """The box (x, y, width, height) around an outline."""
     (x1, y1), (x2, y2) = outline.points.min(axis=0).tolist(), outline.points.max(axis=0).tolist()
     return x1, y1, x2 - x1, y2 - y1
 
 
-def _joined(outlines: Sequence[Rings]) -> tuple[Rings, Int64[np.ndarray, " _"]]:
+def join_rings(outlines: Sequence[Rings]) -> tuple[Rings, Int64[np.ndarray, " _"]]:
     """All outlines as one, and the first ring of each."""
     points = [one.points for one in outlines] or [np.zeros((0, 2), np.float32)]
     lengths = np.concatenate([[0], *(np.diff(one.first) for one in outlines)]).astype(np.int64)

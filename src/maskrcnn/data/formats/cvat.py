@@ -21,7 +21,7 @@ from maskrcnn.data.formats.pieces import Piece, add_pieces
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
 from maskrcnn.data.formats.upright import upright_splits
-from maskrcnn.data.formats.xml_stream import elements, xml_text
+from maskrcnn.data.formats.xml_stream import elements, whole, xml_text
 
 TITLE = "CVAT for images"
 IS_CVAT = re.compile(r"<annotations[\s>]")
@@ -120,7 +120,7 @@ def _add_image(builder: Builder, element: Element, pictures: Pictures, faults: F
     if name is None:
         pictures.report_missing(stated, who)
         return
-    size = pictures.size(name, (_whole(element.get("height")), _whole(element.get("width"))))
+    size = pictures.size(name, (whole(element.get("height")), whole(element.get("width"))))
     if size is None:
         return
     image = builder.add_image(name, size)
@@ -155,7 +155,3 @@ def _pieces(shapes: list[Element], name: str, faults: Faults) -> Iterator[Piece]
             yield piece_of(shape)
         except ValueError as error:
             faults.add(BROKEN, who, f"{who}: {error}; correct or remove it")
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text and text.isdecimal() and len(text) < 10 else None

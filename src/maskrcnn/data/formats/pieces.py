@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from maskrcnn.data.dataset import Flag
-from maskrcnn.data.formats.builder import Box, Builder
+from maskrcnn.data.formats.builder import Builder, box_of, join_rings
 from maskrcnn.data.formats.one_ring import has_holes, joined, parts
 from maskrcnn.masks import Rings, rings_from_bitmap, rings_from_polygons, signed_areas
 
@@ -52,14 +52,14 @@ def add_pieces(
 ) -> None:
     """Add the object that consists of some pieces."""
     if len(pieces) == 1 and pieces[0].is_box:
-        builder.add_object(image, name, None, box=_box(pieces[0].outline), crowd=crowd, attributes=attributes)
+        builder.add_object(image, name, None, box=box_of(pieces[0].outline), crowd=crowd, attributes=attributes)
         return
     is_mask = all(piece.is_mask for piece in pieces) and not _overlap(pieces)
     outlines = [piece.outline for piece in pieces]
     if not is_mask:
         outlines = [_polygons(piece) for piece in pieces]
     flags = Flag.RUN_LENGTHS if is_mask else Flag(0)
-    builder.add_object(image, name, _all(outlines), flags=flags, crowd=crowd, attributes=attributes)
+    builder.add_object(image, name, join_rings(outlines)[0], flags=flags, crowd=crowd, attributes=attributes)
 
 
 def _polygons(piece: Piece) -> Rings:
@@ -77,15 +77,3 @@ def _overlap(pieces: Sequence[Piece]) -> bool:
     high = np.array([piece.outline.points.max(axis=0) for piece in pieces])
     common = (np.minimum(high[:, None], high[None]) > np.maximum(low[:, None], low[None])).all(axis=2)
     return int(common.sum()) > len(pieces)
-
-
-def _all(outlines: Sequence[Rings]) -> Rings:
-    if len(outlines) == 1:
-        return outlines[0]
-    lengths = np.concatenate([[0], *(np.diff(one.first) for one in outlines)])
-    return Rings(np.concatenate([one.points for one in outlines]), np.cumsum(lengths).astype(np.int32))
-
-
-def _box(outline: Rings) -> Box:
-    (x1, y1), (x2, y2) = outline.points.min(axis=0).tolist(), outline.points.max(axis=0).tolist()
-    return x1, y1, x2 - x1, y2 - y1

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element
 
 from maskrcnn.data.faults import Faults, Kind, Severity
-from maskrcnn.data.formats.xml_stream import elements, xml_text
+from maskrcnn.data.formats.xml_stream import elements, whole, xml_text
 
 HEAD = 1024
 """Characters in which a file says what it is."""
@@ -47,12 +47,11 @@ def read_boxes(path: Path, faults: Faults) -> BoxFile | None:
     name = next((text_of(element) for element in found if element.tag == "filename"), "")
     objects = [element for element in found if element.tag == "object"]
     size = next((element for element in found if element.tag == "size"), Element("size"))
-    return BoxFile(name, (_whole(size, "height"), _whole(size, "width")), list(_objects(objects, path, faults)))
-
-
-def _whole(element: Element, tag: str) -> int | None:
-    text = text_of(element.find(tag))
-    return int(text) if text.isdecimal() and len(text) < 10 else None
+    return BoxFile(
+        name,
+        (whole(text_of(size.find("height"))), whole(text_of(size.find("width")))),
+        list(_objects(objects, path, faults)),
+    )
 
 
 def _objects(found: list[Element], path: Path, faults: Faults) -> Iterator[tuple[str, Any, dict[str, Any]]]:

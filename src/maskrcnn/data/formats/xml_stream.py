@@ -28,6 +28,11 @@ def xml_text(path: Path) -> str:
     return decoded(data)[0]
 
 
+def whole(text: str | None) -> int | None:
+    """A whole number of at most nine digits; nothing where a text is something else."""
+    return int(text) if text and text.isdecimal() and len(text) < 10 else None
+
+
 def elements(text: str, path: Path) -> Iterator[Element]:
     """The elements directly below the root, each when it is complete; then it is forgotten.
 
