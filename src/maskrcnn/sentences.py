@@ -61,7 +61,7 @@ def _with_s(verb: str) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """A text of at most so many characters and of one line: the middle of a longer one is left out.
+    r"""A text of at most so many characters and of one line: the middle of a longer one is left out.
 
     >>> shortened("a name\nthat never ends", 11)
     'a na...ends'

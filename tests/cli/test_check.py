@@ -40,7 +40,7 @@ def test_each_kind_stands_once_with_split_count_names_and_remedy(maskrcnn, folde
     assert lines[start + 1 : start + 3] == ["         1 image is cut off", "         train: 2 (2.png)"]
     assert lines[start + 4] == "         --fix: the image is left out"
     assert "warning  split-of-one-image  val 1" in lines
-    assert "kinds of fault: 1 refused, 1 warnings, 1 notes; --fix DEST repairs 1 of them in a copy" in lines
+    assert "kinds of fault: 1 refused, 1 warning, 1 note; --fix DEST repairs 1 of them in a copy" in lines
 
 
 def test_programs_get_one_object_with_the_same(maskrcnn, folder, capsys):

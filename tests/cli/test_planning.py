@@ -105,7 +105,7 @@ def test_a_data_set_is_converted_there_and_back(maskrcnn, folder, tmp_path, caps
     assert maskrcnn("data", "convert", folder, tmp_path / "yolo", "--to", "yolo", "data.classes=[disc,round=ring]") == 0
     text = capsys.readouterr().out
     assert "lost: " in text
-    assert f"written to {tmp_path}/yolo: YOLO segmentation; 8 images" in text
+    assert f"written to {tmp_path}/yolo: YOLO segmentation; read: 8 images" in text
     assert maskrcnn("data", "convert", tmp_path / "yolo", tmp_path / "coco") == 0
     content = json.loads((tmp_path / "coco/annotations/instances_train2017.json").read_text())
     assert [one["name"] for one in content["categories"]] == ["disc", "round"]

@@ -13,7 +13,7 @@ from maskrcnn.data.faults import Faults, Severity
 from maskrcnn.data.health.check import Entry, Health, examine
 from maskrcnn.data.health.classes import num_objects
 from maskrcnn.data.split import find_parts, is_named, read_part
-from maskrcnn.sentences import some_of, typed
+from maskrcnn.sentences import counted, some_of, typed
 from maskrcnn.status_line import StatusLine
 
 COLOURS = {Severity.REFUSED: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
@@ -113,7 +113,7 @@ def verdict(found: Sequence[Entry]) -> str:
     if not found:
         return "nothing is wrong"
     counts = {severity: sum(one.kind.severity is severity for one in found) for severity in reversed(Severity)}
-    told = "kinds of fault: " + ", ".join(f"{count} {PLURALS[severity]}" for severity, count in counts.items())
+    told = "kinds of fault: " + ", ".join(counted(count, PLURALS[severity]) for severity, count in counts.items())
     repairable = sum(bool(one.kind.repair) for one in found)
     return f"{told}; {typed('--fix DEST')} repairs {repairable} of them in a copy" if repairable else told
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Option
 
 from maskrcnn.cli.options import OUT, WEIGHTS, destination
-from maskrcnn.sentences import speaking
+from maskrcnn.sentences import counted, speaking
 from maskrcnn.storage.location import Where
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _written(
     done = write_proposals(predictor, sources, folder, to, score, _tell, recursive=recursive)
     for remark in done.remarks:
         print(f"note: {remark}")
-    print(f"{to}: {done.num_images} images, {done.num_objects} objects")
+    print(f"{to}: {counted(done.num_images, 'images')}, {counted(done.num_objects, 'objects')}")
     return done.failures
 
 

@@ -7,6 +7,7 @@ from maskrcnn.config import Data
 from maskrcnn.data.classes import choose_classes, unite_classes
 from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.split import read_parts
+from maskrcnn.sentences import counted
 
 
 def convert_data(settings: Data, form: str, dest: Path) -> Iterator[str]:
@@ -26,4 +27,4 @@ def convert_data(settings: Data, form: str, dest: Path) -> Iterator[str]:
         yield from (f"note: {remark}" for remark in data.notes)
     yield from (f"lost: {sentence}" for sentence in FORMATS[form].write(splits, dest))
     images, objects = (sum(len(getattr(data, name)) for data in splits.values()) for name in ("image_ids", "labels"))
-    yield f"written to {dest}: {FORMATS[form].title}; {images} images and {objects} objects were read"
+    yield f"written to {dest}: {FORMATS[form].title}; read: {counted(images, 'images')}, {counted(objects, 'objects')}"
