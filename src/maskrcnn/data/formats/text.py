@@ -29,14 +29,14 @@ def read_text(path: Path, faults: Faults | None = None) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a label file. Raises OSError, or ValueError for more than `MOST`: one sentence with its name."""
+    """The bytes of a small file. Raises OSError, or ValueError for more than `MOST`: one sentence with its name."""
     try:
         length = path.stat().st_size
         if length > MOST:
             raise ValueError(f"{path} has {length} bytes, but a label file has at most {MOST}; is it one?")
         return path.read_bytes()
     except OSError as error:
-        raise OSError(f"the label file {path} cannot be read ({error.strerror}); restore or remove it") from None
+        raise type(error)(f"the file {path} cannot be read ({error.strerror}); restore or remove it") from None
 
 
 def decoded(data: bytes) -> tuple[str, Kind | None]:

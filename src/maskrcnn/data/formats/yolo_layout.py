@@ -140,7 +140,8 @@ def _listed(path: Path, layout: Layout) -> Iterator[str]:
         if name:
             beside = path.parent / name.removeprefix("./")
             found = beside if os.path.isfile(beside) else located(layout, name) or beside
-            yield os.path.normpath(found).replace(os.sep, "/")
+            if not os.path.isdir(found):
+                yield os.path.normpath(found).replace(os.sep, "/")
 
 
 def _candidates(layout: Layout, entry: str) -> Iterator[Path]:
