@@ -1,5 +1,6 @@
 """How messages put things."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +21,43 @@ def some_of(items: Iterable[object], most: int = 5, *, separator: str = ", ") ->
     words = [str(item) for item in items]
     rest = f" and {len(words) - most} more" if len(words) > most else ""
     return separator.join(words[:most]) + rest or "none"
+
+
+ONE = {"are": "is", "were": "was", "have": "has", "do": "does", "they": "it", "them": "it", "their": "its"}
+"""Words that change where a sentence is about one thing."""
+NO_VERBS = ("cannot", "beyond", "in", "of", "with", "without")
+"""Words that may follow a noun and get no s."""
+_PLURAL = re.compile(r"(.*?\w)s(?: (\w+)(.*))?")
+
+
+def counted(number: int, words: str) -> str:
+    """A number, a noun in the plural and what is said of it; of one thing noun, verb and pronouns are put otherwise.
+
+    >>> counted(2, "objects have no id; they are numbered"), counted(1, "objects have no id; they are numbered")
+    ('2 objects have no id; they are numbered', '1 object has no id; it is numbered')
+    >>> counted(1, "crowd regions carry their id"), counted(1, "classes"), counted(1, "files cannot be read")
+    ('1 crowd region carries its id', '1 class', '1 file cannot be read')
+    """
+    found = _PLURAL.fullmatch(words) if number == 1 else None
+    if found is None:
+        return f"{number} {words}"
+    noun, verb, rest = found.groups(default="")
+    rest = re.sub(r"\w+", lambda word: ONE.get(word[0], word[0]), rest)
+    verb = ONE.get(verb) or (verb if verb in NO_VERBS else _with_s(verb))
+    return f"1 {_without_s(noun)} {verb}{rest}".rstrip()
+
+
+def _without_s(noun: str) -> str:
+    """A noun in the singular: its plural without the last s is given."""
+    if noun.endswith("ie"):
+        return noun.removesuffix("ie") + "y"
+    return noun.removesuffix("e") if noun.endswith(("sse", "xe", "che", "she")) else noun
+
+
+def _with_s(verb: str) -> str:
+    if verb.endswith("y"):
+        return verb.removesuffix("y") + "ies"
+    return verb and verb + ("es" if verb.endswith(("s", "x", "ch", "sh")) else "s")
 
 
 def shortened(text: str, most: int) -> str:

@@ -37,7 +37,7 @@ def test_each_kind_stands_once_with_split_count_names_and_remedy(maskrcnn, folde
     lines = text.splitlines()
     assert lines[0].startswith(f"{folder}/annotations/instances_train2017.json: 3 images")
     start = lines.index("refused  image-cut-off       train 1")
-    assert lines[start + 1 : start + 3] == ["         1 images are cut off", "         train: 2 (2.png)"]
+    assert lines[start + 1 : start + 3] == ["         1 image is cut off", "         train: 2 (2.png)"]
     assert lines[start + 4] == "         --fix: the image is left out"
     assert "warning  split-of-one-image  val 1" in lines
     assert "kinds of fault: 1 refused, 1 warnings, 1 notes; --fix DEST repairs 1 of them in a copy" in lines
@@ -93,7 +93,7 @@ def test_a_page_may_be_named(maskrcnn, folder, tmp_path):
 
 def test_the_repaired_copy_passes(maskrcnn, folder, tmp_path, capsys):
     assert maskrcnn("data", "check", folder, "--fix", tmp_path / "copy") == 1
-    assert "train: 1 images are cut off: 2 (2.png): left out" in capsys.readouterr().err
+    assert "train: 1 image is cut off: 2 (2.png): left out" in capsys.readouterr().err
     assert maskrcnn("data", "check", tmp_path / "copy") == 0
 
 

@@ -73,7 +73,7 @@ def test_what_a_folder_was_recognised_as_is_said_once(maskrcnn, folder, tmp_path
         assert told.count(f"{data}: COCO") == 1
 
 
-def test_images_too_few_to_be_divided_are_measured_as_one(maskrcnn, folder, tmp_path, capsys):
+def test_images_too_few_to_be_divided_are_measured_and_shown_as_one(maskrcnn, folder, tmp_path, capsys):
     data = tmp_path / "data"
     shutil.copytree(folder / "train2017", data / "images")
     told = json.loads((folder / "annotations/instances_train2017.json").read_text())
@@ -81,6 +81,8 @@ def test_images_too_few_to_be_divided_are_measured_as_one(maskrcnn, folder, tmp_
     assert maskrcnn("data", "stats", data, "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert (list(told), told["all"]["images"]) == (["all"], 1)
+    assert maskrcnn("data", "show", data, "--out", tmp_path / "album") == 0
+    assert len(list((tmp_path / "album/pictures").iterdir())) == 1
 
 
 def test_a_data_set_is_told_in_numbers(maskrcnn, folder, tmp_path, capsys):

@@ -40,7 +40,7 @@ def test_a_folder_is_planned_trained_scored_and_resumed(maskrcnn, folder, tmp_pa
     assert maskrcnn("train", folder, *SMALL, "--out", run) == 0
     text = capsys.readouterr().out
     assert f"# A plan for {folder}, made for this machine" in text
-    assert "of 8 images are set apart for validation" in text
+    assert "of 8 images set apart for validation" in text
     assert (run / "report.html").is_file()
     split = json.loads((run / "split.json").read_text())
     num_val = len(split["val"])

@@ -49,7 +49,7 @@ def test_neither_side_is_empty(write_split, annotate, share):
 
 
 def test_one_image_cannot_be_divided(write_split, annotate):
-    with pytest.raises(ValueError, match=r"1 images cannot be divided .* train\.evaluate_every=0"):
+    with pytest.raises(ValueError, match=r"1 image cannot be divided .* train\.evaluate_every=0"):
         divide(many(write_split, annotate, [7]), 0.2, 0)
 
 
@@ -62,11 +62,17 @@ def test_what_was_written_down_is_picked_again(write_split, annotate, tmp_path):
     assert list(pick(data, "train", file, tmp_path).file_names) == ["1.png", "3.png"]
 
 
+def test_why_several_images_cannot_be_divided_is_said(write_split, annotate):
+    data = many(write_split, annotate, [7, 7])
+    with pytest.raises(ValueError, match=r"2 images cannot be divided .*, since they are nearly the same"):
+        divide(data, 0.5, 0, groups=np.array([3, 3]))
+
+
 def test_new_images_are_for_training_and_said(write_split, annotate, tmp_path):
     data = many(write_split, annotate, [7, 7, 3])
     picked = pick(data, "train", SplitFile(["1.png"], ["2.png"]), tmp_path / "s.json")
     assert list(picked.file_names) == ["1.png", "3.png"]
-    assert picked.notes[0] == f"1 images that {tmp_path}/s.json does not name are for training: 3.png"
+    assert picked.notes[0] == f"{tmp_path}/s.json does not name 1 image, for training then: 3.png"
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_a_folder_of_one_file_is_divided(one_split):
     assert (len(training.image_ids), len(validation.image_ids)) == (8, 2)
     assert not set(training.file_names) & set(validation.file_names)
     assert "because trainval.json" in training.notes[0]
-    assert "2 of 10 images are set apart for validation (data.val_share=0.2, data.split_seed=0)" in training.notes[1]
+    assert "2 of 10 images set apart for validation (data.val_share=0.2, data.split_seed=0)" in training.notes[1]
     assert not has_validation(one_split)
     assert len(open_split(one_split, "all").image_ids) == 10
 

@@ -191,7 +191,7 @@ def test_a_broken_picture_met_in_training_and_what_to_do_about_it(place, refusal
     assert end.value.code == 0
     jpeg.unlink()
     told = refusal("train tiny.yml --out newer")
-    assert told.startswith(f"shapes/train2017 lacks {jpeg.name} of image 1 (1 of 4 images are missing); there is ")
+    assert told.startswith(f"shapes/train2017 lacks {jpeg.name} of image 1 (1 of 4 images missing); there is ")
     assert f"shapes/{TRAIN}" in told
 
 
@@ -217,7 +217,7 @@ def test_a_folder_without_pictures(place, refusal):
     told = refusal("predict run void")
     assert told == "no images in the folder void; expected an image, a folder of them or a glob"
     told = refusal("train tiny.yml --out new data.train_img_dir=../void")
-    assert re.search(r"void lacks \S+\.png of image 1 \(4 of 4 images are missing\)", told)
+    assert re.search(r"void lacks \S+\.png of image 1 \(4 of 4 images missing\)", told)
 
 
 def test_all_mistakes_in_a_recipe_are_told_at_once(place, capsys):

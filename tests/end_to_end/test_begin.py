@@ -64,7 +64,7 @@ def test_a_detectron2_checkpoint_learns_other_classes_and_goes_back_there(tmp_pa
     run("train", tmp_path / "mine.yml", *words, "--weights", converted, "--out", tmp_path / "run")
     said = capsys.readouterr().out
     assert f"initialised from {converted / 'model.safetensors'}; its network" in said
-    assert f"; 1 classes are kept by name ({names[1]})" in said
+    assert f"; 1 class is kept by name ({names[1]})" in said
 
     trained = load_weights(tmp_path / "run")
     assert trained.recipe.classes == tuple(names)

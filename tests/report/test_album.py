@@ -57,6 +57,12 @@ def test_an_album_has_a_picture_for_each_image_and_what_is_on_it(data, tmp_path)
     assert done == [(n, 5) for n in range(1, 6)]
 
 
+def test_an_image_of_a_12_bit_camera_is_told_beside_its_dark_picture(data, tmp_path):
+    Image.fromarray(np.full((40, 60), 4095, np.uint16)).save(tmp_path / "b/1.png")
+    (told,) = write_album(data, [0, 1], tmp_path / "out", title="my", split="train").remarks
+    assert told.startswith(f"{tmp_path}/b/1.png uses 6 % of its 16 bits and is read nearly black")
+
+
 def test_names_of_classes_and_files_are_looked_up_in_the_fonts(data, tmp_path, monkeypatch):
     told = []
     monkeypatch.setattr("maskrcnn.report.album.note_unreadable", told.append)

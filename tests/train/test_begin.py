@@ -37,7 +37,7 @@ def test_classes_are_kept_by_name_and_new_ones_start_afresh():
     begin, model = weights(), build(small(), 2)
     fresh = model.state_dict()["mask_head.masks.weight"][1].clone()
     sentence = initialise_from(model, begin, ("bird", "fish"))
-    assert sentence == f"{BEGIN}; 1 classes are kept by name (bird), 1 are new (fish)"
+    assert sentence == f"{BEGIN}; 1 class is kept by name (bird), 1 new (fish)"
     new, old = model.state_dict(), begin.tensors
     assert torch.equal(new["box_head.classes.weight"][:2], old["box_head.classes.weight"][[0, 3]])
     assert torch.equal(new["box_head.deltas.bias"][:4], old["box_head.deltas.bias"][8:])

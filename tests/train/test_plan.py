@@ -68,9 +68,9 @@ def test_validation_must_have_the_same_categories(shapes, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"iscrowd": 1}, r"there is nothing to learn: 1 of 1 objects are crowd regions and 0 .*; set `iscrowd` to 0"),
-        ({"bbox": [9, 9, 4, 4]}, r"0 of 1 objects are crowd regions and 1 have no area in their image; annotate some"),
-        (None, r"0 of 0 objects are crowd regions and 0 .*; annotate some"),
+        ({"iscrowd": 1}, r"there is nothing to learn: 1 object: 1 crowd region; set `iscrowd` to 0, if"),
+        ({"bbox": [9, 9, 4, 4]}, r"to learn: 1 object: 1 without area in the image; correct their boxes"),
+        (None, r"to learn: no image has an object; annotate some"),
     ],
 )
 def test_data_with_nothing_to_learn_are_refused_after_they_were_described(fields, sentence):

@@ -12,6 +12,8 @@ from typer import Argument, Option
 from maskrcnn.cli.options import DataOverrides, DataSet, writable
 
 if TYPE_CHECKING:
+    from maskrcnn.config import Data
+    from maskrcnn.data.dataset import Dataset
     from maskrcnn.data.split import Split
 
 SPLITS: tuple["Split", ...] = ("train", "val")
@@ -84,21 +86,32 @@ def show(
     writable(out)
     from maskrcnn.cli.annotations import find_data
     from maskrcnn.cli.health import Meter, said
-    from maskrcnn.data.split import open_split
     from maskrcnn.report.album import write_album
     from maskrcnn.report.sheets import spread_evenly
 
     settings = find_data(source, overrides or [])
-    data = open_split(settings, part)
+    data = _to_show(settings, part)
     for remark in dict.fromkeys((*said(settings), *data.remarks)):
         print(remark)
     images = spread_evenly(len(data.image_ids), count or len(data.image_ids))
     album = write_album(data, images, out, title=source, split=split, tell=partial(Meter(), "drawn"))
-    for path in (*album.sheets, album.page):
-        print(path)
+    for told in (*album.remarks, *album.sheets, album.page):
+        print(told)
     if album.failures:
         number = "1 image" if len(album.failures) == 1 else f"{len(album.failures)} images"
         raise ValueError(f"{number} could not be drawn, the first: {album.failures[0]}")
+
+
+def _to_show(settings: "Data", part: "Split") -> "Dataset":
+    """A split, and all images in the place of those to train on where these cannot be told: one cannot be divided."""
+    from maskrcnn.data.split import open_split
+
+    try:
+        return open_split(settings, part)
+    except ValueError:
+        if part != "train":
+            raise
+        return open_split(settings, "all")
 
 
 def _split(name: str) -> "Split":

@@ -97,7 +97,7 @@ def _print_coloured(found: Sequence[Entry]) -> None:
 
 
 def _details(one: Entry) -> Iterator[str]:
-    yield f"{one.count} {one.kind.noun} {one.kind.claim}"
+    yield str(one)
     for split, finding in one.by_split.items():
         if finding.examples and list(finding.examples) != [split]:
             rest = [*finding.examples, *[""] * (finding.count - len(finding.examples))]

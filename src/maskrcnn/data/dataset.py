@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Integer, UInt8
 
 from maskrcnn.masks import Rings
+from maskrcnn.sentences import counted
 from maskrcnn.storage.location import Location
 
 
@@ -31,8 +32,8 @@ NOT_LEARNT = Flag.OUTSIDE
 """Flags of objects that training leaves out; evaluation counts them, as COCO does."""
 SENTENCES = {
     Flag.OUTSIDE: "have no box of positive width and height inside their image and are not learnt",
-    Flag.SHORT_POLYGON: "have polygons of fewer than three points, which are left out",
-    Flag.NO_OUTLINE: "have no outline; their boxes stand in for it",
+    Flag.SHORT_POLYGON: "have a polygon of fewer than three points, which is left out",
+    Flag.NO_OUTLINE: "have no outline; their box stands in for it",
 }
 
 
@@ -100,6 +101,11 @@ class Dataset:
         """What was repaired or is left out, one sentence each."""
         return tuple(_notes(self))
 
+    @property
+    def owners(self) -> Int64[np.ndarray, " O"]:
+        """The index of each object's image."""
+        return np.repeat(np.arange(len(self.image_ids)), np.diff(self.first_object))
+
     def objects(self, image: int) -> slice:
         """The objects of an image, by its index."""
         return slice(int(self.first_object[image]), int(self.first_object[image + 1]))
@@ -142,6 +148,11 @@ def _faults(data: Dataset) -> Iterator[str]:
     if empty.any():
         told = data.boxes[empty][0].tolist()
         yield f"expected boxes (x1, y1, x2, y2) with some area, or the flag OUTSIDE, got {told}"
+
+
+def lie_inside(boxes: Float32[np.ndarray, "n 4"], sizes: Int64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
+    """Whether each box (xyxy) keeps some area when it is cut to its image, of (height, width)."""
+    return (np.minimum(boxes[:, 2:], sizes[:, ::-1]) > boxes[:, :2].clip(min=0)).all(axis=1)
 
 
 def select(data: Dataset, images: Int64[np.ndarray, " n"]) -> Dataset:
@@ -195,8 +206,9 @@ def contents(data: Dataset) -> str:
     empty = np.count_nonzero(np.diff(data.first_object) == 0)
     named = zip(data.category_names, data.category_ids, counts, strict=True)
     return (
-        f"{data.annotations}: {len(data.image_ids)} images ({empty} without objects), {len(data.labels)} objects "
-        f"({np.count_nonzero(data.crowd)} crowd regions), {len(data.category_ids)} categories\n  "
+        f"{data.annotations}: {counted(len(data.image_ids), 'images')} ({empty} without objects), "
+        f"{counted(len(data.labels), 'objects')} ({counted(int(data.crowd.sum()), 'crowd regions')}), "
+        f"{counted(len(data.category_ids), 'categories')}\n  "
         + ", ".join(f"{name} (id {id}): {count}" for name, id, count in named)
     )
 
@@ -206,12 +218,21 @@ def _notes(data: Dataset) -> Iterator[str]:
     for flag, sentence in SENTENCES.items():
         rows = np.flatnonzero(data.flags & flag)
         if len(rows):
-            yield f"{len(rows)} objects {sentence}, first annotation {data.annotation_ids[rows[0]]}"
+            yield f"{counted(len(rows), f'objects {sentence}')}, first annotation {data.annotation_ids[rows[0]]}"
     if not data.has_something_to_learn:
-        yield (
-            f"there is nothing to learn: {np.count_nonzero(data.crowd)} of {len(data.crowd)} objects are crowd regions "
-            f"and {np.count_nonzero(~data.learnt)} are left out"
-        )
+        yield f"there is nothing to learn: {why_nothing_is_learnt(data)}"
+
+
+def why_nothing_is_learnt(data: Dataset) -> str:
+    """What the objects are of a data set in which none can be learnt."""
+    if not len(data.labels):
+        return "no image has an object"
+    crowds, rest = int(data.crowd.sum()), int((~data.crowd).sum())
+    told = [
+        *([counted(crowds, "crowd regions")] if crowds else []),
+        *([f"{rest} without area in the image"] if rest else []),
+    ]
+    return f"{counted(len(data.labels), 'objects')}: {' and '.join(told)}"
 
 
 def _gather(

@@ -10,9 +10,9 @@ from jaxtyping import Bool, Int64
 from msgspec import Struct
 
 from maskrcnn.data.dataset import Dataset, select
-from maskrcnn.data.formats.text import read_bytes
+from maskrcnn.data.encodings import read_bytes
 from maskrcnn.files import atomic_write
-from maskrcnn.sentences import some_of
+from maskrcnn.sentences import counted, some_of
 
 
 class SplitFile(Struct):
@@ -38,9 +38,10 @@ def divide(
     groups = np.arange(len(data.image_ids)) if groups is None else groups
     numbers, group_of = np.unique(groups, return_inverse=True)
     if len(numbers) < 2 or share == 0:
+        told = counted(len(data.image_ids), "images cannot be divided into training and validation")
+        told += ", since they are nearly the same and stay together" if len(data.image_ids) > 1 and share else ""
         raise ValueError(
-            f"{data.annotations}: {len(data.image_ids)} images cannot be divided into training and validation; set "
-            "train.evaluate_every=0 to train on all of them without an evaluation"
+            f"{data.annotations}: {told}; set train.evaluate_every=0 to train on all of them without an evaluation"
         )
     rarest = _rarest_class(data, group_of, len(numbers))
     order = np.lexsort((np.random.default_rng([seed, 0]).permutation(len(numbers)), rarest))
@@ -69,7 +70,7 @@ def _evenly(sizes: list[int], may_go: list[bool], share: float) -> Bool[np.ndarr
 
 def _rarest_class(data: Dataset, group_of: Int64[np.ndarray, " N"], num_groups: int) -> Int64[np.ndarray, " _"]:
     """The class of a group's objects that the fewest groups show, by its rank from the rarest; the last without any."""
-    owner = group_of[np.repeat(np.arange(len(data.image_ids)), np.diff(data.first_object))]
+    owner = group_of[data.owners]
     num_classes = len(data.category_ids)
     pairs = np.unique(owner * (num_classes + 1) + data.labels)
     owners, labels = np.divmod(pairs, num_classes + 1)
@@ -118,5 +119,7 @@ def pick(data: Dataset, split: Literal["train", "val"], file: SplitFile, path: P
         )
     known = val.union(file.train)
     new = [name for name in data.file_names if name not in known] if split == "train" else []
-    remarks = (f"{len(new)} images that {path} does not name are for training: {some_of(new, 3)}",) if new else ()
+    remarks = (
+        (f"{path} does not name {counted(len(new), 'images')}, for training then: {some_of(new, 3)}",) if new else ()
+    )
     return replace(select(data, chosen), remarks=(*data.remarks, *remarks))

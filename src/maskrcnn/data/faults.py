@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from threading import Lock
 
-from maskrcnn.sentences import shortened, some_of
+from maskrcnn.sentences import counted, shortened, some_of
 
 EXAMPLES = 5
 """Number of names that are kept of each kind of fault."""
@@ -39,7 +39,7 @@ class Kind:
     """What has it, in the plural: images, objects, categories, files."""
     severity: Severity
     claim: str
-    """What is said of them, after the noun: `have no id; they are numbered`."""
+    """What is said of them, after the noun: `have no id; they are numbered`; `counted` makes it fit a single one."""
     repair: str = ""
     """What `maskrcnn data check --fix` does about it; empty where only a person can."""
 
@@ -63,7 +63,7 @@ class Fault:
         """
         rest = [*self.examples, *[""] * (self.count - len(self.examples))]
         shown = f": {some_of(rest, len(self.examples))}" if self.examples else ""
-        return f"{self.count} {self.kind.noun} {self.kind.claim}{shown}"
+        return counted(self.count, f"{self.kind.noun} {self.kind.claim}") + shown
 
 
 class Faults:

@@ -20,7 +20,7 @@ from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats import coco
 from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.formats.source import Source
-from maskrcnn.data.health.twins import near_duplicates
+from maskrcnn.data.health.near_duplicates import near_duplicates
 from maskrcnn.data.join import join
 from maskrcnn.data.recognise import recognise
 from maskrcnn.run_folder import SPLIT
@@ -212,7 +212,7 @@ def _part(whole: Dataset, settings: Data, split: Literal["train", "val"]) -> Dat
     apart = divide(whole, settings.val_share, settings.split_seed, alike(whole))
     data = select(whole, np.flatnonzero(apart == (split == "val")))
     told = (
-        f"{np.count_nonzero(apart)} of {len(apart)} images are set apart for validation (data.val_share="
+        f"{np.count_nonzero(apart)} of {len(apart)} images set apart for validation (data.val_share="
         f"{settings.val_share:g}, data.split_seed={settings.split_seed}), since the data have no validation split"
     )
     return replace(data, remarks=(*data.remarks, told))

@@ -128,9 +128,7 @@ def object_areas(data: Dataset) -> Float64[ndarray, " O"]:
     """
     x1, y1, x2, y2 = data.boxes.T.astype(np.float64)
     boxes = (x2 - x1) * (y2 - y1)
-    rings = np.concatenate([[0.0], np.cumsum(signed_areas(data.rings))])
-    outlines = np.abs(np.diff(rings[data.first_ring]))
-    measured = np.where(data.flags & Flag.NO_OUTLINE, boxes, outlines)
+    measured = np.where(data.flags & Flag.NO_OUTLINE, boxes, outline_areas(data))
     return np.where(np.isnan(data.areas), measured, data.areas)
 
 
@@ -143,9 +141,15 @@ def size_classes(areas: Float64[ndarray, " n"]) -> Int64[ndarray, " n"]:
     return np.searchsorted([SMALL, LARGE], areas, side="right").astype(np.int64)
 
 
-def image_of_objects(data: Dataset) -> Int64[ndarray, " O"]:
-    """The image of each object, by its index."""
-    return np.repeat(np.arange(len(data.image_ids)), np.diff(data.first_object))
+def outline_areas(data: Dataset) -> Float64[ndarray, " O"]:
+    """Square pixels that the rings of each object enclose, those in which rings overlap as often as they do."""
+    sums = np.bincount(owners_of_rings(data), signed_areas(data.rings), minlength=len(data.labels))
+    return np.abs(sums).astype(np.float64)  # no rings are counted in whole numbers
+
+
+def owners_of_rings(data: Dataset) -> Int64[ndarray, " R"]:
+    """The index of each ring's object."""
+    return np.repeat(np.arange(len(data.labels)), np.diff(data.first_ring))
 
 
 def greatest_overlaps(data: Dataset, counted: Bool[ndarray, " O"]) -> Float32[ndarray, "O 2"]:
@@ -163,7 +167,7 @@ def class_rows(data: Dataset, counted: Bool[ndarray, " O"], sides: Float64[ndarr
     """
     labels, num_classes = data.labels[counted], len(data.category_names)
     objects = np.bincount(labels, minlength=num_classes + 1)[1:]
-    pairs = np.unique(image_of_objects(data)[counted] * (num_classes + 1) + labels)
+    pairs = np.unique(data.owners[counted] * (num_classes + 1) + labels)
     images = np.bincount(pairs % (num_classes + 1), minlength=num_classes + 1)[1:]
     kinds = np.bincount(3 * labels + size_classes(sides**2), minlength=3 * num_classes + 3).reshape(-1, 3)[1:]
     order = np.lexsort((sides, labels))
@@ -221,7 +225,7 @@ def band(counts: Int64[ndarray, " 256"]) -> Band:
 
 
 def _columns(data: Dataset, counted: Bool[ndarray, " O"]) -> Columns:
-    images = image_of_objects(data)[counted]
+    images = data.owners[counted]
     sides = np.sqrt(object_areas(data)[counted].clip(0))
     overlaps = greatest_overlaps(data, counted)[counted]
     return Columns(

@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.statistics import SIZES, object_areas, size_classes
 from maskrcnn.files import atomic_write
 from maskrcnn.fonts import note_unreadable
-from maskrcnn.report.annotated import draw_annotated, read_pixels
+from maskrcnn.report.annotated import Pixels, draw_annotated, read_pixels
 from maskrcnn.report.sheets import CELL, Sheets, chosen_for_sheets
 from maskrcnn.report.template import render
 
@@ -31,6 +32,8 @@ class Album(NamedTuple):
     sheets: list[Path]
     failures: list[str]
     """A sentence for each image that cannot be read."""
+    remarks: list[str]
+    """What is odd about those that can."""
 
 
 def write_album(
@@ -54,11 +57,13 @@ def write_album(
     sheets, on_sheets = Sheets(folder), chosen_for_sheets(len(images))
     note_unreadable([*data.category_names, *(data.file_names[images[number]] for number in sorted(on_sheets))])
     areas = object_areas(data)
-    entries = []
+    entries, oddities = [], Oddities()
     for number, image in enumerate(images):
         entry = _describe(data, image, areas, f"{PICTURES}/{picture_name(data, image, split)}")
         try:
-            _draw(data, image, entry, folder, sheets if number in on_sheets else None)
+            _draw(
+                data, image, read_pixels(data, image, oddities), entry, folder, sheets if number in on_sheets else None
+            )
         except (OSError, ValueError) as error:
             entry["failure"] = str(error)
         entries.append(entry)
@@ -75,7 +80,8 @@ def write_album(
     )
     with atomic_write(folder / PAGE) as draft:
         draft.write_text(page, encoding="utf-8")
-    return Album(folder / PAGE, sheets.paths, [entry["failure"] for entry in entries if entry["failure"]])
+    failures = [entry["failure"] for entry in entries if entry["failure"]]
+    return Album(folder / PAGE, sheets.paths, failures, list(oddities.notes()))
 
 
 def picture_name(data: Dataset, image: int, split: str) -> str:
@@ -84,9 +90,10 @@ def picture_name(data: Dataset, image: int, split: str) -> str:
     return f"{split}-{image:06d}{'-' * bool(stem)}{stem}.jpg"
 
 
-def _draw(data: Dataset, image: int, entry: dict[str, Any], folder: Path, sheets: Sheets | None) -> None:
+def _draw(
+    data: Dataset, image: int, pixels: Pixels, entry: dict[str, Any], folder: Path, sheets: Sheets | None
+) -> None:
     """Save an image's picture, and put it on the contact sheets."""
-    pixels = read_pixels(data, image)
     draw_annotated(data, image, pixels).save(folder / entry["file"], quality=90)
     if sheets is not None:
         sheets.add(draw_annotated(data, image, pixels, CELL), entry["name"], _caption(entry))

@@ -9,6 +9,7 @@ from PIL import Image
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode
+from maskrcnn.data.oddities import Oddities
 from maskrcnn.draw import draw_instances
 from maskrcnn.masks import edges_from_rings
 from maskrcnn.ops.rasterize import rasterize
@@ -23,10 +24,13 @@ def draw(data: Dataset, image: int) -> Image.Image:
     return draw_annotated(data, image, read_pixels(data, image))
 
 
-def read_pixels(data: Dataset, image: int) -> Pixels:
-    """The pixels of an image, by its index. Raises OSError or ValueError with its name."""
+def read_pixels(data: Dataset, image: int, oddities: Oddities | None = None) -> Pixels:
+    """The pixels of an image, by its index. Raises OSError or ValueError with its name.
+
+    oddities   are told what the image has
+    """
     height, width = data.sizes[image].tolist()
-    return decode(data.images / data.file_names[image], (height, width))
+    return decode(data.images / data.file_names[image], (height, width), oddities=oddities)
 
 
 def draw_annotated(data: Dataset, image: int, pixels: Pixels, room: tuple[int, int] = ROOM) -> Image.Image:

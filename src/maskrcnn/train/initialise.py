@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from maskrcnn.sentences import some_of
+from maskrcnn.sentences import counted, some_of
 from maskrcnn.structures import BACKGROUND
 from maskrcnn.weights import Weights
 
@@ -76,7 +76,9 @@ def _sentence(weights: Weights, classes: Sequence[str], kept: list[str], afresh:
     new = [name for name in classes if name not in kept]
     parts = [f"initialised from {weights.origin}; its network and preprocessing replace the recipe's"]
     if new:
-        parts.append(f"{len(kept)} classes are kept by name ({some_of(kept)}), {len(new)} are new ({some_of(new)})")
+        parts.append(
+            f"{counted(len(kept), 'classes are kept by name')} ({some_of(kept)}), {len(new)} new ({some_of(new)})"
+        )
     elif tuple(classes) != weights.recipe.classes:
         parts.append(f"all {len(classes)} classes are kept by name")
     if afresh:

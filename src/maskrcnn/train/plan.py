@@ -5,12 +5,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
 from maskrcnn import config
 from maskrcnn.config import Recipe
 from maskrcnn.data.buckets import Bucket, buckets_for
-from maskrcnn.data.dataset import Dataset, summary
+from maskrcnn.data.dataset import Dataset, summary, why_nothing_is_learnt
 from maskrcnn.data.split import OpenSplit
 from maskrcnn.sentences import some_of
 
@@ -116,14 +115,10 @@ def with_classes(recipe: Recipe, data: Dataset) -> Recipe:
 def check_content(data: Dataset) -> None:
     """Raise ValueError where no object can be learnt."""
     if not data.has_something_to_learn:
-        crowds = np.count_nonzero(data.crowd)
-        advice = (
-            "set `iscrowd` to 0, as CVAT writes 1 for every mask" if crowds else "annotate some, or correct their boxes"
-        )
-        raise ValueError(
-            f"{data.annotations}: there is nothing to learn: {crowds} of {len(data.crowd)} objects are crowd regions "
-            f"and {np.count_nonzero(~data.learnt)} have no area in their image; {advice}"
-        )
+        advice = "correct their boxes" if len(data.labels) else "annotate some"
+        if data.crowd.any():
+            advice = "set `iscrowd` to 0, if a tool such as CVAT wrote 1 for every mask"
+        raise ValueError(f"{data.annotations}: there is nothing to learn: {why_nothing_is_learnt(data)}; {advice}")
 
 
 def check_categories(data: Dataset, training: Dataset) -> None:

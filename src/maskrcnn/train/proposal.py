@@ -96,16 +96,15 @@ def look_at_data(data: Dataset) -> Facts:
     """Measure what a plan depends on."""
     short, long = np.sort(data.sizes, axis=1).astype(np.float64).T
     learnt = data.learnt & ~data.crowd
-    owner = np.repeat(np.arange(len(data.image_ids)), np.diff(data.first_object))
     boxes = data.boxes[learnt].astype(np.float64)
     extent = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    counts = np.bincount(owner[learnt], minlength=len(data.image_ids))
+    counts = np.bincount(data.owners[learnt], minlength=len(data.image_ids))
     return Facts(
         num_images=len(data.image_ids),
         short=float(np.median(short)),
         long=float(np.quantile(long, 0.95)),
         one_size=len(np.unique(data.sizes, axis=0)) == 1,
-        sides=np.sqrt(extent) / short[owner[learnt]],
+        sides=np.sqrt(extent) / short[data.owners[learnt]],
         most_objects=int(counts.max()),
         usual_objects=float(np.median(counts)),
     )

@@ -140,9 +140,9 @@ def test_what_cannot_be_kept_is_told(tmp_path):
     for id in (2002, 2005):
         builder.add_mask(0, "car", ids == id, crowd=True)
     assert cityscapes.write({"": builder.dataset()}, tmp_path / "to") == [
-        "1 objects beyond 1000 of a class in one image are left out",
-        "1 crowd regions of one class in one image become one",
-        "1 objects are of classes that Cityscapes does not have and are left out",
+        "1 object beyond 1000 of a class in one image is left out",
+        "1 crowd region is joined to one of its class and image",
+        "1 object is of a class that Cityscapes lacks and is left out",
     ]
     path = tmp_path / "to/gtFine/train/city/a_gtFine_instanceIds.png"
     with Image.open(path) as image:

@@ -60,7 +60,7 @@ def test_every_form_of_segmentation_becomes_rings(write_split, annotate):
     assert [outline_area(data, row) for row in range(5)] == [12 + 5, 350, 350, 400, 400]
     assert data.outline(1).points.tolist() == data.outline(2).points.tolist()
     assert data.flags.tolist() == [0, Flag.RUN_LENGTHS, Flag.RUN_LENGTHS, Flag.NO_OUTLINE, 0]
-    assert data.notes == ("1 objects have no outline; their boxes stand in for it, first annotation 4",)
+    assert data.notes == ("1 object has no outline; its box stands in for it, first annotation 4",)
 
 
 def test_outlines_follow_their_objects_when_the_file_is_not_sorted_by_image(write_split, annotate):
@@ -79,8 +79,8 @@ def test_missing_and_degenerate_outlines_are_replaced_by_the_box_and_counted(wri
     data = coco.read(*write_split(rows))
     assert [outline_area(data, row) for row in range(3)] == [400, 400, 400]
     assert data.notes == (
-        "1 objects have polygons of fewer than three points, which are left out, first annotation 3",
-        "3 objects have no outline; their boxes stand in for it, first annotation 1",
+        "1 object has a polygon of fewer than three points, which is left out, first annotation 3",
+        "3 objects have no outline; their box stands in for it, first annotation 1",
     )
 
 
@@ -150,7 +150,7 @@ def test_a_split_without_objects_is_read(write_split):
 
 def test_the_summary_counts_everything(write_split, annotate):
     text = summary(coco.read(*write_split([annotate(1), annotate(2, iscrowd=1)], sizes=[(40, 60), (20, 30)])))
-    assert "2 images (1 without objects), 2 objects (1 crowd regions), 2 categories" in text
+    assert "2 images (1 without objects), 2 objects (1 crowd region), 2 categories" in text
     assert "cat (id 3): 0, cup (id 7): 2" in text
 
 
@@ -225,7 +225,7 @@ def test_missing_files_are_named(write_split, annotate, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"image folder .*elsewhere"):
         coco.read(file, tmp_path / "elsewhere")
     (pictures / "1.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"lacks 1\.png of image 1 \(1 of 1 images are missing\)"):
+    with pytest.raises(FileNotFoundError, match=r"lacks 1\.png of image 1 \(1 of 1 images missing\)"):
         coco.read(file, pictures)
 
 
@@ -359,7 +359,7 @@ def test_pictures_need_names_and_scores_do_not(write_split):
 
 def test_where_nothing_can_be_learnt_a_note_says_so(write_split, annotate):
     data = coco.read(*write_split([annotate(1, iscrowd=1), annotate(2, bbox=[0, 0, 0, 0], segmentation=[])]))
-    assert data.notes[-1] == "there is nothing to learn: 1 of 2 objects are crowd regions and 1 are left out"
+    assert data.notes[-1] == "there is nothing to learn: 2 objects: 1 crowd region and 1 without area in the image"
 
 
 def test_images_that_are_chosen_bring_their_objects_and_outlines(write_split, annotate):

@@ -35,26 +35,26 @@ def told(data):
 @pytest.mark.parametrize(
     ("fields", "note"),
     [
-        ({"id": "1", "image_id": "1", "category_id": "7"}, "1 objects have ids, boxes or areas written as text"),
-        ({"id": 1.0, "image_id": 1.0, "category_id": 7.0}, "1 objects have ids with a decimal point"),
-        ({"bbox": ["10.0", "5", "20", " 20 "]}, "1 objects have ids, boxes or areas written as text"),
-        ({"bbox": None}, "1 objects have no box; their outline's is taken"),
-        ({"bbox": []}, "1 objects have no box; their outline's is taken"),
-        ({"bbox": [0, 0, 0, 0]}, "1 objects have a box without width or height beside an outline"),
-        ({"bbox": [10, 5, -1, 20]}, "1 objects have a box without width or height beside an outline"),
-        ({"bbox": None, "segmentation": RUNS}, "1 objects have no box; their outline's is taken"),
-        ({"id": None}, "1 objects have no id; they are numbered"),
-        ({"iscrowd": None}, "1 objects have an `iscrowd` that is neither 0 nor 1"),
-        ({"iscrowd": "0"}, "1 objects have an `iscrowd` that is neither 0 nor 1"),
-        ({"iscrowd": 0.0}, "1 objects have an `iscrowd` that is neither 0 nor 1"),
-        ({"segmentation": SQUARE}, "1 objects have an outline that is not put into a list"),
-        ({"segmentation": [[10, 5], [30, 5], [30, 25], [10, 25]]}, "1 objects have an outline of points [x, y]"),
-        ({"segmentation": [[[10, 5], [30, 5], [30, 25], [10, 25]]]}, "1 objects have an outline of points [x, y]"),
-        ({"segmentation": [[*map(str, SQUARE)]]}, "1 objects have outlines or run lengths whose numbers"),
-        ({"segmentation": {**RUNS, "size": ["40", 60.0]}}, "1 objects have outlines or run lengths whose numbers"),
-        ({"segmentation": {"size": [40, 60], "counts": QUOTED}}, "1 objects have run lengths with Python's b'...'"),
-        ({"segmentation": {}}, "1 objects have no outline; their boxes stand in for it"),
-        ({"segmentation": ""}, "1 objects have no outline; their boxes stand in for it"),
+        ({"id": "1", "image_id": "1", "category_id": "7"}, "1 object has an id, box or area written as text"),
+        ({"id": 1.0, "image_id": 1.0, "category_id": 7.0}, "1 object has an id with a decimal point"),
+        ({"bbox": ["10.0", "5", "20", " 20 "]}, "1 object has an id, box or area written as text"),
+        ({"bbox": None}, "1 object has no box; its outline's is taken"),
+        ({"bbox": []}, "1 object has no box; its outline's is taken"),
+        ({"bbox": [0, 0, 0, 0]}, "1 object has a box without width or height beside an outline"),
+        ({"bbox": [10, 5, -1, 20]}, "1 object has a box without width or height beside an outline"),
+        ({"bbox": None, "segmentation": RUNS}, "1 object has no box; its outline's is taken"),
+        ({"id": None}, "1 object has no id; it is numbered"),
+        ({"iscrowd": None}, "1 object has an `iscrowd` that is neither 0 nor 1"),
+        ({"iscrowd": "0"}, "1 object has an `iscrowd` that is neither 0 nor 1"),
+        ({"iscrowd": 0.0}, "1 object has an `iscrowd` that is neither 0 nor 1"),
+        ({"segmentation": SQUARE}, "1 object has an outline that is not put into a list"),
+        ({"segmentation": [[10, 5], [30, 5], [30, 25], [10, 25]]}, "1 object has an outline of points [x, y]"),
+        ({"segmentation": [[[10, 5], [30, 5], [30, 25], [10, 25]]]}, "1 object has an outline of points [x, y]"),
+        ({"segmentation": [[*map(str, SQUARE)]]}, "1 object has an outline or run lengths with numbers"),
+        ({"segmentation": {**RUNS, "size": ["40", 60.0]}}, "1 object has an outline or run lengths with numbers"),
+        ({"segmentation": {"size": [40, 60], "counts": QUOTED}}, "1 object has run lengths with Python's b'...'"),
+        ({"segmentation": {}}, "1 object has no outline; its box stands in for it"),
+        ({"segmentation": ""}, "1 object has no outline; its box stands in for it"),
     ],
 )
 def test_an_annotation_that_is_written_otherwise_is_read_with_one_note(write_split, annotate, fields, note):
@@ -73,22 +73,22 @@ def test_text_that_python_made_of_run_lengths_of_another_size_is_refused(write_s
 @pytest.mark.parametrize(
     ("image", "note"),
     [
-        ({"height": "40", "width": "60"}, "1 images have ids or sizes written as text"),
-        ({"height": 40.0, "width": 60.0}, "1 images have ids or sizes written as text"),
-        ({"id": "1"}, "1 images have ids or sizes written as text"),
-        ({"id": 1.0}, "1 images have ids or sizes written as text"),
-        ({"height": -1, "width": -1}, "1 images state no height and width; their pictures tell it"),
-        ({"height": 0, "width": 0}, "1 images state no height and width; their pictures tell it"),
-        ({"height": None, "width": None}, "1 images state no height and width; their pictures tell it"),
-        ({"file_name": None, "coco_url": "http://x.org/train/1.png?v=2"}, "1 images have no `file_name`"),
-        ({"file_name": "pictures\\1.png"}, "1 images are named with folders"),
-        ({"file_name": "%31.png"}, "1 images are named with percent signs"),
-        ({"file_name": "https://x.org/a%20b/1.png"}, "1 images are named by an address"),
-        ({"file_name": "/data/local-files/?d=1.png"}, "1 images are named by an address"),
-        ({"file_name": "pictures/1.png"}, "1 images are named with folders"),
-        ({"file_name": "/home/me/1.png"}, "1 images are named with folders"),
-        ({"file_name": "1.PNG"}, "1 images are named in another case or Unicode form"),
-        ({"file_name": "C:\\data\\1.Png"}, "1 images are named in another case or Unicode form"),
+        ({"height": "40", "width": "60"}, "1 image has an id or size written as text"),
+        ({"height": 40.0, "width": 60.0}, "1 image has an id or size written as text"),
+        ({"id": "1"}, "1 image has an id or size written as text"),
+        ({"id": 1.0}, "1 image has an id or size written as text"),
+        ({"height": -1, "width": -1}, "1 image states no height and width, which the header of the picture tells"),
+        ({"height": 0, "width": 0}, "1 image states no height and width, which the header of the picture tells"),
+        ({"height": None, "width": None}, "1 image states no height and width, which the header of the picture tells"),
+        ({"file_name": None, "coco_url": "http://x.org/train/1.png?v=2"}, "1 image has no `file_name`"),
+        ({"file_name": "pictures\\1.png"}, "1 image is named with folders"),
+        ({"file_name": "%31.png"}, "1 image is named with percent signs"),
+        ({"file_name": "https://x.org/a%20b/1.png"}, "1 image is named by an address"),
+        ({"file_name": "/data/local-files/?d=1.png"}, "1 image is named by an address"),
+        ({"file_name": "pictures/1.png"}, "1 image is named with folders"),
+        ({"file_name": "/home/me/1.png"}, "1 image is named with folders"),
+        ({"file_name": "1.PNG"}, "1 image is named in another case or Unicode form"),
+        ({"file_name": "C:\\data\\1.Png"}, "1 image is named in another case or Unicode form"),
     ],
 )
 def test_an_image_that_is_listed_otherwise_is_found_with_one_note(write_split, annotate, image, note):
@@ -110,7 +110,7 @@ def test_names_with_backslashes_are_found_in_folders_and_in_other_unicode_forms(
     assert list(coco.read(file, pictures).file_names) == ["sub/caf\u00e9.png"]
     (pictures / "sub" / "caf\u00e9.png").rename(pictures / "sub" / "cafe\u0301.png")
     (note,) = coco.read(file, pictures).notes
-    assert "1 images are named with backslashes; they are found with slashes: sub\\cafe\u0301.png" in note
+    assert "1 image is named with backslashes; it is found with slashes: sub\\cafe\u0301.png" in note
 
 
 def test_a_picture_that_two_names_could_mean_is_missing_for_both(write_split):
@@ -139,10 +139,10 @@ def test_a_picture_of_another_ending_is_told(write_split):
 @pytest.mark.parametrize(
     ("encoding", "note"),
     [
-        ("utf-8-sig", "1 files begin with a byte order mark"),
-        *((name, "1 files are UTF-16 or UTF-32") for name in ("utf-16", "utf-16-le", "utf-16-be", "utf-32")),
-        ("utf-32-be", "1 files are UTF-16 or UTF-32"),
-        ("cp1252", "1 files are not UTF-8 and are read as Windows-1252"),
+        ("utf-8-sig", "1 file begins with a byte order mark"),
+        *((name, "1 file is UTF-16 or UTF-32") for name in ("utf-16", "utf-16-le", "utf-16-be", "utf-32")),
+        ("utf-32-be", "1 file is UTF-16 or UTF-32"),
+        ("cp1252", "1 file is not UTF-8 and is read as Windows-1252"),
     ],
 )
 def test_encodings_are_understood(write_split, annotate, encoding, note):
@@ -158,7 +158,7 @@ def test_encodings_are_understood(write_split, annotate, encoding, note):
 def test_what_is_no_text_is_named(write_split, annotate):
     file, _ = write_split([annotate()])
     file.write_bytes(b"\xff\xfe{\x00\x00\xd8")
-    with pytest.raises(ValueError, match=r"instances\.json: the text is not utf-16, as which it begins"):
+    with pytest.raises(ValueError, match=r"instances\.json: the text is not utf-16-le, as which it begins"):
         coco.read(file)
     file.write_bytes(b'{"images": "\x81"}')
     with pytest.raises(ValueError, match="save it as UTF-8"):
@@ -170,7 +170,7 @@ def test_nan_in_other_fields_and_in_texts_stays(write_split, annotate):
     faults = Faults()
     data = coco.read(*write_split(rows), faults)
     assert json.loads(data.attributes[0]) == {"score": "NaN", "text": 'NaN, \\"Infinity'}
-    assert [str(fault) for fault in faults] == ["1 objects have a box that is not finite: annotation 2 of image 1"]
+    assert [str(fault) for fault in faults] == ["1 object has a box that is not finite: annotation 2 of image 1"]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_category_ids_that_are_text_are_numbered_in_their_order(write_split, ann
     assert (data.category_ids, data.category_names) == ((1, 2, 3), ("cup", "cat", "dog"))
     assert data.labels.tolist() == [2, 3, 1]
     assert data.remarks == (
-        "2 category ids are not whole numbers of 64 bits; the categories are numbered in their order: b, a",
+        "2 category ids do not fit a whole number of 64 bits; all categories get numbers, in the file's order: b, a",
     )
 
 
@@ -220,8 +220,8 @@ def test_fields_that_are_not_there_at_all_are_made_up(write_split, annotate):
     data = coco.read(*write_split([row]))
     assert told(data) == PLAIN
     assert [note[:40] for note in data.remarks] == [
-        "1 objects have no id; they are numbered:",
-        "1 objects have no box; their outline's i",
+        "1 object has no id; it is numbered: anno",
+        "1 object has no box; its outline's is ta",
     ]
     del row["segmentation"]
     with pytest.raises(ValueError, match="annotation without id of image 1 has neither a box nor an outline"):
@@ -239,9 +239,9 @@ def test_annotations_are_numbered_after_the_largest_where_they_have_no_id_of_the
     data = coco.read(*write_split(rows))
     assert data.annotation_ids.tolist() == [5, 6, 7, 8, 9, 3]
     assert [note.split(":")[0] for note in data.remarks] == [
-        "1 objects have no id; they are numbered",
+        "1 object has no id; it is numbered",
         "2 objects have an id that is no whole number of 64 bits; they are numbered",
-        "1 objects have the id of another object; they are numbered anew",
+        "1 object has the id of another object; it is numbered anew",
     ]
 
 
@@ -259,10 +259,10 @@ def test_what_is_listed_again_with_the_same_words_counts_once(write_split, annot
     assert data.annotation_ids.tolist() == [1, 2, 3]
     assert data.areas.tolist() == [400, 400, 399]
     assert [note[:40] for note in data.remarks] == [
-        "1 images are listed again with the same ",
-        "1 categories are listed again with the s",
-        "1 objects are listed again with the same",
-        "1 objects have the id of another object;",
+        "1 image is listed again with the same wo",
+        "1 category is listed again with the same",
+        "1 object is listed again with the same w",
+        "1 object has the id of another object; i",
     ]
 
 
@@ -322,7 +322,9 @@ def test_run_lengths_are_compared_with_the_size_that_the_picture_tells(write_spl
     assert (data.sizes.tolist(), told(data)) == ([[40, 60]], PLAIN)
     with pytest.raises(ValueError, match=r"annotation 1 of image 1 has run lengths for .* \(60, 40\)"):
         coco.read(*write_split([annotate(segmentation={**RUNS, "size": [60, 40]})], images=images))
-    with pytest.raises(ValueError, match=r"image 1 states height 0 and width 0; both must be positive"):
+    with pytest.raises(
+        ValueError, match=r"image 1 states no height and no width; `maskrcnn data check DIR --fix DEST` writes"
+    ):
         coco.read(write_split([annotate()], images=images)[0])
 
 

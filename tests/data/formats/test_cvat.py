@@ -8,6 +8,7 @@ from maskrcnn.data.dataset import Flag
 from maskrcnn.data.faults import Faults, Severity
 from maskrcnn.data.formats import cvat
 from maskrcnn.data.formats.source import Folder
+from maskrcnn.data.formats.xml_stream import xml_text
 from maskrcnn.masks import bitmap_from_rings
 
 META = """<meta><task><id>3</id><name>pets</name><size>2</size><mode>annotation</mode><labels>
@@ -216,14 +217,14 @@ def test_tracks_of_a_video_are_refused_beside_images(tmp_path):
 def test_a_missing_image_is_left_out_and_refused(tmp_path):
     data, met = read_one(put(tmp_path, document(image(POLYGON), image(POLYGON, name="b.png")), "a.png"))
     assert list(data.file_names) == ["a.png"]
-    assert "b.png" in met["labels-without-image"].sentence
+    assert "b.png" in met["missing-image"].sentence
 
 
 def test_sizes_that_are_missing_or_absurd_come_from_the_image(tmp_path):
     text = document(image(POLYGON)).replace('width="20" height="10"', 'width="150000000" height="1"')
     data, met = read_one(put(tmp_path, text, "a.png"))
     assert data.sizes.tolist() == [[10, 20]]
-    assert met["size-from-file"].count == 1
+    assert met["size-from-picture"].count == 1
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "windows-1251"])
@@ -232,3 +233,10 @@ def test_the_declared_encoding_is_used(tmp_path, encoding):
     text = document(image(POLYGON.replace("cat", word)), meta="").replace("utf-8", encoding)
     data, _ = read_one(put(tmp_path, text.encode(encoding), "a.png"))
     assert data.category_names == (word,)
+
+
+def test_letters_of_an_unknown_kind_are_told(tmp_path):
+    text = '<?xml version="1.0" encoding="iso-8859-99"?>' + document(image(POLYGON)).partition("?>")[2]
+    (tmp_path / "annotations.xml").write_text(text)
+    with pytest.raises(ValueError, match=r"annotations\.xml says .* unknown encoding: iso-8859-99; save it as UTF-8"):
+        xml_text(tmp_path / "annotations.xml")

@@ -138,21 +138,21 @@ def test_masks_and_polygons_of_one_group_unite(tmp_path):
 @pytest.mark.parametrize(
     ("image_path", "image", "noted"),
     [
-        ("a.png", "a.png", False),
-        ("..\\images\\a.png", "images/a.png", True),
-        ("../images/a.png", "images/a.png", False),
-        ("C:\\Users\\me\\a.png", "labels/a.png", True),
-        ("a%20b.png", "labels/a b.png", True),
-        ("a.PNG", "labels/a.png", True),
-        ("other.png", "labels/x.png", False),
-        (None, "labels/x.png", False),
+        ("a.png", "a.png", ""),
+        ("..\\images\\a.png", "images/a.png", "name-with-backslashes"),
+        ("../images/a.png", "images/a.png", ""),
+        ("C:\\Users\\me\\a.png", "labels/a.png", "name-with-other-folders"),
+        ("a%20b.png", "labels/a b.png", "name-with-percent-signs"),
+        ("a.PNG", "labels/a.png", "name-in-other-letters"),
+        ("other.png", "labels/x.png", ""),
+        (None, "labels/x.png", ""),
     ],
 )
 def test_the_image_is_found_by_whatever_the_file_calls_it(tmp_path, image_path, image, noted):
     where = "x.json" if image == "a.png" else "labels/x.json"
     data, met = read_one(put(tmp_path, {where: content(shape(), imagePath=image_path)}, image))
     assert (data.images / data.file_names[0]).resolve() == tmp_path / image
-    assert set(met) == ({"image-named-otherwise"} if noted else set())
+    assert set(met) == ({noted} if noted else set())
 
 
 def test_a_picture_that_is_only_embedded_is_written_to_the_cache(tmp_path, new_cache):
@@ -169,7 +169,7 @@ def test_a_missing_image_is_left_out_and_refused(tmp_path):
     files = {"a.json": content(shape()), "b.json": content(shape(), imagePath="b.png")}
     data, met = read_one(put(tmp_path, files, "a.png"))
     assert list(data.file_names) == ["a.png"]
-    assert "b.json names the image 'b.png'" in met["labels-without-image"].sentence
+    assert "b.json names the image 'b.png'" in met["missing-image"].sentence
 
 
 def test_sizes_that_are_missing_come_from_the_image(tmp_path):
@@ -179,7 +179,7 @@ def test_sizes_that_are_missing_come_from_the_image(tmp_path):
     }
     data, met = read_one(put(tmp_path, files, "a.png", "b.png"))
     assert data.sizes.tolist() == [[10, 20], [10, 20]]
-    assert met["size-from-file"].count == 2
+    assert met["size-from-picture"].count == 2
 
 
 def test_folders_are_splits_by_their_names(tmp_path):
@@ -246,7 +246,7 @@ def test_numbers_as_text_are_read(tmp_path):
 
 def test_files_of_other_code_pages_are_read(tmp_path):
     text = json.dumps(content(shape(label="K\u00e4fer")), ensure_ascii=False)
-    for encoding, kind in (("utf-8-sig", "text-not-utf-8"), ("utf-16", "text-not-utf-8"), ("cp1252", "text-code-page")):
+    for encoding, kind in (("utf-8-sig", "byte-order-mark"), ("utf-16", "not-utf-8"), ("cp1252", "code-page")):
         folder = put(tmp_path / encoding, {"a.json": text.encode(encoding)}, "a.png")
         data, met = read_one(folder)
         assert data.category_names == ("K\u00e4fer",)
@@ -284,7 +284,7 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path):
 def test_an_embedded_picture_in_other_letters_is_none(tmp_path):
     files = {"a.json": content(shape()), "b.json": content(imagePath="b.png", imageData="\u00e4")}
     _, met = read_one(put(tmp_path, files, "a.png"))
-    assert "is not below" in met["labels-without-image"].sentence
+    assert "is not below" in met["missing-image"].sentence
 
 
 def test_a_class_that_is_listed_twice_is_one(tmp_path):

@@ -117,6 +117,6 @@ def test_a_crowd_region_leaves_its_category_not_exhaustive(tmp_path):
     builder.add_image("a.png", (20, 30))
     builder.add_mask(0, "dog", np.ones((20, 30)), crowd=True)
     told = lvis.write({"": builder.dataset()}, tmp_path / "to")
-    assert told == ["1 crowd regions leave their category not exhaustively annotated in their image"]
+    assert told == ["1 crowd region leaves its category not exhaustively annotated in its image"]
     written = json.loads((tmp_path / "to/lvis_v1.json").read_text())
     assert (written["images"][0]["not_exhaustive_category_ids"], written["annotations"]) == ([2], [])

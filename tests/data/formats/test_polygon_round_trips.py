@@ -125,7 +125,7 @@ def test_attributes_come_back_or_are_counted(name, write_split, annotate, tmp_pa
     said, found = there_and_back(name, {"train": data}, tmp_path / "there")
     if name == "yolo":
         assert [one for one in said if "attributes" in one] == [
-            "1 objects lose their attributes, for which YOLO segmentation has no place"
+            "1 object loses its attributes, for which YOLO segmentation has no place"
         ]
     else:
         first, second = found["train"].attributes

@@ -48,7 +48,7 @@ def test_masks_and_boxes_turn_as_the_image_does(tmp_path, orientation):
     rows, columns = np.nonzero(bitmap(found, 0))
     assert found.boxes[0].tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
     assert found.flags.tolist() == [Flag.RUN_LENGTHS, 0]
-    assert losses.sentences()[0].startswith("1 images have objects drawn before their EXIF rotation")
+    assert losses.sentences()[0].startswith("1 image has objects drawn before the EXIF rotation")
 
 
 @pytest.mark.parametrize(("orientation", "size"), [(1, (6, 10)), (3, (6, 10)), (6, (10, 6)), (6, (7, 7))])

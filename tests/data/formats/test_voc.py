@@ -125,7 +125,7 @@ def test_what_is_missing_or_does_not_fit_is_left_out_and_named(tmp_path):
     _, data, faults = only(tmp_path)
     assert (data.file_names, np.diff(data.first_object).tolist()) == (["b.jpg", "e.jpg"], [0, 3])
     assert {fault.kind.name: fault.count for fault in faults} == {
-        "labels-without-image": 1,
+        "missing-image": 1,
         "voc-listed-without-mask": 1,
         "mask-size": 1,
         "mask-unreadable": 1,
@@ -229,9 +229,9 @@ def test_overlaps_and_crowds_are_told(tmp_path):
         mask[rows, columns] = True
         builder.add_mask(0, "cat", mask, crowd=crowd)
     assert voc.write({"": builder.dataset()}, tmp_path / "to") == [
-        "1 objects lie in part under a smaller one, which gets the pixels that both have",
+        "1 object lies in part under a smaller one, which gets the pixels of both",
         "6 pixels of theirs are gone",
-        "1 crowd regions are written as void, which is neither object nor background",
+        "1 crowd region is written as void, which is neither object nor background",
     ]
     with Image.open(tmp_path / "to/SegmentationObject/a.png") as image:
         assert (image.mode, image.getpixel((29, 19)), image.getpixel((8, 3))) == ("P", 255, 2)

@@ -182,7 +182,7 @@ def test_a_utf_16_label_file_is_read(tmp_path):
     (tmp_path / "labels/a.txt").write_bytes(OUTLINE.encode("utf-16"))
     data, met = read_one(folder)
     assert len(data.labels) == 1
-    assert met["text-not-utf-8"].count == 1
+    assert met["not-utf-8"].count == 1
 
 
 def test_the_parts_that_ultralytics_joins_come_back(tmp_path):
@@ -217,6 +217,14 @@ def test_a_split_of_a_yaml_may_be_called_by_no_name_at_all(tmp_path):
 
 def test_a_list_of_images_may_name_folders_which_are_none(tmp_path):
     yaml = "train: list.txt\nnames: [cat]\n"
-    files = {"data.yaml": yaml, "list.txt": "/\n..\nimages/a.png\n", "labels/a.txt": OUTLINE}
-    data, _ = read_one(put(tmp_path, files, "images/a.png"))
+    files = {"data.yaml": yaml, "list.txt": "/\n/x\n..\nimages/a.png\n", "labels/a.txt": OUTLINE}
+    data, met = read_one(put(tmp_path, files, "images/a.png"))
+    assert [Path(name).name for name in data.file_names] == ["a.png"]
+    assert "the image /x does not exist" in met["yolo-image"].sentence
+
+
+@pytest.mark.parametrize("entry", ["/", "..", "../.."])
+def test_a_folder_around_a_yaml_is_no_split(tmp_path, entry):
+    yaml = f"train: images\nval: {entry}\nnames: [cat]\n"
+    data, _ = read_one(put(tmp_path, {"data.yaml": yaml, "labels/a.txt": OUTLINE}, "images/a.png"))
     assert list(data.file_names) == ["a.png"]

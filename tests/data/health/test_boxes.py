@@ -28,22 +28,22 @@ def around(x1, y1, x2, y2):
     [
         ([10, 5, 20, 20], around(10, 5, 30, 25), None),
         ([8.5, 6, 22, 18], around(10, 5, 30, 25), None),
-        ([10, 5, 30, 25], around(10, 5, 30, 25), "have boxes that fit when they are read as corners x1, y1, x2, y2"),
-        ([20, 15, 50, 38], None, "have boxes that fit when they are read as corners x1, y1, x2, y2"),
-        ([0, 0, 4, 4], around(10, 5, 30, 25), "have boxes that do not fit their outlines"),
-        ([5, 10, 20, 20], around(10, 5, 30, 25), "have boxes that do not fit their outlines"),
-        ([0.25, 0.5, 0.5, 0.25], around(15, 20, 45, 30), "have boxes between 0 and 1"),
-        ([0.25, 0.5, 0.5, 0.25], around(0.25, 0.5, 0.75, 0.75), "have boxes between 0 and 1"),
-        ([0.25, 0.5, 0.5, 0.25], None, "have boxes between 0 and 1"),
-        ([40, 10, 30, 5], None, "have boxes that leave their image"),
-        ([-10, 10, 30, 5], None, "have boxes that leave their image"),
+        ([10, 5, 30, 25], around(10, 5, 30, 25), "has a box that fits when read as corners x1, y1, x2, y2"),
+        ([20, 15, 50, 38], None, "has a box that fits when read as corners x1, y1, x2, y2"),
+        ([0, 0, 4, 4], around(10, 5, 30, 25), "has a box that does not fit its outline"),
+        ([5, 10, 20, 20], around(10, 5, 30, 25), "has a box that does not fit its outline"),
+        ([0.25, 0.5, 0.5, 0.25], around(15, 20, 45, 30), "has a box between 0 and 1"),
+        ([0.25, 0.5, 0.5, 0.25], around(0.25, 0.5, 0.75, 0.75), "has a box between 0 and 1"),
+        ([0.25, 0.5, 0.5, 0.25], None, "has a box between 0 and 1"),
+        ([40, 10, 30, 5], None, "has a box that leaves its image"),
+        ([-10, 10, 30, 5], None, "has a box that leaves its image"),
         ([-1, 10, 62, 5], None, None),
     ],
 )
 def test_what_a_box_seems_to_be_is_said(write_split, annotate, box, polygon, words):
     found = told(write_split, annotate, (box, polygon))
     assert [note.partition("; COCO")[0].partition(", as parts")[0] for note in found] == (
-        [f"1 objects {words}"] if words else []
+        [f"1 object {words}"] if words else []
     )
 
 
@@ -58,8 +58,8 @@ def test_objects_are_counted_by_what_they_have(write_split, annotate):
         ([0.1, 0.1, 0.5, 0.5], None),
     )
     assert [note[:45] for note in found] == [
-        "2 objects have boxes that fit when they are r",
-        "1 objects have boxes that do not fit their ou",
+        "2 objects have a box that fits when read as c",
+        "1 object has a box that does not fit its outl",
     ], "one small box among others is an object of less than a pixel"
 
 
@@ -67,7 +67,7 @@ def test_first_ones_are_named_and_nothing_is_refused(write_split, annotate):
     rows = [annotate(id, 1 + id % 2, bbox=[0, 0, 2, 2]) for id in (4, 5)]
     data = coco.read(*write_split(rows, sizes=[(HIGH, WIDE)] * 2))
     assert data.remarks == (
-        "2 objects have boxes that do not fit their outlines: annotation 4 of image 1, annotation 5 of image 2",
+        "2 objects have a box that does not fit their outline: annotation 4 of image 1, annotation 5 of image 2",
     )
 
 

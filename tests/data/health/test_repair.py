@@ -9,7 +9,7 @@ from PIL import Image
 from maskrcnn.data.faults import Severity
 from maskrcnn.data.formats import coco
 from maskrcnn.data.health import boxes, classes, copies, images, objects
-from maskrcnn.data.health.check import entries
+from maskrcnn.data.health.check import Health, entries
 from maskrcnn.data.health.repaired_copy import write_repaired
 
 
@@ -52,6 +52,14 @@ def test_nothing_changes_in_a_clean_data_set(clean, fix):
     assert np.array_equal(train.rings.points, source.rings.points)
     assert (train.images / "3.png").read_bytes() == (clean.train.folder / "3.png").read_bytes()
     assert val.category_names == ("cat", "cup")
+
+
+def test_what_is_left_of_outlines_too_short_is_told_as_gone(clean, fix, tmp_path):
+    row = clean.train.annotations[0]
+    row["segmentation"] = [*row["segmentation"], [1, 2, 3, 4]]
+    _, _, before, after = fix()
+    assert (before[objects.SHORT], objects.SHORT in after) == (1, False)
+    assert "1 object has an outline of fewer than three points" in (tmp_path / "copy/repairs.txt").read_text()
 
 
 def test_broken_and_missing_images_are_left_out(clean, fix):
@@ -215,3 +223,9 @@ def test_a_split_of_which_nothing_is_left_is_refused(clean, tmp_path):
         path.write_bytes(b"")
     with pytest.raises(ValueError, match="no image of the val split can be used"):
         write_repaired(clean.check(), tmp_path / "copy")
+
+
+def test_where_no_split_can_be_read_nothing_is_written(tmp_path):
+    with pytest.raises(ValueError, match="no split could be read"):
+        write_repaired(Health({}, {"train": [], "val": []}), tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()

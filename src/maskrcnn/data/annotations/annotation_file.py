@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from maskrcnn.data.annotations.non_finite import quote_non_finite
 from maskrcnn.data.annotations.spelling import key_of, shown
-from maskrcnn.data.annotations.text import as_utf8, quote_non_finite
+from maskrcnn.data.encodings import as_utf8
 from maskrcnn.data.faults import Faults, Kind
 from maskrcnn.files import ends_in_zeros, listing
 

@@ -15,14 +15,14 @@ TEXT_NUMBERS = Kind(
     "numbers-as-text",
     "objects",
     Severity.NOTE,
-    "have ids, boxes or areas written as text; they are read as the numbers that they spell",
+    "have an id, box or area written as text, which is read as the number that it spells",
     "they are written as numbers",
 )
 POINT_IDS = Kind(
     "ids-with-point",
     "objects",
     Severity.NOTE,
-    "have ids with a decimal point; they are read as whole numbers",
+    "have an id with a decimal point, which is read as a whole number",
     "they are written without",
 )
 CROWD_SPELT = Kind(

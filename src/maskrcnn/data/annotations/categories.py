@@ -30,17 +30,17 @@ CATEGORY_SPELT = Kind(
     "category-ids-otherwise",
     "categories",
     Severity.NOTE,
-    "have ids written as text or with a decimal point; they are read as whole numbers",
+    "have an id written as text or with a decimal point, which is read as a whole number",
     "they are written as whole numbers",
 )
 NAMED_BY_ID = Kind(
-    "category-without-name", "categories", Severity.NOTE, "have no name; their id is it", "they are named"
+    "category-without-name", "categories", Severity.NOTE, "have no name and are called by their id", "they are named"
 )
 NUMBERED = Kind(
     "category-ids-not-64-bit",
     "category ids",
     Severity.NOTE,
-    "are not whole numbers of 64 bits; the categories are numbered in their order",
+    "do not fit a whole number of 64 bits; all categories get numbers, in the file's order",
     "they are numbered",
 )
 

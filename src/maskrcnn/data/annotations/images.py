@@ -12,8 +12,11 @@ from msgspec import Raw, Struct
 from maskrcnn.data.annotations.annotation_file import fields_of, read_entries
 from maskrcnn.data.annotations.names import Names
 from maskrcnn.data.annotations.registers import Register, register
-from maskrcnn.data.annotations.spelling import Key, key_of, last_of_url, shown, whole
+from maskrcnn.data.annotations.spelling import Key, key_of, shown, whole
 from maskrcnn.data.faults import EXAMPLES, Faults, Kind, Severity
+from maskrcnn.data.image_file import LONGEST_SIDE
+from maskrcnn.data.image_names import last_of_url
+from maskrcnn.sentences import typed
 
 BAD_IMAGE = Kind(
     "malformed-image", "images", Severity.REFUSED, "have an entry that cannot be read", "they are left out"
@@ -28,14 +31,14 @@ IMAGE_SPELT = Kind(
     "image-numbers-otherwise",
     "images",
     Severity.NOTE,
-    "have ids or sizes written as text or with a decimal point; they are read as whole numbers",
+    "have an id or size written as text or with a decimal point, which is read as a whole number",
     "they are written as whole numbers",
 )
 STATED_IDS = Kind(
     "image-ids-not-64-bit",
     "image ids",
     Severity.NOTE,
-    "are not whole numbers of 64 bits; they are kept as text, and the images counted from 1",
+    "do not fit a whole number of 64 bits; they are kept as text, and the images counted from 1",
 )
 URL_NAMES = Kind(
     "name-from-url",
@@ -49,12 +52,12 @@ SIZE_FOUND = Kind(
     "size-from-picture",
     "images",
     Severity.NOTE,
-    "state no height and width; their pictures tell it",
+    "state no height and width, which the header of the picture tells",
     "the pictures' is written",
 )
 ABSURD_SIZE = Kind("absurd-size", "images", Severity.REFUSED, "state a size that no picture has", "they are left out")
-LONGEST, MOST_PIXELS = 1_000_000, 2**31 - 1
-"""Pixels of a side and of an image, beyond which no picture is opened and no run lengths are written."""
+MOST_PIXELS = 2**31 - 1
+"""Pixels of an image beyond which no run lengths are written."""
 
 NUMBERS = ("id", "height", "width")
 SizesOf = Callable[[Sequence[str]], Sequence[tuple[int, int] | str]]
@@ -189,7 +192,9 @@ def _sized(
     """Entries with a size, nothing in the place of those that have none, and whether pictures were asked."""
     sized: list[ImageEntry | None] = list(entries)
     unsized = [index for index, entry in enumerate(entries) if entry.height <= 0 or entry.width <= 0]
-    answers: Sequence[tuple[int, int] | str] = ["both must be positive"] * len(unsized)
+    answers: Sequence[tuple[int, int] | str] = [
+        f"`maskrcnn data check DIR {typed('--fix')} DEST` writes the pictures'"
+    ] * len(unsized)
     if sizes_of is not None and unsized:
         answers = sizes_of([entries[index].file_name or "" for index in unsized])
     for index, answer in zip(unsized, answers, strict=True):
@@ -201,14 +206,16 @@ def _sized(
             sized[index] = ImageEntry(entry.id, *answer, entry.file_name)
             faults.add(SIZE_FOUND, f"image {shown(entry.id)}")
     for index, entry in enumerate(entries):
-        if max(entry.height, entry.width) > LONGEST or entry.height * entry.width > MOST_PIXELS:
+        if max(entry.height, entry.width) > LONGEST_SIDE or entry.height * entry.width > MOST_PIXELS:
             sized[index] = None
-            most = f"expected at most {LONGEST} pixels a side and {MOST_PIXELS} in all; correct it"
+            most = f"expected at most {LONGEST_SIDE} pixels a side and {MOST_PIXELS} in all; correct it"
             faults.add(ABSURD_SIZE, f"image {shown(entry.id)}", f"{_stated_size(entry)}; {most}")
     return sized, sizes_of is not None and bool(unsized)
 
 
 def _stated_size(entry: ImageEntry) -> str:
+    if not entry.height and not entry.width:
+        return f"image {shown(entry.id)} states no height and no width"
     return f"image {shown(entry.id)} states height {shown(entry.height)} and width {shown(entry.width)}"
 
 

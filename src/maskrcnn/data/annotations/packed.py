@@ -13,7 +13,7 @@ from maskrcnn.data.annotations.images import Images, SizesOf, read_images
 from maskrcnn.data.annotations.names import Names
 from maskrcnn.data.annotations.outlines import Outlines, arrange_outlines
 from maskrcnn.data.annotations.part import Frame, Objects, Part, read_part
-from maskrcnn.data.annotations.twins import make_unique
+from maskrcnn.data.annotations.unique_ids import make_unique
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import Faults
 from maskrcnn.masks import Rings

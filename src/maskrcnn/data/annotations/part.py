@@ -17,7 +17,7 @@ from maskrcnn.data.annotations.registers import LEFT_OUT, NOT_LISTED, Register
 from maskrcnn.data.annotations.scan import LEAST, scan
 from maskrcnn.data.annotations.segmentation import BAD_OUTLINE, Segmentation, Unusable, read_segmentation
 from maskrcnn.data.annotations.spelling import shown
-from maskrcnn.data.dataset import Flag
+from maskrcnn.data.dataset import Flag, lie_inside
 from maskrcnn.data.faults import EXAMPLES, Faults, Kind, Severity
 from maskrcnn.masks.bounds import bounds
 from maskrcnn.masks.coordinates import decimals
@@ -114,7 +114,7 @@ class _Table:
         outlines = read_outlines(scanned, boxes, self._segmentations(others, sizes))
         self._refuse_far(outlines)
         self._mend_boxes(boxes, outlines)
-        flags = outlines.flags | np.where(_inside(boxes, sizes), 0, Flag.OUTSIDE).astype(np.uint8)
+        flags = outlines.flags | np.where(lie_inside(boxes, sizes), 0, Flag.OUTSIDE).astype(np.uint8)
         points = read_keypoints(self._rows, self._frame.keypoint_names, self._mention)
         objects = Objects(
             scanned.ids, images, 1 + labels, boxes, self._boxes, scanned.areas, scanned.crowd, flags, points
@@ -244,10 +244,3 @@ class _Table:
 def _corners(stated: Float64[np.ndarray, "n 4"]) -> Float32[np.ndarray, "n 4"]:
     with np.errstate(over="ignore", invalid="ignore"):
         return (stated + np.pad(stated[:, :2], ((0, 0), (2, 0)))).astype(np.float32)
-
-
-def _inside(boxes: Float32[np.ndarray, "n 4"], sizes: Int64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
-    """Which boxes keep some area when cut to their image."""
-    low = boxes[:, :2].clip(min=0)
-    high = np.minimum(boxes[:, 2:], sizes[:, ::-1])
-    return (high > low).all(axis=1)

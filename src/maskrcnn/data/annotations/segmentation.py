@@ -34,14 +34,14 @@ TEXT_OUTLINE = Kind(
     "outline-as-text",
     "objects",
     Severity.NOTE,
-    "have outlines or run lengths whose numbers are written as text or decimals; they are read",
+    "have an outline or run lengths with numbers written as text or decimals, which can be read",
     "they are written as numbers",
 )
 BYTES_OUTLINE = Kind(
     "run-lengths-as-bytes",
     "objects",
     Severity.NOTE,
-    "have run lengths with Python's b'...' around them; they are read",
+    "have run lengths with Python's b'...' around, which is taken off",
     "they are written without",
 )
 BAD_SEGMENTATION = Kind(

@@ -3,7 +3,6 @@
 import math
 import re
 from typing import Any
-from urllib.parse import unquote
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,30}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,4})?\s*")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
@@ -79,8 +78,3 @@ def shown(value: object) -> str:
     """What a sentence repeats of a file's own text."""
     text = str(value)
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
-
-
-def last_of_url(url: str) -> str:
-    """The name of the file that an address leads to."""
-    return unquote(url.replace("\\", "/").partition("?")[0].partition("#")[0].rpartition("/")[2])

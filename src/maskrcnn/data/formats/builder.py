@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, Shaped
+from jaxtyping import Int64, Shaped
 
-from maskrcnn.data.dataset import Dataset, Flag
+from maskrcnn.data.dataset import Dataset, Flag, lie_inside
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.masks import Rings, rings_from_bitmap
 
@@ -96,7 +96,7 @@ class Builder:
         sizes = np.array(self._sizes, np.int64).reshape(-1, 2)
         owners = np.array([one[0] for one in objects], np.int64)
         flags = np.array([one[4] for one in objects], np.uint8)
-        flags |= np.where(_inside(corners, sizes[owners]), 0, Flag.OUTSIDE).astype(np.uint8)
+        flags |= np.where(lie_inside(corners, sizes[owners]), 0, Flag.OUTSIDE).astype(np.uint8)
         rings, first_ring = _joined([one[5] for one in objects])
         attributes = [one[6] for one in objects]
         return Dataset(
@@ -135,11 +135,6 @@ def _rectangle(box: Box) -> Rings:
 def _box_of(outline: Rings) -> Box:
     (x1, y1), (x2, y2) = outline.points.min(axis=0).tolist(), outline.points.max(axis=0).tolist()
     return x1, y1, x2 - x1, y2 - y1
-
-
-def _inside(boxes: Float32[np.ndarray, "n 4"], sizes: Int64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
-    low, high = boxes[:, :2].clip(min=0), np.minimum(boxes[:, 2:], sizes[:, ::-1])
-    return (high > low).all(axis=1)
 
 
 def _joined(outlines: Sequence[Rings]) -> tuple[Rings, Int64[np.ndarray, " _"]]:

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.data.decode import probe
+from maskrcnn.data.encodings import read_bytes
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.id_image import BAD_MASK, NO_IMAGE, OTHER_SIZE, open_pair, outlines_of_ids, save_ids
@@ -20,7 +21,6 @@ from maskrcnn.data.formats.losses import Losses
 from maskrcnn.data.formats.painting import paint
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.source import PARTS, Folder, Source
-from maskrcnn.data.formats.text import read_bytes
 from maskrcnn.data.sources import SUFFIXES
 from maskrcnn.masks import Rings, bitmap_from_rings, rings_from_polygons, window_of
 
@@ -44,9 +44,12 @@ GROUP = "group"
 """What ends the name of a class where objects are not told apart: `cargroup`, a crowd region."""
 THREADS = 8
 NOT_OBJECTS = Kind(
-    "cityscapes-region", "regions", Severity.NOTE, "have numbers of objects but are none of the eight classes; left out"
+    "cityscapes-region",
+    "regions",
+    Severity.NOTE,
+    "have the number of an object but are none of the eight classes; left out",
 )
-GROUPS = "crowd regions of one class in one image become one"
+GROUPS = "crowd regions are joined to one of their class and image"
 BEYOND = f"objects beyond {MOST} of a class in one image are left out"
 
 
@@ -109,7 +112,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
             _write_masks(data, image, labels, losses)
         others = [label for label, name in enumerate(data.category_names, 1) if name.lower() not in CLASSES]
         count = int(np.isin(data.labels, others).sum())
-        losses.add(f"objects are of classes that {TITLE} does not have and are left out", count)
+        losses.add(f"objects are of a class that {TITLE} lacks and are left out", count)
         losses.count(data)
     return losses.sentences()
 

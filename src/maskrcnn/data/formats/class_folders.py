@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.encodings import read_text
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.instances_layout import OTHERS, WORDS
 from maskrcnn.data.formats.source import PARTS, Folder
-from maskrcnn.data.formats.text import read_text
 
 FILE = "classes.txt"
 """Names of classes, one a line."""

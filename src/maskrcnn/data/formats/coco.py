@@ -13,18 +13,18 @@ import numpy as np
 
 from maskrcnn.data.annotations.annotation_cache import packed, read_columns
 from maskrcnn.data.annotations.annotation_file import open_file
+from maskrcnn.data.annotations.image_lookup import find_names, hint, missing, sizes_of
 from maskrcnn.data.annotations.names import Names
 from maskrcnn.data.annotations.packed import as_dataset
-from maskrcnn.data.annotations.pictures import find_names, hint, missing, sizes_of
 from maskrcnn.data.annotations.spelling import shown
 from maskrcnn.data.dataset import Dataset, Flag, select
-from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.data.faults import Faults
+from maskrcnn.data.image_names import MISSING_IMAGE
 from maskrcnn.files import atomic_write, listing
 from maskrcnn.masks import counts_from_rings, decimals, strings_from_counts
 
 EITHER = {"annotations": "annotation", "annotation": "annotations"}
 """Names of the folder of annotation files, each with the one that stands in for it."""
-MISSING_IMAGE = Kind("missing-image", "images", Severity.REFUSED, "are missing", "they are left out")
 
 
 def read(annotations: Path, images: Path | None = None, faults: Faults | None = None) -> Dataset:
@@ -180,10 +180,10 @@ def _with_images(data: Dataset, images: Path, faults: Faults | None) -> Dataset:
 
 def _report_missing(data: Dataset, images: Path, lost: Sequence[int], faults: Faults | None) -> None:
     names, ids = data.file_names, data.stated_ids or data.image_ids.tolist()
-    name, share = names[lost[0]], f"{len(lost)} of {len(names)} images are missing"
+    name, share = names[lost[0]], f"{len(lost)} of {len(names)} images missing"
     sentence = (
         f"{images} lacks {shown(name)} of image {shown(ids[lost[0]])} ({share}){hint(name, images)}; "
-        f"{data.annotations} names it: complete the folder or remove the entries"
+        f"{data.annotations} names it: complete the folder, correct the names or remove the entries"
     )
     if faults is None:
         names_of_files(data)

@@ -29,12 +29,14 @@ IMAGE = re.compile(r"<image\s[^>]*>")
 SUBSET = re.compile(r"""\ssubset=["']([^"']*)["']""")
 BROKEN = Kind("cvat-shape", "shapes", Severity.REFUSED, "cannot be read", "leaves them out")
 CUT_OFF = Kind("cvat-cut-off", "files", Severity.REFUSED, "cannot be read to their end")
-FLAT = Kind("cvat-no-area", "shapes", Severity.NOTE, "are lines, points, skeletons, cuboids or tags and are left out")
+FLAT = Kind(
+    "cvat-no-area", "shapes", Severity.NOTE, "have no area (lines, points, skeletons, cuboids, tags) and are left out"
+)
 GROUPED = Kind(
     "cvat-group", "objects", Severity.NOTE, "consist of several shapes of one label and one group_id in one image"
 )
 TRACKS = Kind(
-    "cvat-tracks", "tracks", Severity.REFUSED, "are those of a video, which are not read; export `CVAT for images`"
+    "cvat-tracks", "tracks", Severity.REFUSED, "belong to a video, which is not read; export `CVAT for images`"
 )
 
 

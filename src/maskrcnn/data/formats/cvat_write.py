@@ -115,7 +115,7 @@ def _drawn(data: Dataset, shape: Shape, losses: Losses) -> Iterator[tuple[str, d
         x, y, width, height = shape.box
         yield "box", dict(zip(("xtl", "ytl", "xbr", "ybr"), map(repr, (x, y, x + width, y + height)), strict=True))
     elif shape.has_holes:
-        losses.add("objects with holes are shapes of type `mask`, which CVAT 2.3 and later show")
+        losses.add("objects with holes are written as a shape of type `mask`, which CVAT 2.3 and later show")
         yield "mask", _mask(data, shape)
     else:
         yield from (("polygon", {"points": _points(body[0])}) for body in shape.bodies)

@@ -148,6 +148,6 @@ def _write_masks(data: Dataset, image: int, folder: Path, losses: Losses) -> Non
         if not mask.any():
             losses.add("objects have no pixel and are gone")
             continue
-        losses.add("objects without an outline are written as their boxes", bool(data.flags[index] & Flag.NO_OUTLINE))
+        losses.add("objects without an outline are written as their box", bool(data.flags[index] & Flag.NO_OUTLINE))
         inner = folder / folder_of(data, int(data.labels[index])) if len(data.category_names) > 1 else folder
         save_ids(mask * np.uint8(255), inner / f"{number:05}.png")

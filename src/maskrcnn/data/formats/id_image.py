@@ -21,7 +21,7 @@ CODED = np.array([1, 256, 65536], np.uint32)
 """What red, green and blue count in a colour that codes a number."""
 BAD_MASK = Kind("mask-unreadable", "masks", Severity.REFUSED, "cannot be read", "their images are left out")
 OTHER_SIZE = Kind(
-    "mask-size", "masks", Severity.REFUSED, "have another size than their images", "their images are left out"
+    "mask-size", "masks", Severity.REFUSED, "have another size than their image", "their images are left out"
 )
 NO_MASK = Kind(
     "mask-missing",

@@ -1,11 +1,12 @@
 """What a JSON file is about, told from parts of it: an annotation file may have gigabytes, a folder 100,000 of them."""
 
-import codecs
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
+
+from maskrcnn.data.encodings import encoding_of
 
 WHOLE = 1 << 18
 """Bytes up to which a file is looked at whole."""
@@ -14,7 +15,6 @@ BLOCK = 1 << 16
 PARTS = 5
 """Number of parts: the head, the tail, and some in between."""
 CHUNK = 1 << 23
-BYTE_ORDERS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def sample(path: Path) -> JsonSample | None:
             blocks = [_read(stream, 0, WHOLE)] if size <= WHOLE else _blocks(stream, size)
     except OSError:
         return None
-    encoding = _encoding(blocks[0])
+    encoding, _ = encoding_of(blocks[0])
     found = JsonSample(path, "\n".join(block.decode(encoding, "replace") for block in blocks), size <= WHOLE)
     return found if found.text[:64].lstrip("\ufeff \t\r\n")[:1] in ("{", "[") else None
 
@@ -67,13 +67,6 @@ def _blocks(stream: BinaryIO, size: int) -> list[bytes]:
 def _read(stream: BinaryIO, start: int, length: int) -> bytes:
     stream.seek(start)
     return stream.read(length)
-
-
-def _encoding(head: bytes) -> str:
-    for mark, encoding in BYTE_ORDERS.items():
-        if head.startswith(mark):
-            return encoding
-    return "utf-16-le" if head[1:2] == b"\0" else "utf-8"
 
 
 def _texts(text: str, keys: tuple[str, ...]) -> list[str]:

@@ -12,6 +12,7 @@ import msgspec
 from PIL import Image
 
 from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.encodings import read_bytes, read_text
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats.below import of_part, paths_having
 from maskrcnn.data.formats.builder import Builder
@@ -24,7 +25,6 @@ from maskrcnn.data.formats.pieces import Piece, add_pieces
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.shapes_of import Shape, mask_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
-from maskrcnn.data.formats.text import read_bytes, read_text
 from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.files import atomic_write, cache_folder
 
@@ -46,7 +46,7 @@ CROWD = "iscrowd"
 UNREADABLE = Kind("labelme-file", "files", Severity.REFUSED, "cannot be read as JSON of Labelme")
 OTHER = Kind("labelme-other-file", "files", Severity.NOTE, "are JSON of something else and are passed over")
 BROKEN = Kind("labelme-shape", "shapes", Severity.REFUSED, "cannot be read", "leaves them out")
-FLAT = Kind("labelme-no-area", "shapes", Severity.NOTE, "are lines or points, which cover nothing, and are left out")
+FLAT = Kind("labelme-no-area", "shapes", Severity.NOTE, "have no area (lines or points) and are left out")
 GROUPED = Kind(
     "labelme-group", "objects", Severity.NOTE, "consist of several shapes of one label and one group_id in one image"
 )
@@ -265,7 +265,7 @@ def _rows(data: Dataset, shape: Shape, free: Iterator[int], losses: Losses) -> I
         x, y, box_width, box_height = shape.box
         yield {**row, "shape_type": "rectangle", "points": [[x, y], [x + box_width, y + box_height]], "mask": None}
     elif shape.has_holes:
-        losses.add("objects with holes are shapes of type `mask`, which Labelme 5.3 and later show")
+        losses.add("objects with holes are written as a shape of type `mask`, which Labelme 5.3 and later show")
         yield {**row, "shape_type": "mask", **_mask(data, shape)}
     else:
         for body in shape.bodies:

@@ -11,10 +11,10 @@ import numpy as np
 from msgspec import Raw, Struct
 from PIL import Image
 
+from maskrcnn.data.encodings import decoded
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.curves import box_ring, ellipse_ring
 from maskrcnn.data.formats.pieces import Piece, mask_piece, polygon_piece
-from maskrcnn.data.formats.text import decoded
 from maskrcnn.masks import rings_from_polygons
 
 NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)

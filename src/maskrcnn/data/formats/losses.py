@@ -3,6 +3,7 @@
 import numpy as np
 
 from maskrcnn.data.dataset import Dataset
+from maskrcnn.sentences import counted
 
 
 class Losses:
@@ -18,7 +19,7 @@ class Losses:
     def add(self, what: str, count: int = 1) -> None:
         """Count things. what: noun and claim, such as `crowd regions are left out`."""
         if count:
-            self._counts[what] = self._counts.get(what, 0) + count
+            self._counts[what] = self._counts.get(what, 0) + int(count)
 
     def say(self, sentence: str) -> None:
         """Add a sentence without a number."""
@@ -44,4 +45,4 @@ class Losses:
         >>> losses.sentences()
         ['2 crowd regions are left out']
         """
-        return [f"{count} {what}" if count else what for what, count in self._counts.items()]
+        return [counted(count, what) if count else what for what, count in self._counts.items()]

@@ -15,6 +15,7 @@ import numpy as np
 from msgspec import Struct
 
 from maskrcnn.data.dataset import Dataset, Flag, select
+from maskrcnn.data.encodings import decoded
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats import coco
 from maskrcnn.data.formats.coco_folders import Content, coco_files, source_of
@@ -24,7 +25,6 @@ from maskrcnn.data.formats.losses import Losses
 from maskrcnn.data.formats.pictures import Pictures
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.source import Folder, Source
-from maskrcnn.data.formats.text import decoded
 from maskrcnn.files import atomic_write
 from maskrcnn.masks import bitmap_from_rings, window_of
 
@@ -119,8 +119,7 @@ def _extras(path: Path) -> _Extras:
 
 def _image_counts(data: Dataset) -> list[int]:
     """Number of images that each category occurs in."""
-    owners = np.repeat(np.arange(len(data.image_ids)), np.diff(data.first_object))
-    both = np.unique(np.stack([owners, data.labels]), axis=1)
+    both = np.unique(np.stack([data.owners, data.labels]), axis=1)
     return np.bincount(both[1].astype(np.int64), minlength=len(data.category_ids) + 1)[1:].tolist()
 
 

@@ -24,7 +24,7 @@ def paint(
         top, left, bottom, right = window = window_of(data.outline(index), height, width)
         mask = bitmap_from_rings(data.outline(index), window)
         masks.append((int(mask.sum()), numbers[place] if numbers else place + 1, ids[top:bottom, left:right], mask))
-        losses.add("objects without an outline are written as their boxes", bool(data.flags[index] & Flag.NO_OUTLINE))
+        losses.add("objects without an outline are written as their box", bool(data.flags[index] & Flag.NO_OUTLINE))
     masks.sort(key=lambda one: -one[0])
     for _, number, window_ids, mask in masks:
         window_ids[mask] = number
@@ -32,6 +32,6 @@ def paint(
         lost = area - int((window_ids[mask] == number).sum())
         losses.add("objects have no pixel of their own and are gone", lost == area)
         if lost < area:
-            losses.add("objects lie in part under a smaller one, which gets the pixels that both have", lost > 0)
+            losses.add("objects lie in part under a smaller one, which gets the pixels of both", lost > 0)
             losses.add("pixels of theirs are gone", lost)
     return ids

@@ -1,24 +1,17 @@
 """Images below a folder, found by the names that label files give them."""
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from urllib.parse import unquote
 
+from maskrcnn.data.annotations.images import NO_SIZE, SIZE_FOUND
 from maskrcnn.data.decode import probe
-from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.data.faults import Faults, Kind
 from maskrcnn.data.formats.below import paths_having
 from maskrcnn.data.formats.source import Folder
 from maskrcnn.data.image_file import LONGEST_SIDE
+from maskrcnn.data.image_names import ADDRESS, FOLDERS, LETTERS, MISSING_IMAGE, folded, spellings
 from maskrcnn.data.sources import SUFFIXES
-
-OTHERWISE = Kind(
-    "image-named-otherwise", "images", Severity.NOTE, "are not named exactly as their files, and were found"
-)
-MISSING = Kind("labels-without-image", "images", Severity.REFUSED, "do not exist", "leaves them out")
-SIZE_FROM_FILE = Kind(
-    "size-from-file", "images", Severity.NOTE, "have no size in their label file; their header tells it"
-)
 
 
 class Pictures:
@@ -39,10 +32,10 @@ class Pictures:
 
     @cached_property
     def _ends(self) -> dict[str, list[str]]:
-        """Names by their last word in small letters."""
+        """Names by their last word, see `folded`."""
         found: dict[str, list[str]] = {}
         for name in sorted(self._known):
-            found.setdefault(posixpath.basename(name).casefold(), []).append(name)
+            found.setdefault(folded(posixpath.basename(name)), []).append(name)
         return found
 
     @cached_property
@@ -63,10 +56,12 @@ class Pictures:
             plain = posixpath.normpath(posixpath.join(folder, name))
             if plain in self._known:
                 return plain
-        found = self._search(name.replace("\\", "/"), beside)
-        if found is not None:
-            self._faults.add(OTHERWISE, name)
-        return found
+        found = next(self._search(name, beside), None)
+        if found is None:
+            return None
+        kind, path = found
+        self._faults.add(kind, name)
+        return path
 
     def of_stem(self, stem: str, beside: str) -> str | None:
         """The one image in a folder that is called like its label file."""
@@ -76,7 +71,7 @@ class Pictures:
     def report_missing(self, name: str, who: str) -> None:
         """Say that there is no image of this name. who: what names it."""
         self._faults.add(
-            MISSING,
+            MISSING_IMAGE,
             name or who,
             f"{who} names the image {name!r}, which is not below {self._root}; restore it or remove {who}",
         )
@@ -92,30 +87,31 @@ class Pictures:
         try:
             size = probe(self._root / name).size
         except (OSError, ValueError) as error:
-            self._faults.add(MISSING, name, str(error))
+            self._faults.add(NO_SIZE, name, str(error))
             return None
         if stated is not None:
-            self._faults.add(SIZE_FROM_FILE, name)
+            self._faults.add(SIZE_FOUND, name)
         return size
 
-    def _search(self, name: str, beside: Sequence[str]) -> str | None:
-        for spelt in dict.fromkeys([name, unquote(name)]):
+    def _search(self, name: str, beside: Sequence[str]) -> Iterator[tuple[Kind, str]]:
+        """Images that a name may mean, the likeliest first, and how it differs from theirs."""
+        for kind, spelt in ((FOLDERS, name), *spellings(name)):
             for folder in (*beside, ""):
                 path = posixpath.normpath(posixpath.join(folder, spelt))
                 if path in self._known:
-                    return path
+                    yield kind, path
             found = self._by_end(spelt)
             if found is not None:
-                return found
-        return None
+                is_same = posixpath.basename(found) == posixpath.basename(spelt)
+                yield ADDRESS if "://" in spelt else FOLDERS if is_same else LETTERS, found
 
     def _by_end(self, name: str) -> str | None:
         """The one image whose last words are those of a name, in whatever case; of several that with the most."""
-        words = name.casefold().split("/")
+        words = folded(name).split("/")
         best: list[str] = []
         most = 0
         for candidate in self._ends.get(words[-1], []):
-            agreeing = _agreeing(candidate.casefold().split("/"), words)
+            agreeing = _agreeing(folded(candidate).split("/"), words)
             if agreeing > most:
                 best, most = [], agreeing
             best += [candidate] if agreeing == most else []

@@ -37,7 +37,9 @@ def upright(data: Dataset, losses: Losses) -> Dataset:
     turned = _turned(data)
     if not turned:
         return data
-    losses.add("images have objects drawn before their EXIF rotation, which are written turned with them", len(turned))
+    losses.add(
+        "images have objects drawn before the EXIF rotation and are written turned, objects and all", len(turned)
+    )
     sizes, boxes = data.sizes.copy(), data.boxes_xywh().copy()
     points = data.rings.points.copy()
     keypoints = None if data.keypoints is None else data.keypoints.copy()

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.encodings import read_text
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats.below import first_having
 from maskrcnn.data.formats.builder import Builder
@@ -19,7 +20,6 @@ from maskrcnn.data.formats.pieces import add_pieces
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.shapes_of import Shape, ring_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Source, part_of
-from maskrcnn.data.formats.text import read_text
 from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.data.formats.via_file import (
     NO_AREA,
@@ -50,8 +50,8 @@ ONLY_CLASS = "object"
 CLASS, CROWD = "class", "iscrowd"
 """Attributes of regions that are written."""
 BROKEN = Kind("via-region", "regions", Severity.REFUSED, "cannot be read", "leaves them out")
-STRANGE = Kind("via-entry", "entries", Severity.REFUSED, "are no images", "leaves them out")
-FLAT = Kind("via-no-area", "regions", Severity.NOTE, "are points or lines, which cover nothing, and are left out")
+STRANGE = Kind("via-entry", "entries", Severity.REFUSED, "do not describe an image", "leaves them out")
+FLAT = Kind("via-no-area", "regions", Severity.NOTE, "have no area (points or lines) and are left out")
 UNNAMED = Kind("via-one-class", "regions", Severity.NOTE, f"name no class and are called {ONLY_CLASS!r}")
 CLASS_FOUND = Kind("via-class", "regions", Severity.NOTE, "name their class in an attribute of another name")
 
@@ -217,7 +217,7 @@ def _region(data: Dataset, shape: Shape, losses: Losses) -> dict[str, Any]:
         drawn: dict[str, Any] = {"name": "rect", **dict(zip(("x", "y", "width", "height"), shape.box, strict=True))}
     else:
         if len(shape.rings) > 1:
-            losses.add("objects of several parts or with holes are one polygon each, joined by lines without width")
+            losses.add("objects of several parts or with holes are joined into one polygon by lines without width")
         xs, ys = np.transpose(ring_of(data, shape)).tolist()
         drawn = {"name": "polygon", "all_points_x": xs, "all_points_y": ys}
     crowd = {CROWD: "1"} if shape.crowd else {}

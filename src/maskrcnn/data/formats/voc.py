@@ -42,7 +42,7 @@ UNNAMED = Kind(
     "voc-unnamed-class", "objects", Severity.WARNING, "have a class that no file names; it is called by number"
 )
 CLASSLESS = Kind(
-    "voc-no-class-mask", "masks", Severity.WARNING, f"have none of classes beside them; all are {OBJECT!r}"
+    "voc-no-class-mask", "masks", Severity.WARNING, f"have no mask of classes beside them: every object is {OBJECT!r}"
 )
 NO_OBJECTS = Kind("voc-listed-without-mask", "images", Severity.NOTE, "are listed but have no mask: nothing is in them")
 FROM_ZERO = Kind(

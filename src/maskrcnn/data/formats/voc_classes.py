@@ -10,9 +10,9 @@ from jaxtyping import UInt8, UInt32
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from maskrcnn.data.encodings import read_text
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.id_image import CODED, open_ids
-from maskrcnn.data.formats.text import read_text
 
 NAMES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",

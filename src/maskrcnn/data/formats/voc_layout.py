@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from maskrcnn.data.encodings import read_text
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.source import PARTS, Folder, Part, Source, part_of
-from maskrcnn.data.formats.text import read_text
 from maskrcnn.data.formats.voc_boxes import is_box_file
 from maskrcnn.data.sources import SUFFIXES
 

@@ -10,6 +10,7 @@ import yaml
 
 from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.data.decode import probe
+from maskrcnn.data.encodings import decoded, read_text
 from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats import yolo_layout as layouts
 from maskrcnn.data.formats.below import of_part, paths_having
@@ -20,7 +21,6 @@ from maskrcnn.data.formats.one_ring import has_holes, parts
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.shapes_of import ring_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
-from maskrcnn.data.formats.text import decoded, read_text
 from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.data.formats.yolo_lines import Line, looks_like, read_lines
 from maskrcnn.data.sources import SUFFIXES
@@ -32,7 +32,7 @@ DIGITS = 6
 """Decimals of a pixel to which coordinates are rounded: dividing by a side and multiplying again moves the last bit."""
 TRIED = 8
 """Label files of a folder that are opened to see whether they are of this format."""
-NUMBERED = Kind("yolo-no-names", "classes", Severity.NOTE, "have no name; they are called by their numbers")
+NUMBERED = Kind("yolo-no-names", "classes", Severity.NOTE, "have no name; they are called by their number")
 UNLISTED = Kind("yolo-unlisted-class", "objects", Severity.REFUSED, "have a class number that the list of names lacks")
 UNREADABLE = Kind("yolo-image", "images", Severity.REFUSED, "cannot be read, or their label files cannot")
 
@@ -83,7 +83,7 @@ def _from_yaml(path: Path) -> Iterator[Source]:
     layout = layouts.read_layout(path)
     for part, entries in (layout.entries if layout else {}).items():
         assert layout is not None
-        folders = sorted({image.rpartition("/")[0] for image in layouts.images_of(layout, part)})
+        folders = sorted({os.path.dirname(image) for image in layouts.images_of(layout, part)})
         if folders:
             labels = layouts.common([Path(layouts.label_folder(one)) for one in folders])
             why = f"{path.name} names {entries[0]}"
@@ -230,7 +230,7 @@ def _lines(data: Dataset, image: int, losses: Losses) -> Iterator[str]:
             x, y, width, height = shape.box
             values = np.array([[x + width / 2, y + height / 2], [width, height]]) / scale
             losses.add(
-                "objects without an outline are lines of 5 numbers, which YOLO's training of masks takes for boxes"
+                "objects without an outline are a line of 5 numbers, which YOLO's training of masks takes for a box"
             )
         else:
             values = (ring_of(data, shape) / scale).clip(0, 1)

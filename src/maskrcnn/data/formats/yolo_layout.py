@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from maskrcnn.data.encodings import read_text
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.below import paths_having
 from maskrcnn.data.formats.source import PARTS, Folder, Part
-from maskrcnn.data.formats.text import read_text
 from maskrcnn.data.sources import SUFFIXES
 
 LARGEST_YAML = 1 << 18
@@ -65,7 +65,7 @@ def images_of(layout: Layout, part: Part) -> list[str]:
     for entry in layout.entries.get(part, []):
         place = located(layout, entry)
         if place is not None:
-            found.update(dict.fromkeys(_listed(place, layout) if os.path.isfile(place) else _pictures(place)))
+            found.update(dict.fromkeys(_listed(place, layout) if os.path.isfile(place) else _pictures(place, layout)))
     return list(found)
 
 
@@ -79,7 +79,7 @@ def labelled(images: Iterable[str]) -> list[tuple[str, str | None]]:
     texts: dict[str, dict[str, str]] = {}
     found = []
     for image in images:
-        folder, _, name = image.rpartition("/")
+        folder, name = os.path.split(image)
         if folder not in texts:
             texts[folder] = {**_texts_in(folder), **_texts_in(label_folder(folder))}
         found.append((image, texts[folder].get(name.rpartition(".")[0])))
@@ -122,7 +122,10 @@ def common(paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath(paths))
 
 
-def _pictures(folder: Path) -> list[str]:
+def _pictures(folder: Path, layout: Layout) -> list[str]:
+    """All images below a folder; none of one around the YAML's, which might be the whole disk."""
+    if os.path.realpath(folder) in map(os.path.realpath, layout.path.parent.parents):
+        return []
     files = Folder(folder).files
     return paths_having(files, files, SUFFIXES)
 

@@ -1,38 +1,40 @@
 """Boxes against the outlines and the images that they belong to."""
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, Num
+from jaxtyping import Bool, Float32, Num
 
 from maskrcnn.data.dataset import Dataset, Flag
-from maskrcnn.data.faults import EXAMPLES, Faults, Kind, Severity
+from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.data.health.findings import of_objects
+from maskrcnn.data.statistics import owners_of_rings
 from maskrcnn.masks.bounds import bounds
 
 CORNERS = Kind(
     "boxes-as-corners",
     "objects",
     Severity.WARNING,
-    "have boxes that fit when they are read as corners x1, y1, x2, y2; COCO's are x, y, width, height",
+    "have a box that fits when read as corners x1, y1, x2, y2; COCO writes x, y, width, height",
     "the outline's box is written, and where there is none the box with these corners",
 )
 FRACTIONS = Kind(
     "boxes-as-fractions",
     "objects",
     Severity.WARNING,
-    "have boxes between 0 and 1, as parts of the image's size; COCO's are pixels",
+    "have a box between 0 and 1, as parts of the image's size; COCO writes pixels",
     "they are multiplied by the size, and so are outlines between 0 and 1",
 )
 AWAY = Kind(
     "boxes-beside-outlines",
     "objects",
     Severity.WARNING,
-    "have boxes that do not fit their outlines",
+    "have a box that does not fit their outline",
     "the outline's box is written",
 )
 BEYOND = Kind(
     "boxes-beyond-image",
     "objects",
     Severity.WARNING,
-    "have boxes that leave their image",
+    "have a box that leaves their image",
     "they are cut to the image, and so are outlines",
 )
 NEAR, NEAR_SHARE = 2.0, 0.1
@@ -48,12 +50,13 @@ Boxes = Num[np.ndarray, "n 4"]
 def report_boxes(data: Dataset, faults: Faults) -> None:
     """Report boxes that do not fit their outlines or leave their images."""
     for kind, chosen in box_misfits(data):
-        faults.add(kind, _names(data, chosen), count=int(np.count_nonzero(chosen)))
+        for finding in of_objects(kind, data, np.flatnonzero(chosen)):
+            faults.add(kind, finding.examples, count=finding.count)
 
 
 def box_misfits(data: Dataset) -> list[tuple[Kind, Bool[np.ndarray, " O"]]]:
     """What can be wrong with boxes beside outlines and images, and which objects have it: one of these at most."""
-    boxes, sizes, stated = data.boxes, data.sizes[_owners(data)], data.boxes_xywh()
+    boxes, sizes, stated = data.boxes, data.sizes[data.owners], data.boxes_xywh()
     frames = np.concatenate([np.zeros_like(sizes), sizes[:, ::-1]], axis=1)
     outlines, is_bare = outline_boxes(data), (data.flags & Flag.NO_OUTLINE) != 0
     beyond = ~_within(boxes, frames)
@@ -73,13 +76,7 @@ def box_misfits(data: Dataset) -> list[tuple[Kind, Bool[np.ndarray, " O"]]]:
 
 def outline_boxes(data: Dataset) -> Float32[np.ndarray, "O 4"]:
     """The box around each object's outline."""
-    owners = np.repeat(np.arange(len(data.labels)), np.diff(data.first_ring))
-    return bounds(data.rings.points, np.diff(data.rings.first), owners, len(data.labels))
-
-
-def _owners(data: Dataset) -> Int64[np.ndarray, " O"]:
-    """The image of each object."""
-    return np.repeat(np.arange(len(data.sizes)), np.diff(data.first_object))
+    return bounds(data.rings.points, np.diff(data.rings.first), owners_of_rings(data), len(data.labels))
 
 
 def _fit(boxes: Boxes, outlines: Boxes) -> Bool[np.ndarray, " n"]:
@@ -90,13 +87,3 @@ def _fit(boxes: Boxes, outlines: Boxes) -> Bool[np.ndarray, " n"]:
 def _within(boxes: Boxes, frames: Boxes) -> Bool[np.ndarray, " n"]:
     inside = [boxes[:, :2] >= frames[:, :2] - NEAR, boxes[:, 2:] <= frames[:, 2:] + NEAR]
     return np.asarray(np.concatenate(inside, axis=1).all(axis=1))
-
-
-def _names(data: Dataset, chosen: Bool[np.ndarray, " O"]) -> list[str]:
-    """The first that were chosen."""
-    rows = np.flatnonzero(chosen)[:EXAMPLES]
-    images = np.searchsorted(data.first_object, rows, side="right") - 1
-    ids = data.stated_ids or data.image_ids
-    return [
-        f"annotation {data.annotation_ids[row]} of image {ids[image]}" for row, image in zip(rows, images, strict=True)
-    ]

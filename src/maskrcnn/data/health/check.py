@@ -18,6 +18,7 @@ from maskrcnn.data.health.images import image_faults
 from maskrcnn.data.health.objects import ALL_CROWD, object_faults
 from maskrcnn.data.health.survey import Survey, survey
 from maskrcnn.data.sources import SUFFIXES
+from maskrcnn.sentences import counted
 
 Progress = Callable[[str, int, int], None]
 """Called with what is done, the number of images that are, and of all."""
@@ -27,7 +28,7 @@ NO_VALIDATION = Kind(
     "validation-split-missing",
     "splits",
     Severity.NOTE,
-    "are not there: data.val_share sets images apart for validation, train.evaluate_every=0 trains on all of them",
+    "are not there: data.val_share sets images apart for validation, train.evaluate_every=0 trains on all images",
 )
 NO_TRAINING = Kind(
     "training-split-missing", "splits", Severity.WARNING, "are not there: models can be evaluated, but not trained"
@@ -35,7 +36,7 @@ NO_TRAINING = Kind(
 NOTHING = Kind("nothing-to-learn", "splits", Severity.REFUSED, "have no object that can be learnt or scored")
 ONE_IMAGE = Kind("split-of-one-image", "splits", Severity.WARNING, "have a single image")
 UNNAMED = Kind("file-not-annotated", "files", Severity.NOTE, "lie among the images and are named by no annotation")
-REMOTE = Kind("images-in-store", "images", Severity.NOTE, "lie in a store; their files are not looked at")
+REMOTE = Kind("images-in-store", "images", Severity.NOTE, "lie in a store, where no file is looked at")
 BOX_KINDS = {AWAY, BEYOND, CORNERS, FRACTIONS}
 """Kinds that readers report and the columns tell."""
 
@@ -62,6 +63,9 @@ class Entry:
 
     kind: Kind
     by_split: dict[str, Finding]
+
+    def __str__(self) -> str:
+        return counted(self.count, f"{self.kind.noun} {self.kind.claim}")
 
     @property
     def count(self) -> int:

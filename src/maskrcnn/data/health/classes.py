@@ -19,7 +19,7 @@ SAME_NAME = Kind(
     "category-name-twice",
     "categories",
     Severity.WARNING,
-    "bear a name that another has: they are learnt as two classes, and weights cannot be told which is which",
+    "bear the name of another and are a class of their own: weights cannot tell which is which",
     "they become one",
 )
 UNUSED = Kind("category-unused", "categories", Severity.NOTE, "have no objects")
@@ -29,7 +29,10 @@ OTHER_IDS = Kind(
 )
 OTHER_NAMES = Kind("category-in-one-split", "categories", Severity.REFUSED, "are listed in one split alone", UNITED)
 ONE_SIDED = Kind(
-    "category-united", "categories", Severity.NOTE, "are listed in one split alone; both get all, known by their names"
+    "category-united",
+    "categories",
+    Severity.NOTE,
+    "are listed in one split alone; both splits get all categories, known by name",
 )
 NEVER_LEARNT = Kind(
     "category-never-learnt", "categories", Severity.WARNING, "have objects in validation and none in training"

@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float64, Int64, UInt8
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode
 from maskrcnn.data.faults import EXAMPLES, Kind, Severity
-from maskrcnn.data.health.findings import Finding, of_images
-from maskrcnn.data.health.survey import THREADS, UNREADABLE, Progress, Survey
-from maskrcnn.data.health.twins import SIDE, group, shrink
+from maskrcnn.data.health.findings import Finding, Progress, of_images
+from maskrcnn.data.health.near_duplicates import SIDE, group, shrink
+from maskrcnn.data.health.survey import THREADS, UNREADABLE, Survey
 from maskrcnn.data.oddities import DIM
 
 SAMPLE = 16
@@ -21,7 +21,7 @@ FEW_LEVELS = Kind(
     "image-few-levels",
     "images",
     Severity.WARNING,
-    "use a small part of their 16 bits, as 12-bit cameras do, and are read nearly black; stretch their values",
+    "use a small part of their 16 bits, as those of 12-bit cameras, and are read nearly black; stretch their values",
 )
 BLANK = Kind("image-blank", "images", Severity.NOTE, "have one colour all over")
 

@@ -25,17 +25,17 @@ TWIN = Kind(
 )
 TWIN_ACROSS = Kind(
     "image-in-two-splits",
-    "images",
+    "validation images",
     Severity.WARNING,
-    "of validation are, byte by byte, images of training: scores are too high",
+    "are, byte by byte, an image of training: scores come out too high",
     "the image is left out of training, if others stay there",
 )
 NEAR = Kind("image-nearly-twice", "images", Severity.NOTE, "show nearly the same as another of their split")
 NEAR_ACROSS = Kind(
     "image-nearly-in-two-splits",
-    "images",
+    "validation images",
     Severity.WARNING,
-    "of validation show nearly the same as images of training: scores are too high",
+    "show nearly the same as an image of training: scores come out too high",
 )
 
 Place = tuple[str, int]

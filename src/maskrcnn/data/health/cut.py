@@ -7,7 +7,6 @@ from jaxtyping import Bool, Float64
 from numpy import ndarray
 
 from maskrcnn.data.dataset import Dataset
-from maskrcnn.data.health.findings import owners
 from maskrcnn.masks import Rings
 from maskrcnn.masks.coordinates import narrowed
 
@@ -19,7 +18,7 @@ def cut_outlines(data: Dataset, chosen: Bool[ndarray, " O"]) -> Dataset:
     """Cut the outlines of some objects to their images; one that lies outside altogether stays as it is."""
     if not chosen.any():
         return data
-    sizes, first = data.sizes[owners(data)], data.rings.first
+    sizes, first = data.sizes[data.owners], data.rings.first
     pieces, first_ring = [], [0]
     for row in range(len(data.labels)):
         outline = data.outline(row)

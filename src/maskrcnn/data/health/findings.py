@@ -1,6 +1,6 @@
 """Findings: what is wrong, and which rows of a data set's columns have it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +9,9 @@ from jaxtyping import Int64
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import EXAMPLES, MOST_OF_NAME, Fault, Kind
 from maskrcnn.sentences import shortened
+
+Progress = Callable[[int, int], None]
+"""Called with the number of images that were looked at, and of all."""
 
 
 def _none() -> Int64[np.ndarray, " 0"]:
@@ -37,7 +40,7 @@ class Finding:
 def of_objects(kind: Kind, data: Dataset, objects: Int64[np.ndarray, " n"], sentence: str = "") -> Iterator[Finding]:
     """A finding about some objects, by index; nothing where there are none."""
     if len(objects):
-        images = owners(data)[objects]
+        images = data.owners[objects]
         names = [
             f"annotation {data.annotation_ids[row]} of image {image_id(data, image)}"
             for row, image in zip(objects[:EXAMPLES].tolist(), images[:EXAMPLES].tolist(), strict=True)
@@ -67,11 +70,6 @@ def of_names(kind: Kind, names: Sequence[str], sentence: str = "") -> Iterator[F
 def _shown(names: Sequence[str]) -> list[str]:
     """The first names, each in one line that a person can read."""
     return [shortened(name, MOST_OF_NAME) for name in names[:EXAMPLES]]
-
-
-def owners(data: Dataset) -> Int64[np.ndarray, " O"]:
-    """The index of each object's image."""
-    return np.repeat(np.arange(len(data.image_ids)), np.diff(data.first_object))
 
 
 def image_id(data: Dataset, image: int) -> str:

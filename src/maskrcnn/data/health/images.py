@@ -8,10 +8,10 @@ from jaxtyping import Bool, Float64, Int64
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import EXAMPLES, Kind, Severity
-from maskrcnn.data.formats.coco import MISSING_IMAGE
 from maskrcnn.data.health.boxes import outline_boxes
-from maskrcnn.data.health.findings import Finding, of_images, owners
+from maskrcnn.data.health.findings import Finding, of_images
 from maskrcnn.data.health.survey import CUT_OFF, EMPTY, PAGE, POINTER, UNREADABLE, Survey
+from maskrcnn.data.image_names import MISSING_IMAGE
 
 MEBIBYTE = 1 << 20
 MUCH = 10.0
@@ -28,22 +28,22 @@ TURNED = Kind(
     "image-turned",
     "images",
     Severity.NOTE,
-    "carry a rotation that the stated sizes leave out; objects are taken as drawn on unrotated pixels",
+    "carry a rotation that the stated size leaves out, and objects count as drawn on unrotated pixels",
 )
 FITS_UPRIGHT = Kind(
     "image-fits-upright",
     "images",
     Severity.WARNING,
-    "have objects that leave the stated frame but fit the upright image: sizes were taken from unrotated files",
+    "have objects that leave the stated frame but fit the upright image: the size was taken from the unrotated file",
     "every turned image of the split gets its upright size",
 )
 UNTOLD = Kind(
     "image-turn-untold",
     "images",
     Severity.NOTE,
-    "carry a rotation that sizes cannot tell; objects are taken as drawn on the upright image",
+    "carry a rotation that their size cannot tell, and objects count as drawn on the upright image",
 )
-MIXED = Kind("image-bands-mixed", "images", Severity.NOTE, "have other bands than most; all are read as RGB")
+MIXED = Kind("image-bands-mixed", "images", Severity.NOTE, "have other bands than most, and are read as RGB like all")
 LARGE = Kind("image-much-larger", "images", Severity.NOTE, f"have over {MUCH:.0f} times the pixels of a usual one")
 REDUCED = Kind("image-reduced", "images", Severity.NOTE, "exceed data.max_rowsize and are decoded smaller")
 
@@ -84,7 +84,7 @@ def turned(data: Dataset, survey: Survey) -> Bool[np.ndarray, " N"]:
 def extents(data: Dataset) -> Float64[np.ndarray, "N 2"]:
     """How far down and to the right outlines reach in each image."""
     found = np.zeros((len(data.image_ids), 2))
-    np.maximum.at(found, owners(data), outline_boxes(data)[:, :1:-1].astype(np.float64))
+    np.maximum.at(found, data.owners, outline_boxes(data)[:, :1:-1].astype(np.float64))
     return found
 
 

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Int64
 
 from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.data.faults import Kind, Severity
 from maskrcnn.data.health.boxes import box_misfits, outline_boxes
 from maskrcnn.data.health.crossing import crossing
-from maskrcnn.data.health.findings import Finding, of_images, of_objects, owners
+from maskrcnn.data.health.findings import Finding, of_images, of_objects
 from maskrcnn.data.health.images import SLACK
-from maskrcnn.masks import signed_areas
+from maskrcnn.data.statistics import outline_areas, owners_of_rings
 
 LEAST_AREA = 1.0
 """Square pixels below which an object is tiny."""
@@ -24,26 +24,26 @@ SLIGHT = 100.0
 LEFT_OUT = "the object is left out"
 FROM_OUTLINE = "the box becomes that of the outline; without one, the object is left out"
 
-NEGATIVE = Kind("box-negative", "objects", Severity.WARNING, "have boxes of negative width or height", FROM_OUTLINE)
-FLAT = Kind("box-empty", "objects", Severity.WARNING, "have boxes without area and are not learnt", FROM_OUTLINE)
+NEGATIVE = Kind("box-negative", "objects", Severity.WARNING, "have a box of negative width or height", FROM_OUTLINE)
+FLAT = Kind("box-empty", "objects", Severity.WARNING, "have a box without area and are not learnt", FROM_OUTLINE)
 OUTSIDE = Kind("box-outside", "objects", Severity.WARNING, "lie outside their image and are not learnt", FROM_OUTLINE)
 BEYOND = Kind(
     "outline-beyond-image",
     "objects",
     Severity.NOTE,
-    "have outlines that reach beyond their image and are cut there",
+    "have an outline that reaches beyond their image and is cut there",
     "they are cut to the image",
 )
 SHORT = Kind(
     "outline-short",
     "objects",
     Severity.WARNING,
-    "have outlines of fewer than three points, which are left out",
+    "have an outline of fewer than three points, which is left out",
     "such outlines are left out",
 )
-BARE = Kind("outline-missing", "objects", Severity.NOTE, "have no outline; their boxes stand in for it")
-CROSSED = Kind("outline-crossed", "objects", Severity.NOTE, "have outlines that cross themselves")
-THIN = Kind("outline-without-area", "objects", Severity.WARNING, "have outlines that cover nothing", LEFT_OUT)
+BARE = Kind("outline-missing", "objects", Severity.NOTE, "have no outline; their box stands in for it")
+CROSSED = Kind("outline-crossed", "objects", Severity.NOTE, "have an outline that crosses itself")
+THIN = Kind("outline-without-area", "objects", Severity.WARNING, "have an outline that covers nothing", LEFT_OUT)
 TINY = Kind("object-tiny", "objects", Severity.WARNING, "are smaller than a pixel", LEFT_OUT)
 TWICE = Kind("object-twice", "objects", Severity.WARNING, "repeat another of their image exactly", "one of them stays")
 TWO_CLASSES = Kind(
@@ -63,7 +63,7 @@ ALL_CROWD = Kind(
     "objects-all-crowd",
     "objects",
     Severity.REFUSED,
-    "are all marked as crowd regions, of which nothing is learnt; some tools mark every mask so",
+    "bear `iscrowd` 1, as all here: nothing is learnt of crowd regions, though some tools mark every mask so",
     "none of them stays a crowd region",
 )
 CROWDED = Kind(
@@ -87,16 +87,10 @@ def object_faults(data: Dataset) -> Iterator[Finding]:
         yield from of_objects(ALL_CROWD, data, np.arange(len(data.crowd)))
 
 
-def areas(data: Dataset) -> Float64[np.ndarray, " O"]:
-    """Square pixels that the rings of each object enclose, those in which rings overlap as often as they do."""
-    sums = np.bincount(_owners_of_rings(data), signed_areas(data.rings), minlength=len(data.labels))
-    return np.abs(sums).astype(np.float64)  # no rings are counted in whole numbers
-
-
 def area_differs(data: Dataset) -> Bool[np.ndarray, " O"]:
     """Objects whose stated area is far from that of their outline: far more than its box has, or far less."""
     corners = outline_boxes(data).astype(np.float64)
-    most, least = (corners[:, 2:] - corners[:, :2]).prod(axis=1), areas(data)
+    most, least = (corners[:, 2:] - corners[:, :2]).prod(axis=1), outline_areas(data)
     known = np.isfinite(data.areas) & (least >= LEAST_AREA) & (data.flags & Flag.NO_OUTLINE == 0)
     with np.errstate(invalid="ignore"):
         return known & ((data.areas > OFF * most + SLIGHT) | (OFF * data.areas + SLIGHT < least))
@@ -105,7 +99,7 @@ def area_differs(data: Dataset) -> Bool[np.ndarray, " O"]:
 def repeated(data: Dataset) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " m"]]:
     """(objects whose box and outline are those of an earlier one of their image and class, or but of another class)."""
     num_points = np.diff(data.rings.first[data.first_ring])
-    keys = [np.diff(data.first_ring), num_points, *data.boxes.T, owners(data)]
+    keys = [np.diff(data.first_ring), num_points, *data.boxes.T, data.owners]
     order = np.lexsort([data.annotation_ids, *keys])
     same = np.ones(max(len(order) - 1, 0), bool)
     for key in keys:
@@ -150,14 +144,14 @@ def _boxes(data: Dataset) -> Iterator[Finding]:
 
 def reaches_beyond(data: Dataset) -> Bool[np.ndarray, " O"]:
     """Objects with a point of their outline beyond the edge of their image."""
-    found, limits = outline_boxes(data), data.sizes[owners(data)][:, ::-1] + SLACK
+    found, limits = outline_boxes(data), data.sizes[data.owners][:, ::-1] + SLACK
     bare = data.flags & Flag.NO_OUTLINE != 0
     return ~bare & ((found[:, :2] < -SLACK) | (found[:, 2:] > limits)).any(axis=1)
 
 
 def covers_nothing(data: Dataset) -> Bool[np.ndarray, " O"]:
     """Objects whose outlines enclose no area; two halves of a bow tie, which cancel out, do."""
-    thin = (data.flags & Flag.NO_OUTLINE == 0) & (areas(data) == 0)
+    thin = (data.flags & Flag.NO_OUTLINE == 0) & (outline_areas(data) == 0)
     return thin & ~_crosses(data, thin) if thin.any() else thin
 
 
@@ -172,10 +166,5 @@ def _outlines(data: Dataset) -> Iterator[Finding]:
 
 def _crosses(data: Dataset, chosen: Bool[np.ndarray, " O"]) -> Bool[np.ndarray, " O"]:
     """Which of the chosen objects have a ring that crosses itself."""
-    of_ring = _owners_of_rings(data)
+    of_ring = owners_of_rings(data)
     return np.bincount(of_ring[crossing(data.rings, chosen[of_ring])], minlength=len(data.labels)) > 0
-
-
-def _owners_of_rings(data: Dataset) -> Int64[np.ndarray, " R"]:
-    """The index of each ring's object."""
-    return np.repeat(np.arange(len(data.labels)), np.diff(data.first_ring))

@@ -4,16 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 
 from maskrcnn.data.classes import unite_classes
-from maskrcnn.data.dataset import Dataset, Flag, keep_objects, select
+from maskrcnn.data.dataset import Dataset, Flag, keep_objects, lie_inside, select
 from maskrcnn.data.health import boxes, classes, copies, images, objects
 from maskrcnn.data.health.check import Health
 from maskrcnn.data.health.cut import cut_outlines
-from maskrcnn.data.health.findings import Finding, of_images, of_names, of_objects, owners
+from maskrcnn.data.health.findings import Finding, of_images, of_names, of_objects
 from maskrcnn.data.health.images import fits, turned, wrong_size
 from maskrcnn.data.health.survey import CUT_OFF, EMPTY, PAGE, POINTER, UNREADABLE, Survey
+from maskrcnn.data.statistics import outline_areas
 from maskrcnn.masks import Rings
 
 MOST_DIGITS = 18
@@ -37,7 +38,9 @@ Mended = tuple[Dataset, list[Repair]]
 
 
 def repair(health: Health) -> tuple[dict[str, Dataset], list[Repair]]:
-    """Mend all splits. Raises ValueError where nothing is left of one."""
+    """Mend all splits. Raises ValueError where none could be read, or nothing is left of one."""
+    if not health.datasets:
+        raise ValueError("no split could be read; there is nothing to write a repaired copy of")
     done: list[Repair] = []
     mended = {}
     crossing = _in_training(health)
@@ -155,7 +158,7 @@ def _scale_fractions(split: str, data: Dataset) -> Mended:
     if not chosen.any():
         return data, []
     done = _told(split, of_objects(boxes.FRACTIONS, data, np.flatnonzero(chosen)), "multiplied by the image's size")
-    scale = data.sizes[owners(data)][:, ::-1]
+    scale = data.sizes[data.owners][:, ::-1]
     small = chosen & (boxes.outline_boxes(data) <= 1).all(axis=1)
     points = np.diff(data.rings.first[data.first_ring].astype(np.int64))
     by_point = np.repeat(np.where(small[:, None], scale, 1), points, axis=0)
@@ -169,8 +172,8 @@ def _mend_boxes(split: str, data: Dataset) -> Mended:
     if not len(data.labels):
         return data, []
     outline = _xywh(boxes.outline_boxes(data))
-    usable = (data.flags & Flag.NO_OUTLINE == 0) & (objects.areas(data) >= objects.LEAST_AREA)
-    usable &= _inside(boxes.outline_boxes(data), data)
+    usable = (data.flags & Flag.NO_OUTLINE == 0) & (outline_areas(data) >= objects.LEAST_AREA)
+    usable &= lie_inside(boxes.outline_boxes(data), data.sizes[data.owners])
     stated, done = data.boxes_xywh().copy(), []
     for kind, chosen in objects.box_faults(data):
         if kind not in (objects.NEGATIVE, objects.FLAT, objects.OUTSIDE, boxes.CORNERS, boxes.AWAY):
@@ -187,7 +190,7 @@ def _cut_to_image(split: str, data: Dataset) -> Mended:
     """Boxes and outlines that reach beyond their image are cut to it."""
     if not len(data.labels):
         return data, []
-    limits = data.sizes[owners(data)][:, ::-1]
+    limits = data.sizes[data.owners][:, ::-1]
     runs = data.flags & Flag.RUN_LENGTHS != 0
     far = (
         objects.reaches_beyond(data) | (runs & (boxes.outline_boxes(data)[:, 2:] > limits).any(axis=1))
@@ -218,8 +221,10 @@ def _drop_objects(split: str, data: Dataset) -> Mended:
 
 
 def _mend_marks(split: str, data: Dataset) -> Mended:
-    """Crowd marks that every object bears go, and areas that are far from their outline's."""
-    done = []
+    """Crowd marks that every object bears go, outlines too short, and areas that are far from their outline's."""
+    short = data.flags & np.uint8(Flag.SHORT_POLYGON)
+    done = _told(split, of_objects(objects.SHORT, data, np.flatnonzero(short)), "such outlines are gone")
+    data = replace(data, flags=data.flags - short)
     if len(data.crowd) and data.crowd.all():
         done += _told(split, of_objects(objects.ALL_CROWD, data, np.arange(len(data.crowd))), "no longer crowd regions")
         data = replace(data, crowd=np.zeros(len(data.crowd), bool))
@@ -272,15 +277,9 @@ def _with_boxes(data: Dataset, stated: Float64[np.ndarray, "O 4"]) -> Dataset:
     return _with_frame(replace(data, boxes=corners, stated_boxes=stated))
 
 
-def _inside(corners: Float32[np.ndarray, "O 4"], data: Dataset) -> Bool[np.ndarray, " O"]:
-    """Which boxes have some area inside their image."""
-    limits = data.sizes[owners(data)][:, ::-1]
-    return (np.minimum(corners[:, 2:], limits) > corners[:, :2].clip(min=0)).all(axis=1)
-
-
 def _with_frame(data: Dataset) -> Dataset:
     """The data with the flag of objects outside their image set anew."""
-    outside = np.where(_inside(data.boxes, data), 0, Flag.OUTSIDE).astype(np.uint8)
+    outside = np.where(lie_inside(data.boxes, data.sizes[data.owners]), 0, Flag.OUTSIDE).astype(np.uint8)
     return replace(data, flags=data.flags & ~np.uint8(Flag.OUTSIDE) | outside)
 
 

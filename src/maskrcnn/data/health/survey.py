@@ -1,7 +1,6 @@
 """Headers of a split's images: what each file says before its pixels, or why it is no image."""
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +11,20 @@ from jaxtyping import Bool, Int64
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import probe, refuse_broken
 from maskrcnn.data.faults import Kind, Severity
-from maskrcnn.data.formats.coco import MISSING_IMAGE
 from maskrcnn.data.header import Header
+from maskrcnn.data.health.findings import Progress
+from maskrcnn.data.image_names import MISSING_IMAGE
 
-Progress = Callable[[int, int], None]
-"""Called with the number of images that were looked at, and of all."""
 THREADS = 2 * (os.cpu_count() or 1)
+"""Threads that read images: half of them wait for the disk."""
 HEAD = 256
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 """Last bytes of a whole file, by Pillow's name of its format."""
 
 LEFT_OUT = "the image is left out"
-EMPTY = Kind("image-empty-file", "images", Severity.REFUSED, "are files without any content", LEFT_OUT)
-PAGE = Kind("image-is-web-page", "images", Severity.REFUSED, "are pages or text of a failed download", LEFT_OUT)
-POINTER = Kind("image-is-pointer", "images", Severity.REFUSED, "are pointers of Git LFS or git-annex", LEFT_OUT)
+EMPTY = Kind("image-empty-file", "images", Severity.REFUSED, "have a file without any content", LEFT_OUT)
+PAGE = Kind("image-is-web-page", "images", Severity.REFUSED, "are a page or text that a failed download left", LEFT_OUT)
+POINTER = Kind("image-is-pointer", "images", Severity.REFUSED, "are a mere pointer of Git LFS or git-annex", LEFT_OUT)
 UNREADABLE = Kind("image-unreadable", "images", Severity.REFUSED, "cannot be decoded", LEFT_OUT)
 CUT_OFF = Kind("image-cut-off", "images", Severity.REFUSED, "are cut off", LEFT_OUT)
 
@@ -52,11 +51,6 @@ class Survey:
     @property
     def usable(self) -> Bool[np.ndarray, " n"]:
         return np.array([one.kind is None for one in self.seen], bool)
-
-    @property
-    def bytes(self) -> Int64[np.ndarray, " n"]:
-        """Length of each file; -1 where there is none."""
-        return np.array([one.bytes for one in self.seen], np.int64)
 
     @property
     def sizes(self) -> Int64[np.ndarray, "n 2"]:

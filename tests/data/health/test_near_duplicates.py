@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from maskrcnn.data.health.twins import group, near_duplicates, shrink, signs
+from maskrcnn.data.health.near_duplicates import group, near_duplicates, shrink, signs
 
 
 def scene(seed: int, size: tuple[int, int] = (90, 140)) -> Image.Image:

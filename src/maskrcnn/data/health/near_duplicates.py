@@ -4,8 +4,7 @@ Each image becomes a small gray one. The signs of its slowest waves are 63 bits,
 share one of eight groups of these bits are compared, and so 100,000 images cost no comparison of all pairs.
 """
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
@@ -16,6 +15,8 @@ from jaxtyping import Float32, Int64, UInt8, UInt64
 from PIL import Image
 
 from maskrcnn.data.decode import decode
+from maskrcnn.data.health.findings import Progress
+from maskrcnn.data.health.survey import THREADS
 from maskrcnn.kernels import kernel
 
 SIDE = 32
@@ -29,10 +30,6 @@ LEAST_CORRELATION = 0.95
 """Correlation of two small images from which on they show the same."""
 WINDOW = 2048
 """Number of images with the same bits that each is compared with: a film of one view is no square of work."""
-THREADS = 2 * (os.cpu_count() or 1)
-
-Progress = Callable[[int, int], None]
-"""Called with how many are done, and of how many."""
 
 
 def near_duplicates(paths: Sequence[Path], progress: Progress | None = None) -> Int64[np.ndarray, " n"]:

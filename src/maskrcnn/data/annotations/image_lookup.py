@@ -1,4 +1,4 @@
-"""The files of a data set's images: found by the names that exporters write, and asked for their sizes."""
+"""Files of a COCO file's images: found by the names that exporters write, and asked for their sizes."""
 
 import os
 from collections import Counter
@@ -7,56 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from unicodedata import normalize
-from urllib.parse import unquote
 
 from maskrcnn.data.annotations.names import Names
-from maskrcnn.data.annotations.spelling import last_of_url, shown
+from maskrcnn.data.annotations.spelling import shown
 from maskrcnn.data.decode import probe
-from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.data.faults import Faults, Kind
+from maskrcnn.data.image_names import FOLDERS, LETTERS, folded, spellings
 
-BACKSLASH = Kind(
-    "name-with-backslashes",
-    "images",
-    Severity.NOTE,
-    "are named with backslashes; they are found with slashes",
-    "slashes are written",
-)
-ADDRESS = Kind(
-    "name-is-address",
-    "images",
-    Severity.NOTE,
-    "are named by an address; they are found by its last part",
-    "the file's name is written",
-)
-PERCENT = Kind(
-    "name-with-percent-signs",
-    "images",
-    Severity.NOTE,
-    "are named with percent signs for other letters; they are found without",
-    "the file's name is written",
-)
-FOLDERS = Kind(
-    "name-with-other-folders",
-    "images",
-    Severity.NOTE,
-    "are named with folders that are not below the image folder; they are found without",
-    "the file's name is written",
-)
-LETTERS = Kind(
-    "name-in-other-letters",
-    "images",
-    Severity.NOTE,
-    "are named in another case or Unicode form than their files; they are found",
-    "the file's name is written",
-)
 MOST_FOLDERS = 16
 """Parts of a name that are left out in turn."""
 THREADS = 4
 """Threads that read headers."""
 
 
-class Folder:
+class _Folder:
     """What lies below a folder, each part of it listed once."""
 
     def __init__(self, root: Path) -> None:
@@ -77,7 +41,7 @@ class Folder:
         """The only file whose name differs in the case of letters or their Unicode form."""
         found = ""
         for part in name.split("/"):
-            names = self._folded(found).get(_folded(part), [])
+            names = self._folded(found).get(folded(part), [])
             if len(names) != 1:
                 return None
             found = f"{found}/{names[0]}" if found else names[0]
@@ -97,7 +61,7 @@ class Folder:
     def _fold(self, parent: str) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for name in sorted(self._listed(parent)):
-            found.setdefault(_folded(name), []).append(name)
+            found.setdefault(folded(name), []).append(name)
         return found
 
 
@@ -106,7 +70,7 @@ def find_names(names: Sequence[str], wanted: Sequence[int], images: Path, faults
 
     wanted    indices of the names that are no files
     """
-    folder = Folder(images)
+    folder = _Folder(images)
     found = {index: spelt for index in wanted if (spelt := _spelt(names[index], folder))}
     claims = Counter(name for _, name in found.values())
     missing = set(wanted)
@@ -157,11 +121,11 @@ def missing(names: Names, images: Path) -> list[int]:
 
 def hint(name: str, images: Path) -> str:
     """What lies there under nearly the same name, to follow a sentence; often nothing."""
-    found = Folder(images).others(name)
+    found = _Folder(images).others(name)
     return f"; there is {shown(found[0])}, with another ending" if found else ""
 
 
-def _spelt(name: str, folder: Folder) -> tuple[Kind, str] | None:
+def _spelt(name: str, folder: _Folder) -> tuple[Kind, str] | None:
     candidates = [*_spellings(name, folder)]
     for kind, candidate in candidates:
         if folder.has(candidate):
@@ -173,26 +137,13 @@ def _spelt(name: str, folder: Folder) -> tuple[Kind, str] | None:
     return None
 
 
-def _spellings(name: str, folder: Folder) -> Iterator[tuple[Kind, str]]:
+def _spellings(name: str, folder: _Folder) -> Iterator[tuple[Kind, str]]:
     """Other ways to write a name, each built on those before; folders that are there are left out of none."""
-    if "\\" in name:
-        name = name.replace("\\", "/")
-        yield BACKSLASH, name
-    if "?d=" in name:  # Label Studio's address of a local file
-        name = unquote(name.partition("?d=")[2]).replace("\\", "/")
-        yield ADDRESS, name
-    if "://" in name:
-        name = last_of_url(name)
-        yield ADDRESS, name
-    if "%" in name:
-        name = unquote(name)
-        yield PERCENT, name
+    for kind, spelt in spellings(name):
+        name = spelt
+        yield kind, name
     parts = [part for part in name.split("/") if part not in ("", ".", "..")]
     if folder.has_folder(parts[0] if parts else ""):
         return
     for start in range(1, min(len(parts), MOST_FOLDERS)):
         yield FOLDERS, "/".join(parts[start:])
-
-
-def _folded(name: str) -> str:
-    return normalize("NFC", name).casefold()
