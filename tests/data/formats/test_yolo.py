@@ -217,7 +217,7 @@ def test_a_split_of_a_yaml_may_be_called_by_no_name_at_all(tmp_path):
 
 def test_a_list_of_images_may_name_folders_which_are_none(tmp_path):
     yaml = "train: list.txt\nnames: [cat]\n"
-    files = {"data.yaml": yaml, "list.txt": "/\n/x\n..\nimages/a.png\n", "labels/a.txt": OUTLINE}
+    files = {"data.yaml": yaml, "list.txt": "/\n/x\n..\nb\0c/d.png\nimages/a.png\n", "labels/a.txt": OUTLINE}
     data, met = read_one(put(tmp_path, files, "images/a.png"))
     assert [Path(name).name for name in data.file_names] == ["a.png"]
     assert "the image /x does not exist" in met["yolo-image"].sentence

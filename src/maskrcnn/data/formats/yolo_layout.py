@@ -140,7 +140,7 @@ def _texts_in(folder: str) -> dict[str, str]:
 def _listed(path: Path, layout: Layout) -> Iterator[str]:
     for line in read_text(path).splitlines():
         name = line.strip().replace("\\", "/")
-        if name:
+        if name and "\0" not in name:
             beside = path.parent / name.removeprefix("./")
             found = beside if os.path.isfile(beside) else located(layout, name) or beside
             if not os.path.isdir(found):
