@@ -101,7 +101,7 @@ def test_columns_follow_their_images(write_split, annotate):
 
 
 def test_a_folder_or_what_nests_too_deeply_is_no_split_file(tmp_path):
-    with pytest.raises(OSError, match=f"the split file {tmp_path} cannot be read"):
+    with pytest.raises(OSError, match=f"the file {tmp_path} cannot be read"):
         read_split_file(tmp_path)
     (tmp_path / "split.json").write_text('{"train": [], "val": [], "more": ' + "[" * 100_000)
     with pytest.raises(ValueError, match=r"split\.json: expected a JSON object"):

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int64
 from msgspec import Struct
 
 from maskrcnn.data.dataset import Dataset, select
+from maskrcnn.data.encodings import read_bytes
 from maskrcnn.files import atomic_write
 from maskrcnn.sentences import counted, some_of
 
@@ -91,13 +92,11 @@ def write_split_file(path: Path, training: Dataset, validation: Dataset, share: 
 def read_split_file(path: Path) -> SplitFile:
     """Read what `write_split_file` wrote. Raises FileNotFoundError or ValueError with one sentence."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=SplitFile)
+        return msgspec.json.decode(read_bytes(path), type=SplitFile)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"the split file {path} does not exist; `maskrcnn data split` writes one, or set data.split_file=''"
         ) from None
-    except OSError as error:
-        raise OSError(f"the split file {path} cannot be read ({error.strerror}); name another, or none") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: expected a JSON object with the lists `train` and `val`: {error}") from None
 

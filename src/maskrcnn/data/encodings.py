@@ -54,7 +54,7 @@ def read_bytes(path: Path) -> bytes:
             raise ValueError(f"{path} has {length} bytes, but a label file has at most {MOST}; is it one?")
         return path.read_bytes()
     except OSError as error:
-        raise OSError(f"the label file {path} cannot be read ({error.strerror}); restore or remove it") from None
+        raise type(error)(f"the file {path} cannot be read ({error.strerror}); restore or remove it") from None
 
 
 def decoded(data: bytes) -> tuple[str, Kind | None]:

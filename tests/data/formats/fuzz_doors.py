@@ -46,8 +46,8 @@ class Outcome(NamedTuple):
     problems: list[str]
 
 
-def run(seed: int, sets: dict[str, Path], folder: Path, *, few: bool = False) -> Outcome:
-    """Break a data set and bring it through all doors, or through the first and another."""
+def run(seed: int, sets: dict[str, Path], folder: Path, num_doors: int) -> Outcome:
+    """Break a data set and bring it through some doors: that of training, and others by chance."""
     random = Random(seed)
     form = random.choice(list(sets))
     root = folder / f"{seed}" / "set"
@@ -60,7 +60,7 @@ def run(seed: int, sets: dict[str, Path], folder: Path, *, few: bool = False) ->
     problems: list[str] = []
     begin, read = time.process_time(), {}
     first, *others = _doors(random, form, root, folder / f"{seed}" / "out")
-    for name, door in [first, *(random.sample(others, 1) if few else others)]:
+    for name, door in [first, *random.sample(others, min(num_doors - 1, len(others)))]:
         start = time.process_time()
         try:
             read[name] = _through(door, str(folder / f"{seed}"), problems, name)

@@ -8,6 +8,7 @@ from maskrcnn.data.dataset import Flag
 from maskrcnn.data.faults import Faults, Severity
 from maskrcnn.data.formats import cvat
 from maskrcnn.data.formats.source import Folder
+from maskrcnn.data.formats.xml_stream import xml_text
 from maskrcnn.masks import bitmap_from_rings
 
 META = """<meta><task><id>3</id><name>pets</name><size>2</size><mode>annotation</mode><labels>
@@ -232,3 +233,10 @@ def test_the_declared_encoding_is_used(tmp_path, encoding):
     text = document(image(POLYGON.replace("cat", word)), meta="").replace("utf-8", encoding)
     data, _ = read_one(put(tmp_path, text.encode(encoding), "a.png"))
     assert data.category_names == (word,)
+
+
+def test_letters_of_an_unknown_kind_are_told(tmp_path):
+    text = '<?xml version="1.0" encoding="iso-8859-99"?>' + document(image(POLYGON)).partition("?>")[2]
+    (tmp_path / "annotations.xml").write_text(text)
+    with pytest.raises(ValueError, match=r"annotations\.xml says .* unknown encoding: iso-8859-99; save it as UTF-8"):
+        xml_text(tmp_path / "annotations.xml")

@@ -278,7 +278,7 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path):
     (tmp_path / "b.json").symlink_to(tmp_path / "nowhere")
     data, met = read_one(folder)
     assert len(data.labels) == 1
-    assert met["labelme-file"].sentence.startswith(f"b.json cannot be read (the label file {tmp_path / 'b.json'}")
+    assert met["labelme-file"].sentence.startswith(f"b.json cannot be read (the file {tmp_path / 'b.json'}")
 
 
 def test_an_embedded_picture_in_other_letters_is_none(tmp_path):

@@ -74,3 +74,16 @@ def test_a_missing_image_is_named(tmp_path):
     (tmp_path / "one/a.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"a\.png does not exist"):
         place(data, tmp_path / "two")
+
+
+def test_a_name_that_is_no_text_becomes_one(tmp_path):
+    data = data_set(tmp_path / "one", ["b\udcff.png"])
+    assert place(data, tmp_path / "two") == ["b_.png"]
+
+
+def test_a_name_that_is_too_long_is_told(tmp_path):
+    data = data_set(tmp_path / "one", ["a.png"])
+    with pytest.raises(
+        OSError, match=r"the image a\.png cannot be written to .*x\.png \(File name too long\); give it"
+    ):
+        place(data, tmp_path / "two", moved=lambda name: f"{'x' * 300}.png")

@@ -206,10 +206,25 @@ def test_a_label_file_that_cannot_be_opened_is_named(tmp_path):
     (tmp_path / "labels/b.txt").symlink_to("nowhere")
     data, met = read_one(folder)
     assert list(data.file_names) == ["a.png"]
-    assert f"the label file {tmp_path / 'labels/b.txt'} cannot be read" in met["yolo-image"].sentence
+    assert f"the file {tmp_path / 'labels/b.txt'} cannot be read" in met["yolo-image"].sentence
 
 
 def test_a_split_of_a_yaml_may_be_called_by_no_name_at_all(tmp_path):
     yaml = f"train: images\nval: {'x' * 300}\nnames: [cat]\n"
     data, _ = read_one(put(tmp_path, {"data.yaml": yaml, "labels/a.txt": OUTLINE}, "images/a.png"))
     assert len(data.labels) == 1
+
+
+def test_a_list_of_images_may_name_folders_which_are_none(tmp_path):
+    yaml = "train: list.txt\nnames: [cat]\n"
+    files = {"data.yaml": yaml, "list.txt": "/\n/x\n..\nb\0c/d.png\nimages/a.png\n", "labels/a.txt": OUTLINE}
+    data, met = read_one(put(tmp_path, files, "images/a.png"))
+    assert [Path(name).name for name in data.file_names] == ["a.png"]
+    assert "the image /x does not exist" in met["yolo-image"].sentence
+
+
+@pytest.mark.parametrize("entry", ["/", "..", "../.."])
+def test_a_folder_around_a_yaml_is_no_split(tmp_path, entry):
+    yaml = f"train: images\nval: {entry}\nnames: [cat]\n"
+    data, _ = read_one(put(tmp_path, {"data.yaml": yaml, "labels/a.txt": OUTLINE}, "images/a.png"))
+    assert list(data.file_names) == ["a.png"]

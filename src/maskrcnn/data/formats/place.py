@@ -1,6 +1,7 @@
 """The images of a data set, put into another folder."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -10,6 +11,9 @@ from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import read_image
 from maskrcnn.storage.location import Location
 
+NO_TEXT = re.compile("[\ud800-\udfff]")
+"""Bytes of a file's name that are no UTF-8, as Python holds them."""
+
 
 def place(data: Dataset, folder: Path, *, by_stem: bool = False, moved: Callable[[str], str] = str) -> list[str]:
     """Put all images of a data set below a folder and give their names there, with `/`, in the order of the data set.
@@ -18,16 +22,19 @@ def place(data: Dataset, folder: Path, *, by_stem: bool = False, moved: Callable
     moved     gives the name that the format wants for a name, such as one in a folder of its own
     Images are linked where the file system can, else copied. Names and subfolders stay; a second image of one name, in
     whatever case, gets a number. A file that lies there already is replaced.
-    Raises FileNotFoundError for an image that does not exist.
+    Raises FileNotFoundError for an image that does not exist, and OSError where it cannot be written.
     """
     names = distinct_names(data.file_names, by_stem=by_stem, moved=moved)
     for file_name, name in zip(data.file_names, names, strict=True):
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(data.images, Location):
-            target.write_bytes(read_image(data.images / file_name))
-        else:
-            _link(data.images / file_name, target)
+        try:
+            _put(data.images / file_name, folder / name)
+        except OSError as error:
+            if error.errno is None:  # it is a sentence
+                raise
+            raise OSError(
+                f"the image {file_name} cannot be written to {folder / name} ({error.strerror}); give it another name, "
+                "or choose another folder"
+            ) from None
     return names
 
 
@@ -59,12 +66,21 @@ def _key(name: PurePosixPath, by_stem: bool) -> str:
 
 
 def _inside(file_name: str) -> PurePosixPath:
-    """A name without what leads out of a folder: `..`, and all folders of an absolute path."""
-    parts = file_name.replace("\\", "/").split("/")
+    """A name without what leads out of a folder: `..`, and all folders of an absolute path; bytes of it that are no
+    text, which label files cannot hold, become `_`."""
+    parts = NO_TEXT.sub("_", file_name).replace("\\", "/").split("/")
     if parts[0] == "" or parts[0].endswith(":"):
         parts = parts[-1:]
     parts = [part for part in parts if part not in ("", ".", "..")]
     return PurePosixPath(*parts or ["image"])
+
+
+def _put(source: Path | Location, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(source, Location):
+        target.write_bytes(read_image(source))
+    else:
+        _link(source, target)
 
 
 def _link(source: Path, target: Path) -> None:

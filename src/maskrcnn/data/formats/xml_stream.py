@@ -20,11 +20,14 @@ CHUNK = 1 << 16
 
 
 def xml_text(path: Path) -> str:
-    """The text of an XML file in its encoding. Raises what `read_bytes` does."""
+    """The text of an XML file in its encoding. Raises what `read_bytes` does, or ValueError for another one."""
     data = read_bytes(path)
     declared = DECLARED.match(data)
     if declared:
-        return data.decode(declared[1].decode().lower(), "replace")
+        try:
+            return data.decode(declared[1].decode().lower(), "replace")
+        except LookupError as error:
+            raise ValueError(f"{path} says that its letters are of an {error}; save it as UTF-8") from None
     return decoded(data)[0]
 
 

@@ -83,7 +83,7 @@ def _from_yaml(path: Path) -> Iterator[Source]:
     layout = layouts.read_layout(path)
     for part, entries in (layout.entries if layout else {}).items():
         assert layout is not None
-        folders = sorted({image.rpartition("/")[0] for image in layouts.images_of(layout, part)})
+        folders = sorted({os.path.dirname(image) for image in layouts.images_of(layout, part)})
         if folders:
             labels = layouts.common([Path(layouts.label_folder(one)) for one in folders])
             why = f"{path.name} names {entries[0]}"

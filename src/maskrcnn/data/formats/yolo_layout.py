@@ -65,7 +65,7 @@ def images_of(layout: Layout, part: Part) -> list[str]:
     for entry in layout.entries.get(part, []):
         place = located(layout, entry)
         if place is not None:
-            found.update(dict.fromkeys(_listed(place, layout) if os.path.isfile(place) else _pictures(place)))
+            found.update(dict.fromkeys(_listed(place, layout) if os.path.isfile(place) else _pictures(place, layout)))
     return list(found)
 
 
@@ -79,7 +79,7 @@ def labelled(images: Iterable[str]) -> list[tuple[str, str | None]]:
     texts: dict[str, dict[str, str]] = {}
     found = []
     for image in images:
-        folder, _, name = image.rpartition("/")
+        folder, name = os.path.split(image)
         if folder not in texts:
             texts[folder] = {**_texts_in(folder), **_texts_in(label_folder(folder))}
         found.append((image, texts[folder].get(name.rpartition(".")[0])))
@@ -122,7 +122,10 @@ def common(paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath(paths))
 
 
-def _pictures(folder: Path) -> list[str]:
+def _pictures(folder: Path, layout: Layout) -> list[str]:
+    """All images below a folder; none of one around the YAML's, which might be the whole disk."""
+    if os.path.realpath(folder) in map(os.path.realpath, layout.path.parent.parents):
+        return []
     files = Folder(folder).files
     return paths_having(files, files, SUFFIXES)
 
@@ -137,10 +140,11 @@ def _texts_in(folder: str) -> dict[str, str]:
 def _listed(path: Path, layout: Layout) -> Iterator[str]:
     for line in read_text(path).splitlines():
         name = line.strip().replace("\\", "/")
-        if name:
+        if name and "\0" not in name:
             beside = path.parent / name.removeprefix("./")
             found = beside if os.path.isfile(beside) else located(layout, name) or beside
-            yield os.path.normpath(found).replace(os.sep, "/")
+            if not os.path.isdir(found):
+                yield os.path.normpath(found).replace(os.sep, "/")
 
 
 def _candidates(layout: Layout, entry: str) -> Iterator[Path]:
