@@ -307,7 +307,7 @@ def pack(random: Random, folder: Path, path: Path) -> None:
                 archive.write(file, file.relative_to(folder).as_posix().encode("utf-8", "replace").decode())
             if random.random() < 0.3:
                 name = random.choice((*WORDS, "a/../../b", "a.zip", "b.tar.gz")).encode("utf-8", "replace").decode()
-                archive.writestr(name, random.choice((b"", b"PK\3\4", b"x")))
+                archive.writestr(name.replace("\0", "?") or "?", random.choice((b"", b"PK\3\4", b"x")))
             if random.random() < 0.1:
                 archive.writestr("bomb.json", bytes(1 << 29), zipfile.ZIP_DEFLATED, 1)
     else:

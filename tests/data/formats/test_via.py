@@ -9,6 +9,7 @@ from maskrcnn.data.dataset import Flag
 from maskrcnn.data.faults import Faults, Severity
 from maskrcnn.data.formats import via
 from maskrcnn.data.formats.source import Folder
+from maskrcnn.data.formats.via_file import parse
 
 POLYGON = {"name": "polygon", "all_points_x": [2.5, 10, 10], "all_points_y": [1, 1, 4]}
 
@@ -203,6 +204,11 @@ def test_a_damaged_project_is_named(tmp_path):
     [source] = via.find(put(tmp_path, text[:-40], "a.png"))
     with pytest.raises(ValueError, match=r"via\.json cannot be read"):
         via.read(source, Faults())
+
+
+def test_a_table_whose_first_line_never_ends_is_refused():
+    with pytest.raises(ValueError, match="field larger than field limit"):
+        parse("region_attributes," + "x" * 200_000, is_csv=True)
 
 
 def test_a_folder_of_a_file_for_each_image_is_not_opened_file_by_file(tmp_path, monkeypatch):

@@ -125,10 +125,10 @@ def piece_of(region: Region) -> Piece:
 
 def _parse_csv(text: str) -> list[Entry]:
     rows = csv.DictReader(StringIO(text.lstrip("#\ufeff"), newline=""))
-    if not CSV_FIELDS.issubset(rows.fieldnames or ()):
-        raise ValueError(f"expected columns {', '.join(sorted(CSV_FIELDS))}")
     found: dict[str, Entry] = {}
     try:
+        if not CSV_FIELDS.issubset(rows.fieldnames or ()):
+            raise ValueError(f"expected columns {', '.join(sorted(CSV_FIELDS))}")
         for row in rows:
             entry = found.setdefault(row["filename"] or "", Entry(row["filename"] or "", []))
             shape = json.loads(row["region_shape_attributes"] or "{}")
