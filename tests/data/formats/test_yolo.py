@@ -102,6 +102,20 @@ def test_absolute_paths_are_spelled_as_the_folder_is(tmp_path, monkeypatch, trai
     assert [list(yolo.read(source, Faults()).file_names) for source in found.sources] == [["a.png"], ["b.png"]]
 
 
+@pytest.mark.parametrize("train", ["train/images", "[train/images, more/images]"])
+def test_folders_that_a_data_yaml_does_not_name_are_passed_over(tmp_path, train):
+    folders = ("train", "more", "valid", "rejected")
+    files = {"data.yaml": layout(train, "val: valid/images\nnames: [cat]")}
+    put(tmp_path, files | {f"{one}/labels/{one}.txt": OUTLINE for one in folders})
+    put(tmp_path, {}, *(f"{one}/images/{one}.png" for one in folders))
+    found = recognise(tmp_path)
+    images = [name for source in found.sources for name in yolo.read(source, Faults()).file_names]
+    left = {"more", "rejected"} if train == "train/images" else {"rejected"}
+    assert {Path(name).stem for name in images} == {*folders} - left
+    told = ", ".join(f"{one}/labels" for one in sorted(left))
+    assert str(found).endswith(f"not read, since {tmp_path}/data.yaml names others: {told}")
+
+
 @pytest.mark.parametrize(
     ("files", "images", "names", "kinds"),
     [
