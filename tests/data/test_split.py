@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,6 +129,15 @@ def test_a_test_split_is_converted_but_not_learnt(shapes, tmp_path):
     assert "test: 4 images are not used" in open_split(settings, "train").notes
     list(convert_data(settings, "yolo", tmp_path / "out"))
     assert len(list((tmp_path / "out/images/test").iterdir())) == 4
+
+
+@pytest.mark.parametrize("inside", ["", "yolo", "a/../yolo/b"])
+def test_nothing_is_converted_into_the_folder_it_is_read_from(one_split, tmp_path, monkeypatch, inside):
+    monkeypatch.chdir(tmp_path)
+    for dest in (Path("mine") / inside, tmp_path / "mine" / inside):
+        with pytest.raises(ValueError, match="lies in the data set's own folder"):
+            list(convert_data(one_split, "yolo", dest))
+    assert list(convert_data(one_split, "yolo", tmp_path / "mine-yolo"))
 
 
 def test_what_lies_in_a_folder_is_told_with_the_reason(shapes):
