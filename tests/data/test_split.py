@@ -140,6 +140,15 @@ def test_nothing_is_converted_into_the_folder_it_is_read_from(one_split, tmp_pat
     assert list(convert_data(one_split, "yolo", tmp_path / "mine-yolo"))
 
 
+def test_what_was_written_is_counted(shapes, tmp_path):
+    """Cityscapes has none of the classes of the shapes."""
+    settings = Data(dataset_dir=str(shapes))
+    objects = len(open_split(settings, "all").labels)
+    for form, kept in (("coco", f"{objects} objects"), ("cityscapes", "0 objects")):
+        *_, last = convert_data(settings, form, tmp_path / form)
+        assert last.endswith(f"; read: 14 images, {objects} objects; written: 14 images, {kept}")
+
+
 def test_what_lies_in_a_folder_is_told_with_the_reason(shapes):
     found = recognise(shapes)
     assert str(found).startswith(f"{shapes}: COCO (train, val), because annotations/instances_train2017.json lists ")

@@ -1,11 +1,14 @@
 """A data set written in another format, its images included."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from maskrcnn.config import Data
 from maskrcnn.data.classes import choose_classes, unite_classes
+from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.known import FORMATS
+from maskrcnn.data.recognise import recognise
 from maskrcnn.data.split import read_parts
 from maskrcnn.sentences import counted
 from maskrcnn.storage.location import Location, at, local
@@ -28,8 +31,21 @@ def convert_data(settings: Data, form: str, dest: Path) -> Iterator[str]:
     for data in splits.values():
         yield from (f"note: {remark}" for remark in data.notes)
     yield from (f"lost: {sentence}" for sentence in FORMATS[form].write(splits, dest))
-    images, objects = (sum(len(getattr(data, name)) for data in splits.values()) for name in ("image_ids", "labels"))
-    yield f"written to {dest}: {FORMATS[form].title}; read: {counted(images, 'images')}, {counted(objects, 'objects')}"
+    title = FORMATS[form].title
+    yield f"written to {dest}: {title}; read: {_size(splits.values())}; written: {_size(_read_again(dest, form))}"
+
+
+def _read_again(dest: Path, form: str) -> list[Dataset]:
+    """What was written, as it is read; nothing where it holds too little to be recognised."""
+    try:
+        return [FORMATS[form].read(source, Faults()) for source in recognise(dest, form).sources]
+    except (OSError, ValueError):
+        return []
+
+
+def _size(splits: Collection[Dataset]) -> str:
+    images, objects = (sum(len(getattr(data, name)) for data in splits) for name in ("image_ids", "labels"))
+    return f"{counted(images, 'images')}, {counted(objects, 'objects')}"
 
 
 def _refuse_inside(settings: Data, dest: Path) -> None:
