@@ -129,6 +129,11 @@ def test_a_test_split_is_converted_but_not_learnt(shapes, tmp_path):
     assert "test: 4 images are not used" in open_split(settings, "train").notes
     list(convert_data(settings, "yolo", tmp_path / "out"))
     assert len(list((tmp_path / "out/images/test").iterdir())) == 4
+    list(convert_data(settings, "coco", tmp_path / "named"))
+    named = Data(dataset_dir=str(tmp_path / "named"))
+    assert is_named(named)
+    assert list(read_parts(named)[0]) == ["train", "val", "test"]
+    assert "test: 4 images are not used" in open_split(named, "train").notes
 
 
 @pytest.mark.parametrize("inside", ["", "yolo", "a/../yolo/b"])

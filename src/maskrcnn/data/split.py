@@ -149,7 +149,8 @@ def read_parts(settings: Data) -> tuple[dict[str, Dataset], tuple[str, ...]]:
     A split whose name the data do not tell is called by an empty text.
     """
     if is_named(settings):
-        return {"train": _read_named(settings, "train"), "val": _read_named(settings, "val")}, ()
+        others: dict[str, Dataset] = {source.part: read_source(source) for source in _named_test(settings)}
+        return {"train": _read_named(settings, "train"), "val": _read_named(settings, "val"), **others}, ()
     sources: dict[str, list[Source]] = {}
     parts = find_parts(settings)
     for source in (*parts.all, *parts.test):
@@ -187,7 +188,21 @@ def _open_named(settings: Data, split: Split) -> Dataset:
     if settings.split_file or split == "all":
         whole = join([_read_named(settings, "train"), _read_named(settings, "val")])
         return whole if split == "all" else _pick(whole, settings, split)
-    return _read_named(settings, split)
+    data = _read_named(settings, split)
+    unused = _unused(_named_test(settings)) if split == "train" else ()
+    return replace(data, remarks=(*data.remarks, *unused))
+
+
+def _named_test(settings: Data) -> list[Source]:
+    """The test split that lies beside the others in the COCO2017 layout; none where its images have no annotations."""
+    names = (settings.dataset_dir, *(getattr(settings, name) for name in NAMES))
+    if isinstance(at(names[0]), Location) or names[1:] != tuple(getattr(Data(), name) for name in NAMES):
+        return []
+    try:
+        labels, images = coco.find_split(local(names[0]), "test2017", "annotations/instances_test2017.json")
+    except OSError:
+        return []
+    return [Source("coco", "test", labels, images, f"{labels.name} lies beside the others")]
 
 
 def _read_named(settings: Data, split: Split, faults: Faults | None = None) -> Dataset:
