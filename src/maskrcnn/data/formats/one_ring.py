@@ -165,12 +165,12 @@ def _middles(ring: Ring) -> Ring:
 
 def _inside(points: Ring, ring: Ring) -> Bool[ndarray, " n"]:
     """Whether each point lies inside a ring, by even-odd."""
-    found = np.zeros(len(points), bool)
-    x, y = points.T
-    for (x1, y1), (x2, y2) in zip(ring, np.roll(ring, 1, axis=0), strict=True):
-        if y1 != y2:
-            found ^= ((y1 > y) != (y2 > y)) & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1)
-    return found
+    edges = np.stack([ring, np.roll(ring, 1, axis=0)], axis=1)
+    low, high = edges[..., 1].min(axis=1), edges[..., 1].max(axis=1)
+    edges = edges[(low < high) & (low <= points[:, 1].max()) & (high >= points[:, 1].min())]
+    x1, y1, x2, y2 = edges.reshape(-1, 4).T
+    crossings = (((y1 > y) != (y2 > y)) & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1) for x, y in points)
+    return np.array([np.count_nonzero(one) % 2 == 1 for one in crossings])
 
 
 def _area(ring: Ring) -> float:
