@@ -108,6 +108,26 @@ def test_boxes_come_from_outlines(clean, fix):
     assert box_of(train, 40) == [30, 10, 20, 20]
 
 
+def test_boxes_stay_where_outlines_are_wrong_throughout(clean, fix):
+    rows = [*clean.train.annotations, *clean.val.annotations]
+    change(rows[0], [40, 4, 20, 10], [40, 4, 60, 4, 60, 14, 40, 14])
+    for one in rows:
+        ring = np.array(one["segmentation"][0]).reshape(-1, 2)
+        change(one, one["bbox"], ring[:, ::-1].ravel().tolist())
+    train, val, before, after = fix()
+    assert before[boxes.EXCHANGED] == len(rows) == after[boxes.EXCHANGED]
+    assert (box_of(train, 10), box_of(val, 1011)) == ([40, 4, 20, 10], [26, 15, 12, 20])
+    assert train.outline(0).points.max() == 60, "not cut to 40 pixels of height"
+
+
+def test_boxes_stay_where_many_contradict_their_outline(clean, fix):
+    for one in clean.train.annotations[:6:2]:
+        one["bbox"] = [35, 4, 20, 10]
+    train, _, before, after = fix()
+    assert before[boxes.CONTRADICTED] == after[boxes.CONTRADICTED] == 3
+    assert box_of(train, 10) == [35, 4, 20, 10]
+
+
 def test_fractions_become_pixels(clean, fix):
     for one in (*clean.train.annotations, *clean.val.annotations):
         one["bbox"] = (np.array(one["bbox"]) / [60, 40, 60, 40]).tolist()

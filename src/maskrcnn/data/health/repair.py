@@ -187,7 +187,7 @@ def _mend_boxes(split: str, data: Dataset) -> Mended:
 
 
 def _cut_to_image(split: str, data: Dataset) -> Mended:
-    """Boxes and outlines that reach beyond their image are cut to it."""
+    """Boxes and outlines that reach beyond their image are cut to it, but for outlines that may be wrong themselves."""
     if not len(data.labels):
         return data, []
     limits = data.sizes[data.owners][:, ::-1]
@@ -195,7 +195,8 @@ def _cut_to_image(split: str, data: Dataset) -> Mended:
     far = (
         objects.reaches_beyond(data) | (runs & (boxes.outline_boxes(data)[:, 2:] > limits).any(axis=1))
     ) & data.learnt
-    wide = dict(objects.box_faults(data))[boxes.BEYOND]
+    faults = dict(objects.box_faults(data))
+    wide, far = faults[boxes.BEYOND], far & ~faults[boxes.EXCHANGED] & ~faults[boxes.CONTRADICTED]
     done = _told(split, of_objects(boxes.BEYOND, data, np.flatnonzero(wide)), "cut to the image")
     done += _told(split, of_objects(objects.BEYOND, data, np.flatnonzero(far & ~wide)), "cut to the image")
     corners = data.boxes.astype(np.float64)
