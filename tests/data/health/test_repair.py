@@ -139,6 +139,17 @@ def test_fractions_become_pixels(clean, fix):
     assert after == {}
 
 
+def test_outlines_alone_that_are_fractions_become_pixels(clean, fix):
+    for one in (*clean.train.annotations, *clean.val.annotations):
+        ring = np.array(one["segmentation"][0]).reshape(-1, 2) / [60, 40]
+        change(one, one["bbox"], ring.ravel().tolist())
+    train, _, before, after = fix()
+    assert before == {boxes.OUTLINE_FRACTIONS: 26}
+    assert box_of(train, 10) == [5, 4, 20, 10]
+    assert np.allclose(train.outline(0).points, [[5, 4], [25, 4], [25, 14], [5, 14]], atol=1e-4)
+    assert after == {}
+
+
 def test_objects_are_cut_to_their_image(clean, fix):
     change(clean.train.annotations[0], [50, 4, 20, 10], [50, 4, 70, 4, 70, 14, 50, 14])
     change(clean.train.annotations[2], [30, -10, 20, 20], [30, 10, 40, -10, 50, 10], area=200)
