@@ -379,6 +379,12 @@ def test_a_fault_is_told_once_with_its_count_and_the_first(clean, kind):
     assert set(found) - {kind} - also == set()
 
 
+def test_box_and_area_of_what_lies_in_the_image_are_right(clean):
+    ring = [40, 4, 140, 4, 140, 14, 40, 14]
+    clean.train.annotations[4] |= {"bbox": [40, 4, 20, 10], "segmentation": [ring], "area": 200}
+    assert [one.kind for one in entries(clean.check())] == [objects.BEYOND]
+
+
 @pytest.mark.parametrize("deep", [False, True])
 def test_a_clean_data_set_has_no_fault(clean, deep):
     assert entries(clean.check(deep=deep)) == []

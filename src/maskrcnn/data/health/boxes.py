@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float32, Int64, Num
 
 from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.data.health.cut import cut_alone
 from maskrcnn.data.health.findings import of_objects
 from maskrcnn.data.statistics import owners_of_rings
 from maskrcnn.masks.bounds import bounds
@@ -85,7 +86,7 @@ def box_misfits(data: Dataset) -> list[tuple[Kind, Bool[np.ndarray, " O"]]]:
     frames = np.concatenate([np.zeros_like(sizes), sizes[:, ::-1]], axis=1)
     outlines, is_bare = outline_boxes(data), (data.flags & Flag.NO_OUTLINE) != 0
     beyond = ~_within(boxes, frames)
-    misfits = ~is_bare & ~_fit(boxes, outlines)
+    misfits = _misfits(data, outlines, frames, ~is_bare)
     suspects = misfits | beyond | (boxes[:, 2:] <= 1).all(axis=1)
     if not suspects.any():
         return [(kind, suspects) for kind in MISFITS]
@@ -100,6 +101,18 @@ def box_misfits(data: Dataset) -> list[tuple[Kind, Bool[np.ndarray, " O"]]]:
     by_cause = _split_by_cause(away & ~small, boxes, outlines, ~is_bare)
     beyond &= ~fractions & ~as_corners & ~away & data.learnt
     return list(zip(MISFITS, (as_corners, fractions, small, *by_cause, beyond), strict=True))
+
+
+def _misfits(data: Dataset, outlines: Boxes, frames: Boxes, outlined: Bool[np.ndarray, " O"]) -> Bool[np.ndarray, " O"]:
+    """Boxes that fit neither their outline, nor what of its box or of itself lies in the image."""
+    found = outlined & ~_fit(data.boxes, outlines)
+    far = found & ((outlines[:, :2] < frames[:, :2]) | (outlines[:, 2:] > frames[:, 2:])).any(axis=1)
+    least, most = np.tile(frames[far, :2], 2), np.tile(frames[far, 2:], 2)
+    found[far] = ~_fit(data.boxes[far], outlines[far].clip(least, most))
+    far &= found
+    if far.any():
+        found[far] = ~_fit(data.boxes[far], outline_boxes(cut_alone(data, far)))
+    return found
 
 
 def _are_fractions(boxes: Boxes, outlines: Boxes, sizes: Int64[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
