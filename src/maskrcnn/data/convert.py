@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from maskrcnn.config import Data
-from maskrcnn.data.classes import choose_classes, unite_classes
+from maskrcnn.data.classes import choose_classes, name_in_one_line, unite_classes
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.known import FORMATS
@@ -28,6 +28,9 @@ def convert_data(settings: Data, form: str, dest: Path) -> Iterator[str]:
     yield from said
     splits = dict(zip(splits, unite_classes(list(splits.values())), strict=True))
     splits = {name: choose_classes(data, settings.classes) for name, data in splits.items()}
+    splits, renamed = name_in_one_line(splits)
+    if renamed:
+        yield f"lost: {counted(renamed, 'classes are renamed, so that each name is one line')}"
     for data in splits.values():
         yield from (f"note: {remark}" for remark in data.notes)
     yield from (f"lost: {sentence}" for sentence in FORMATS[form].write(splits, dest))

@@ -45,6 +45,8 @@ def recognise(root: Path, wanted: str = "auto") -> Found:
     else is there is told. Raises FileNotFoundError where the folder is missing or nothing is recognised.
     """
     root = unpacked(root) if is_archive(root) else root
+    if root.is_file():
+        raise FileNotFoundError(f"{root} is a file; give the folder that holds annotations and images")
     if not root.is_dir():
         raise FileNotFoundError(f"the data set's folder {root} does not exist; set data.dataset_dir to it")
     folder = Folder(root)
