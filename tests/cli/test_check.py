@@ -97,6 +97,16 @@ def test_the_repaired_copy_passes(maskrcnn, folder, tmp_path, capsys):
     assert maskrcnn("data", "check", tmp_path / "copy") == 0
 
 
+def test_no_copy_lacks_a_split_that_cannot_be_read(maskrcnn, folder, tmp_path, capsys):
+    path = folder / "annotations" / "instances_val2017.json"
+    path.write_text(path.read_text()[:100])
+    assert maskrcnn("data", "check", folder, "--fix", tmp_path / "copy") == 1
+    told = capsys.readouterr().err
+    assert "error: no copy was written, for it would lack the val split, which cannot be read: " in told
+    assert str(path) in told
+    assert not (tmp_path / "copy").exists()
+
+
 def test_a_missing_validation_split_is_a_note_with_the_ways_out(maskrcnn, folder, capsys):
     (folder / "annotations" / "instances_val2017.json").unlink()
     maskrcnn("data", "check", folder)

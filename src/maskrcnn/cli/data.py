@@ -51,9 +51,10 @@ def check(
 
         print(f"page in {write_page(tell.page_path(page), source, health, found)}", file=sys.stderr)
     if fix is not None:
-        from maskrcnn.data.health.repaired_copy import write_repaired
+        from maskrcnn.data.health.repaired_copy import why_no_copy, write_repaired
 
-        for line in write_repaired(health, fix):
+        problem = why_no_copy(health)
+        for line in [f"error: {problem}"] if problem else write_repaired(health, fix):
             print(line, file=sys.stderr)
     code = tell.exit_code(found, strict=strict)
     if code:

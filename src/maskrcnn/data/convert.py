@@ -8,6 +8,7 @@ from maskrcnn.data.classes import choose_classes, name_in_one_line, unite_classe
 from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.split import read_parts
 from maskrcnn.sentences import counted
+from maskrcnn.storage.location import Location, at, local
 
 
 def convert_data(settings: Data, form: str, dest: Path) -> Iterator[str]:
@@ -15,8 +16,9 @@ def convert_data(settings: Data, form: str, dest: Path) -> Iterator[str]:
 
     form   a name of `FORMATS`
     Splits keep their images; a data set without a validation split stays one, and `maskrcnn data split` divides it.
-    Raises ValueError where the folder is not empty, and what reading raises.
+    Raises ValueError where the folder is not empty or lies in the data set's own, and what reading raises.
     """
+    _refuse_inside(settings, dest)
     if dest.exists() and any(dest.iterdir()):
         raise ValueError(f"{dest} is not empty; give a new folder")
     splits, said = read_parts(settings)
@@ -31,3 +33,10 @@ def convert_data(settings: Data, form: str, dest: Path) -> Iterator[str]:
     yield from (f"lost: {sentence}" for sentence in FORMATS[form].write(splits, dest))
     images, objects = (sum(len(getattr(data, name)) for data in splits.values()) for name in ("image_ids", "labels"))
     yield f"written to {dest}: {FORMATS[form].title}; read: {counted(images, 'images')}, {counted(objects, 'objects')}"
+
+
+def _refuse_inside(settings: Data, dest: Path) -> None:
+    """Raise ValueError where a folder lies in one that is read: what is written there would be read the next time."""
+    for folder in (settings.dataset_dir, *settings.also):
+        if not isinstance(at(folder), Location) and dest.resolve().is_relative_to(local(folder).resolve()):
+            raise ValueError(f"{dest} lies in the data set's own folder {folder}; give a folder outside it")

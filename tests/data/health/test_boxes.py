@@ -38,6 +38,10 @@ def around(x1, y1, x2, y2):
         ([40, 10, 30, 5], None, "has a box that leaves its image"),
         ([-10, 10, 30, 5], None, "has a box that leaves its image"),
         ([-1, 10, 62, 5], None, None),
+        ([40, 5, 20, 20], around(40, 5, 100, 25), None),
+        ([40, 5, 20, 7], [40, 5, 100, 5, 40, 25], "has a box that does not fit its outline"),
+        ([40, 0, 20, 10], [40, 10, 50, -20, 60, 10], None),
+        ([43, 0, 13, 10], [43, 0, 50, 10, 57, 0, 50, -90], None),
     ],
 )
 def test_what_a_box_seems_to_be_is_said(write_split, annotate, box, polygon, words):

@@ -207,6 +207,26 @@ def move_a_box(data):
     data.train.annotations[4]["bbox"] = [35, 4, 20, 10]
 
 
+@fault(boxes.CONTRADICTED, 3, "annotation 10 of image 1")
+def move_three_boxes(data):
+    for one in data.train.annotations[:6:2]:
+        one["bbox"] = [35, 4, 20, 10]
+
+
+@fault(boxes.EXCHANGED, 26, "annotation 10 of image 1")
+def exchange_x_and_y(data):
+    for one in (*data.train.annotations, *data.val.annotations):
+        ring = np.array(one["segmentation"][0]).reshape(-1, 2)
+        one["segmentation"] = [ring[:, ::-1].ravel().tolist()]
+
+
+@fault(boxes.OUTLINE_FRACTIONS, 26, "annotation 10 of image 1")
+def divide_outlines_by_the_size(data):
+    for one in (*data.train.annotations, *data.val.annotations):
+        ring = np.array(one["segmentation"][0]).reshape(-1, 2) / [60, 40]
+        one["segmentation"] = [ring.ravel().tolist()]
+
+
 @fault(boxes.BEYOND, 1, "annotation 30 of image 3")
 def move_an_object_over_the_edge(data):
     data.train.annotations[4] |= {"bbox": [50, 4, 20, 10], "segmentation": [[50, 4, 70, 4, 70, 14, 50, 14]]}
@@ -357,6 +377,12 @@ def test_a_fault_is_told_once_with_its_count_and_the_first(clean, kind):
     assert kind in found, [one.name for one in found]
     assert (found[kind].count, found[kind].examples[0].rpartition("/")[2]) == (count, first)
     assert set(found) - {kind} - also == set()
+
+
+def test_box_and_area_of_what_lies_in_the_image_are_right(clean):
+    ring = [40, 4, 140, 4, 140, 14, 40, 14]
+    clean.train.annotations[4] |= {"bbox": [40, 4, 20, 10], "segmentation": [ring], "area": 200}
+    assert [one.kind for one in entries(clean.check())] == [objects.BEYOND]
 
 
 @pytest.mark.parametrize("deep", [False, True])

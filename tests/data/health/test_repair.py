@@ -109,6 +109,26 @@ def test_boxes_come_from_outlines(clean, fix):
     assert box_of(train, 40) == [30, 10, 20, 20]
 
 
+def test_boxes_stay_where_outlines_are_wrong_throughout(clean, fix):
+    rows = [*clean.train.annotations, *clean.val.annotations]
+    change(rows[0], [40, 4, 20, 10], [40, 4, 60, 4, 60, 14, 40, 14])
+    for one in rows:
+        ring = np.array(one["segmentation"][0]).reshape(-1, 2)
+        change(one, one["bbox"], ring[:, ::-1].ravel().tolist())
+    train, val, before, after = fix()
+    assert before[boxes.EXCHANGED] == len(rows) == after[boxes.EXCHANGED]
+    assert (box_of(train, 10), box_of(val, 1011)) == ([40, 4, 20, 10], [26, 15, 12, 20])
+    assert train.outline(0).points.max() == 60, "not cut to 40 pixels of height"
+
+
+def test_boxes_stay_where_many_contradict_their_outline(clean, fix):
+    for one in clean.train.annotations[:6:2]:
+        one["bbox"] = [35, 4, 20, 10]
+    train, _, before, after = fix()
+    assert before[boxes.CONTRADICTED] == after[boxes.CONTRADICTED] == 3
+    assert box_of(train, 10) == [35, 4, 20, 10]
+
+
 def test_fractions_become_pixels(clean, fix):
     for one in (*clean.train.annotations, *clean.val.annotations):
         one["bbox"] = (np.array(one["bbox"]) / [60, 40, 60, 40]).tolist()
@@ -116,6 +136,17 @@ def test_fractions_become_pixels(clean, fix):
         change(one, one["bbox"], ring.ravel().tolist())
     train, _, _, after = fix()
     assert np.allclose(train.boxes[:2], [[5, 4, 25, 14], [26, 15, 38, 35]], atol=1e-4)
+    assert np.allclose(train.outline(0).points, [[5, 4], [25, 4], [25, 14], [5, 14]], atol=1e-4)
+    assert after == {}
+
+
+def test_outlines_alone_that_are_fractions_become_pixels(clean, fix):
+    for one in (*clean.train.annotations, *clean.val.annotations):
+        ring = np.array(one["segmentation"][0]).reshape(-1, 2) / [60, 40]
+        change(one, one["bbox"], ring.ravel().tolist())
+    train, _, before, after = fix()
+    assert before == {boxes.OUTLINE_FRACTIONS: 26}
+    assert box_of(train, 10) == [5, 4, 20, 10]
     assert np.allclose(train.outline(0).points, [[5, 4], [25, 4], [25, 14], [5, 14]], atol=1e-4)
     assert after == {}
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import EXAMPLES, Faults, Kind, Severity
-from maskrcnn.data.health.boxes import AWAY, BEYOND, CORNERS, FRACTIONS
+from maskrcnn.data.health.boxes import MISFITS
 from maskrcnn.data.health.classes import class_differences, class_faults
 from maskrcnn.data.health.contents import Contents, content_faults, decode_all, deep_images, near_groups
 from maskrcnn.data.health.copies import copy_faults, near_faults
@@ -37,8 +37,6 @@ NOTHING = Kind("nothing-to-learn", "splits", Severity.REFUSED, "have no object t
 ONE_IMAGE = Kind("split-of-one-image", "splits", Severity.WARNING, "have a single image")
 UNNAMED = Kind("file-not-annotated", "files", Severity.NOTE, "lie among the images and are named by no annotation")
 REMOTE = Kind("images-in-store", "images", Severity.NOTE, "lie in a store, where no file is looked at")
-BOX_KINDS = {AWAY, BEYOND, CORNERS, FRACTIONS}
-"""Kinds that readers report and the columns tell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +149,7 @@ def _united(one: Finding, other: Finding) -> Finding:
 def _of_reader(faults: Faults) -> Iterator[Finding]:
     """What a reader met, but for what the columns tell as well."""
     for fault in faults:
-        if fault.kind not in BOX_KINDS:
+        if fault.kind not in MISFITS:
             yield Finding(fault.kind, fault.count, fault.examples, sentence=fault.sentence)
 
 

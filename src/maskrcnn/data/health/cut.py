@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from numpy import ndarray
 
-from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.dataset import Dataset, keep_objects
 from maskrcnn.masks import Rings
 from maskrcnn.masks.coordinates import narrowed
 
@@ -31,6 +31,12 @@ def cut_outlines(data: Dataset, chosen: Bool[ndarray, " O"]) -> Dataset:
     first = np.cumsum([0, *map(len, pieces)]).astype(np.int32)
     points = narrowed(np.concatenate(pieces).astype(np.float64).ravel()).reshape(-1, 2)
     return replace(data, rings=Rings(points, first), first_ring=np.array(first_ring, np.int64))
+
+
+def cut_alone(data: Dataset, chosen: Bool[ndarray, " O"]) -> Dataset:
+    """Some objects alone, their outlines cut to their images."""
+    kept = keep_objects(data, chosen)
+    return cut_outlines(kept, np.ones(len(kept.labels), bool))
 
 
 def cut(ring: Float64[ndarray, "n 2"], width: float, height: float) -> Float64[ndarray, "m 2"]:

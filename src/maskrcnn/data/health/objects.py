@@ -9,6 +9,7 @@ from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.data.faults import Kind, Severity
 from maskrcnn.data.health.boxes import box_misfits, outline_boxes
 from maskrcnn.data.health.crossing import crossing
+from maskrcnn.data.health.cut import cut_alone
 from maskrcnn.data.health.findings import Finding, of_images, of_objects
 from maskrcnn.data.health.images import SLACK
 from maskrcnn.data.statistics import outline_areas, owners_of_rings
@@ -88,12 +89,19 @@ def object_faults(data: Dataset) -> Iterator[Finding]:
 
 
 def area_differs(data: Dataset) -> Bool[np.ndarray, " O"]:
-    """Objects whose stated area is far from that of their outline: far more than its box has, or far less."""
+    """Objects whose stated area is far from that of their outline: far more than its box has, or far less.
+
+    Less may be right where the outline leaves the image: what lies in the image is compared as well.
+    """
     corners = outline_boxes(data).astype(np.float64)
     most, least = (corners[:, 2:] - corners[:, :2]).prod(axis=1), outline_areas(data)
     known = np.isfinite(data.areas) & (least >= LEAST_AREA) & (data.flags & Flag.NO_OUTLINE == 0)
     with np.errstate(invalid="ignore"):
-        return known & ((data.areas > OFF * most + SLIGHT) | (OFF * data.areas + SLIGHT < least))
+        small = known & (OFF * data.areas + SLIGHT < least)
+        far = small & reaches_beyond(data)
+        if far.any():
+            small[far] = OFF * data.areas[far] + SLIGHT < outline_areas(cut_alone(data, far))
+        return known & (data.areas > OFF * most + SLIGHT) | small
 
 
 def repeated(data: Dataset) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " m"]]:

@@ -154,12 +154,15 @@ def _joined(data: Dataset, heads: Int64[np.ndarray, " n"]) -> Dataset:
 
 def _scale_fractions(split: str, data: Dataset) -> Mended:
     """Boxes and outlines between 0 and 1 are multiplied by their image's size."""
-    chosen = dict(objects.box_faults(data))[boxes.FRACTIONS]
-    if not chosen.any():
+    faults = dict(objects.box_faults(data))
+    chosen, outlined = faults[boxes.FRACTIONS], faults[boxes.OUTLINE_FRACTIONS]
+    if not (chosen | outlined).any():
         return data, []
-    done = _told(split, of_objects(boxes.FRACTIONS, data, np.flatnonzero(chosen)), "multiplied by the image's size")
+    done = []
+    for kind in (boxes.FRACTIONS, boxes.OUTLINE_FRACTIONS):
+        done += _told(split, of_objects(kind, data, np.flatnonzero(faults[kind])), "multiplied by the image's size")
     scale = data.sizes[data.owners][:, ::-1]
-    small = chosen & (boxes.outline_boxes(data) <= 1).all(axis=1)
+    small = chosen & (boxes.outline_boxes(data) <= 1).all(axis=1) | outlined
     points = np.diff(data.rings.first[data.first_ring].astype(np.int64))
     by_point = np.repeat(np.where(small[:, None], scale, 1), points, axis=0)
     rings = Rings((data.rings.points * by_point).astype(np.float32), data.rings.first)
@@ -187,7 +190,7 @@ def _mend_boxes(split: str, data: Dataset) -> Mended:
 
 
 def _cut_to_image(split: str, data: Dataset) -> Mended:
-    """Boxes and outlines that reach beyond their image are cut to it."""
+    """Boxes and outlines that reach beyond their image are cut to it, but for outlines that may be wrong themselves."""
     if not len(data.labels):
         return data, []
     limits = data.sizes[data.owners][:, ::-1]
@@ -195,7 +198,8 @@ def _cut_to_image(split: str, data: Dataset) -> Mended:
     far = (
         objects.reaches_beyond(data) | (runs & (boxes.outline_boxes(data)[:, 2:] > limits).any(axis=1))
     ) & data.learnt
-    wide = dict(objects.box_faults(data))[boxes.BEYOND]
+    faults = dict(objects.box_faults(data))
+    wide, far = faults[boxes.BEYOND], far & ~faults[boxes.EXCHANGED] & ~faults[boxes.CONTRADICTED]
     done = _told(split, of_objects(boxes.BEYOND, data, np.flatnonzero(wide)), "cut to the image")
     done += _told(split, of_objects(objects.BEYOND, data, np.flatnonzero(far & ~wide)), "cut to the image")
     corners = data.boxes.astype(np.float64)
