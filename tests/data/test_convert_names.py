@@ -12,16 +12,17 @@ TOLD = ["x y 2", "a/b", "日本語", "{}", "x y 3", "ok", "n" * 300, "class 8", 
 
 
 @pytest.mark.parametrize("form", [form for form in FORMATS if form not in ("coco", "cityscapes")])
-def test_each_object_keeps_its_class_whatever_its_name_is(form, write_split, annotate, tmp_path):
+def test_each_object_keeps_its_class_whatever_its_name_is(form, write_split, annotate, tmp_path, tmp_path_factory):
     categories = [{"id": id, "name": name} for id, name in enumerate(NAMES, 1)]
     rows = [_square(annotate, id) for id in range(1, len(NAMES) + 1)]
     file, folder = write_split(rows, categories=categories)
     settings = Data(
         dataset_dir=str(tmp_path), train_img_dir=folder.name, train_anno_path=file.name, val_anno_path="", format="coco"
     )
-    lines = list(convert_data(settings, form, tmp_path / "written"))
+    written = tmp_path_factory.mktemp("written")
+    lines = list(convert_data(settings, form, written))
     assert "lost: 3 classes are renamed, so that each name is one line" in lines
-    (data,) = read_all(FORMATS[form], tmp_path / "written").values()
+    (data,) = read_all(FORMATS[form], written).values()
     left = {name: int(box[0]) // 6 for name, box in zip(_names(data), data.boxes.tolist(), strict=True)}
     assert left == {name: number for number, name in enumerate(TOLD)}
 

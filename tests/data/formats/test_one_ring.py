@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maskrcnn.data.faults import Faults
+from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.one_ring import cut, joined, parts
-from maskrcnn.masks import Rings, bitmap_from_rings, rings_from_bitmap
+from maskrcnn.data.formats.shapes_of import ring_of, shapes_of
+from maskrcnn.masks import Rings, bitmap_from_rings, rings_from_bitmap, rings_from_polygons
 
 SQUARE = np.array([(0, 0), (4, 0), (4, 3), (0, 3)], np.float64)
 
@@ -77,3 +80,17 @@ def test_thousands_of_parts_and_holes_come_back_in_no_time(kind):
     whole = Rings(one.astype(np.float32), np.array([0, len(one)], np.int32))
     for rings in (found, whole):
         np.testing.assert_array_equal(bitmap_from_rings(rings, (0, 0, *mask.shape)), mask)
+
+
+def test_polygons_by_the_thousand_are_drawn_each_in_its_own_place(tmp_path):
+    rows, columns = np.mgrid[0:400:5, 0:400:5]
+    squares = [(SQUARE + corner).ravel() for corner in np.stack([columns.ravel(), rows.ravel()], axis=1)]
+    builder = Builder(tmp_path / "labels.json", tmp_path, Faults(), ["dots"])
+    builder.add_object(builder.add_image("a.png", (400, 400)), "dots", rings_from_polygons(squares))
+    data = builder.dataset()
+    start = process_time()
+    (shape,) = shapes_of(data, 0)
+    one = ring_of(data, shape)
+    assert process_time() - start < 1.5
+    whole = Rings(one.astype(np.float32), np.array([0, len(one)], np.int32))
+    np.testing.assert_array_equal(*(bitmap_from_rings(rings, (0, 0, 400, 400)) for rings in (whole, data.outline(0))))

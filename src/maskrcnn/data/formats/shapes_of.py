@@ -93,10 +93,12 @@ def ring_of(data: Dataset, shape: Shape) -> Ring:
 def _shared(data: Dataset, index: int) -> float:
     """Share of an object's pixels that lie in more than one of its parts."""
     outline = data.outline(index)
-    window = window_of(outline, *_limits(outline))
-    parts = np.split(outline.points, outline.first[1:-1])
-    rings = [Rings(part, np.array([0, len(part)], np.int32)) for part in parts]
-    times = np.sum([bitmap_from_rings(one, window) for one in rings], axis=0)
+    limits = _limits(outline)
+    times = np.zeros(limits, np.int32)
+    for part in np.split(outline.points, outline.first[1:-1]):
+        one = Rings(part, np.array([0, len(part)], np.int32))
+        top, left, bottom, right = window = window_of(one, *limits)
+        times[top:bottom, left:right] += bitmap_from_rings(one, window)
     return float(np.mean(times[times > 0] > 1)) if np.any(times) else 0.0
 
 
