@@ -64,7 +64,8 @@ def test_a_plan_is_made_anew_unless_its_run_goes_on(tmp_path, folder, capsys):
     assert planned(str(folder), ["train.epochs=4"], run, goes_on=False).train.epochs == 4
     assert planned(str(folder), [], run, goes_on=True).train.epochs == 4
     (run / "config.yml").touch()  # a run has begun: its plan stays
-    planned(str(folder), ["train.epochs=5"], run, goes_on=False)
+    with pytest.raises(ValueError, match="already holds a run; go on with it by --resume auto"):
+        planned(str(folder), ["train.epochs=5"], run, goes_on=False)
     assert read_recipe(run / "plan.yml").train.epochs == 4
 
 
@@ -87,7 +88,7 @@ def test_a_plan_is_written_with_reasons_and_is_a_recipe(maskrcnn, folder, tmp_pa
     lines = (tmp_path / "p.yml").read_text().splitlines()
     assert "  epochs: 7  # as you said" in lines
     assert any(line.startswith("  short_sides: [64]  # images have ") for line in lines)
-    recipe, text = make_plan(str(folder), ["train.epochs=7"])
+    recipe, text = make_plan(str(folder), ["train.epochs=7"], tmp_path / "p.yml")
     assert read_recipe(tmp_path / "p.yml") == recipe
     assert text.count("\n") == len(lines)
     assert maskrcnn("data", "plan", folder, "--out", tmp_path / "p.yml") == 2
@@ -125,6 +126,13 @@ def test_data_and_recipes_are_told_apart(tmp_path, monkeypatch, folder):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.yml").touch()
     assert not is_data("run")
+    (tmp_path / "run/images").mkdir()
+    assert is_data("run")  # a recipe among data
+    (tmp_path / "run/weights").mkdir()
+    assert not is_data("run")
+    (tmp_path / "labels.json").touch()
+    with pytest.raises(ValueError, match=r"labels\.json is a file of annotations or an image; give the folder"):
+        is_data("labels.json")
 
 
 def test_a_run_is_called_after_its_data(tmp_path, monkeypatch):

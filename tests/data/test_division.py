@@ -43,6 +43,18 @@ def test_a_class_of_one_image_is_learnt(write_split, annotate):
     assert not any(divide(data, 0.5, seed)[0] for seed in range(20))
 
 
+def test_a_class_never_goes_to_validation_as_a_whole(write_split, annotate):
+    """Each image shows a class of its own, and two of them share another one."""
+    categories = [{"id": id, "name": f"class {id}"} for id in range(1, 12)]
+    rows = [annotate(k, k, category_id=k) for k in range(1, 9)]
+    rows += [annotate(9, 9, category_id=9), annotate(10, 10, category_id=9)]
+    data = coco.read(*write_split(rows, sizes=[(40, 60)] * 10, categories=categories))
+    for seed in range(10):
+        apart = divide(data, 0.4, seed)
+        assert apart.tolist().count(True) == 1
+        assert apart[8] != apart[9]
+
+
 @pytest.mark.parametrize("share", [0.01, 0.99])
 def test_neither_side_is_empty(write_split, annotate, share):
     assert 0 < divide(many(write_split, annotate, [7, 7, 0]), share, 0).sum() < 3

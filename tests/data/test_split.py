@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from maskrcnn.config import Data
+from maskrcnn.data.convert import convert_data
 from maskrcnn.data.recognise import recognise
 from maskrcnn.data.shapes import generate
 from maskrcnn.data.split import divide_all, has_validation, is_named, open_split, read_parts
@@ -110,6 +112,32 @@ def test_every_split_is_read_as_it_is(one_split, shapes):
     assert {part: len(data.image_ids) for part, data in splits.items()} == {"": 10}
     assert len(said) == 1
     assert list(read_parts(Data(dataset_dir=str(shapes)))[0]) == ["train", "val"]
+
+
+def test_a_test_split_is_converted_but_not_learnt(shapes, tmp_path):
+    """Three named splits as Roboflow exports them, of which the last is neither learnt nor scored."""
+    for part, name in (("train", "train2017"), ("valid", "val2017"), ("test", "val2017")):
+        shutil.copytree(shapes / name, tmp_path / "set" / part)
+        shutil.copy(shapes / f"annotations/instances_{name}.json", tmp_path / "set" / part / "_annotations.coco.json")
+    settings = Data(dataset_dir=str(tmp_path / "set"))
+    assert {part: len(data.image_ids) for part, data in read_parts(settings)[0].items()} == {
+        "train": 10,
+        "val": 4,
+        "test": 4,
+    }
+    assert [len(open_split(settings, split).image_ids) for split in ("train", "val", "all")] == [10, 4, 14]
+    assert "test: 4 images are not used" in open_split(settings, "train").notes
+    list(convert_data(settings, "yolo", tmp_path / "out"))
+    assert len(list((tmp_path / "out/images/test").iterdir())) == 4
+
+
+@pytest.mark.parametrize("inside", ["", "yolo", "a/../yolo/b"])
+def test_nothing_is_converted_into_the_folder_it_is_read_from(one_split, tmp_path, monkeypatch, inside):
+    monkeypatch.chdir(tmp_path)
+    for dest in (Path("mine") / inside, tmp_path / "mine" / inside):
+        with pytest.raises(ValueError, match="lies in the data set's own folder"):
+            list(convert_data(one_split, "yolo", dest))
+    assert list(convert_data(one_split, "yolo", tmp_path / "mine-yolo"))
 
 
 def test_what_lies_in_a_folder_is_told_with_the_reason(shapes):

@@ -161,3 +161,9 @@ def test_all_differences_are_listed_at_once(tmp_path):
 def test_an_address_of_this_machine_is_a_path(tmp_path):
     found = prepare(tmp_path / "out", f"file://{tmp_path}/step-2", World(torch.device("cpu")), print)
     assert found == (tmp_path / "out", tmp_path / "out", str(tmp_path / "step-2"))
+
+
+def test_data_that_have_grown_are_told_with_the_way_on(tmp_path):
+    found = checkpoint.read(save(tmp_path, 5))
+    with pytest.raises(ValueError, match=r"learnt from 30 images, the data have 31 now; .* --weights .* --out"):
+        check_same(RECIPE, found, num_images=31)

@@ -51,7 +51,7 @@ def plan(
 
     if out.exists():
         raise ValueError(f"{out} is there already; choose another {typed('--out')}")
-    _, text = make_plan(source, overrides or [])
+    _, text = make_plan(source, overrides or [], out)
     write_plan(out, text)
     print(f"{text}\nwritten to {out}; train with maskrcnn train {out}")
 

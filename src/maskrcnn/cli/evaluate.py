@@ -19,7 +19,9 @@ WITHOUT_EFFECT = ("model", "train", "classes", "category_ids")
 
 
 def evaluate(
-    config: Annotated[str | None, Argument(metavar="CONFIG", help="A recipe: its validation images are used.")] = None,
+    config: Annotated[
+        str | None, Argument(metavar="CONFIG", help="A recipe, whose validation images are used, or a folder of data.")
+    ] = None,
     overrides: DataOverrides = None,
     weights: Annotated[str | None, Option(metavar="WEIGHTS", help=WEIGHTS)] = None,
     annotations: Annotated[

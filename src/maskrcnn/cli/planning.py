@@ -12,33 +12,48 @@ from maskrcnn.recipes.adopt import with_settings
 from maskrcnn.recipes.find import find_recipe
 from maskrcnn.recipes.read import read_overrides
 from maskrcnn.recipes.write import to_plan
-from maskrcnn.run_folder import CONFIG, PLAN
+from maskrcnn.run_folder import CHECKPOINTS, CONFIG, HISTORY, LOG, METRICS, MODEL, PLAN, REPORT, WEIGHTS
 from maskrcnn.runtime.ranks import find_ranks
 
 if TYPE_CHECKING:
     from maskrcnn.config import Recipe
 
+BESIDE_RECIPES = {CHECKPOINTS, LOG, HISTORY, METRICS, MODEL, REPORT, WEIGHTS}
+"""Names of which a run, an evaluation or weights have some beside their recipe."""
+LABELS = (".json", ".xml", ".csv", ".txt", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+"""Endings of files that a data set consists of."""
+
 
 def is_data(source: str) -> bool:
-    """Whether a person named a data set rather than a recipe: an archive, or a folder without a recipe in it.
+    """Whether a person named a data set rather than a recipe: an archive, or a folder that is no run and no weights.
 
-    Raises ValueError for a folder that is called like a shipped recipe.
+    Raises ValueError for a folder that is called like a shipped recipe, and for a file that is neither.
     """
     path = Path(source).expanduser()
     if is_archive(path):
         return True
-    if not path.is_dir() or (path / CONFIG).is_file():
+    if path.is_file() and path.suffix.lower() in LABELS:
+        raise ValueError(f"{source} is a file of annotations or an image; give the folder that holds both")
+    if not path.is_dir() or _holds_recipe(path):
         return False
     if Path(source).name != source:
         return True
     try:
-        find_recipe(source)
+        find_recipe(f"{source}.yml")
     except FileNotFoundError:
         return True
     raise ValueError(
         f"{source} is a folder here, and a recipe that comes with this package; write ./{source} for the data in the "
         f"folder, {source}.yml for the recipe"
     )
+
+
+def _holds_recipe(folder: Path) -> bool:
+    """Whether a folder is a run, an evaluation or weights; a recipe that merely lies among data is none of these."""
+    if not (folder / CONFIG).is_file():
+        return False
+    others = {path.name for path in folder.iterdir()} - {CONFIG}
+    return not others or not others.isdisjoint(BESIDE_RECIPES)
 
 
 def planned(source: str, overrides: Sequence[str], out: Path | None, *, goes_on: bool) -> "Recipe":
@@ -50,15 +65,22 @@ def planned(source: str, overrides: Sequence[str], out: Path | None, *, goes_on:
     if goes_on and before is not None and before.is_file():
         _say(f"the plan is that of {before}")
         return read_recipe(before, [f"data.dataset_dir={source}", *overrides])
-    recipe, text = make_plan(source, overrides)
+    if not goes_on and out is not None:
+        from maskrcnn.train.resume import find_start
+
+        find_start(out, None, _say)  # refuses to write over another run
+    recipe, text = make_plan(source, overrides, before or Path(PLAN))
     _say(text)
     if before is not None and not before.with_name(CONFIG).exists() and find_ranks(os.environ).rank == 0:
         write_plan(before, text)
     return recipe
 
 
-def make_plan(source: str, overrides: Sequence[str]) -> tuple["Recipe", str]:
-    """Look at data and machine; gives the recipe, and its text with a reason for each choice."""
+def make_plan(source: str, overrides: Sequence[str], path: Path) -> tuple["Recipe", str]:
+    """Look at data and machine; gives the recipe, and its text with a reason for each choice.
+
+    path   where it is going to be written
+    """
     from maskrcnn.data.split import open_split
     from maskrcnn.train.proposal import look_at_machine, propose
 
@@ -73,7 +95,7 @@ def make_plan(source: str, overrides: Sequence[str]) -> tuple["Recipe", str]:
     reasons["model.backbone.kind"] = machine.why
     heading = (
         f"A plan for {source}, made for this machine ({machine.name}, {machine.cores} cores). Settings without a\n"
-        f"reason are those of the recipe {machine.base}. Edit this file and run it: maskrcnn train {PLAN}"
+        f"reason are those of the recipe {machine.base}. Edit this file and run it: maskrcnn train {path}"
     )
     return recipe, to_plan(recipe, reasons, heading)
 

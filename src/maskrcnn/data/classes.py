@@ -1,8 +1,9 @@
 """Classes by name: chosen, renamed, united, and the same in several data sets."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -81,6 +82,31 @@ def unite_classes(splits: Sequence[Dataset]) -> list[Dataset]:
     names = tuple(dict.fromkeys(name for one in splits for name in one.category_names))
     ids = first.category_ids if names == first.category_names else tuple(range(1, len(names) + 1))
     return [_with_categories(one, names, ids) for one in splits]
+
+
+def name_in_one_line(splits: Mapping[str, Dataset]) -> tuple[dict[str, Dataset], int]:
+    """Names that a line of a file can hold, as (the splits, number of classes renamed).
+
+    White space becomes single blanks, none at the ends. What equals the name of another class then gets a number
+    behind it, and what has no name left is called by its label.
+    """
+    renamed: dict[str, str] = {}
+    names = [name for data in splits.values() for name in data.category_names]
+    taken = {name for name in names if name == " ".join(name.split())} - {""}
+    for data in splits.values():
+        for label, name in enumerate(data.category_names, 1):
+            if name not in taken and name not in renamed:
+                renamed[name] = _not_taken(" ".join(name.split()) or f"class {label}", {*taken, *renamed.values()})
+    return {
+        part: replace(data, category_names=tuple(renamed.get(name, name) for name in data.category_names))
+        for part, data in splits.items()
+    }, len(renamed)
+
+
+def _not_taken(name: str, taken: Collection[str]) -> str:
+    """The name, with the first number behind it that makes it one of its own."""
+    numbered = (f"{name} {number}" for number in count(2))
+    return name if name not in taken else next(one for one in numbered if one not in taken)
 
 
 def _with_categories(data: Dataset, names: tuple[str, ...], ids: tuple[int, ...]) -> Dataset:

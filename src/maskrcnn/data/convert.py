@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from maskrcnn.config import Data
-from maskrcnn.data.classes import choose_classes, unite_classes
+from maskrcnn.data.classes import choose_classes, name_in_one_line, unite_classes
 from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.split import read_parts
 from maskrcnn.sentences import counted
+from maskrcnn.storage.location import Location, at, local
 
 
 def convert_data(settings: Data, form: str, dest: Path) -> Iterator[str]:
@@ -15,16 +16,27 @@ def convert_data(settings: Data, form: str, dest: Path) -> Iterator[str]:
 
     form   a name of `FORMATS`
     Splits keep their images; a data set without a validation split stays one, and `maskrcnn data split` divides it.
-    Raises ValueError where the folder is not empty, and what reading raises.
+    Raises ValueError where the folder is not empty or lies in the data set's own, and what reading raises.
     """
+    _refuse_inside(settings, dest)
     if dest.exists() and any(dest.iterdir()):
         raise ValueError(f"{dest} is not empty; give a new folder")
     splits, said = read_parts(settings)
     yield from said
     splits = dict(zip(splits, unite_classes(list(splits.values())), strict=True))
     splits = {name: choose_classes(data, settings.classes) for name, data in splits.items()}
+    splits, renamed = name_in_one_line(splits)
+    if renamed:
+        yield f"lost: {counted(renamed, 'classes are renamed, so that each name is one line')}"
     for data in splits.values():
         yield from (f"note: {remark}" for remark in data.notes)
     yield from (f"lost: {sentence}" for sentence in FORMATS[form].write(splits, dest))
     images, objects = (sum(len(getattr(data, name)) for data in splits.values()) for name in ("image_ids", "labels"))
     yield f"written to {dest}: {FORMATS[form].title}; read: {counted(images, 'images')}, {counted(objects, 'objects')}"
+
+
+def _refuse_inside(settings: Data, dest: Path) -> None:
+    """Raise ValueError where a folder lies in one that is read: what is written there would be read the next time."""
+    for folder in (settings.dataset_dir, *settings.also):
+        if not isinstance(at(folder), Location) and dest.resolve().is_relative_to(local(folder).resolve()):
+            raise ValueError(f"{dest} lies in the data set's own folder {folder}; give a folder outside it")

@@ -1,6 +1,9 @@
 """Images set apart for validation, and the file that says which ones they are."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -31,8 +34,9 @@ def divide(
 
     share    of the images
     groups   images of one number stay together, such as those that are nearly the same
-    Images are sorted by the rarest class that they show, shuffled by the seed within it, and every 1 / share-th goes to
-    validation, so that each class is divided alike. A class that a single group shows stays in training.
+    Groups are sorted by the rarest class that they show and shuffled by the seed within it; each goes to validation
+    where that brings all images, and those of its classes, nearer to the share. The last group of a class stays in
+    training.
     Raises ValueError where there are no two groups to divide.
     """
     groups = np.arange(len(data.image_ids)) if groups is None else groups
@@ -43,13 +47,11 @@ def divide(
         raise ValueError(
             f"{data.annotations}: {told}; set train.evaluate_every=0 to train on all of them without an evaluation"
         )
-    rarest = _rarest_class(data, group_of, len(numbers))
+    pairs, rarest = _classes_of(data, group_of, len(numbers))
     order = np.lexsort((np.random.default_rng([seed, 0]).permutation(len(numbers)), rarest))
-    alone = np.bincount(rarest)[rarest[order]] == 1
-    may_go = ~alone if len(numbers) > alone.sum() + 1 else np.ones(len(numbers), bool)
-    chosen = _evenly(np.bincount(group_of)[order].tolist(), may_go.tolist(), share)
+    chosen = _evenly([pairs[group] for group in order], np.bincount(group_of)[order].tolist(), share)
     if not chosen.any():
-        chosen[int(np.argmax(may_go))] = True
+        chosen[-1] = True
     if chosen.all():
         chosen[-1] = False
     apart = np.zeros(len(numbers), bool)
@@ -57,29 +59,43 @@ def divide(
     return apart[group_of]
 
 
-def _evenly(sizes: list[int], may_go: list[bool], share: float) -> Bool[np.ndarray, " _"]:
-    """Choose groups so that their images are, at every point of the row, as near to the share as whole groups allow."""
+def _evenly(classes: Sequence[Sequence[int]], sizes: Sequence[int], share: float) -> Bool[np.ndarray, " _"]:
+    """Choose groups in turn so that their images, and those of each class, stay near to the share.
+
+    classes   that each group shows
+    sizes     images of each group
+    """
     chosen, seen, taken = np.zeros(len(sizes), bool), 0, 0
-    for index, size in enumerate(sizes):
+    left = Counter(label for labels in classes for label in labels)
+    seen_of: Counter[int] = Counter()
+    taken_of: Counter[int] = Counter()
+    for index, (labels, size) in enumerate(zip(classes, sizes, strict=True)):
         seen += size
-        if may_go[index] and share * seen - taken >= size / 2:
+        seen_of.update(labels)
+        lacking = [share * seen_of[label] - taken_of[label] for label in labels] or [0.5]
+        wanted = (share * seen - taken) / size + sum(lacking) / len(lacking)
+        if wanted >= 1 and all(left[label] > 1 for label in labels):
             chosen[index] = True
             taken += size
+            taken_of.update(labels)
+            left.subtract(labels)
     return chosen
 
 
-def _rarest_class(data: Dataset, group_of: Int64[np.ndarray, " N"], num_groups: int) -> Int64[np.ndarray, " _"]:
-    """The class of a group's objects that the fewest groups show, by its rank from the rarest; the last without any."""
+def _classes_of(
+    data: Dataset, group_of: Int64[np.ndarray, " N"], num_groups: int
+) -> tuple[list[list[int]], Int64[np.ndarray, " _"]]:
+    """The labels that each group shows, and its rarest one by its rank from the rarest; the last without any."""
     owner = group_of[data.owners]
     num_classes = len(data.category_ids)
-    pairs = np.unique(owner * (num_classes + 1) + data.labels)
-    owners, labels = np.divmod(pairs, num_classes + 1)
+    owners, labels = np.divmod(np.unique(owner * (num_classes + 1) + data.labels), num_classes + 1)
     shown = np.bincount(labels, minlength=num_classes + 1)
     rank = np.empty(num_classes + 1, np.int64)
     rank[np.argsort(shown, kind="stable")] = np.arange(num_classes + 1)
     rarest = np.full(num_groups, num_classes + 1, np.int64)
     np.minimum.at(rarest, owners, rank[labels])
-    return rarest
+    starts = np.searchsorted(owners, np.arange(num_groups + 1)).tolist()
+    return [labels[start:stop].tolist() for start, stop in pairwise(starts)], rarest
 
 
 def write_split_file(path: Path, training: Dataset, validation: Dataset, share: float, seed: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from maskrcnn.data.formats import coco_folders
+from maskrcnn.data.formats import coco_folders, yolo
 from maskrcnn.data.formats.archive import is_archive, unpacked
 from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.formats.source import Folder, Part, Source
@@ -45,6 +45,8 @@ def recognise(root: Path, wanted: str = "auto") -> Found:
     else is there is told. Raises FileNotFoundError where the folder is missing or nothing is recognised.
     """
     root = unpacked(root) if is_archive(root) else root
+    if root.is_file():
+        raise FileNotFoundError(f"{root} is a file; give the folder that holds annotations and images")
     if not root.is_dir():
         raise FileNotFoundError(f"the data set's folder {root} does not exist; set data.dataset_dir to it")
     folder = Folder(root)
@@ -63,6 +65,9 @@ def recognise(root: Path, wanted: str = "auto") -> Found:
         passed_over.append(f"a data set inside this one is not read: {some_of(inner, 2)}")
     if chosen == "coco":
         passed_over += _no_annotations(folder, {source.labels for found in candidates.values() for source in found})
+    if chosen == "yolo" and (unnamed := yolo.unnamed(folder, own)):
+        names = some_of([path.relative_to(root).as_posix() for path in unnamed], 2)
+        passed_over.append(f"not read, since {own[0].names} names others: {names}")
     return Found(root, own, tuple(passed_over))
 
 

@@ -1,7 +1,7 @@
 """The one door to the data of a recipe."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from maskrcnn.data.health.near_duplicates import near_duplicates
 from maskrcnn.data.join import join
 from maskrcnn.data.recognise import recognise
 from maskrcnn.run_folder import SPLIT
-from maskrcnn.sentences import Note, typed
+from maskrcnn.sentences import Note, counted, typed
 from maskrcnn.storage.fetch import fetch_file
 from maskrcnn.storage.location import Location, at, local
 
@@ -48,10 +48,12 @@ class Parts(NamedTuple):
     """Empty where validation images are set apart from the others."""
     said: tuple[str, ...]
     """What each folder was recognised as, one sentence each."""
+    test: list[Source]
+    """Neither learnt nor scored; empty where they are all that there is, and the images to evaluate on."""
 
     @property
     def all(self) -> list[Source]:
-        """Sources of all images."""
+        """Sources of all images that are learnt or scored."""
         return [*self.train, *self.val]
 
 
@@ -88,9 +90,10 @@ def find_parts(settings: Data) -> Parts:
     found = [recognise(local(folder), settings.format) for folder in (settings.dataset_dir, *settings.also)]
     train = [source for one in found for source in one.of("train", "")]
     val = [source for one in found for source in one.of("val")]
+    test = [source for one in found for source in one.of("test")]
     if not train and not val:
-        val = [source for one in found for source in one.of("test")]
-    return Parts(train, val, tuple(map(str, found)))
+        val, test = test, []
+    return Parts(train, val, tuple(map(str, found)), test)
 
 
 def open_validation(settings: Data, trained: Data) -> Dataset:
@@ -149,7 +152,7 @@ def read_parts(settings: Data) -> tuple[dict[str, Dataset], tuple[str, ...]]:
         return {"train": _read_named(settings, "train"), "val": _read_named(settings, "val")}, ()
     sources: dict[str, list[Source]] = {}
     parts = find_parts(settings)
-    for source in parts.all:
+    for source in (*parts.all, *parts.test):
         sources.setdefault(source.part, []).append(source)
     return {part: join([read_source(one) for one in group]) for part, group in sources.items()}, parts.said
 
@@ -233,4 +236,15 @@ def _alike(folder: Path, names: tuple[str, ...]) -> Int64[np.ndarray, " N"]:
 
 
 def _told(data: Dataset, parts: Parts) -> Dataset:
-    return replace(data, remarks=(*parts.said, *data.remarks))
+    return replace(data, remarks=(*parts.said, *_unused(parts.test), *data.remarks))
+
+
+def _unused(sources: list[Source]) -> Iterator[str]:
+    """What of a test split is told beside the images that are learnt."""
+    if sources:
+        try:
+            count = sum(len(FORMATS[one.format].read(one, Faults()).image_ids) for one in sources)
+        except (OSError, ValueError) as error:
+            yield f"test: its images are not used, and cannot be read: {error}"
+        else:
+            yield f"test: {counted(count, 'images are not used')}"

@@ -21,7 +21,7 @@ from maskrcnn.data.buckets import MAX_SHAPES, buckets_for, plan_evaluation
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
-from maskrcnn.data.split import open_validation
+from maskrcnn.data.split import open_validation, with_split_of
 from maskrcnn.data.transforms import RawBatch, prepare
 from maskrcnn.evaluate.coco import Evaluation, Metrics
 from maskrcnn.evaluate.hotcoco_engine import Truth, written_ids
@@ -117,6 +117,7 @@ def run(
     """
     trust_kernels(world, warnings.warn)
     trained = weights.recipe
+    recipe = structs.replace(recipe, data=with_split_of(recipe.data, trained.data))
     dataset = dataset or open_validation(recipe.data, trained.data)
     for note in dataset.notes if world.is_main else ():
         warnings.warn(f"{dataset.annotations}: {note}", stacklevel=2)

@@ -31,4 +31,6 @@ def find_recipe(path_or_name: str | Path) -> Path:
             return recipe
     near = difflib.get_close_matches(path.stem, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"recipes known by name: {', '.join(known)}"
-    raise FileNotFoundError(f"no recipe at {path_or_name} (working directory {Path.cwd()}); {hint}")
+    raise FileNotFoundError(
+        f"no recipe at {path_or_name}, nor a folder of data (working directory {Path.cwd()}); {hint}"
+    )

@@ -54,6 +54,8 @@ def examples(dataset: Dataset, predictions: Path, images: Sequence[dict[str, Any
     indices = {number: index for index, number in enumerate(written_ids(dataset))}
     drawn = []
     for kind, row in choose(images):
+        if row["id"] not in indices:
+            raise ValueError(f"{dataset.annotations} has no image {row['id']} any more, which was scored")
         image = indices[row["id"]]
         annotated = _draw_truth(dataset, image)
         predicted = _draw_results(dataset, image, shown.get(row["id"], []))

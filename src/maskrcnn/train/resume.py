@@ -19,6 +19,8 @@ from maskrcnn.train.checkpoint import Checkpoint
 MAY_CHANGE = settings_with(Role.START, Role.RUN)
 """Settings that may differ when a run is resumed. Categories and the number of images are compared, not paths."""
 
+NUM_IMAGES = "number of training images"
+
 
 def find_start(out: Path, resume: str | None, tell: Callable[[str], None]) -> Checkpoint | None:
     """The checkpoint to go on from, None to start afresh.
@@ -100,12 +102,14 @@ def check_same(recipe: Recipe, found: Checkpoint, num_images: int) -> None:
             "that run with the version that began it, or start a new run"
         )
     now["train.ema (kept or not)"], before["train.ema (kept or not)"] = recipe.train.ema > 0, "average" in found.tensors
-    now["number of training images"], before["number of training images"] = num_images, found.state["num_images"]
-    differing = [
-        f"{key}: {before.get(key)} in the checkpoint, {value} now"
-        for key, value in now.items()
-        if value != before.get(key) and key not in MAY_CHANGE
-    ]
+    now[NUM_IMAGES], before[NUM_IMAGES] = num_images, found.state["num_images"]
+    keys = [key for key, value in now.items() if value != before.get(key) and key not in MAY_CHANGE]
+    if keys == [NUM_IMAGES]:
+        raise ValueError(
+            f"{found.path} learnt from {before[NUM_IMAGES]} images, the data have {num_images} now; restore them, "
+            f"or begin anew with {typed('--weights')} {found.path.parents[1]} and another {typed('--out')}"
+        )
+    differing = [f"{key}: {before.get(key)} in the checkpoint, {now[key]} now" for key in keys]
     if differing:
         is_network = any(one.startswith("model.") for one in differing)
         again = f", give {typed('--weights')} again if the run began with them," if is_network else ","

@@ -4,9 +4,10 @@ from PIL import Image
 
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats import instances
+from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.source import Folder
 from maskrcnn.masks import bitmap_from_rings
-from tests.data.formats.raster_data import draw_data, draw_ids, pixels_of, put_image, put_mask, read_all
+from tests.data.formats.raster_data import add_mask, draw_data, draw_ids, pixels_of, put_image, put_mask, read_all
 
 
 def only(root):
@@ -220,7 +221,8 @@ def test_what_is_written_is_read_again(classes, tmp_path):
 def test_a_split_without_a_name_lies_in_the_folder_itself(tmp_path):
     data = draw_data(tmp_path / "from")
     instances.write({"": data}, tmp_path / "to")
-    assert sorted(path.name for path in (tmp_path / "to").iterdir()) == ["classes.txt", "images", "masks"]
+    found = sorted(path.name for path in (tmp_path / "to").iterdir())
+    assert found == ["classes.txt", "images", instances.MARK, "masks"]
     assert pixels_of(read_all(instances, tmp_path / "to")[""]) == pixels_of(data)
 
 
@@ -233,3 +235,22 @@ def test_a_mask_that_cannot_be_opened_is_named(tmp_path):
     assert data.file_names == ["a.png"]
     told = {fault.kind.name: fault.sentence for fault in faults}
     assert f"{tmp_path / 'masks/b.png'} cannot be opened" in told["mask-unreadable"]
+
+
+@pytest.mark.parametrize("classes", [("cat",), ("cat", "dog")])
+def test_objects_of_several_parts_come_back_as_they_were_written(classes, tmp_path):
+    builder = Builder(tmp_path / "labels.json", tmp_path / "images", Faults(), classes)
+    for number in range(3):
+        put_image(tmp_path / f"images/{number}.png", seed=number)
+        image = builder.add_image(f"{number}.png", (20, 30))
+        for x in range(2):
+            mask = np.zeros((20, 30), bool)
+            mask[2:6, 4 + 9 * x : 8 + 9 * x] = mask[12:16, 4 + 9 * x : 8 + 9 * x] = True
+            add_mask(builder, image, classes[-1], mask)
+    data = builder.dataset()
+    instances.write({"": data}, tmp_path / "written")
+    found, faults = only(tmp_path / "written")
+    assert kinds(faults) == []
+    assert pixels_of(found) == pixels_of(data)
+    (tmp_path / "written" / instances.MARK).unlink()
+    assert kinds(only(tmp_path / "written")[1]) == ["mask-semantic"]

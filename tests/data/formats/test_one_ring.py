@@ -1,3 +1,5 @@
+from time import process_time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -57,3 +59,21 @@ def test_bridges_that_cross_are_left_alone():
     a, b, c, d = SQUARE
     ring = np.array([a, b, c, d, b, a, d, c], np.float64)
     assert len(parts(ring).points) <= len(ring)
+
+
+@pytest.mark.parametrize("kind", ["checkerboard", "dots", "noise"])
+def test_thousands_of_parts_and_holes_come_back_in_no_time(kind):
+    rows, columns = np.indices((130, 100))
+    mask = {
+        "checkerboard": (rows + columns) % 2 == 0,
+        "dots": (rows % 2 == 0) & (columns % 2 == 0),
+        "noise": np.random.default_rng(0).random(rows.shape) < 0.7,
+    }[kind]
+    outline = rings_from_bitmap(mask)
+    start = process_time()
+    one = joined(np.split(outline.points.astype(np.float64), outline.first[1:-1]))
+    found = parts(one)
+    assert process_time() - start < 3
+    whole = Rings(one.astype(np.float32), np.array([0, len(one)], np.int32))
+    for rings in (found, whole):
+        np.testing.assert_array_equal(bitmap_from_rings(rings, (0, 0, *mask.shape)), mask)

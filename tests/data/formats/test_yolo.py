@@ -8,6 +8,7 @@ from maskrcnn.data.dataset import Flag
 from maskrcnn.data.faults import Faults, Severity
 from maskrcnn.data.formats import yolo
 from maskrcnn.data.formats.source import Folder
+from maskrcnn.data.recognise import recognise
 
 OUTLINE = "0 0.1 0.1 0.5 0.1 0.5 0.4"  # of an image of 20 x 10 pixels: (2, 1), (10, 1), (10, 4)
 
@@ -81,6 +82,38 @@ def test_splits_of_a_yaml_may_be_missing_and_several_folders(tmp_path):
     np.testing.assert_allclose(data.stated_boxes[1], [8, 3, 4, 4], rtol=0, atol=1e-6)
     assert data.flags.tolist() == [0, Flag.NO_OUTLINE]
     assert len(yolo.read(val, Faults()).labels) == 0
+
+
+@pytest.mark.parametrize("train", ["path: {root}\ntrain: t/images", "train: {root}/t/images", "train: {root}/t.txt"])
+@pytest.mark.parametrize("given", ["set", ".", "link"])
+def test_absolute_paths_are_spelled_as_the_folder_is(tmp_path, monkeypatch, train, given):
+    root = tmp_path / "set"
+    content = f"{train.format(root=root)}\nval: v/images\nnames: [cat]\n"
+    files = {"data.yaml": content, "t/labels/a.txt": OUTLINE, "v/labels/b.txt": OUTLINE}
+    put(root, {**files, "t.txt": f"{root}/t/images/a.png\n"}, "t/images/a.png", "v/images/b.png")
+    (tmp_path / "link").symlink_to(root)
+    monkeypatch.chdir(root if given == "." else tmp_path)
+    given = tmp_path / given if given == "link" else Path(given)
+    found = recognise(given)
+    assert {source.part: source.images for source in found.sources} == {
+        "train": given / "t/images",
+        "val": given / "v/images",
+    }
+    assert [list(yolo.read(source, Faults()).file_names) for source in found.sources] == [["a.png"], ["b.png"]]
+
+
+@pytest.mark.parametrize("train", ["train/images", "[train/images, more/images]"])
+def test_folders_that_a_data_yaml_does_not_name_are_passed_over(tmp_path, train):
+    folders = ("train", "more", "valid", "rejected")
+    files = {"data.yaml": layout(train, "val: valid/images\nnames: [cat]")}
+    put(tmp_path, files | {f"{one}/labels/{one}.txt": OUTLINE for one in folders})
+    put(tmp_path, {}, *(f"{one}/images/{one}.png" for one in folders))
+    found = recognise(tmp_path)
+    images = [name for source in found.sources for name in yolo.read(source, Faults()).file_names]
+    left = {"more", "rejected"} if train == "train/images" else {"rejected"}
+    assert {Path(name).stem for name in images} == {*folders} - left
+    told = ", ".join(f"{one}/labels" for one in sorted(left))
+    assert str(found).endswith(f"not read, since {tmp_path}/data.yaml names others: {told}")
 
 
 @pytest.mark.parametrize(

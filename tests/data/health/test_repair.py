@@ -54,9 +54,10 @@ def test_nothing_changes_in_a_clean_data_set(clean, fix):
     assert val.category_names == ("cat", "cup")
 
 
-def test_what_is_left_of_outlines_too_short_is_told_as_gone(clean, fix, tmp_path):
+@pytest.mark.parametrize("kept", [0, 1])
+def test_outlines_too_short_are_told_as_gone(kept, clean, fix, tmp_path):
     row = clean.train.annotations[0]
-    row["segmentation"] = [*row["segmentation"], [1, 2, 3, 4]]
+    row["segmentation"] = [*row["segmentation"][:kept], [1, 2, 3, 4]]
     _, _, before, after = fix()
     assert (before[objects.SHORT], objects.SHORT in after) == (1, False)
     assert "1 object has an outline of fewer than three points" in (tmp_path / "copy/repairs.txt").read_text()

@@ -14,6 +14,8 @@ FILE = "classes.txt"
 """Names of classes, one a line."""
 OBJECT = "object"
 """Class of objects where no folder and no file names one."""
+LONGEST = 200
+"""Bytes of a class whose name is that of a folder; file systems take 255."""
 NUMBERED = re.compile(r"class (\d{1,9})")
 """Folder of a class whose name cannot be that of a folder: its line in the file, from 1."""
 
@@ -49,4 +51,5 @@ def folder_of(data: Dataset, label: int) -> str:
     """The folder for the masks of a class: its name, or its number where that cannot be one or means something else."""
     name = data.category_names[label - 1]
     means_else = name.lower() in PARTS or any(words.search(name.lower()) for words in (WORDS, OTHERS, NUMBERED))
-    return name if re.fullmatch(r"\w[\w -]*", name) and not means_else and name == name.strip() else f"class {label}"
+    fits = re.fullmatch(r"\w[\w -]*", name) and name == name.strip() and len(name.encode()) <= LONGEST
+    return name if fits and not means_else else f"class {label}"

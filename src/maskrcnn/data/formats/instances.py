@@ -35,6 +35,9 @@ TRIED = 3
 """Masks of a folder that are opened to see whether they are such."""
 MOST_NUMBERS = 0.02
 """Share of a mask's pixels that may have a number of their own; an image that somebody drew on has more."""
+MARK = "instances.txt"
+"""File beside that of the classes which says that each number is an object, whatever the masks look like."""
+MARKED = "Each number in a mask is one object of its image, also where it has several parts.\n"
 FULL = 255
 SEMANTIC_PARTS = 2.0
 """Parts per number and mask from which on numbers are classes rather than objects."""
@@ -59,7 +62,9 @@ class _Seen(NamedTuple):
 def find(folder: Folder) -> list[Source]:
     """Folders of masks that are named as the images beside them, or in the folder beside."""
     return [
-        _source(folder, layout, len(found)) for layout, found in layouts(folder).items() if _are_numbers(layout, found)
+        _source(folder, layout, len(found))
+        for layout, found in layouts(folder).items()
+        if _is_marked(class_file(folder, layout.masks)) or _are_numbers(layout, found)
     ]
 
 
@@ -72,13 +77,15 @@ def read(source: Source, faults: Faults) -> Dataset:
     folder = Folder(Path(commonpath(layout)))
     found, orphans, bare = pairs(folder, layout, inner_folders(folder))
     files = [path for pair in found for path in (pair.mask, pair.image)]
+    if source.names is not None and _is_marked(source.names):
+        files.append(str(source.names.parent / MARK))
     return kept(source, faults, files, lambda: _read(source, found, orphans, bare, faults))
 
 
 def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
-    """Write `images/`, `masks/` and `classes.txt`; several classes have a folder of masks each.
+    """Write `images/`, `masks/`, `classes.txt` and the mark that numbers are objects.
 
-    A split with a name has a folder of that name around both.
+    Several classes have a folder of masks each. A split with a name has a folder of that name around both.
     """
     losses = Losses("a folder of masks")
     for part, data in splits.items():
@@ -89,6 +96,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
         losses.add("crowd regions are left out", int(data.crowd.sum()))
         losses.count(data)
         write_classes(data, dest)
+    (dest / MARK).write_text(MARKED, encoding="utf-8")
     return losses.sentences()
 
 
@@ -126,10 +134,11 @@ def _read(
     faults.add(NO_IMAGE, map(basename, orphans))
     faults.add(NO_MASK, map(basename, bare))
     seen = list(_look(found, faults, parts=False))
-    if _are_classes(seen):
+    is_marked = _is_marked(source.names)
+    if not is_marked and _are_classes(seen):
         _refuse_classes(source, found, seen, faults)
         seen = [one and _Seen(one.size, []) for one in seen]
-    elif _have_one_value(seen):
+    elif not is_marked and _have_one_value(seen):
         faults.add(ONE_VALUE, (basename(pair.mask) for pair in found))
         seen = list(_look(found, Faults(), parts=True))
     builder = Builder(source.labels, source.images, faults, classes)
@@ -143,6 +152,11 @@ def _read(
         for _, rings in one.objects:
             builder.add_object(indices[pair.image], class_of(pair.name, classes), rings, flags=Flag.RUN_LENGTHS)
     return builder.dataset()
+
+
+def _is_marked(classes: Path | None) -> bool:
+    """Whether a mark beside the file of classes says that numbers are objects."""
+    return classes is not None and (classes.parent / MARK).is_file()
 
 
 def _look(found: Sequence[Pair], faults: Faults, *, parts: bool) -> Iterator[_Seen | None]:

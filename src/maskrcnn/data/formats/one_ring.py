@@ -11,15 +11,19 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 from numpy import ndarray
 
-from maskrcnn.masks import Rings, rings_from_polygons, signed_areas
+from maskrcnn.masks import Rings, bitmap_from_rings, rings_from_bitmap, rings_from_polygons, signed_areas, window_of
 
 PAIRS = 1 << 20
 """Pairs of points among which the shortest bridge is looked for; of longer rings only some points are tried."""
+MANY = 256
+"""Rings above which each is joined to the one before it, as looking for the nearest of all would take minutes."""
 Ring = Float32[ndarray, "_ 2"] | Float64[ndarray, "_ 2"]
 
 
 def joined(rings: Sequence[Ring]) -> Ring:
     """All rings as one, bridged where they come close to each other. Bridges run from point to point of the rings."""
+    if len(rings) > MANY:
+        return _chained(rings)
     whole = rings[0]
     for ring in rings[1:]:
         here, there = _nearest(whole, ring)
@@ -58,7 +62,12 @@ def parts(ring: Ring) -> Rings:
     if len(loops) < 2:
         return rings_from_polygons([loop.ravel() for loop in loops])
     areas = np.array([_area(loop) for loop in loops])
-    owners = [_owner(index, loops, areas) for index in range(len(loops))]
+    if (areas > 0).all() or (areas < 0).all():
+        return rings_from_polygons([loop.ravel() for loop in loops])
+    if len(loops) > MANY and all(along_pixels(loop) for loop in loops):
+        return _drawn(ring)
+    limits = np.array([(loop.min(axis=0), loop.max(axis=0)) for loop in loops], np.float64)
+    owners = [_owner(index, loops, areas, limits) for index in range(len(loops))]
     bodies = [index for index in range(len(loops)) if _depth(index, owners) % 2 == 0]
     groups = [[body, *(index for index, owner in enumerate(owners) if owner == body)] for body in bodies]
     if len(bodies) < len(loops) and all(along_pixels(loop) for loop in loops):
@@ -79,6 +88,28 @@ def has_holes(outline: Rings) -> bool:
 
 def _without_repeats(ring: Ring) -> Ring:
     return ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
+
+
+def _chained(rings: Sequence[Ring]) -> Ring:
+    """All rings as one, each bridged to the one before it."""
+    there: list[Ring] = []
+    back: list[Ring] = []
+    tour = rings[0]
+    for ring in rings[1:]:
+        leave, enter = _nearest(tour, ring)
+        there.append(tour[: leave + 1])
+        back.append(np.concatenate([tour[leave:], tour[:1]]) if back else tour[leave:])
+        tour = np.roll(ring, -enter, axis=0)
+    return np.concatenate([*there, tour, tour[:1], *reversed(back)])
+
+
+def _drawn(ring: Ring) -> Rings:
+    """The rings around the pixels that a ring along their borders covers."""
+    whole = Rings(ring.astype(np.float32), np.array([0, len(ring)], np.int32))
+    width, height = ring.max(axis=0).clip(1).astype(int).tolist()
+    window = window_of(whole, height, width)
+    found = rings_from_bitmap(bitmap_from_rings(whole, window))
+    return Rings(found.points + np.array([window[1], window[0]], np.float32), found.first)
 
 
 def _nearest(whole: Ring, ring: Ring) -> tuple[int, int]:
@@ -109,15 +140,17 @@ def _bridges(corners: Sequence[Hashable]) -> dict[int, int]:
     return {} if open_ends else found
 
 
-def _owner(index: int, loops: Sequence[Ring], areas: Float64[ndarray, " n"]) -> int | None:
-    """The smallest ring around this one that turns the other way."""
-    around = [
-        other
-        for other in range(len(loops))
-        if areas[other] * areas[index] < 0 and abs(areas[other]) > abs(areas[index])
-        and np.mean(_inside(_middles(loops[index]), loops[other])) > 0.5
-    ]  # fmt: skip
-    return min(around, key=lambda other: abs(areas[other]), default=None)
+def _owner(
+    index: int, loops: Sequence[Ring], areas: Float64[ndarray, " n"], limits: Float64[ndarray, "n 2 2"]
+) -> int | None:
+    """The smallest ring around this one that turns the other way. limits: least and greatest x and y of each."""
+    low, high = limits[index]
+    meets = (limits[:, 0] <= high).all(axis=1) & (limits[:, 1] >= low).all(axis=1)
+    around = np.flatnonzero(meets & (areas * areas[index] < 0) & (abs(areas) > abs(areas[index])))
+    for other in around[np.argsort(abs(areas[around]), kind="stable")].tolist():
+        if np.mean(_inside(_middles(loops[index]), loops[other])) > 0.5:
+            return int(other)
+    return None
 
 
 def _depth(index: int, owners: Sequence[int | None]) -> int:
@@ -132,12 +165,12 @@ def _middles(ring: Ring) -> Ring:
 
 def _inside(points: Ring, ring: Ring) -> Bool[ndarray, " n"]:
     """Whether each point lies inside a ring, by even-odd."""
-    found = np.zeros(len(points), bool)
-    x, y = points.T
-    for (x1, y1), (x2, y2) in zip(ring, np.roll(ring, 1, axis=0), strict=True):
-        if y1 != y2:
-            found ^= ((y1 > y) != (y2 > y)) & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1)
-    return found
+    edges = np.stack([ring, np.roll(ring, 1, axis=0)], axis=1)
+    low, high = edges[..., 1].min(axis=1), edges[..., 1].max(axis=1)
+    edges = edges[(low < high) & (low <= points[:, 1].max()) & (high >= points[:, 1].min())]
+    x1, y1, x2, y2 = edges.reshape(-1, 4).T
+    crossings = (((y1 > y) != (y2 > y)) & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1) for x, y in points)
+    return np.array([np.count_nonzero(one) % 2 == 1 for one in crossings])
 
 
 def _area(ring: Ring) -> float:

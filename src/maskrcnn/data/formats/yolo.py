@@ -1,7 +1,7 @@
 """YOLO segmentation: a text file for each image, a line for each object."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,14 +38,33 @@ UNREADABLE = Kind("yolo-image", "images", Severity.REFUSED, "cannot be read, or 
 
 
 def find(folder: Folder) -> list[Source]:
-    """Splits that a `data.yaml` names, and folders of label files that none names."""
+    """Splits that a `data.yaml` names, and folders of label files beside which none names any."""
     found = [source for path in folder.having(".yaml", ".yml") for source in _from_yaml(path)]
-    known = {source.labels for source in found}
+    known = [source.labels for source in found] + [source.names.parent for source in found if source.names]
     bare: dict[Part, list[tuple[Path, Path]]] = {}
     for labels, images in _label_folders(folder):
         if not any(labels.is_relative_to(one) for one in known) and _has_lines(labels, folder.files[labels]):
             bare.setdefault(part_of(labels.relative_to(folder.root)), []).append((labels, images))
     return found + [_bare_source(folder, part, pairs) for part, pairs in bare.items()]
+
+
+def unnamed(folder: Folder, sources: Iterable[Source]) -> list[Path]:
+    """Folders of label files that the `data.yaml` of some splits lies beside or around and does not name."""
+    yamls = {source.names for source in sources if source.names}
+    layouts_of = {path.parent: layout for path in yamls if (layout := layouts.read_layout(path)) and layout.entries}
+    named = {
+        Path(os.path.dirname(image))
+        for layout in layouts_of.values()
+        for part in layout.entries
+        for image in layouts.images_of(layout, part)
+    }
+    return [
+        labels
+        for labels, images in (_label_folders(folder) if named else ())
+        if images not in named
+        and any(labels.is_relative_to(root) for root in layouts_of)
+        and _has_lines(labels, folder.files[labels])
+    ]
 
 
 def read(source: Source, faults: Faults) -> Dataset:

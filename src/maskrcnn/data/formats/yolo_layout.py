@@ -71,7 +71,26 @@ def images_of(layout: Layout, part: Part) -> list[str]:
 
 def located(layout: Layout, entry: str) -> Path | None:
     """The folder or list that an entry means: below `path`, beside the YAML, or where its last words lead."""
-    return next((place for place in _candidates(layout, entry) if os.path.exists(place)), None)
+    place = next((place for place in _candidates(layout, entry) if os.path.exists(place)), None)
+    return place and spelled_from(place, layout.path.parent)
+
+
+def spelled_from(place: Path, beside: Path) -> Path:
+    """A place spelled as a folder beside or around it is: relative where the folder is, and through the same links.
+
+    One that lies nowhere around the folder stays as it is.
+
+    >>> spelled_from(Path.cwd() / "set/train", Path("set")).as_posix()
+    'set/train'
+    """
+    for around in (beside, *beside.parents):
+        if place.is_relative_to(around) and place.is_absolute() == around.is_absolute():
+            return place
+        for whole in (os.path.abspath, os.path.realpath):
+            outer, inner = Path(whole(around)), Path(whole(place))
+            if inner.is_relative_to(outer):
+                return around / inner.relative_to(outer)
+    return place
 
 
 def labelled(images: Iterable[str]) -> list[tuple[str, str | None]]:
@@ -138,13 +157,17 @@ def _texts_in(folder: str) -> dict[str, str]:
 
 
 def _listed(path: Path, layout: Layout) -> Iterator[str]:
+    spelled: dict[str, Path] = {}
     for line in read_text(path).splitlines():
         name = line.strip().replace("\\", "/")
         if name and "\0" not in name:
             beside = path.parent / name.removeprefix("./")
             found = beside if os.path.isfile(beside) else located(layout, name) or beside
             if not os.path.isdir(found):
-                yield os.path.normpath(found).replace(os.sep, "/")
+                folder, name = os.path.split(os.path.normpath(found))
+                if folder not in spelled:
+                    spelled[folder] = spelled_from(Path(folder), layout.path.parent)
+                yield (spelled[folder] / name).as_posix()
 
 
 def _candidates(layout: Layout, entry: str) -> Iterator[Path]:
