@@ -107,6 +107,29 @@ def test_no_copy_lacks_a_split_that_cannot_be_read(maskrcnn, folder, tmp_path, c
     assert not (tmp_path / "copy").exists()
 
 
+def add_class(folder, name, split):
+    path = folder / "annotations" / f"instances_{split}2017.json"
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 2, "name": name})
+    path.write_text(json.dumps(content))
+
+
+def test_chosen_classes_alone_are_looked_at(maskrcnn, folder, capsys):
+    for split in ("train", "val"):
+        add_class(folder, "unused", split)
+    maskrcnn("data", "check", folder, "--json")
+    assert "category-unused" in capsys.readouterr().out
+    maskrcnn("data", "check", folder, "data.classes=[mug=<cup>]", "--json")
+    content = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in content["splits"]["val"]["categories"]] == ["mug"]
+    assert "category-unused" not in {one["kind"] for one in content["faults"]}
+
+
+def test_a_chosen_class_that_is_not_there_is_refused(maskrcnn, folder, capsys):
+    assert maskrcnn("data", "check", folder, "data.classes=[cat]") == 2
+    assert "has no class 'cat'" in capsys.readouterr().err
+
+
 def test_a_missing_validation_split_is_a_note_with_the_ways_out(maskrcnn, folder, capsys):
     (folder / "annotations" / "instances_val2017.json").unlink()
     maskrcnn("data", "check", folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.config import Data
+from maskrcnn.data.classes import choose_classes, unite_classes
 from maskrcnn.data.dataset import Dataset, contents
 from maskrcnn.data.faults import Faults, Severity
 from maskrcnn.data.health.check import Entry, Health, examine
@@ -22,7 +23,10 @@ INDENT = " " * 9
 
 
 def look(settings: Data, *, deep: bool) -> Health:
-    """Read both splits, whatever is wrong with them, and examine them."""
+    """Read the chosen classes of both splits, whatever is wrong with them, and examine them.
+
+    Raises ValueError for a class that is chosen and not there.
+    """
     datasets: dict[str, Dataset] = {}
     reported: dict[str, Faults] = {}
     problems: dict[str, str] = {}
@@ -38,7 +42,7 @@ def look(settings: Data, *, deep: bool) -> Health:
         else:
             datasets[split] = data
     return examine(
-        datasets,
+        _chosen(datasets, settings),
         reported,
         problems,
         deep=deep,
@@ -46,6 +50,14 @@ def look(settings: Data, *, deep: bool) -> Health:
         max_rowsize=settings.max_rowsize,
         progress=Meter(),
     )
+
+
+def _chosen(datasets: dict[str, Dataset], settings: Data) -> dict[str, Dataset]:
+    """The chosen classes of splits, which training unites by name first where it recognised them."""
+    if not settings.classes or not datasets:
+        return datasets
+    splits = list(datasets.values()) if is_named(settings) else unite_classes(list(datasets.values()))
+    return {name: choose_classes(data, settings.classes) for name, data in zip(datasets, splits, strict=True)}
 
 
 def said(settings: Data) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from maskrcnn.data.statistics import object_areas
 
 
 def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
-    """Write splits as `annotations/instances_<split>2017.json` and `<split>2017/`; nothing is lost.
+    """Write splits as `annotations/instances_<split>2017.json` and `<split>2017/`; no column is lost.
 
     A data set without splits becomes `annotations/instances.json` and `images/`. Objects have areas, which COCO's own
     reader needs.
