@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from msgspec import structs
 
 from maskrcnn.config import Data
@@ -161,7 +161,7 @@ def read_parts(settings: Data) -> tuple[dict[str, Dataset], tuple[str, ...]]:
 def divide_all(settings: Data) -> tuple[Dataset, Dataset]:
     """Divide all images of a recipe's data into those to train on and those to evaluate on."""
     whole = open_split(settings, "all")
-    apart = divide(whole, settings.val_share, settings.split_seed, alike(whole))
+    apart = _set_apart(whole, settings)
     return select(whole, np.flatnonzero(~apart)), select(whole, np.flatnonzero(apart))
 
 
@@ -227,13 +227,18 @@ def _part(whole: Dataset, settings: Data, split: Literal["train", "val"]) -> Dat
     """The images that are set apart, or those that are left."""
     if split == "train" and not settings.val_share:
         return whole
-    apart = divide(whole, settings.val_share, settings.split_seed, alike(whole))
+    apart = _set_apart(whole, settings)
     data = select(whole, np.flatnonzero(apart == (split == "val")))
     told = (
         f"{np.count_nonzero(apart)} of {len(apart)} images set apart for validation (data.val_share="
         f"{settings.val_share:g}, data.split_seed={settings.split_seed}), since the data have no validation split"
     )
     return replace(data, remarks=(*data.remarks, told))
+
+
+def _set_apart(whole: Dataset, settings: Data) -> Bool[np.ndarray, " N"]:
+    """Which images are for validation."""
+    return divide(whole, settings.val_share, settings.split_seed, alike(whole))
 
 
 def alike(data: Dataset) -> Int64[np.ndarray, " N"] | None:

@@ -52,7 +52,8 @@ def set_up(
     Raises ValueError.
     """
     shares = share_out(recipe.train, world.size)
-    recipe = with_split_file(recipe, out, log.called)
+    if start is not None:
+        recipe = with_split_file(recipe, out, log.called)
     splits = read_splits(recipe, log.say, open_split)
     recipe = with_classes(recipe, splits.training)
     if splits.are_one and not has_validation(recipe.data):
