@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped
 from PIL import Image
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from maskrcnn.boxes import clip
 from maskrcnn.draw import draw_instances
 from maskrcnn.masks import Outline, bitmap_from_counts, counts_from_string
 from maskrcnn.ops.paste import inclusive_boxes, paste, paste_outlines, paste_rle
+from maskrcnn.picture import picture
 from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections
 from maskrcnn.view import View, inverse, move_boxes
@@ -44,8 +45,10 @@ class Instances:
     """(height, width) of the original image."""
     category_ids: tuple[int, ...] = ()
     """The data set's id of each label, in label order; empty where ids are the labels."""
-    image: UInt8[np.ndarray, "h w C"] | None = None
-    """The original image, RGB unless the network sees other bands."""
+    image: Shaped[np.ndarray, "h w C"] | None = None
+    """The original image, RGB unless the network sees other bands: bytes, or float32 levels of 0..255."""
+    shown_bands: tuple[int, ...] = ()
+    """Numbers of the bands that drawings show, see `data.shown_bands`."""
     inclusive: bool = False
     """Masks are pasted as by torchvision, whose weights these are; see `model.mask_head.paste`."""
 
@@ -134,17 +137,18 @@ class Instances:
             data={"class_name": np.asarray(self.names, dtype=str)},
         )
 
-    def draw(self, image: UInt8[np.ndarray, "h w 3"] | None = None) -> Image.Image:
-        """The image with its objects; `image` where the results do not carry theirs."""
+    def draw(self, image: Shaped[np.ndarray, "h w C"] | None = None) -> Image.Image:
+        """The image with its objects, as `picture` shows it; `image` where the results do not carry theirs."""
         image = self.image if image is None else image
         if image is None:
             raise ValueError("these results carry no image to draw on; pass draw(image) an RGB array")
-        if image.shape != (*self.size, 3):
+        if image.ndim != 3 or image.shape[:2] != self.size:
             raise ValueError(
                 f"expected an RGB image of shape {(*self.size, 3)}, received {image.shape}; pass draw(image) one"
             )
         labels = self.labels.tolist()
-        return draw_instances(image, self.boxes, self._bitmaps(), self.names, self.scores, labels=labels)
+        shown = picture(image, self.shown_bands)
+        return draw_instances(shown, self.boxes, self._bitmaps(), self.names, self.scores, labels=labels)
 
     def save(self, path: str | Path) -> Path:
         """Draw and write the image; the ending of `path` decides the format."""

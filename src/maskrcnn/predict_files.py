@@ -12,10 +12,9 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
-
 from maskrcnn.data.decode import open_file
+from maskrcnn.data.levels import Levels
+from maskrcnn.data.levels import Pixels as Array
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.pages import Page, pages
 from maskrcnn.data.sources import Named, find_images
@@ -28,7 +27,6 @@ from maskrcnn.runtime.warm import DRAWN, ENCODED, warm
 from maskrcnn.sentences import Note
 from maskrcnn.storage.location import Location, Where
 
-Array = UInt8[np.ndarray, "_ _ _"]
 Opened = Callable[[], BytesIO | BufferedReader]
 PHOTOS = (".jpg", ".jpeg", ".jpe", ".jfif", ".heic", ".heif", ".hif")
 """Endings of images whose drawing is a JPEG; other drawings are PNG."""
@@ -146,8 +144,8 @@ def predicted(
     Warns at the end with a `Note` of what is odd about the images.
     """
     oddities = Oddities()
-    batch, num_bands = predictor.recipe.evaluate.batch, len(predictor.recipe.data.mean)
-    images = _ahead(_decoded(paths, num_bands, oddities), 2 * batch)
+    batch = predictor.recipe.evaluate.batch
+    images = _ahead(_decoded(paths, predictor.levels, oddities), 2 * batch)
     while chunk := list(islice(images, 4 * batch)):
         found = iter(predictor.predict([image for _, image in chunk if not isinstance(image, str)], score))
         for page, image in chunk:
@@ -169,13 +167,13 @@ def _ahead(images: Iterator[tuple[Page, Array | str]], most: int) -> Iterator[tu
 
 
 def _decoded(
-    paths: Sequence[Path | Location], num_bands: int, oddities: Oddities
+    paths: Sequence[Path | Location], levels: Levels, oddities: Oddities
 ) -> Iterator[tuple[Page, Array | str]]:
     """Yield each image of each file, or the sentence why it cannot be read."""
     for path, opened in _files(paths):
         try:
             with opened() as file:
-                yield from pages(file, path, oddities, num_bands=num_bands)
+                yield from pages(file, path, oddities, levels=levels)
         except (OSError, ValueError) as error:
             yield Page(path), str(error)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Shaped
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
@@ -21,6 +21,7 @@ from maskrcnn.config import Data
 from maskrcnn.data.buckets import Step
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode_bytes, read_image
+from maskrcnn.data.levels import levels_of
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.read_ahead import Contents, read_ahead
 from maskrcnn.data.transforms import RawBatch
@@ -123,13 +124,11 @@ def make_batch(
     contents   of their files, where they are being read already
     oddities   are told what the images have
     """
-    decoded = []
+    decoded, levels = [], levels_of(settings)
     for number, index in enumerate(step.indices):
         path, size = data.images / data.file_names[index], tuple(data.sizes[index].tolist())
         content = read_image(path) if contents is None else contents[number].result()
-        decoded.append(
-            decode_bytes(content, path, size, settings.max_rowsize, num_bands=len(settings.mean), oddities=oddities)
-        )
+        decoded.append(decode_bytes(content, path, size, settings.max_rowsize, levels=levels, oddities=oddities))
     images, raw_sizes = collate(decoded)
     return RawBatch(
         images=images,
@@ -144,11 +143,14 @@ def make_batch(
 
 
 def collate(
-    images: Sequence[UInt8[np.ndarray, "_ _ C"]],
-) -> tuple[UInt8[Tensor, "B h w C"], Int[Tensor, "B 2"]]:
-    """Images side by side, padded with zeros at the right and bottom, and their (height, width)."""
+    images: Sequence[Shaped[np.ndarray, "_ _ C"]],
+) -> tuple[Shaped[Tensor, "B h w C"], Int[Tensor, "B 2"]]:
+    """Images side by side, padded with zeros at the right and bottom, and their (height, width).
+
+    Bytes where all of them have bytes, float32 otherwise.
+    """
     raw_sizes = np.array([image.shape[:2] for image in images], np.int64)
-    padded = np.zeros((len(images), *raw_sizes.max(axis=0), images[0].shape[2]), np.uint8)
+    padded = np.zeros((len(images), *raw_sizes.max(axis=0), images[0].shape[2]), np.result_type(*images))
     for slot, image in zip(padded, images, strict=True):
         slot[: image.shape[0], : image.shape[1]] = image
     return torch.from_numpy(padded), torch.from_numpy(raw_sizes)

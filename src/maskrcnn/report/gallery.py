@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from maskrcnn.data.dataset import Dataset
-from maskrcnn.data.decode import decode
+from maskrcnn.data.decode import decode_picture
 from maskrcnn.data.formats.coco import segmentations
 from maskrcnn.draw import draw_instances
 from maskrcnn.evaluate.error_kinds import MIN_SCORE
@@ -114,7 +114,7 @@ def _draw(
     """An image of the page's size with some objects, whose masks are compressed run lengths."""
     height, width = dataset.sizes[image].tolist()
     drawn = draw_instances(
-        decode(dataset.images / dataset.file_names[image], (height, width), max_rowsize=None),
+        decode_picture(dataset.images / dataset.file_names[image], (height, width), max_rowsize=None),
         boxes,
         None if masks is None else (bitmap_from_counts(counts_from_string(mask), height, width) for mask in masks),
         [dataset.category_names[label - 1] for label in labels],
