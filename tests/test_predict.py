@@ -163,9 +163,7 @@ def test_pictures_of_five_bands_are_arrays_and_tensors():
 
 def test_files_and_gray_arrays_do_not_have_five_bands(pictures):
     predictor = five_bands()
-    with pytest.raises(
-        ValueError, match=r"a\.png has 3 bands, .* expects 5; give data\.mean and data\.std an entry"
-    ):
+    with pytest.raises(ValueError, match=r"a\.png has 3 bands, .* expects 5; give data\.mean and data\.std an entry"):
         predictor.predict(pictures / "a.png")
     with pytest.raises(ValueError, match=r"shape \(h, w, 5\), received uint8 of shape \(40, 50\)"):
         predictor.predict(np.zeros((40, 50), np.uint8))
