@@ -108,11 +108,6 @@ def _levels(data: Data) -> Iterator[Contradiction]:
         )
     if len(data.shown_bands) not in (0, 1, 3):
         yield ("data.shown_bands",), f"expected one band or three, got {len(data.shown_bands)}"
-    elif data.mean and max(data.shown_bands, default=0) > len(data.mean):
-        yield (
-            ("data.shown_bands", "data.mean"),
-            f"expected numbers of the {len(data.mean)} bands of data.mean, got {list(data.shown_bands)}",
-        )
 
 
 def _lists(pairs: Iterable[tuple[float, float]]) -> list[list[float]]:
