@@ -17,6 +17,7 @@ from maskrcnn.data.augment.pixels import Normalising, distort, where_shown
 from maskrcnn.data.transforms import RawBatch, prepare, resize_targets
 from maskrcnn.runtime.devices import copies_in_order
 from maskrcnn.structures import MicroBatch, Targets
+from maskrcnn.view import cuts
 
 T = TypeVar("T")
 
@@ -68,7 +69,9 @@ def micro_batch_maker(
         if pieces.distorts:
             shown = where_shown(view, raw.original_sizes.to(device, non_blocking=beside), raw.bucket)
             images = distort(images, shown, keys, pieces, normalising)
-        batch = MicroBatch(images, resize_targets(targets, view), keys)
+        is_cut = cuts(raw.view, raw.original_sizes)  # asked where the view lies on the host: nothing waits
+        cut = is_cut.to(device, non_blocking=beside) if is_cut.any() else None
+        batch = MicroBatch(images, resize_targets(targets, view, cut), keys)
         return paste(batch, pieces.copy_paste, pieces.blend) if pieces.copy_paste else batch
 
     return make
