@@ -203,7 +203,9 @@ def plan_epoch(
     sides = np.array(settings.short_sides)[(uniform(keys, 1) * len(settings.short_sides)).astype(np.int64)]
     view = views_of(samples, sides, settings, torch.tensor(uniform(keys, 2) < settings.flip))
     around = None if objects is None else objects.draw(samples.images, keys)
-    view = jitter(view, samples.windows, keys, resolve(settings.augment), box=_box_sizes(sides, settings), around=around)
+    view = jitter(
+        view, samples.windows, keys, resolve(settings.augment), box=_box_sizes(sides, settings), around=around
+    )
     resized = view.sizes.numpy()
     order = np.argsort(uniform(keys, 3), kind="stable")
     full, rest = _full_batches(order, assign(resized, buckets), batch)
