@@ -17,7 +17,7 @@ def test_nothing_changes_without_a_setting():
 
 @pytest.mark.parametrize("name", Pieces._fields)
 def test_each_piece_has_a_setting_of_the_same_name_that_wins_over_any_strength(name):
-    value = {"scale": (0.7, 0.9), "quarter_turns": True}.get(name, 0.25)
+    value = {"scale": (0.7, 0.9), "quarter_turns": True, "jpeg": 40}.get(name, 0.25)
     for strength, level in LEVELS.items():
         settings = Augment(**{"strength": strength, name: value})
         assert resolve(settings) == level._replace(**{name: value})
