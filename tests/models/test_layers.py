@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from maskrcnn import config
-from maskrcnn.models.fpn import FPN
 from maskrcnn.models import layers
+from maskrcnn.models.fpn import FPN
 from maskrcnn.models.layers import BatchNorm, Conv, Depthwise, Doubling, FrozenBatchNorm, GroupNorm, folded
 from maskrcnn.models.mask_rcnn import build_backbone
 from maskrcnn.models.resnet import ResNet

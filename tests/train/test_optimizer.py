@@ -7,7 +7,6 @@ from maskrcnn.models.mask_rcnn import build
 from maskrcnn.train import optimizer as optimizer_module
 from maskrcnn.train.optimizer import Average, build_optimizer, load_state_tensors, set_rate, state_tensors
 
-
 TINY = Model(
     backbone=Backbone(kind="resnet18", norm="batch_norm", width=4, pretrained="", frozen_stages=0),
     neck=Neck(channels=4),
