@@ -122,7 +122,8 @@ def _loader(training: Training, epoch: int) -> Loader:
     """The images of the steps that an epoch still has."""
     settings, data, images = training.recipe.train, training.recipe.data, training.splits.training
     first, end = training.plan.steps_of(epoch)
-    steps = plan_epoch(images.sizes, data, training.plan.buckets, batch=settings.batch, seed=settings.seed, epoch=epoch)
+    plan = training.plan
+    steps = plan_epoch(plan.samples, data, plan.buckets, batch=settings.batch, seed=settings.seed, epoch=epoch)
     return Loader(
         images,
         steps[: end - first],
