@@ -48,7 +48,7 @@ class Backbone(Settings, frozen=True):
     """Architecture: ResNet (He et al. 2016), ResNeXt (Xie et al. 2017), named by its groups and their width, or
     EfficientNet-Lite (Tan and Le 2019), small and fast on a CPU."""
     norm: NormKind[Norm] = "frozen_batch_norm"
-    """Normalisation layer: frozen batch norm needs pretrained weights; fixed batch norm too, and trains scale and shift;
+    """Normalisation layer: frozen batch norm needs pretrained weights; fixed batch norm, too, trains scale and shift;
     group norm learns from scratch at any batch size (Wu and He 2018); live batch norm needs many images on each device,
     or on all of them together as `sync_batch_norm`."""
     width: Network[Positive] = 64

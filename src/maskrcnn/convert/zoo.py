@@ -258,7 +258,7 @@ SCHEMES = tuple(sorted({f"{name.partition('://')[0]}://" for name in PUBLISHED i
 
 
 def is_name(source: object) -> bool:
-    """Whether a text begins as names of published checkpoints do, such as `torchvision://`; `timm/` may begin a path."""
+    """Whether a text begins as names of published checkpoints do, as `torchvision://`; `timm/` may begin a path."""
     name = str(source)
     return name.startswith(SCHEMES) or (name.startswith("timm/") and not Path(name).exists())
 
