@@ -95,7 +95,7 @@ def compose(second: Float[Tensor, "B 2 3"], first: Float[Tensor, "B 2 3"]) -> Fl
     return torch.stack([*columns[:2], columns[2] + second[:, :, 2]], 2)
 
 
-def is_cut(view: View, originals: Int[Tensor, "B 2"]) -> Flags:
+def cuts(view: View, originals: Int[Tensor, "B 2"]) -> Flags:
     """Whether each view leaves out some of its image, or turns it by an angle.
 
     originals  (height, width) of the images, in the frame of the windows

@@ -14,6 +14,7 @@ from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.transforms import RawBatch, prepare, resize_targets
 from maskrcnn.runtime.devices import copies_in_order
 from maskrcnn.structures import MicroBatch, Targets
+from maskrcnn.view import cuts
 
 T = TypeVar("T")
 
@@ -59,6 +60,8 @@ def micro_batch_maker(
         found = annotations.gather(raw.indices, whole or annotations.padding(raw.indices.numpy()))
         targets = Targets(*(tensor.to(device, non_blocking=beside) for tensor in found))
         view, keys = raw.view.to(device, non_blocking=beside), raw.keys.to(device, non_blocking=beside)
-        return MicroBatch(images, resize_targets(targets, view), keys)
+        is_cut = cuts(raw.view, raw.original_sizes)  # asked where the view lies on the host: nothing waits
+        cut = is_cut.to(device, non_blocking=beside) if is_cut.any() else None
+        return MicroBatch(images, resize_targets(targets, view, cut), keys)
 
     return make

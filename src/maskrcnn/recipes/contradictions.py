@@ -27,6 +27,7 @@ def contradictions(recipe: Recipe) -> Iterator[Contradiction]:
     yield from _secrets(recipe)
     yield from _addresses(recipe)
     yield from _data(recipe)
+    yield from _augment(recipe)
     yield from _model(recipe)
     yield from _train(recipe)
     yield from _schedule(recipe)
@@ -83,6 +84,18 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
         )
     if min(data.std, default=1) <= 0:
         yield ("data.std",), f"expected numbers > 0, since pixels are divided by them, got {list(data.std)}"
+
+
+def _augment(recipe: Recipe) -> Iterator[Contradiction]:
+    augment = recipe.data.augment
+    low, high = augment.scale or ((1.0, 1.0) if augment.strength == "off" else (1.0, 2.0))
+    if low > high:
+        yield ("data.augment.scale",), f"expected the lowest factor before the highest, got {[low, high]}"
+    elif augment.whole_objects and high <= 1:
+        yield (
+            ("data.augment.whole_objects", "data.augment.scale", "data.augment.strength"),
+            "has no effect on images that are never enlarged; set data.augment.scale, such as [0.8, 1.25]",
+        )
 
 
 def _model(recipe: Recipe) -> Iterator[Contradiction]:

@@ -8,6 +8,8 @@ import msgspec
 
 from maskrcnn import config
 from maskrcnn.config import Recipe
+from maskrcnn.data.augment.geometry import sizes_in_training
+from maskrcnn.data.augment.levels import resolve
 from maskrcnn.data.buckets import Bucket, Samples, buckets_for, whole_images
 from maskrcnn.data.dataset import Dataset, summary, why_nothing_is_learnt
 from maskrcnn.data.split import OpenSplit
@@ -82,7 +84,8 @@ def read_splits(recipe: Recipe, say: Callable[[str], None], open_split: OpenSpli
 
 def plan_steps(recipe: Recipe, data: Dataset, shares: Shares) -> Plan:
     samples = whole_images(data.sizes)
-    buckets = buckets_for(samples.sizes, recipe.data, recipe.data.short_sides)
+    sizes = sizes_in_training(samples.sizes, resolve(recipe.data.augment))
+    buckets = buckets_for(sizes, recipe.data, recipe.data.short_sides)
     return Plan(shares, samples, buckets, *num_steps(recipe.train, len(samples.images)))
 
 

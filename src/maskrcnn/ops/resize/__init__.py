@@ -7,8 +7,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from maskrcnn.ops.operator import operator
-from maskrcnn.ops.resize import cpu, reference
-from maskrcnn.ops.resize.angles import surroundings, turn
+from maskrcnn.ops.resize import angles, cpu, reference
 from maskrcnn.view import View
 
 
@@ -58,9 +57,9 @@ def resize(
     settings = antialias, area, whole_levels, fixed_point, black_padding
     if view.angles is None:
         return _upright(images, raw_sizes, view, bucket, mean, std, *settings)
-    around, room = surroundings(view, bucket)
+    around, room = angles.surroundings(view, bucket)
     pixels = _upright(images, raw_sizes, around, room, mean, std, *settings)
-    return turn(pixels, around, view, bucket, reference.padding_values(mean, std, black_padding))
+    return angles.turn(pixels, around, view, bucket, reference.padding_values(mean, std, black_padding))
 
 
 def _upright(
