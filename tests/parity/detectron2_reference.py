@@ -285,8 +285,8 @@ WATCHED = (
 )
 """Parameters whose gradients are stored."""
 WATCHED_LSJ = (
-    "backbone.bottom_up.stem.conv1.weight",
     "backbone.bottom_up.stem.conv1.norm.bias",
+    "backbone.bottom_up.res2.0.conv2.weight",
     "backbone.bottom_up.res3.0.conv1.weight",
     "backbone.bottom_up.res5.2.conv3.norm.weight",
     "backbone.fpn_lateral2.norm.weight",
