@@ -269,10 +269,14 @@ def expect_losses(found, stored, tolerance):
 
 @pytest.mark.usefixtures("with_their_masks")
 def test_losses_are_those_of_detectron2(training, monkeypatch):
-    """In float32, from our own proposals, and with direct convolutions, as theirs are."""
+    """In float32, from our own proposals, and with direct convolutions, as theirs are.
+
+    Live norms over the 12 cells of the coarsest maps make 1.6e-5 of rounding; in float64 all agree within 1e-6.
+    """
     monkeypatch.setattr(conv3x3, "MIN_TILES", sys.maxsize)
+    tolerance = 5e-5 if training.recipe.name == "lsj" else 1e-5
     with torch.no_grad():
-        expect_losses(learn(training.model, training.recipe.data, torch.float32), training.stored, 1e-5)
+        expect_losses(learn(training.model, training.recipe.data, torch.float32), training.stored, tolerance)
 
 
 def test_weight_decay_is_that_of_detectron2():
