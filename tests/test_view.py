@@ -22,8 +22,11 @@ SIDES = st.floats(0.25, 3000, width=32)
 PLACES = st.floats(-3000, 3000, width=32)
 
 
+ANGLES = st.none() | st.floats(-180, 180, width=32)
+
+
 @st.composite
-def views(draw, angles=st.none() | st.floats(-180, 180, width=32)):
+def views(draw, angles=ANGLES):
     left, top = draw(PLACES), draw(PLACES)
     window = [left, top, left + draw(SIDES), top + draw(SIDES)]
     size = [draw(st.integers(1, 2000)), draw(st.integers(1, 2000))]

@@ -66,11 +66,11 @@ def micro_batch_maker(
         found = annotations.gather(raw.indices, whole or annotations.padding(raw.indices.numpy()))
         targets = Targets(*(tensor.to(device, non_blocking=beside) for tensor in found if tensor is not None))
         view, keys = raw.view.to(device, non_blocking=beside), raw.keys.to(device, non_blocking=beside)
-        is_cut = cuts(raw.view, raw.original_sizes)  # asked where the view lies on the host: nothing waits
-        cut = is_cut.to(device, non_blocking=beside) if is_cut.any() else None
         if pieces.distorts:
             shown = where_shown(view, raw.original_sizes.to(device, non_blocking=beside), raw.bucket)
             images = distort(images, shown, keys, pieces, normalising)
+        is_cut = cuts(raw.view, raw.original_sizes)  # asked where the view lies on the host: nothing waits
+        cut = is_cut.to(device, non_blocking=beside) if is_cut.any() else None
         batch = MicroBatch(images, resize_targets(targets, view, cut), keys)
         return paste(batch, pieces.copy_paste, pieces.blend) if pieces.copy_paste else batch
 

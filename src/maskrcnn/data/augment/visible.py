@@ -18,7 +18,7 @@ def visible_boxes(
     """
     limits = sizes.flip(1)[:, None]
     ends, seen = _clipped(edges, limits)
-    owners = _owners(first_edge, edges.shape[1])
+    owners = owners_of(first_edge, edges.shape[1])
     low = _reduced(torch.where(seen, ends.amin(2), torch.inf), owners, first_edge, "amin")
     high = _reduced(torch.where(seen, ends.amax(2), -torch.inf), owners, first_edge, "amax")
     (width, height), zero = limits.unbind(2), torch.zeros_like(limits[..., 0])
@@ -30,7 +30,7 @@ def visible_boxes(
     return torch.where((low <= high).all(2, keepdim=True), boxes, 0)
 
 
-def _owners(first_edge: Int[Tensor, "B G_plus_1"], num_edges: int) -> Int[Tensor, "B E"]:
+def owners_of(first_edge: Int[Tensor, "B G_plus_1"], num_edges: int) -> Int[Tensor, "B E"]:
     """The object of each edge; padding belongs to one behind the last."""
     index = torch.arange(num_edges, device=first_edge.device).expand(len(first_edge), -1).contiguous()
     return torch.searchsorted(first_edge[:, 1:].contiguous(), index, right=True)
