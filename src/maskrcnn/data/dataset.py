@@ -78,6 +78,8 @@ class Dataset:
     stated_ids: Sequence[str] | None = None
     """Image ids as the source writes them, where they are not whole numbers of 64 bits; `image_ids` then count from
     1."""
+    joined: tuple[Path, ...] = ()
+    """Annotations of the data sets that were joined; empty for one that was read."""
     remarks: tuple[str, ...] = ()
     """What the reader understood although it was written otherwise, one sentence each."""
 

@@ -35,6 +35,7 @@ def join(parts: Sequence[Dataset]) -> Dataset:
     return replace(
         parts[0],
         annotations=_common_path([one.annotations for one in parts]),
+        joined=tuple(path for one in parts for path in one.joined or (one.annotations,)),
         images=root,
         image_ids=image_ids,
         file_names=[name for one in parts for name in _names_below(one, root)],

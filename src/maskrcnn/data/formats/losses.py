@@ -3,6 +3,7 @@
 import numpy as np
 
 from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.formats.coco_extras import extras_lost
 from maskrcnn.sentences import counted
 
 
@@ -25,8 +26,8 @@ class Losses:
         """Add a sentence without a number."""
         self._counts[sentence] = 0
 
-    def count(self, data: Dataset, *, attributes: bool = False, areas: bool = False) -> None:
-        """Count keypoints, and attributes and stated areas unless the format keeps them."""
+    def count(self, data: Dataset, *, attributes: bool = False, areas: bool = False, extras: bool = False) -> None:
+        """Count keypoints, and attributes, stated areas and extras of COCO's files unless the format keeps them."""
         if data.keypoints is not None:
             have = int((data.keypoints[..., 2] > 0).any(axis=1).sum())
             self.add(f"objects lose their keypoints, for which {self._title} has no place", have)
@@ -37,6 +38,14 @@ class Losses:
         if not areas:
             stated = int(np.isfinite(data.areas).sum())
             self.add(f"objects lose their stated area, which {self._title} measures on the mask", stated)
+        if not extras or data.joined:
+            self.say_extras(data)
+
+    def say_extras(self, data: Dataset) -> None:
+        """Name what a COCO file says that a copy lacks."""
+        if told := extras_lost(data):
+            why = "is not joined" if data.joined else f"has no place in {self._title}"
+            self.say(f"what COCO files say besides {why}: {told}")
 
     def sentences(self) -> list[str]:
         """One for each kind of thing.

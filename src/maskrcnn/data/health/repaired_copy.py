@@ -24,8 +24,8 @@ def write_repaired(health: Health, dest: Path) -> list[str]:
     if problem := why_no_copy(health):
         raise ValueError(problem)
     splits, done = repair(health)
-    coco_layout.write(splits, dest)
-    lines = [str(one) for one in done] or ["nothing was repaired"]
+    lost = [f"lost: {sentence}" for sentence in coco_layout.write(splits, dest)]
+    lines = [*(str(one) for one in done), *lost] or ["nothing was repaired"]
     (dest / TEXT).write_text("\n".join(lines) + "\n", encoding="utf-8")
     (dest / CONTENT).write_text(json.dumps(_content(done), ensure_ascii=False, indent=1), encoding="utf-8")
     return lines
