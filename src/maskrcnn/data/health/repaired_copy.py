@@ -8,8 +8,9 @@ from typing import Any
 from maskrcnn.data.formats import coco_layout
 from maskrcnn.data.health.check import UNREAD, Health
 from maskrcnn.data.health.repair import Repair, repair
+from maskrcnn.data.not_read import REPAIRS
 
-TEXT, CONTENT = "repairs.txt", "repairs.json"
+TEXT, CONTENT = "repairs.txt", REPAIRS
 """Names of the lists in the copy's folder."""
 
 
