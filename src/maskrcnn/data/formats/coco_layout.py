@@ -23,7 +23,8 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     (dest / "annotations").mkdir(parents=True, exist_ok=True)
     for part, data in splits.items():
         folder, name = (f"{part}2017", f"instances_{part}2017.json") if part else ("images", "instances.json")
-        placed = replace(data, file_names=place(data, dest / folder), areas=object_areas(data))
+        names = losses.renamed(data, place(data, dest / folder))
+        placed = replace(data, file_names=names, areas=object_areas(data))
         coco.write(placed, dest / "annotations" / name, extras_of(data))
         if data.joined:
             losses.say_extras(data)

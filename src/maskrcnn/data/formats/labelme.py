@@ -85,7 +85,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     """
     losses = Losses(TITLE)
     for part, data in upright_splits(splits, losses).items():
-        for image, name in enumerate(place(data, dest / part, by_stem=True)):
+        for image, name in enumerate(losses.renamed(data, place(data, dest / part, by_stem=True))):
             path = (dest / part / name).with_suffix(".json")
             path.write_bytes(
                 msgspec.json.format(msgspec.json.encode(_content(data, image, path, name, losses)), indent=2)

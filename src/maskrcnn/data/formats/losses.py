@@ -16,6 +16,7 @@ class Losses:
     def __init__(self, title: str) -> None:
         self._title = title
         self._counts: dict[str, int] = {}
+        self._renamed: list[str] = []
 
     def add(self, what: str, count: int = 1) -> None:
         """Count things. what: noun and claim, such as `crowd regions are left out`."""
@@ -47,6 +48,15 @@ class Losses:
             why = "is not joined" if data.joined else f"has no place in {self._title}"
             self.say(f"what COCO files say besides {why}: {told}")
 
+    def renamed(self, data: Dataset, names: list[str]) -> list[str]:
+        """Note images whose files are called otherwise now; gives the names.
+
+        names   where each image was put
+        """
+        pairs = zip(data.file_names, names, strict=True)
+        self._renamed += [f"{old} becomes {new}" for old, new in pairs if _last(old) != _last(new)]
+        return names
+
     def sentences(self) -> list[str]:
         """One for each kind of thing.
 
@@ -55,4 +65,10 @@ class Losses:
         >>> losses.sentences()
         ['2 crowd regions are left out']
         """
-        return [counted(count, what) if count else what for what, count in self._counts.items()]
+        told = [counted(count, what) if count else what for what, count in self._counts.items()]
+        number = len(self._renamed)
+        return [*told, *([f"{counted(number, 'images get')} another name: {self._renamed[0]}"] if number else [])]
+
+
+def _last(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2]

@@ -82,7 +82,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     counts = _image_counts(splits["train"] if "train" in splits else next(iter(splits.values())))
     for part, data in splits.items():
         folder, name = (f"{part}2017", f"lvis_v1_{part}.json") if part else ("images", "lvis_v1.json")
-        placed = [f"{folder}/{one}" for one in place(data, dest / folder)]
+        placed = [f"{folder}/{one}" for one in losses.renamed(data, place(data, dest / folder))]
         _write_file(data, placed, counts, dest / name)
         losses.count(data, attributes=True, areas=True, extras=True)
         losses.add(
