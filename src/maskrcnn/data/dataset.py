@@ -33,7 +33,7 @@ NOT_LEARNT = Flag.OUTSIDE
 SENTENCES = {
     Flag.OUTSIDE: "have no box of positive width and height inside their image and are not learnt",
     Flag.SHORT_POLYGON: "have a polygon of fewer than three points, which is left out",
-    Flag.NO_OUTLINE: "have no outline; their box stands in for it",
+    Flag.NO_OUTLINE: "have a box and no outline; their box stands in for it",
 }
 
 

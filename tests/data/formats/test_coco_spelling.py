@@ -55,8 +55,8 @@ def told(data):
         ({"segmentation": [[*map(str, SQUARE)]]}, "1 object has an outline or run lengths with numbers"),
         ({"segmentation": {**RUNS, "size": ["40", 60.0]}}, "1 object has an outline or run lengths with numbers"),
         ({"segmentation": {"size": [40, 60], "counts": QUOTED}}, "1 object has run lengths with Python's b'...'"),
-        ({"segmentation": {}}, "1 object has no outline; its box stands in for it"),
-        ({"segmentation": ""}, "1 object has no outline; its box stands in for it"),
+        ({"segmentation": {}}, "1 object has a box and no outline; its box stands in for it"),
+        ({"segmentation": ""}, "1 object has a box and no outline; its box stands in for it"),
     ],
 )
 def test_an_annotation_that_is_written_otherwise_is_read_with_one_note(write_split, annotate, fields, note):

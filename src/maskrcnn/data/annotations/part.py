@@ -40,7 +40,7 @@ NO_AREA = Kind(
     "no-area",
     "objects",
     Severity.NOTE,
-    "state no area, by which scores tell small from large; it is measured on their outline",
+    "state no area, by which scores tell small from large; it is measured",
     "it is measured and written",
 )
 EMPTY_BOX = Kind(

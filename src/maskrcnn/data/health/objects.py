@@ -43,7 +43,7 @@ SHORT = Kind(
     "have an outline of fewer than three points, which is left out",
     "such outlines are left out",
 )
-BARE = Kind("outline-missing", "objects", Severity.NOTE, "have no outline; their box stands in for it")
+BARE = Kind("outline-missing", "objects", Severity.NOTE, "have a box and no outline; their box stands in for it")
 CROSSED = Kind("outline-crossed", "objects", Severity.NOTE, "have an outline that crosses itself")
 THIN = Kind("outline-without-area", "objects", Severity.WARNING, "have an outline that covers nothing", LEFT_OUT)
 TINY = Kind("object-tiny", "objects", Severity.WARNING, "are smaller than a pixel", LEFT_OUT)
