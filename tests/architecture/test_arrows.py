@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
-FOUNDATION = {"config", "structures", "boxes", "masks", "kernels", "markdown", "sentences", "view", "picture"}
+FOUNDATION = {"config", "keys", "structures", "boxes", "masks", "kernels", "markdown", "sentences", "view", "picture"}
 RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "job", "storage", "run_folder", "runtime"}
 MAY_SEE = {
     "config": set(),
@@ -16,6 +16,7 @@ MAY_SEE = {
     "boxes": set(),
     "view": set(),
     "picture": set(),
+    "keys": set(),
     "masks": {"kernels"},
     "kernels": {"files"},
     "fonts": {"sentences"},
