@@ -90,7 +90,7 @@ def _kind(numbers: Numbers) -> tuple[Kind, str]:
 
 
 def _mean_and_std(data: Dataset, levels: Levels, backbone: config.Backbone) -> dict[str, tuple[float, ...]]:
-    """Of each band, so that pixels vary as much as those that the backbone's weights were trained on."""
+    """Mean and deviation of each band, by which pixels vary as those that the backbone's weights were trained on."""
     mean, std = measure_levels(data, levels)
     wider = LITE_PIXELS[1][0] / (sum(Data().std) / 3) if backbone.is_efficientnet and backbone.pretrained else 1.0
     return {"mean": _rounded(mean), "std": _rounded(wider * std)}
