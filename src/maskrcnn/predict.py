@@ -154,7 +154,7 @@ class Predictor:
         if isinstance(images, str | Path | Location) and not is_one_file(images):
             images = list(find_images([images]))
         oddities, wanted = Oddities(), [images] if isinstance(images, ImageLike) else images
-        arrays = [_read(image, self.levels, oddities) for image in wanted]
+        arrays = [_read(image, levels_of(self.recipe.data), oddities) for image in wanted]
         for note in oddities.notes():
             warnings.warn(note, Note, stacklevel=2)
         results = self._predict(arrays, score)
@@ -211,11 +211,6 @@ class Predictor:
     def execution(self) -> Execution:
         """The way in which predictions run at present."""
         return self._forward.execution if isinstance(self._forward, Ladder) else self.rungs[0]
-
-    @property
-    def levels(self) -> Levels:
-        """How the numbers of images are read."""
-        return levels_of(self.recipe.data)
 
     def _view(self, images: Sequence[Array]) -> View:
         """Whole images, as evaluation resizes them."""

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from maskrcnn.data.decode import open_file
-from maskrcnn.data.levels import Levels
+from maskrcnn.data.levels import Levels, levels_of
 from maskrcnn.data.levels import Pixels as Array
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.pages import Page, pages
@@ -145,7 +145,7 @@ def predicted(
     """
     oddities = Oddities()
     batch = predictor.recipe.evaluate.batch
-    images = _ahead(_decoded(paths, predictor.levels, oddities), 2 * batch)
+    images = _ahead(_decoded(paths, levels_of(predictor.recipe.data), oddities), 2 * batch)
     while chunk := list(islice(images, 4 * batch)):
         found = iter(predictor.predict([image for _, image in chunk if not isinstance(image, str)], score))
         for page, image in chunk:

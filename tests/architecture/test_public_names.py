@@ -30,6 +30,7 @@ Instances.probabilities
 Instances.rle
 Instances.save(path)
 Instances.scores
+Instances.shown_bands
 Instances.size
 Instances.to_coco(image_id, category_ids)
 Instances.to_supervision()

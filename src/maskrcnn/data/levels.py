@@ -19,7 +19,7 @@ class Levels(NamedTuple):
     """How the numbers of a band become levels: which of them is 0, and which 255. What lies beyond is cut off."""
 
     kind: Literal["full", "percentiles", "fixed"] = "full"
-    """As `data.levels`."""
+    """Kind, see `data.levels`."""
     percentiles: Range = (0.5, 99.5)
     ranges: tuple[Range, ...] = ()
     """For `fixed`: one for all bands, or one for each."""
