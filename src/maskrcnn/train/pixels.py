@@ -14,6 +14,7 @@ from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.levels import Levels, levels_of
 from maskrcnn.data.measure import Numbers, look_unusual, measure_levels, measure_numbers
 from maskrcnn.recipes.contradictions import LITE_PIXELS
+from maskrcnn.sentences import counted
 
 MOST_USED = 0.5
 """Share of a type's range from which on all of it is taken; below, what is used."""
@@ -44,7 +45,7 @@ def with_measured(
         levels = levels_of(settings)._replace(num_bands=len(numbers.ranges))
         settings = replace(settings, **_mean_and_std(data, levels, recipe.model.backbone))
     told = ", ".join(f"data.{name}={_lists(getattr(settings, name))}" for name in MEASURED if getattr(settings, name))
-    say(f"measured over {numbers.num_images} training images of {len(numbers.ranges)} bands: {told}")
+    say(f"measured over {numbers.num_images} training images of {counted(len(numbers.ranges), 'bands')}: {told}")
     return replace(recipe, data=settings)
 
 
@@ -75,7 +76,7 @@ def _levels(data: Dataset, numbers: Numbers, backbone: config.Backbone, given: C
     if kind == "fixed":
         yield ("data.level_range", _lists(numbers.ranges), f"measured over {numbers.num_images} training images")
     for name, values in _mean_and_std(data, levels, backbone).items():
-        told = f"{len(values)} bands, measured over {numbers.num_images} training images"
+        told = f"{counted(len(values), 'bands')}, measured over {numbers.num_images} training images"
         yield (f"data.{name}", list(values), told)
 
 

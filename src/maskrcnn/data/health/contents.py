@@ -78,7 +78,7 @@ def content_faults(data: Dataset, survey: Survey, contents: Contents) -> Iterato
     yield from of_images(UNREADABLE, data, broken, contents.reasons[int(broken[0])] if len(broken) else "")
     is_deep = np.array([one.header is not None and one.header.bits > 8 for one in survey.seen], bool)
     dim = np.flatnonzero(contents.known & is_deep & (contents.brightest > 0) & (contents.brightest < DIM))
-    told = [f": {share:.0%} of the range" for share in contents.brightest[dim[:EXAMPLES]].tolist()]
+    told = [f": {100 * share:.2g} % of the range" for share in contents.brightest[dim[:EXAMPLES]].tolist()]
     yield from of_images(FEW_LEVELS, data, dim, told=told)
     flat = contents.known & (contents.small == contents.small[:, :1, :1]).all(axis=(1, 2))
     yield from of_images(BLANK, data, np.flatnonzero(flat))
