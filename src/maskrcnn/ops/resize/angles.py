@@ -95,22 +95,30 @@ def turn_anywhere(
 @no_type_check
 def _turn_rows(source, to, size, padding, out, start, stop):
     """Compute some rows of the result, padding included."""
-    half, one, zero = np.float32(0.5), np.float32(1), np.float32(0)
+    half, zero = np.float32(0.5), np.float32(0)
+    step_x, step_y, by_y, shift = to[0, 0], to[1, 0], to[:, 1], to[:, 2]
+    num_bands, levels = len(padding), source.reshape(-1)
     right, bottom = np.float32(source.shape[1] - 1), np.float32(source.shape[0] - 1)
     for row in range(start, stop):
-        shown = size[1] if row < size[0] else 0
-        y0 = np.float32(row) + half
+        line, shown = out[row].reshape(-1), size[1] if row < size[0] else 0
+        along_y = np.float32(row) + half
+        first_x, first_y = along_y * by_y[0] + shift[0] - half, along_y * by_y[1] + shift[1] - half
         for column in range(shown):
-            x0 = np.float32(column) + half
-            x = min(max(x0 * to[0, 0] + y0 * to[0, 1] + to[0, 2] - half, zero), right)
-            y = min(max(x0 * to[1, 0] + y0 * to[1, 1] + to[1, 2] - half, zero), bottom)
+            along_x = np.float32(column) + half
+            x = min(max(first_x + along_x * step_x, zero), right)
+            y = min(max(first_y + along_x * step_y, zero), bottom)
             left, top = np.int64(x), np.int64(y)
-            next_column, next_row = min(left + 1, source.shape[1] - 1), min(top + 1, source.shape[0] - 1)
             across, down = x - np.float32(left), y - np.float32(top)
-            for c in range(len(padding)):
-                upper = source[top, left, c] * (one - across) + source[top, next_column, c] * across
-                lower = source[next_row, left, c] * (one - across) + source[next_row, next_column, c] * across
-                out[row, column, c] = upper * (one - down) + lower * down
+            # Unsigned offsets spare the check for negative ones.
+            here = np.uint64((top * source.shape[1] + left) * num_bands)
+            beside = np.uint64(num_bands if left + 1 < source.shape[1] else 0)
+            below = np.uint64(num_bands * source.shape[1] if top + 1 < source.shape[0] else 0)
+            for c in range(num_bands):
+                near = here + np.uint64(c)
+                far = near + below
+                upper = levels[near] + (levels[near + beside] - levels[near]) * across
+                lower = levels[far] + (levels[far + beside] - levels[far]) * across
+                line[np.uint64(column * num_bands + c)] = upper + (lower - upper) * down
         for column in range(shown, out.shape[1]):
-            for c in range(len(padding)):
-                out[row, column, c] = padding[c]
+            for c in range(num_bands):
+                line[column * num_bands + c] = padding[c]
