@@ -10,7 +10,8 @@ from maskrcnn import config
 from maskrcnn.models.box_head import Boxes, RoIs, sampler
 from maskrcnn.models.layers import Conv, Doubling
 from maskrcnn.models.losses import mask_loss
-from maskrcnn.ops.rasterize import rasterize, rasterize_hidden
+from maskrcnn.ops.hidden import rasterize_hidden
+from maskrcnn.ops.rasterize import rasterize
 from maskrcnn.structures import Detections, Targets
 
 
