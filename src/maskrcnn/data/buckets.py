@@ -14,6 +14,7 @@ from torch import Tensor
 
 from maskrcnn.config import Data, Fit, Rounding
 from maskrcnn.data.augment.geometry import Objects, jitter
+from maskrcnn.data.augment.jpeg import qualities
 from maskrcnn.data.augment.levels import resolve
 from maskrcnn.data.keys import image_keys, uniform
 from maskrcnn.view import View
@@ -60,6 +61,13 @@ class Step(NamedTuple):
     view: View
     keys: Int64[np.ndarray, " n"]
     """Random numbers for the step itself, one per sample."""
+    qualities: Int64[np.ndarray, " n"] | None = None
+    """JPEG quality that each image is compressed with when it is decoded; None where none is."""
+
+    def take(self, part: slice) -> "Step":
+        """Some of its images."""
+        qualities = None if self.qualities is None else self.qualities[part]
+        return Step(self.bucket, self.indices[part], self.view.take(part), self.keys[part], qualities)
 
 
 def resized_size(
@@ -203,14 +211,16 @@ def plan_epoch(
     sides = np.array(settings.short_sides)[(uniform(keys, 1) * len(settings.short_sides)).astype(np.int64)]
     view = views_of(samples, sides, settings, torch.tensor(uniform(keys, 2) < settings.flip))
     around = None if objects is None else objects.draw(samples.images, keys)
-    view = jitter(view, samples.windows, keys, resolve(settings.augment), box=_box_sizes(sides, settings), around=around)
+    pieces = resolve(settings.augment, len(settings.mean))
+    view = jitter(view, samples.windows, keys, pieces, box=_box_sizes(sides, settings), around=around)
     resized = view.sizes.numpy()
     order = np.argsort(uniform(keys, 3), kind="stable")
     full, rest = _full_batches(order, assign(resized, buckets), batch)
     rest = np.concatenate([rest, np.resize(order, -len(rest) % batch)])
     groups = full + _cut(_by_shape(rest, resized), batch)
     turn = np.argsort(uniform(image_keys(seed, epoch, len(groups)), 4), kind="stable")
-    return _steps([groups[i] for i in turn], samples.images, view, keys, buckets)
+    steps = _steps([groups[i] for i in turn], samples.images, view, keys, buckets)
+    return [step._replace(qualities=qualities(step.keys, pieces.jpeg)) for step in steps]
 
 
 def _box_sizes(short_sides: Int64[np.ndarray, " n"], settings: Data) -> Int64[np.ndarray, "n 2"] | None:

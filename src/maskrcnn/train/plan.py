@@ -8,6 +8,7 @@ import msgspec
 
 from maskrcnn import config
 from maskrcnn.config import Recipe
+from maskrcnn.data.augment.copy_paste import refuse_odd
 from maskrcnn.data.augment.geometry import sizes_in_training
 from maskrcnn.data.augment.levels import resolve
 from maskrcnn.data.buckets import Bucket, Samples, buckets_for, whole_images
@@ -83,8 +84,10 @@ def read_splits(recipe: Recipe, say: Callable[[str], None], open_split: OpenSpli
 
 
 def plan_steps(recipe: Recipe, data: Dataset, shares: Shares) -> Plan:
-    samples = whole_images(data.sizes)
-    sizes = sizes_in_training(samples.sizes, resolve(recipe.data.augment))
+    samples, pieces = whole_images(data.sizes), resolve(recipe.data.augment)
+    if pieces.copy_paste:
+        refuse_odd(shares.images)
+    sizes = sizes_in_training(samples.sizes, pieces)
     buckets = buckets_for(sizes, recipe.data, recipe.data.short_sides)
     return Plan(shares, samples, buckets, *num_steps(recipe.train, len(samples.images)))
 

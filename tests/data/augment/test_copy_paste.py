@@ -255,3 +255,10 @@ def test_pasted_images_stay_channels_last():
     batch = batch_of([[], []], [(96, 128)] * 2)
     for blend in (0.0, 1.0):
         assert paste(batch, 0.5, blend).images.pixels.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_pasting_waits_for_no_device(tape):
+    batch = batch_of([[rectangle(10, 20, 50, 60)], [rectangle(30, 10, 70, 90)]], [(90, 110), (96, 128)])
+    found, replay = tape.record(lambda: paste(batch, 1.0, 1.0))
+    replay()
+    assert torch.equal(found.images.pixels, paste(batch, 1.0, 1.0).images.pixels)

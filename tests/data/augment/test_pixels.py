@@ -229,3 +229,10 @@ def test_images_of_five_bands_change_in_brightness_contrast_blur_and_noise():
     assert (pieces.saturation, pieces.hue, pieces.jpeg) == (0, 0, 100)
     found = distort(images, shown, keys, pieces, by)
     assert (found.pixels != images.pixels).any()
+
+
+def test_nothing_waits_for_a_device(tape):
+    images, shown, keys, by = sample()
+    found, replay = tape.record(lambda: distort(images, shown, keys, ALL, by).pixels)
+    replay()
+    assert torch.equal(found, distort(images, shown, keys, ALL, by).pixels)

@@ -34,11 +34,7 @@ def paste(batch: MicroBatch, probability: float, blend: float = 0.0) -> MicroBat
     `valid`, and boxes of the others surround what is left to see. No pixel beyond the smaller of two images changes.
     Raises ValueError for an odd number of images.
     """
-    if len(batch.keys) % 2:
-        raise ValueError(
-            f"copy-paste takes the images of a micro-batch in pairs, but it has {len(batch.keys)}; choose train.batch "
-            "and train.micro_batch such that each process has an even number, or set data.augment.copy_paste=0"
-        )
+    refuse_odd(len(batch.keys))
     images, targets = batch.images, batch.targets
     order = torch.arange(len(batch.keys), device=batch.keys.device) ^ 1
     common = torch.minimum(images.sizes, images.sizes[order])
@@ -47,6 +43,15 @@ def paste(batch: MicroBatch, probability: float, blend: float = 0.0) -> MicroBat
     cover = cover_of(pasted, common, images.pixels.shape[2:])
     pixels = paint(images.pixels, images.pixels[order], cover, common, blend)
     return MicroBatch(ImageBatch(pixels, images.sizes), uncover(join(targets, pasted)), batch.keys)
+
+
+def refuse_odd(num_images: int) -> None:
+    """Raise ValueError where the images of a micro-batch are no pairs."""
+    if num_images % 2:
+        raise ValueError(
+            f"copy-paste takes the images of a micro-batch in pairs, but it has {num_images}; choose train.batch and "
+            "train.micro_batch such that each process has an even number, or set data.augment.copy_paste=0"
+        )
 
 
 def choose(targets: Targets, sizes: Float[Tensor, "B 2"], keys: Int[Tensor, " B"], probability: float) -> Targets:

@@ -2,29 +2,36 @@
 
 import numpy as np
 import simplejpeg
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Int64, Shaped
 
-CHANCE = 0.5
-BEST = 96
-"""Quality of an image that is compressed least: files of cameras have about as much."""
-NONE = 100
+from maskrcnn.data.augment.pixels import CHANCE
+from maskrcnn.data.keys import uniform
+
+BEST = 95
+"""Quality of an image that is compressed least, about that of a camera's files."""
+UNCHANGED = 100
 """Quality that stands for an image which is not compressed."""
+AMOUNT, HAPPENS = 24, 25  # streams of random numbers
 
 
-def qualities(
-    amounts: Float64[np.ndarray, " n"], chances: Float64[np.ndarray, " n"], lowest: int
-) -> Int64[np.ndarray, " n"]:
-    """Qualities that images are compressed with: `NONE` for one half of them, from the lowest to `BEST` for the others.
+def qualities(keys: Int64[np.ndarray, " n"], lowest: int) -> Int64[np.ndarray, " n"] | None:
+    """Draw the quality of each image: `UNCHANGED` for one half, evenly from the lowest to `BEST` for the others.
 
-    amounts, chances   random numbers in [0, 1)
+    None where the lowest is `UNCHANGED`.
     """
-    drawn = lowest + (amounts * max(BEST - lowest + 1, 1)).astype(np.int64)
-    return np.where(chances < CHANCE, drawn, NONE)
+    if lowest >= UNCHANGED:
+        return None
+    best = max(BEST, lowest)
+    drawn = lowest + (uniform(keys, AMOUNT) * (best - lowest + 1)).astype(np.int64)
+    return np.where(uniform(keys, HAPPENS) < CHANCE, drawn, UNCHANGED)
 
 
-def compress(image: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "h w 3"]:
-    """What is left of an image after JPEG compression, with colours at half the resolution, as cameras keep them."""
-    if quality >= NONE:
+def compress(image: Shaped[np.ndarray, "h w C"], quality: int) -> Shaped[np.ndarray, "h w C"]:
+    """Give what is left of an image of three bands of 8 bits; colours have half the resolution, as cameras keep them.
+
+    Others, for which there is no JPEG, come back as they are.
+    """
+    if quality >= UNCHANGED or image.dtype != np.uint8 or image.shape[2] != 3:
         return image
     data = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, "RGB", "420")
     return simplejpeg.decode_jpeg(data, "RGB")
