@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Integer, UInt8
 
+from maskrcnn.files import by_archive
 from maskrcnn.masks import Rings
 from maskrcnn.sentences import counted, some_of
 from maskrcnn.storage.location import Location
@@ -210,7 +211,7 @@ def contents(data: Dataset) -> str:
     empty = np.count_nonzero(np.diff(data.first_object) == 0)
     named = zip(data.category_names, data.category_ids, counts, strict=True)
     return (
-        f"{data.annotations}: {counted(len(data.image_ids), 'images')} ({empty} without objects), "
+        f"{by_archive(str(data.annotations))}: {counted(len(data.image_ids), 'images')} ({empty} without objects), "
         f"{counted(len(data.labels), 'objects')} ({counted(int(data.crowd.sum()), 'crowd regions')}), "
         f"{counted(len(data.category_ids), 'categories')}\n  "
         + some_of([f"{name} (id {id}): {count}" for name, id, count in named], MOST_TOLD)
@@ -218,7 +219,7 @@ def contents(data: Dataset) -> str:
 
 
 def _notes(data: Dataset) -> Iterator[str]:
-    yield from data.remarks
+    yield from map(by_archive, data.remarks)
     for flag, sentence in SENTENCES.items():
         rows = np.flatnonzero(data.flags & flag)
         if len(rows):
