@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8, UInt32
 from PIL import Image
 from torch import Tensor
 
@@ -22,6 +22,8 @@ from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections
 from maskrcnn.view import View, inverse, move_boxes
 
+HALF = 0.5
+"""Share of the pixels that become one which a mask must cover to be drawn there."""
 Index = int | np.integer | slice | Int[np.ndarray, " k"] | Bool[np.ndarray, " n"] | list[int]
 
 
@@ -184,14 +186,7 @@ class Instances:
 
     def _crops(self, factor: int) -> Iterator[Crop]:
         """What is drawn of each mask, in an image that is reduced by a whole factor."""
-        for rle in self.rle:
-            spans = spans_from_counts(counts_from_string(rle["counts"]), self.size[0])
-            left, top, right, bottom = bounds_of_spans(spans)
-            left, top = left // factor * factor, top // factor * factor
-            bitmap = bitmap_from_spans(spans, (left, top, right, bottom))
-            if factor > 1 and bitmap.size:
-                bitmap = reduced(bitmap[..., None].astype(np.float32), factor)[..., 0] >= 0.5
-            yield Crop(left // factor, top // factor, bitmap)
+        return (crop_of(counts_from_string(rle["counts"]), self.size[0], factor) for rle in self.rle)
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -199,6 +194,20 @@ class Instances:
         noun = "instance" if len(self) == 1 else "instances"
         listed = f": {found}" if len(self) else ""
         return f"{len(self) or 'no'} {noun} in {height} x {width}{listed}"
+
+
+def crop_of(counts: UInt32[np.ndarray, " N"], height: int, factor: int) -> Crop:
+    """A mask, given by its run lengths, as it is drawn in an image that is reduced by a whole factor.
+
+    height   of the image that the runs count
+    """
+    spans = spans_from_counts(counts, height)
+    left, top, right, bottom = bounds_of_spans(spans)
+    left, top = left // factor * factor, top // factor * factor
+    bitmap = bitmap_from_spans(spans, (left, top, right, bottom))
+    if factor > 1 and bitmap.size:
+        bitmap = reduced(bitmap[..., None].astype(np.float32), factor)[..., 0] >= HALF
+    return Crop(left // factor, top // factor, bitmap)
 
 
 def from_detections(

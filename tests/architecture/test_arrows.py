@@ -36,7 +36,7 @@ MAY_SEE = {
     "weights": {"config", "recipes", "files", "storage", "run_folder", "sentences"},
     "runtime": FOUNDATION | {"ops", "models", "files"},
     "evaluate": RUN | {"instances", "joining"},
-    "report": RUN | {"evaluate", "draw", "fonts", "instances"},
+    "report": RUN | {"evaluate", "draw", "fonts", "instances", "overview"},
     "train": RUN | {"evaluate", "report", "convert.backbone"},
     "predict": RUN | {"instances", "joining", "overview", "draw", "fonts", "convert"},
     "predict_files": RUN | {"instances", "predict", "fonts"},
