@@ -61,6 +61,7 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
     data = recipe.data
     if data.read_ahead != Data().read_ahead and data.remote == "copy":
         yield ("data.read_ahead", "data.remote"), "has no effect on images that are copied; set data.remote=stream"
+    yield from _tiles(data)
     if not data.short_sides:
         yield ("data.short_sides",), "expected at least one length"
     elif data.fit == "sides" and data.max_side < max(data.short_sides):
@@ -120,6 +121,19 @@ def _copy_paste(recipe: Recipe) -> Iterator[Contradiction]:
                 f"expected an even number, since images are pasted onto each other in pairs, got {size}; change it, or "
                 "set data.augment.copy_paste=0",
             )
+
+
+def _tiles(data: Data) -> Iterator[Contradiction]:
+    for name in ("tile_overlap", "tile_empty"):
+        if not data.tile and getattr(data, name) != getattr(Data(), name):
+            yield (f"data.{name}", "data.tile"), "has no effect on whole images; set data.tile"
+    if data.tile and data.fit == "box":
+        yield ("data.fit", "data.tile"), "cannot go with data.tile, whose tiles are square; set data.fit=sides"
+    if data.tile and data.remote == "stream":
+        yield (
+            ("data.remote", "data.tile"),
+            "would fetch an image once for each of its tiles; set data.remote=copy",
+        )
 
 
 def _model(recipe: Recipe) -> Iterator[Contradiction]:

@@ -9,6 +9,7 @@ from maskrcnn.data.buckets import plan_epoch
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.split import OpenSplit, open_split
+from maskrcnn.data.tiles import with_few_empty
 from maskrcnn.recipes import write_recipe
 from maskrcnn.report.page import write_report
 from maskrcnn.run_folder import CONFIG, LAST, WEIGHTS
@@ -121,14 +122,21 @@ def _train(training: Training, epoch: int, wish: StopRequest) -> None:
 
 def _loader(training: Training, epoch: int) -> Loader:
     """The images of the steps that an epoch still has."""
-    settings, data, images = training.recipe.train, training.recipe.data, training.splits.training
-    first, end = training.plan.steps_of(epoch)
-    plan, objects = training.plan, Objects.of(images)
+    settings, data = training.recipe.train, training.recipe.data
+    plan = training.plan
+    first, end = plan.steps_of(epoch)
+    samples = with_few_empty(plan.samples, plan.data, data, seed=settings.seed, epoch=epoch)
     steps = plan_epoch(
-        plan.samples, data, plan.buckets, batch=settings.batch, seed=settings.seed, epoch=epoch, objects=objects
+        samples,
+        data,
+        plan.buckets,
+        batch=settings.batch,
+        seed=settings.seed,
+        epoch=epoch,
+        objects=Objects.of(plan.data),
     )
     return Loader(
-        images,
+        plan.data,
         steps[: end - first],
         data,
         rank=training.world.rank,

@@ -14,6 +14,7 @@ from maskrcnn.data.augment.levels import resolve
 from maskrcnn.data.buckets import Bucket, Samples, buckets_for, whole_images
 from maskrcnn.data.dataset import Dataset, summary, why_nothing_is_learnt
 from maskrcnn.data.split import OpenSplit
+from maskrcnn.data.tiles import cut_data, with_few_empty
 from maskrcnn.sentences import some_of
 
 
@@ -44,8 +45,10 @@ class Plan(NamedTuple):
     """The steps of a run."""
 
     shares: Shares
+    data: Dataset
+    """The images that are learnt: those for training, or their tiles."""
     samples: Samples
-    """What an epoch shows."""
+    """What epochs choose from."""
     buckets: list[Bucket]
     steps_per_epoch: int
     total_steps: int
@@ -84,12 +87,13 @@ def read_splits(recipe: Recipe, say: Callable[[str], None], open_split: OpenSpli
 
 
 def plan_steps(recipe: Recipe, data: Dataset, shares: Shares) -> Plan:
-    samples, pieces = whole_images(data.sizes), resolve(recipe.data.augment)
+    data, pieces = cut_data(data, recipe.data), resolve(recipe.data.augment)
     if pieces.copy_paste:
         refuse_odd(shares.images)
-    sizes = sizes_in_training(samples.sizes, pieces)
-    buckets = buckets_for(sizes, recipe.data, recipe.data.short_sides)
-    return Plan(shares, samples, buckets, *num_steps(recipe.train, len(samples.images)))
+    samples = whole_images(data.sizes)
+    buckets = buckets_for(sizes_in_training(samples.sizes, pieces), recipe.data, recipe.data.short_sides)
+    shown = with_few_empty(samples, data, recipe.data, seed=recipe.train.seed, epoch=0)
+    return Plan(shares, data, samples, buckets, *num_steps(recipe.train, len(shown.images)))
 
 
 def micro_batch_size(settings: config.Train, num_processes: int) -> int:
