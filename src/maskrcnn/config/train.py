@@ -48,6 +48,13 @@ class Train(Settings, frozen=True):
     """Number of passes over the training images."""
     max_steps: Run[Natural] = 0
     """Number of steps after which training stops; 0 trains all epochs."""
+    minutes: Run[NotNegative] = 0.0
+    """Time in minutes that training takes, evaluations and saving included: as many steps as fit, with the whole schedule
+    run; `epochs`, in which milestones and evaluations count, are then equal parts of it. 0 trains all epochs, however
+    long."""
+    patience: Run[Natural] = 0
+    """Number of evaluations without a higher mask AP (box AP where there are no masks) after which training stops
+    early; 0 never does."""
     batch: Learning[Positive] = 16
     """Number of images per update, over all devices and accumulated micro-batches."""
     micro_batch: Run[Natural] = 0

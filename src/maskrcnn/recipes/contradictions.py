@@ -139,6 +139,13 @@ def _efficientnet(recipe: Recipe) -> Iterator[Contradiction]:
 
 def _train(recipe: Recipe) -> Iterator[Contradiction]:
     train = recipe.train
+    if train.minutes and train.max_steps:
+        yield (
+            ("train.max_steps", "train.minutes"),
+            "cannot go with train.minutes, which decides the number of steps; leave one out",
+        )
+    if train.patience and not train.evaluate_every:
+        yield ("train.patience", "train.evaluate_every"), "has no effect without evaluations; leave it out"
     if train.micro_batch > train.batch:
         yield (
             ("train.micro_batch", "train.batch"),

@@ -12,6 +12,7 @@ from maskrcnn.data.buckets import Bucket, Samples, buckets_for, whole_images
 from maskrcnn.data.dataset import Dataset, summary, why_nothing_is_learnt
 from maskrcnn.data.split import OpenSplit
 from maskrcnn.sentences import some_of
+from maskrcnn.train.schedule import Place
 
 
 class Shares(NamedTuple):
@@ -51,6 +52,10 @@ class Plan(NamedTuple):
     def num_epochs(self) -> int:
         """Epochs, the last of which may be cut short."""
         return math.ceil(self.total_steps / self.steps_per_epoch)
+
+    def place(self, step: int) -> Place:
+        """Where the schedule is after `step` updates."""
+        return Place(step, step / self.steps_per_epoch, step / self.total_steps)
 
     def steps_of(self, epoch: int) -> tuple[int, int]:
         """Steps that are done when an epoch begins, and when it ends."""
