@@ -4,8 +4,10 @@ Now and then the first process looks at the clock and tells all how many more st
 the schedule rises evenly with the steps, so that each one's learning rate follows from what a checkpoint holds.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from statistics import fmean, median
 from typing import Literal, NamedTuple
 
 from maskrcnn.config import Train
@@ -16,16 +18,22 @@ COLD_STEPS = 3
 """Steps of a process that are not measured: kernels are compiled and memory is found in the first ones."""
 FIRST_LOOK = 2
 """Measured steps after which the rest of a run is fitted for the first time."""
+ASSUMED_STEPS = 1000
+"""Steps of a run of which nothing is known yet, if its epochs do not have more: too many cost its schedule nothing."""
 LOOKS = 16
 """Looks at the clock in what is left: a machine ten times slower from one look to the next still ends in time."""
-FORGET = 8
-"""Measured steps that halve the weight of all before them; fewer at a time halve it by less."""
+MOST_COUNTED, FEWEST_COUNTED = 64, 8
+"""Bounds of the steps of late whose mean time counts: a quarter of those that were measured."""
+OUTLIER = 4.0
+"""Times the median that a step counts at most: a machine that was busy for some seconds is not a slow one."""
 AIM = 0.99
 """Share of its time that a run plans to use."""
 REPORT_SECONDS = 2.0
 """What the report takes, roughly."""
 EVALUATION_STRETCH = 4.0
 """Steps before and after an evaluation take at least this many times as long as it does, but for the last one."""
+MOST_ASSUMED = 0.25
+"""Share of the time that an evaluation is assumed to take at most, before the first one."""
 TINY = 1e-6
 
 Apart = Literal["evaluation", "saving"]
@@ -43,7 +51,7 @@ class State(NamedTuple):
     pace: float = 0.0
     """Seconds of a step of late; 0 while nothing was measured."""
     evaluation: float = 0.0
-    """Seconds of the last evaluation; 0 before the first."""
+    """How many steps the last evaluation took as long as; 0 before the first."""
     saving: float = 0.0
     """Seconds of the last checkpoint."""
     evaluated: float = 0.0
@@ -53,6 +61,8 @@ class State(NamedTuple):
         """Share of the schedule that is done after `step` updates."""
         if step >= self.end:
             return 1.0
+        if step <= self.step:
+            return self.share
         return self.share + (1 - self.share) * (step - self.step) / (self.end - self.step)
 
 
@@ -77,10 +87,12 @@ class Budget:
         """
         self.settings, self.length, self.state = settings, length, state
         self._clock, self._used = clock, used
-        self._mark: tuple[int, float] | None = None
-        self._seconds, self._steps = 0.0, 0.0
+        self._warm = start + COLD_STEPS
+        self._mark: float | None = None
+        self._durations: deque[float] = deque(maxlen=MOST_COUNTED)
+        self._num_measured = 0
         self._costs = {"evaluation": state.evaluation, "saving": state.saving}
-        self.next_look = start + COLD_STEPS
+        self.next_look = self._warm + FIRST_LOOK
 
     @property
     def seconds(self) -> float:
@@ -102,24 +114,26 @@ class Budget:
         share = self.state.share_at(step)
         return Place(step, share * self.settings.epochs, share, is_timed=True)
 
+    def count(self, step: int) -> None:
+        """Measure the step that is done now, unless it was one of the first."""
+        now = self.used
+        if self._mark is not None:
+            self._durations.append(now - self._mark)
+            self._num_measured += 1
+        self._mark = now if step >= self._warm else None
+
     def look(self, step: int, world: World) -> None:
         """Fit the rest of the run, all processes alike."""
-        self._measure(step)
         self.state = _agreed(self._fitted(step), world)
-        self.next_look = step + (max(1, (self.state.end - step) // LOOKS) if self.state.pace else FIRST_LOOK)
+        rest = max(1, (self.state.end - step) // LOOKS)
+        self.next_look = step + (rest if self._num_measured > 2 * FEWEST_COUNTED else min(rest, FIRST_LOOK))
 
-    def pause(self, step: int) -> float:
-        """Seconds so far; what comes before `resume` is no step."""
-        self._measure(step)
-        return self.used
-
-    def resume(self, kind: Apart, step: int, paused: float) -> None:
-        """Note what was done since `pause` gave `paused`; from the next look on its time counts for the next one."""
-        self._costs[kind] = self.used - paused
+    def set_apart(self, kind: Apart, step: int, seconds: float) -> None:
+        """Note what was done in the `seconds` that end now, and that no step was; it counts from the next look on."""
+        self._costs[kind] = seconds / self._pace if kind == "evaluation" and self._pace else seconds
         if kind == "evaluation":
             self.state = self.state._replace(evaluated=self.state.share_at(step))
-        if self._mark is not None:
-            self._mark = step, self._clock()
+        self._mark = None if self._mark is None else self.used
 
     def is_evaluation_due(self, step: int) -> bool:
         """Whether the end of an epoch is evaluated: so many times in the run as without a time, where that leaves
@@ -137,26 +151,25 @@ class Budget:
         return self.settings.evaluate_every / self.settings.epochs
 
     def _evaluation(self, state: State) -> float:
-        """Seconds of an evaluation: before the first, an image takes as long as in a step."""
-        return state.evaluation or self.length.num_evaluated * state.pace / self.settings.batch
+        """Seconds of an evaluation at the speed of late: before the first, an image takes as long as in a step."""
+        assumed = self.length.num_evaluated * state.pace / self.settings.batch
+        return state.evaluation * state.pace or min(assumed, MOST_ASSUMED * self.seconds)
 
-    def _measure(self, step: int) -> None:
-        """Add the steps since the last mark, which are forgotten slowly."""
-        now = self._clock()
-        if self._mark is not None and step > self._mark[0]:
-            steps, seconds = step - self._mark[0], now - self._mark[1]
-            kept = 0.5 ** min(1.0, steps / FORGET)
-            self._seconds, self._steps = self._seconds * kept + seconds, self._steps * kept + steps
-        if self._mark is not None or step >= self.next_look:
-            self._mark = step, now
+    @property
+    def _pace(self) -> float:
+        """Seconds of a step of late, as this process saw them."""
+        if not self._durations:
+            return self.state.pace
+        late = list(self._durations)[-max(FEWEST_COUNTED, self._num_measured // 4) :]
+        most = OUTLIER * median(late)
+        return fmean(min(seconds, most) for seconds in late)
 
     def _fitted(self, step: int) -> State:
         """What this process would have all agree on."""
-        pace = self._seconds / self._steps if self._steps else self.state.pace
-        state = self.state._replace(pace=pace, **self._costs)
-        if not pace:
+        state = self.state._replace(pace=self._pace, **self._costs)
+        if not state.pace:
             return state
-        steps = int((self.seconds * AIM - self.used - self._reserve(state, step)) / pace)
+        steps = int((self.seconds * AIM - self.used - self._reserve(state, step)) / state.pace)
         return state._replace(step=step, share=state.share_at(step), end=step + max(steps, 0))
 
     def _reserve(self, state: State, step: int) -> float:
@@ -173,10 +186,10 @@ class Budget:
 @contextmanager
 def apart(budget: Budget | None, kind: Apart, step: int) -> Iterator[None]:
     """Time something that is no step, where time decides."""
-    paused = None if budget is None else budget.pause(step)
+    begin = 0.0 if budget is None else budget.used
     yield
-    if budget is not None and paused is not None:
-        budget.resume(kind, step, paused)
+    if budget is not None:
+        budget.set_apart(kind, step, budget.used - begin)
 
 
 def begin(settings: Train, length: Length, clock: Callable[[], float], step: int, num_steps: int) -> Budget:
@@ -184,7 +197,7 @@ def begin(settings: Train, length: Length, clock: Callable[[], float], step: int
 
     num_steps   what the run's epochs would take, which is assumed until something was measured
     """
-    end = step + max(num_steps - step, COLD_STEPS + FIRST_LOOK + 1)
+    end = step + max(num_steps, ASSUMED_STEPS)
     return Budget(settings, length, clock, step, State(step, 0.0, end))
 
 

@@ -57,6 +57,8 @@ class Training:
     oddities: Oddities = field(default_factory=Oddities)
     """What was met in the images so far."""
 
+    rate: float = 0.0
+    """Learning rate of the last update."""
     budget: Budget | None = None
     """The time that the run fits into, if one was given."""
 
@@ -66,7 +68,8 @@ class Training:
         watch.fetch()
         raws, batches = zip(*islice(parts, shares.parts), strict=True)
         watch.begin(loader.waited_seconds - waited)
-        set_rate(self.update.optimizer, self._rate(self.step))
+        self.rate = self._rate(self.step)
+        set_rate(self.update.optimizer, self.rate)
         with explain_out_of_memory(self.world.device, shares.images, raws[0].bucket, self._less_memory()):
             losses = self.update(batches)
         self.step += 1
@@ -83,7 +86,7 @@ class Training:
             step=self.step,
             total_steps=self.plan.total_steps,
             epoch=epoch + 1,
-            lr=self._rate(self.step - 1),
+            lr=self.rate,
             images=self.recipe.train.batch,
             memory=peak_memory(self.world.device),
             left=None if self.budget is None else self.budget.left,
@@ -196,9 +199,11 @@ class Training:
         return bool(patience) and self.world.any(over)
 
     def fit_into_time(self) -> None:
-        """Now and then, where time decides: adapt the number of steps to the speed of late."""
-        if self.budget is not None and self.step >= self.budget.next_look and self.step < self.plan.total_steps:
-            self._look_at_the_clock(self.budget)
+        """Where time decides, adapt the number of steps to the speed of late, now and then."""
+        if self.budget is not None:
+            self.budget.count(self.step)
+            if self.budget.next_look <= self.step < self.plan.total_steps:
+                self._look_at_the_clock(self.budget)
 
     def _look_at_the_clock(self, budget: Budget) -> None:
         is_first = not budget.state.pace
