@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maskrcnn.boxes import clip
 from maskrcnn.draw import draw_instances
-from maskrcnn.masks import Outline, bitmap_from_counts, counts_from_string
+from maskrcnn.masks import Outline, bitmap_from_counts, counts_from_string, outlines_from_runs
 from maskrcnn.ops.paste import inclusive_boxes, paste, paste_outlines, paste_rle
 from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections
@@ -48,6 +48,9 @@ class Instances:
     """The original image, RGB unless the network sees other bands."""
     inclusive: bool = False
     """Masks are pasted as by torchvision, whose weights these are; see `model.mask_head.paste`."""
+    runs: list[str] | None = None
+    """Masks as COCO's compressed run lengths, where they were joined from tiles and `probabilities` are empty; None:
+    pasted from these."""
 
     @classmethod
     def empty(cls, size: tuple[int, int]) -> "Instances":
@@ -71,6 +74,7 @@ class Instances:
             names=[self.names[i] for i in chosen],
             scores=self.scores[chosen],
             probabilities=self.probabilities[torch.from_numpy(chosen)],
+            runs=None if self.runs is None else [self.runs[i] for i in chosen],
         )
 
     def filter(self, score: float) -> "Instances":
@@ -81,12 +85,16 @@ class Instances:
     def masks(self) -> Bool[np.ndarray, "n h w"]:
         """Bitmaps of the size of the image: n x h x w bytes. `rle` and `polygons` need far less."""
         height, width = self.size
+        if self.runs is not None:
+            return np.array([*self._bitmaps()], np.bool_).reshape(-1, height, width)
         return paste(self.probabilities, self._frames(), height=height, width=width).numpy()
 
     @cached_property
     def rle(self) -> list[dict[str, Any]]:
         """COCO's compressed run lengths: {"size": [h, w], "counts": str}."""
         height, width = self.size
+        if self.runs is not None:
+            return [{"size": [height, width], "counts": runs} for runs in self.runs]
         return paste_rle(self.probabilities, self._frames(), height=height, width=width)
 
     @cached_property
@@ -96,6 +104,10 @@ class Instances:
         A mask has an outline for each of its pieces. Bodies turn clockwise on the screen, holes the other way.
         """
         height, width = self.size
+        if self.runs is not None:
+            counts = [counts_from_string(runs) for runs in self.runs]
+            stops = np.cumsum([len(one) for one in counts], dtype=np.int64)
+            return outlines_from_runs(np.concatenate([np.zeros(0, np.uint32), *counts]), stops, height)
         return paste_outlines(self.probabilities, self._frames(), height=height, width=width)
 
     def to_coco(self, image_id: int | str = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:

@@ -24,7 +24,6 @@ from maskrcnn.data.decode import MEBIBYTE, RGB, decode, to_rgb
 from maskrcnn.data.loader import collate
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.sources import find_images, is_one_file
-from maskrcnn.data.transforms import to_pixels
 from maskrcnn.instances import Instances, from_detections
 from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
@@ -40,8 +39,9 @@ from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import tasks_for, warm
 from maskrcnn.sentences import Note, some_of, typed
 from maskrcnn.storage.location import Location, Where, at
-from maskrcnn.structures import Detections, ImageBatch
+from maskrcnn.structures import Detections
 from maskrcnn.view import View
+from maskrcnn.ways import Ways
 from maskrcnn.weights import fill
 
 ImageLike = str | Path | Location | Image.Image | np.ndarray | Tensor
@@ -178,29 +178,34 @@ class Predictor:
         originals = torch.tensor([image.shape[:2] for image in images])
         view = self._view(images)
         batch, raw_sizes = collate([self._reduced(image) for image in images])
-        detections = self._detect(batch, raw_sizes, view.rescaled(originals, raw_sizes), self._bucket(view))
+        detections = self._detect(batch, raw_sizes, originals, view)
         names, category_ids = self.recipe.classes, self.recipe.category_ids
         inclusive = self.recipe.model.mask_head.paste == "inclusive"
-        found = from_detections(detections, view, originals, names, category_ids, inclusive=inclusive)
+        frame = self._ways.frame(view, originals)
+        found = from_detections(detections, frame, originals, names, category_ids, inclusive=inclusive)
         return found if self.choice is None else [_chosen(one, self.choice) for one in found]
 
     @torch.inference_mode()
-    def _detect(self, images: Tensor, raw_sizes: Tensor, view: View, bucket: Bucket) -> Detections:
-        images, raw_sizes, view = images.to(self.device), raw_sizes.to(self.device), view.to(self.device)
-        pixels = to_pixels(images, raw_sizes, view, bucket, self.recipe.data)
+    def _detect(self, images: Tensor, raw_sizes: Tensor, originals: Tensor, view: View) -> Detections:
+        bucket = self._bucket(view)
+        batch = self._ways.prepare(images, raw_sizes, originals, view, bucket, self.device)
         alone = nullcontext() if self.execution == "eager" else self._results
         with (
             alone,
             self.precision.autocast(),
             explain_out_of_memory(self.device, len(images), bucket, f"{LESS_MEMORY}, {typed('precision bf16')}"),
         ):
-            found = to_host(self._forward(ImageBatch(pixels, view.sizes.float())), self.device)
+            found = to_host(self._forward(batch), self.device)
             detections: Detections = found.wait()
         return detections
 
     @cached_property
-    def _forward(self) -> Callable[[ImageBatch], Detections]:
-        return laddered(self.model, self.rungs, self.device, warnings.warn)
+    def _forward(self) -> Callable[..., Detections]:
+        return laddered(self._ways.network(self.model), self.rungs, self.device, warnings.warn)
+
+    @cached_property
+    def _ways(self) -> Ways:
+        return Ways.of(self.recipe.evaluate, self.recipe.data)
 
     @property
     def execution(self) -> Execution:

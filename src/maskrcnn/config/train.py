@@ -98,6 +98,11 @@ class Evaluate(Settings, frozen=True):
     """Whether evaluation uses bf16 or fp16, as `train.mixed_precision`; prediction does too, unless told otherwise."""
     execution: Run[Execution] = "auto"
     """How a batch runs in evaluation and prediction, as `train.execution`."""
+    scales: Run[tuple[AboveZero, ...]] = (1.0,)
+    """Sizes at which each image is seen, as factors of the usual one; what is found at all of them is merged. Prediction
+    does the same; each size takes its square of the usual time."""
+    flip: Run[bool] = False
+    """Whether each image is seen mirrored too, at each of `scales`, which doubles the time."""
     max_dets: Run[Positive] = 100
     """Number of results of one class in an image that count: other than 100 adds scores such as `AP@300` to COCO's own,
     which count 100."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from maskrcnn import boxes as box
@@ -65,9 +65,9 @@ def merge(found: Sequence[Boxes], *, threshold: float, num_keep: int) -> Boxes:
     averaged by their scores; a survivor's score is the sum of each view's best for it, over the number of
     views: what only one view sees becomes less certain. Source: Solovyev et al. 2019, weighted boxes fusion.
     """
-    boxes, labels, scores, valid = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
-    order = torch.where(valid, scores, -1.0).argsort(dim=1, descending=True, stable=True)
-    boxes, labels, scores, valid = box.take(boxes, order), *(x.gather(1, order) for x in (labels, scores, valid))
+    together = Boxes(*(torch.cat(parts, 1) for parts in zip(*found, strict=True)))
+    order = torch.where(together.valid, together.scores, -1.0).argsort(dim=1, descending=True, stable=True)
+    boxes, labels, scores, valid = _take(together, order)
     view = torch.arange(len(found), device=boxes.device).repeat_interleave(found[0].labels.shape[1])[order]
     kept, used = nms(boxes, labels, valid, threshold=threshold, num_keep=num_keep)
     centres, classes = box.take(boxes, kept), labels.gather(1, kept)
@@ -80,9 +80,16 @@ def merge(found: Sequence[Boxes], *, threshold: float, num_keep: int) -> Boxes:
     # 2. the mean of its members, weighted by their scores
     weights = member * scores[:, None]
     total = weights.sum(2, keepdim=True)
-    fused = torch.where(total > 0, weights @ boxes / total.clamp(min=1e-9), centres)
+    with torch.autocast(boxes.device.type, enabled=False):  # coordinates need all their digits
+        fused = torch.where(total > 0, weights @ boxes / total.clamp(min=1e-9), centres)
     # 3. the mean over the views of the best score in each
     best = [torch.where(view[:, None] == number, weights, 0.0).amax(2) for number in range(len(found))]
     certain = torch.stack(best).sum(0) / len(found)
     ranks = torch.where(used, certain, -1.0).argsort(dim=1, descending=True, stable=True)
-    return Boxes(box.take(fused, ranks), *(x.gather(1, ranks) for x in (classes, certain, used)))
+    return _take(Boxes(fused, classes, certain, used), ranks)
+
+
+def _take(found: Boxes, index: Int[Tensor, "B n"]) -> Boxes:
+    """Gather each image's boxes, with what is known of them, by its own index."""
+    others = (part.gather(1, index) for part in (found.labels, found.scores, found.valid))
+    return Boxes(box.take(found.boxes, index), *others)

@@ -30,6 +30,7 @@ def contradictions(recipe: Recipe) -> Iterator[Contradiction]:
     yield from _model(recipe)
     yield from _train(recipe)
     yield from _schedule(recipe)
+    yield from _evaluate(recipe)
     if len(recipe.classes) != len(recipe.category_ids):
         yield (
             ("classes", "category_ids"),
@@ -60,6 +61,7 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
     data = recipe.data
     if data.read_ahead != Data().read_ahead and data.remote == "copy":
         yield ("data.read_ahead", "data.remote"), "has no effect on images that are copied; set data.remote=stream"
+    yield from _tiles(data)
     if not data.short_sides:
         yield ("data.short_sides",), "expected at least one length"
     elif data.fit == "sides" and data.max_side < max(data.short_sides):
@@ -74,6 +76,10 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
             ("data.fixed_point", "data.whole_levels"),
             "cannot go with data.whole_levels, which rounds twice; leave one out",
         )
+    if data.repeat_threshold != Data().repeat_threshold and data.sampling != "repeat_factor":
+        yield ("data.repeat_threshold", "data.sampling"), "has no effect but with data.sampling=repeat_factor"
+    if data.negatives is not None and data.tile_empty != Data().tile_empty:
+        yield ("data.tile_empty", "data.negatives"), "has no effect with data.negatives; leave one out"
     if not data.mean:
         yield ("data.mean",), "expected a number for each band of the images, at least one"
     if len(data.std) != len(data.mean):
@@ -83,6 +89,19 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
         )
     if min(data.std, default=1) <= 0:
         yield ("data.std",), f"expected numbers > 0, since pixels are divided by them, got {list(data.std)}"
+
+
+def _tiles(data: Data) -> Iterator[Contradiction]:
+    for name in ("tile_overlap", "tile_empty"):
+        if not data.tile and getattr(data, name) != getattr(Data(), name):
+            yield (f"data.{name}", "data.tile"), "has no effect on whole images; set data.tile"
+    if data.tile and data.fit == "box":
+        yield ("data.fit", "data.tile"), "cannot go with data.tile, whose tiles are square; set data.fit=sides"
+    if data.tile and data.remote == "stream":
+        yield (
+            ("data.remote", "data.tile"),
+            "would fetch an image once for each of its tiles; set data.remote=copy",
+        )
 
 
 def _model(recipe: Recipe) -> Iterator[Contradiction]:
@@ -158,6 +177,12 @@ def _train(recipe: Recipe) -> Iterator[Contradiction]:
         )
     if train.optimizer.kind == "adamw" and train.optimizer.momentum != Optimizer().momentum:
         yield ("train.optimizer.momentum", "train.optimizer.kind"), "has no effect on adamw; leave it out"
+
+
+def _evaluate(recipe: Recipe) -> Iterator[Contradiction]:
+    scales = recipe.evaluate.scales
+    if not scales or len(set(scales)) < len(scales):
+        yield ("evaluate.scales",), f"expected at least one size, each once, got {list(scales)}"
 
 
 def _schedule(recipe: Recipe) -> Iterator[Contradiction]:

@@ -7,6 +7,7 @@ from maskrcnn.config import Recipe
 from maskrcnn.data.buckets import plan_epoch
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
+from maskrcnn.data.sampling import shown
 from maskrcnn.data.split import OpenSplit, open_split
 from maskrcnn.recipes import write_recipe
 from maskrcnn.report.page import write_report
@@ -124,12 +125,13 @@ def _train(training: Training, epoch: int, wish: StopRequest) -> None:
 
 def _loader(training: Training, epoch: int) -> Loader:
     """The images of the steps that an epoch still has."""
-    settings, data, images = training.recipe.train, training.recipe.data, training.splits.training
-    first, end = training.plan.steps_of(epoch)
+    settings, data = training.recipe.train, training.recipe.data
     plan = training.plan
-    steps = plan_epoch(plan.samples, data, plan.buckets, batch=settings.batch, seed=settings.seed, epoch=epoch)
+    first, end = plan.steps_of(epoch)
+    samples = shown(plan.samples, plan.data, data, seed=settings.seed, epoch=epoch)
+    steps = plan_epoch(samples, data, plan.buckets, batch=settings.batch, seed=settings.seed, epoch=epoch)
     return Loader(
-        images,
+        plan.data,
         steps if training.budget else steps[: end - first],
         data,
         rank=training.world.rank,

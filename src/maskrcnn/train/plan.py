@@ -10,7 +10,9 @@ from maskrcnn import config
 from maskrcnn.config import Recipe
 from maskrcnn.data.buckets import Bucket, Samples, buckets_for, whole_images
 from maskrcnn.data.dataset import Dataset, summary, why_nothing_is_learnt
+from maskrcnn.data.sampling import shown
 from maskrcnn.data.split import OpenSplit
+from maskrcnn.data.tiles import cut_data
 from maskrcnn.sentences import some_of
 from maskrcnn.train.schedule import Place
 
@@ -42,8 +44,10 @@ class Plan(NamedTuple):
     """The steps of a run."""
 
     shares: Shares
+    data: Dataset
+    """The images that are learnt: those for training, or their tiles."""
     samples: Samples
-    """What an epoch shows."""
+    """What epochs choose from."""
     buckets: list[Bucket]
     steps_per_epoch: int
     total_steps: int
@@ -86,9 +90,11 @@ def read_splits(recipe: Recipe, say: Callable[[str], None], open_split: OpenSpli
 
 
 def plan_steps(recipe: Recipe, data: Dataset, shares: Shares) -> Plan:
+    data = cut_data(data, recipe.data)
     samples = whole_images(data.sizes)
     buckets = buckets_for(samples.sizes, recipe.data, recipe.data.short_sides)
-    return Plan(shares, samples, buckets, *num_steps(recipe.train, len(samples.images)))
+    epoch = shown(samples, data, recipe.data, seed=recipe.train.seed, epoch=0)
+    return Plan(shares, data, samples, buckets, *num_steps(recipe.train, len(epoch.images)))
 
 
 def micro_batch_size(settings: config.Train, num_processes: int) -> int:

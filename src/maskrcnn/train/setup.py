@@ -69,7 +69,7 @@ def set_up(
     model = _network(recipe, world, start, weights, log.say)
     rungs = choose_rungs(recipe.train.execution, world.device, "train.execution")
     update = _updater(recipe, model, world, rungs, start, log.say)
-    annotations = AnnotationStore(splits.training, world.device)
+    annotations = AnnotationStore(plan.data, world.device)
     return Training(
         recipe=recipe,
         out=out,
