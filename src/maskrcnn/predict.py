@@ -13,6 +13,7 @@ from typing import Literal, cast, get_args, overload
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from msgspec import structs
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -121,6 +122,19 @@ class Predictor:
         """
         ids = self.recipe.category_ids or range(1, len(self.recipe.classes) + 1)
         return replace(self, choice=choose(self.recipe.classes, ids, classes, self.recipe.name))
+
+    def look(self, *, scales: Sequence[float] | None = None, flip: bool | None = None) -> "Predictor":
+        """The same predictor that sees each image in several ways (`evaluate.scales`, `evaluate.flip`) and merges what it
+        finds; None leaves what its weights' recipe says.
+
+        Raises ValueError for sizes that are not above 0, or given twice.
+        """
+        evaluate = self.recipe.evaluate
+        chosen = evaluate.scales if scales is None else tuple(scales)
+        if not chosen or len(set(chosen)) < len(chosen) or min(chosen) <= 0:
+            raise ValueError(f"expected scales above 0, each once, received {list(chosen)}")
+        evaluate = structs.replace(evaluate, scales=chosen, flip=evaluate.flip if flip is None else flip)
+        return replace(self, recipe=structs.replace(self.recipe, evaluate=evaluate))
 
     @property
     def classes(self) -> tuple[str, ...]:
