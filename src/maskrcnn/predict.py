@@ -124,9 +124,10 @@ class Predictor:
         return replace(self, choice=choose(self.recipe.classes, ids, classes, self.recipe.name))
 
     def look(self, *, scales: Sequence[float] | None = None, flip: bool | None = None) -> "Predictor":
-        """The same predictor that sees each image in several ways (`evaluate.scales`, `evaluate.flip`) and merges what it
-        finds; None leaves what its weights' recipe says.
+        """The same predictor that sees each image in several ways and merges what it finds in them.
 
+        scales   sizes, as factors of the usual one; None: those of the weights' recipe (`evaluate.scales`)
+        flip     whether each is also seen mirrored; None: as the recipe says (`evaluate.flip`)
         Raises ValueError for sizes that are not above 0, or given twice.
         """
         evaluate = self.recipe.evaluate

@@ -19,9 +19,9 @@ class Run:
     """Drives a budget as training does: `pace` gives the seconds of a step at a time, of which an evaluation takes as
     long as some."""
 
-    def __init__(self, pace: Callable[[float], float], *, minutes: float = 5.0, evaluation: float = 20.0, **train) -> None:
+    def __init__(self, pace: Callable[[float], float], *, evaluation: float = 20.0, **train) -> None:
         self.now, self.pace, self.evaluation = 10.0, pace, evaluation
-        self.settings = Train(minutes=minutes, **{"epochs": 5, "batch": 4} | train)
+        self.settings = Train(minutes=5.0, **{"epochs": 5, "batch": 4} | train)
         self.length = Length(steps_per_epoch=50, num_evaluated=40)
         self.step, self.evaluated, self.rates = 0, [], []
         self.budget = budget.begin(self.settings, self.length, lambda: self.now, 0, 5 * 50)

@@ -35,10 +35,10 @@ def predict(
         Option(metavar="FORMAT", help="Write a data set to correct instead: coco, yolo, labelme, cvat or via."),
     ] = None,
     scales: Annotated[
-        str, Option(metavar="FACTORS", help="See each image at these sizes, such as 0.75,1,1.25, and merge the results.")
+        str, Option(metavar="FACTORS", help="See each image at these sizes, such as 0.75,1,1.25, and merge results.")
     ] = "",
     flip: Annotated[
-        bool | None, Option("--flip/--no-flip", help="See each image mirrored too, and merge the results.")
+        bool | None, Option("--flip/--no-flip", help="See each image mirrored too, and merge results.")
     ] = None,
 ) -> None:
     """Find the objects in images; draw and list them, or write them as labels."""

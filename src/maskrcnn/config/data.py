@@ -4,7 +4,18 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from maskrcnn.config.roles import Convention, Fraction, Learning, Natural, NotNegative, Positive, Run, Settings, Share, Size
+from maskrcnn.config.roles import (
+    Convention,
+    Fraction,
+    Learning,
+    Natural,
+    NotNegative,
+    Positive,
+    Run,
+    Settings,
+    Share,
+    Size,
+)
 
 Rounding = Literal["nearest", "down"]
 Fit = Literal["sides", "box"]

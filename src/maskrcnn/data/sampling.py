@@ -55,7 +55,7 @@ def how_often(has: Bool[np.ndarray, "S K"], settings: Data) -> Float64[np.ndarra
 
 
 def repeat_factors(has: Bool[np.ndarray, "S K"], threshold: float) -> Float64[np.ndarray, " S"]:
-    """The largest of max(1, sqrt(threshold / f)) over the classes of a sample, f being the share of samples that show it.
+    """The largest of max(1, sqrt(threshold / f)) over the classes of a sample, which a share f of all samples show.
 
     Source: Gupta, Dollar and Girshick 2019, section 5.
     """
@@ -65,8 +65,9 @@ def repeat_factors(has: Bool[np.ndarray, "S K"], threshold: float) -> Float64[np
 
 
 def balanced(has: Bool[np.ndarray, "S K"]) -> Float64[np.ndarray, " S"]:
-    """How often each sample comes when a class is drawn, each with the same chance, then a sample that shows it; as many
-    draws as samples show something.
+    """How often each sample comes when a class is drawn, each with the same chance, then a sample that shows it.
+
+    There are as many draws as samples that show something.
 
     Source: Shen, Lin and Huang 2016, class-aware sampling.
     """

@@ -59,7 +59,7 @@ class Augmented(nn.Module):
 
 
 def merge(found: Sequence[Boxes], *, threshold: float, num_keep: int) -> Boxes:
-    """One set of boxes from those of several views: class by class, each surviving box is the mean of all that overlap it.
+    """Fuse the boxes of several views: class by class, each surviving box is the mean of all that overlap it.
 
     Survivors are those of non-maximum suppression, to which the others are assigned by their largest overlap. Boxes are
     averaged by their scores; a survivor's score is the sum of each view's best for it, over the number of

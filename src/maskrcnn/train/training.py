@@ -21,7 +21,7 @@ from maskrcnn.models.mask_rcnn import MaskRCNN
 from maskrcnn.run_folder import BEST, CHECKPOINTS, EVALUATION, LAST
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.memory import explain_out_of_memory, peak_memory
-from maskrcnn.sentences import typed
+from maskrcnn.sentences import counted, typed
 from maskrcnn.structures import MicroBatch
 from maskrcnn.train import checkpoint
 from maskrcnn.train.budget import Budget, apart, store
@@ -193,8 +193,8 @@ class Training:
         if over:
             best = max(rows, key=lambda row: quality(row["evaluation"]))
             self.log.say(
-                f"training stops early: AP {percent(quality(best['evaluation']))} of step {best['step']}, whose weights "
-                f"are kept, was not exceeded in {patience} evaluation{'s' * (patience > 1)} (train.patience)"
+                f"training stops early: AP {percent(quality(best['evaluation']))} of step {best['step']}, whose "
+                f"weights are kept, was not exceeded in {counted(patience, 'evaluations')} (train.patience)"
             )
         return bool(patience) and self.world.any(over)
 
