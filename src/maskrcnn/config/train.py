@@ -99,8 +99,8 @@ class Evaluate(Settings, frozen=True):
     execution: Run[Execution] = "auto"
     """How a batch runs in evaluation and prediction, as `train.execution`."""
     scales: Run[tuple[AboveZero, ...]] = (1.0,)
-    """Sizes at which each image is seen, as factors of the usual one, also in prediction; what is found at all of them is
-    merged. Each size takes its square of the usual time."""
+    """Sizes at which each image is seen, as factors of the usual one, also in prediction; what is found at all of them
+    is merged. Each size takes its square of the usual time."""
     flip: Run[bool] = False
     """Whether each image is seen mirrored too, at each of `scales`, which doubles the time."""
     max_dets: Run[Positive] = 100
