@@ -13,9 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from maskrcnn.boxes import clip
-from maskrcnn.draw import draw_instances
+from maskrcnn.draw import Crop, draw_instances
 from maskrcnn.masks import Outline, bitmap_from_counts, counts_from_string, outlines_from_runs
+from maskrcnn.masks.spans import bitmap_from_spans, bounds_of_spans, spans_from_counts
 from maskrcnn.ops.paste import inclusive_boxes, paste, paste_outlines, paste_rle
+from maskrcnn.overview import factor_for, reduced, reduced_size
 from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections
 from maskrcnn.view import View, inverse, move_boxes
@@ -45,7 +47,8 @@ class Instances:
     category_ids: tuple[int, ...] = ()
     """The data set's id of each label, in label order; empty where ids are the labels."""
     image: UInt8[np.ndarray, "h w C"] | None = None
-    """The original image, RGB unless the network sees other bands."""
+    """The original image, RGB unless the network sees other bands; reduced by a whole factor where it was read in tiles
+    and a side exceeds 8192 pixels."""
     inclusive: bool = False
     """Masks are pasted as by torchvision, whose weights these are; see `model.mask_head.paste`."""
     runs: list[str] | None = None
@@ -147,16 +150,21 @@ class Instances:
         )
 
     def draw(self, image: UInt8[np.ndarray, "h w 3"] | None = None) -> Image.Image:
-        """The image with its objects; `image` where the results do not carry theirs."""
+        """The image with its objects; `image` where the results do not carry theirs.
+
+        One whose longer side exceeds 8192 pixels is drawn smaller by a whole factor: a drawing takes 15 bytes a pixel.
+        """
         image = self.image if image is None else image
         if image is None:
             raise ValueError("these results carry no image to draw on; pass draw(image) an RGB array")
-        if image.shape != (*self.size, 3):
+        factor = factor_for(self.size)
+        if image.shape not in ((*self.size, 3), (*reduced_size(self.size, factor), 3)):
             raise ValueError(
                 f"expected an RGB image of shape {(*self.size, 3)}, received {image.shape}; pass draw(image) one"
             )
-        labels = self.labels.tolist()
-        return draw_instances(image, self.boxes, self._bitmaps(), self.names, self.scores, labels=labels)
+        image = reduced(image, factor if image.shape[:2] == self.size else 1)
+        labels, boxes = self.labels.tolist(), self.boxes / factor
+        return draw_instances(image, boxes, self._crops(factor), self.names, self.scores, labels=labels)
 
     def save(self, path: str | Path) -> Path:
         """Draw and write the image; the ending of `path` decides the format."""
@@ -173,6 +181,17 @@ class Instances:
     def _bitmaps(self) -> Iterator[Bool[np.ndarray, "h w"]]:
         """The masks one at a time: of a hundred objects in a large image only one takes room."""
         return (bitmap_from_counts(counts_from_string(rle["counts"]), *self.size) for rle in self.rle)
+
+    def _crops(self, factor: int) -> Iterator[Crop]:
+        """What is drawn of each mask, in an image that is reduced by a whole factor."""
+        for rle in self.rle:
+            spans = spans_from_counts(counts_from_string(rle["counts"]), self.size[0])
+            left, top, right, bottom = bounds_of_spans(spans)
+            left, top = left // factor * factor, top // factor * factor
+            bitmap = bitmap_from_spans(spans, (left, top, right, bottom))
+            if factor > 1 and bitmap.size:
+                bitmap = reduced(bitmap[..., None].astype(np.float32), factor)[..., 0] >= 0.5
+            yield Crop(left // factor, top // factor, bitmap)
 
     def __repr__(self) -> str:
         height, width = self.size

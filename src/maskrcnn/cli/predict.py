@@ -30,6 +30,9 @@ def predict(
     classes: Annotated[
         str, Option(metavar="NAMES", help="Only these classes, such as cat,dog; pet=cat,pet=dog renames them.")
     ] = "",
+    tile: Annotated[
+        int | None, Option(min=0, metavar="PIXELS", help="Cut images into tiles of this side; 0 takes them whole.")
+    ] = None,
     to: Annotated[
         Proposed | None,
         Option(metavar="FORMAT", help="Write a data set to correct instead: coco, yolo, labelme, cvat or via."),
@@ -44,7 +47,9 @@ def predict(
     """Find the objects in images; draw and list them, or write them as labels."""
     words = {"device=cpu": "--device cpu", "precision bf16": "--precision bf16", "a pattern with **": "--recursive"}
     with speaking(words):
-        find_objects(weights, sources, out, score, device, precision, recursive, to, classes, factors(scales), flip)
+        find_objects(
+            weights, sources, out, score, device, precision, recursive, to, classes, tile, factors(scales), flip
+        )
 
 
 def factors(text: str) -> tuple[float, ...] | None:
@@ -69,6 +74,7 @@ def find_objects(
     recursive: bool = False,
     to: Proposed | None = None,
     classes: str = "",
+    tile: int | None = None,
     scales: tuple[float, ...] | None = None,
     flip: bool | None = None,
 ) -> None:
@@ -76,6 +82,7 @@ def find_objects(
 
     to        the format of the data set to write in place of drawings and predictions.json
     classes   the only ones that are looked for, parted by commas; empty for all
+    tile      side of tiles, as `Predictor.cut`; None: as the weights' recipe says
     scales, flip   ways to see each image, see `Predictor.look`
     """
     place = destination(out)
@@ -85,6 +92,8 @@ def find_objects(
     predictor = load(weights, device=device, precision=precision).look(scales=scales, flip=flip)
     if classes:
         predictor = predictor.choose([name.strip() for name in classes.split(",")])
+    if tile is not None:
+        predictor = predictor.cut(tile)
     with publishing(place) as folder:
         failures = _written(predictor, sources, folder, score, recursive, to)
         print(f"written to {place}")

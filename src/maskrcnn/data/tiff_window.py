@@ -16,6 +16,8 @@ WIDTH, LENGTH, COMPRESSION, ORIENTATION, SAMPLES, ROWS_PER_STRIP, PLANES = 256, 
 STRIPS, TILES = (273, 279), (324, 325)
 """Tags of where blocks lie, and how many bytes each has."""
 TILE_WIDTH, TILE_LENGTH = 322, 323
+KIND, NOT_OF_ITS_OWN = 254, 0b101
+"""Tag, and its bits, that mark an image as a smaller copy of another, or as its mask."""
 COPIED = {258, 259, 262, 266, 277, 278, 284, 292, 293, 317, 320, 322, 323, 338, 339, 347, 529, 530, 531, 532}
 """Tags that say how the numbers of a block become pixels."""
 OLD_JPEG = 6
@@ -39,8 +41,10 @@ class Header(NamedTuple):
     """What the first image of a TIFF is made of."""
 
     order: str
-    """Of bytes, as `struct` says it."""
+    """Order of bytes, as `struct` says it."""
     tags: dict[int, Value]
+    is_alone: bool
+    """Whether no other image follows but smaller copies of this one, and its masks."""
 
     def numbers(self, tag: int) -> Int64[np.ndarray, " n"]:
         """The whole numbers of a tag, none where it is missing."""
@@ -80,20 +84,39 @@ def read_header(file: BytesIO | BufferedReader) -> Header | None:
         if version not in (42, 43):
             return None
         is_big = version == 43
-        file.seek(*struct.unpack(f"{order}Q" if is_big else f"{order}L", head[8:16] if is_big else head[4:8]))
-        return Header(order, dict(_tags(file, order, is_big)))
+        place = struct.unpack(f"{order}Q" if is_big else f"{order}L", head[8:16] if is_big else head[4:8])[0]
+        tags, following = _directory(file, order, is_big, place)
+        return Header(order, tags, _are_copies(file, order, is_big, following))
     except (KeyError, struct.error, OSError, OverflowError, ValueError):
         return None
 
 
-def _tags(file: BytesIO | BufferedReader, order: str, is_big: bool) -> Iterator[tuple[int, Value]]:
-    number, entry, room = ("Q", "HHQ", 8) if is_big else ("H", "HHL", 4)
-    number, entry = f"{order}{number}", f"{order}{entry}"
-    count = struct.unpack(number, file.read(struct.calcsize(number)))[0]
+def _directory(file: BytesIO | BufferedReader, order: str, is_big: bool, place: int) -> tuple[dict[int, Value], int]:
+    """The tags of the image whose directory lies at a place, and the place of the next one's; 0 where there is none."""
+    file.seek(place)
+    number, entry, offset = ("Q", 20, "Q") if is_big else ("H", 12, "L")
+    count = struct.unpack(f"{order}{number}", file.read(struct.calcsize(f"={number}")))[0]
     if count > MOST_TAGS:
         raise ValueError("more tags than any TIFF has")
+    entries = file.read(count * entry)
+    following = struct.unpack(f"{order}{offset}", file.read(struct.calcsize(f"={offset}")))[0]
+    return dict(_tags(file, order, is_big, entries)), following
+
+
+def _are_copies(file: BytesIO | BufferedReader, order: str, is_big: bool, place: int) -> bool:
+    """Whether all images from a directory on say that they are copies of another, or its mask."""
+    seen = set[int]()
+    while place and place not in seen and len(seen) < MOST_TAGS:
+        seen.add(place)
+        tags, place = _directory(file, order, is_big, place)
+        if not Header(order, tags, True).number(KIND, 0) & NOT_OF_ITS_OWN:
+            return False
+    return True
+
+
+def _tags(file: BytesIO | BufferedReader, order: str, is_big: bool, entries: bytes) -> Iterator[tuple[int, Value]]:
+    entry, room = (f"{order}HHQ", 8) if is_big else (f"{order}HHL", 4)
     size = struct.calcsize(entry)
-    entries = file.read(count * (size + room))
     end = file.seek(0, 2)
     for start in range(0, len(entries), size + room):
         tag, kind, length = struct.unpack(entry, entries[start : start + size])
@@ -107,10 +130,10 @@ def _tags(file: BytesIO | BufferedReader, order: str, is_big: bool) -> Iterator[
 
 
 def can_be_cut(header: Header) -> bool:
-    """Whether an image has several blocks that can be read each by itself, and stands upright."""
+    """Whether an image has several blocks that can be read each by itself, stands upright, and is the only one."""
     (height, width), (rows, columns) = header.size, header.block
     where, lengths = TILES if TILES[0] in header.tags else STRIPS
-    if not (min(height, width, rows, columns) > 0 and header.number(ORIENTATION, 1) == 1):
+    if not (header.is_alone and min(height, width, rows, columns) > 0 and header.number(ORIENTATION, 1) == 1):
         return False
     number = -(-height // rows) * -(-width // columns) * _num_planes(header)
     has_all = len(header.numbers(where)) == len(header.numbers(lengths)) == number
