@@ -154,7 +154,7 @@ def test_several_looks_are_merged_in_the_frame_of_the_picture(predictor, picture
         ValueError, match=r"evaluate\.scales: expected at least one size, each once, got \[1\.0, 1\.0\]"
     ):
         predictor.look(scales=[1, 1])
-    with pytest.raises(ValueError, match="--scales: expected numbers parted by commas, such as 0.75,1,1.25, got big"):
+    with pytest.raises(ValueError, match="--scales: expected numbers parted by commas, .* got big"):
         factors("big")
 
 

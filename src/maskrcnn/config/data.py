@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from maskrcnn.config.augment import Augment
 from maskrcnn.config.roles import (
     Convention,
     Fraction,
@@ -92,6 +93,7 @@ class Data(Settings, frozen=True):
     """Share of an epoch's images that have no objects, others in each epoch; empty shows all of them once."""
     flip: Learning[Fraction] = 0.5
     """Probability of a horizontal flip in training."""
+    augment: Augment = Augment()
     num_buckets: Learning[Positive] = 6
     """Number of sizes that batches are padded to: more of them waste less padding, fewer compile or capture faster;
     with `fit: box` there is one."""
