@@ -23,7 +23,7 @@ from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.split import open_validation, with_split_of
 from maskrcnn.data.tiles import cut_data
-from maskrcnn.data.transforms import RawBatch, prepare
+from maskrcnn.data.transforms import RawBatch
 from maskrcnn.evaluate.coco import Evaluation, Metrics
 from maskrcnn.evaluate.collect import collect
 from maskrcnn.evaluate.hotcoco_engine import Truth, written_ids
@@ -47,6 +47,7 @@ from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import ENCODED, tasks_for, warm_together
 from maskrcnn.sentences import Note, some_of
 from maskrcnn.structures import Detections
+from maskrcnn.ways import Ways
 from maskrcnn.weights import Weights, fill
 
 AHEAD = 4
@@ -288,9 +289,15 @@ def _predict(
     device, settings = world.device, recipe.evaluate
     precision = choose_precision(device, settings.mixed_precision)
     rungs = choose_rungs(settings.execution, device, "evaluate.execution")
-    forward = laddered(folded(model, precision.dtype), rungs, device, say)
+    ways = Ways.of(settings, recipe.data)
+    forward = laddered(ways.network(folded(model, precision.dtype)), rungs, device, say)
     queued: Queued | None = None
-    for raw, images in feed(loader, lambda raw: prepare(raw, device, recipe.data), device):
+
+    def prepare(raw: RawBatch) -> Any:
+        return ways.prepare(raw.images, raw.raw_sizes, raw.original_sizes, raw.view, raw.bucket, device)
+
+    for raw, images in feed(loader, prepare, device):
+        raw = raw._replace(view=ways.frame(raw.view, raw.original_sizes))
         with precision.autocast(), explain_out_of_memory(device, len(raw.image_ids), raw.bucket, LESS_MEMORY):
             begin = mark(device)
             detections = forward(images)
