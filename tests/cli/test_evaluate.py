@@ -148,6 +148,15 @@ def test_results_that_coco_does_not_count_are_told_and_scored_on_demand(maskrcnn
     assert "note: 10 of 120 results of 1 image were not looked at, because 110 count" in capsys.readouterr().out
 
 
+def test_masks_of_a_result_file_are_scored_by_their_boundaries_on_demand(maskrcnn, files, capsys):
+    assert maskrcnn("eval", *files) == 0
+    assert "Boundary AP" not in capsys.readouterr().out
+    assert maskrcnn("eval", *files, "--boundary") == 0
+    assert "Boundary AP" in capsys.readouterr().out
+    assert maskrcnn("eval", "demo", "--weights", "best", "--boundary") == 1
+    assert "--boundary goes with --predictions" in capsys.readouterr().err
+
+
 def test_with_a_recipe_more_results_are_a_setting(maskrcnn, monkeypatch):
     asked = []
     monkeypatch.setattr("maskrcnn.cli.evaluate.score_weights", lambda config, overrides, *_: asked.append(overrides))

@@ -159,7 +159,9 @@ def evaluate(
     """
     begin = time.perf_counter()
     keep_freed_memory(world.device)
-    evaluation = Evaluation(Truth(dataset, federated_of(dataset)), max_dets=recipe.evaluate.max_dets)
+    settings = recipe.evaluate
+    truth = Truth(dataset, federated_of(dataset))
+    evaluation = Evaluation(truth, max_dets=settings.max_dets, boundary=settings.boundary)
     mine = predict_share(model, dataset, recipe, world, evaluation, progress, keep=out is not None, say=say)
     if not world.is_main:
         mine.scored = evaluation.to_bytes()
