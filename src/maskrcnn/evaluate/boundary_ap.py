@@ -193,7 +193,7 @@ def _best(categories, most):
 @kernel()
 @no_type_check
 def _greedy(overlaps, categories, is_counted, objects, is_crowd, is_ignored, iou):
-    """The object of each result, -1 without: the best result chooses first, ignored objects take what finds no other."""
+    """The object of each result, -1 without: the best chooses first, and ignored objects take what finds no other."""
     target, taken = np.full(len(categories), -1), np.zeros(len(objects), np.bool_)
     for d, category in enumerate(categories):
         if not is_counted[d]:
