@@ -16,6 +16,7 @@ from maskrcnn.boxes import clip
 from maskrcnn.draw import draw_instances
 from maskrcnn.masks import Outline, bitmap_from_counts, counts_from_string
 from maskrcnn.ops.paste import inclusive_boxes, paste, paste_outlines, paste_rle
+from maskrcnn.ops.paste.logits import between_logits
 from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections
 from maskrcnn.view import View, inverse, move_boxes
@@ -48,6 +49,8 @@ class Instances:
     """The original image, RGB unless the network sees other bands."""
     inclusive: bool = False
     """Masks are pasted as by torchvision, whose weights these are; see `model.mask_head.paste`."""
+    logits: bool = False
+    """Masks are interpolated between logits rather than probabilities; see `model.mask_head.interpolate`."""
 
     @classmethod
     def empty(cls, size: tuple[int, int]) -> "Instances":
@@ -81,13 +84,15 @@ class Instances:
     def masks(self) -> Bool[np.ndarray, "n h w"]:
         """Bitmaps of the size of the image: n x h x w bytes. `rle` and `polygons` need far less."""
         height, width = self.size
-        return paste(self.probabilities, self._frames(), height=height, width=width).numpy()
+        grids, boxes, threshold = self._grids()
+        return paste(grids, boxes, height=height, width=width, threshold=threshold).numpy()
 
     @cached_property
     def rle(self) -> list[dict[str, Any]]:
         """COCO's compressed run lengths: {"size": [h, w], "counts": str}."""
         height, width = self.size
-        return paste_rle(self.probabilities, self._frames(), height=height, width=width)
+        grids, boxes, threshold = self._grids()
+        return paste_rle(grids, boxes, height=height, width=width, threshold=threshold)
 
     @cached_property
     def polygons(self) -> list[list[Outline]]:
@@ -96,7 +101,8 @@ class Instances:
         A mask has an outline for each of its pieces. Bodies turn clockwise on the screen, holes the other way.
         """
         height, width = self.size
-        return paste_outlines(self.probabilities, self._frames(), height=height, width=width)
+        grids, boxes, threshold = self._grids()
+        return paste_outlines(grids, boxes, height=height, width=width, threshold=threshold)
 
     def to_coco(self, image_id: int | str = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """COCO result entries; boxes become [x, y, width, height].
@@ -153,10 +159,11 @@ class Instances:
         self.draw().save(path, quality=92)
         return path
 
-    def _frames(self) -> Float[Tensor, "n 4"]:
-        """Where the masks' grids lie."""
+    def _grids(self) -> tuple[Float[Tensor, "n _ _"], Float[Tensor, "n 4"], float]:
+        """(the masks' grids, the boxes that they fill, and the threshold) for `paste`."""
         boxes = torch.from_numpy(self.boxes)
-        return inclusive_boxes(boxes, cells=self.probabilities.shape[-1]) if self.inclusive else boxes
+        boxes = inclusive_boxes(boxes, cells=self.probabilities.shape[-1]) if self.inclusive else boxes
+        return between_logits(self.probabilities, boxes) if self.logits else (self.probabilities, boxes, 0.5)
 
     def _bitmaps(self) -> Iterator[Bool[np.ndarray, "h w"]]:
         """The masks one at a time: of a hundred objects in a large image only one takes room."""
@@ -178,6 +185,7 @@ def from_detections(
     category_ids: Sequence[int] = (),
     *,
     inclusive: bool = False,
+    logits: bool = False,
 ) -> list[Instances]:
     """One `Instances` for each image of a batch: padding removed, brought back to the original image and cut to it.
 
@@ -185,6 +193,7 @@ def from_detections(
     original_sizes   (height, width) of the images as read
     names            of the classes, in label order
     inclusive        how masks are pasted, see `Instances.inclusive`
+    logits           what is interpolated, see `Instances.logits`
     """
     boxes, labels, scores, valid, masks = (part.detach().to("cpu") for part in detections)
     originals, view = original_sizes.to("cpu"), view.to(torch.device("cpu"))
@@ -204,6 +213,7 @@ def from_detections(
                 size=(height, width),
                 category_ids=tuple(category_ids),
                 inclusive=inclusive,
+                logits=logits,
             )
         )
     return results

@@ -180,8 +180,9 @@ class Predictor:
         batch, raw_sizes = collate([self._reduced(image) for image in images])
         detections = self._detect(batch, raw_sizes, view.rescaled(originals, raw_sizes), self._bucket(view))
         names, category_ids = self.recipe.classes, self.recipe.category_ids
-        inclusive = self.recipe.model.mask_head.paste == "inclusive"
-        found = from_detections(detections, view, originals, names, category_ids, inclusive=inclusive)
+        head = self.recipe.model.mask_head
+        inclusive, logits = head.paste == "inclusive", head.interpolate == "logits"
+        found = from_detections(detections, view, originals, names, category_ids, inclusive=inclusive, logits=logits)
         return found if self.choice is None else [_chosen(one, self.choice) for one in found]
 
     @torch.inference_mode()

@@ -158,7 +158,7 @@ def test_masks_of_a_result_file_are_scored_by_their_boundaries_on_demand(maskrcn
     assert "Boundary AP" not in capsys.readouterr().out
     assert maskrcnn("eval", *files, "--boundary") == 0
     assert "Boundary AP" in capsys.readouterr().out
-    assert maskrcnn("eval", "demo", "--weights", "best", "--boundary") == 1
+    assert maskrcnn("eval", "demo", "--weights", "best", "--boundary") == 2
     assert "--boundary goes with --predictions" in capsys.readouterr().err
 
 

@@ -317,8 +317,9 @@ def _to_coco(batch: Batch, dataset: Dataset, recipe: Recipe, ids: Mapping[int, i
     raw, names = batch.raw, recipe.classes
     of_labels = label_ids(names, dataset)
     known = np.array([id is not None for id in of_labels])
-    inclusive = recipe.model.mask_head.paste == "inclusive"
-    found = from_detections(batch.detections, raw.view, raw.original_sizes, names, inclusive=inclusive)
+    head = recipe.model.mask_head
+    inclusive, logits = head.paste == "inclusive", head.interpolate == "logits"
+    found = from_detections(batch.detections, raw.view, raw.original_sizes, names, inclusive=inclusive, logits=logits)
     pairs = zip(raw.image_ids.tolist(), found, strict=True)
     return {
         image: instances[known[instances.labels - 1]].to_coco(ids[image], [id or 0 for id in of_labels])
