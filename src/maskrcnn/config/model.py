@@ -190,7 +190,7 @@ class MaskHead(Settings, frozen=True):
 
 
 class PointHead(Settings, frozen=True):
-    """Point head (PointRend, Kirillov et al. 2020), which decides again about cells on the edge of a mask, more finely."""
+    """Point head (PointRend, Kirillov et al. 2020), which decides again, more finely, about the edge of a mask."""
 
     enabled: Network[bool] = False
     """Whether there is a point head."""

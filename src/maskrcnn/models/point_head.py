@@ -1,6 +1,6 @@
 """Point head (PointRend, Kirillov et al. 2020): decides again, more finely, about the cells on the edge of a mask.
 
-Points are the cells of a grid that subdivides a mask's: their number is fixed, which ones they are is decided by values.
+Points are cells of a grid that subdivides that of a mask: their number is fixed, and values decide which ones they are.
 """
 
 import torch

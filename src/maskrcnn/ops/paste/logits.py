@@ -8,7 +8,7 @@ from torch import Tensor
 LIMIT = 16.0
 """Largest logit that counts: a float32 probability is 1 from 16.6 on."""
 UNDECIDED = 1e-3
-"""Smallest logit that is mirrored: a cell of exactly 0.5 ends at the border of its box, too."""
+"""Least distance of the ring from zero: cells of exactly 0.5 do not reach beyond their box."""
 
 
 def between_logits(
