@@ -56,7 +56,8 @@ def test_small_images_keep_their_size(make):
 
 
 def test_small_objects_are_seen_larger(make):
-    assert chosen(make(50, (256, 256), [5, 30]))["data.short_sides"] == [512]  # twice, and no more
+    assert chosen(make(50, (256, 256), [5, 30]))["data.short_sides"] == [307]
+    assert chosen(make(50, (256, 256), [2, 30]))["data.short_sides"] == [512]  # twice, and no more
     reason = next(one.reason for one in propose(make(50, (4000, 4000), [10, 30]), LAPTOP))
     assert "cut the images into parts" in reason
 

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from maskrcnn.config.augment import Augment, Strength
 from maskrcnn.config.data import Data, Fit, Format, Rounding
 from maskrcnn.config.model import (
     MAX_LOG_SCALE,
@@ -21,6 +22,7 @@ from maskrcnn.config.train import Evaluate, Execution, Optimizer, Schedule, Trai
 __all__ = [
     "MAX_LOG_SCALE",
     "RPN",
+    "Augment",
     "Backbone",
     "BackboneKind",
     "BoxHead",
@@ -42,6 +44,7 @@ __all__ = [
     "Rounding",
     "Schedule",
     "Settings",
+    "Strength",
     "Train",
 ]
 

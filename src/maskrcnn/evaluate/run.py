@@ -17,7 +17,7 @@ from msgspec import Struct, json, msgpack, structs
 from torch import nn
 
 from maskrcnn.config import Recipe
-from maskrcnn.data.buckets import MAX_SHAPES, buckets_for, plan_evaluation
+from maskrcnn.data.buckets import MAX_SHAPES, buckets_for, plan_evaluation, whole_images
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
@@ -205,7 +205,8 @@ def predict_share(
     if recipe.model.rpn.anchor_strides == "divided":  # then anchors depend on the padding: each shape gets its own
         settings = structs.replace(settings, num_buckets=MAX_SHAPES)
     buckets = buckets_for(dataset.sizes, settings, [max(settings.short_sides)])
-    plan = plan_evaluation(dataset.sizes, settings, buckets, batch=recipe.evaluate.batch)[world.rank :: world.size]
+    samples = whole_images(dataset.sizes)
+    plan = plan_evaluation(samples, settings, buckets, batch=recipe.evaluate.batch)[world.rank :: world.size]
     loader = Loader(dataset, plan, settings, pin_memory=world.device.type == "cuda")
     total = sum(len(step.indices) for step in plan)
     share = Share(image_ids=[], predictions={}, predicted=0, seconds=0.0)

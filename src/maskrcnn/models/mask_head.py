@@ -11,7 +11,7 @@ from maskrcnn import config
 from maskrcnn.models.box_head import Boxes, RoIs, sampler
 from maskrcnn.models.layers import Conv, Doubling
 from maskrcnn.models.losses import mask_loss
-from maskrcnn.ops.rasterize import rasterize
+from maskrcnn.ops.rasterize import rasterize, rasterize_hidden
 from maskrcnn.structures import Detections, Targets
 
 
@@ -114,4 +114,8 @@ def draw_targets(
     targets: Targets, boxes: Float[Tensor, "R 4"], images: Int[Tensor, "R"], objects: Int[Tensor, "R"], size: int
 ) -> Float[Tensor, "R {size} {size}"]:
     """Draw what can be seen of each box's object: 1 or 0 in each of size x size cells over the box."""
-    return rasterize(targets.edges, targets.first_edge, boxes, images, objects, size=size)
+    chosen = boxes, images, objects
+    masks = rasterize(targets.edges, targets.first_edge, *chosen, size=size)
+    if targets.hiding is None:
+        return masks
+    return masks * (1 - rasterize_hidden(targets.edges, targets.first_edge, targets.hiding, *chosen, size=size))

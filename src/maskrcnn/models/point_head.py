@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from maskrcnn import config
+from maskrcnn.keys import uniform
 from maskrcnn.models.layers import Conv
 from maskrcnn.models.losses import point_loss
 from maskrcnn.models.mask_head import LearntMasks, draw_targets
-from maskrcnn.models.matching import uniform
 from maskrcnn.structures import Detections, Targets
 
 NUM_LAYERS = 3

@@ -27,6 +27,7 @@ def contradictions(recipe: Recipe) -> Iterator[Contradiction]:
     yield from _secrets(recipe)
     yield from _addresses(recipe)
     yield from _data(recipe)
+    yield from _augment(recipe)
     yield from _model(recipe)
     yield from _train(recipe)
     yield from _schedule(recipe)
@@ -83,6 +84,42 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
         )
     if min(data.std, default=1) <= 0:
         yield ("data.std",), f"expected numbers > 0, since pixels are divided by them, got {list(data.std)}"
+
+
+def _augment(recipe: Recipe) -> Iterator[Contradiction]:
+    augment = recipe.data.augment
+    low, high = augment.scale or ((1.0, 1.0) if augment.strength == "off" else (1.0, 2.0))
+    if low > high:
+        yield ("data.augment.scale",), f"expected the lowest factor before the highest, got {[low, high]}"
+    elif augment.whole_objects and high <= 1:
+        yield (
+            ("data.augment.whole_objects", "data.augment.scale", "data.augment.strength"),
+            "has no effect on images that are never enlarged; set data.augment.scale, such as [0.8, 1.25]",
+        )
+    num_bands, neutral = len(recipe.data.mean), {"saturation": 0.0, "hue": 0.0, "jpeg": 100}
+    for name, value in neutral.items():
+        if num_bands != 3 and getattr(augment, name) not in (None, value):
+            yield (
+                (f"data.augment.{name}", "data.mean"),
+                f"has no effect on images of {num_bands} bands, only on red, green and blue; leave it out",
+            )
+    yield from _copy_paste(recipe)
+
+
+def _copy_paste(recipe: Recipe) -> Iterator[Contradiction]:
+    augment, train = recipe.data.augment, recipe.train
+    if augment.blend and not augment.copy_paste:
+        yield (
+            ("data.augment.blend", "data.augment.copy_paste"),
+            "has no effect where nothing is pasted; set data.augment.copy_paste, such as 0.5",
+        )
+    for name, size in (("batch", train.batch), ("micro_batch", train.micro_batch)):
+        if augment.copy_paste and size % 2:
+            yield (
+                (f"train.{name}", "data.augment.copy_paste"),
+                f"expected an even number, since images are pasted onto each other in pairs, got {size}; change it, or "
+                "set data.augment.copy_paste=0",
+            )
 
 
 def _model(recipe: Recipe) -> Iterator[Contradiction]:

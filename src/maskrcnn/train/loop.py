@@ -4,6 +4,7 @@ from contextlib import closing
 from pathlib import Path
 
 from maskrcnn.config import Recipe
+from maskrcnn.data.augment.geometry import Objects
 from maskrcnn.data.buckets import plan_epoch
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
@@ -122,7 +123,10 @@ def _loader(training: Training, epoch: int) -> Loader:
     """The images of the steps that an epoch still has."""
     settings, data, images = training.recipe.train, training.recipe.data, training.splits.training
     first, end = training.plan.steps_of(epoch)
-    steps = plan_epoch(images.sizes, data, training.plan.buckets, batch=settings.batch, seed=settings.seed, epoch=epoch)
+    plan, objects = training.plan, Objects.of(images)
+    steps = plan_epoch(
+        plan.samples, data, plan.buckets, batch=settings.batch, seed=settings.seed, epoch=epoch, objects=objects
+    )
     return Loader(
         images,
         steps[: end - first],

@@ -8,7 +8,10 @@ import msgspec
 
 from maskrcnn import config
 from maskrcnn.config import Recipe
-from maskrcnn.data.buckets import Bucket, buckets_for
+from maskrcnn.data.augment.copy_paste import refuse_odd
+from maskrcnn.data.augment.geometry import sizes_in_training
+from maskrcnn.data.augment.levels import resolve
+from maskrcnn.data.buckets import Bucket, Samples, buckets_for, whole_images
 from maskrcnn.data.dataset import Dataset, summary, why_nothing_is_learnt
 from maskrcnn.data.split import OpenSplit
 from maskrcnn.sentences import some_of
@@ -41,6 +44,8 @@ class Plan(NamedTuple):
     """The steps of a run."""
 
     shares: Shares
+    samples: Samples
+    """What an epoch shows."""
     buckets: list[Bucket]
     steps_per_epoch: int
     total_steps: int
@@ -79,8 +84,12 @@ def read_splits(recipe: Recipe, say: Callable[[str], None], open_split: OpenSpli
 
 
 def plan_steps(recipe: Recipe, data: Dataset, shares: Shares) -> Plan:
-    buckets = buckets_for(data.sizes, recipe.data, recipe.data.short_sides)
-    return Plan(shares, buckets, *num_steps(recipe.train, len(data.image_ids)))
+    samples, pieces = whole_images(data.sizes), resolve(recipe.data.augment)
+    if pieces.copy_paste:
+        refuse_odd(shares.images)
+    sizes = sizes_in_training(samples.sizes, pieces)
+    buckets = buckets_for(sizes, recipe.data, recipe.data.short_sides)
+    return Plan(shares, samples, buckets, *num_steps(recipe.train, len(samples.images)))
 
 
 def micro_batch_size(settings: config.Train, num_processes: int) -> int:
@@ -130,9 +139,9 @@ def check_categories(data: Dataset, training: Dataset) -> None:
         )
 
 
-def num_steps(settings: config.Train, num_images: int) -> tuple[int, int]:
+def num_steps(settings: config.Train, num_samples: int) -> tuple[int, int]:
     """Steps of an epoch and of the whole run."""
-    per_epoch = math.ceil(num_images / settings.batch)
+    per_epoch = math.ceil(num_samples / settings.batch)
     return per_epoch, min(settings.epochs * per_epoch, settings.max_steps or settings.epochs * per_epoch)
 
 
