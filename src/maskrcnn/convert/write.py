@@ -25,14 +25,14 @@ COMPARED = settings_with(Role.NETWORK, Role.CONVENTION, Role.SIZE, Role.SELECTIO
 """Settings that a prediction depends on; live and frozen batch norm predict the same."""
 NETWORK = settings_with(Role.NETWORK)
 """Settings that define the network."""
-ANYTHING = ["frozen_batch_norm", "batch_norm", "none", ""]
+BATCH_NORMS = ["frozen_batch_norm", "fixed_batch_norm", "batch_norm", "sync_batch_norm"]
 NOWHERE: dict[str, list[Any]] = {"model.mask_head.upsamplings": [1], "model.point_head.enabled": [False]}
 """Values of settings to which the networks of all other systems are limited."""
 BUILT: dict[str, dict[str, list[Any]]] = {
     "torchvision": {
         **NOWHERE,
-        "model.backbone.norm": ["frozen_batch_norm", "batch_norm"],
-        "model.head_norm": ANYTHING,
+        "model.backbone.norm": BATCH_NORMS,
+        "model.head_norm": [*BATCH_NORMS, "none", ""],
         "model.backbone.width": [64],
         "model.rpn.aspect_ratios": [[0.5, 1.0, 2.0]],
         "model.box_head.class_agnostic": [False],
@@ -40,7 +40,7 @@ BUILT: dict[str, dict[str, list[Any]]] = {
     },
     "mindspore": {
         **NOWHERE,
-        "model.backbone.norm": ["frozen_batch_norm", "batch_norm"],
+        "model.backbone.norm": BATCH_NORMS,
         "model.head_norm": ["none", ""],
         "model.backbone.width": [64],
         "model.rpn.aspect_ratios": [[0.5, 1.0, 2.0]],

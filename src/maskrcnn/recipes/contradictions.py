@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import msgspec
 
-from maskrcnn.config import Backbone, Data, Optimizer, PointHead, Recipe, Schedule
+from maskrcnn.config import Backbone, Data, Optimizer, PointHead, Recipe, Schedule, Train
 from maskrcnn.recipes.flat import flatten
 from maskrcnn.storage.location import at, printable
 
@@ -193,11 +193,13 @@ def _train(recipe: Recipe) -> Iterator[Contradiction]:
             ("train.micro_batch", "train.batch"),
             f"expected at most train.batch, {train.batch}, got {train.micro_batch}",
         )
-    if train.recompute and recipe.model.backbone.norm == "batch_norm":
+    if train.recompute and recipe.model.backbone.norm in ("batch_norm", "sync_batch_norm"):
         yield (
             ("train.recompute", "model.backbone.norm"),
             "expected false, since live batch norm would update its statistics twice per step",
         )
+    if not train.ema and train.ema_warmup != Train().ema_warmup:
+        yield ("train.ema_warmup", "train.ema"), "has no effect without train.ema; leave it out"
     if train.optimizer.kind == "adamw" and train.optimizer.momentum != Optimizer().momentum:
         yield ("train.optimizer.momentum", "train.optimizer.kind"), "has no effect on adamw; leave it out"
 
