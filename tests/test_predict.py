@@ -13,7 +13,7 @@ from PIL import Image
 import maskrcnn
 from maskrcnn import predict
 from maskrcnn.cli.predict import factors
-from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, Recipe
+from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, PointHead, Recipe
 from maskrcnn.data.buckets import buckets_for
 from maskrcnn.data.sources import find_images
 from maskrcnn.instances import Instances
@@ -71,6 +71,17 @@ def test_results_are_in_the_frame_of_the_picture(predictor, pictures):
     assert result.boxes[:, [0, 2]].max() > 50  # beyond the height: columns are not rows
     assert set(result.names) <= {"cat", "dog"}
     assert {entry["category_id"] for entry in result.to_coco()} <= {3, 7}
+    assert result.masks.shape == (len(result), 50, 70)
+
+
+def test_weights_with_finer_masks_are_saved_loaded_and_predict_with_them(pictures, tmp_path):
+    mask = MaskHead(num_convs=1, channels=8, upsamplings=2, interpolate="logits")
+    point = PointHead(enabled=True, channels=8, subdivisions=1, num_test_points=50)
+    model = replace(RECIPE.model, mask_head=mask, point_head=point)
+    folder = save_weights(tmp_path / "fine", build(model, 2), replace(RECIPE, model=model), {})
+    result = load(folder, device="cpu").predict(str(pictures / "a.png"), score=0.0)
+    assert result.probabilities.shape[1:] == (112, 112)
+    assert result.logits
     assert result.masks.shape == (len(result), 50, 70)
 
 
@@ -154,7 +165,7 @@ def test_several_looks_are_merged_in_the_frame_of_the_picture(predictor, picture
         ValueError, match=r"evaluate\.scales: expected at least one size, each once, got \[1\.0, 1\.0\]"
     ):
         predictor.look(scales=[1, 1])
-    with pytest.raises(ValueError, match="--scales: expected numbers parted by commas, .* got big"):
+    with pytest.raises(ValueError, match=r"--scales: expected numbers parted by commas, .* got big"):
         factors("big")
 
 

@@ -242,9 +242,9 @@ class Predictor:
         batch, raw_sizes = collate([self._reduced(image) for image in images])
         detections = self._detect(batch, raw_sizes, originals, view)
         names, category_ids = self.recipe.classes, self.recipe.category_ids
-        inclusive = self.recipe.model.mask_head.paste == "inclusive"
-        frame = self._ways.frame(view, originals)
-        found = from_detections(detections, frame, originals, names, category_ids, inclusive=inclusive)
+        head, frame = self.recipe.model.mask_head, self._ways.frame(view, originals)
+        inclusive, logits = head.paste == "inclusive", head.interpolate == "logits"
+        found = from_detections(detections, frame, originals, names, category_ids, inclusive=inclusive, logits=logits)
         return found if self.choice is None else [_chosen(one, self.choice) for one in found]
 
     @torch.inference_mode()

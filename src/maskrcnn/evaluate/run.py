@@ -162,7 +162,9 @@ def evaluate(
     """
     begin = time.perf_counter()
     keep_freed_memory(world.device)
-    evaluation = Evaluation(Truth(dataset, federated_of(dataset)), max_dets=recipe.evaluate.max_dets)
+    settings = recipe.evaluate
+    truth = Truth(dataset, federated_of(dataset))
+    evaluation = Evaluation(truth, max_dets=settings.max_dets, boundary=settings.boundary)
     mine = predict_share(model, dataset, recipe, world, evaluation, progress, keep=out is not None, say=say)
     if not world.is_main:
         mine.scored = evaluation.to_bytes()
@@ -331,8 +333,15 @@ def warm(times: Sequence[Time], execution: Execution) -> tuple[int, float]:
 
 def _instances(batch: Batch, recipe: Recipe) -> list[Instances]:
     """What was found in each image of a batch."""
-    raw, inclusive = batch.raw, recipe.model.mask_head.paste == "inclusive"
-    return from_detections(batch.detections, raw.view, raw.original_sizes, recipe.classes, inclusive=inclusive)
+    raw, head = batch.raw, recipe.model.mask_head
+    return from_detections(
+        batch.detections,
+        raw.view,
+        raw.original_sizes,
+        recipe.classes,
+        inclusive=head.paste == "inclusive",
+        logits=head.interpolate == "logits",
+    )
 
 
 def _to_coco(

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import msgspec
 
-from maskrcnn.config import Backbone, Data, Optimizer, Recipe, Schedule, Train
+from maskrcnn.config import Backbone, Data, Optimizer, PointHead, Recipe, Schedule, Train
 from maskrcnn.recipes.flat import flatten
 from maskrcnn.storage.location import at, printable
 
@@ -156,6 +156,7 @@ def _model(recipe: Recipe) -> Iterator[Contradiction]:
             f"expected imagenet, a published name or a file, got {backbone.pretrained}; '' begins with random weights",
         )
     yield from _efficientnet(recipe)
+    yield from _point_head(recipe)
     if backbone.stride_in_1x1 and backbone.kind in WITHOUT_BOTTLENECKS:
         yield (
             ("model.backbone.stride_in_1x1", "model.backbone.kind"),
@@ -172,6 +173,17 @@ def _model(recipe: Recipe) -> Iterator[Contradiction]:
             "expected 0, since frozen stages stay random while model.backbone.pretrained is empty, "
             f"got {backbone.frozen_stages}",
         )
+
+
+def _point_head(recipe: Recipe) -> Iterator[Contradiction]:
+    head, default = recipe.model.point_head, PointHead()
+    if not head.enabled:
+        for name in ("channels", "subdivisions", "num_test_points", "num_points"):
+            if getattr(head, name) != getattr(default, name):
+                yield (
+                    (f"model.point_head.{name}", "model.point_head.enabled"),
+                    "has no effect without a point head; set model.point_head.enabled=true",
+                )
 
 
 def _efficientnet(recipe: Recipe) -> Iterator[Contradiction]:

@@ -123,6 +123,8 @@ def _numbers(steps: Sequence[Mapping[str, Any]], metrics: Metrics) -> list[tuple
         if kind in scores
         for name in ("AP", "AP50")
     ]
+    if "boundary" in metrics:
+        numbers.append(("boundary AP", percent(metrics["boundary"]["segm"]["AP"]), "%"))
     speed = metrics.get("speed")
     if speed:
         numbers.append(("prediction", f"{speed['predict']:.1f}", "images/s"))
