@@ -23,11 +23,13 @@ Instances.filter(score)
 Instances.image
 Instances.inclusive
 Instances.labels
+Instances.logits
 Instances.masks
 Instances.names
 Instances.polygons
 Instances.probabilities
 Instances.rle
+Instances.runs
 Instances.save(path)
 Instances.scores
 Instances.size

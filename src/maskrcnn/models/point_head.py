@@ -12,7 +12,8 @@ from maskrcnn import config
 from maskrcnn.keys import uniform
 from maskrcnn.models.layers import Conv
 from maskrcnn.models.losses import point_loss
-from maskrcnn.models.mask_head import LearntMasks, draw_targets
+from maskrcnn.models.mask_head import LearntMasks
+from maskrcnn.ops.visible import draw_targets
 from maskrcnn.structures import Detections, Targets
 
 NUM_LAYERS = 3
