@@ -39,8 +39,10 @@ Predictor.category_ids
 Predictor.choice
 Predictor.choose(classes)
 Predictor.classes
+Predictor.cut(tile, overlap)
 Predictor.device
 Predictor.execution
+Predictor.look(*, scales, flip)
 Predictor.model
 Predictor.precision
 Predictor.predict(images, score)
