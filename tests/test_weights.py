@@ -51,6 +51,20 @@ def test_of_a_folder_of_weights_one_is_to_be_named(name, tmp_path):
         find_weights(tmp_path)
 
 
+def test_a_run_without_weights_yet_says_how_to_go_on(tmp_path):
+    for name in ("config.yml", "metrics.jsonl"):
+        (tmp_path / name).touch()
+    goes_on = f"before its first evaluation: `maskrcnn train {tmp_path}/config.yml --out {tmp_path} --resume auto`"
+    with pytest.raises(FileNotFoundError, match=f"{re.escape(goes_on)} goes on with it$"):
+        find_weights(tmp_path)
+    for step in (9, 10):
+        (tmp_path / f"checkpoints/step-{step}").mkdir(parents=True)
+        for name in ("state.json", "model.safetensors"):
+            (tmp_path / f"checkpoints/step-{step}" / name).touch()
+    with pytest.raises(FileNotFoundError, match=f"its newest checkpoint, {tmp_path}/checkpoints/step-10$"):
+        find_weights(tmp_path)
+
+
 def test_saving_again_replaces_the_folder_and_leaves_nothing_beside_it(tmp_path):
     for value in (1.0, 2.0):
         save_weights(tmp_path / "best", {"a": torch.tensor(value)}, RECIPE, {})

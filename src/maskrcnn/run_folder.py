@@ -1,5 +1,11 @@
 """Names in the folders that are written: of a run, of an evaluation, of predictions, of weights."""
 
+from collections.abc import Collection
+
+RUNS = "runs"
+"""The folder in which commands write where nothing is said."""
+RESULTS_IN = {"train", "eval", "predict", "data", "demo", "bench"}
+"""Folders in it, one for each command."""
 CONFIG = "config.yml"
 """The resolved recipe, in a run, an evaluation, and beside weights."""
 LOG = "log.txt"
@@ -37,3 +43,11 @@ PLAN = "plan.yml"
 """The recipe that was made for a folder of data, each choice with its reason."""
 SPLIT = "split.json"
 """Which images a run learns from and which were set apart for validation."""
+
+OWN = {HISTORY, METRICS, MODEL, REPORT, PLAN}
+"""Names of which one lies beside the recipe in a folder that was written."""
+
+
+def is_run(names: Collection[str]) -> bool:
+    """Whether a folder with files of these names is a run, an evaluation or weights."""
+    return CONFIG in names and not OWN.isdisjoint(names)

@@ -37,6 +37,9 @@ class Targets(NamedTuple):
     """Directed outline edges (x1, y1, x2, y2); inside is where the winding number is not zero."""
     first_edge: Int[Tensor, "B G+1"]
     """First edge of each object: object g owns edges[first_edge[g] : first_edge[g + 1]]."""
+    hiding: Int[Tensor, "B 2"] | None = None
+    """First edge of what is pasted over each image, and the one behind its last: together these outlines hide the
+    objects whose edges stand before them. None where nothing is pasted."""
 
 
 class MicroBatch(NamedTuple):

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from maskrcnn.config import Recipe
 from maskrcnn.files import listing, sync
 from maskrcnn.recipes import read_recipe, write_recipe
-from maskrcnn.run_folder import AVERAGE, BEST, CONFIG, LAST, METRICS, MODEL, STATE
-from maskrcnn.sentences import some_of
+from maskrcnn.run_folder import AVERAGE, BEST, CHECKPOINTS, CONFIG, LAST, METRICS, MODEL, STATE, is_run
+from maskrcnn.sentences import some_of, typed
 
 BESIDE = f"put the {CONFIG} that was written with them beside them"
 
@@ -129,9 +129,22 @@ def find_weights(path: str | Path) -> Path:
             return folder / MODEL
     if not path.exists():
         raise FileNotFoundError(f"no weights at {path} (working directory {Path.cwd()}); expected a folder of {MODEL}")
-    several = any(one.suffix.lower() in OF_OTHERS or (one / MODEL).is_file() for one in path.iterdir())
-    advice = "; name one of them" if several else ""
-    raise FileNotFoundError(f"expected {MODEL} or {BEST}/{MODEL} in {path}; it holds {listing(path)}{advice}")
+    raise FileNotFoundError(f"expected {MODEL} or {BEST}/{MODEL} in {path}; it holds {listing(path)}{_advice(path)}")
+
+
+def _advice(path: Path) -> str:
+    """What to do where a folder holds no weights: of a run that was stopped before an evaluation, or of several."""
+    if any(one.suffix.lower() in OF_OTHERS or (one / MODEL).is_file() for one in path.iterdir()):
+        return "; name one of them"
+    if not is_run([one.name for one in path.iterdir()]):
+        return ""
+    checkpoints = [one.parent for one in (path / CHECKPOINTS).glob(f"step-*/{STATE}") if (one.parent / MODEL).is_file()]
+    newest = max(checkpoints, key=lambda one: (len(one.name), one.name), default=None)  # step-9 before step-10
+    instead = f", or give its newest checkpoint, {newest}" if newest else ""
+    return (
+        f"; the run was stopped before its first evaluation: `maskrcnn train {path / CONFIG} {typed('--out')} {path} "
+        f"{typed('--resume')} auto` goes on with it{instead}"
+    )
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str | Path, advice: str = BESIDE) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
-FOUNDATION = {"config", "structures", "boxes", "masks", "kernels", "markdown", "sentences", "view"}
+FOUNDATION = {"config", "keys", "structures", "boxes", "masks", "kernels", "markdown", "sentences", "view"}
 RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "job", "storage", "run_folder", "runtime"}
 MAY_SEE = {
     "config": set(),
     "structures": set(),
     "boxes": set(),
     "view": set(),
+    "keys": set(),
     "masks": {"kernels"},
     "kernels": {"files"},
     "fonts": {"sentences"},

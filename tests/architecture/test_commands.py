@@ -20,7 +20,7 @@ data check SOURCE [OVERRIDES] --deep --strict --json --page --fix
 data convert SOURCE DEST [OVERRIDES] --to
 data plan SOURCE [OVERRIDES] --out
 data shapes FOLDER --num-train --num-val --seed --side
-data show SOURCE [OVERRIDES] --out --split --count
+data show SOURCE [OVERRIDES] --out --split --count --augmented --draws
 data split SOURCE [OVERRIDES] --out
 data stats SOURCE [OVERRIDES] --out --split --sample --json
 demo [OVERRIDES] --out

@@ -166,6 +166,13 @@ def test_results_numbered_by_predict_are_found_by_name(maskrcnn, files, tmp_path
     assert "83.2" in capsys.readouterr().out  # 84 of 101 recall points
 
 
+def test_a_run_without_weights_is_told_what_to_add(maskrcnn, tmp_path, capsys):
+    for name in ("config.yml", "metrics.jsonl"):
+        (tmp_path / name).touch()
+    assert maskrcnn("eval", str(tmp_path)) == 2
+    assert f"{tmp_path} is a run: add --weights {tmp_path}" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     "words",
     [[], ["demo"], ["--weights", "w"], ["--annotations", "a"], ["demo", "--weights", "w", "--predictions", "p"]],

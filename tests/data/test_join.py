@@ -43,3 +43,14 @@ def test_images_keep_their_files_and_objects_their_classes(tmp_path):
 def test_one_data_set_stays_as_it_is(tmp_path):
     one = part(tmp_path / "one", [1], ["cat"], (40, 60), [1, 2, 3, 4])
     assert join([one]) is one
+
+
+def test_images_that_two_data_sets_hold_are_told(tmp_path):
+    parts = [part(tmp_path / name, [1, 2], ["cat", "dog"], (40, 60), [1, 2, 3, 4]) for name in ("one", "two", "three")]
+    (told,) = join(parts).remarks
+    assert told == (
+        "2 images have the name, the size and the objects of one in another data set that is joined: "
+        f"{tmp_path}/two/images/a.png and {tmp_path}/one/images/a.png and 1 more; is one a copy of the other?"
+    )
+    other = part(tmp_path / "other", [1, 2], ["cat", "dog"], (40, 60), [1, 2, 3, 5])
+    assert join([parts[0], other]).remarks == ()

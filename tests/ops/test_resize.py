@@ -378,7 +378,7 @@ def test_no_pictures_give_no_pixels():
 def test_the_operator_keeps_torchs_contract():
     _, (images, raw_sizes, view) = batch(True)
     for turns in (None, torch.arange(len(CASES)) % 4):
-        columns = images, raw_sizes, *view._replace(turns=turns)
+        columns = images, raw_sizes, *view._replace(turns=turns)[:4]
         torch.library.opcheck(
             torch.ops.maskrcnn.resize.default,
             (*columns, *BUCKET, [*MEAN], [*STD], True, True, False, True, True),
@@ -392,3 +392,72 @@ def test_it_traces_as_one_graph(implementation):
     for turns in (None, torch.arange(len(CASES)) % 4):
         arguments = images, raw_sizes, view._replace(turns=turns)
         assert torch.equal(compiled(*arguments), implementation(*arguments))
+
+
+def test_views_at_an_angle_trace_as_one_graph():
+    _, (images, raw_sizes, view) = batch(True)
+    arguments = images, raw_sizes, view._replace(angles=torch.arange(len(CASES)) * 20.0)
+    assert torch.equal(torch.compile(as_operator, fullgraph=True, backend="eager")(*arguments), as_operator(*arguments))
+
+
+@pytest.mark.parametrize("turns", [None, torch.arange(len(CASES)) % 4])
+def test_views_at_an_angle_of_0_are_upright_ones(turns):
+    _, (images, raw_sizes, view) = batch(True)
+    view = view._replace(turns=turns)
+    if turns is not None:
+        view = view._replace(sizes=torch.where((turns % 2 == 1)[:, None], view.sizes.flip(1), view.sizes).clamp(max=96))
+    found = as_operator(images, raw_sizes, view._replace(angles=torch.zeros(len(CASES))))
+    torch.testing.assert_close(found, as_operator(images, raw_sizes, view), atol=0.03, rtol=0)
+
+
+def test_a_pixel_of_a_view_at_an_angle_shows_the_point_to_which_its_inverse_leads():
+    row, column = np.mgrid[:40, :50]
+    ramp = torch.from_numpy(np.stack([4 * column, 5 * row], axis=-1).astype(np.uint8))  # 4 x - 2, 5 y - 2.5
+    count = 24
+    generator = torch.Generator().manual_seed(0)
+    low = torch.rand(count, 2, generator=generator) * 8 + 12
+    view = View(
+        torch.cat([low, low + 6 + 10 * torch.rand(count, 2, generator=generator)], 1),
+        torch.randint(20, 33, (count, 2), generator=generator),
+        torch.arange(count) % 2 == 0,
+        torch.arange(count) % 4,
+        360 * torch.rand(count, generator=generator) - 180,
+    )
+    images, raw = ramp.expand(count, -1, -1, -1).contiguous(), torch.tensor([[40, 50]] * count)
+    pixels = as_operator(images, raw, view, (32, 64), (0.0, 0.0), (1.0, 1.0)).permute(0, 2, 3, 1)
+    y, x = torch.meshgrid(torch.arange(32) + 0.5, torch.arange(64) + 0.5, indexing="ij")
+    places = move_points(inverse(view), torch.stack([x, y], -1).reshape(1, -1, 2).expand(count, -1, -1))
+    expected = places.view(count, 32, 64, 2) * torch.tensor([4.0, 5.0]) - torch.tensor([2.0, 2.5])
+    shown = (y < view.sizes[:, :1, None]) & (x < view.sizes[:, 1:, None])
+    assert (pixels - expected)[shown].abs().max() < 0.01
+    assert torch.count_nonzero(pixels[~shown]) == 0
+
+
+@pytest.mark.parametrize("angle", [0.0, 30.0, -90.0, 135.0])
+def test_what_lies_beyond_an_image_at_an_angle_is_padding(angle):
+    gray = torch.full((1, 30, 50, 3), 200, dtype=torch.uint8)
+    raw, mean, std = torch.tensor([[30, 50]]), (100.0, 50.0, 20.0), (50.0, 25.0, 10.0)
+    view = View(torch.tensor([[-15.0, -25.0, 65.0, 55.0]]), torch.tensor([[80, 80]]), torch.tensor([False]))
+    view = view._replace(angles=torch.tensor([angle]))
+    y, x = torch.meshgrid(torch.arange(96) + 0.5, torch.arange(128) + 0.5, indexing="ij")
+    places = move_points(inverse(view), torch.stack([x, y], -1).reshape(1, -1, 2)).view(96, 128, 2)
+    beyond = torch.maximum(
+        (places - torch.tensor([25.0, 15.0])).abs() - torch.tensor([25.0, 15.0]), torch.tensor(-9)
+    ).amax(2)
+    for black, outside in ((False, (0.0, 0.0, 0.0)), (True, (-2.0, -2.0, -2.0))):
+        pixels = as_operator(gray, raw, view, BUCKET, mean, std, black_padding=black)[0]
+        for band, value, inside in zip(pixels, outside, (2.0, 6.0, 18.0), strict=True):
+            torch.testing.assert_close(band[beyond > 2], torch.full_like(band[beyond > 2], value))
+            torch.testing.assert_close(band[beyond < -2], torch.full_like(band[beyond < -2], inside))
+
+
+def test_images_that_shrink_at_an_angle_are_averaged():
+    [picture], _ = noise((240, 320))
+    view = View(torch.tensor([[0.0, 0.0, 320.0, 240.0]]), torch.tensor([[24, 32]]), torch.tensor([False]))
+    deviations = [
+        as_operator(picture[None], torch.tensor([[240, 320]]), view._replace(angles=angle), BUCKET)[
+            0, :, 6:18, 8:24
+        ].std()
+        for angle in (None, torch.tensor([33.0]))
+    ]
+    assert deviations[1] < 1.1 * deviations[0] < 10, "two pixels beside each sample would vary as the noise, by 74"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from maskrcnn.cli.options import OUT, WEIGHTS, DataOverrides, destination
+from maskrcnn.run_folder import is_run
 from maskrcnn.storage.location import Location, Where, at, printable
 
 if TYPE_CHECKING:
@@ -51,7 +52,13 @@ def evaluate(
     elif annotations and predictions and not (config or weights):
         score_predictions(annotations, predictions, out, max_dets)
     else:
-        raise ValueError("expected CONFIG with --weights WEIGHTS, or --annotations FILE with --predictions FILE")
+        own = f"; {config} is a run: add --weights {config}" if config and not weights and _is_run(config) else ""
+        raise ValueError(f"expected CONFIG with --weights WEIGHTS, or --annotations FILE with --predictions FILE{own}")
+
+
+def _is_run(config: str) -> bool:
+    folder = Path(config)
+    return folder.is_dir() and is_run([one.name for one in folder.iterdir()])
 
 
 def score_weights(config: str, overrides: Sequence[str], weights: Sequence[str], out: Where | None) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from maskrcnn.config.augment import Augment, Strength
 from maskrcnn.config.data import Data, Fit, Format, Rounding
 from maskrcnn.config.model import MAX_LOG_SCALE, RPN, Backbone, BackboneKind, BoxHead, MaskHead, Model, Neck, RoIAlign
 from maskrcnn.config.roles import Classes, Network, Positive, Role, Run, Settings
@@ -10,6 +11,7 @@ from maskrcnn.config.train import Evaluate, Execution, Optimizer, Schedule, Trai
 __all__ = [
     "MAX_LOG_SCALE",
     "RPN",
+    "Augment",
     "Backbone",
     "BackboneKind",
     "BoxHead",
@@ -30,6 +32,7 @@ __all__ = [
     "Rounding",
     "Schedule",
     "Settings",
+    "Strength",
     "Train",
 ]
 

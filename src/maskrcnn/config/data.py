@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from maskrcnn.config.augment import Augment
 from maskrcnn.config.roles import Convention, Fraction, Learning, Natural, NotNegative, Positive, Run, Settings, Size
 
 Rounding = Literal["nearest", "down"]
@@ -73,6 +74,7 @@ class Data(Settings, frozen=True):
     that pad before they normalise."""
     flip: Learning[Fraction] = 0.5
     """Probability of a horizontal flip in training."""
+    augment: Augment = Augment()
     num_buckets: Learning[Positive] = 6
     """Number of sizes that batches are padded to: more of them waste less padding, fewer compile or capture faster;
     with `fit: box` there is one."""

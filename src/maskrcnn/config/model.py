@@ -22,7 +22,8 @@ from maskrcnn.config.roles import (
 )
 
 Four = tuple[AboveZero, AboveZero, AboveZero, AboveZero]
-Norm = Literal["frozen_batch_norm", "batch_norm", "group_norm"]
+Norm = Literal["frozen_batch_norm", "fixed_batch_norm", "batch_norm", "sync_batch_norm", "group_norm"]
+HeadNorm = Literal["", "none", "frozen_batch_norm", "batch_norm", "sync_batch_norm", "group_norm"]
 BackboneKind = Literal[
     "resnet18",
     "resnet34",
@@ -47,8 +48,9 @@ class Backbone(Settings, frozen=True):
     """Architecture: ResNet (He et al. 2016), ResNeXt (Xie et al. 2017), named by its groups and their width, or
     EfficientNet-Lite (Tan and Le 2019), small and fast on a CPU."""
     norm: NormKind[Norm] = "frozen_batch_norm"
-    """Normalisation layer: frozen batch norm needs pretrained weights; group norm learns from scratch at any batch size
-    (Wu and He 2018); live batch norm needs many images on each device."""
+    """Normalisation layer: frozen batch norm needs pretrained weights; fixed batch norm, too, trains scale and shift;
+    group norm learns from scratch at any batch size (Wu and He 2018); live batch norm needs many images on each device,
+    or on all of them together as `sync_batch_norm`."""
     width: Network[Positive] = 64
     """Channels of a ResNet's stem; published weights have 64."""
     stride_in_1x1: Convention[bool] = False
@@ -189,9 +191,9 @@ class Model(Settings, frozen=True):
 
     backbone: Backbone = Backbone()
     neck: Neck = Neck()
-    head_norm: NormKind[Literal["", "none", "frozen_batch_norm", "batch_norm", "group_norm"]] = ""
+    head_norm: NormKind[HeadNorm] = ""
     """Normalisation layer of the neck, the box head and the mask head; empty takes that of the backbone, or none beside
-    frozen batch norm."""
+    frozen and fixed batch norm."""
     smooth_l1_beta: Learning[NotNegative] = 0.0
     """Error of a delta below which box losses are quadratic (smooth L1); 0 is plain L1."""
     roi_align: RoIAlign = RoIAlign()

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from maskrcnn.config.roles import AboveZero, Fraction, Learning, Natural, NotNegative, Positive, Run, Settings
+from maskrcnn.config.roles import AboveZero, Fraction, Learning, Natural, NotNegative, Positive, Run, Settings, Share
 
 Execution = Literal["auto", "eager", "captured", "compiled"]
 
@@ -22,6 +22,9 @@ class Optimizer(Settings, frozen=True):
     """Weight decay of all weights and biases except those of norms; AdamW decouples it from the gradient."""
     weight_decay_norm: Run[NotNegative] = 0.0
     """Weight decay of the scales and biases of norms."""
+    layer_decay: Run[Share] = 1.0
+    """Factor of the learning rate from each part of the network to the one before it: neck and heads have all of it,
+    the backbone's last stage this share, the stage before it this share squared, down to the stem; 1 has one rate."""
     clip_norm: Run[NotNegative] = 0.0
     """Largest norm of the gradient of all weights together; 0 does not clip."""
 
@@ -66,6 +69,9 @@ class Train(Settings, frozen=True):
     does."""
     ema: Run[Fraction] = 0.0
     """Decay per step of a moving average of the weights, which is then evaluated and saved; 0 keeps none."""
+    ema_warmup: Run[Natural] = 9
+    """Number w that shortens the average of `ema` in the beginning: after t steps its decay is at most
+    (1 + t) / (1 + w + t), so that it covers about the last 1 / w of them; 0 has the whole decay from the first step."""
     evaluate_every: Run[Natural] = 1
     """Number of epochs between evaluations; the last epoch is always evaluated, unless this is 0."""
     checkpoint_every: Run[Natural] = 0

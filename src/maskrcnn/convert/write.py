@@ -25,18 +25,18 @@ COMPARED = settings_with(Role.NETWORK, Role.CONVENTION, Role.SIZE, Role.SELECTIO
 """Settings that a prediction depends on; live and frozen batch norm predict the same."""
 NETWORK = settings_with(Role.NETWORK)
 """Settings that define the network."""
-ANYTHING = ["frozen_batch_norm", "batch_norm", "none", ""]
+BATCH_NORMS = ["frozen_batch_norm", "fixed_batch_norm", "batch_norm", "sync_batch_norm"]
 BUILT: dict[str, dict[str, list[Any]]] = {
     "torchvision": {
-        "model.backbone.norm": ["frozen_batch_norm", "batch_norm"],
-        "model.head_norm": ANYTHING,
+        "model.backbone.norm": BATCH_NORMS,
+        "model.head_norm": [*BATCH_NORMS, "none", ""],
         "model.backbone.width": [64],
         "model.rpn.aspect_ratios": [[0.5, 1.0, 2.0]],
         "model.box_head.class_agnostic": [False],
         "model.mask_head.class_agnostic": [False],
     },
     "mindspore": {
-        "model.backbone.norm": ["frozen_batch_norm", "batch_norm"],
+        "model.backbone.norm": BATCH_NORMS,
         "model.head_norm": ["none", ""],
         "model.backbone.width": [64],
         "model.rpn.aspect_ratios": [[0.5, 1.0, 2.0]],

@@ -9,10 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int64, UInt64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from maskrcnn.config import Data, Fit, Rounding
+from maskrcnn.data.augment.geometry import Objects, jitter
+from maskrcnn.data.augment.jpeg import qualities
+from maskrcnn.data.augment.levels import resolve
+from maskrcnn.data.keys import image_keys, uniform
 from maskrcnn.view import View
 
 Bucket = tuple[int, int]
@@ -57,6 +61,13 @@ class Step(NamedTuple):
     view: View
     keys: Int64[np.ndarray, " n"]
     """Random numbers for the step itself, one per sample."""
+    qualities: Int64[np.ndarray, " n"] | None = None
+    """JPEG quality that each image is compressed with when it is decoded; None where none is."""
+
+    def take(self, part: slice) -> "Step":
+        """Some of its images."""
+        qualities = None if self.qualities is None else self.qualities[part]
+        return Step(self.bucket, self.indices[part], self.view.take(part), self.keys[part], qualities)
 
 
 def resized_size(
@@ -189,23 +200,42 @@ def assign(sizes: Int64[np.ndarray, "n 2"], buckets: Sequence[Bucket]) -> Int64[
 
 
 def plan_epoch(
-    samples: Samples, settings: Data, buckets: Sequence[Bucket], *, batch: int, seed: int, epoch: int
+    samples: Samples,
+    settings: Data,
+    buckets: Sequence[Bucket],
+    *,
+    batch: int,
+    seed: int,
+    epoch: int,
+    objects: Objects | None = None,
 ) -> list[Step]:
     """The ceil(S / batch) training batches of one epoch, all full, every sample in at least one.
 
+    objects   of the data set, which windows may be placed around
     Samples of one bucket go together; what is left over in all buckets is sorted by shape and mixed. The epoch's
     first samples come a second time where the last batch would not be full.
     """
     keys = image_keys(seed, epoch, len(samples.images))
-    sides = np.array(settings.short_sides)[(_uniform(keys, 1) * len(settings.short_sides)).astype(np.int64)]
-    view = views_of(samples, sides, settings, torch.tensor(_uniform(keys, 2) < settings.flip))
+    sides = np.array(settings.short_sides)[(uniform(keys, 1) * len(settings.short_sides)).astype(np.int64)]
+    view = views_of(samples, sides, settings, torch.tensor(uniform(keys, 2) < settings.flip))
+    around = None if objects is None else objects.draw(samples.images, keys)
+    pieces = resolve(settings.augment, len(settings.mean))
+    view = jitter(view, samples.windows, keys, pieces, box=_box_sizes(sides, settings), around=around)
     resized = view.sizes.numpy()
-    order = np.argsort(_uniform(keys, 3), kind="stable")
+    order = np.argsort(uniform(keys, 3), kind="stable")
     full, rest = _full_batches(order, assign(resized, buckets), batch)
     rest = np.concatenate([rest, np.resize(order, -len(rest) % batch)])
     groups = full + _cut(_by_shape(rest, resized), batch)
-    turn = np.argsort(_uniform(image_keys(seed, epoch, len(groups)), 4), kind="stable")
-    return _steps([groups[i] for i in turn], samples.images, view, keys, buckets)
+    turn = np.argsort(uniform(image_keys(seed, epoch, len(groups)), 4), kind="stable")
+    steps = _steps([groups[i] for i in turn], samples.images, view, keys, buckets)
+    return [step._replace(qualities=qualities(step.keys, pieces.jpeg)) for step in steps]
+
+
+def _box_sizes(short_sides: Int64[np.ndarray, " n"], settings: Data) -> Int64[np.ndarray, "n 2"] | None:
+    """(height, width) of the box that each sample is fitted into, if any."""
+    if settings.fit == "sides":
+        return None
+    return np.stack([short_sides, np.full_like(short_sides, settings.max_side)], axis=1)
 
 
 def plan_evaluation(samples: Samples, settings: Data, buckets: Sequence[Bucket], *, batch: int) -> list[Step]:
@@ -219,25 +249,6 @@ def plan_evaluation(samples: Samples, settings: Data, buckets: Sequence[Bucket],
     full, rest = _full_batches(np.arange(number), assign(resized, buckets), batch)
     groups = full + _cut(_by_shape(rest, resized), batch)
     return _steps(groups, samples.images, view, image_keys(0, 0, number), buckets)
-
-
-def image_keys(seed: int, epoch: int, num_images: int) -> Int64[np.ndarray, " {num_images}"]:
-    """A random number of 63 bits for each sample of an epoch, a function of (seed, epoch, index) alone."""
-    start = _mix(_mix(np.array([seed], np.uint64)) + np.uint64(epoch))
-    return (_mix(start + np.arange(num_images, dtype=np.uint64)) >> np.uint64(1)).astype(np.int64)
-
-
-def _uniform(keys: Int64[np.ndarray, " n"], stream: int) -> Float64[np.ndarray, " n"]:
-    """Independent numbers in [0, 1) for each key and stream."""
-    return (_mix(keys.astype(np.uint64) ^ _mix(np.array([stream], np.uint64))) >> np.uint64(11)) * 2.0**-53
-
-
-def _mix(values: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
-    """SplitMix64 (Steele, Lea and Flood 2014): neighbouring numbers become unrelated ones; wraps around."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def _shapes(sizes: Int64[np.ndarray, "n 2"], divisor: int) -> tuple[Int64[np.ndarray, "m 2"], Int64[np.ndarray, " m"]]:

@@ -33,7 +33,7 @@ NOT_LEARNT = Flag.OUTSIDE
 SENTENCES = {
     Flag.OUTSIDE: "have no box of positive width and height inside their image and are not learnt",
     Flag.SHORT_POLYGON: "have a polygon of fewer than three points, which is left out",
-    Flag.NO_OUTLINE: "have no outline; their box stands in for it",
+    Flag.NO_OUTLINE: "have a box and no outline; their box stands in for it",
 }
 
 
@@ -89,6 +89,8 @@ class Dataset:
     stated_ids: Sequence[str] | None = None
     """Image ids as the source writes them, where they are not whole numbers of 64 bits; `image_ids` then count from
     1."""
+    joined: tuple[Path, ...] = ()
+    """Annotations of the data sets that were joined; empty for one that was read."""
     remarks: tuple[str, ...] = ()
     """What the reader understood although it was written otherwise, one sentence each."""
 

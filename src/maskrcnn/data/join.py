@@ -1,9 +1,9 @@
 """Several data sets as one."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from maskrcnn.data.classes import unite_classes
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.masks import Rings
+from maskrcnn.sentences import counted, some_of
 
 
 def join(parts: Sequence[Dataset]) -> Dataset:
@@ -35,6 +36,7 @@ def join(parts: Sequence[Dataset]) -> Dataset:
     return replace(
         parts[0],
         annotations=_common_path([one.annotations for one in parts]),
+        joined=tuple(path for one in parts for path in one.joined or (one.annotations,)),
         images=root,
         image_ids=image_ids,
         file_names=[name for one in parts for name in _names_below(one, root)],
@@ -47,9 +49,31 @@ def join(parts: Sequence[Dataset]) -> Dataset:
         keypoint_names=parts[0].keypoint_names if has_keypoints else (),
         attributes=_texts(parts),
         stated_ids=_stated_ids(parts),
-        remarks=tuple(remark for one in parts for remark in one.remarks),
+        remarks=(*(remark for one in parts for remark in one.remarks), *_repeated(parts)),
         **{name: _concatenated(parts, name) for name in ("sizes", "labels", "boxes", "areas", "crowd", "flags")},
     )
+
+
+def _repeated(parts: Sequence[Dataset]) -> Iterator[str]:
+    """A sentence where images with their objects occur in several parts, as in two copies of one export."""
+    seen: dict[tuple[Any, ...], str] = {}
+    again: list[str] = []
+    for part in parts:
+        own = {key: f"{part.images}/{name}" for key, name in _keys(part)}
+        again += [f"{name} and {seen[key]}" for key, name in own.items() if key in seen]
+        seen = own | seen
+    if again:
+        told = "images have the name, the size and the objects of one in another data set that is joined"
+        yield f"{counted(len(again), told)}: {some_of(again, 1)}; is one a copy of the other?"
+
+
+def _keys(data: Dataset) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Name, size and objects of each image that has some, and its whole name."""
+    for image, name in enumerate(data.file_names):
+        chosen = data.objects(image)
+        if chosen.stop > chosen.start:
+            objects = data.boxes[chosen].tobytes(), data.labels[chosen].tobytes()
+            yield (PurePath(name).name, *data.sizes[image].tolist(), *objects), name
 
 
 def _concatenated(parts: Sequence[Dataset], name: str) -> Any:

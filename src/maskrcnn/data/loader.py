@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from maskrcnn.config import Data
+from maskrcnn.data.augment.jpeg import compress
 from maskrcnn.data.buckets import Step
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode_bytes, read_image
@@ -115,7 +116,7 @@ def micro_steps(step: Step, rank: int, world_size: int, micro_batch: int) -> lis
             f"{size}; choose train.batch as a multiple of processes x train.micro_batch"
         )
     parts = [slice(start, start + size) for start in range(rank * share, (rank + 1) * share, size)]
-    return [Step(step.bucket, step.indices[part], step.view.take(part), step.keys[part]) for part in parts]
+    return [step.take(part) for part in parts]
 
 
 def make_batch(
@@ -136,6 +137,8 @@ def make_batch(
     for number, index in enumerate(step.indices):
         content = None if contents is None else contents[number].result()
         decoded.append(_decode(data, int(index), settings, content, oddities, parts))
+    if step.qualities is not None:
+        decoded = [compress(image, quality) for image, quality in zip(decoded, step.qualities.tolist(), strict=True)]
     images, raw_sizes = collate(decoded)
     return RawBatch(
         images=images,

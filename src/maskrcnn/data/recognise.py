@@ -1,13 +1,14 @@
 """What data set lies in a folder, told by its files."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from maskrcnn.data.formats import coco_folders, yolo
+from maskrcnn.data.formats import yolo
 from maskrcnn.data.formats.archive import is_archive, unpacked
 from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.formats.source import Folder, Part, Source
+from maskrcnn.data.not_read import not_read
 from maskrcnn.data.sources import SUFFIXES
 from maskrcnn.sentences import some_of
 
@@ -63,8 +64,7 @@ def recognise(root: Path, wanted: str = "auto") -> Found:
     inner = [source.labels for source in sources if source not in own]
     if inner:
         passed_over.append(f"a data set inside this one is not read: {some_of(inner, 2)}")
-    if chosen == "coco":
-        passed_over += _no_annotations(folder, {source.labels for found in candidates.values() for source in found})
+    passed_over += not_read(folder, [*sources, *(source for found in candidates.values() for source in found)])
     if chosen == "yolo" and (unnamed := yolo.unnamed(folder, own)):
         names = some_of([path.relative_to(root).as_posix() for path in unnamed], 2)
         passed_over.append(f"not read, since {own[0].names} names others: {names}")
@@ -93,19 +93,12 @@ def _is_of(source: Source, outermost: int, sources: list[Source]) -> bool:
     return source in outer or (source.part not in taken and "" not in taken)
 
 
-def _no_annotations(folder: Folder, told: Collection[Path] = ()) -> list[str]:
-    """What JSON files of COCO's kinds are that hold no annotations to read; those that were told of are left out."""
-    reasons = {path: why for path, why in coco_folders.passed_over(folder).items() if path not in told}
-    others = [f"{path.relative_to(folder.root).as_posix()} ({why})" for path, why in reasons.items()]
-    return [f"not read: {some_of(others, 2)}"] if others else []
-
-
 def _nothing(folder: Folder, wanted: str) -> str:
     images = sum(1 for _ in folder.having(*SUFFIXES))
     files = sum(map(len, folder.files.values()))
     form = "any format" if wanted == "auto" else FORMATS[wanted].title
     known = ", ".join(one.title for one in FORMATS.values())
-    others = "".join(f", {one}" for one in _no_annotations(folder))
+    others = "".join(f"; {one}" for one in not_read(folder, []))
     return (
         f"{folder.root} holds {files} files, {images} of them images, but no annotations of {form} "
         f"(known: {known}){others}; give the folder that holds images and annotations, or write the names of both into "

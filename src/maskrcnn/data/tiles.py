@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from maskrcnn.config import Data
-from maskrcnn.data.buckets import Samples, image_keys
+from maskrcnn.data.buckets import Samples
 from maskrcnn.data.dataset import Dataset, Parts, members
+from maskrcnn.data.keys import image_keys
 from maskrcnn.masks import Rings, clipped
 
 LEAST_SEEN = 0.25

@@ -78,7 +78,7 @@ def assemble(backbone: Backbone, settings: config.Model, num_classes: int) -> Ma
 
 
 def head_norm(settings: config.Model) -> str | None:
-    """Choose the norm of neck and heads: none beside a frozen one, which cannot normalise new layers."""
+    """Choose the norm of neck and heads: none beside given statistics, which cannot normalise new layers."""
     norm = settings.backbone.norm
-    chosen = settings.head_norm or ("none" if norm == "frozen_batch_norm" else norm)
+    chosen = settings.head_norm or ("none" if norm in ("frozen_batch_norm", "fixed_batch_norm") else norm)
     return None if chosen == "none" else chosen

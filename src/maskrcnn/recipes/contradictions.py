@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import msgspec
 
-from maskrcnn.config import Backbone, Data, Optimizer, Recipe, Schedule
+from maskrcnn.config import Backbone, Data, Optimizer, Recipe, Schedule, Train
 from maskrcnn.recipes.flat import flatten
 from maskrcnn.storage.location import at, printable
 
@@ -27,6 +27,7 @@ def contradictions(recipe: Recipe) -> Iterator[Contradiction]:
     yield from _secrets(recipe)
     yield from _addresses(recipe)
     yield from _data(recipe)
+    yield from _augment(recipe)
     yield from _model(recipe)
     yield from _train(recipe)
     yield from _schedule(recipe)
@@ -99,6 +100,42 @@ def _tiles(data: Data) -> Iterator[Contradiction]:
         )
 
 
+def _augment(recipe: Recipe) -> Iterator[Contradiction]:
+    augment = recipe.data.augment
+    low, high = augment.scale or ((1.0, 1.0) if augment.strength == "off" else (1.0, 2.0))
+    if low > high:
+        yield ("data.augment.scale",), f"expected the lowest factor before the highest, got {[low, high]}"
+    elif augment.whole_objects and high <= 1:
+        yield (
+            ("data.augment.whole_objects", "data.augment.scale", "data.augment.strength"),
+            "has no effect on images that are never enlarged; set data.augment.scale, such as [0.8, 1.25]",
+        )
+    num_bands, neutral = len(recipe.data.mean), {"saturation": 0.0, "hue": 0.0, "jpeg": 100}
+    for name, value in neutral.items():
+        if num_bands != 3 and getattr(augment, name) not in (None, value):
+            yield (
+                (f"data.augment.{name}", "data.mean"),
+                f"has no effect on images of {num_bands} bands, only on red, green and blue; leave it out",
+            )
+    yield from _copy_paste(recipe)
+
+
+def _copy_paste(recipe: Recipe) -> Iterator[Contradiction]:
+    augment, train = recipe.data.augment, recipe.train
+    if augment.blend and not augment.copy_paste:
+        yield (
+            ("data.augment.blend", "data.augment.copy_paste"),
+            "has no effect where nothing is pasted; set data.augment.copy_paste, such as 0.5",
+        )
+    for name, size in (("batch", train.batch), ("micro_batch", train.micro_batch)):
+        if augment.copy_paste and size % 2:
+            yield (
+                (f"train.{name}", "data.augment.copy_paste"),
+                f"expected an even number, since images are pasted onto each other in pairs, got {size}; change it, or "
+                "set data.augment.copy_paste=0",
+            )
+
+
 def _model(recipe: Recipe) -> Iterator[Contradiction]:
     backbone, rpn = recipe.model.backbone, recipe.model.rpn
     if not rpn.aspect_ratios:
@@ -158,11 +195,13 @@ def _train(recipe: Recipe) -> Iterator[Contradiction]:
             ("train.micro_batch", "train.batch"),
             f"expected at most train.batch, {train.batch}, got {train.micro_batch}",
         )
-    if train.recompute and recipe.model.backbone.norm == "batch_norm":
+    if train.recompute and recipe.model.backbone.norm in ("batch_norm", "sync_batch_norm"):
         yield (
             ("train.recompute", "model.backbone.norm"),
             "expected false, since live batch norm would update its statistics twice per step",
         )
+    if not train.ema and train.ema_warmup != Train().ema_warmup:
+        yield ("train.ema_warmup", "train.ema"), "has no effect without train.ema; leave it out"
     if train.optimizer.kind == "adamw" and train.optimizer.momentum != Optimizer().momentum:
         yield ("train.optimizer.momentum", "train.optimizer.kind"), "has no effect on adamw; leave it out"
 

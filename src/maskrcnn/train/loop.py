@@ -4,6 +4,7 @@ from contextlib import closing
 from pathlib import Path
 
 from maskrcnn.config import Recipe
+from maskrcnn.data.augment.geometry import Objects
 from maskrcnn.data.buckets import plan_epoch
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
@@ -121,11 +122,13 @@ def _train(training: Training, epoch: int, wish: StopRequest) -> None:
 
 def _loader(training: Training, epoch: int) -> Loader:
     """The images of the steps that an epoch still has."""
-    settings, data = training.recipe.train, training.recipe.data
-    plan = training.plan
+    settings, data, plan = training.recipe.train, training.recipe.data, training.plan
     first, end = plan.steps_of(epoch)
     samples = with_few_empty(plan.samples, plan.data, data, seed=settings.seed, epoch=epoch)
-    steps = plan_epoch(samples, data, plan.buckets, batch=settings.batch, seed=settings.seed, epoch=epoch)
+    objects = Objects.of(plan.data)
+    steps = plan_epoch(
+        samples, data, plan.buckets, batch=settings.batch, seed=settings.seed, epoch=epoch, objects=objects
+    )
     return Loader(
         plan.data,
         steps[: end - first],

@@ -8,6 +8,9 @@ import msgspec
 
 from maskrcnn import config
 from maskrcnn.config import Recipe
+from maskrcnn.data.augment.copy_paste import refuse_odd
+from maskrcnn.data.augment.geometry import sizes_in_training
+from maskrcnn.data.augment.levels import resolve
 from maskrcnn.data.buckets import Bucket, Samples, buckets_for, whole_images
 from maskrcnn.data.dataset import Dataset, summary, why_nothing_is_learnt
 from maskrcnn.data.split import OpenSplit
@@ -85,8 +88,11 @@ def read_splits(recipe: Recipe, say: Callable[[str], None], open_split: OpenSpli
 
 def plan_steps(recipe: Recipe, data: Dataset, shares: Shares) -> Plan:
     data = cut_data(data, recipe.data)
-    samples = whole_images(data.sizes)
-    buckets = buckets_for(samples.sizes, recipe.data, recipe.data.short_sides)
+    samples, pieces = whole_images(data.sizes), resolve(recipe.data.augment)
+    if pieces.copy_paste:
+        refuse_odd(shares.images)
+    sizes = sizes_in_training(samples.sizes, pieces)
+    buckets = buckets_for(sizes, recipe.data, recipe.data.short_sides)
     shown = with_few_empty(samples, data, recipe.data, seed=recipe.train.seed, epoch=0)
     return Plan(shares, data, samples, buckets, *num_steps(recipe.train, len(shown.images)))
 

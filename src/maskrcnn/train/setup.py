@@ -150,7 +150,7 @@ def _average(recipe: Recipe, model: MaskRCNN, start: Checkpoint | None) -> Avera
     """Made when the model has all its weights: those that are not trained are copied here and never again."""
     if not recipe.train.ema:
         return None
-    average = Average(model, recipe.train.ema)
+    average = Average(model, recipe.train.ema, recipe.train.ema_warmup)
     if start is not None:
         average.load(start.tensors["average"])
     return average

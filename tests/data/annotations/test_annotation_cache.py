@@ -205,7 +205,7 @@ def test_the_format_is_raised_when_the_columns_change(split, cache):
     coco.read(*split)
     (entry,) = cache.glob("*.columns")
     found = hashlib.sha256(entry.read_bytes()).hexdigest()
-    assert (annotation_cache.FORMAT, found[:16]) == (5, "34571acd6a83aa25")
+    assert (annotation_cache.FORMAT, found[:16]) == (6, "34571acd6a83aa25")
 
 
 PROCESS = """

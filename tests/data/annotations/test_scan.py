@@ -73,7 +73,7 @@ rows = st.fixed_dictionaries(
         "bbox": st.lists(st.integers(0, 600), min_size=4, max_size=4),
     },
     optional={
-        "iscrowd": st.booleans() | st.integers(0, 2),
+        "iscrowd": st.booleans() | st.integers(0, 1),
         "segmentation": st.none() | st.lists(polygon, max_size=3),
         "area": st.decimals(0, 10**5, places=3).map(float),
         "attributes": values,

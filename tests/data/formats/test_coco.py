@@ -60,7 +60,7 @@ def test_every_form_of_segmentation_becomes_rings(write_split, annotate):
     assert [outline_area(data, row) for row in range(5)] == [12 + 5, 350, 350, 400, 400]
     assert data.outline(1).points.tolist() == data.outline(2).points.tolist()
     assert data.flags.tolist() == [0, Flag.RUN_LENGTHS, Flag.RUN_LENGTHS, Flag.NO_OUTLINE, 0]
-    assert data.notes == ("1 object has no outline; its box stands in for it, first annotation 4",)
+    assert data.notes == ("1 object has a box and no outline; its box stands in for it, first annotation 4",)
 
 
 def test_outlines_follow_their_objects_when_the_file_is_not_sorted_by_image(write_split, annotate):
@@ -80,7 +80,7 @@ def test_missing_and_degenerate_outlines_are_replaced_by_the_box_and_counted(wri
     assert [outline_area(data, row) for row in range(3)] == [400, 400, 400]
     assert data.notes == (
         "1 object has a polygon of fewer than three points, which is left out, first annotation 3",
-        "3 objects have no outline; their box stands in for it, first annotation 1",
+        "3 objects have a box and no outline; their box stands in for it, first annotation 1",
     )
 
 

@@ -47,14 +47,16 @@ def told(data):
         ({"iscrowd": None}, "1 object has an `iscrowd` that is neither 0 nor 1"),
         ({"iscrowd": "0"}, "1 object has an `iscrowd` that is neither 0 nor 1"),
         ({"iscrowd": 0.0}, "1 object has an `iscrowd` that is neither 0 nor 1"),
+        ({"area": None}, "1 object states no area"),
+        ({"area": "unknown"}, "1 object states no area"),
         ({"segmentation": SQUARE}, "1 object has an outline that is not put into a list"),
         ({"segmentation": [[10, 5], [30, 5], [30, 25], [10, 25]]}, "1 object has an outline of points [x, y]"),
         ({"segmentation": [[[10, 5], [30, 5], [30, 25], [10, 25]]]}, "1 object has an outline of points [x, y]"),
         ({"segmentation": [[*map(str, SQUARE)]]}, "1 object has an outline or run lengths with numbers"),
         ({"segmentation": {**RUNS, "size": ["40", 60.0]}}, "1 object has an outline or run lengths with numbers"),
         ({"segmentation": {"size": [40, 60], "counts": QUOTED}}, "1 object has run lengths with Python's b'...'"),
-        ({"segmentation": {}}, "1 object has no outline; its box stands in for it"),
-        ({"segmentation": ""}, "1 object has no outline; its box stands in for it"),
+        ({"segmentation": {}}, "1 object has a box and no outline; its box stands in for it"),
+        ({"segmentation": ""}, "1 object has a box and no outline; its box stands in for it"),
     ],
 )
 def test_an_annotation_that_is_written_otherwise_is_read_with_one_note(write_split, annotate, fields, note):
@@ -222,10 +224,19 @@ def test_fields_that_are_not_there_at_all_are_made_up(write_split, annotate):
     assert [note[:40] for note in data.remarks] == [
         "1 object has no id; it is numbered: anno",
         "1 object has no box; its outline's is ta",
+        "1 object states no area, by which scores",
     ]
     del row["segmentation"]
     with pytest.raises(ValueError, match="annotation without id of image 1 has neither a box nor an outline"):
         coco.read(*write_split([row]))
+
+
+@pytest.mark.parametrize("value", [2, -1])
+def test_an_iscrowd_beyond_one_is_a_crowd_region_and_named(value, write_split, annotate):
+    data = coco.read(*write_split([annotate(1, iscrowd=value), annotate(2)]))
+    assert data.crowd.tolist() == [True, False]
+    told = "1 object has an `iscrowd` other than 0 and 1, which is read as 1: nothing is learnt of it"
+    assert data.remarks == (f"{told}: annotation 1 of image 1",)
 
 
 def test_a_box_that_reaches_beyond_all_images_is_drawn_no_further_than_an_outline_may(write_split, annotate):

@@ -301,6 +301,18 @@ def list_images_without_objects(data):
         data.noise(id + 500).save(split.folder / "bare.png")
 
 
+@fault(objects.SCORES, 2, "annotation 10 of image 1")
+def give_objects_a_score(data):
+    for one, score in zip(data.train.annotations, (0.9, 1, "high", None), strict=False):
+        one["score"] = score
+
+
+@fault(classes.ALIKE, 2, "'cup' and 'CUP '", also={classes.UNUSED})
+def repeat_a_name_in_another_case(data):
+    for split in (data.train, data.val):
+        split.categories.append({"id": 9, "name": "CUP "})
+
+
 @fault(classes.BLANK, 2, "id 7")
 def blank_a_name(data):
     for split in (data.train, data.val):
@@ -331,7 +343,7 @@ def number_a_class_otherwise(data):
         one["category_id"] = 8 if one["category_id"] == 7 else 3
 
 
-@fault(classes.OTHER_NAMES, 2, "cup (training)", also={classes.NEVER_LEARNT, classes.NEVER_SCORED})
+@fault(classes.OTHER_NAMES, 2, "cup (training)", also={classes.NEVER_LEARNT, classes.NEVER_SCORED, classes.ALIKE})
 def name_a_class_otherwise(data):
     data.val.categories[1]["name"] = "Cup"
 

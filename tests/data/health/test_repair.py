@@ -223,6 +223,16 @@ def test_names_are_written_as_the_files_are_called(clean, fix):
     assert train.file_names[:3] == ["1.png", "2.png", "3.png"]
 
 
+def test_what_a_file_says_besides_is_in_the_copy(clean, fix, tmp_path):
+    clean.train.images[0]["license"] = clean.train.images[1]["license"] = 4
+    clean.train.categories[1]["supercategory"] = "kitchen"
+    (clean.train.folder / "2.png").write_bytes(b"")
+    fix()
+    content = json.loads((tmp_path / "copy" / "annotations" / "instances_train2017.json").read_text())
+    assert [image.get("license") for image in content["images"][:2]] == [4, None]  # of images 1 and 3
+    assert {row["name"]: row.get("supercategory") for row in content["categories"]} == {"cat": None, "cup": "kitchen"}
+
+
 def test_ids_are_numbers_once_those_that_were_none_are_gone(clean, fix):
     clean.train.images.append({**clean.train.images[1], "id": "z"})
     clean.val.images[0]["id"] = "y"

@@ -26,7 +26,7 @@ from maskrcnn.runtime.allocator import give_back
 
 T = TypeVar("T")
 
-FORMAT = 5
+FORMAT = 6
 """To be raised whenever the same annotation file leads to other columns."""
 SMALL = 1 << 20
 """Bytes of an annotation file that is parsed as quickly as its entry would be found."""

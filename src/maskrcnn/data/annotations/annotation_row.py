@@ -34,6 +34,15 @@ CROWD_SPELT = Kind(
 )
 
 
+CROWD_BEYOND = Kind(
+    "iscrowd-beyond-one",
+    "objects",
+    Severity.WARNING,
+    "have an `iscrowd` other than 0 and 1, which is read as 1: nothing is learnt of them",
+    "1 is written",
+)
+
+
 class AnnotationEntry(Struct, gc=False):
     image_id: int | str
     category_id: int | str
@@ -55,6 +64,8 @@ def read_entry(row: Raw) -> tuple[AnnotationEntry, set[Kind]]:
         entry, spelt = _entry.decode(row), set[Kind]()
     except msgspec.DecodeError:
         entry, spelt = _mended(row)
+    if entry.iscrowd not in (0, 1):
+        spelt.add(CROWD_BEYOND)
     if entry.id is None:
         spelt.add(NO_ID)
     for name in IDS:

@@ -89,7 +89,7 @@ def read_flag(text, offset):
     if text[offset] == LETTER_F:
         return False, offset + len("false"), True
     value, offset, understood = read_whole(text, offset)
-    return value != 0, offset, understood
+    return value != 0, offset, understood and 0 <= value <= 1
 
 
 @kernel()

@@ -36,6 +36,13 @@ NO_SHAPE = Kind(
     "neither-box-nor-outline", "objects", Severity.REFUSED, "have neither a box nor an outline", "they are left out"
 )
 NO_BOX = Kind("no-box", "objects", Severity.NOTE, "have no box; their outline's is taken", "the outline's is written")
+NO_AREA = Kind(
+    "no-area",
+    "objects",
+    Severity.NOTE,
+    "state no area, by which scores tell small from large; it is measured",
+    "it is measured and written",
+)
 EMPTY_BOX = Kind(
     "box-without-area",
     "objects",
@@ -114,6 +121,7 @@ class _Table:
         outlines = read_outlines(scanned, boxes, self._segmentations(others, sizes))
         self._refuse_far(outlines)
         self._mend_boxes(boxes, outlines)
+        self._count(NO_AREA, np.flatnonzero(np.isnan(scanned.areas) & self._usable).tolist())
         flags = outlines.flags | np.where(lie_inside(boxes, sizes), 0, Flag.OUTSIDE).astype(np.uint8)
         points = read_keypoints(self._rows, self._frame.keypoint_names, self._mention)
         objects = Objects(

@@ -108,7 +108,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     """
     losses = Losses(TITLE)
     for part, data in splits.items():
-        names = place(data, dest / IMAGES / (part or "train"), by_stem=True, moved=_in_city)
+        names = losses.renamed(data, place(data, dest / IMAGES / (part or "train"), by_stem=True, moved=_in_city))
         for image, name in enumerate(names):
             labels = dest / FINE / (part or "train") / name.rpartition(f"_{IMAGES}")[0]
             _write_masks(data, image, labels, losses)

@@ -19,6 +19,7 @@ from maskrcnn.data.annotations.packed import as_dataset
 from maskrcnn.data.annotations.spelling import shown
 from maskrcnn.data.dataset import Dataset, Flag, select
 from maskrcnn.data.faults import Faults
+from maskrcnn.data.formats.coco_extras import NOTHING, Extras
 from maskrcnn.data.image_names import MISSING_IMAGE
 from maskrcnn.files import atomic_write, listing
 from maskrcnn.masks import counts_from_rings, decimals, strings_from_counts
@@ -53,23 +54,27 @@ def parse(content: dict[str, Any]) -> Dataset:
     return as_dataset(read_columns(text.encode(), source), source, Path())
 
 
-def write(data: Dataset, path: Path) -> None:
+def write(data: Dataset, path: Path, extras: Extras = NOTHING) -> None:
     """Write the columns as a COCO instances file, from which `read` gets the same ones.
 
+    extras   what the file that they came from says besides
     Masks that came as run lengths are written as compressed ones, polygons with decimals that draw the same mask,
     objects without an outline without one. Polygons of fewer than three points are gone.
     """
     encode, ids = msgspec.json.encode, data.stated_ids or data.image_ids.tolist()
     images: list[dict[str, Any]] = [
-        {"id": id, "file_name": name, "height": height, "width": width}
+        {"id": id, "file_name": name, "height": height, "width": width} | extras.of_image(id)
         for id, name, (height, width) in zip(ids, data.file_names, data.sizes.tolist(), strict=True)
     ]
     categories: list[dict[str, Any]] = [
-        {"id": id, "name": name} | ({"keypoints": data.keypoint_names} if data.keypoints is not None else {})
+        {"id": id, "name": name}
+        | ({"keypoints": data.keypoint_names} if data.keypoints is not None else {})
+        | extras.of_category(id, name)
         for id, name in zip(data.category_ids, data.category_names, strict=True)
     ]
     with atomic_write(path) as draft, draft.open("wb") as file:
-        file.write(b'{"images":' + encode(images) + b',"categories":' + encode(categories) + b',"annotations":[')
+        head = encode({**extras.file, "images": images, "categories": categories})
+        file.write(head[:-1] + b',"annotations":[')
         rows = (row for image in range(len(images)) for row in _annotations(data, image, images[image]["id"]))
         for number, row in enumerate(rows):
             file.write(b",\n" * (number > 0) + encode(row))

@@ -36,6 +36,7 @@ class Content(Enum):
     CAPTIONS = "it holds captions, no masks"
     PANOPTIC = "it lists segments of panoptic PNGs, no objects with masks"
     IMAGES = "it lists images without annotations"
+    NAMELESS = "it lists no categories, which name the classes of its objects"
     RESULTS = "it lists a model's detections, not annotations; images and categories are missing"
 
 
@@ -87,7 +88,7 @@ def content_of(seen: JsonSample) -> Content | None:
         return Content.PEOPLE if seen.says("segmentation") else Content.KEYPOINTS
     if not seen.says("segmentation", "bbox"):
         return Content.CAPTIONS if seen.says("caption") else Content.LABELS
-    return Content.INSTANCES if has["categories"] else None
+    return Content.INSTANCES if has["categories"] else Content.NAMELESS
 
 
 def source_of(folder: Folder, file: CocoFile, format: str) -> Source:

@@ -63,7 +63,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     splits = upright_splits(splits, losses)
     names = {}
     for part, data in splits.items():
-        names[part] = place(data, dest / IMAGES / SUBSETS.get(part, part))
+        names[part] = losses.renamed(data, place(data, dest / IMAGES / SUBSETS.get(part, part)))
         losses.count(data, attributes=True)
     write_document(document(splits, names, losses), dest / FILE_NAME)
     return losses.sentences()

@@ -56,7 +56,8 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     losses = Losses("a folder of masks")
     for part, data in splits.items():
         root = dest / part
-        for image, name in enumerate(place(data, root, by_stem=True, moved=_in_own_folder)):
+        names = losses.renamed(data, place(data, root, by_stem=True, moved=_in_own_folder))
+        for image, name in enumerate(names):
             _write_masks(data, image, root / Path(name).parent.parent / MASKS, losses)
         losses.add("crowd regions are left out", int(data.crowd.sum()))
         losses.count(data)

@@ -90,7 +90,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     losses = Losses("a folder of masks")
     for part, data in splits.items():
         root = dest / part
-        names = place(data, root / "images", by_stem=True)
+        names = losses.renamed(data, place(data, root / "images", by_stem=True))
         for image, name in enumerate(names):
             _write_masks(data, image, root / "masks", name, losses)
         losses.add("crowd regions are left out", int(data.crowd.sum()))

@@ -25,6 +25,7 @@ from maskrcnn.data.formats.pieces import Piece, add_pieces
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.shapes_of import Shape, mask_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
+from maskrcnn.data.formats.strange_file import what_it_is
 from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.files import atomic_write, cache_folder
 
@@ -44,7 +45,7 @@ NO_CLASSES = {"__ignore__", "_background_", ""}
 CROWD = "iscrowd"
 """Flag of a shape that is a crowd region."""
 UNREADABLE = Kind("labelme-file", "files", Severity.REFUSED, "cannot be read as JSON of Labelme")
-OTHER = Kind("labelme-other-file", "files", Severity.NOTE, "are JSON of something else and are passed over")
+OTHER = Kind("labelme-other-file", "files", Severity.NOTE, "are not Labelme's and are passed over")
 BROKEN = Kind("labelme-shape", "shapes", Severity.REFUSED, "cannot be read", "they are left out")
 FLAT = Kind("labelme-no-area", "shapes", Severity.NOTE, "have no area (lines or points) and are left out")
 GROUPED = Kind(
@@ -84,7 +85,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     """
     losses = Losses(TITLE)
     for part, data in upright_splits(splits, losses).items():
-        for image, name in enumerate(place(data, dest / part, by_stem=True)):
+        for image, name in enumerate(losses.renamed(data, place(data, dest / part, by_stem=True))):
             path = (dest / part / name).with_suffix(".json")
             path.write_bytes(
                 msgspec.json.format(msgspec.json.encode(_content(data, image, path, name, losses)), indent=2)
@@ -137,7 +138,10 @@ def _read(source: Source, labels: list[str], pictures: Pictures, faults: Faults)
             content, broken = parse(data, who, faults)
         except (OSError, ValueError) as error:
             is_other = data and not any(mark in data.replace(b"\0", b"") for mark in MARKS)
-            faults.add(OTHER if is_other else UNREADABLE, who, f"{who} cannot be read ({error}); correct or remove it")
+            if is_other:
+                faults.add(OTHER, f"{who} ({what_it_is(Path(path))})")
+            else:
+                faults.add(UNREADABLE, who, f"{who} cannot be read ({error}); correct or remove it")
             continue
         faults.add(BROKEN, [f"{who} {one}" for one in broken], f"{who}: {broken[0]}; correct it" if broken else "")
         _add_image(builder, content, data, who, pictures, faults)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.formats.coco_extras import extras_lost
 from maskrcnn.sentences import counted
 
 
@@ -15,6 +16,7 @@ class Losses:
     def __init__(self, title: str) -> None:
         self._title = title
         self._counts: dict[str, int] = {}
+        self._renamed: list[str] = []
 
     def add(self, what: str, count: int = 1) -> None:
         """Count things. what: noun and claim, such as `crowd regions are left out`."""
@@ -25,8 +27,8 @@ class Losses:
         """Add a sentence without a number."""
         self._counts[sentence] = 0
 
-    def count(self, data: Dataset, *, attributes: bool = False, areas: bool = False) -> None:
-        """Count keypoints, and attributes and stated areas unless the format keeps them."""
+    def count(self, data: Dataset, *, attributes: bool = False, areas: bool = False, extras: bool = False) -> None:
+        """Count keypoints, and attributes, stated areas and extras of COCO's files unless the format keeps them."""
         if data.keypoints is not None:
             have = int((data.keypoints[..., 2] > 0).any(axis=1).sum())
             self.add(f"objects lose their keypoints, for which {self._title} has no place", have)
@@ -37,6 +39,23 @@ class Losses:
         if not areas:
             stated = int(np.isfinite(data.areas).sum())
             self.add(f"objects lose their stated area, which {self._title} measures on the mask", stated)
+        if not extras or data.joined:
+            self.say_extras(data)
+
+    def say_extras(self, data: Dataset) -> None:
+        """Name what a COCO file says that a copy lacks."""
+        if told := extras_lost(data):
+            why = "is not joined" if data.joined else f"has no place in {self._title}"
+            self.say(f"what COCO files say besides {why}: {told}")
+
+    def renamed(self, data: Dataset, names: list[str]) -> list[str]:
+        """Note images whose files are called otherwise now; gives the names.
+
+        names   where each image was put
+        """
+        pairs = zip(data.file_names, names, strict=True)
+        self._renamed += [f"{old} becomes {new}" for old, new in pairs if _last(old) != _last(new)]
+        return names
 
     def sentences(self) -> list[str]:
         """One for each kind of thing.
@@ -46,4 +65,10 @@ class Losses:
         >>> losses.sentences()
         ['2 crowd regions are left out']
         """
-        return [counted(count, what) if count else what for what, count in self._counts.items()]
+        told = [counted(count, what) if count else what for what, count in self._counts.items()]
+        number = len(self._renamed)
+        return [*told, *([f"{counted(number, 'images get')} another name: {self._renamed[0]}"] if number else [])]
+
+
+def _last(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2]

@@ -18,6 +18,7 @@ from maskrcnn.data.dataset import Dataset, Flag, select
 from maskrcnn.data.encodings import decoded
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats import coco
+from maskrcnn.data.formats.coco_extras import Extras, extras_of
 from maskrcnn.data.formats.coco_folders import Content, coco_files, source_of
 from maskrcnn.data.formats.image_folder import plain
 from maskrcnn.data.formats.json_sample import sample
@@ -81,9 +82,9 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     counts = _image_counts(splits["train"] if "train" in splits else next(iter(splits.values())))
     for part, data in splits.items():
         folder, name = (f"{part}2017", f"lvis_v1_{part}.json") if part else ("images", "lvis_v1.json")
-        placed = [f"{folder}/{one}" for one in place(data, dest / folder)]
+        placed = [f"{folder}/{one}" for one in losses.renamed(data, place(data, dest / folder))]
         _write_file(data, placed, counts, dest / name)
-        losses.count(data, attributes=True, areas=True)
+        losses.count(data, attributes=True, areas=True, extras=True)
         losses.add(
             "crowd regions leave their category not exhaustively annotated in their image", int(data.crowd.sum())
         )
@@ -125,12 +126,13 @@ def _image_counts(data: Dataset) -> list[int]:
 
 
 def _write_file(data: Dataset, names: Sequence[str], counts: Sequence[int], path: Path) -> None:
-    extras = _own_extras(data)
+    extras, others = _own_extras(data), extras_of(data)
     encode = msgspec.json.encode
-    categories = list(_categories(data, counts, extras))
-    images = list(_images(data, names, extras))
+    categories = list(_categories(data, counts, extras, others))
+    images = [others.of_image(row["id"]) | row for row in _images(data, names, extras)]
     with atomic_write(path) as draft, draft.open("wb") as file:
-        file.write(b'{"images":' + encode(images) + b',"categories":' + encode(categories) + b',"annotations":[')
+        head = encode({**others.file, "images": images, "categories": categories})
+        file.write(head[:-1] + b',"annotations":[')
         rows = (row for image in range(len(names)) for row in _annotations(data, image))
         for number, row in enumerate(rows):
             file.write(b",\n" * (number > 0) + encode(row))
@@ -149,13 +151,15 @@ def _own_extras(data: Dataset) -> _Extras | None:
     return None
 
 
-def _categories(data: Dataset, counts: Sequence[int], extras: _Extras | None) -> Iterator[dict[str, Any]]:
+def _categories(
+    data: Dataset, counts: Sequence[int], extras: _Extras | None, others: Extras
+) -> Iterator[dict[str, Any]]:
     known = {row.get("name"): row for row in extras.categories} if extras else {}
     objects = np.bincount(data.labels[~data.crowd], minlength=len(counts) + 1)[1:].tolist()
     for index, (id, name) in enumerate(zip(data.category_ids, data.category_names, strict=True)):
         frequency = "r" if counts[index] <= RARE else "c" if counts[index] <= COMMON else "f"
         own = {"frequency": frequency, "image_count": counts[index], "instance_count": objects[index]}
-        yield own | known.get(name, {}) | {"id": id, "name": name}
+        yield others.of_category(id, name) | own | known.get(name, {}) | {"id": id, "name": name}
 
 
 def _images(data: Dataset, names: Sequence[str], extras: _Extras | None) -> Iterator[dict[str, Any]]:

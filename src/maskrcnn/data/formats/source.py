@@ -1,11 +1,13 @@
 """What lies in a folder: its files, listed once, and the splits that a format finds among them."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
+
+from maskrcnn.run_folder import RESULTS_IN, RUNS, is_run
 
 Part = Literal["train", "val", "test", ""]
 """A split by name; empty where a folder does not say which one it holds."""
@@ -51,8 +53,19 @@ class Folder:
 
     @cached_property
     def files(self) -> dict[Path, list[str]]:
-        """Names of the files of each folder, sorted; folders with the fewest parts first."""
-        return dict(sorted(walk(self.root), key=lambda item: (len(item[0].parts), item[0])))
+        """Names of the files of each folder, sorted; folders with the fewest parts first; those of runs left out."""
+        return self._listed[0]
+
+    @property
+    def runs(self) -> list[Path]:
+        """Folders of runs and their results, into which nobody looks."""
+        return self._listed[1]
+
+    @cached_property
+    def _listed(self) -> tuple[dict[Path, list[str]], list[Path]]:
+        runs: list[Path] = []
+        found = sorted(walk(self.root, runs=runs), key=lambda item: (len(item[0].parts), item[0]))
+        return dict(found), runs
 
     def having(self, *suffixes: str) -> Iterator[Path]:
         """Files with one of these endings, in lower case, those of outer folders first."""
@@ -60,10 +73,13 @@ class Folder:
             yield from (folder / name for name in names if os.path.splitext(name)[1].lower() in suffixes)
 
 
-def walk(root: Path, closed: Callable[[str], object] = str) -> Iterator[tuple[Path, list[str]]]:
+def walk(
+    root: Path, closed: Callable[[str], object] = str, runs: list[Path] | None = None
+) -> Iterator[tuple[Path, list[str]]]:
     """Yield each folder with the names of its files, sorted, `root` first; each once, also where links lead to it.
 
     closed   called with each folder that may not be read
+    runs     where to put folders below the root that hold what this package wrote, which are passed over then
     Hidden files and what systems leave is passed over. Raises OSError where `root` may not be read.
     """
 
@@ -80,8 +96,17 @@ def walk(root: Path, closed: Callable[[str], object] = str) -> Iterator[tuple[Pa
         if real in seen:
             continue
         seen.add(real)
+        if runs is not None and folder != str(root) and _is_written(folder, below, names):
+            runs.append(Path(folder))
+            below.clear()
+            continue
         below[:] = sorted(name for name in below if name not in SYSTEM and not name.startswith("."))
         yield Path(folder), sorted(name for name in names if not name.startswith("."))
+
+
+def _is_written(folder: str, below: Iterable[str], names: Iterable[str]) -> bool:
+    """Whether a folder holds a run, weights, or, as `runs`, results of this package's commands."""
+    return is_run({*below, *names}) or (os.path.basename(folder) == RUNS and not RESULTS_IN.isdisjoint(below))
 
 
 def part_of(path: Path) -> Part:

@@ -84,7 +84,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     """
     losses = Losses(TITLE)
     for part, data in upright_splits(splits, losses).items():
-        names = place(data, dest / part)
+        names = losses.renamed(data, place(data, dest / part))
         entries = {}
         for image, name in enumerate(names):
             length = (dest / part / name).stat().st_size

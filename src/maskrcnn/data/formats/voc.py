@@ -95,7 +95,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     losses = Losses(TITLE)
     taken: set[str] = set()
     for part, data in splits.items():
-        names = place(data, dest / IMAGES, by_stem=True, moved=_not_taken(taken, part))
+        names = losses.renamed(data, place(data, dest / IMAGES, by_stem=True, moved=_not_taken(taken, part)))
         stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
         for image, stem in enumerate(stems):
             _write_masks(data, image, dest, f"{stem}.png", losses)

@@ -84,7 +84,7 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     for part, data in upright_splits(splits, losses).items():
         part = part or "train"
         names[part] = f"images/{part}"
-        placed = place(data, dest / "images" / part, by_stem=True)
+        placed = losses.renamed(data, place(data, dest / "images" / part, by_stem=True))
         for image, name in enumerate(placed):
             path = (dest / "labels" / part / name).with_suffix(".txt")
             path.parent.mkdir(parents=True, exist_ok=True)

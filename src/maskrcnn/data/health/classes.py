@@ -1,7 +1,7 @@
 """Faults of categories: in one split, and between training and validation."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Int64
@@ -21,6 +21,13 @@ SAME_NAME = Kind(
     Severity.WARNING,
     "bear the name of another and are a class of their own: weights cannot tell which is which",
     "they become one",
+)
+ALIKE = Kind(
+    "category-names-alike",
+    "categories",
+    Severity.WARNING,
+    "bear a name that differs from another's in case or blanks alone, and are not one; [person, person=PERSON] in "
+    "data.classes joins them",
 )
 UNUSED = Kind("category-unused", "categories", Severity.NOTE, "have no objects")
 RARE = Kind("category-rare", "categories", Severity.NOTE, f"have fewer than {FEW} objects to learn from")
@@ -51,6 +58,7 @@ def class_faults(data: Dataset, *, is_learnt: bool) -> Iterator[Finding]:
     times = Counter(data.category_names)
     yield from of_names(BLANK, [f"id {id}" for id, name in pairs if not name.strip()])
     yield from of_names(SAME_NAME, [f"{name} (id {id})" for id, name in pairs if name.strip() and times[name] > 1])
+    yield from of_names(ALIKE, _alike(data.category_names))
     counts = list(zip(data.category_names, num_objects(data).tolist(), strict=True))
     if is_learnt and any(count for _, count in counts):
         yield from of_names(UNUSED, [name for name, count in counts if not count])
@@ -71,9 +79,23 @@ def class_differences(training: Dataset, validation: Dataset, *, united: bool) -
     alone += [f"{name} (validation)" for name in theirs if name not in ours]
     yield from of_names(OTHER_IDS, [] if united else moved)
     yield from of_names(ONE_SIDED if united else OTHER_NAMES, alone)
+    within = {*_alike(training.category_names), *_alike(validation.category_names)}
+    across = _alike([*training.category_names, *validation.category_names])
+    yield from of_names(ALIKE, [pair for pair in across if pair not in within])
     learnt, scored = _used(training), _used(validation)
     yield from of_names(NEVER_LEARNT, sorted(scored - learnt))
     yield from of_names(NEVER_SCORED, sorted(learnt - scored))
+
+
+def _alike(names: Iterable[str]) -> list[str]:
+    """Names that are the same but for case and blanks, as pairs: the first one, and each other."""
+    first: dict[str, str] = {}
+    found: dict[str, None] = {}
+    for name in dict.fromkeys(names):
+        known = first.setdefault("".join(name.split()).casefold(), name)
+        if known != name and name.strip():
+            found[f"{known!r} and {name!r}"] = None
+    return list(found)
 
 
 def ids_by_name(data: Dataset) -> dict[str, tuple[int, ...]]:

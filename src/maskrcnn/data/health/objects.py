@@ -1,5 +1,6 @@
 """Faults of objects that the columns of one split tell."""
 
+import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -42,7 +43,7 @@ SHORT = Kind(
     "have an outline of fewer than three points, which is left out",
     "such outlines are left out",
 )
-BARE = Kind("outline-missing", "objects", Severity.NOTE, "have no outline; their box stands in for it")
+BARE = Kind("outline-missing", "objects", Severity.NOTE, "have a box and no outline; their box stands in for it")
 CROSSED = Kind("outline-crossed", "objects", Severity.NOTE, "have an outline that crosses itself")
 THIN = Kind("outline-without-area", "objects", Severity.WARNING, "have an outline that covers nothing", LEFT_OUT)
 TINY = Kind("object-tiny", "objects", Severity.WARNING, "are smaller than a pixel", LEFT_OUT)
@@ -59,6 +60,12 @@ AREA = Kind(
     Severity.NOTE,
     "state an area far from that of their outline, by which scores tell small from large",
     "the area is measured",
+)
+SCORES = Kind(
+    "object-with-score",
+    "objects",
+    Severity.WARNING,
+    "carry a `score`, as what a model found does; they are learnt and scored as if a person had drawn them",
 )
 ALL_CROWD = Kind(
     "objects-all-crowd",
@@ -80,6 +87,7 @@ def object_faults(data: Dataset) -> Iterator[Finding]:
     for kind, rows in zip((TWICE, TWO_CLASSES), repeated(data), strict=True):
         yield from of_objects(kind, data, rows)
     yield from of_objects(AREA, data, np.flatnonzero(area_differs(data)))
+    yield from of_objects(SCORES, data, np.flatnonzero(has_score(data)))
     counts = np.diff(data.first_object)
     yield from of_images(CROWDED, data, np.flatnonzero(counts > SCORED), f"one has {counts.max(initial=0)}")
     empty = np.flatnonzero(counts == 0)
@@ -102,6 +110,16 @@ def area_differs(data: Dataset) -> Bool[np.ndarray, " O"]:
         if far.any():
             small[far] = OFF * data.areas[far] + SLIGHT < outline_areas(cut_alone(data, far))
         return known & (data.areas > OFF * most + SLIGHT) | small
+
+
+def has_score(data: Dataset) -> Bool[np.ndarray, " O"]:
+    """Objects whose annotation has a number called `score`."""
+    texts = data.attributes or [""] * len(data.labels)
+    return np.array(['"score"' in text and _is_number(json.loads(text).get("score")) for text in texts], bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def repeated(data: Dataset) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " m"]]:

@@ -8,8 +8,9 @@ from typing import Any
 from maskrcnn.data.formats import coco_layout
 from maskrcnn.data.health.check import UNREAD, Health
 from maskrcnn.data.health.repair import Repair, repair
+from maskrcnn.data.not_read import REPAIRS
 
-TEXT, CONTENT = "repairs.txt", "repairs.json"
+TEXT, CONTENT = "repairs.txt", REPAIRS
 """Names of the lists in the copy's folder."""
 
 
@@ -24,8 +25,8 @@ def write_repaired(health: Health, dest: Path) -> list[str]:
     if problem := why_no_copy(health):
         raise ValueError(problem)
     splits, done = repair(health)
-    coco_layout.write(splits, dest)
-    lines = [str(one) for one in done] or ["nothing was repaired"]
+    lost = [f"lost: {sentence}" for sentence in coco_layout.write(splits, dest)]
+    lines = [*(str(one) for one in done), *lost] or ["nothing was repaired"]
     (dest / TEXT).write_text("\n".join(lines) + "\n", encoding="utf-8")
     (dest / CONTENT).write_text(json.dumps(_content(done), ensure_ascii=False, indent=1), encoding="utf-8")
     return lines
