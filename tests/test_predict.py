@@ -12,7 +12,8 @@ from PIL import Image
 
 import maskrcnn
 from maskrcnn import predict
-from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, Recipe
+from maskrcnn.cli.predict import factors
+from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, PointHead, Recipe
 from maskrcnn.data.buckets import buckets_for
 from maskrcnn.data.sources import find_images
 from maskrcnn.instances import Instances
@@ -70,6 +71,17 @@ def test_results_are_in_the_frame_of_the_picture(predictor, pictures):
     assert result.boxes[:, [0, 2]].max() > 50  # beyond the height: columns are not rows
     assert set(result.names) <= {"cat", "dog"}
     assert {entry["category_id"] for entry in result.to_coco()} <= {3, 7}
+    assert result.masks.shape == (len(result), 50, 70)
+
+
+def test_weights_with_finer_masks_are_saved_loaded_and_predict_with_them(pictures, tmp_path):
+    mask = MaskHead(num_convs=1, channels=8, upsamplings=2, interpolate="logits")
+    point = PointHead(enabled=True, channels=8, subdivisions=1, num_test_points=50)
+    model = replace(RECIPE.model, mask_head=mask, point_head=point)
+    folder = save_weights(tmp_path / "fine", build(model, 2), replace(RECIPE, model=model), {})
+    result = load(folder, device="cpu").predict(str(pictures / "a.png"), score=0.0)
+    assert result.probabilities.shape[1:] == (112, 112)
+    assert result.logits
     assert result.masks.shape == (len(result), 50, 70)
 
 
@@ -135,6 +147,26 @@ def test_a_prediction_sees_a_picture_as_the_evaluation_does(predictor, monkeypat
     assert both.pixels[0, 1, 40, [0, 42, 43, 95]].tolist() == pytest.approx([2.0, 2.0, -2.0, -2.0], abs=1e-5)
     (expected,) = buckets_for(np.array([[90, 60], [60, 90]]), data, [64])
     assert expected == (64, 96)
+
+
+def test_several_looks_are_merged_in_the_frame_of_the_picture(predictor, pictures):
+    usual, several = predictor, predictor.look(scales=[1.0, 1.5], flip=True)
+    result = several.predict(str(pictures / "a.png"), score=0.0)
+    assert result.size == (50, 70)
+    assert 0 < len(result) <= 10
+    assert (result.boxes >= 0).all()
+    assert (result.boxes <= [70, 50, 70, 50]).all()
+    assert result.boxes[:, [0, 2]].max() > 50
+    assert (np.diff(result.scores) <= 0).all()
+    assert usual.recipe.evaluate == Evaluate(batch=2)
+    same = usual.look().predict(str(pictures / "a.png"), score=0.0)
+    assert np.array_equal(same.boxes, usual.predict(str(pictures / "a.png"), score=0.0).boxes)
+    with pytest.raises(
+        ValueError, match=r"evaluate\.scales: expected at least one size, each once, got \[1\.0, 1\.0\]"
+    ):
+        predictor.look(scales=[1, 1])
+    with pytest.raises(ValueError, match=r"--scales: expected numbers parted by commas, .* got big"):
+        factors("big")
 
 
 def test_gray_pictures_are_read_and_other_arrays_refused(predictor):

@@ -210,6 +210,10 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
             ["model.backbone.kind=resnet18", "model.backbone.stride_in_1x1=true"],
             "model.backbone.stride_in_1x1: has no effect on resnet18, which has no bottlenecks",
         ),
+        (
+            ["model.point_head.num_points=7"],
+            "model.point_head.num_points: has no effect without a point head; set model.point_head.enabled=true",
+        ),
         (["train.schedule.kind=cosine", "train.schedule.decay=0.5"], "train.schedule.decay: has no effect on a cosine"),
         (
             ["train.optimizer.kind=adamw", "train.optimizer.momentum=0.8"],

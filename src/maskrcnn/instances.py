@@ -17,6 +17,7 @@ from maskrcnn.draw import Crop, draw_instances
 from maskrcnn.masks import Outline, bitmap_from_counts, counts_from_string, outlines_from_runs
 from maskrcnn.masks.spans import bitmap_from_spans, bounds_of_spans, spans_from_counts
 from maskrcnn.ops.paste import inclusive_boxes, paste, paste_outlines, paste_rle
+from maskrcnn.ops.paste.logits import between_logits
 from maskrcnn.overview import factor_for, reduced, reduced_size
 from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections
@@ -53,6 +54,8 @@ class Instances:
     and a side exceeds 8192 pixels."""
     inclusive: bool = False
     """Masks are pasted as by torchvision, whose weights these are; see `model.mask_head.paste`."""
+    logits: bool = False
+    """Masks are interpolated between logits rather than probabilities; see `model.mask_head.interpolate`."""
     runs: list[str] | None = None
     """Masks as COCO's compressed run lengths, where they were joined from tiles and `probabilities` are empty; None:
     pasted from these."""
@@ -92,7 +95,8 @@ class Instances:
         height, width = self.size
         if self.runs is not None:
             return np.array([*self._bitmaps()], np.bool_).reshape(-1, height, width)
-        return paste(self.probabilities, self._frames(), height=height, width=width).numpy()
+        grids, boxes, threshold = self._grids()
+        return paste(grids, boxes, height=height, width=width, threshold=threshold).numpy()
 
     @cached_property
     def rle(self) -> list[dict[str, Any]]:
@@ -100,7 +104,8 @@ class Instances:
         height, width = self.size
         if self.runs is not None:
             return [{"size": [height, width], "counts": runs} for runs in self.runs]
-        return paste_rle(self.probabilities, self._frames(), height=height, width=width)
+        grids, boxes, threshold = self._grids()
+        return paste_rle(grids, boxes, height=height, width=width, threshold=threshold)
 
     @cached_property
     def polygons(self) -> list[list[Outline]]:
@@ -113,7 +118,8 @@ class Instances:
             counts = [counts_from_string(runs) for runs in self.runs]
             stops = np.cumsum([len(one) for one in counts], dtype=np.int64)
             return outlines_from_runs(np.concatenate([np.zeros(0, np.uint32), *counts]), stops, height)
-        return paste_outlines(self.probabilities, self._frames(), height=height, width=width)
+        grids, boxes, threshold = self._grids()
+        return paste_outlines(grids, boxes, height=height, width=width, threshold=threshold)
 
     def to_coco(self, image_id: int | str = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """COCO result entries; boxes become [x, y, width, height].
@@ -175,10 +181,11 @@ class Instances:
         self.draw().save(path, quality=92)
         return path
 
-    def _frames(self) -> Float[Tensor, "n 4"]:
-        """Where the masks' grids lie."""
+    def _grids(self) -> tuple[Float[Tensor, "n _ _"], Float[Tensor, "n 4"], float]:
+        """(the masks' grids, the boxes that they fill, and the threshold) for `paste`."""
         boxes = torch.from_numpy(self.boxes)
-        return inclusive_boxes(boxes, cells=self.probabilities.shape[-1]) if self.inclusive else boxes
+        boxes = inclusive_boxes(boxes, cells=self.probabilities.shape[-1]) if self.inclusive else boxes
+        return between_logits(self.probabilities, boxes) if self.logits else (self.probabilities, boxes, 0.5)
 
     def _bitmaps(self) -> Iterator[Bool[np.ndarray, "h w"]]:
         """The masks one at a time: of a hundred objects in a large image only one takes room."""
@@ -218,6 +225,7 @@ def from_detections(
     category_ids: Sequence[int] = (),
     *,
     inclusive: bool = False,
+    logits: bool = False,
 ) -> list[Instances]:
     """One `Instances` for each image of a batch: padding removed, brought back to the original image and cut to it.
 
@@ -225,6 +233,7 @@ def from_detections(
     original_sizes   (height, width) of the images as read
     names            of the classes, in label order
     inclusive        how masks are pasted, see `Instances.inclusive`
+    logits           what is interpolated, see `Instances.logits`
     """
     boxes, labels, scores, valid, masks = (part.detach().to("cpu") for part in detections)
     originals, view = original_sizes.to("cpu"), view.to(torch.device("cpu"))
@@ -244,6 +253,7 @@ def from_detections(
                 size=(height, width),
                 category_ids=tuple(category_ids),
                 inclusive=inclusive,
+                logits=logits,
             )
         )
     return results

@@ -26,7 +26,6 @@ from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.parts import Part, read_window, window_size
 from maskrcnn.data.sources import find_images, is_one_file
 from maskrcnn.data.tiles import cut_images
-from maskrcnn.data.transforms import to_pixels
 from maskrcnn.instances import Instances, from_detections
 from maskrcnn.joining import Joiner
 from maskrcnn.models.layers import fold
@@ -45,8 +44,9 @@ from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import tasks_for, warm
 from maskrcnn.sentences import Note, some_of, typed
 from maskrcnn.storage.location import Location, Where, at
-from maskrcnn.structures import Detections, ImageBatch
+from maskrcnn.structures import Detections
 from maskrcnn.view import View
+from maskrcnn.ways import Ways
 from maskrcnn.weights import fill
 
 ImageLike = str | Path | Location | Image.Image | np.ndarray | Tensor
@@ -135,6 +135,17 @@ class Predictor:
         """
         ids = self.recipe.category_ids or range(1, len(self.recipe.classes) + 1)
         return replace(self, choice=choose(self.recipe.classes, ids, classes, self.recipe.name))
+
+    def look(self, *, scales: Sequence[float] | None = None, flip: bool | None = None) -> "Predictor":
+        """The same predictor that sees each image in several ways and merges what it finds in them.
+
+        scales   sizes, as factors of the usual one; None: those of the weights' recipe (`evaluate.scales`)
+        flip     whether each is also seen mirrored; None: as the recipe says (`evaluate.flip`)
+        Raises ValueError for what no recipe may state.
+        """
+        wanted = {"evaluate.scales": scales and list(scales), "evaluate.flip": flip}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        return replace(self, recipe=with_settings(self.recipe, given, "ways to look")) if given else self
 
     def cut(self, tile: int, overlap: float = 0.2) -> "Predictor":
         """The same predictor for images that are cut into tiles; 0 takes images whole.
@@ -229,29 +240,34 @@ class Predictor:
         originals = torch.tensor([image.shape[:2] for image in images])
         view = self._view(images)
         batch, raw_sizes = collate([self._reduced(image) for image in images])
-        detections = self._detect(batch, raw_sizes, view.rescaled(originals, raw_sizes), self._bucket(view))
+        detections = self._detect(batch, raw_sizes, originals, view)
         names, category_ids = self.recipe.classes, self.recipe.category_ids
-        inclusive = self.recipe.model.mask_head.paste == "inclusive"
-        found = from_detections(detections, view, originals, names, category_ids, inclusive=inclusive)
+        head, frame = self.recipe.model.mask_head, self._ways.frame(view, originals)
+        inclusive, logits = head.paste == "inclusive", head.interpolate == "logits"
+        found = from_detections(detections, frame, originals, names, category_ids, inclusive=inclusive, logits=logits)
         return found if self.choice is None else [_chosen(one, self.choice) for one in found]
 
     @torch.inference_mode()
-    def _detect(self, images: Tensor, raw_sizes: Tensor, view: View, bucket: Bucket) -> Detections:
-        images, raw_sizes, view = images.to(self.device), raw_sizes.to(self.device), view.to(self.device)
-        pixels = to_pixels(images, raw_sizes, view, bucket, self.recipe.data)
+    def _detect(self, images: Tensor, raw_sizes: Tensor, originals: Tensor, view: View) -> Detections:
+        bucket = self._bucket(view)
+        batch = self._ways.prepare(images, raw_sizes, originals, view, bucket, self.device)
         alone = nullcontext() if self.execution == "eager" else self._results
         with (
             alone,
             self.precision.autocast(),
             explain_out_of_memory(self.device, len(images), bucket, f"{LESS_MEMORY}, {typed('precision bf16')}"),
         ):
-            found = to_host(self._forward(ImageBatch(pixels, view.sizes.float())), self.device)
+            found = to_host(self._forward(batch), self.device)
             detections: Detections = found.wait()
         return detections
 
     @cached_property
-    def _forward(self) -> Callable[[ImageBatch], Detections]:
-        return laddered(self.model, self.rungs, self.device, warnings.warn)
+    def _forward(self) -> Callable[..., Detections]:
+        return laddered(self._ways.network(self.model), self.rungs, self.device, warnings.warn)
+
+    @cached_property
+    def _ways(self) -> Ways:
+        return Ways.of(self.recipe.evaluate, self.recipe.data)
 
     @property
     def execution(self) -> Execution:

@@ -26,7 +26,7 @@ data stats SOURCE [OVERRIDES] --out --split --sample --json
 demo [OVERRIDES] --out
 doctor --prove --warm
 eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out --max-dets
-predict WEIGHTS SOURCES --out --score --device --precision --recursive --classes --to
+predict WEIGHTS SOURCES --out --score --device --precision --recursive --classes --tile --to
 train CONFIG [OVERRIDES] --resume --weights --out
 """
 

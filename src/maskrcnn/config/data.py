@@ -5,7 +5,18 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from maskrcnn.config.augment import Augment
-from maskrcnn.config.roles import Convention, Fraction, Learning, Natural, NotNegative, Positive, Run, Settings, Size
+from maskrcnn.config.roles import (
+    Convention,
+    Fraction,
+    Learning,
+    Natural,
+    NotNegative,
+    Positive,
+    Run,
+    Settings,
+    Share,
+    Size,
+)
 
 Rounding = Literal["nearest", "down"]
 Fit = Literal["sides", "box"]
@@ -72,6 +83,14 @@ class Data(Settings, frozen=True):
     padding: Convention[Literal["mean", "black"]] = "mean"
     """What surrounds an image in its batch: the colour `mean`, which normalising makes 0, or `black`, as in systems
     that pad before they normalise."""
+    sampling: Learning[Literal["uniform", "repeat_factor", "class_balanced"]] = "uniform"
+    """How often an epoch shows each image: `uniform` once; `repeat_factor` more often where a class is rare, as LVIS
+    does; `class_balanced` so that each class is drawn equally often."""
+    repeat_threshold: Learning[Share] = 0.001
+    """Share of the images below which `sampling: repeat_factor` repeats those of a class: at a share f of them,
+    sqrt(threshold / f) times."""
+    negatives: Learning[Annotated[float, Meta(ge=0.0, lt=1.0)] | None] = None
+    """Share of an epoch's images that have no objects, others in each epoch; empty shows all of them once."""
     flip: Learning[Fraction] = 0.5
     """Probability of a horizontal flip in training."""
     augment: Augment = Augment()

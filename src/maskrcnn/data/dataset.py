@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Integer, UInt8
 
+from maskrcnn.files import by_archive
 from maskrcnn.masks import Rings
-from maskrcnn.sentences import counted
+from maskrcnn.sentences import counted, some_of
 from maskrcnn.storage.location import Location
 
 
@@ -30,6 +31,8 @@ class Flag(IntFlag):
 
 NOT_LEARNT = Flag.OUTSIDE
 """Flags of objects that training leaves out; evaluation counts them, as COCO does."""
+MOST_TOLD = 12
+"""Categories that a line lists; `maskrcnn data stats` has all."""
 SENTENCES = {
     Flag.OUTSIDE: "have no box of positive width and height inside their image and are not learnt",
     Flag.SHORT_POLYGON: "have a polygon of fewer than three points, which is left out",
@@ -215,20 +218,20 @@ def summary(data: Dataset) -> str:
 
 
 def contents(data: Dataset) -> str:
-    """How many images, objects and categories a data set has, and how often each category occurs."""
+    """How many images, objects and categories a data set has, and how often each of the first categories occurs."""
     counts = np.bincount(data.labels, minlength=len(data.category_ids) + 1)[1:]
     empty = np.count_nonzero(np.diff(data.first_object) == 0)
     named = zip(data.category_names, data.category_ids, counts, strict=True)
     return (
-        f"{data.annotations}: {counted(len(data.image_ids), 'images')} ({empty} without objects), "
+        f"{by_archive(str(data.annotations))}: {counted(len(data.image_ids), 'images')} ({empty} without objects), "
         f"{counted(len(data.labels), 'objects')} ({counted(int(data.crowd.sum()), 'crowd regions')}), "
         f"{counted(len(data.category_ids), 'categories')}\n  "
-        + ", ".join(f"{name} (id {id}): {count}" for name, id, count in named)
+        + some_of([f"{name} (id {id}): {count}" for name, id, count in named], MOST_TOLD)
     )
 
 
 def _notes(data: Dataset) -> Iterator[str]:
-    yield from data.remarks
+    yield from map(by_archive, data.remarks)
     for flag, sentence in SENTENCES.items():
         rows = np.flatnonzero(data.flags & flag)
         if len(rows):

@@ -23,7 +23,7 @@ from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.split import open_validation, with_split_of
 from maskrcnn.data.tiles import cut_data
-from maskrcnn.data.transforms import RawBatch, prepare
+from maskrcnn.data.transforms import RawBatch
 from maskrcnn.evaluate.coco import Evaluation, Metrics
 from maskrcnn.evaluate.collect import collect
 from maskrcnn.evaluate.hotcoco_engine import Truth, written_ids
@@ -47,6 +47,7 @@ from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import ENCODED, tasks_for, warm_together
 from maskrcnn.sentences import Note, some_of
 from maskrcnn.structures import Detections
+from maskrcnn.ways import Ways
 from maskrcnn.weights import Weights, fill
 
 AHEAD = 4
@@ -161,7 +162,9 @@ def evaluate(
     """
     begin = time.perf_counter()
     keep_freed_memory(world.device)
-    evaluation = Evaluation(Truth(dataset, federated_of(dataset)), max_dets=recipe.evaluate.max_dets)
+    settings = recipe.evaluate
+    truth = Truth(dataset, federated_of(dataset))
+    evaluation = Evaluation(truth, max_dets=settings.max_dets, boundary=settings.boundary)
     mine = predict_share(model, dataset, recipe, world, evaluation, progress, keep=out is not None, say=say)
     if not world.is_main:
         mine.scored = evaluation.to_bytes()
@@ -288,9 +291,15 @@ def _predict(
     device, settings = world.device, recipe.evaluate
     precision = choose_precision(device, settings.mixed_precision)
     rungs = choose_rungs(settings.execution, device, "evaluate.execution")
-    forward = laddered(folded(model, precision.dtype), rungs, device, say)
+    ways = Ways.of(settings, recipe.data)
+    forward = laddered(ways.network(folded(model, precision.dtype)), rungs, device, say)
     queued: Queued | None = None
-    for raw, images in feed(loader, lambda raw: prepare(raw, device, recipe.data), device):
+
+    def prepare(raw: RawBatch) -> Any:
+        return ways.prepare(raw.images, raw.raw_sizes, raw.original_sizes, raw.view, raw.bucket, device)
+
+    for raw, images in feed(loader, prepare, device):
+        raw = raw._replace(view=ways.frame(raw.view, raw.original_sizes))
         with precision.autocast(), explain_out_of_memory(device, len(raw.image_ids), raw.bucket, LESS_MEMORY):
             begin = mark(device)
             detections = forward(images)
@@ -324,8 +333,15 @@ def warm(times: Sequence[Time], execution: Execution) -> tuple[int, float]:
 
 def _instances(batch: Batch, recipe: Recipe) -> list[Instances]:
     """What was found in each image of a batch."""
-    raw, inclusive = batch.raw, recipe.model.mask_head.paste == "inclusive"
-    return from_detections(batch.detections, raw.view, raw.original_sizes, recipe.classes, inclusive=inclusive)
+    raw, head = batch.raw, recipe.model.mask_head
+    return from_detections(
+        batch.detections,
+        raw.view,
+        raw.original_sizes,
+        recipe.classes,
+        inclusive=head.paste == "inclusive",
+        logits=head.interpolate == "logits",
+    )
 
 
 def _to_coco(

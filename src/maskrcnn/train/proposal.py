@@ -22,8 +22,8 @@ from maskrcnn.runtime.devices import choose_device, name_of
 LITE, SMALL, LARGE = "lite", "small", "mask_rcnn_resnet50_fpn_1x"
 """Recipes that plans stand on: pretrained EfficientNet-Lite0, ResNet-18 from scratch, pretrained ResNet-50."""
 CLEAR = 6.0
-"""Side in pixels that nine of ten objects should have when the network sees them: that of the smallest anchor. Enlarging
-nuclei of 8 pixels to 10 doubled the time of a step and gained nothing."""
+"""Side in pixels that nine of ten objects should have when the network sees them: that of the smallest anchor.
+Enlarging nuclei of 8 pixels to 10 doubled the time of a step and gained nothing."""
 LEAST = 64
 """Pixels below which an image's shorter side is enlarged: the coarsest level has two cells then."""
 FINEST, MOST_APART = 6.0, 2.6
