@@ -23,6 +23,7 @@ Instances.filter(score)
 Instances.image
 Instances.inclusive
 Instances.labels
+Instances.logits
 Instances.masks
 Instances.names
 Instances.polygons

@@ -218,8 +218,8 @@ def test_classes_are_known_by_name_and_those_without_annotations_are_left_out(re
 
 def test_pictures_are_padded_alone_where_anchors_depend_on_the_padding(recipe, dataset, alone, monkeypatch):
     seen = []
-    prepare = run.prepare
-    monkeypatch.setattr(run, "prepare", lambda raw, *rest: (seen.append(raw.bucket), prepare(raw, *rest))[1])
+    prepare = run.Ways.prepare
+    monkeypatch.setattr(run.Ways, "prepare", lambda *given: (seen.append(given[5]), prepare(*given))[1])
     divided = msgspec.structs.replace(
         recipe, model=Model(rpn=RPN(anchor_strides="divided")), evaluate=Evaluate(batch=1)
     )
