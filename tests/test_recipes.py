@@ -229,7 +229,22 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
         (["data.short_sides=[]"], "data.short_sides: expected at least one length"),
         (["data.std=[1, 0, 1]"], "data.std: expected numbers > 0"),
         (["data.mean=[1, 2]"], "data.std: expected a number for each of the 2 bands of data.mean, got 3"),
-        (["data.mean=[]", "data.std=[]"], "data.mean: expected a number for each band of the images, at least one"),
+        (["data.mean=[]"], "data.std: expected a number for each of the 0 bands of data.mean, got 3"),
+        (["data.level_range=[[0, 9]]"], "data.level_range: has no effect on data.levels=full; set data.levels=fixed"),
+        (
+            ["data.levels=fixed", "data.level_range=[[9, 9]]"],
+            "data.level_range: expected pairs of a lower and a higher",
+        ),
+        (
+            ["data.levels=fixed", "data.level_range=[[0, 9], [0, 8]]"],
+            "data.level_range: expected one pair, or one for each of the 3 bands of data.mean, got 2",
+        ),
+        (["data.level_percentiles=[1, 99]"], "data.level_percentiles: has no effect on data.levels=full; set"),
+        (
+            ["data.levels=percentiles", "data.level_percentiles=[9, 9]"],
+            "data.level_percentiles: expected 0 <= low < high <= 100, got [9.0, 9.0]",
+        ),
+        (["data.shown_bands=[1, 2]"], "data.shown_bands: expected one band or three, got 2"),
         (["model.rpn.aspect_ratios=[]"], "model.rpn.aspect_ratios: expected at least one ratio"),
         (["model.backbone.pretrained="], "model.backbone.frozen_stages: expected 0, since frozen stages stay random"),
         (

@@ -28,6 +28,7 @@ from maskrcnn.train.checkpoint import Checkpoint
 from maskrcnn.train.initialise import initialise_from
 from maskrcnn.train.log import Log
 from maskrcnn.train.optimizer import Average, build_optimizer, load_state_tensors
+from maskrcnn.train.pixels import with_measured
 from maskrcnn.train.plan import Plan, Splits, plan_steps, read_splits, share_out, with_classes
 from maskrcnn.train.resume import check_same
 from maskrcnn.train.step import Updater
@@ -60,6 +61,7 @@ def set_up(
     recipe = with_classes(recipe, splits.training)
     if splits.are_one and not has_validation(recipe.data):
         recipe = _keep_split(recipe, splits, out, world, log)
+    recipe = with_measured(recipe, splits.training, log.say, start and start.state["recipe"]["data"])
     if start is not None:
         check_same(recipe, start, len(splits.training.image_ids))
     plan = plan_steps(recipe, splits.training, shares)
