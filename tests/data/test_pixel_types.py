@@ -16,7 +16,7 @@ from maskrcnn.data.health.near_duplicates import near_duplicates
 from maskrcnn.data.levels import Levels, to_levels
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.pages import pages
-from maskrcnn.data.reduce import reduced
+from maskrcnn.overview import reduced
 
 HEIGHT, WIDTH = 19, 26
 LZW, DEFLATE, PACKBITS, ZSTD = 5, 8, 32773, 50000

@@ -11,11 +11,21 @@ from maskrcnn.data.header import Header, turn
 from maskrcnn.data.levels import RGB, Levels
 from maskrcnn.data.oddities import levels_used
 from maskrcnn.data.raster import Raster
-from maskrcnn.data.reduce import TURNS, reduced
+from maskrcnn.overview import reduced
 
 Raw = Shaped[np.ndarray, "h w C"]
 """Numbers of the type that a file has."""
 Opened = Image.Image | Raster
+TURNS = {
+    Image.Transpose.FLIP_LEFT_RIGHT: lambda image: image[:, ::-1],
+    Image.Transpose.FLIP_TOP_BOTTOM: lambda image: image[::-1],
+    Image.Transpose.ROTATE_90: lambda image: np.rot90(image, 1),
+    Image.Transpose.ROTATE_180: lambda image: np.rot90(image, 2),
+    Image.Transpose.ROTATE_270: lambda image: np.rot90(image, 3),
+    Image.Transpose.TRANSPOSE: lambda image: image.swapaxes(0, 1),
+    Image.Transpose.TRANSVERSE: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+}
+"""What Pillow's turns do to an array."""
 
 
 def pixels_of(
