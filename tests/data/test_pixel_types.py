@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -10,12 +11,13 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from maskrcnn.data import tiff
-from maskrcnn.data.decode import decode, decode_picture, decode_raw, open_file, probe
+from maskrcnn.data.decode import decode, decode_bytes, decode_picture, decode_raw, open_file, probe
 from maskrcnn.data.header import UPRIGHT, Header
 from maskrcnn.data.health.near_duplicates import near_duplicates
 from maskrcnn.data.levels import Levels, to_levels
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.pages import pages
+from maskrcnn.data.parts import read_window
 from maskrcnn.overview import reduced
 
 HEIGHT, WIDTH = 19, 26
@@ -320,3 +322,13 @@ def test_pictures_of_any_image_are_rgb_and_near_duplicates_are_found_among_them(
     paths = sorted(tmp_path.iterdir())
     assert [decode_picture(path).shape for path in paths[:3]] == [(64, 64, 3)] * 3
     assert near_duplicates(paths).tolist() == [0, 0, 2, 3]
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_a_part_of_a_deep_tiff_of_many_bands_is_read_by_itself(tmp_path, planar, tile):
+    image = numbers(5, size=(50, 70))
+    path = write_tiff(tmp_path / "a.tif", image, planar=planar, tile=tile, compression=LZW, predictor=2)
+    levels = Levels("fixed", ranges=((0, 255),), num_bands=5)
+    found = read_window(path, (20, 18, 41, 35), (50, 70), partial(decode_bytes, max_rowsize=None, levels=levels))
+    np.testing.assert_array_equal(found, image[18:35, 20:41].clip(0, 255))
