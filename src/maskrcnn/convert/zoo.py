@@ -241,8 +241,8 @@ def _published() -> Iterator[Published]:
         yield Published(name, url, None, None, f"{code}/MODEL_ZOO.md", *_KINDS[kind]._replace(classes=0))
     for name, digest in _TIMM.items():
         page = f"https://huggingface.co/{name}"
-        url, kind = f"{page}/resolve/main/model.safetensors", _KINDS["rgb"]._replace(classes=0)
-        yield Published(name, url, None, None, page, *kind, sha256=digest)
+        url = f"{page}/resolve/main/model.safetensors"
+        yield Published(name, url, None, None, page, *_KINDS["rgb"]._replace(classes=0), sha256=digest)
 
 
 def _rows(table: str) -> Iterator[tuple[str, str, float | None, float | None, str]]:
