@@ -1,7 +1,6 @@
 """Mask head (He et al. 2017): a small fully convolutional network that segments each object inside its box."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -12,20 +11,7 @@ from maskrcnn.models.box_head import Boxes, RoIs, sampler
 from maskrcnn.models.layers import Conv, Doubling
 from maskrcnn.models.losses import mask_loss
 from maskrcnn.ops.visible import draw_targets
-from maskrcnn.structures import Detections, Targets
-
-
-class LearntMasks(NamedTuple):
-    """Predicted masks of the positives in the loss, packed over the batch, and what they are compared with."""
-
-    logits: Float[Tensor, "S M M"]
-    boxes: Float[Tensor, "S 4"]
-    images: Int[Tensor, "S"]
-    rois: Int[Tensor, "S"]
-    """Index of each among the boxes that were sampled on its image."""
-    objects: Int[Tensor, "S"]
-    weights: Float[Tensor, "S"]
-    """Share of each in the loss: their sum is one, or zero without positives."""
+from maskrcnn.structures import Detections, LearntMasks, Targets
 
 
 class MaskHead(nn.Module):
