@@ -147,8 +147,8 @@ def test_every_mistake_is_reported_at_once_with_its_place(recipe_file):
         f"  train.lr: no such setting; did you mean train.optimizer.lr? ({path})",
         f"  modle: no such setting; did you mean model? ({path})",
         f"  data.flip: expected a number >= 0 and <= 1, got 1.5 ({path})",
-        "  model.backbone.norm: expected one of batch_norm, fixed_batch_norm, frozen_batch_norm, group_norm, "
-        "sync_batch_norm, got 'none' (command line)",
+        "  model.backbone.norm: expected one of batch_norm, fixed_batch_norm, "
+        "frozen_batch_norm, group_norm, sync_batch_norm, got 'none' (command line)",
     ]
 
 
@@ -210,6 +210,15 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
         (
             ["model.backbone.kind=resnet18", "model.backbone.stride_in_1x1=true"],
             "model.backbone.stride_in_1x1: has no effect on resnet18, which has no bottlenecks",
+        ),
+        (
+            ["model.point_head.num_points=7"],
+            "model.point_head.num_points: has no effect without a point head; set model.point_head.enabled=true",
+        ),
+        (["train.ema_warmup=100"], "train.ema_warmup: has no effect without train.ema; leave it out"),
+        (
+            ["model.backbone.norm=sync_batch_norm", "train.recompute=true"],
+            "train.recompute: expected false, since live batch norm would update its statistics twice per step",
         ),
         (["train.schedule.kind=cosine", "train.schedule.decay=0.5"], "train.schedule.decay: has no effect on a cosine"),
         (

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ except ImportError:  # Windows
 HAS_LOCKS = fcntl is not None
 """Whether this system knows locks on files that `lock` can take."""
 
+ARCHIVES, DIGITS = "archives", 64
+"""The folder in the cache for what archives held, and letters of the names of the folders in it."""
 TAIL = 4096
 """Bytes at the end of a file that tell whether it was written to its end."""
 
@@ -29,6 +32,14 @@ def cache_folder() -> Path:
     """
     root = os.environ.get("MASKRCNN_CACHE")
     return Path(root) if root else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "maskrcnn"
+
+
+def by_archive(text: str) -> str:
+    """A sentence in which what was unpacked into the cache is called by its archive: `cells.zip/images/1.png`."""
+    if f"{ARCHIVES}{os.sep}" not in text:
+        return text
+    home = re.escape(str(cache_folder() / ARCHIVES) + os.sep)
+    return re.sub(rf"{home}[0-9a-f]{{{DIGITS}}}{re.escape(os.sep)}", "", text)
 
 
 def listing(folder: Path) -> str:

@@ -5,10 +5,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
-from typing import Literal, cast, get_args, overload
+from typing import Literal, NamedTuple, cast, get_args, overload
 
 import numpy as np
 import torch
@@ -16,19 +16,23 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from maskrcnn.config import Recipe
+from maskrcnn.config import Data, Recipe
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import Bucket, box_bucket, smallest_bucket, whole_views
 from maskrcnn.data.classes import Choice, choose
-from maskrcnn.data.decode import MEBIBYTE, RGB, decode, to_rgb
+from maskrcnn.data.decode import MEBIBYTE, RGB, decode, decode_bytes, to_rgb
 from maskrcnn.data.loader import collate
 from maskrcnn.data.oddities import Oddities
+from maskrcnn.data.parts import Part, read_window, window_size
 from maskrcnn.data.sources import find_images, is_one_file
-from maskrcnn.data.transforms import to_pixels
+from maskrcnn.data.tiles import cut_images
 from maskrcnn.instances import Instances, from_detections
+from maskrcnn.joining import Joiner
 from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.models.skip_init import SkipInit
+from maskrcnn.overview import Overview
+from maskrcnn.recipes.adopt import with_settings
 from maskrcnn.runtime.devices import DeviceSetting, choose_device, num_devices
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.execution import Execution, to_host
@@ -40,8 +44,9 @@ from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import tasks_for, warm
 from maskrcnn.sentences import Note, some_of, typed
 from maskrcnn.storage.location import Location, Where, at
-from maskrcnn.structures import Detections, ImageBatch
+from maskrcnn.structures import Detections
 from maskrcnn.view import View
+from maskrcnn.ways import Ways
 from maskrcnn.weights import fill
 
 ImageLike = str | Path | Location | Image.Image | np.ndarray | Tensor
@@ -95,6 +100,15 @@ def _precision(setting: PrecisionSetting, device: torch.device, recipe: Recipe) 
     return choose_precision(device, setting == "auto" and recipe.evaluate.mixed_precision)
 
 
+class Source(NamedTuple):
+    """An image of which parts are read."""
+
+    size: tuple[int, int]
+    """(height, width)."""
+    read: Callable[[Part], Array]
+    """Gives the pixels of a part (x1, y1, x2, y2)."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Predictor:
     """A model with its weights, ready for images."""
@@ -122,6 +136,27 @@ class Predictor:
         ids = self.recipe.category_ids or range(1, len(self.recipe.classes) + 1)
         return replace(self, choice=choose(self.recipe.classes, ids, classes, self.recipe.name))
 
+    def look(self, *, scales: Sequence[float] | None = None, flip: bool | None = None) -> "Predictor":
+        """The same predictor that sees each image in several ways and merges what it finds in them.
+
+        scales   sizes, as factors of the usual one; None: those of the weights' recipe (`evaluate.scales`)
+        flip     whether each is also seen mirrored; None: as the recipe says (`evaluate.flip`)
+        Raises ValueError for what no recipe may state.
+        """
+        wanted = {"evaluate.scales": scales and list(scales), "evaluate.flip": flip}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        return replace(self, recipe=with_settings(self.recipe, given, "ways to look")) if given else self
+
+    def cut(self, tile: int, overlap: float = 0.2) -> "Predictor":
+        """The same predictor for images that are cut into tiles; 0 takes images whole.
+
+        tile      side of a tile in pixels of the image, as `data.tile`: it becomes as large as `data.short_sides` says
+        overlap   as `data.tile_overlap`
+        Raises ValueError for what no recipe may state.
+        """
+        wanted = {"data.tile": tile, "data.tile_overlap": overlap if tile else Data().tile_overlap}
+        return replace(self, recipe=with_settings(self.recipe, wanted, "tiles"))
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes that are looked for, in the order of their labels."""
@@ -146,15 +181,18 @@ class Predictor:
                  (h, w, 3); where the recipe's `data.mean` has C bands, arrays and tensors of C
         score    smallest score; what the recipe's `model.box_head.score_threshold` drops does not come back with a
                  lower one
-        Images of one padded size share a batch of `evaluate.batch`. Results carry their image.
+        Images of one padded size share a batch of `evaluate.batch`. Results carry their image. With `data.tile`, tiles
+        share batches instead, and of a TIFF no more is in memory than a batch.
         """
         if isinstance(images, str | Path | Location) and not is_one_file(images):
             images = list(find_images([images]))
         oddities, wanted = Oddities(), [images] if isinstance(images, ImageLike) else images
-        arrays = [_read(image, self._num_bands, oddities) for image in wanted]
+        if self.recipe.data.tile:
+            results = [self._predict_tiles(self._source(image, oddities), score) for image in wanted]
+        else:
+            results = self._predict([_read(image, self._num_bands, oddities) for image in wanted], score)
         for note in oddities.notes():
             warnings.warn(note, Note, stacklevel=2)
-        results = self._predict(arrays, score)
         return results[0] if isinstance(images, ImageLike) else results
 
     def _predict(self, images: Sequence[Array], score: float) -> list[Instances]:
@@ -164,6 +202,30 @@ class Predictor:
             for index, instances in zip(indices, found, strict=True):
                 results[index] = replace(instances.filter(score), image=images[index])
         return [results[index] for index in range(len(images))]
+
+    def _source(self, image: ImageLike, oddities: Oddities) -> Source:
+        """An image that parts are taken of: one in memory, or a file's that can be read by windows."""
+        place = _local(image)
+        size = None if place is None else window_size(place)
+        if place is not None and size is not None:
+            decode = partial(decode_bytes, max_rowsize=None, num_bands=self._num_bands)
+            return Source(size, lambda part: cast(Array, read_window(place, part, size, decode)))
+        array = _read(image, self._num_bands, oddities)
+        return Source(array.shape[:2], lambda part: array[part[1] : part[3], part[0] : part[2]])
+
+    def _predict_tiles(self, source: Source, score: float) -> Instances:
+        """The objects of an image, found tile by tile and joined."""
+        data = self.recipe.data
+        windows = cut_images(np.array([source.size]), data.tile, data.tile_overlap).windows
+        joiner, overview = Joiner(source.size, windows), Overview(source.size)
+        for start in range(0, len(windows), self.recipe.evaluate.batch):
+            parts = [tuple(window) for window in windows[start : start + self.recipe.evaluate.batch].tolist()]
+            images = [source.read(part) for part in parts]
+            for number, found in enumerate(self._predict_batch(images), start):
+                joiner.add(number, found.filter(score))
+            for part, image in zip(parts, images, strict=True):
+                overview.add(part, image)
+        return replace(joiner.joined(), image=overview.image)
 
     def _batches(self, images: Sequence[Array]) -> Iterator[list[int]]:
         """Indices of images that are padded to the same size, at most `evaluate.batch` at once."""
@@ -178,29 +240,34 @@ class Predictor:
         originals = torch.tensor([image.shape[:2] for image in images])
         view = self._view(images)
         batch, raw_sizes = collate([self._reduced(image) for image in images])
-        detections = self._detect(batch, raw_sizes, view.rescaled(originals, raw_sizes), self._bucket(view))
+        detections = self._detect(batch, raw_sizes, originals, view)
         names, category_ids = self.recipe.classes, self.recipe.category_ids
-        inclusive = self.recipe.model.mask_head.paste == "inclusive"
-        found = from_detections(detections, view, originals, names, category_ids, inclusive=inclusive)
+        head, frame = self.recipe.model.mask_head, self._ways.frame(view, originals)
+        inclusive, logits = head.paste == "inclusive", head.interpolate == "logits"
+        found = from_detections(detections, frame, originals, names, category_ids, inclusive=inclusive, logits=logits)
         return found if self.choice is None else [_chosen(one, self.choice) for one in found]
 
     @torch.inference_mode()
-    def _detect(self, images: Tensor, raw_sizes: Tensor, view: View, bucket: Bucket) -> Detections:
-        images, raw_sizes, view = images.to(self.device), raw_sizes.to(self.device), view.to(self.device)
-        pixels = to_pixels(images, raw_sizes, view, bucket, self.recipe.data)
+    def _detect(self, images: Tensor, raw_sizes: Tensor, originals: Tensor, view: View) -> Detections:
+        bucket = self._bucket(view)
+        batch = self._ways.prepare(images, raw_sizes, originals, view, bucket, self.device)
         alone = nullcontext() if self.execution == "eager" else self._results
         with (
             alone,
             self.precision.autocast(),
             explain_out_of_memory(self.device, len(images), bucket, f"{LESS_MEMORY}, {typed('precision bf16')}"),
         ):
-            found = to_host(self._forward(ImageBatch(pixels, view.sizes.float())), self.device)
+            found = to_host(self._forward(batch), self.device)
             detections: Detections = found.wait()
         return detections
 
     @cached_property
-    def _forward(self) -> Callable[[ImageBatch], Detections]:
-        return laddered(self.model, self.rungs, self.device, warnings.warn)
+    def _forward(self) -> Callable[..., Detections]:
+        return laddered(self._ways.network(self.model), self.rungs, self.device, warnings.warn)
+
+    @cached_property
+    def _ways(self) -> Ways:
+        return Ways.of(self.recipe.evaluate, self.recipe.data)
 
     @property
     def execution(self) -> Execution:
@@ -223,7 +290,9 @@ class Predictor:
         return box_bucket(data) if data.fit == "box" else smallest_bucket(view.sizes.numpy())
 
     def _reduced(self, image: Array) -> Array:
-        """What `max_rowsize` leaves of a huge image, as in training."""
+        """What `max_rowsize` leaves of a huge image, as in training; a tile stays as it is."""
+        if self.recipe.data.tile:
+            return image
         factor = math.ceil(math.sqrt(image.size / (self.recipe.data.max_rowsize * MEBIBYTE)))
         if factor <= 1:
             return image
@@ -255,6 +324,12 @@ def _read(image: ImageLike, num_bands: int, oddities: Oddities) -> Array:
             "0..255 and give the bands that the recipe's data.mean and data.std have, without alpha"
         )
     return array
+
+
+def _local(image: ImageLike) -> Path | None:
+    """The file that an image is on this machine, if it is one."""
+    place = at(image) if isinstance(image, str | Path) else None
+    return place.expanduser() if isinstance(place, Path) else None
 
 
 def _chosen(found: Instances, choice: Choice) -> Instances:

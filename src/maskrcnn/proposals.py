@@ -21,7 +21,7 @@ from maskrcnn.predict import Predictor
 from maskrcnn.predict_files import FreeNames, predicted
 from maskrcnn.runtime.warm import ENCODED, warm
 from maskrcnn.sentences import some_of
-from maskrcnn.storage.location import Where
+from maskrcnn.storage.location import Location, Where
 
 SHOWN = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp", "WEBP": ".webp"}
 """Formats that every labelling tool shows, and the ending that it expects."""
@@ -133,7 +133,7 @@ class Gathered:
         return [f"{number} written as PNG, which labelling tools show: {some_of(self._as_png)}"]
 
     def _put(self, page: Page, name: PurePosixPath, result: Instances) -> str:
-        ending = "" if page.number else SHOWN.get(probe(page.path).format, "")
+        ending = "" if page.number else _ending(page.path, result)
         suffix = name.suffix if name.suffix.lower() in (*SHOWN.values(), ".jpeg") and ending else ending or ".png"
         stem = f"{name.stem}-page-{page.number}" if page.number else name.stem
         target = self._folder / self._free.claim(name.with_name(stem + suffix))
@@ -147,6 +147,13 @@ class Gathered:
         else:
             target.write_bytes(read_image(page.path))
         return target.relative_to(self._folder).as_posix()
+
+
+def _ending(path: Path | Location, result: Instances) -> str:
+    """The ending under which a file can be shown as it is; empty where it has to be written anew."""
+    if result.image is not None and result.image.shape[:2] != result.size:
+        return path.suffix  # its pixels are not at hand
+    return SHOWN.get(probe(path).format, "")
 
 
 def _link(source: Path, target: Path) -> None:

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from maskrcnn.config import Data
+from maskrcnn.data.dataset import contents
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats import labelme
 from maskrcnn.data.recognise import recognise
-from maskrcnn.data.split import is_named
+from maskrcnn.data.split import is_named, read_source
 
 ROW = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "segmentation": [[1, 1, 10, 1, 10, 10]]}
 IMAGE = {"id": 1, "file_name": "1.png", "height": 20, "width": 30}
@@ -76,8 +77,22 @@ def test_an_archive_in_an_archive_in_an_archive_is_named(tmp_path, new_cache):
         put(tmp_path, **{"coco.json": json.dumps(COCO)})
         with zipfile.ZipFile(tmp_path / outer, "w") as file:
             file.write(tmp_path / inner, inner)
-    with pytest.raises(FileNotFoundError, match=r"not read: b/a\.zip \(it is an archive"):
+    with pytest.raises(FileNotFoundError, match=r"^c\.zip holds 1 files.*not read: b/a\.zip \(it is an archive"):
         recognise(tmp_path / "c.zip")
+
+
+def test_what_is_said_of_an_archive_names_it_and_its_member(tmp_path, new_cache):
+    put(tmp_path, **{"coco.json": json.dumps(COCO)})
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as file:
+        for name in ("1.png", "coco.json"):
+            file.write(tmp_path / name, f"inner/{name}")
+    found = recognise(tmp_path / "set.zip")
+    assert str(found).startswith("set.zip: COCO (one split), because inner/coco.json lists")
+    data = read_source(found.sources[0])
+    assert contents(data).startswith("set.zip/inner/coco.json: 1 image")
+    (found.sources[0].images / "1.png").unlink()
+    with pytest.raises(ValueError, match=r"^set\.zip/inner/coco\.json: set\.zip/inner lacks 1\.png of image 1 "):
+        read_source(found.sources[0])
 
 
 def test_labelme_says_what_other_files_among_its_own_are(tmp_path):

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from maskrcnn.ops.resize import reference, resize
-from maskrcnn.view import View, inverse, move_points
+from maskrcnn.ops.resize import angles, reference, resize
+from maskrcnn.view import View, compose, inverse, matrix, move_points
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 NOTHING, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -394,10 +394,32 @@ def test_it_traces_as_one_graph(implementation):
         assert torch.equal(compiled(*arguments), implementation(*arguments))
 
 
-def test_views_at_an_angle_trace_as_one_graph():
-    _, (images, raw_sizes, view) = batch(True)
-    arguments = images, raw_sizes, view._replace(angles=torch.arange(len(CASES)) * 20.0)
-    assert torch.equal(torch.compile(as_operator, fullgraph=True, backend="eager")(*arguments), as_operator(*arguments))
+def test_turning_between_pixels_is_what_pytorch_samples():
+    generator = torch.Generator().manual_seed(0)
+    view = View(
+        torch.tensor([[0.0, 0.0, 40.0, 30.0], [-5.0, 3.0, 25.0, 43.0]]),
+        torch.tensor([[30, 40], [60, 64]]),
+        torch.tensor([True, False]),
+        torch.tensor([0, 3]),
+        torch.tensor([20.0, -100.0]),
+    )
+    upright, room = angles.surroundings(view, (64, 96))
+    pixels = torch.rand(2, 3, *room, generator=generator)
+    outside = (0.25, -0.5, 2.0)
+    to = compose(matrix(upright), inverse(view))
+    expected = angles.turn_anywhere(pixels, to, view, (64, 96), outside)
+    for given in (pixels, pixels.contiguous(memory_format=torch.channels_last)):
+        found = angles.turn(given, upright, view, (64, 96), outside)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    compiled = torch.compile(angles.turn_anywhere, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(pixels, to, view, (64, 96), outside), expected)
+
+
+def test_the_room_for_views_at_an_angle_follows_from_the_bucket_where_numbers_are_not_at_hand():
+    view = View.whole(torch.tensor([[30, 40]]), torch.tensor([[30, 40]]))._replace(angles=torch.tensor([90.0]))
+    assert angles.surroundings(view, (32, 64))[1] == (44, 34)
+    assert angles.surroundings(view.to(torch.device("meta")), (32, 64))[1] == (76, 76)
 
 
 @pytest.mark.parametrize("turns", [None, torch.arange(len(CASES)) % 4])

@@ -46,6 +46,7 @@ with distributed.start("cpu") as world:
         "mean": [tensor.tolist() for tensor in tensors],
         "broadcast": model.weight.unique().tolist(),
         "any": [world.any(world.rank == 1), world.any(False)],
+        "from_main": world.from_main([0.1, 3.0] if world.is_main else [0.0, 0.0]),
         "bytes": [part.decode() for part in world.gather_bytes(b"x" * 3 * world.rank)],
         "threads": torch.get_num_threads(),
     }
@@ -74,6 +75,7 @@ def check(told: list[dict], errors: str) -> None:
         assert one["mean"] == [[[1.5, 1.5]] * 3, [0.5]]
         assert one["broadcast"] == [7.0]
         assert one["any"] == [True, False]
+        assert one["from_main"] == [0.1, 3.0]
         assert one["bytes"] == (["", "xxx"] if rank == 0 else [])
         assert one["threads"] == max(1, len(os.sched_getaffinity(0)) // 2)
     assert len(told) == 2

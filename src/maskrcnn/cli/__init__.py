@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from maskrcnn.cli.app import app
+from maskrcnn.files import by_archive
 from maskrcnn.runtime.ranks import find_ranks
 from maskrcnn.sentences import Note
 
@@ -40,7 +41,7 @@ def run_and_exit(command: Callable[[], object]) -> NoReturn:
     except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
         if os.environ.get("MASKRCNN_DEBUG", "0") != "0":
             raise
-        _stop(f"error: {error}", 2)
+        _stop(f"error: {by_archive(str(error))}", 2)
     sys.exit(0)
 
 
@@ -49,7 +50,7 @@ def _as_sentence(
 ) -> str:
     """What the package warns of, without the line that says so; notes once; warnings of other packages as they are."""
     if issubclass(category, Note):
-        return f"{message}\n" if find_ranks(os.environ).rank == 0 else ""
+        return f"{by_archive(str(message))}\n" if find_ranks(os.environ).rank == 0 else ""
     if PACKAGE in Path(filename).parents:
         return f"warning: {message}\n"
     return _usual_format(message, category, filename, lineno, line)

@@ -14,6 +14,7 @@ from maskrcnn.data.faults import Faults, Severity
 from maskrcnn.data.health.check import Entry, Health, examine
 from maskrcnn.data.health.classes import num_objects
 from maskrcnn.data.split import find_parts, is_named, read_part
+from maskrcnn.files import by_archive
 from maskrcnn.sentences import counted, some_of, typed
 from maskrcnn.status_line import StatusLine
 
@@ -35,7 +36,7 @@ def look(settings: Data, *, deep: bool) -> Health:
         try:
             data = read_part(settings, split, reported[split])
         except (OSError, ValueError) as error:
-            problems[split] = str(error)
+            problems[split] = by_archive(str(error))
             continue
         if data is None:
             problems[split] = ""

@@ -5,7 +5,18 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from maskrcnn.config.augment import Augment
-from maskrcnn.config.roles import Convention, Fraction, Learning, Natural, Positive, Run, Settings, Size
+from maskrcnn.config.roles import (
+    Convention,
+    Fraction,
+    Learning,
+    Natural,
+    NotNegative,
+    Positive,
+    Run,
+    Settings,
+    Share,
+    Size,
+)
 
 Rounding = Literal["nearest", "down"]
 Fit = Literal["sides", "box"]
@@ -43,6 +54,13 @@ class Data(Settings, frozen=True):
     split_file: Run[str] = ""
     """File that says which images are for training and which for validation, as `maskrcnn data split` and runs write
     it; empty takes the data's own splits."""
+    tile: Size[Natural] = 0
+    """Side, in pixels of the image's file, of the square tiles that images are cut into for training, evaluation and
+    prediction; each becomes as large as `short_sides` says. 0 leaves images whole (docs/tiles.md)."""
+    tile_overlap: Size[Annotated[float, Meta(gt=0.0, le=0.5)]] = 0.2
+    """Share of its side by which a tile overlaps the next, at least: objects smaller than that are whole in one."""
+    tile_empty: Learning[NotNegative] = 1.0
+    """Number of tiles without objects that an epoch shows for each tile with some, at most."""
     fit: Convention[Fit] = "sides"
     """How images are scaled: `sides` by their shorter and longer side, whichever is upright; `box` into a box that is
     as high as `short_sides` and as wide as `max_side`, portraits too, and every image is padded to that box."""
@@ -65,6 +83,14 @@ class Data(Settings, frozen=True):
     padding: Convention[Literal["mean", "black"]] = "mean"
     """What surrounds an image in its batch: the colour `mean`, which normalising makes 0, or `black`, as in systems
     that pad before they normalise."""
+    sampling: Learning[Literal["uniform", "repeat_factor", "class_balanced"]] = "uniform"
+    """How often an epoch shows each image: `uniform` once; `repeat_factor` more often where a class is rare, as LVIS
+    does; `class_balanced` so that each class is drawn equally often."""
+    repeat_threshold: Learning[Share] = 0.001
+    """Share of the images below which `sampling: repeat_factor` repeats those of a class: at a share f of them,
+    sqrt(threshold / f) times."""
+    negatives: Learning[Annotated[float, Meta(ge=0.0, lt=1.0)] | None] = None
+    """Share of an epoch's images that have no objects, others in each epoch; empty shows all of them once."""
     flip: Learning[Fraction] = 0.5
     """Probability of a horizontal flip in training."""
     augment: Augment = Augment()

@@ -171,9 +171,11 @@ class MaskHead(Settings, frozen=True):
     """Mask head (He et al. 2017): a small fully convolutional network on each box."""
 
     pool_size: Network[Positive] = 14
-    """Output size of RoIAlign: cells along each side; the mask has twice as many."""
+    """Output size of RoIAlign: cells along each side; each upsampling doubles them."""
     num_convs: Network[Positive] = 4
     """Number of 3 x 3 convolutions before the upsampling."""
+    upsamplings: Network[Annotated[int, Meta(ge=1, le=3)]] = 1
+    """Number of times the cells are doubled: 1 gives masks of 28 x 28 cells from a `pool_size` of 14, 2 of 56 x 56."""
     channels: Network[Positive] = 256
     """Channels of each convolution."""
     class_agnostic: Network[bool] = False
@@ -181,9 +183,27 @@ class MaskHead(Settings, frozen=True):
     paste: Convention[Literal["centres", "inclusive"]] = "centres"
     """How masks are pasted: `centres` samples at pixel centres; `inclusive` truncates boxes to whole pixels, the last
     one included, as in torchvision."""
+    interpolate: Convention[Literal["probabilities", "logits"]] = "probabilities"
+    """What is interpolated between the cells of a mask: `probabilities`, as other systems do, or `logits`, among which
+    none is saturated, so that the edge lies where the network is undecided."""
     num_rois: Learning[Positive] = 64
     """Number of slots per image for positive boxes in the mask loss, shared over the batch; boxes without a slot are
     counted."""
+
+
+class PointHead(Settings, frozen=True):
+    """Point head (PointRend, Kirillov et al. 2020), which decides again, more finely, about the edge of a mask."""
+
+    enabled: Network[bool] = False
+    """Whether there is a point head."""
+    channels: Network[Positive] = 64
+    """Channels of the finest features and of each layer."""
+    subdivisions: Convention[Annotated[int, Meta(ge=1, le=4)]] = 2
+    """Number of times the cells of the mask head are doubled again; each time the least certain ones are predicted."""
+    num_test_points: Convention[Positive] = 784
+    """Number of cells of an object that each subdivision predicts."""
+    num_points: Learning[Positive] = 196
+    """Number of cells of each object in the loss: three quarters are uncertain ones, the others random."""
 
 
 class Model(Settings, frozen=True):
@@ -200,3 +220,4 @@ class Model(Settings, frozen=True):
     rpn: RPN = RPN()
     box_head: BoxHead = BoxHead()
     mask_head: MaskHead = MaskHead()
+    point_head: PointHead = PointHead()

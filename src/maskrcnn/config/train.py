@@ -51,6 +51,13 @@ class Train(Settings, frozen=True):
     """Number of passes over the training images."""
     max_steps: Run[Natural] = 0
     """Number of steps after which training stops; 0 trains all epochs."""
+    minutes: Run[NotNegative] = 0.0
+    """Time in minutes that training takes, evaluations and saving included: as many steps as fit, with the whole
+    schedule run; `epochs`, in which milestones and evaluations count, are then equal parts of it. 0 trains all epochs,
+    however long."""
+    patience: Run[Natural] = 0
+    """Number of evaluations without a higher mask AP (box AP where there are no masks) after which training stops
+    early; 0 never does."""
     batch: Learning[Positive] = 16
     """Number of images per update, over all devices and accumulated micro-batches."""
     micro_batch: Run[Natural] = 0
@@ -97,6 +104,14 @@ class Evaluate(Settings, frozen=True):
     """Whether evaluation uses bf16 or fp16, as `train.mixed_precision`; prediction does too, unless told otherwise."""
     execution: Run[Execution] = "auto"
     """How a batch runs in evaluation and prediction, as `train.execution`."""
+    scales: Run[tuple[AboveZero, ...]] = (1.0,)
+    """Sizes at which each image is seen, as factors of the usual one, also in prediction; what is found at all of them
+    is merged. Each size takes its square of the usual time."""
+    flip: Run[bool] = False
+    """Whether each image is seen mirrored too, at each of `scales`, which doubles the time."""
     max_dets: Run[Positive] = 100
     """Number of results of one class in an image that count: other than 100 adds scores such as `AP@300` to COCO's own,
     which count 100."""
+    boundary: Run[bool] = True
+    """Whether boundary AP (Cheng et al. 2021) stands beside mask AP: it sees edges that are a few pixels off, also on
+    large objects. Costs a few milliseconds an image at most, while the model is busy with the next."""

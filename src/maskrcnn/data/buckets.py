@@ -104,6 +104,16 @@ def resized_sizes(
     return (exact + 0.5).astype(np.int64).clip(min=1)
 
 
+def _resized(
+    sizes: Int64[np.ndarray, "n 2"], short_sides: Int64[np.ndarray, " n"], settings: Data
+) -> Int64[np.ndarray, "n 2"]:
+    """Resized sizes as the settings want them: tiles, of which small images give smaller ones, have one scale."""
+    if not settings.tile:
+        return resized_sizes(sizes, short_sides, settings.max_side, settings.rounding, settings.fit)
+    exact = sizes * (short_sides / settings.tile)[:, None]
+    return (np.floor(exact) if settings.rounding == "down" else np.floor(exact + 0.5)).astype(np.int64).clip(min=1)
+
+
 def whole_views(
     sizes: Int64[np.ndarray, "n 2"],
     short_sides: Int64[np.ndarray, " n"],
@@ -115,7 +125,7 @@ def whole_views(
     In a box, height and width have exactly one scale, as in OpenCV: rounded sizes show up to half a pixel more or less
     than the image. By two scales, edges of photos would differ by up to 16 levels.
     """
-    resized = resized_sizes(sizes, short_sides, settings.max_side, settings.rounding, settings.fit)
+    resized = _resized(sizes, short_sides, settings)
     view = View.whole(torch.tensor(sizes), torch.tensor(resized), mirrored)
     if settings.fit == "sides":
         return view
@@ -142,9 +152,7 @@ def buckets_for(sizes: Int64[np.ndarray, "n 2"], settings: Data, short_sides: Se
     """Buckets for images of these original sizes, whichever of the short sides each one is given."""
     if settings.fit == "box":
         return [box_bucket(settings)]
-    resized = [
-        resized_sizes(sizes, np.full(len(sizes), side), settings.max_side, settings.rounding) for side in short_sides
-    ]
+    resized = [_resized(sizes, np.full(len(sizes), side), settings) for side in short_sides]
     return choose_buckets(np.concatenate(resized), settings.num_buckets)
 
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from threading import Lock
 
+from maskrcnn.files import by_archive
 from maskrcnn.sentences import counted, shortened, some_of
 
 EXAMPLES = 5
@@ -80,11 +81,13 @@ class Faults:
         sentence   for the first: what was expected, what came, and what to do
         count      number of those that have it; without one the number of names
         """
-        names = [who] if isinstance(who, str) else list(who)
+        names = [by_archive(name) for name in ([who] if isinstance(who, str) else who)]
         if not (len(names) if count is None else count):
             return
         with self._lock:
-            fault = self._found.setdefault(kind, Fault(kind, sentence=shortened(sentence, MOST_OF_SENTENCE)))
+            fault = self._found.setdefault(
+                kind, Fault(kind, sentence=shortened(by_archive(sentence), MOST_OF_SENTENCE))
+            )
             fault.count += len(names) if count is None else count
             fault.examples += [shortened(name, MOST_OF_NAME) for name in names[: EXAMPLES - len(fault.examples)]]
 
@@ -107,4 +110,4 @@ class Faults:
         for fault in self:
             if fault.kind.severity is Severity.REFUSED:
                 more = f" ({fault.count} such {fault.kind.noun} in all)" if fault.count > 1 else ""
-                raise ValueError(f"{path}: {fault.sentence or fault}{more if fault.sentence else ''}")
+                raise ValueError(f"{by_archive(str(path))}: {fault.sentence or fault}{more if fault.sentence else ''}")

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from maskrcnn.data.buckets import Step
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode_bytes, read_image
 from maskrcnn.data.oddities import Oddities
+from maskrcnn.data.parts import PartReader
 from maskrcnn.data.read_ahead import Contents, read_ahead
 from maskrcnn.data.transforms import RawBatch
 
@@ -57,6 +59,7 @@ class Loader:
         self.rank, self.world_size, self.micro_batch = rank, world_size, micro_batch
         self.start, self.pin_memory = start, pin_memory
         self.oddities = oddities or Oddities()
+        self._parts_of_images = PartReader()
         self.waited_seconds = 0.0
         """How long the consumer has waited for batches so far."""
 
@@ -99,7 +102,7 @@ class Loader:
             yield from micro_steps(step, self.rank, self.world_size, self.micro_batch)
 
     def _make(self, part: tuple[Step, Contents | None]) -> RawBatch:
-        batch = make_batch(self.data, part[0], self.settings, part[1], self.oddities)
+        batch = make_batch(self.data, part[0], self.settings, part[1], self.oddities, self._parts_of_images)
         return pin(batch) if self.pin_memory else batch
 
 
@@ -117,20 +120,23 @@ def micro_steps(step: Step, rank: int, world_size: int, micro_batch: int) -> lis
 
 
 def make_batch(
-    data: Dataset, step: Step, settings: Data, contents: Contents | None = None, oddities: Oddities | None = None
+    data: Dataset,
+    step: Step,
+    settings: Data,
+    contents: Contents | None = None,
+    oddities: Oddities | None = None,
+    parts: PartReader | None = None,
 ) -> RawBatch:
     """Decode a step's images and collate them.
 
     contents   of their files, where they are being read already
     oddities   are told what the images have
+    parts      reads images that are parts of their files, and remembers those that it had to decode whole
     """
     decoded = []
     for number, index in enumerate(step.indices):
-        path, size = data.images / data.file_names[index], tuple(data.sizes[index].tolist())
-        content = read_image(path) if contents is None else contents[number].result()
-        decoded.append(
-            decode_bytes(content, path, size, settings.max_rowsize, num_bands=len(settings.mean), oddities=oddities)
-        )
+        content = None if contents is None else contents[number].result()
+        decoded.append(_decode(data, int(index), settings, content, oddities, parts))
     if step.qualities is not None:
         decoded = [compress(image, quality) for image, quality in zip(decoded, step.qualities.tolist(), strict=True)]
     images, raw_sizes = collate(decoded)
@@ -144,6 +150,24 @@ def make_batch(
         image_ids=torch.from_numpy(data.image_ids[step.indices]),
         bucket=step.bucket,
     )
+
+
+def _decode(
+    data: Dataset,
+    index: int,
+    settings: Data,
+    content: bytes | None,
+    oddities: Oddities | None,
+    parts: PartReader | None,
+) -> UInt8[np.ndarray, "h w C"]:
+    """One image of a data set, or the part of its file that it is."""
+    path, size, num_bands = data.images / data.file_names[index], tuple(data.sizes[index].tolist()), len(settings.mean)
+    if data.parts is None or not isinstance(path, Path):
+        content = read_image(path) if content is None else content
+        return decode_bytes(content, path, size, settings.max_rowsize, num_bands=num_bands, oddities=oddities)
+    part, whole = (tuple(column[index].tolist()) for column in data.parts)
+    decode = partial(decode_bytes, max_rowsize=None, num_bands=num_bands, oddities=oddities)
+    return (parts or PartReader()).read(path, part, whole, decode)
 
 
 def collate(

@@ -10,6 +10,7 @@ from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.formats.source import Folder, Part, Source
 from maskrcnn.data.not_read import not_read
 from maskrcnn.data.sources import SUFFIXES
+from maskrcnn.files import by_archive
 from maskrcnn.sentences import some_of
 
 
@@ -35,7 +36,7 @@ class Found(NamedTuple):
         splits = some_of([source.part or "one split" for source in self.sources], 4)
         why = some_of(dict.fromkeys(source.why for source in self.sources), 2, separator="; ")
         told = f"{self.root}: {FORMATS[self.format].title} ({splits}), because {why}"
-        return "; ".join([told, *self.passed_over])
+        return by_archive("; ".join([told, *self.passed_over]))
 
 
 def recognise(root: Path, wanted: str = "auto") -> Found:
@@ -100,7 +101,7 @@ def _nothing(folder: Folder, wanted: str) -> str:
     known = ", ".join(one.title for one in FORMATS.values())
     others = "".join(f"; {one}" for one in not_read(folder, []))
     return (
-        f"{folder.root} holds {files} files, {images} of them images, but no annotations of {form} "
+        f"{by_archive(str(folder.root))} holds {files} files, {images} of them images, but no annotations of {form} "
         f"(known: {known}){others}; give the folder that holds images and annotations, or write the names of both into "
         "data.train_img_dir and data.train_anno_path"
     )

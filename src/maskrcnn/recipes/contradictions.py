@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import msgspec
 
-from maskrcnn.config import Backbone, Data, Optimizer, Recipe, Schedule, Train
+from maskrcnn.config import Backbone, Data, Optimizer, PointHead, Recipe, Schedule, Train
 from maskrcnn.recipes.flat import flatten
 from maskrcnn.storage.location import at, printable
 
@@ -31,6 +31,7 @@ def contradictions(recipe: Recipe) -> Iterator[Contradiction]:
     yield from _model(recipe)
     yield from _train(recipe)
     yield from _schedule(recipe)
+    yield from _evaluate(recipe)
     if len(recipe.classes) != len(recipe.category_ids):
         yield (
             ("classes", "category_ids"),
@@ -61,6 +62,7 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
     data = recipe.data
     if data.read_ahead != Data().read_ahead and data.remote == "copy":
         yield ("data.read_ahead", "data.remote"), "has no effect on images that are copied; set data.remote=stream"
+    yield from _tiles(data)
     if not data.short_sides:
         yield ("data.short_sides",), "expected at least one length"
     elif data.fit == "sides" and data.max_side < max(data.short_sides):
@@ -75,6 +77,10 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
             ("data.fixed_point", "data.whole_levels"),
             "cannot go with data.whole_levels, which rounds twice; leave one out",
         )
+    if data.repeat_threshold != Data().repeat_threshold and data.sampling != "repeat_factor":
+        yield ("data.repeat_threshold", "data.sampling"), "has no effect but with data.sampling=repeat_factor"
+    if data.negatives is not None and data.tile_empty != Data().tile_empty:
+        yield ("data.tile_empty", "data.negatives"), "has no effect with data.negatives; leave one out"
     if not data.mean:
         yield ("data.mean",), "expected a number for each band of the images, at least one"
     if len(data.std) != len(data.mean):
@@ -122,6 +128,19 @@ def _copy_paste(recipe: Recipe) -> Iterator[Contradiction]:
             )
 
 
+def _tiles(data: Data) -> Iterator[Contradiction]:
+    for name in ("tile_overlap", "tile_empty"):
+        if not data.tile and getattr(data, name) != getattr(Data(), name):
+            yield (f"data.{name}", "data.tile"), "has no effect on whole images; set data.tile"
+    if data.tile and data.fit == "box":
+        yield ("data.fit", "data.tile"), "cannot go with data.tile, whose tiles are square; set data.fit=sides"
+    if data.tile and data.remote == "stream":
+        yield (
+            ("data.remote", "data.tile"),
+            "would fetch an image once for each of its tiles; set data.remote=copy",
+        )
+
+
 def _model(recipe: Recipe) -> Iterator[Contradiction]:
     backbone, rpn = recipe.model.backbone, recipe.model.rpn
     if not rpn.aspect_ratios:
@@ -137,6 +156,7 @@ def _model(recipe: Recipe) -> Iterator[Contradiction]:
             f"expected imagenet, a published name or a file, got {backbone.pretrained}; '' begins with random weights",
         )
     yield from _efficientnet(recipe)
+    yield from _point_head(recipe)
     if backbone.stride_in_1x1 and backbone.kind in WITHOUT_BOTTLENECKS:
         yield (
             ("model.backbone.stride_in_1x1", "model.backbone.kind"),
@@ -153,6 +173,17 @@ def _model(recipe: Recipe) -> Iterator[Contradiction]:
             "expected 0, since frozen stages stay random while model.backbone.pretrained is empty, "
             f"got {backbone.frozen_stages}",
         )
+
+
+def _point_head(recipe: Recipe) -> Iterator[Contradiction]:
+    head, default = recipe.model.point_head, PointHead()
+    if not head.enabled:
+        for name in ("channels", "subdivisions", "num_test_points", "num_points"):
+            if getattr(head, name) != getattr(default, name):
+                yield (
+                    (f"model.point_head.{name}", "model.point_head.enabled"),
+                    "has no effect without a point head; set model.point_head.enabled=true",
+                )
 
 
 def _efficientnet(recipe: Recipe) -> Iterator[Contradiction]:
@@ -176,6 +207,13 @@ def _efficientnet(recipe: Recipe) -> Iterator[Contradiction]:
 
 def _train(recipe: Recipe) -> Iterator[Contradiction]:
     train = recipe.train
+    if train.minutes and train.max_steps:
+        yield (
+            ("train.max_steps", "train.minutes"),
+            "cannot go with train.minutes, which decides the number of steps; leave one out",
+        )
+    if train.patience and not train.evaluate_every:
+        yield ("train.patience", "train.evaluate_every"), "has no effect without evaluations; leave it out"
     if train.micro_batch > train.batch:
         yield (
             ("train.micro_batch", "train.batch"),
@@ -190,6 +228,12 @@ def _train(recipe: Recipe) -> Iterator[Contradiction]:
         yield ("train.ema_warmup", "train.ema"), "has no effect without train.ema; leave it out"
     if train.optimizer.kind == "adamw" and train.optimizer.momentum != Optimizer().momentum:
         yield ("train.optimizer.momentum", "train.optimizer.kind"), "has no effect on adamw; leave it out"
+
+
+def _evaluate(recipe: Recipe) -> Iterator[Contradiction]:
+    scales = recipe.evaluate.scales
+    if not scales or len(set(scales)) < len(scales):
+        yield ("evaluate.scales",), f"expected at least one size, each once, got {list(scales)}"
 
 
 def _schedule(recipe: Recipe) -> Iterator[Contradiction]:

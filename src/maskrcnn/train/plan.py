@@ -13,8 +13,11 @@ from maskrcnn.data.augment.geometry import sizes_in_training
 from maskrcnn.data.augment.levels import resolve
 from maskrcnn.data.buckets import Bucket, Samples, buckets_for, whole_images
 from maskrcnn.data.dataset import Dataset, summary, why_nothing_is_learnt
+from maskrcnn.data.sampling import shown
 from maskrcnn.data.split import OpenSplit
+from maskrcnn.data.tiles import cut_data
 from maskrcnn.sentences import some_of
+from maskrcnn.train.schedule import Place
 
 
 class Shares(NamedTuple):
@@ -44,8 +47,10 @@ class Plan(NamedTuple):
     """The steps of a run."""
 
     shares: Shares
+    data: Dataset
+    """The images that are learnt: those for training, or their tiles."""
     samples: Samples
-    """What an epoch shows."""
+    """What epochs choose from."""
     buckets: list[Bucket]
     steps_per_epoch: int
     total_steps: int
@@ -54,6 +59,10 @@ class Plan(NamedTuple):
     def num_epochs(self) -> int:
         """Epochs, the last of which may be cut short."""
         return math.ceil(self.total_steps / self.steps_per_epoch)
+
+    def place(self, step: int) -> Place:
+        """Where the schedule is after `step` updates."""
+        return Place(step, step / self.steps_per_epoch, step / self.total_steps)
 
     def steps_of(self, epoch: int) -> tuple[int, int]:
         """Steps that are done when an epoch begins, and when it ends."""
@@ -84,12 +93,13 @@ def read_splits(recipe: Recipe, say: Callable[[str], None], open_split: OpenSpli
 
 
 def plan_steps(recipe: Recipe, data: Dataset, shares: Shares) -> Plan:
-    samples, pieces = whole_images(data.sizes), resolve(recipe.data.augment)
+    data, pieces = cut_data(data, recipe.data), resolve(recipe.data.augment)
     if pieces.copy_paste:
         refuse_odd(shares.images)
-    sizes = sizes_in_training(samples.sizes, pieces)
-    buckets = buckets_for(sizes, recipe.data, recipe.data.short_sides)
-    return Plan(shares, samples, buckets, *num_steps(recipe.train, len(samples.images)))
+    samples = whole_images(data.sizes)
+    buckets = buckets_for(sizes_in_training(samples.sizes, pieces), recipe.data, recipe.data.short_sides)
+    epoch = shown(samples, data, recipe.data, seed=recipe.train.seed, epoch=0)
+    return Plan(shares, data, samples, buckets, *num_steps(recipe.train, len(epoch.images)))
 
 
 def micro_batch_size(settings: config.Train, num_processes: int) -> int:

@@ -54,7 +54,7 @@ def left(cache):
 def test_tars_are_unpacked(name, mode, tmp_path, cache):
     path = put_tar(tmp_path / name, mode=mode)
     folder = unpacked(path)
-    assert (holds(folder), folder.name, cache in folder.parents) == (FILES, "set", True)
+    assert (holds(folder), folder.name, cache in folder.parents) == (FILES, name, True)
 
 
 def test_a_zip_is_unpacked_once(tmp_path, monkeypatch):

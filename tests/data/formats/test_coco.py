@@ -154,6 +154,12 @@ def test_the_summary_counts_everything(write_split, annotate):
     assert "cat (id 3): 0, cup (id 7): 2" in text
 
 
+def test_the_summary_of_many_categories_is_one_short_line(write_split, annotate):
+    categories = [{"id": id, "name": f"class {id}"} for id in range(1, 81)]
+    text = summary(coco.read(*write_split([annotate(1)], categories=categories)))
+    assert text.splitlines()[1].endswith("class 12 (id 12): 0 and 68 more")
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from maskrcnn.data.annotations.fingerprint import of_file
 from maskrcnn.data.formats.source import SYSTEM
-from maskrcnn.files import cache_folder, lock
+from maskrcnn.files import ARCHIVES, cache_folder, lock
 
 MOST_FILES = 5_000_000
 MOST_BYTES = 1 << 40
@@ -63,12 +63,12 @@ def unpacked(path: Path, where: Path | None = None) -> Path:
     It is unpacked when its content is seen for the first time. Raises ValueError where it holds paths that lead out,
     links, devices, too much, or is damaged, and OSError where there is no room: one sentence.
     """
-    home = cache_folder() / "archives"
+    home = cache_folder() / ARCHIVES
     home.mkdir(parents=True, exist_ok=True)
     with path.open("rb") as stream:
         memory = home / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()}.memory"
         entry = (where or home) / of_file(stream, memory).hex()
-    place = entry / stem_of(path.name)
+    place = entry / path.name
     with ExitStack() as stack:
         lock(stack.enter_context((home / "lock").open("ab")), wait=True)
         if not place.is_dir():

@@ -1,6 +1,5 @@
 """`rasterize`: annotated outlines become mask targets inside boxes, all RoIs at once."""
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -32,25 +31,6 @@ def rasterize(
     if size < 1:
         raise ValueError(f"expected at least one cell, received size={size}")
     return _rasterize(edges.detach().float(), first_edge, boxes.detach().float(), images, objects, size)
-
-
-def rasterize_hidden(
-    edges: Float[Tensor, "B E 4"],
-    first_edge: Int[Tensor, "B G_plus_1"],
-    hiding: Int[Tensor, "B 2"],
-    boxes: Float[Tensor, "R 4"],
-    images: Int[Tensor, " R"],
-    objects: Int[Tensor, " R"],
-    *,
-    size: int,
-) -> Float[Tensor, "R {size} {size}"]:
-    """1 where something that is pasted above the box's object covers a cell's centre, otherwise 0; see `rasterize`.
-
-    hiding   outlines edges[b, hiding[b, 0] : hiding[b, 1]] of image b unite, above all objects that stand before them
-    """
-    runs = torch.cat([hiding, hiding[:, 1:]], 1)  # the second holds no edge: nothing lies above what is pasted
-    is_pasted = first_edge[images, objects] >= hiding[images, 0]
-    return rasterize(edges, runs, boxes, images, is_pasted.long(), size=size)
 
 
 @operator("rasterize")
