@@ -215,6 +215,11 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
             ["model.point_head.num_points=7"],
             "model.point_head.num_points: has no effect without a point head; set model.point_head.enabled=true",
         ),
+        (["train.ema_warmup=100"], "train.ema_warmup: has no effect without train.ema; leave it out"),
+        (
+            ["model.backbone.norm=sync_batch_norm", "train.recompute=true"],
+            "train.recompute: expected false, since live batch norm would update its statistics twice per step",
+        ),
         (["train.schedule.kind=cosine", "train.schedule.decay=0.5"], "train.schedule.decay: has no effect on a cosine"),
         (
             ["train.optimizer.kind=adamw", "train.optimizer.momentum=0.8"],
