@@ -27,7 +27,7 @@ from maskrcnn.config import Recipe
 from maskrcnn.convert.backbone import load_backbone
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.annotation_store import AnnotationStore
-from maskrcnn.data.buckets import Step, buckets_for, plan_epoch, plan_evaluation
+from maskrcnn.data.buckets import Step, buckets_for, plan_epoch, plan_evaluation, whole_images
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.feeder import micro_batch_maker
 from maskrcnn.data.loader import Loader
@@ -86,14 +86,14 @@ class Pictures(NamedTuple):
         settings = self.recipe.data
         buckets = buckets_for(self.data.sizes, settings, settings.short_sides)
         for epoch in count():
-            steps = plan_epoch(self.data.sizes, settings, buckets, batch=batch, seed=1, epoch=epoch)
+            steps = plan_epoch(whole_images(self.data.sizes), settings, buckets, batch=batch, seed=1, epoch=epoch)
             yield from (made for _, made in self.batches(steps))
 
     def once(self, batch: int) -> Iterator[tuple[RawBatch, MicroBatch]]:
         """Each image once, as evaluation sees it."""
         settings = self.recipe.data
         buckets = buckets_for(self.data.sizes, settings, [max(settings.short_sides)])
-        yield from self.batches(plan_evaluation(self.data.sizes, settings, buckets, batch=batch))
+        yield from self.batches(plan_evaluation(whole_images(self.data.sizes), settings, buckets, batch=batch))
 
 
 def heads_of(model: MaskRCNN, recipe: Recipe) -> nn.ModuleDict:

@@ -77,14 +77,9 @@ class Joiner:
     def joined(self) -> Instances:
         """The objects of the image, best first, with whole masks."""
         found = [self._found[tile] for tile in sorted(self._found)]
-        pieces = Pieces(
-            boxes=np.concatenate([one.boxes for one in found]),
-            labels=np.concatenate([one.labels for one in found]),
-            scores=np.concatenate([one.scores for one in found]),
-            tiles=np.concatenate([one.tiles for one in found]),
-            is_cut=np.concatenate([one.is_cut for one in found]),
-            masks=[mask for one in found for mask in one.masks],
-        )
+        masks = [mask for pieces in found for mask in pieces.masks]
+        columns = (np.concatenate(column) for column in list(zip(*found, strict=True))[:-1])
+        pieces = Pieces(*columns, masks)  # type: ignore[arg-type, call-arg]
         objects = list(join(pieces, self._windows))
         return self._instances(pieces, objects)
 

@@ -18,8 +18,6 @@ from maskrcnn.masks import Rings, clipped
 
 LEAST_SEEN = 0.25
 """Share of its area that a tile must show of an object to teach it; less is hardly told from its surroundings."""
-EVERYWHERE = np.array([-np.inf, -np.inf, np.inf, np.inf], np.float32)
-"""A window that shows all of everything."""
 LARGE_PART = 0.125
 """Share of a tile from which on a part teaches its object however small a share of it that is: some exceed a tile."""
 
@@ -135,7 +133,7 @@ def _seen(
     boxes = data.boxes[objects]
     rings = np.stack([data.first_ring[objects], data.first_ring[objects + 1]], axis=1)
     around, areas = clipped(data.rings, rings, windows)
-    _, whole_areas = clipped(data.rings, rings, np.tile(EVERYWHERE, (len(windows), 1)))
+    _, whole_areas = clipped(data.rings, rings, np.full_like(windows, np.inf) * np.array([-1, -1, 1, 1], np.float32))
     cut = np.concatenate([np.maximum(boxes[:, :2], windows[:, :2]), np.minimum(boxes[:, 2:], windows[:, 2:])], axis=1)
     is_whole, is_flat = (cut == boxes).all(axis=1), whole_areas == 0
     around = np.where((is_whole | is_flat)[:, None], cut, around)
