@@ -97,7 +97,7 @@ class Pictures(NamedTuple):
 
 
 def heads_of(model: MaskRCNN, recipe: Recipe) -> nn.ModuleDict:
-    """The mask head of the recipe, two finer ones, and one with a point head, all afresh."""
+    """The mask head of the recipe, a finer one, and one with a point head, all afresh."""
     settings, channels, strides = recipe.model, recipe.model.neck.channels, model.mask_head.strides
 
     def mask(**changed: int) -> MaskHead:
@@ -110,7 +110,6 @@ def heads_of(model: MaskRCNN, recipe: Recipe) -> nn.ModuleDict:
     return nn.ModuleDict(
         {
             "as the recipe": Head(mask()),
-            "upsamplings=2": Head(mask(upsamplings=2)),
             f"pool_size={2 * size}": Head(mask(pool_size=2 * size)),
             "point_head": Head(mask(), PointHead(PointSettings(enabled=True), channels, strides[0])),
         }
