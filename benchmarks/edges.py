@@ -6,7 +6,8 @@ between logits. Milliseconds are those of the head alone, for an image that is s
 
     python benchmarks/edges.py RECIPE [key=value ...] [--weights WEIGHTS] [--steps 150] [--out DIR]
 
-RECIPE names the data and, without weights, the network, whose features learn too; with weights they stay as they are.
+RECIPE names the data and, without weights, the network, whose features learn too; with weights they stay as they are, and
+mask heads go on from them.
 """
 
 import argparse
@@ -97,13 +98,15 @@ class Pictures(NamedTuple):
 
 
 def heads_of(model: MaskRCNN, recipe: Recipe) -> nn.ModuleDict:
-    """The mask head of the recipe, a finer one, and one with a point head, all afresh."""
+    """The mask head of the model, the same with finer cells, and the same with a point head, which begins afresh."""
     settings, channels, strides = recipe.model, recipe.model.neck.channels, model.mask_head.strides
 
     def mask(**changed: int) -> MaskHead:
         one = replace(settings.mask_head, num_rois=NUM_ROIS, **changed)
         norm, sampling = head_norm(settings), settings.roi_align
-        return MaskHead(one, channels, len(recipe.classes), strides, sampling=sampling, norm=norm)
+        head = MaskHead(one, channels, len(recipe.classes), strides, sampling=sampling, norm=norm)
+        head.load_state_dict(model.mask_head.state_dict())
+        return head
 
     torch.manual_seed(0)
     size = settings.mask_head.pool_size
