@@ -147,7 +147,8 @@ def test_every_mistake_is_reported_at_once_with_its_place(recipe_file):
         f"  train.lr: no such setting; did you mean train.optimizer.lr? ({path})",
         f"  modle: no such setting; did you mean model? ({path})",
         f"  data.flip: expected a number >= 0 and <= 1, got 1.5 ({path})",
-        "  model.backbone.norm: expected one of batch_norm, frozen_batch_norm, group_norm, got 'none' (command line)",
+        "  model.backbone.norm: expected one of batch_norm, fixed_batch_norm, "
+        "frozen_batch_norm, group_norm, sync_batch_norm, got 'none' (command line)",
     ]
 
 

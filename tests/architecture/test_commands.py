@@ -25,8 +25,8 @@ data split SOURCE [OVERRIDES] --out
 data stats SOURCE [OVERRIDES] --out --split --sample --json
 demo [OVERRIDES] --out
 doctor --prove --warm
-eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out --max-dets
-predict WEIGHTS SOURCES --out --score --device --precision --recursive --classes --to
+eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out --max-dets --boundary
+predict WEIGHTS SOURCES --out --score --device --precision --recursive --classes --tile --to --scales --flip
 train CONFIG [OVERRIDES] --resume --weights --out
 """
 

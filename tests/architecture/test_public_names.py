@@ -29,6 +29,7 @@ Instances.names
 Instances.polygons
 Instances.probabilities
 Instances.rle
+Instances.runs
 Instances.save(path)
 Instances.scores
 Instances.size
@@ -38,8 +39,10 @@ Predictor.category_ids
 Predictor.choice
 Predictor.choose(classes)
 Predictor.classes
+Predictor.cut(tile, overlap)
 Predictor.device
 Predictor.execution
+Predictor.look(*, scales, flip)
 Predictor.model
 Predictor.precision
 Predictor.predict(images, score)

@@ -8,11 +8,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrcnn import config
+from maskrcnn.data.augment.copy_paste import paste
+from maskrcnn.data.augment.levels import LEVELS
+from maskrcnn.data.augment.pixels import Normalising, distort
 from maskrcnn.data.transforms import to_pixels
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.runtime.execution import Captured
-from maskrcnn.structures import ImageBatch, Targets
+from maskrcnn.structures import ImageBatch, MicroBatch, Targets
 from maskrcnn.view import View
 
 TINY = config.Model(
@@ -155,10 +158,13 @@ def test_the_keys_decide_the_sample_and_nothing_else_does(model):
 
 
 @pytest.mark.parametrize("settings", [FINE], indirect=True)  # it has all parts
-def test_training_is_one_graph(model):
-    eager = model.losses(batch(), targets(), KEYS)
+@pytest.mark.parametrize("is_pasted", [False, True])
+def test_training_is_one_graph(model, is_pasted):
+    lesson = MicroBatch(batch(), targets(), KEYS)
+    lesson = paste(lesson, 1.0) if is_pasted else lesson
+    eager = model.losses(*lesson)
     torch._dynamo.reset()
-    traced = torch.compile(model.losses, fullgraph=True, backend="eager")(batch(), targets(), KEYS)
+    traced = torch.compile(model.losses, fullgraph=True, backend="eager")(*lesson)
     for name, value in eager.items():
         torch.testing.assert_close(traced[name], value)
 
@@ -244,8 +250,8 @@ def test_no_table_is_copied_to_the_device_in_a_step(settings):
     whole = batch().sizes.long()
     pictures = torch.zeros(2, 64, 96, 3, dtype=torch.uint8, device="meta")
     view = View.whole(whole, whole)._replace(turns=torch.tensor([1, 2])).to(pictures.device)
-    given = (batch().sizes, KEYS, *targets()[:-1])  # nothing hides an object
-    sizes, keys, *annotated = (tensor.to("meta") for tensor in given)
+    sizes, keys, *annotated = (tensor.to("meta") for tensor in (batch().sizes, KEYS, *targets()[:6]))
+    normalising = Normalising(*torch.ones(2, 3, device="meta"))
     with HostTables() as tables:
         for settings in (config.Data(whole_levels=True), config.Data(), config.Data(padding="black")):
             pixels = to_pixels(pictures, whole.to("meta"), view, (64, 96), settings)
@@ -253,6 +259,8 @@ def test_no_table_is_copied_to_the_device_in_a_step(settings):
         total(model.losses(images, Targets(*annotated), keys)).backward()
         with torch.no_grad():
             model(images)
+        images = distort(images, pixels[:, :1] > 0, keys, LEVELS["strong"], normalising)
+        total(model.losses(*paste(MicroBatch(images, Targets(*annotated), keys), 0.5, 1.0))).backward()
     assert tables.seen == []
 
 

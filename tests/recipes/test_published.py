@@ -8,7 +8,7 @@ from maskrcnn.data import buckets
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.recipes import read_recipe, recipe_folder
 from maskrcnn.train.optimizer import build_optimizer
-from maskrcnn.train.schedule import base_rate, learning_rate
+from maskrcnn.train.schedule import Place, base_rate, learning_rate
 
 NAMES = ("lsj", "lsj_copy_paste", "rsb", "v2")
 SIZE = (480, 640)
@@ -92,11 +92,6 @@ def test_v2_decays_every_parameter_alike_as_torchvision_does():
 def test_the_rate_is_the_published_one(name, steps_per_epoch, rates):
     train = read_recipe(name).train
     for step, rate in rates.items():
-        found = learning_rate(
-            step,
-            train.schedule,
-            base=base_rate(train.optimizer, train.batch),
-            steps_per_epoch=steps_per_epoch,
-            total_steps=train.epochs * steps_per_epoch,
-        )
+        place = Place(step, step / steps_per_epoch, step / (train.epochs * steps_per_epoch))
+        found = learning_rate(place, train.schedule, base_rate(train.optimizer, train.batch))
         assert found == pytest.approx(rate, rel=1e-3), step

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from maskrcnn.config import Data
-from maskrcnn.data.buckets import Samples, image_keys
+from maskrcnn.data.buckets import Samples
 from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.keys import image_keys
 from maskrcnn.data.tiles import with_few_empty
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int32, Integer, Shaped
 from numpy import ndarray
 
 from maskrcnn.kernels import kernel
+from maskrcnn.masks.union_find import root_of, unite
 
 MOST_IN_TABLE = 1 << 20
 """Ids up to here are looked up in a table; larger ones are numbered first, which takes a sort."""
@@ -78,7 +79,7 @@ def _parts(mask):
             for k in range(max(j - 1, 0), min(j + 2, width)):
                 above = labels[i - 1, k] if i > 0 else 0
                 if above and found:
-                    _unite(parent, found, above)
+                    unite(parent, found, above)
                 found = found or above
             if not found:
                 num += 1
@@ -87,7 +88,7 @@ def _parts(mask):
     numbers = np.zeros(num + 1, np.int32)
     num_parts = 0
     for label in range(1, num + 1):  # a root is the least of its labels
-        root = _root(parent, label)
+        root = root_of(parent, label)
         if root == label:
             num_parts += 1
             numbers[label] = num_parts
@@ -96,19 +97,3 @@ def _parts(mask):
         for j in range(width):
             labels[i, j] = numbers[labels[i, j]]
     return labels
-
-
-@kernel()
-@no_type_check
-def _root(parent, label):
-    while parent[label] != label:
-        parent[label] = parent[parent[label]]
-        label = parent[label]
-    return label
-
-
-@kernel()
-@no_type_check
-def _unite(parent, one, other):
-    one, other = _root(parent, one), _root(parent, other)
-    parent[max(one, other)] = min(one, other)

@@ -54,7 +54,7 @@ class Augmented(nn.Module):
 
     def _segment(self, pyramid: list[Tensor], merged: Boxes, seen: Seen) -> Float[Tensor, "B D M M"]:
         moved = merged._replace(boxes=move_boxes(seen.to_view, merged.boxes))
-        masks = self.model.mask_head.segment(pyramid, moved).masks
+        masks = self.model.segment(pyramid, moved).masks
         return torch.where(seen.mirrored[:, None, None, None], masks.flip(3), masks)
 
 

@@ -10,8 +10,7 @@ from maskrcnn import config
 from maskrcnn.models.box_head import Boxes, RoIs, sampler
 from maskrcnn.models.layers import Conv, Doubling
 from maskrcnn.models.losses import mask_loss
-from maskrcnn.ops.hidden import rasterize_hidden
-from maskrcnn.ops.rasterize import rasterize
+from maskrcnn.ops.visible import draw_targets
 from maskrcnn.structures import Detections, LearntMasks, Targets
 
 
@@ -92,14 +91,3 @@ class MaskHead(nn.Module):
         weight, bias = one_hot @ self.masks.weight.flatten(1), one_hot @ self.masks.bias
         logits = x.permute(0, 2, 3, 1).flatten(1, 2) @ weight[:, :, None] + bias[:, None, None]
         return logits.unflatten(1, x.shape[2:]).squeeze(3)
-
-
-def draw_targets(
-    targets: Targets, boxes: Float[Tensor, "R 4"], images: Int[Tensor, "R"], objects: Int[Tensor, "R"], size: int
-) -> Float[Tensor, "R {size} {size}"]:
-    """Draw what can be seen of each box's object: 1 or 0 in each of size x size cells over the box."""
-    chosen = boxes, images, objects
-    masks = rasterize(targets.edges, targets.first_edge, *chosen, size=size)
-    if targets.hiding is None:
-        return masks
-    return masks * (1 - rasterize_hidden(targets.edges, targets.first_edge, targets.hiding, *chosen, size=size))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from maskrcnn import config
 from maskrcnn.models.backbone import Backbone
-from maskrcnn.models.box_head import BoxHead
+from maskrcnn.models.box_head import Boxes, BoxHead
 from maskrcnn.models.efficientnet import EfficientNet
 from maskrcnn.models.fpn import FPN
 from maskrcnn.models.mask_head import MaskHead
@@ -41,6 +41,10 @@ class MaskRCNN(nn.Module):
         pyramid = self.neck(self.backbone(batch.pixels))
         proposals = self.rpn.propose(pyramid, batch.sizes)
         found = self.box_head.detect(pyramid, proposals, batch.sizes)
+        return self.segment(pyramid, found)
+
+    def segment(self, pyramid: list[Tensor], found: Boxes) -> Detections:
+        """Predict the masks of boxes in the frame of the images that the pyramid is of."""
         detections = self.mask_head.segment(pyramid, found)
         return self.point_head.refine(pyramid, detections) if self.point_head else detections
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from maskrcnn import config
 from maskrcnn.keys import uniform
 from maskrcnn.models.layers import Conv
-from maskrcnn.models.mask_head import draw_targets
+from maskrcnn.ops.visible import draw_targets
 from maskrcnn.structures import Detections, LearntMasks, Targets
 
 NUM_LAYERS = 3

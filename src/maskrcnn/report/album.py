@@ -109,7 +109,7 @@ def write_album(
     )
     with atomic_write(folder / PAGE) as draft:
         draft.write_text(page, encoding="utf-8")
-    failures = [entry["failure"] for entry in entries if entry["failure"]]
+    failures = [str(entry["failure"]) for entry in entries if entry["failure"]]
     return Album(folder / PAGE, sheets.paths, failures, list(oddities.notes()))
 
 

@@ -15,7 +15,7 @@ from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.feeder import micro_batch_maker
 from maskrcnn.data.loader import make_batch
 from maskrcnn.data.oddities import Oddities
-from maskrcnn.models.mask_head import draw_targets
+from maskrcnn.ops.visible import draw_targets
 from maskrcnn.report.annotated import Pixels, Shown
 from maskrcnn.structures import MicroBatch, Targets
 

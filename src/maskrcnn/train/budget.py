@@ -166,7 +166,7 @@ class Budget:
 
     def _fitted(self, step: int) -> State:
         """What this process would have all agree on."""
-        state = self.state._replace(pace=self._pace, **self._costs)
+        state = self.state._replace(pace=self._pace, **self._costs)  # type: ignore[arg-type]
         if not state.pace:
             return state
         steps = int((self.seconds * AIM - self.used - self._reserve(state, step)) / state.pace)

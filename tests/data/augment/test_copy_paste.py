@@ -7,7 +7,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from maskrcnn.data.augment.copy_paste import paste
 from maskrcnn.masks import edges_from_rings, rings_from_polygons
-from maskrcnn.models.mask_head import draw_targets
+from maskrcnn.ops.visible import draw_targets
 from maskrcnn.structures import ImageBatch, MicroBatch, Targets
 
 BUCKET = 96, 128

@@ -8,6 +8,7 @@ from maskrcnn.data.dataset import Flag
 from maskrcnn.data.faults import Faults, Severity
 from maskrcnn.data.formats import yolo
 from maskrcnn.data.formats.source import Folder
+from maskrcnn.data.formats.yolo_layout import read_layout
 from maskrcnn.data.recognise import recognise
 
 OUTLINE = "0 0.1 0.1 0.5 0.1 0.5 0.4"  # of an image of 20 x 10 pixels: (2, 1), (10, 1), (10, 4)
@@ -261,3 +262,17 @@ def test_a_folder_around_a_yaml_is_no_split(tmp_path, entry):
     yaml = f"train: images\nval: {entry}\nnames: [cat]\n"
     data, _ = read_one(put(tmp_path, {"data.yaml": yaml, "labels/a.txt": OUTLINE}, "images/a.png"))
     assert list(data.file_names) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("[yes, 1e3, 012, ~, 2026-11-30, '']", {0: "yes", 1: "1e3", 2: "012", 3: "~", 4: "2026-11-30", 5: ""}),
+        ("{0: on, 1: 0x1F, [2]: cat, x: dog}", {0: "on", 1: "0x1F"}),
+        ("&all [cat, *all, dog]", {0: "cat", 2: "dog"}),
+        ("!!python/object/apply:os.getcwd []", {}),
+    ],
+)
+def test_names_of_a_data_yaml_are_what_is_written(names, expected, tmp_path):
+    (tmp_path / "data.yaml").write_text(f"nc: 6\nnames: {names}\n")
+    assert read_layout(tmp_path / "data.yaml").names == expected

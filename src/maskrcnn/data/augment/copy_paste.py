@@ -99,7 +99,7 @@ def cover_of(targets: Targets, sizes: Float[Tensor, "B 2"], bucket: Sequence[int
     y, x = torch.meshgrid(torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij")
     tiles = TILE * torch.stack([x, y, x + 1, y + 1], 2).flatten(0, 1).float().repeat(batch, 1)
     images = torch.arange(batch, device=device).repeat_interleave(rows * columns)
-    drawn = rasterize(targets.edges, targets.first_edge[:, [0, -1]], tiles, images, torch.zeros_like(images), size=TILE)
+    drawn = rasterize(targets.edges, _ends(targets.first_edge), tiles, images, torch.zeros_like(images), size=TILE)
     drawn = drawn.view(batch, rows, columns, TILE, TILE).transpose(2, 3).flatten(3, 4).flatten(1, 2)
     return (drawn[:, None, : bucket[0], : bucket[1]] > 0) & within(sizes, bucket)
 
@@ -129,7 +129,14 @@ def paint(
 
 def join(targets: Targets, pasted: Targets) -> Targets:
     """Put pasted objects behind an image's own ones; their edges together hide those."""
-    start = targets.edges.shape[1]
-    behind = start + pasted.first_edge
-    columns = (torch.cat([own, other], 1) for own, other in zip(targets[:5], pasted[:5], strict=True))
-    return Targets(*columns, torch.cat([targets.first_edge[:, :-1], behind], 1), behind[:, [0, -1]])
+    behind = targets.edges.shape[1] + pasted.first_edge
+    boxes, labels, crowd, valid, edges = (
+        torch.cat([own, other], 1) for own, other in zip(targets[:5], pasted[:5], strict=True)
+    )
+    first_edge = torch.cat([targets.first_edge[:, :-1], behind], 1)
+    return Targets(boxes, labels, crowd, valid, edges, first_edge, _ends(behind))
+
+
+def _ends(first_edge: Int[Tensor, "B n"]) -> Int[Tensor, "B 2"]:
+    """Where the edges of all objects begin and end; a list of two indices would be copied to the device."""
+    return first_edge[:, :: first_edge.shape[1] - 1]

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from maskrcnn.ops.hidden import rasterize_hidden
 from maskrcnn.ops.rasterize import rasterize
+from maskrcnn.ops.visible import rasterize_hidden
 from maskrcnn.structures import Targets
 
 SMALLEST_SHARE = 0.1

@@ -87,9 +87,9 @@ def _turned(view: View, keys: Int64[np.ndarray, " S"], pieces: Pieces) -> View:
     """Views with quarter turns, and upside down where chance says so: turned twice, mirrored once more."""
     if not pieces.quarter_turns and not pieces.flip_vertical:
         return view
-    turns = (4 * uniform(keys, TURNS)).astype(np.int64) * pieces.quarter_turns
+    quarters = (4 * uniform(keys, TURNS)).astype(np.int64) * pieces.quarter_turns
     upside_down = torch.from_numpy(uniform(keys, UPSIDE_DOWN) < pieces.flip_vertical)
-    turns = (torch.from_numpy(turns) + 2 * upside_down) % 4
+    turns = (torch.from_numpy(quarters) + 2 * upside_down) % 4
     sizes = torch.where((turns % 2 == 1)[:, None], view.sizes.flip(1), view.sizes)
     return view._replace(sizes=sizes, turns=turns, mirrored=view.mirrored ^ upside_down)
 

@@ -56,7 +56,24 @@ def read_layout(path: Path) -> Layout | None:
 @lru_cache(maxsize=8)
 def _content(text: str) -> Any:
     """Texts, lists and mappings of YAML, and nothing else; a file is asked for several times, and parsing is slow."""
-    return yaml.load(text, Loader=yaml.BaseLoader)
+    return _plain(yaml.compose(text, Loader=yaml.SafeLoader), {})
+
+
+def _plain(node: yaml.Node | None, known: dict[yaml.Node, Any]) -> Any:
+    """What a node says, each scalar as it is written: `yes`, `1e3` and `012` are names.
+
+    known   nodes that were read, which aliases name again
+    """
+    if not isinstance(node, yaml.CollectionNode):
+        return node.value if isinstance(node, yaml.ScalarNode) else None
+    if node not in known and isinstance(node, yaml.SequenceNode):
+        known[node] = found = []
+        found += [_plain(one, known) for one in node.value]
+    elif node not in known:
+        known[node] = {}
+        pairs = ((key.value, value) for key, value in node.value if isinstance(key, yaml.ScalarNode))
+        known[node].update({key: _plain(value, known) for key, value in pairs})
+    return known[node]
 
 
 def images_of(layout: Layout, part: Part) -> list[str]:

@@ -18,6 +18,7 @@ from maskrcnn.data.decode import decode
 from maskrcnn.data.health.findings import Progress
 from maskrcnn.data.health.survey import THREADS
 from maskrcnn.kernels import kernel
+from maskrcnn.masks.union_find import root_of, unite
 
 SIDE = 32
 """Pixels of a small image's sides."""
@@ -80,7 +81,7 @@ def group(small: UInt8[np.ndarray, "n 32 32"]) -> Int64[np.ndarray, " n"]:
         turned = np.bitwise_or(bits << np.uint64(band * BAND_BITS), bits >> np.uint64((64 - band * BAND_BITS) % 64))
         order = np.argsort(turned, kind="stable")
         _join(bits, turned, order, distinct, flat, parents)
-    return np.array([_root(parents, index) for index in range(len(parents))], np.int64)
+    return np.array([root_of(parents, index) for index in range(len(parents))], np.int64)
 
 
 def signs(small: UInt8[np.ndarray, "n 32 32"]) -> UInt64[np.ndarray, " n"]:
@@ -113,18 +114,9 @@ def _join(bits, turned, order, distinct, flat, parents):
                 break
             if _differing(bits[a] ^ bits[b]) > MOST_BITS:
                 continue
-            one, other = _root(parents, distinct[a]), _root(parents, distinct[b])
+            one, other = root_of(parents, distinct[a]), root_of(parents, distinct[b])
             if one != other and _correlation(flat[distinct[a]], flat[distinct[b]]) >= LEAST_CORRELATION:
-                parents[max(one, other)] = min(one, other)
-
-
-@kernel()
-@no_type_check
-def _root(parents, index):
-    while parents[index] != index:
-        parents[index] = parents[parents[index]]
-        index = parents[index]
-    return index
+                unite(parents, one, other)
 
 
 @kernel()

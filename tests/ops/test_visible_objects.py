@@ -3,7 +3,7 @@
 import torch
 
 from maskrcnn.masks import edges_from_rings, rings_from_polygons
-from maskrcnn.ops.hidden import rasterize_hidden
+from maskrcnn.ops.visible import rasterize_hidden
 
 
 def test_what_is_pasted_hides_all_that_stand_before_it_and_not_itself():

@@ -1,10 +1,11 @@
-"""`rasterize_hidden`: what is pasted above objects, drawn on the same cells as they."""
+"""Targets of masks: what can be seen of objects, and what is pasted above them, drawn on the same cells."""
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from maskrcnn.ops.rasterize import rasterize
+from maskrcnn.structures import Targets
 
 
 def rasterize_hidden(
@@ -24,3 +25,14 @@ def rasterize_hidden(
     runs = torch.cat([hiding, hiding[:, 1:]], 1)  # the second holds no edge: nothing lies above what is pasted
     is_pasted = first_edge[images, objects] >= hiding[images, 0]
     return rasterize(edges, runs, boxes, images, is_pasted.long(), size=size)
+
+
+def draw_targets(
+    targets: Targets, boxes: Float[Tensor, "R 4"], images: Int[Tensor, "R"], objects: Int[Tensor, "R"], size: int
+) -> Float[Tensor, "R {size} {size}"]:
+    """Draw what can be seen of each box's object: 1 or 0 in each of size x size cells over the box."""
+    chosen = boxes, images, objects
+    masks = rasterize(targets.edges, targets.first_edge, *chosen, size=size)
+    if targets.hiding is None:
+        return masks
+    return masks * (1 - rasterize_hidden(targets.edges, targets.first_edge, targets.hiding, *chosen, size=size))
