@@ -6,8 +6,8 @@ between logits. Milliseconds are those of the head alone, for an image that is s
 
     python benchmarks/edges.py RECIPE [key=value ...] [--weights WEIGHTS] [--steps 150] [--out DIR]
 
-RECIPE names the data and, without weights, the network, whose features learn too; with weights they stay as they are, and
-mask heads go on from them.
+RECIPE names the data and, without weights, the network, whose features learn too; with weights they stay as they are,
+and mask heads go on from those of the weights.
 """
 
 import argparse
