@@ -41,7 +41,7 @@ class Data(Settings, frozen=True):
     """Seed of the images that are set apart."""
     split_file: Run[str] = ""
     """File that says which images are for training and which for validation, as `maskrcnn data split` and runs write
-    it; empty takes the data's own splits."""
+    it, from the working directory or beside the recipe's file; empty takes the data's own splits."""
     fit: Convention[Fit] = "sides"
     """How images are scaled: `sides` by their shorter and longer side, whichever is upright; `box` into a box that is
     as high as `short_sides` and as wide as `max_side`, portraits too, and every image is padded to that box."""
