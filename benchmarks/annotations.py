@@ -159,12 +159,12 @@ def child(name: str, annotations: Path, pictures: Path) -> None:
 def draw_samples(data: Any, marks: Sequence[int]) -> Iterator[int]:
     """Stops after so many samples of one epoch."""
     from maskrcnn.config import Data
-    from maskrcnn.data.buckets import buckets_for, plan_epoch
+    from maskrcnn.data.buckets import buckets_for, plan_epoch, whole_images
     from maskrcnn.data.loader import Loader
 
     settings = Data(num_workers=2)
     buckets = buckets_for(data.sizes, settings, settings.short_sides)
-    steps = plan_epoch(data.sizes, settings, buckets, batch=BATCH, seed=0, epoch=0)
+    steps = plan_epoch(whole_images(data.sizes), settings, buckets, batch=BATCH, seed=0, epoch=0)
     drawn = (BATCH * number for number, _ in enumerate(Loader(data, steps, settings), 1))
     for mark in marks:
         yield next(number for number in drawn if number >= mark)

@@ -37,7 +37,7 @@ from maskrcnn.bench.results import Row, Section  # noqa: E402
 from maskrcnn.bench.setup import Options, set_up, trained_like  # noqa: E402
 from maskrcnn.config import Recipe  # noqa: E402
 from maskrcnn.data.annotation_store import AnnotationStore  # noqa: E402
-from maskrcnn.data.buckets import buckets_for, plan_epoch  # noqa: E402
+from maskrcnn.data.buckets import buckets_for, plan_epoch, whole_images  # noqa: E402
 from maskrcnn.data.feeder import feed, micro_batch_maker  # noqa: E402
 from maskrcnn.data.loader import Loader  # noqa: E402
 from maskrcnn.data.shapes import generate  # noqa: E402
@@ -211,7 +211,9 @@ def _losses(session: Session, recipe: Recipe, steps: int, execution: Execution, 
     data = open_split(recipe.data, "train")
     buckets = buckets_for(data.sizes, recipe.data, recipe.data.short_sides)
     plans = (
-        plan_epoch(data.sizes, recipe.data, buckets, batch=settings.batch, seed=settings.seed, epoch=epoch)
+        plan_epoch(
+            whole_images(data.sizes), recipe.data, buckets, batch=settings.batch, seed=settings.seed, epoch=epoch
+        )
         for epoch in count()
     )
     loader = Loader(data, chain.from_iterable(plans), recipe.data, pin_memory=device.type == "cuda")

@@ -31,7 +31,7 @@ from maskrcnn.bench.machine import facts
 from maskrcnn.bench.timing import steady_seconds
 from maskrcnn.config import Data
 from maskrcnn.data.annotation_store import AnnotationStore
-from maskrcnn.data.buckets import Step, buckets_for, plan_epoch
+from maskrcnn.data.buckets import Step, buckets_for, plan_epoch, whole_images
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.feeder import feed, micro_batch_maker
 from maskrcnn.data.loader import Loader
@@ -124,7 +124,8 @@ def plan(data: Dataset, settings: Data, batch: int, number: int) -> list[Step]:
     """So many batches, of as many epochs as they take."""
     buckets = buckets_for(data.sizes, settings, settings.short_sides)
     epochs = (
-        plan_epoch(data.sizes, settings, buckets, batch=batch, seed=0, epoch=epoch) for epoch in itertools.count()
+        plan_epoch(whole_images(data.sizes), settings, buckets, batch=batch, seed=0, epoch=epoch)
+        for epoch in itertools.count()
     )
     return list(itertools.islice(itertools.chain.from_iterable(epochs), number))
 

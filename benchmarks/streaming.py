@@ -19,7 +19,7 @@ import torch
 from msgspec import structs
 
 from maskrcnn.config import Data
-from maskrcnn.data.buckets import buckets_for, plan_epoch
+from maskrcnn.data.buckets import buckets_for, plan_epoch, whole_images
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.split import open_split
@@ -78,7 +78,7 @@ def measure(remote: str, options: argparse.Namespace) -> None:
 def steps_of(data: Dataset, chosen: Data, options: argparse.Namespace) -> list:
     buckets, found = buckets_for(data.sizes, chosen, chosen.short_sides), []
     for epoch in range(1000):
-        found += plan_epoch(data.sizes, chosen, buckets, batch=options.batch, seed=1, epoch=epoch)
+        found += plan_epoch(whole_images(data.sizes), chosen, buckets, batch=options.batch, seed=1, epoch=epoch)
         if len(found) >= options.steps:
             return found[: options.steps]
     raise ValueError(f"expected more images than {len(data.sizes)} for batches of {options.batch}")

@@ -116,6 +116,23 @@ def test_run_lengths_polygons_and_bitmaps_are_the_same_masks(three):
         assert (y.min(), y.max()) == (np.flatnonzero(mask.any(1))[0], np.flatnonzero(mask.any(1))[-1] + 1)
 
 
+def test_masks_between_logits_are_the_same_in_all_forms_and_not_those_between_probabilities():
+    logits = torch.full((1, 6, 6), -9.0)
+    logits[:, :, :3], logits[:, :, 3] = 9.0, -2.0
+    found = Detections(
+        torch.tensor([[[2.0, 3.0, 62.0, 43.0]]]), torch.tensor([[1]]), torch.ones(1, 1), torch.ones(1, 1).bool(),
+        logits.sigmoid()[None],
+    )  # fmt: skip
+    size = torch.tensor([[50, 70]])
+    usual, [one] = (
+        from_detections(found, View.whole(size, size), size, ["a"], logits=chosen) for chosen in (False, True)
+    )
+    assert (one.masks[0, 20].sum(), usual[0].masks[0, 20].sum()) == (33, 31)
+    assert np.array_equal(bitmap_from_counts(counts_from_string(one.rle[0]["counts"]), 50, 70), one.masks[0])
+    assert one.polygons[0][0][0][:, 0].max() == 2 + 33
+    assert one[[0]].logits
+
+
 def test_a_hole_comes_with_the_outline_it_lies_in(three):
     grid = torch.ones(1, 8, 8)
     grid[0, 3:5, 3:5] = grid[0, :, 6] = 0

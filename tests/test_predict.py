@@ -2,6 +2,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from PIL import Image
 
 import maskrcnn
 from maskrcnn import predict
-from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, Recipe
+from maskrcnn.cli.predict import factors
+from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, PointHead, Recipe
 from maskrcnn.data.buckets import buckets_for
 from maskrcnn.data.sources import find_images
 from maskrcnn.instances import Instances
 from maskrcnn.models.mask_rcnn import build
+from maskrcnn.overview import Overview, factor_for
 from maskrcnn.predict import Predictor, load
 from maskrcnn.predict_files import predict_paths
 from maskrcnn.runtime.precision import Precision
@@ -68,6 +71,17 @@ def test_results_are_in_the_frame_of_the_picture(predictor, pictures):
     assert result.boxes[:, [0, 2]].max() > 50  # beyond the height: columns are not rows
     assert set(result.names) <= {"cat", "dog"}
     assert {entry["category_id"] for entry in result.to_coco()} <= {3, 7}
+    assert result.masks.shape == (len(result), 50, 70)
+
+
+def test_weights_with_finer_masks_are_saved_loaded_and_predict_with_them(pictures, tmp_path):
+    mask = MaskHead(num_convs=1, channels=8, upsamplings=2, interpolate="logits")
+    point = PointHead(enabled=True, channels=8, subdivisions=1, num_test_points=50)
+    model = replace(RECIPE.model, mask_head=mask, point_head=point)
+    folder = save_weights(tmp_path / "fine", build(model, 2), replace(RECIPE, model=model), {})
+    result = load(folder, device="cpu").predict(str(pictures / "a.png"), score=0.0)
+    assert result.probabilities.shape[1:] == (112, 112)
+    assert result.logits
     assert result.masks.shape == (len(result), 50, 70)
 
 
@@ -135,9 +149,29 @@ def test_a_prediction_sees_a_picture_as_the_evaluation_does(predictor, monkeypat
     assert expected == (64, 96)
 
 
+def test_several_looks_are_merged_in_the_frame_of_the_picture(predictor, pictures):
+    usual, several = predictor, predictor.look(scales=[1.0, 1.5], flip=True)
+    result = several.predict(str(pictures / "a.png"), score=0.0)
+    assert result.size == (50, 70)
+    assert 0 < len(result) <= 10
+    assert (result.boxes >= 0).all()
+    assert (result.boxes <= [70, 50, 70, 50]).all()
+    assert result.boxes[:, [0, 2]].max() > 50
+    assert (np.diff(result.scores) <= 0).all()
+    assert usual.recipe.evaluate == Evaluate(batch=2)
+    same = usual.look().predict(str(pictures / "a.png"), score=0.0)
+    assert np.array_equal(same.boxes, usual.predict(str(pictures / "a.png"), score=0.0).boxes)
+    with pytest.raises(
+        ValueError, match=r"evaluate\.scales: expected at least one size, each once, got \[1\.0, 1\.0\]"
+    ):
+        predictor.look(scales=[1, 1])
+    with pytest.raises(ValueError, match=r"--scales: expected numbers parted by commas, .* got big"):
+        factors("big")
+
+
 def test_gray_pictures_are_read_and_other_arrays_refused(predictor):
     assert predictor.predict(np.zeros((40, 50), np.uint8)).size == (40, 50)
-    with pytest.raises(ValueError, match=r"received float32 of shape \(40, 50, 3\)"):
+    with pytest.raises(ValueError, match=r"given as float32 of shape \(40, 50, 3\) .*floating"):
         predictor.predict(np.zeros((40, 50, 3), np.float32))
     with pytest.raises(ValueError, match=r"received uint8 of shape \(40, 50, 4\)"):
         predictor.predict(np.zeros((40, 50, 4), np.uint8))
@@ -158,15 +192,12 @@ def test_pictures_of_five_bands_are_arrays_and_tensors():
     assert (result.size, result.image.shape) == ((40, 50), (40, 50, 5))
     of_tensor = predictor.predict(torch.from_numpy(image).permute(2, 0, 1), score=0.0)
     np.testing.assert_array_equal(of_tensor.boxes, result.boxes)
-    with pytest.raises(ValueError, match=r"expected an RGB image of shape \(40, 50, 3\), received \(40, 50, 5\)"):
-        result.draw()
+    assert result.draw().size == (550, 440)
 
 
 def test_files_and_gray_arrays_do_not_have_five_bands(pictures):
     predictor = five_bands()
-    with pytest.raises(
-        ValueError, match=r"a\.png gives 3 bands, .* expects 5; give data\.mean and data\.std one entry"
-    ):
+    with pytest.raises(ValueError, match=r"a\.png has 3 bands, .* expects 5; give data\.mean and data\.std an entry"):
         predictor.predict(pictures / "a.png")
     with pytest.raises(ValueError, match=r"shape \(h, w, 5\), received uint8 of shape \(40, 50\)"):
         predictor.predict(np.zeros((40, 50), np.uint8))
@@ -275,3 +306,68 @@ def test_the_package_offers_load_and_does_not_wait_for_torch(folder):
 
 def test_a_predictor_says_what_it_is(predictor):
     assert repr(predictor) == "tiny: 2 classes (cat, dog) on cpu"
+
+
+@pytest.fixture
+def cut(predictor):
+    """The same predictor on tiles of 40 pixels, which the network sees at 64."""
+    return predictor.cut(40, 0.25)
+
+
+def test_a_large_image_is_predicted_in_tiles_and_joined(cut, predictor):
+    image = np.random.default_rng(0).integers(0, 256, (75, 130, 3), dtype=np.uint8)
+    found = cut.predict(image, score=0.0)
+    assert found.size == (75, 130)
+    assert (found.image == image).all()
+    assert len(found) > predictor.recipe.model.box_head.num_detections  # which holds for a tile
+    assert (np.diff(found.scores) <= 0).all()
+    assert found.masks.shape == (len(found), 75, 130)
+    assert found.boxes[:, 2].max() > 40
+    assert (found.boxes <= (130, 75, 130, 75)).all()
+
+
+def test_an_image_that_is_no_larger_than_a_tile_is_predicted_as_a_whole_one_of_the_same_scale(cut, predictor):
+    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    tiled, whole = cut.predict(image, score=0.0), predictor.predict(image, score=0.0)
+    assert tiled.boxes.tolist() == whole.boxes.tolist()
+    assert [one["counts"] for one in tiled.rle] == [one["counts"] for one in whole.rle]
+
+
+def test_a_tiff_is_predicted_window_by_window_as_the_array_that_it_holds(cut, tmp_path, monkeypatch):
+    image = np.random.default_rng(0).integers(0, 256, (75, 130, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.tif", tiffinfo={278: 8})
+    expected = cut.predict(image, score=0.0)
+    monkeypatch.setattr(predict, "_read", None)  # which would decode all of it
+    found = cut.predict(tmp_path / "a.tif", score=0.0)
+    assert found.runs == expected.runs
+    assert found.boxes.tolist() == expected.boxes.tolist()
+    assert (found.image == image).all()
+
+
+def test_files_in_tiles_are_drawn_and_listed_as_others(cut, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (75, 130, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.tif", tiffinfo={278: 8})
+    Image.fromarray(image).save(tmp_path / "b.png")
+    (tmp_path / "c.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:5000])
+    failures = predict_paths(cut, [tmp_path], tmp_path / "out", 0.0)
+    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert len(failures) == 1
+    assert "c.tif" in failures[0]
+    assert {entry["image_id"] for entry in entries} == {1, 2}
+    first, second = ([one["bbox"] for one in entries if one["image_id"] == number] for number in (1, 2))
+    assert first == second
+    assert (tmp_path / "out" / "a.png").exists()
+
+
+def test_what_is_too_large_to_draw_is_drawn_smaller(cut, monkeypatch):
+    monkeypatch.setattr("maskrcnn.instances.factor_for", partial(factor_for, longest=65))
+    monkeypatch.setattr(predict, "Overview", partial(Overview, longest=65))
+    found = cut.predict(np.full((75, 130, 3), 90, np.uint8), score=0.0)
+    assert found.image.shape == (38, 65, 3)
+    assert found.draw().size == (65 * 8, 38 * 8)
+
+
+def test_tiles_that_no_recipe_may_state_are_refused(predictor):
+    with pytest.raises(ValueError, match=r"data\.tile_overlap"):
+        predictor.cut(40, 0.9)
+    assert predictor.cut(0).recipe.data == predictor.recipe.data

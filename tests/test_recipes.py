@@ -148,7 +148,8 @@ def test_every_mistake_is_reported_at_once_with_its_place(recipe_file):
         f"  train.lr: no such setting; did you mean train.optimizer.lr? ({path})",
         f"  modle: no such setting; did you mean model? ({path})",
         f"  data.flip: expected a number >= 0 and <= 1, got 1.5 ({path})",
-        "  model.backbone.norm: expected one of batch_norm, frozen_batch_norm, group_norm, got 'none' (command line)",
+        "  model.backbone.norm: expected one of batch_norm, fixed_batch_norm, "
+        "frozen_batch_norm, group_norm, sync_batch_norm, got 'none' (command line)",
     ]
 
 
@@ -211,6 +212,10 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
             ["model.backbone.kind=resnet18", "model.backbone.stride_in_1x1=true"],
             "model.backbone.stride_in_1x1: has no effect on resnet18, which has no bottlenecks",
         ),
+        (
+            ["model.point_head.num_points=7"],
+            "model.point_head.num_points: has no effect without a point head; set model.point_head.enabled=true",
+        ),
         (["train.schedule.kind=cosine", "train.schedule.decay=0.5"], "train.schedule.decay: has no effect on a cosine"),
         (
             ["train.optimizer.kind=adamw", "train.optimizer.momentum=0.8"],
@@ -225,7 +230,22 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
         (["data.short_sides=[]"], "data.short_sides: expected at least one length"),
         (["data.std=[1, 0, 1]"], "data.std: expected numbers > 0"),
         (["data.mean=[1, 2]"], "data.std: expected a number for each of the 2 bands of data.mean, got 3"),
-        (["data.mean=[]", "data.std=[]"], "data.mean: expected a number for each band of the images, at least one"),
+        (["data.mean=[]"], "data.std: expected a number for each of the 0 bands of data.mean, got 3"),
+        (["data.level_range=[[0, 9]]"], "data.level_range: has no effect on data.levels=full; set data.levels=fixed"),
+        (
+            ["data.levels=fixed", "data.level_range=[[9, 9]]"],
+            "data.level_range: expected pairs of a lower and a higher",
+        ),
+        (
+            ["data.levels=fixed", "data.level_range=[[0, 9], [0, 8]]"],
+            "data.level_range: expected one pair, or one for each of the 3 bands of data.mean, got 2",
+        ),
+        (["data.level_percentiles=[1, 99]"], "data.level_percentiles: has no effect on data.levels=full; set"),
+        (
+            ["data.levels=percentiles", "data.level_percentiles=[9, 9]"],
+            "data.level_percentiles: expected 0 <= low < high <= 100, got [9.0, 9.0]",
+        ),
+        (["data.shown_bands=[1, 2]"], "data.shown_bands: expected one band or three, got 2"),
         (["model.rpn.aspect_ratios=[]"], "model.rpn.aspect_ratios: expected at least one ratio"),
         (["model.backbone.pretrained="], "model.backbone.frozen_stages: expected 0, since frozen stages stay random"),
         (

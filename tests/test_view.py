@@ -5,14 +5,28 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskrcnn.view import View, inverse, matrix, move_boxes, move_points, move_segments
+from maskrcnn.view import (
+    View,
+    compose,
+    cuts,
+    extents_of,
+    inverse,
+    matrix,
+    move_boxes,
+    move_points,
+    move_segments,
+    surround_boxes,
+)
 
 SIDES = st.floats(0.25, 3000, width=32)
 PLACES = st.floats(-3000, 3000, width=32)
 
 
+ANGLES = st.none() | st.floats(-180, 180, width=32)
+
+
 @st.composite
-def views(draw):
+def views(draw, angles=ANGLES):
     left, top = draw(PLACES), draw(PLACES)
     window = [left, top, left + draw(SIDES), top + draw(SIDES)]
     size = [draw(st.integers(1, 2000)), draw(st.integers(1, 2000))]
@@ -22,12 +36,13 @@ def views(draw):
         torch.tensor([size]),
         torch.tensor([draw(st.booleans())]),
         turns if turns is None else torch.tensor([turns]),
+        None if (angle := draw(angles)) is None else torch.tensor([angle]),
     )
 
 
-def view_of(window, size, mirrored=False, turns=None):
-    turned = None if turns is None else torch.tensor([turns])
-    return View(torch.tensor([window]), torch.tensor([size]), torch.tensor([mirrored]), turned)
+def view_of(window, size, mirrored=False, turns=None, angle=None):
+    turned, at = (None if value is None else torch.tensor([value]) for value in (turns, angle))
+    return View(torch.tensor([window]), torch.tensor([size]), torch.tensor([mirrored]), turned, at)
 
 
 WINDOW, SIZE = [10.0, 20.0, 18.0, 26.0], [12, 8]
@@ -75,7 +90,7 @@ def test_the_inverse_leads_back(view, x, y):
 
 
 @settings(deadline=None)
-@given(views())
+@given(views(st.none()))
 def test_the_window_becomes_the_whole_result(view):
     height, width = view.sizes[0].tolist()
     box = move_boxes(matrix(view, torch.float64), view.windows[None].double())
@@ -112,3 +127,66 @@ def test_some_views_are_taken_with_all_their_columns(turns):
     assert some.sizes.tolist() == [[5, 6], [1, 2]]
     assert some.mirrored.tolist() == [False, True]
     assert (some.turns is None) if turns is None else (some.turns.tolist() == [1, 3])
+
+
+@pytest.mark.parametrize(
+    ("angle", "expected"),
+    [
+        (0.0, [32.0, 6.0]),  # 4 right of the window's centre, (14, 23), scaled by 4 and 2
+        (90.0, [16.0, -2.0]),  # above the centre: 4 pixels of the image, as high as 8 of the result
+        (-90.0, [16.0, 14.0]),
+        (30.0, [16 + 16 * 0.75**0.5, 6 - 4.0]),
+    ],
+)
+def test_an_image_is_turned_about_its_windows_centre_before_it_is_cut(angle, expected):
+    view = view_of(WINDOW, [12, 32], angle=angle)
+    assert move_points(matrix(view), torch.tensor([[[18.0, 23.0]]]))[0, 0].tolist() == pytest.approx(expected, abs=1e-4)
+    mirrored = view._replace(mirrored=torch.tensor([True]))
+    there = move_points(matrix(mirrored), torch.tensor([[[18.0, 23.0]]]))[0, 0].tolist()
+    assert there == pytest.approx([32 - expected[0], expected[1]], abs=1e-4), "turned first, then mirrored"
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_square_turned_by_90_degrees_is_turned_a_quarter(turns):
+    window = [3.0, 4.0, 11.0, 12.0]
+    found = matrix(view_of(window, [20, 20], angle=90.0 * turns))
+    torch.testing.assert_close(found, matrix(view_of(window, [20, 20], turns=turns)), atol=1e-4, rtol=0)
+
+
+def test_maps_are_composed_in_order():
+    first, second = (matrix(view_of(WINDOW, [12, 32], angle=angle, turns=2)) for angle in (20.0, None))
+    point = torch.tensor([[[3.0, 7.0]]])
+    torch.testing.assert_close(
+        move_points(compose(second, first), point), move_points(second, move_points(first, point))
+    )
+
+
+def test_boxes_at_an_angle_are_surrounded():
+    to = matrix(view_of([0.0, 0.0, 8.0, 8.0], [8, 8], angle=45.0))
+    found = surround_boxes(to, torch.tensor([[[2.0, 2.0, 6.0, 6.0]]]))
+    half = 2 * 2**0.5
+    torch.testing.assert_close(found, torch.tensor([[[4 - half, 4 - half, 4 + half, 4 + half]]]))
+
+
+def test_extents_are_those_along_the_images_own_axes():
+    assert extents_of(view_of(WINDOW, [12, 32])).tolist() == [[32, 12]]
+    assert extents_of(view_of(WINDOW, [32, 12], turns=1)).tolist() == [[32, 12]]
+
+
+@pytest.mark.parametrize(
+    ("window", "angle", "expected"),
+    [
+        ([0.0, 0.0, 60.0, 40.0], None, False),
+        ([-9.0, 0.0, 80.0, 41.0], None, False),  # reaches beyond the image: nothing is missing
+        ([0.0, 0.0, 59.6, 40.0], None, False),  # 0.4 pixels are 0.8 of the result
+        ([0.0, 0.0, 59.4, 40.0], None, True),
+        ([0.0, 3.0, 60.0, 43.0], None, True),
+        ([0.0, 0.0, 60.0, 40.0], 0.0, False),
+        ([0.0, 0.0, 60.0, 40.0], 5.0, True),
+    ],
+)
+def test_a_view_cuts_where_a_pixel_of_its_result_is_missing(window, angle, expected):
+    size = [round(2 * (window[3] - window[1])), round(2 * (window[2] - window[0]))]
+    originals = torch.tensor([[40, 60]])
+    assert cuts(view_of(window, size, angle=angle), originals).tolist() == [expected]
+    assert cuts(view_of(window, size[::-1], turns=3, angle=angle), originals).tolist() == [expected]

@@ -25,6 +25,12 @@ def intersection(a: Float[Tensor, "*b n 4"], b: Float[Tensor, "*b m 4"]) -> Floa
     return width.clamp(min=0) * height.clamp(min=0)
 
 
+def iou(a: Float[Tensor, "*b n 4"], b: Float[Tensor, "*b m 4"]) -> Float[Tensor, "*b n m"]:
+    """Intersection over union of each box of `a` with each of `b`; 0 where one is empty."""
+    shared = intersection(a, b)
+    return shared / (area(a)[..., None] + area(b)[..., None, :] - shared).clamp(min=1e-9)
+
+
 def clip(boxes: Float[Tensor, "B n 4"], sizes: Float[Tensor, "B 2"]) -> Float[Tensor, "B n 4"]:
     """Clip each image's boxes to its (height, width)."""
     limit = sizes.flip(1).repeat(1, 2)  # width, height, width, height

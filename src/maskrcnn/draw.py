@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
 from maskrcnn.fonts import Typeset, note_unreadable, typeset
@@ -41,6 +41,14 @@ Color = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]
 
 
+class Crop(NamedTuple):
+    """A mask without most of the empty pixels around it."""
+
+    left: int
+    top: int
+    bitmap: Bool[np.ndarray, "h w"]
+
+
 class Style(NamedTuple):
     """Sizes in pixels of the finished drawing."""
 
@@ -52,7 +60,7 @@ class Style(NamedTuple):
 def draw_instances(
     image: UInt8[np.ndarray, "h w 3"],
     boxes: Float[np.ndarray, "n 4"],
-    masks: Iterable[Bool[np.ndarray, "h w"]] | None,
+    masks: Iterable[Bool[np.ndarray, "h w"] | Crop] | None,
     names: Sequence[str],
     scores: Sequence[float] | Float[np.ndarray, " n"] | None = None,
     *,
@@ -61,7 +69,7 @@ def draw_instances(
     """The image with its objects; `scores` is None for what a person annotated.
 
     boxes    xyxy pixels of `image`
-    masks    one full-size mask for each box, taken one at a time; None draws the boxes instead
+    masks    one mask for each box, of full size or cropped, taken one at a time; None draws the boxes instead
     labels   decide the colours; without them every name gets the next colour
     Names whose letters no font here has are squares, and a `Note` says so.
     """
@@ -81,7 +89,8 @@ def draw_instances(
             _draw_box(canvas, boxes[index] * factor, colors[index], style)
     else:
         for mask, color in zip(masks, colors, strict=True):
-            _draw_mask(canvas, mask, color, factor, style)
+            crop = mask if isinstance(mask, Crop) else Crop(0, 0, mask)
+            _draw_mask(canvas, crop, (height, width), color, factor, style)
     drawing = Image.fromarray(np.clip(canvas + 0.5, 0, 255).astype(np.uint8))
     texts = [name if scores is None else f"{name} {scores[i]:.2f}" for i, name in enumerate(names)]
     _draw_chips(drawing, boxes * factor, texts, colors, scores, style)
@@ -133,16 +142,18 @@ def _large_first(boxes: Float[np.ndarray, "n 4"]) -> list[int]:
 
 
 def _draw_mask(
-    canvas: Float[np.ndarray, "H W 3"], mask: Bool[np.ndarray, "h w"], color: Color, factor: int, style: Style
+    canvas: Float[np.ndarray, "H W 3"], mask: Crop, size: tuple[int, int], color: Color, factor: int, style: Style
 ) -> None:
-    """Fill and outline a mask. The outline follows the half-way line of the blurred mask: no staircases."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    """Fill and outline a mask. The outline follows the half-way line of the blurred mask: no staircases.
+
+    size   (height, width) of the image before it was enlarged
+    """
+    rows, columns = np.flatnonzero(mask.bitmap.any(axis=1)), np.flatnonzero(mask.bitmap.any(axis=0))
     if not len(rows):
         return
     blur = 0.5 * style.line + 1.1 + 0.35 * (factor - 1)
     pad = math.ceil(3 * blur / factor) + 1
-    top, left = max(int(rows[0]) - pad, 0), max(int(columns[0]) - pad, 0)
-    crop = mask[top : int(rows[-1]) + 1 + pad, left : int(columns[-1]) + 1 + pad]
+    top, left, crop = _with_border(mask, rows, columns, size, pad)
     enlarged = Image.fromarray(crop.astype(np.uint8) * 255).resize((crop.shape[1] * factor, crop.shape[0] * factor))
     soft = np.asarray(enlarged.filter(ImageFilter.GaussianBlur(blur)), dtype=np.float32) / 255
     # Across a straight edge a blurred step rises by 1 / (blur sqrt(2 pi)) for each pixel.
@@ -152,6 +163,21 @@ def _draw_mask(
     reach = 0.5 * style.line + 0.5
     _blend(region, _readable_on(color), 0.5 * np.clip(reach + 0.3 * style.line - np.abs(inward), 0, 1) * (inward < 0))
     _blend(region, color, np.clip(reach - np.abs(inward), 0, 1))
+
+
+def _with_border(
+    mask: Crop, rows: Int64[np.ndarray, " m"], columns: Int64[np.ndarray, " n"], size: tuple[int, int], pad: int
+) -> tuple[int, int, Bool[np.ndarray, "h w"]]:
+    """Top, left and pixels of a mask with some pixels around it, as far as the image goes.
+
+    rows, columns   of its bitmap that are not empty
+    """
+    tight = mask.bitmap[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
+    top, left = mask.top + int(rows[0]), mask.left + int(columns[0])
+    bottom, right = top + tight.shape[0], left + tight.shape[1]
+    above, before = min(pad, top), min(pad, left)
+    border = ((above, min(pad, size[0] - bottom)), (before, min(pad, size[1] - right)))
+    return top - above, left - before, np.pad(tight, border)
 
 
 def _draw_box(canvas: Float[np.ndarray, "H W 3"], box: Float[np.ndarray, "4"], color: Color, style: Style) -> None:

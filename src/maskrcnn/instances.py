@@ -8,18 +8,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image
+from jaxtyping import Bool, Float, Int, Shaped, UInt32
 from torch import Tensor
 
 from maskrcnn.boxes import clip
-from maskrcnn.draw import draw_instances
-from maskrcnn.masks import Outline, bitmap_from_counts, counts_from_string
+from maskrcnn.draw import Crop
+from maskrcnn.masks import Outline, bitmap_from_counts, counts_from_string, outlines_from_runs
+from maskrcnn.masks.spans import bitmap_from_spans, bounds_of_spans, spans_from_counts
 from maskrcnn.ops.paste import inclusive_boxes, paste, paste_outlines, paste_rle
+from maskrcnn.ops.paste.logits import between_logits
+from maskrcnn.overview import factor_for, reduced, reduced_size
+from maskrcnn.picture import picture
 from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections
 from maskrcnn.view import View, inverse, move_boxes
 
+HALF = 0.5
+"""Share of the pixels that become one which a mask must cover to be drawn there."""
 Index = int | np.integer | slice | Int[np.ndarray, " k"] | Bool[np.ndarray, " n"] | list[int]
 
 
@@ -44,10 +49,18 @@ class Instances:
     """(height, width) of the original image."""
     category_ids: tuple[int, ...] = ()
     """The data set's id of each label, in label order; empty where ids are the labels."""
-    image: UInt8[np.ndarray, "h w C"] | None = None
-    """The original image, RGB unless the network sees other bands."""
+    image: Shaped[np.ndarray, "h w C"] | None = None
+    """The original image, RGB unless the network sees other bands: bytes, or float32 levels of 0..255; reduced by a
+    whole factor where it was read in tiles and a side exceeds 8192 pixels."""
+    shown_bands: tuple[int, ...] = ()
+    """Numbers of the bands that drawings show, see `data.shown_bands`."""
     inclusive: bool = False
     """Masks are pasted as by torchvision, whose weights these are; see `model.mask_head.paste`."""
+    logits: bool = False
+    """Masks are interpolated between logits rather than probabilities; see `model.mask_head.interpolate`."""
+    runs: list[str] | None = None
+    """Masks as COCO's compressed run lengths, where they were joined from tiles and `probabilities` are empty; None:
+    pasted from these."""
 
     @classmethod
     def empty(cls, size: tuple[int, int]) -> "Instances":
@@ -71,6 +84,7 @@ class Instances:
             names=[self.names[i] for i in chosen],
             scores=self.scores[chosen],
             probabilities=self.probabilities[torch.from_numpy(chosen)],
+            runs=None if self.runs is None else [self.runs[i] for i in chosen],
         )
 
     def filter(self, score: float) -> "Instances":
@@ -81,13 +95,19 @@ class Instances:
     def masks(self) -> Bool[np.ndarray, "n h w"]:
         """Bitmaps of the size of the image: n x h x w bytes. `rle` and `polygons` need far less."""
         height, width = self.size
-        return paste(self.probabilities, self._frames(), height=height, width=width).numpy()
+        if self.runs is not None:
+            return np.array([*self._bitmaps()], np.bool_).reshape(-1, height, width)
+        grids, boxes, threshold = self._grids()
+        return paste(grids, boxes, height=height, width=width, threshold=threshold).numpy()
 
     @cached_property
     def rle(self) -> list[dict[str, Any]]:
         """COCO's compressed run lengths: {"size": [h, w], "counts": str}."""
         height, width = self.size
-        return paste_rle(self.probabilities, self._frames(), height=height, width=width)
+        if self.runs is not None:
+            return [{"size": [height, width], "counts": runs} for runs in self.runs]
+        grids, boxes, threshold = self._grids()
+        return paste_rle(grids, boxes, height=height, width=width, threshold=threshold)
 
     @cached_property
     def polygons(self) -> list[list[Outline]]:
@@ -96,7 +116,12 @@ class Instances:
         A mask has an outline for each of its pieces. Bodies turn clockwise on the screen, holes the other way.
         """
         height, width = self.size
-        return paste_outlines(self.probabilities, self._frames(), height=height, width=width)
+        if self.runs is not None:
+            counts = [counts_from_string(runs) for runs in self.runs]
+            stops = np.cumsum([len(one) for one in counts], dtype=np.int64)
+            return outlines_from_runs(np.concatenate([np.zeros(0, np.uint32), *counts]), stops, height)
+        grids, boxes, threshold = self._grids()
+        return paste_outlines(grids, boxes, height=height, width=width, threshold=threshold)
 
     def to_coco(self, image_id: int | str = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """COCO result entries; boxes become [x, y, width, height].
@@ -134,17 +159,22 @@ class Instances:
             data={"class_name": np.asarray(self.names, dtype=str)},
         )
 
-    def draw(self, image: UInt8[np.ndarray, "h w 3"] | None = None) -> Image.Image:
-        """The image with its objects; `image` where the results do not carry theirs."""
+    def draw(self, image: Shaped[np.ndarray, "h w C"] | None = None) -> Image.Image:
+        """The image with its objects, as `picture` shows it; `image` where the results do not carry theirs.
+
+        One whose longer side exceeds 8192 pixels is drawn smaller by a whole factor: a drawing takes 15 bytes a pixel.
+        """
         image = self.image if image is None else image
         if image is None:
             raise ValueError("these results carry no image to draw on; pass draw(image) an RGB array")
-        if image.shape != (*self.size, 3):
+        factor = factor_for(self.size)
+        if image.ndim != 3 or image.shape[:2] not in (self.size, reduced_size(self.size, factor)):
             raise ValueError(
                 f"expected an RGB image of shape {(*self.size, 3)}, received {image.shape}; pass draw(image) one"
             )
-        labels = self.labels.tolist()
-        return draw_instances(image, self.boxes, self._bitmaps(), self.names, self.scores, labels=labels)
+        shown = picture(reduced(image, factor if image.shape[:2] == self.size else 1), self.shown_bands)
+        labels, boxes = self.labels.tolist(), self.boxes / factor
+        return draw_instances(shown, boxes, self._crops(factor), self.names, self.scores, labels=labels)
 
     def save(self, path: str | Path) -> Path:
         """Draw and write the image; the ending of `path` decides the format."""
@@ -153,14 +183,19 @@ class Instances:
         self.draw().save(path, quality=92)
         return path
 
-    def _frames(self) -> Float[Tensor, "n 4"]:
-        """Where the masks' grids lie."""
+    def _grids(self) -> tuple[Float[Tensor, "n _ _"], Float[Tensor, "n 4"], float]:
+        """(the masks' grids, the boxes that they fill, and the threshold) for `paste`."""
         boxes = torch.from_numpy(self.boxes)
-        return inclusive_boxes(boxes, cells=self.probabilities.shape[-1]) if self.inclusive else boxes
+        boxes = inclusive_boxes(boxes, cells=self.probabilities.shape[-1]) if self.inclusive else boxes
+        return between_logits(self.probabilities, boxes) if self.logits else (self.probabilities, boxes, 0.5)
 
     def _bitmaps(self) -> Iterator[Bool[np.ndarray, "h w"]]:
         """The masks one at a time: of a hundred objects in a large image only one takes room."""
         return (bitmap_from_counts(counts_from_string(rle["counts"]), *self.size) for rle in self.rle)
+
+    def _crops(self, factor: int) -> Iterator[Crop]:
+        """What is drawn of each mask, in an image that is reduced by a whole factor."""
+        return (crop_of(counts_from_string(rle["counts"]), self.size[0], factor) for rle in self.rle)
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -168,6 +203,20 @@ class Instances:
         noun = "instance" if len(self) == 1 else "instances"
         listed = f": {found}" if len(self) else ""
         return f"{len(self) or 'no'} {noun} in {height} x {width}{listed}"
+
+
+def crop_of(counts: UInt32[np.ndarray, " N"], height: int, factor: int) -> Crop:
+    """A mask, given by its run lengths, as it is drawn in an image that is reduced by a whole factor.
+
+    height   of the image that the runs count
+    """
+    spans = spans_from_counts(counts, height)
+    left, top, right, bottom = bounds_of_spans(spans)
+    left, top = left // factor * factor, top // factor * factor
+    bitmap = bitmap_from_spans(spans, (left, top, right, bottom))
+    if factor > 1 and bitmap.size:
+        bitmap = reduced(bitmap[..., None].astype(np.float32), factor)[..., 0] >= HALF
+    return Crop(left // factor, top // factor, bitmap)
 
 
 def from_detections(
@@ -178,6 +227,7 @@ def from_detections(
     category_ids: Sequence[int] = (),
     *,
     inclusive: bool = False,
+    logits: bool = False,
 ) -> list[Instances]:
     """One `Instances` for each image of a batch: padding removed, brought back to the original image and cut to it.
 
@@ -185,6 +235,7 @@ def from_detections(
     original_sizes   (height, width) of the images as read
     names            of the classes, in label order
     inclusive        how masks are pasted, see `Instances.inclusive`
+    logits           what is interpolated, see `Instances.logits`
     """
     boxes, labels, scores, valid, masks = (part.detach().to("cpu") for part in detections)
     originals, view = original_sizes.to("cpu"), view.to(torch.device("cpu"))
@@ -204,6 +255,7 @@ def from_detections(
                 size=(height, width),
                 category_ids=tuple(category_ids),
                 inclusive=inclusive,
+                logits=logits,
             )
         )
     return results

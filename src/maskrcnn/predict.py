@@ -5,30 +5,36 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
-from typing import Literal, cast, get_args, overload
+from typing import Literal, NamedTuple, cast, get_args, overload
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from maskrcnn.config import Recipe
+from maskrcnn.config import Data, Recipe
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import Bucket, box_bucket, smallest_bucket, whole_views
 from maskrcnn.data.classes import Choice, choose
-from maskrcnn.data.decode import MEBIBYTE, RGB, decode, to_rgb
+from maskrcnn.data.decode import MEBIBYTE, decode, decode_bytes, mapped
+from maskrcnn.data.levels import RGB, Levels, levels_of
+from maskrcnn.data.levels import Pixels as Array
 from maskrcnn.data.loader import collate
 from maskrcnn.data.oddities import Oddities
+from maskrcnn.data.parts import Part, read_window, window_size
+from maskrcnn.data.raw import to_rgb
 from maskrcnn.data.sources import find_images, is_one_file
-from maskrcnn.data.transforms import to_pixels
+from maskrcnn.data.tiles import cut_images
 from maskrcnn.instances import Instances, from_detections
+from maskrcnn.joining import Joiner
 from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.models.skip_init import SkipInit
+from maskrcnn.overview import Overview, reduced
+from maskrcnn.recipes.adopt import with_settings
 from maskrcnn.runtime.devices import DeviceSetting, choose_device, num_devices
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.execution import Execution, to_host
@@ -40,12 +46,12 @@ from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import tasks_for, warm
 from maskrcnn.sentences import Note, some_of, typed
 from maskrcnn.storage.location import Location, Where, at
-from maskrcnn.structures import Detections, ImageBatch
+from maskrcnn.structures import Detections
 from maskrcnn.view import View
+from maskrcnn.ways import Ways
 from maskrcnn.weights import fill
 
 ImageLike = str | Path | Location | Image.Image | np.ndarray | Tensor
-Array = UInt8[np.ndarray, "_ _ _"]
 PrecisionSetting = Literal["auto", "fp32", "bf16"]
 NUMBER_TYPES: dict[PrecisionSetting, torch.dtype | None] = {
     "auto": None,
@@ -95,6 +101,15 @@ def _precision(setting: PrecisionSetting, device: torch.device, recipe: Recipe) 
     return choose_precision(device, setting == "auto" and recipe.evaluate.mixed_precision)
 
 
+class Source(NamedTuple):
+    """An image of which parts are read."""
+
+    size: tuple[int, int]
+    """(height, width)."""
+    read: Callable[[Part], Array]
+    """Gives the pixels of a part (x1, y1, x2, y2)."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Predictor:
     """A model with its weights, ready for images."""
@@ -122,6 +137,27 @@ class Predictor:
         ids = self.recipe.category_ids or range(1, len(self.recipe.classes) + 1)
         return replace(self, choice=choose(self.recipe.classes, ids, classes, self.recipe.name))
 
+    def look(self, *, scales: Sequence[float] | None = None, flip: bool | None = None) -> "Predictor":
+        """The same predictor that sees each image in several ways and merges what it finds in them.
+
+        scales   sizes, as factors of the usual one; None: those of the weights' recipe (`evaluate.scales`)
+        flip     whether each is also seen mirrored; None: as the recipe says (`evaluate.flip`)
+        Raises ValueError for what no recipe may state.
+        """
+        wanted = {"evaluate.scales": scales and list(scales), "evaluate.flip": flip}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        return replace(self, recipe=with_settings(self.recipe, given, "ways to look")) if given else self
+
+    def cut(self, tile: int, overlap: float = 0.2) -> "Predictor":
+        """The same predictor for images that are cut into tiles; 0 takes images whole.
+
+        tile      side of a tile in pixels of the image, as `data.tile`: it becomes as large as `data.short_sides` says
+        overlap   as `data.tile_overlap`
+        Raises ValueError for what no recipe may state.
+        """
+        wanted = {"data.tile": tile, "data.tile_overlap": overlap if tile else Data().tile_overlap}
+        return replace(self, recipe=with_settings(self.recipe, wanted, "tiles"))
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes that are looked for, in the order of their labels."""
@@ -142,19 +178,24 @@ class Predictor:
     def predict(self, images: ImageLike | Sequence[ImageLike], score: float = 0.5) -> Instances | list[Instances]:
         """The objects of one image, or a list of results for a list, a folder or a glob.
 
-        images   path or address, PIL image, uint8 RGB array (h, w, 3) or gray (h, w), uint8 tensor (3, h, w) or
-                 (h, w, 3); where the recipe's `data.mean` has C bands, arrays and tensors of C
+        images   path or address, PIL image, RGB array (h, w, 3) or gray (h, w), tensor (3, h, w) or (h, w, 3); where
+                 the recipe's `data.mean` has C bands, arrays and tensors of C. Numbers of any type, which
+                 `data.levels` maps as those of files
         score    smallest score; what the recipe's `model.box_head.score_threshold` drops does not come back with a
                  lower one
-        Images of one padded size share a batch of `evaluate.batch`. Results carry their image.
+        Images of one padded size share a batch of `evaluate.batch`. Results carry their image. With `data.tile`, tiles
+        share batches instead, and of a TIFF no more is in memory than a batch.
         """
         if isinstance(images, str | Path | Location) and not is_one_file(images):
             images = list(find_images([images]))
         oddities, wanted = Oddities(), [images] if isinstance(images, ImageLike) else images
-        arrays = [_read(image, self._num_bands, oddities) for image in wanted]
+        levels = levels_of(self.recipe.data)
+        if self.recipe.data.tile:
+            results = [self._predict_tiles(self._source(image, levels, oddities), score) for image in wanted]
+        else:
+            results = self._predict([_read(image, levels, oddities) for image in wanted], score)
         for note in oddities.notes():
             warnings.warn(note, Note, stacklevel=2)
-        results = self._predict(arrays, score)
         return results[0] if isinstance(images, ImageLike) else results
 
     def _predict(self, images: Sequence[Array], score: float) -> list[Instances]:
@@ -162,8 +203,34 @@ class Predictor:
         for indices in self._batches(images):
             found = self._predict_batch([images[i] for i in indices])
             for index, instances in zip(indices, found, strict=True):
-                results[index] = replace(instances.filter(score), image=images[index])
+                results[index] = replace(
+                    instances.filter(score), image=images[index], shown_bands=self.recipe.data.shown_bands
+                )
         return [results[index] for index in range(len(images))]
+
+    def _source(self, image: ImageLike, levels: Levels, oddities: Oddities) -> Source:
+        """An image that parts are taken of: one in memory, or a file's that can be read by windows."""
+        place = _local(image)
+        size = None if place is None else window_size(place)
+        if place is not None and size is not None:
+            decode = partial(decode_bytes, max_rowsize=None, levels=levels)
+            return Source(size, lambda part: cast(Array, read_window(place, part, size, decode)))
+        array = _read(image, levels, oddities)
+        return Source(array.shape[:2], lambda part: array[part[1] : part[3], part[0] : part[2]])
+
+    def _predict_tiles(self, source: Source, score: float) -> Instances:
+        """The objects of an image, found tile by tile and joined."""
+        data = self.recipe.data
+        windows = cut_images(np.array([source.size]), data.tile, data.tile_overlap).windows
+        joiner, overview = Joiner(source.size, windows), Overview(source.size)
+        for start in range(0, len(windows), self.recipe.evaluate.batch):
+            parts = [tuple(window) for window in windows[start : start + self.recipe.evaluate.batch].tolist()]
+            images = [source.read(part) for part in parts]
+            for number, found in enumerate(self._predict_batch(images), start):
+                joiner.add(number, found.filter(score))
+            for part, image in zip(parts, images, strict=True):
+                overview.add(part, image)
+        return replace(joiner.joined(), image=overview.image, shown_bands=data.shown_bands)
 
     def _batches(self, images: Sequence[Array]) -> Iterator[list[int]]:
         """Indices of images that are padded to the same size, at most `evaluate.batch` at once."""
@@ -178,38 +245,39 @@ class Predictor:
         originals = torch.tensor([image.shape[:2] for image in images])
         view = self._view(images)
         batch, raw_sizes = collate([self._reduced(image) for image in images])
-        detections = self._detect(batch, raw_sizes, view.rescaled(originals, raw_sizes), self._bucket(view))
+        detections = self._detect(batch, raw_sizes, originals, view)
         names, category_ids = self.recipe.classes, self.recipe.category_ids
-        inclusive = self.recipe.model.mask_head.paste == "inclusive"
-        found = from_detections(detections, view, originals, names, category_ids, inclusive=inclusive)
+        head, frame = self.recipe.model.mask_head, self._ways.frame(view, originals)
+        inclusive, logits = head.paste == "inclusive", head.interpolate == "logits"
+        found = from_detections(detections, frame, originals, names, category_ids, inclusive=inclusive, logits=logits)
         return found if self.choice is None else [_chosen(one, self.choice) for one in found]
 
     @torch.inference_mode()
-    def _detect(self, images: Tensor, raw_sizes: Tensor, view: View, bucket: Bucket) -> Detections:
-        images, raw_sizes, view = images.to(self.device), raw_sizes.to(self.device), view.to(self.device)
-        pixels = to_pixels(images, raw_sizes, view, bucket, self.recipe.data)
+    def _detect(self, images: Tensor, raw_sizes: Tensor, originals: Tensor, view: View) -> Detections:
+        bucket = self._bucket(view)
+        batch = self._ways.prepare(images, raw_sizes, originals, view, bucket, self.device)
         alone = nullcontext() if self.execution == "eager" else self._results
         with (
             alone,
             self.precision.autocast(),
             explain_out_of_memory(self.device, len(images), bucket, f"{LESS_MEMORY}, {typed('precision bf16')}"),
         ):
-            found = to_host(self._forward(ImageBatch(pixels, view.sizes.float())), self.device)
+            found = to_host(self._forward(batch), self.device)
             detections: Detections = found.wait()
         return detections
 
     @cached_property
-    def _forward(self) -> Callable[[ImageBatch], Detections]:
-        return laddered(self.model, self.rungs, self.device, warnings.warn)
+    def _forward(self) -> Callable[..., Detections]:
+        return laddered(self._ways.network(self.model), self.rungs, self.device, warnings.warn)
+
+    @cached_property
+    def _ways(self) -> Ways:
+        return Ways.of(self.recipe.evaluate, self.recipe.data)
 
     @property
     def execution(self) -> Execution:
         """The way in which predictions run at present."""
         return self._forward.execution if isinstance(self._forward, Ladder) else self.rungs[0]
-
-    @property
-    def _num_bands(self) -> int:
-        return len(self.recipe.data.mean)
 
     def _view(self, images: Sequence[Array]) -> View:
         """Whole images, as evaluation resizes them."""
@@ -223,23 +291,24 @@ class Predictor:
         return box_bucket(data) if data.fit == "box" else smallest_bucket(view.sizes.numpy())
 
     def _reduced(self, image: Array) -> Array:
-        """What `max_rowsize` leaves of a huge image, as in training."""
-        factor = math.ceil(math.sqrt(image.size / (self.recipe.data.max_rowsize * MEBIBYTE)))
-        if factor <= 1:
+        """What `max_rowsize` leaves of a huge image, as in training; a tile stays as it is."""
+        if self.recipe.data.tile:
             return image
-        bands = (Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(image, 2, 0))
-        return np.stack([np.asarray(band.reduce(factor)) for band in bands], axis=2)
+        return reduced(image, math.ceil(math.sqrt(image.nbytes / (self.recipe.data.max_rowsize * MEBIBYTE))))
 
 
-def _read(image: ImageLike, num_bands: int, oddities: Oddities) -> Array:
-    """Any image as uint8 (h, w, num_bands)."""
+def _read(image: ImageLike, levels: Levels, oddities: Oddities) -> Array:
+    """Any image as levels (h, w, bands)."""
+    num_bands = levels.num_bands
     if isinstance(image, str | Path | Location):
         place = at(image)
         place = place.expanduser() if isinstance(place, Path) else place
         # Results are in its own pixels.
-        return decode(place, max_rowsize=None, num_bands=num_bands, oddities=oddities)
+        return decode(place, max_rowsize=None, levels=levels, oddities=oddities)
     if isinstance(image, Image.Image):
-        array = np.asarray(to_rgb(ImageOps.exif_transpose(image)))
+        upright = ImageOps.exif_transpose(image)
+        is_deep = upright.mode == "F" or upright.mode.startswith("I")
+        array = np.asarray(upright if is_deep or num_bands != RGB else to_rgb(upright))
     elif isinstance(image, Tensor):
         array = image.detach().cpu().numpy()
         array = array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] == num_bands else array
@@ -249,12 +318,18 @@ def _read(image: ImageLike, num_bands: int, oddities: Oddities) -> Array:
         raise TypeError(f"expected a path, PIL image, array or tensor, received {type(image).__name__}")
     if array.ndim == 2 and num_bands in (1, RGB):
         array = np.repeat(array[..., None], num_bands, axis=2)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != num_bands or 0 in array.shape:
+    if array.dtype.kind not in "buif" or array.ndim != 3 or array.shape[2] != num_bands or 0 in array.shape:
         raise ValueError(
-            f"expected uint8 of shape (h, w, {num_bands}), received {array.dtype} of shape {array.shape}; scale to "
-            "0..255 and give the bands that the recipe's data.mean and data.std have, without alpha"
+            f"expected numbers of shape (h, w, {num_bands}), received {array.dtype} of shape {array.shape}; give the "
+            "bands that the recipe's data.mean and data.std have, without alpha"
         )
-    return array
+    return mapped(array, f"given as {array.dtype} of shape {array.shape}", levels)
+
+
+def _local(image: ImageLike) -> Path | None:
+    """The file that an image is on this machine, if it is one."""
+    place = at(image) if isinstance(image, str | Path) else None
+    return place.expanduser() if isinstance(place, Path) else None
 
 
 def _chosen(found: Instances, choice: Choice) -> Instances:

@@ -13,11 +13,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from maskrcnn.data.decode import open_file
+from maskrcnn.data.levels import Levels, levels_of
+from maskrcnn.data.levels import Pixels as Array
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.pages import Page, pages
+from maskrcnn.data.parts import window_size
 from maskrcnn.data.sources import Named, find_images
 from maskrcnn.files import atomic_write
 from maskrcnn.fonts import note_unreadable
@@ -28,7 +30,8 @@ from maskrcnn.runtime.warm import DRAWN, ENCODED, warm
 from maskrcnn.sentences import Note
 from maskrcnn.storage.location import Location, Where
 
-Array = UInt8[np.ndarray, "_ _ _"]
+Decoded = Array | Path | str
+"""An image, the path of one that is read part by part, or the sentence why it cannot be read."""
 Opened = Callable[[], BytesIO | BufferedReader]
 PHOTOS = (".jpg", ".jpeg", ".jpe", ".jfif", ".heic", ".heif", ".hif")
 """Endings of images whose drawing is a JPEG; other drawings are PNG."""
@@ -146,17 +149,21 @@ def predicted(
     Warns at the end with a `Note` of what is odd about the images.
     """
     oddities = Oddities()
-    batch, num_bands = predictor.recipe.evaluate.batch, len(predictor.recipe.data.mean)
-    images = _ahead(_decoded(paths, num_bands, oddities), 2 * batch)
-    while chunk := list(islice(images, 4 * batch)):
-        found = iter(predictor.predict([image for _, image in chunk if not isinstance(image, str)], score))
+    batch, levels = predictor.recipe.evaluate.batch, levels_of(predictor.recipe.data)
+    is_cut = predictor.recipe.data.tile > 0
+    images = _ahead(_decoded(paths, levels, oddities, by_windows=is_cut), 1 if is_cut else 2 * batch)
+    while chunk := list(islice(images, 1 if is_cut else 4 * batch)):
+        found = iter(predictor.predict([image for _, image in chunk if isinstance(image, np.ndarray)], score))
         for page, image in chunk:
-            yield page, image if isinstance(image, str) else next(found)
+            if isinstance(image, np.ndarray):
+                yield page, next(found)
+            else:
+                yield page, image if isinstance(image, str) else _predict_file(predictor, image, score)
     for note in oddities.notes():
         warnings.warn(note, Note, stacklevel=2)
 
 
-def _ahead(images: Iterator[tuple[Page, Array | str]], most: int) -> Iterator[tuple[Page, Array | str]]:
+def _ahead(images: Iterator[tuple[Page, Decoded]], most: int) -> Iterator[tuple[Page, Decoded]]:
     """Images, of which the next are made in a thread while earlier ones are worked on."""
     pool = ThreadPoolExecutor(max_workers=1)
     try:
@@ -168,14 +175,29 @@ def _ahead(images: Iterator[tuple[Page, Array | str]], most: int) -> Iterator[tu
         pool.shutdown(cancel_futures=True)
 
 
+def _predict_file(predictor: Predictor, path: Path, score: float) -> Instances | str:
+    """What is found in an image that is read part by part, or the sentence why it cannot be read."""
+    try:
+        found: Instances = predictor.predict([path], score)[0]
+    except (OSError, ValueError) as error:
+        return str(error)
+    return found
+
+
 def _decoded(
-    paths: Sequence[Path | Location], num_bands: int, oddities: Oddities
-) -> Iterator[tuple[Page, Array | str]]:
-    """Yield each image of each file, or the sentence why it cannot be read."""
+    paths: Sequence[Path | Location], levels: Levels, oddities: Oddities, *, by_windows: bool
+) -> Iterator[tuple[Page, Decoded]]:
+    """Yield each image of each file, or the sentence why it cannot be read.
+
+    by_windows   images that can be read part by part are not read here, and their paths take their place
+    """
     for path, opened in _files(paths):
+        if by_windows and isinstance(path, Path) and window_size(path) is not None:
+            yield Page(path), path
+            continue
         try:
             with opened() as file:
-                yield from pages(file, path, oddities, num_bands=num_bands)
+                yield from pages(file, path, oddities, levels=levels)
         except (OSError, ValueError) as error:
             yield Page(path), str(error)
 

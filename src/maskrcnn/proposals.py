@@ -17,11 +17,12 @@ from maskrcnn.data.pages import Page
 from maskrcnn.data.sources import find_images
 from maskrcnn.instances import Instances
 from maskrcnn.masks import Rings, counts_from_string, rings_from_counts, signed_areas, simplified
+from maskrcnn.picture import picture
 from maskrcnn.predict import Predictor
 from maskrcnn.predict_files import FreeNames, predicted
 from maskrcnn.runtime.warm import ENCODED, warm
 from maskrcnn.sentences import some_of
-from maskrcnn.storage.location import Where
+from maskrcnn.storage.location import Location, Where
 
 SHOWN = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp", "WEBP": ".webp"}
 """Formats that every labelling tool shows, and the ending that it expects."""
@@ -133,7 +134,7 @@ class Gathered:
         return [f"{number} written as PNG, which labelling tools show: {some_of(self._as_png)}"]
 
     def _put(self, page: Page, name: PurePosixPath, result: Instances) -> str:
-        ending = "" if page.number else SHOWN.get(probe(page.path).format, "")
+        ending = "" if page.number else _ending(page.path, result)
         suffix = name.suffix if name.suffix.lower() in (*SHOWN.values(), ".jpeg") and ending else ending or ".png"
         stem = f"{name.stem}-page-{page.number}" if page.number else name.stem
         target = self._folder / self._free.claim(name.with_name(stem + suffix))
@@ -141,12 +142,19 @@ class Gathered:
         if not ending:
             assert result.image is not None, "predictions carry their image"
             self._as_png.append(page)
-            Image.fromarray(result.image).save(target)
+            Image.fromarray(picture(result.image, result.shown_bands)).save(target)
         elif isinstance(page.path, Path):
             _link(page.path, target)
         else:
             target.write_bytes(read_image(page.path))
         return target.relative_to(self._folder).as_posix()
+
+
+def _ending(path: Path | Location, result: Instances) -> str:
+    """The ending under which a file can be shown as it is; empty where it has to be written anew."""
+    if result.image is not None and result.image.shape[:2] != result.size:
+        return path.suffix  # its pixels are not at hand
+    return SHOWN.get(probe(path).format, "")
 
 
 def _link(source: Path, target: Path) -> None:

@@ -1,7 +1,8 @@
 """`View`: what a network sees of an image. An affine map, with an inverse, that pixels, targets and results share.
 
 A window is cut out of the image, scaled, turned, then mirrored. Points are (x, y) in continuous pixels; the window
-lies in the frame of the original image, that of its annotations.
+lies in the frame of the original image, that of its annotations. Where there are angles, the image is turned about the
+window's centre before.
 """
 
 from typing import NamedTuple
@@ -24,6 +25,8 @@ class View(NamedTuple):
     """Left to right, after the turn."""
     turns: Int[Tensor, " B"] | None = None
     """Quarter turns, 0 to 3, counterclockwise as those of `np.rot90`; None where no image is turned."""
+    angles: Float[Tensor, " B"] | None = None
+    """Degrees, counterclockwise, by which the image is turned about its window's centre; None where none is."""
 
     @classmethod
     def whole(
@@ -60,12 +63,19 @@ def axes(view: View) -> tuple[Flags, Flags, Flags]:
     return view.turns % 2 == 1, (view.turns >= 2) ^ view.mirrored, (view.turns == 1) | (view.turns == 2)
 
 
+def extents_of(view: View) -> Int[Tensor, "B 2"]:
+    """(width, height) of each result before it is turned: how many pixels the window becomes along its own axes."""
+    extents = view.sizes.flip(1)
+    return extents if view.turns is None else torch.where((view.turns % 2 == 1)[:, None], view.sizes, extents)
+
+
 def matrix(view: View, dtype: torch.dtype = torch.float32) -> Float[Tensor, "B 2 3"]:
     """The map (x, y, 1) -> (x, y) from each image to its result."""
     swapped, backwards, corners, sides, extents = _in_order_of_the_result(view, dtype)
     scales = torch.where(backwards, -extents, extents) / sides
     shifts = torch.where(backwards, extents, 0) - scales * corners
-    return torch.cat([_swap(torch.diag_embed(scales), swapped[:, None], 2), shifts[..., None]], 2)
+    upright = torch.cat([_swap(torch.diag_embed(scales), swapped[:, None], 2), shifts[..., None]], 2)
+    return upright if view.angles is None else compose(upright, _about_centres(view, view.angles.to(dtype)))
 
 
 def inverse(view: View, dtype: torch.dtype = torch.float32) -> Float[Tensor, "B 2 3"]:
@@ -74,7 +84,27 @@ def inverse(view: View, dtype: torch.dtype = torch.float32) -> Float[Tensor, "B 
     scales = torch.where(backwards, -sides, sides) / extents
     shifts = corners + torch.where(backwards, sides, 0)
     rows = torch.cat([torch.diag_embed(scales), shifts[..., None]], 2)
-    return _swap(rows, swapped[:, None], 1)
+    upright = _swap(rows, swapped[:, None], 1)
+    return upright if view.angles is None else compose(_about_centres(view, -view.angles.to(dtype)), upright)
+
+
+def compose(second: Float[Tensor, "B 2 3"], first: Float[Tensor, "B 2 3"]) -> Float[Tensor, "B 2 3"]:
+    """The map that applies `first`, then `second`."""
+    linear, shift = first[:, :, :2], first[:, :, 2]
+    columns = [(second[:, :, :2] * column[:, None]).sum(2) for column in (*linear.unbind(2), shift)]
+    return torch.stack([*columns[:2], columns[2] + second[:, :, 2]], 2)
+
+
+def cuts(view: View, originals: Int[Tensor, "B 2"]) -> Flags:
+    """Whether each view leaves out some of its image, or turns it by an angle.
+
+    originals  (height, width) of the images, in the frame of the windows
+    What would be less than a pixel of the result does not count: rounded sizes show as much less than all.
+    """
+    corners, ends = view.windows.unflatten(1, (2, 2)).unbind(1)
+    missing = torch.maximum(corners, originals.flip(1) - ends) * extents_of(view) / (ends - corners)
+    left_out = (missing >= 1).any(1)
+    return left_out if view.angles is None else left_out | (view.angles != 0)
 
 
 def move_points(to: Float[Tensor, "B 2 3"], points: Float[Tensor, "B n 2"]) -> Float[Tensor, "B n 2"]:
@@ -92,6 +122,14 @@ def move_boxes(to: Float[Tensor, "B 2 3"], boxes: Float[Tensor, "B n 4"]) -> Flo
     return torch.cat([corners.amin(2), corners.amax(2)], 2)
 
 
+def surround_boxes(to: Float[Tensor, "B 2 3"], boxes: Float[Tensor, "B n 4"]) -> Float[Tensor, "B n 4"]:
+    """The upright boxes around all four corners of boxes, xyxy, after any map."""
+    others = move_boxes(to, boxes[..., [0, 3, 2, 1]])
+    boxes = move_boxes(to, boxes)
+    low, high = torch.minimum(boxes, others), torch.maximum(boxes, others)
+    return torch.cat([low[..., :2], high[..., 2:]], 2)
+
+
 def move_segments(to: Float[Tensor, "B 2 3"], segments: Float[Tensor, "B n 4"]) -> Float[Tensor, "B n 4"]:
     """Apply a map to both ends of directed segments (x1, y1, x2, y2)."""
     return torch.cat([move_points(to, segments[..., :2]), move_points(to, segments[..., 2:])], 2)
@@ -104,6 +142,14 @@ def _in_order_of_the_result(view: View, dtype: torch.dtype) -> tuple[Flags, Tens
     windows = view.windows.to(dtype)
     corners, sides = (_swap(part, swapped, 1) for part in (windows[:, :2], windows[:, 2:] - windows[:, :2]))
     return swapped, torch.stack(backwards, 1), corners, sides, view.sizes.flip(1).to(dtype)
+
+
+def _about_centres(view: View, angles: Float[Tensor, " B"]) -> Float[Tensor, "B 2 3"]:
+    """The map that turns each image about its window's centre, counterclockwise on the screen, where y points down."""
+    cosines, sines = torch.cos(angles.deg2rad()), torch.sin(angles.deg2rad())
+    turn = torch.stack([cosines, sines, -sines, cosines], 1).unflatten(1, (2, 2))
+    centres = view.windows.unflatten(1, (2, 2)).mean(1).to(angles.dtype)
+    return torch.cat([turn, (centres - (turn * centres[:, None]).sum(2))[..., None]], 2)
 
 
 def _swap(values: Tensor, swapped: Tensor, axis: int) -> Tensor:

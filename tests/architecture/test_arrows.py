@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
-FOUNDATION = {"config", "structures", "boxes", "masks", "kernels", "markdown", "sentences", "view"}
+FOUNDATION = {"config", "keys", "structures", "boxes", "masks", "kernels", "markdown", "sentences", "view"}
+FOUNDATION |= {"picture", "overview"}
 RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "job", "storage", "run_folder", "runtime"}
 MAY_SEE = {
     "config": set(),
     "structures": set(),
     "boxes": set(),
     "view": set(),
+    "picture": set(),
+    "keys": set(),
     "masks": {"kernels"},
     "kernels": {"files"},
     "fonts": {"sentences"},
@@ -31,12 +34,15 @@ MAY_SEE = {
     "models": FOUNDATION | {"ops"},
     "data": FOUNDATION | {"ops", "files", "storage", "run_folder", "runtime.allocator", "runtime.devices"},
     "instances": FOUNDATION | {"ops", "draw"},
+    "overview": set(),
+    "joining": {"instances", "masks"},
     "weights": {"config", "recipes", "files", "storage", "run_folder", "sentences"},
     "runtime": FOUNDATION | {"ops", "models", "files"},
-    "evaluate": RUN | {"instances"},
+    "ways": FOUNDATION | {"models", "data", "runtime.devices"},
+    "evaluate": RUN | {"instances", "ways", "joining"},
     "report": RUN | {"evaluate", "draw", "fonts", "instances"},
     "train": RUN | {"evaluate", "report", "convert.backbone"},
-    "predict": RUN | {"instances", "draw", "fonts", "convert"},
+    "predict": RUN | {"instances", "ways", "joining", "draw", "fonts", "convert"},
     "predict_files": RUN | {"instances", "predict", "fonts"},
     "proposals": RUN | {"instances", "predict", "predict_files"},
     "convert": FOUNDATION | {"models", "recipes", "weights", "files", "storage", "run_folder"},

@@ -20,13 +20,13 @@ data check SOURCE [OVERRIDES] --deep --strict --json --page --fix
 data convert SOURCE DEST [OVERRIDES] --to
 data plan SOURCE [OVERRIDES] --out
 data shapes FOLDER --num-train --num-val --seed --side
-data show SOURCE [OVERRIDES] --out --split --count
+data show SOURCE [OVERRIDES] --out --split --count --augmented --draws
 data split SOURCE [OVERRIDES] --out
 data stats SOURCE [OVERRIDES] --out --split --sample --json
 demo [OVERRIDES] --out
 doctor --prove --warm
-eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out --max-dets
-predict WEIGHTS SOURCES --out --score --device --precision --recursive --classes --to
+eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out --max-dets --boundary
+predict WEIGHTS SOURCES --out --score --device --precision --recursive --classes --tile --to --scales --flip
 train CONFIG [OVERRIDES] --resume --weights --out
 """
 

@@ -23,13 +23,16 @@ Instances.filter(score)
 Instances.image
 Instances.inclusive
 Instances.labels
+Instances.logits
 Instances.masks
 Instances.names
 Instances.polygons
 Instances.probabilities
 Instances.rle
+Instances.runs
 Instances.save(path)
 Instances.scores
+Instances.shown_bands
 Instances.size
 Instances.to_coco(image_id, category_ids)
 Instances.to_supervision()
@@ -37,8 +40,10 @@ Predictor.category_ids
 Predictor.choice
 Predictor.choose(classes)
 Predictor.classes
+Predictor.cut(tile, overlap)
 Predictor.device
 Predictor.execution
+Predictor.look(*, scales, flip)
 Predictor.model
 Predictor.precision
 Predictor.predict(images, score)

@@ -148,6 +148,20 @@ def test_results_that_coco_does_not_count_are_told_and_scored_on_demand(maskrcnn
     assert "note: 10 of 120 results of 1 image were not looked at, because 110 count" in capsys.readouterr().out
 
 
+def test_masks_of_a_result_file_are_scored_by_their_boundaries_on_demand(maskrcnn, files, tmp_path, capsys):
+    results = json.loads((tmp_path / "results.json").read_text())
+    for one in results:
+        x, y, width, height = one["bbox"]
+        one["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert maskrcnn("eval", *files) == 0
+    assert "Boundary AP" not in capsys.readouterr().out
+    assert maskrcnn("eval", *files, "--boundary") == 0
+    assert "Boundary AP" in capsys.readouterr().out
+    assert maskrcnn("eval", "demo", "--weights", "best", "--boundary") == 2
+    assert "--boundary goes with --predictions" in capsys.readouterr().err
+
+
 def test_with_a_recipe_more_results_are_a_setting(maskrcnn, monkeypatch):
     asked = []
     monkeypatch.setattr("maskrcnn.cli.evaluate.score_weights", lambda config, overrides, *_: asked.append(overrides))

@@ -11,11 +11,12 @@ from msgspec import structs
 from safetensors.torch import save_file
 
 from maskrcnn import config
-from maskrcnn.convert import backbone, download
+from maskrcnn.convert import backbone, zoo
 from maskrcnn.convert.backbone import load_backbone, published_file, rename
 from maskrcnn.convert.efficientnet import WHEELS
 from maskrcnn.files import cache_folder
 from maskrcnn.models.resnet import ResNet
+from maskrcnn.storage import download
 
 SMALL = config.Backbone(kind="resnet18", width=8)
 
@@ -164,6 +165,34 @@ def test_live_batch_norm_takes_published_weights_and_counts_its_batches_itself(t
     load_backbone(model, config.Backbone(kind="resnet18", norm="batch_norm", width=8, pretrained=str(path)), str)
     assert torch.equal(model.stem.norm.running_var, state["bn1.running_var"])
     assert model.stem.norm.num_batches_tracked == 0
+
+
+def test_weights_of_timm_are_found_by_name_and_checked_and_fill_the_backbone(tmp_path, monkeypatch):
+    path, state, asked = tmp_path / "weights.safetensors", theirs(50), []
+    save_file(state, path)
+
+    def fetch(url, file, *, sha256, **_):
+        asked.append((url, file, sha256[:8], len(sha256)))
+        return path
+
+    monkeypatch.setattr(zoo.web, "download", fetch)
+    settings = config.Backbone(norm="fixed_batch_norm", width=8, pretrained="timm/resnet50.a1_in1k")
+    model = ResNet(settings)
+    load_backbone(model, settings, str)
+    assert torch.equal(model.res5[2].conv3.norm.running_var, state["layer4.2.bn3.running_var"])
+    address = "https://huggingface.co/timm/resnet50.a1_in1k/resolve/main/model.safetensors"
+    assert asked == [(address, "timm/resnet50.a1_in1k.safetensors", "773525d5", 64)]
+
+
+def test_a_path_that_begins_like_a_name_of_timm_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "timm").mkdir()
+    save_file(theirs(), tmp_path / "timm" / "mine.safetensors")
+    said = []
+    load_backbone(resnet(), config.Backbone(kind="resnet18", width=8, pretrained="timm/mine.safetensors"), said.append)
+    assert "timm/mine.safetensors" in said[0]
+    with pytest.raises(ValueError, match=r"checkpoint is called timm/nothing; did you mean .*timm/resnet50\.a1"):
+        load_backbone(resnet(), config.Backbone(kind="resnet18", width=8, pretrained="timm/nothing"))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from maskrcnn.config import Data
-from maskrcnn.data import buckets
+from maskrcnn.data import buckets, keys
 from maskrcnn.data.formats import coco
 from maskrcnn.ops.resize import resize
 from maskrcnn.view import View
@@ -17,7 +17,7 @@ BUCKETS = buckets.buckets_for(SIZES, RECIPE, RECIPE.short_sides)
 
 
 def plan(epoch=0, seed=5, batch=4, sizes=SIZES):
-    return buckets.plan_epoch(sizes, RECIPE, BUCKETS, batch=batch, seed=seed, epoch=epoch)
+    return buckets.plan_epoch(buckets.whole_images(sizes), RECIPE, BUCKETS, batch=batch, seed=seed, epoch=epoch)
 
 
 def flat(steps):
@@ -85,8 +85,8 @@ def test_all_pictures_that_are_fitted_into_a_box_are_padded_to_it():
     chosen = buckets.buckets_for(SIZES, recipe, recipe.short_sides)
     assert chosen == [(160, 320)]
     for steps in (
-        buckets.plan_epoch(SIZES, recipe, chosen, batch=4, seed=5, epoch=0),
-        buckets.plan_evaluation(SIZES, recipe, chosen, batch=4),
+        buckets.plan_epoch(buckets.whole_images(SIZES), recipe, chosen, batch=4, seed=5, epoch=0),
+        buckets.plan_evaluation(buckets.whole_images(SIZES), recipe, chosen, batch=4),
     ):
         assert {step.bucket for step in steps} == {(160, 320)}
         seen = {tuple(size) for step in steps for size in step.view.sizes.tolist()}
@@ -183,7 +183,7 @@ def test_what_chance_decides_for_an_image_does_not_depend_on_the_batch():
 def test_short_sides_and_flips_are_drawn_evenly():
     sizes = np.full((4000, 2), 100)
     recipe = Data(short_sides=(32, 64, 96, 128), flip=0.25, max_side=999)
-    steps = buckets.plan_epoch(sizes, recipe, [(128, 128)], batch=4000, seed=1, epoch=0)
+    steps = buckets.plan_epoch(buckets.whole_images(sizes), recipe, [(128, 128)], batch=4000, seed=1, epoch=0)
     counts = np.unique(steps[0].view.sizes[:, 0], return_counts=True)[1]
     assert np.abs(counts - 1000).max() < 100
     assert abs(steps[0].view.mirrored.float().mean() - 0.25) < 0.025
@@ -193,14 +193,14 @@ def test_short_sides_and_flips_are_drawn_evenly():
 
 def test_keys_do_not_change_between_versions():
     """Resumed runs rely on them; SplitMix64 of 0 starts with 0xE220A8397B1DCDAF."""
-    assert buckets._mix(np.zeros(1, np.uint64))[0] == 0xE220A8397B1DCDAF
-    assert buckets.image_keys(1234, 7, 3).tolist() == [5583966373742207708, 6431404980839762189, 4033513080597281419]
+    assert keys._mix(np.zeros(1, np.uint64))[0] == 0xE220A8397B1DCDAF
+    assert keys.image_keys(1234, 7, 3).tolist() == [5583966373742207708, 6431404980839762189, 4033513080597281419]
 
 
 @pytest.mark.parametrize("batch", [1, 4, 64])
 @pytest.mark.parametrize("world_size", [1, 3])
 def test_evaluation_visits_every_image_exactly_once(batch, world_size):
-    steps = buckets.plan_evaluation(SIZES, RECIPE, BUCKETS, batch=batch)
+    steps = buckets.plan_evaluation(buckets.whole_images(SIZES), RECIPE, BUCKETS, batch=batch)
     shards = [steps[rank::world_size] for rank in range(world_size)]
     seen = np.concatenate([step.indices for shard in shards for step in shard])
     assert sorted(seen) == list(range(len(SIZES)))
@@ -217,3 +217,19 @@ def test_six_buckets_need_nine_tenths_of_full_padding_on_real_photos(shared_data
     area = np.prod(np.array(chosen)[buckets.assign(resized, chosen)], axis=1).mean()
     assert len(chosen) == 6
     assert area / (800 * 1344) < 0.90
+
+
+def test_a_sample_is_a_window_of_its_image_and_may_come_more_than_once():
+    whole = buckets.whole_images(np.array([[480, 640], [300, 700]]))
+    assert (whole.windows.tolist(), whole.sizes.tolist()) == (
+        [[0, 0, 640, 480], [0, 0, 700, 300]],
+        [[480, 640], [300, 700]],
+    )
+    parts = buckets.Samples(np.array([1, 0, 1]), np.array([[10, 20, 110, 100], [0, 0, 640, 480], [600, 0, 700, 80]]))
+    samples = parts.take(np.array([0, 1, 2, 2]))
+    (step,) = buckets.plan_evaluation(samples, RECIPE, [(320, 320)], batch=4)
+    order = step.indices.argsort(kind="stable")  # the plan sorts by shape
+    assert step.indices[order].tolist() == [0, 1, 1, 1]
+    assert step.view.windows[order].tolist() == [[0, 0, 640, 480], [10, 20, 110, 100], *[[600, 0, 700, 80]] * 2]
+    assert step.view.sizes[order].tolist() == [[200, 267], *[[200, 250]] * 3]
+    assert len(set(step.keys.tolist())) == 4

@@ -28,7 +28,7 @@ def recipe(workers, prefetch=2):
 
 def steps_of(data, settings, batch=4, epoch=0):
     chosen = buckets.buckets_for(data.sizes, settings, settings.short_sides)
-    return buckets.plan_epoch(data.sizes, settings, chosen, batch=batch, seed=1, epoch=epoch)
+    return buckets.plan_epoch(buckets.whole_images(data.sizes), settings, chosen, batch=batch, seed=1, epoch=epoch)
 
 
 def tensors(batch):
@@ -137,7 +137,7 @@ def test_real_photos_fill_batches_at_the_stated_sizes(shared_data):
     split = coco.find_split(shared_data / "coco_mini", "val2017", "annotations/instances_val2017.json")
     data, settings = coco.read(*split), Data(num_workers=2)
     chosen = buckets.buckets_for(data.sizes, settings, settings.short_sides)
-    steps = buckets.plan_evaluation(data.sizes, settings, chosen, batch=8)[:4]
+    steps = buckets.plan_evaluation(buckets.whole_images(data.sizes), settings, chosen, batch=8)[:4]
     for batch in loader.Loader(data, steps, settings):
         assert torch.equal(batch.raw_sizes, batch.original_sizes)
 

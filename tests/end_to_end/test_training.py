@@ -276,6 +276,68 @@ def test_an_average_keeps_the_pretrained_weights_that_are_frozen_when_it_goes_on
     assert torch.equal(tensors["backbone.stem.weight"], pretrained["stem.weight"])
 
 
+def a_second_a_step(monkeypatch) -> None:
+    """A clock by which steps take a second, and nothing else takes any time."""
+    advance = Log.advance
+
+    def ticking(log: Log) -> None:
+        log.ticks = getattr(log, "ticks", 0.0) + 1.0
+        advance(log)
+
+    monkeypatch.setattr(Log, "advance", ticking)
+    monkeypatch.setattr(Log, "seconds", lambda log: getattr(log, "ticks", 0.0))
+
+
+def test_a_run_of_given_time_does_the_steps_that_fit_and_the_whole_schedule(shapes, tmp_path, monkeypatch):
+    a_second_a_step(monkeypatch)
+    recipe = tiny(shapes, minutes=20 / 60, epochs=2, evaluate_every=1, schedule=Schedule(kind="cosine", warmup_steps=2))
+    out = loop.run(recipe, tmp_path / "run")
+    steps, scored = ([row for row in rows(out) if key in row] for key in ("losses", "evaluation"))
+    # Of twenty seconds two are for the report, and two for an evaluation, which by this clock takes no time.
+    assert [row["step"] for row in steps] == list(range(1, 16))
+    assert steps[-1]["lr"] < 0.03 * max(row["lr"] for row in steps)
+    assert [row["step"] for row in scored] == [10, 15]
+    assert [row["seconds_left"] for row in steps] == [20.0 - row["step"] for row in steps]
+    told = (out / "log.txt").read_text()
+    assert "0.333333 minutes of 4 images, 2 in an epoch" in told
+    assert "about 13 steps fit into 0.333333 minutes" in told
+    assert "left after the last step" in (out / "report.html").read_text()
+
+
+def test_a_run_of_given_time_that_is_resumed_counts_the_time_before(shapes, tmp_path, monkeypatch):
+    a_second_a_step(monkeypatch)
+    recipe, out = tiny(shapes, minutes=20 / 60), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_at(9, patch)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(recipe, out)
+    stored = checkpoint.read(out / "checkpoints" / "step-9").state["budget"]
+    assert (stored["used"], stored["end"]) == (9.0, 17)
+    loop.run(recipe, out, resume="auto")
+    assert [row["step"] for row in rows(out)] == list(range(1, 18))
+
+
+def test_training_stops_early_when_evaluations_do_not_get_better_also_when_it_is_resumed(shapes, tmp_path, monkeypatch):
+    recipe, out = tiny(shapes, epochs=8, evaluate_every=1, patience=2), tmp_path / "run"
+    aps = iter([0.1, 0.3, 0.2, 0.3, 0.9])
+
+    def scored(*_, **__):
+        return {"bbox": {"AP": 0.5, "AP50": 0.5}, "segm": {"AP": next(aps), "AP50": 0.5}}
+
+    monkeypatch.setattr(training, "evaluate", scored)
+    monkeypatch.setattr(loop, "write_report", lambda run, data: run / "report.html")
+    loop.run(recipe, out)
+    assert [row["step"] for row in rows(out) if "evaluation" in row] == [2, 4, 6, 8]
+    sentence = "training stops early: AP 30.0 of step 4, whose weights are kept, was not exceeded in 2 evaluations"
+    assert (out / "log.txt").read_text().count(sentence) == 1
+    loop.run(recipe, out, resume="auto")
+    assert rows(out)[-1]["step"] == 8
+    assert (out / "log.txt").read_text().count(sentence) == 2
+    patient = msgspec.structs.replace(recipe, train=msgspec.structs.replace(recipe.train, patience=3, epochs=5))
+    loop.run(patient, out, resume="auto")
+    assert rows(out)[-1]["evaluation"]["segm"]["AP"] == 0.9
+
+
 def test_two_processes_learn_what_one_learns(shapes, tmp_path):
     recipe = tiny(shapes, epochs=4, evaluate_every=4, micro_batch=2)  # 8 steps
     one, two = loop.run(recipe, tmp_path / "one"), tmp_path / "two"

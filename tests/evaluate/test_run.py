@@ -117,6 +117,13 @@ def test_other_numbers_of_results_and_lvis_are_scored_where_they_are_asked_for(r
     ]
 
 
+def test_boundaries_are_scored_unless_they_are_not_wanted(recipe, dataset, alone):
+    metrics = run.evaluate(Oracle(recipe.data), dataset, recipe, alone)
+    assert metrics["boundary"]["segm"]["AP"] == pytest.approx(1)
+    without = replace_settings(recipe, evaluate=replace_settings(recipe.evaluate, boundary=False))
+    assert "boundary" not in run.evaluate(Oracle(recipe.data), dataset, without, alone)
+
+
 def test_speed_and_versions_are_told(recipe, dataset, alone, tmp_path):
     run.evaluate(Oracle(recipe.data), dataset, recipe, alone, tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -134,7 +141,7 @@ def test_progress_counts_to_all_pictures(recipe, dataset, alone):
 
 def share_of(world, model, dataset, recipe):
     """What one of several processes gives to the first, as bytes."""
-    evaluation = Evaluation(Truth(dataset))
+    evaluation = Evaluation(Truth(dataset), boundary=recipe.evaluate.boundary)
     share = run.predict_share(model, dataset, recipe, world, evaluation, keep=True)
     share.scored = evaluation.to_bytes()
     return share
@@ -178,7 +185,7 @@ def test_results_are_scored_while_the_model_predicts(recipe, dataset, alone, mon
 
 
 def test_results_are_not_kept_where_nobody_wants_the_file(recipe, dataset, alone):
-    evaluation = Evaluation(Truth(dataset))
+    evaluation = Evaluation(Truth(dataset), boundary=recipe.evaluate.boundary)
     share = run.predict_share(Oracle(recipe.data), dataset, recipe, alone, evaluation, keep=False)
     assert (len(share.image_ids), share.predictions) == (len(SIZES), {})
 
@@ -211,8 +218,8 @@ def test_classes_are_known_by_name_and_those_without_annotations_are_left_out(re
 
 def test_pictures_are_padded_alone_where_anchors_depend_on_the_padding(recipe, dataset, alone, monkeypatch):
     seen = []
-    prepare = run.prepare
-    monkeypatch.setattr(run, "prepare", lambda raw, *rest: (seen.append(raw.bucket), prepare(raw, *rest))[1])
+    prepare = run.Ways.prepare
+    monkeypatch.setattr(run.Ways, "prepare", lambda *given: (seen.append(given[5]), prepare(*given))[1])
     divided = msgspec.structs.replace(
         recipe, model=Model(rpn=RPN(anchor_strides="divided")), evaluate=Evaluate(batch=1)
     )

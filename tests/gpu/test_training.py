@@ -6,7 +6,7 @@ import torch
 from maskrcnn import config
 from maskrcnn.config import Data
 from maskrcnn.data.annotation_store import AnnotationStore
-from maskrcnn.data.buckets import buckets_for, plan_epoch
+from maskrcnn.data.buckets import buckets_for, plan_epoch, whole_images
 from maskrcnn.data.feeder import feed, micro_batch_maker
 from maskrcnn.data.formats import coco
 from maskrcnn.data.loader import Loader
@@ -40,7 +40,12 @@ def settings(side: int = 256) -> Data:
 
 def batches(photos, device, data, *, batch=4, one_shape=True):
     plan = plan_epoch(
-        photos.sizes, data, buckets_for(photos.sizes, data, data.short_sides), batch=batch, seed=1, epoch=0
+        whole_images(photos.sizes),
+        data,
+        buckets_for(photos.sizes, data, data.short_sides),
+        batch=batch,
+        seed=1,
+        epoch=0,
     )
     loader = Loader(photos, plan, data, pin_memory=True)
     return feed(loader, micro_batch_maker(AnnotationStore(photos, device), device, data, one_shape=one_shape), device)

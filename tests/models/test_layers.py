@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from maskrcnn import config
+from maskrcnn.models import layers
 from maskrcnn.models.fpn import FPN
 from maskrcnn.models.layers import BatchNorm, Conv, Depthwise, Doubling, FrozenBatchNorm, GroupNorm, folded
 from maskrcnn.models.mask_rcnn import build_backbone
@@ -39,6 +40,49 @@ def test_what_is_frozen_keeps_its_statistics_in_training():
     conv = Conv(3, 5, 3, norm="batch_norm").requires_grad_(False)
     conv(torch.randn(2, 3, 8, 8))
     assert conv.norm.running_mean.tolist() == [0.0] * 5
+
+
+def test_fixed_statistics_stay_while_scale_and_shift_are_trained():
+    """As torch's batch norm in evaluation, whose scale and shift have gradients."""
+    conv, reference = Conv(3, 5, 3, norm="fixed_batch_norm", relu=True), torch.nn.BatchNorm2d(5).eval()
+    assert conv.norm.state_dict().keys() == reference.state_dict().keys()
+    for norm in (conv.norm, reference):
+        with torch.no_grad():
+            for number, tensor in enumerate((norm.weight, norm.bias, norm.running_mean, norm.running_var)):
+                tensor.copy_(torch.linspace(0.5, 1.5, 5) + number)
+    x = torch.randn(2, 3, 8, 9)
+    conv(x).square().sum().backward()
+    plain = torch.nn.functional.conv2d(x, conv.weight.detach(), None, 1, 1)
+    reference(plain).relu().square().sum().backward()
+    torch.testing.assert_close(conv.norm.weight.grad, reference.weight.grad, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(conv.norm.bias.grad, reference.bias.grad, rtol=1e-4, atol=1e-4)
+    assert torch.equal(conv.norm.running_mean, reference.running_mean)
+    assert conv.norm.num_batches_tracked == 0
+
+
+def test_moments_of_shares_of_several_sizes_are_those_of_the_whole(monkeypatch):
+    """Far from zero, where the difference of two large sums would have no digits left."""
+    x = torch.randn(6, 3, 4, 5) + torch.tensor([0.0, 100.0, 1000.0])[:, None, None]
+    shares = [x[:1], x[1:3, :, :2], x[1:3, :, 2:], x[3:]]
+    rows = []
+    monkeypatch.setattr(layers, "gather", lambda row: rows.append(row) or row[None])
+    for share in shares:
+        layers.joint_moments(share)
+    monkeypatch.setattr(layers, "gather", lambda _: torch.stack(rows))
+    mean, variance, count = layers.joint_moments(shares[0])
+    expected = x.double().transpose(0, 1).flatten(1)
+    assert count == 6 * 4 * 5
+    torch.testing.assert_close(mean.double(), expected.mean(1), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(variance.double(), expected.var(1, correction=0), rtol=1e-5, atol=0)
+
+
+def test_a_synchronised_norm_of_one_process_is_batch_norm():
+    torch.manual_seed(0)
+    ours, theirs = Conv(3, 5, 3, norm="sync_batch_norm"), Conv(3, 5, 3, norm="batch_norm")
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 8, 9)
+    assert torch.equal(ours(x), theirs(x))
+    assert torch.equal(ours.norm.running_var, theirs.norm.running_var)
 
 
 def test_a_resnext_cuts_its_middle_convolutions_into_groups():

@@ -8,11 +8,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrcnn import config
+from maskrcnn.data.augment.copy_paste import paste
+from maskrcnn.data.augment.levels import LEVELS
+from maskrcnn.data.augment.pixels import Normalising, distort
 from maskrcnn.data.transforms import to_pixels
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.runtime.execution import Captured
-from maskrcnn.structures import ImageBatch, Targets
+from maskrcnn.structures import ImageBatch, MicroBatch, Targets
 from maskrcnn.view import View
 
 TINY = config.Model(
@@ -24,13 +27,29 @@ TINY = config.Model(
     box_head=config.BoxHead(hidden=32, num_rois=24, num_detections=10, num_candidates=60, score_threshold=0.01),
     mask_head=config.MaskHead(num_convs=2, channels=16, num_rois=6),
 )
+FINE = structs.replace(
+    TINY,
+    mask_head=structs.replace(TINY.mask_head, pool_size=7, upsamplings=2),
+    point_head=config.PointHead(enabled=True, channels=8, subdivisions=2, num_test_points=50, num_points=20),
+)
+"""Masks of 28 cells in two upsamplings, which a point head subdivides into 112."""
 NUM_CLASSES = 3
 
 
+@pytest.fixture(params=[TINY, FINE], ids=["", "fine"])
+def settings(request):
+    return request.param
+
+
 @pytest.fixture
-def model():
+def model(settings):
     torch.manual_seed(1)
-    return build(TINY, NUM_CLASSES)
+    return build(settings, NUM_CLASSES)
+
+
+def cells_of(settings):
+    """Cells along each side of a predicted mask."""
+    return 28 << settings.point_head.subdivisions * settings.point_head.enabled
 
 
 def batch(num_images=2):
@@ -71,11 +90,11 @@ def total(losses):
     return sum(value for name, value in losses.items() if not name.startswith("count/"))
 
 
-def test_prediction_has_fixed_shapes_and_boxes_inside_each_image(model):
+def test_prediction_has_fixed_shapes_and_boxes_inside_each_image(model, settings):
     with torch.inference_mode():
         found = model(batch())
     assert found.boxes.shape == (2, 10, 4)
-    assert found.masks.shape == (2, 10, 28, 28)
+    assert found.masks.shape == (2, 10, *[cells_of(settings)] * 2)
     assert found.valid.any()
     limits = batch().sizes[:, None, [1, 0, 1, 0]]
     assert ((found.boxes >= 0) & (found.boxes <= limits)).all()
@@ -84,9 +103,10 @@ def test_prediction_has_fixed_shapes_and_boxes_inside_each_image(model):
     assert found.labels.max() <= NUM_CLASSES
 
 
-def test_losses_are_named_finite_and_reach_every_trained_weight(model):
+def test_losses_are_named_finite_and_reach_every_trained_weight(model, settings):
     losses = model.losses(batch(), targets(), KEYS)
-    assert {n for n in losses if not n.startswith("count/")} == {
+    point = {"point_head/point"} if settings.point_head.enabled else set()
+    assert {n for n in losses if not n.startswith("count/")} == point | {
         "rpn/objectness", "rpn/box", "box_head/class", "box_head/box", "mask_head/mask",
     }  # fmt: skip
     total(losses).backward()
@@ -101,7 +121,9 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_images(model):
     both = model.losses(batch(), targets(), KEYS)
     each = []
     for i in (slice(0, 1), slice(1, 2)):
-        each.append(model.losses(*(type(t)(*(x[i] for x in t)) for t in (batch(), targets())), KEYS[i]))
+        each.append(
+            model.losses(*(type(t)(*(x[i] for x in t if x is not None)) for t in (batch(), targets())), KEYS[i])
+        )
     for name in both:
         if not name.startswith("count/"):
             torch.testing.assert_close(both[name], (each[0][name] + each[1][name]) / 2, rtol=1e-5, atol=1e-6)
@@ -135,14 +157,19 @@ def test_the_keys_decide_the_sample_and_nothing_else_does(model):
     assert not torch.equal(a["rpn/objectness"], other["rpn/objectness"])
 
 
-def test_training_is_one_graph(model):
-    eager = model.losses(batch(), targets(), KEYS)
+@pytest.mark.parametrize("settings", [FINE], indirect=True)  # it has all parts
+@pytest.mark.parametrize("is_pasted", [False, True])
+def test_training_is_one_graph(model, is_pasted):
+    lesson = MicroBatch(batch(), targets(), KEYS)
+    lesson = paste(lesson, 1.0) if is_pasted else lesson
+    eager = model.losses(*lesson)
     torch._dynamo.reset()
-    traced = torch.compile(model.losses, fullgraph=True, backend="eager")(batch(), targets(), KEYS)
+    traced = torch.compile(model.losses, fullgraph=True, backend="eager")(*lesson)
     for name, value in eager.items():
         torch.testing.assert_close(traced[name], value)
 
 
+@pytest.mark.parametrize("settings", [FINE], indirect=True)  # it has all parts
 def test_prediction_is_one_graph(model):
     torch._dynamo.reset()
     with torch.no_grad():
@@ -150,7 +177,7 @@ def test_prediction_is_one_graph(model):
         torch.testing.assert_close(traced.boxes, model(batch()).boxes)
 
 
-def test_no_shape_depends_on_a_value(model):
+def test_no_shape_depends_on_a_value(model, settings):
     with FakeTensorMode(allow_non_fake_inputs=True):
         images = ImageBatch(torch.empty(2, 3, 64, 96), torch.empty(2, 2))
         annotated = Targets(
@@ -163,7 +190,7 @@ def test_no_shape_depends_on_a_value(model):
         )
         losses = model.losses(images, annotated, torch.empty(2, dtype=torch.int64))
         total(losses).backward()
-        assert model(images).masks.shape == (2, 10, 28, 28)
+        assert model(images).masks.shape == (2, 10, *[cells_of(settings)] * 2)
 
 
 class HostWaits(TorchDispatchMode):
@@ -217,13 +244,14 @@ class HostTables(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_no_table_is_copied_to_the_device_in_a_step():
+def test_no_table_is_copied_to_the_device_in_a_step(settings):
     with torch.device("meta"):  # like a GPU it takes the operators' definitions, not the kernels of the CPU
-        model = build(TINY, NUM_CLASSES)
+        model = build(settings, NUM_CLASSES)
     whole = batch().sizes.long()
     pictures = torch.zeros(2, 64, 96, 3, dtype=torch.uint8, device="meta")
     view = View.whole(whole, whole)._replace(turns=torch.tensor([1, 2])).to(pictures.device)
-    sizes, keys, *annotated = (tensor.to("meta") for tensor in (batch().sizes, KEYS, *targets()))
+    sizes, keys, *annotated = (tensor.to("meta") for tensor in (batch().sizes, KEYS, *targets()[:6]))
+    normalising = Normalising(*torch.ones(2, 3, device="meta"))
     with HostTables() as tables:
         for settings in (config.Data(whole_levels=True), config.Data(), config.Data(padding="black")):
             pixels = to_pixels(pictures, whole.to("meta"), view, (64, 96), settings)
@@ -231,6 +259,8 @@ def test_no_table_is_copied_to_the_device_in_a_step():
         total(model.losses(images, Targets(*annotated), keys)).backward()
         with torch.no_grad():
             model(images)
+        images = distort(images, pixels[:, :1] > 0, keys, LEVELS["strong"], normalising)
+        total(model.losses(*paste(MicroBatch(images, Targets(*annotated), keys), 0.5, 1.0))).backward()
     assert tables.seen == []
 
 

@@ -1,6 +1,7 @@
 import torch
 
-from maskrcnn.models.matching import match, sample, uniform
+from maskrcnn.keys import uniform
+from maskrcnn.models.matching import match, sample
 from maskrcnn.structures import IGNORED, NEGATIVE, POSITIVE, Targets
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from maskrcnn.masks import rings_from_bitmap
 from maskrcnn.ops.paste import paste, paste_outlines, paste_rle, reference
+from maskrcnn.ops.paste.logits import LIMIT, between_logits
 
 coco = pytest.importorskip("pycocotools.mask")
 
@@ -171,3 +172,63 @@ def test_it_traces_as_one_graph(implementation):
     size = {"height": height, "width": width, "threshold": 0.5}
     compiled = torch.compile(lambda *tensors: implementation(*tensors, **size), fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(probabilities, boxes), paste(probabilities, boxes, **size))
+
+
+def between_cells(probabilities, boxes, height, width):
+    """Logits at every pixel centre by torch's own sampler, held at the border of the grid; -1 beyond the box."""
+    x = (torch.arange(width) + 0.5 - boxes[:, :1]) / (boxes[:, 2:3] - boxes[:, :1]) * 2 - 1
+    y = (torch.arange(height) + 0.5 - boxes[:, 1:2]) / (boxes[:, 3:] - boxes[:, 1:2]) * 2 - 1
+    points = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=3)
+    logits = probabilities.logit().clamp(-LIMIT, LIMIT)[:, None]
+    values = F.grid_sample(logits, points, align_corners=False, padding_mode="border")[:, 0]
+    return torch.where((points.abs() <= 1).all(dim=3), values, -1.0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_between_logits_an_edge_lies_where_the_interpolated_logit_changes_its_sign(seed):
+    generator = np.random.default_rng(seed)
+    probabilities = torch.from_numpy(generator.random((9, 7, 7), dtype=np.float32)) ** 3
+    low = generator.uniform(-10, 30, (9, 2))
+    boxes = torch.from_numpy(np.concatenate([low, low + generator.uniform(9, 40, (9, 2))], axis=1).astype(np.float32))
+    expected = between_cells(probabilities, boxes, 40, 50)
+    # Inside the ring of outermost centres it is the interpolation; outside, the box cuts what reaches its border.
+    side = (boxes[:, 2:] - boxes[:, :2]) / 7
+    x, y = torch.arange(50) + 0.5, torch.arange(40) + 0.5
+    is_inner = ((x > boxes[:, :1] + side[:, :1] / 2) & (x < boxes[:, 2:3] - side[:, :1] / 2))[:, None, :]
+    is_inner = is_inner & ((y > boxes[:, 1:2] + side[:, 1:] / 2) & (y < boxes[:, 3:] - side[:, 1:] / 2))[:, :, None]
+    is_clear = expected.abs() > 1e-3
+    grids, frames, threshold = between_logits(probabilities, boxes)
+    masks = paste(grids, frames, height=40, width=50, threshold=threshold)
+    assert torch.equal(masks[is_inner & is_clear], (expected >= 0)[is_inner & is_clear])
+    assert not masks[(expected == -1.0) & is_clear].any()
+    assert torch.equal(masks, reference.paste(grids, frames, 40, 50, threshold))
+    assert paste_rle(grids, frames, height=40, width=50, threshold=threshold) == as_rle(masks)
+
+
+def test_saturated_cells_hide_an_edge_from_probabilities_but_not_from_logits():
+    """A cell that is sure beside one that is hardly against it: the edge is near the latter's centre."""
+    logits = torch.tensor([[[9.0, -0.2, -9.0, -9.0]] * 4])
+    boxes = torch.tensor([[0.0, 0.0, 40.0, 40.0]])
+    of_probabilities = paste(logits.sigmoid(), boxes, height=40, width=60)[0, 20]
+    grids, frames, threshold = between_logits(logits.sigmoid(), boxes)
+    of_logits = paste(grids, frames, height=40, width=60, threshold=threshold)[0, 20]
+    assert of_probabilities.sum() == 14  # 0.5 at 5 + 10 * 0.5 / 0.55
+    assert of_logits.sum() == 15  # 0 at 5 + 10 * 9 / 9.2
+    unsure = torch.tensor([[[9.0, -2.0, -9.0, -9.0]] * 4])
+    grids, frames, _ = between_logits(unsure.sigmoid(), boxes)
+    assert paste(unsure.sigmoid(), boxes, height=40, width=60)[0, 20].sum() == 11  # 5 + 10 * 0.5 / 0.88
+    assert paste(grids, frames, height=40, width=60, threshold=threshold)[0, 20].sum() == 13  # 5 + 10 * 9 / 11
+
+
+def test_objects_that_reach_the_border_of_their_grid_fill_their_box_and_no_more_between_logits():
+    box, inside = torch.tensor([[3.0, 5.0, 17.0, 12.0]]), torch.zeros(20, 30, dtype=torch.bool)
+    inside[5:12, 3:17] = True
+
+    def drawn(probability):
+        grids, frames, threshold = between_logits(torch.full((1, 4, 4), probability), box)
+        return paste(grids, frames, height=20, width=30, threshold=threshold)[0]
+
+    for probability in (1.0, 0.7):
+        assert torch.equal(drawn(probability), inside)
+    assert not (drawn(0.5) & ~inside).any()
+    assert not drawn(0.0).any()

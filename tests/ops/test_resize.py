@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from maskrcnn.ops.resize import reference, resize
-from maskrcnn.view import View, inverse, move_points
+from maskrcnn.ops.resize import angles, reference, resize
+from maskrcnn.view import View, compose, inverse, matrix, move_points
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 NOTHING, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -378,7 +378,7 @@ def test_no_pictures_give_no_pixels():
 def test_the_operator_keeps_torchs_contract():
     _, (images, raw_sizes, view) = batch(True)
     for turns in (None, torch.arange(len(CASES)) % 4):
-        columns = images, raw_sizes, *view._replace(turns=turns)
+        columns = images, raw_sizes, *view._replace(turns=turns)[:4]
         torch.library.opcheck(
             torch.ops.maskrcnn.resize.default,
             (*columns, *BUCKET, [*MEAN], [*STD], True, True, False, True, True),
@@ -392,3 +392,123 @@ def test_it_traces_as_one_graph(implementation):
     for turns in (None, torch.arange(len(CASES)) % 4):
         arguments = images, raw_sizes, view._replace(turns=turns)
         assert torch.equal(compiled(*arguments), implementation(*arguments))
+
+
+def test_turning_between_pixels_is_what_pytorch_samples():
+    generator = torch.Generator().manual_seed(0)
+    view = View(
+        torch.tensor([[0.0, 0.0, 40.0, 30.0], [-5.0, 3.0, 25.0, 43.0]]),
+        torch.tensor([[30, 40], [60, 64]]),
+        torch.tensor([True, False]),
+        torch.tensor([0, 3]),
+        torch.tensor([20.0, -100.0]),
+    )
+    upright, room = angles.surroundings(view, (64, 96))
+    pixels = torch.rand(2, 3, *room, generator=generator)
+    outside = (0.25, -0.5, 2.0)
+    to = compose(matrix(upright), inverse(view))
+    expected = angles.turn_anywhere(pixels, to, view, (64, 96), outside)
+    for given in (pixels, pixels.contiguous(memory_format=torch.channels_last)):
+        found = angles.turn(given, upright, view, (64, 96), outside)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    compiled = torch.compile(angles.turn_anywhere, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(pixels, to, view, (64, 96), outside), expected)
+
+
+def test_the_room_for_views_at_an_angle_follows_from_the_bucket_where_numbers_are_not_at_hand():
+    view = View.whole(torch.tensor([[30, 40]]), torch.tensor([[30, 40]]))._replace(angles=torch.tensor([90.0]))
+    assert angles.surroundings(view, (32, 64))[1] == (44, 34)
+    assert angles.surroundings(view.to(torch.device("meta")), (32, 64))[1] == (76, 76)
+
+
+@both
+@pytest.mark.parametrize("bands", [1, 3, 5])
+@pytest.mark.parametrize("rounding", [{}, {"whole_levels": True}, {"fixed_point": True, "area": True}])
+def test_levels_as_float32_give_what_bytes_give_and_stay_as_they_were(implementation, bands, rounding):
+    images = torch.randint(0, 256, (2, 21, 33, bands), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    raw_sizes, sizes = torch.tensor([[21, 33], [17, 30]]), torch.tensor([[40, 60], [9, 15]])
+    view = View.whole(raw_sizes, sizes, torch.tensor([False, True]))._replace(turns=torch.tensor([0, 2]))
+    settings = {"mean": (100.0, 90.0, 80.0, 70.0, 60.0)[:bands], "std": (58.0,) * bands, **rounding}
+    floats = images.float()
+    found = implementation(floats, raw_sizes, view, **settings)
+    assert torch.equal(found, implementation(images, raw_sizes, view, **settings))
+    assert torch.equal(floats, images.float())
+
+
+def test_levels_between_whole_ones_are_kept_and_kernel_and_definition_agree():
+    images = 255 * torch.rand(2, 21, 33, 5, generator=torch.Generator().manual_seed(2))
+    raw_sizes, sizes = torch.tensor([[21, 33], [17, 30]]), torch.tensor([[21, 33], [40, 19]])
+    settings = {"mean": (0.0,) * 5, "std": (1.0,) * 5}
+    ours = as_operator(images, raw_sizes, View.whole(raw_sizes, sizes), **settings)
+    torch.testing.assert_close(ours[0, :, :21, :33], images[0].permute(2, 0, 1), rtol=0, atol=1e-4)
+    torch.testing.assert_close(ours, as_reference(images, raw_sizes, View.whole(raw_sizes, sizes), **settings))
+
+
+def test_views_at_an_angle_trace_as_one_graph():
+    _, (images, raw_sizes, view) = batch(True)
+    arguments = images, raw_sizes, view._replace(angles=torch.arange(len(CASES)) * 20.0)
+    assert torch.equal(torch.compile(as_operator, fullgraph=True, backend="eager")(*arguments), as_operator(*arguments))
+
+
+@pytest.mark.parametrize("turns", [None, torch.arange(len(CASES)) % 4])
+def test_views_at_an_angle_of_0_are_upright_ones(turns):
+    _, (images, raw_sizes, view) = batch(True)
+    view = view._replace(turns=turns)
+    if turns is not None:
+        view = view._replace(sizes=torch.where((turns % 2 == 1)[:, None], view.sizes.flip(1), view.sizes).clamp(max=96))
+    found = as_operator(images, raw_sizes, view._replace(angles=torch.zeros(len(CASES))))
+    torch.testing.assert_close(found, as_operator(images, raw_sizes, view), atol=0.03, rtol=0)
+
+
+def test_a_pixel_of_a_view_at_an_angle_shows_the_point_to_which_its_inverse_leads():
+    row, column = np.mgrid[:40, :50]
+    ramp = torch.from_numpy(np.stack([4 * column, 5 * row], axis=-1).astype(np.uint8))  # 4 x - 2, 5 y - 2.5
+    count = 24
+    generator = torch.Generator().manual_seed(0)
+    low = torch.rand(count, 2, generator=generator) * 8 + 12
+    view = View(
+        torch.cat([low, low + 6 + 10 * torch.rand(count, 2, generator=generator)], 1),
+        torch.randint(20, 33, (count, 2), generator=generator),
+        torch.arange(count) % 2 == 0,
+        torch.arange(count) % 4,
+        360 * torch.rand(count, generator=generator) - 180,
+    )
+    images, raw = ramp.expand(count, -1, -1, -1).contiguous(), torch.tensor([[40, 50]] * count)
+    pixels = as_operator(images, raw, view, (32, 64), (0.0, 0.0), (1.0, 1.0)).permute(0, 2, 3, 1)
+    y, x = torch.meshgrid(torch.arange(32) + 0.5, torch.arange(64) + 0.5, indexing="ij")
+    places = move_points(inverse(view), torch.stack([x, y], -1).reshape(1, -1, 2).expand(count, -1, -1))
+    expected = places.view(count, 32, 64, 2) * torch.tensor([4.0, 5.0]) - torch.tensor([2.0, 2.5])
+    shown = (y < view.sizes[:, :1, None]) & (x < view.sizes[:, 1:, None])
+    assert (pixels - expected)[shown].abs().max() < 0.01
+    assert torch.count_nonzero(pixels[~shown]) == 0
+
+
+@pytest.mark.parametrize("angle", [0.0, 30.0, -90.0, 135.0])
+def test_what_lies_beyond_an_image_at_an_angle_is_padding(angle):
+    gray = torch.full((1, 30, 50, 3), 200, dtype=torch.uint8)
+    raw, mean, std = torch.tensor([[30, 50]]), (100.0, 50.0, 20.0), (50.0, 25.0, 10.0)
+    view = View(torch.tensor([[-15.0, -25.0, 65.0, 55.0]]), torch.tensor([[80, 80]]), torch.tensor([False]))
+    view = view._replace(angles=torch.tensor([angle]))
+    y, x = torch.meshgrid(torch.arange(96) + 0.5, torch.arange(128) + 0.5, indexing="ij")
+    places = move_points(inverse(view), torch.stack([x, y], -1).reshape(1, -1, 2)).view(96, 128, 2)
+    beyond = torch.maximum(
+        (places - torch.tensor([25.0, 15.0])).abs() - torch.tensor([25.0, 15.0]), torch.tensor(-9)
+    ).amax(2)
+    for black, outside in ((False, (0.0, 0.0, 0.0)), (True, (-2.0, -2.0, -2.0))):
+        pixels = as_operator(gray, raw, view, BUCKET, mean, std, black_padding=black)[0]
+        for band, value, inside in zip(pixels, outside, (2.0, 6.0, 18.0), strict=True):
+            torch.testing.assert_close(band[beyond > 2], torch.full_like(band[beyond > 2], value))
+            torch.testing.assert_close(band[beyond < -2], torch.full_like(band[beyond < -2], inside))
+
+
+def test_images_that_shrink_at_an_angle_are_averaged():
+    [picture], _ = noise((240, 320))
+    view = View(torch.tensor([[0.0, 0.0, 320.0, 240.0]]), torch.tensor([[24, 32]]), torch.tensor([False]))
+    deviations = [
+        as_operator(picture[None], torch.tensor([[240, 320]]), view._replace(angles=angle), BUCKET)[
+            0, :, 6:18, 8:24
+        ].std()
+        for angle in (None, torch.tensor([33.0]))
+    ]
+    assert deviations[1] < 1.1 * deviations[0] < 10, "two pixels beside each sample would vary as the noise, by 74"

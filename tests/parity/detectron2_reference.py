@@ -284,11 +284,59 @@ WATCHED = (
     "roi_heads.mask_head.predictor.bias",
 )
 """Parameters whose gradients are stored."""
+WATCHED_LSJ = (
+    "backbone.bottom_up.stem.conv1.norm.bias",
+    "backbone.bottom_up.res2.0.conv2.weight",
+    "backbone.bottom_up.res3.0.conv1.weight",
+    "backbone.bottom_up.res5.2.conv3.norm.weight",
+    "backbone.fpn_lateral2.norm.weight",
+    "backbone.fpn_output3.weight",
+    "proposal_generator.rpn_head.conv.conv0.weight",
+    "proposal_generator.rpn_head.conv.conv1.weight",
+    "roi_heads.box_head.conv1.weight",
+    "roi_heads.box_head.conv4.norm.weight",
+    "roi_heads.box_head.fc1.weight",
+    "roi_heads.box_predictor.bbox_pred.weight",
+    "roi_heads.mask_head.mask_fcn1.weight",
+    "roi_heads.mask_head.mask_fcn4.norm.bias",
+    "roi_heads.mask_head.predictor.bias",
+)
+"""The same of the network with live norms."""
+TRAINED = {"training": ("r50", WATCHED), "lsj_training": ("lsj", WATCHED_LSJ)}
+"""File of a training step -> its model and the parameters whose gradients are stored."""
 GRADIENTS = 64
 """Entries stored of each."""
 
 
-def learn(model: Any, picture: np.ndarray) -> dict[str, np.ndarray]:
+def bring_to_life(model: Any) -> Any:
+    """The model with torch's batch norm in place of the synchronised one, which one process on a CPU cannot run."""
+    import torch
+
+    for name, child in model.named_children():
+        if "SyncBatchNorm" in type(child).__name__:
+            norm = torch.nn.BatchNorm2d(child.num_features)
+            norm.load_state_dict(child.state_dict())
+            setattr(model, name, norm)
+        else:
+            bring_to_life(child)
+    return model
+
+
+def decays(folder: Path, model: Any, config: str) -> dict[str, np.ndarray]:
+    """Weight decay of each parameter, in alphabetical order of their names, where a configuration names them."""
+    from detectron2.config import LazyConfig, instantiate
+
+    path = folder / "configs" / config
+    if path.suffix != ".py":
+        return {}
+    settings = LazyConfig.load(str(path)).optimizer
+    settings.params.model = model
+    groups = instantiate(settings).param_groups
+    found = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    return {"decays": np.array([found[id(p)] for _, p in sorted(model.named_parameters())], np.float32)}
+
+
+def learn(model: Any, picture: np.ndarray, watched: Sequence[str]) -> dict[str, np.ndarray]:
     """Losses and gradients of one picture in float64, with every anchor and every proposal in the losses.
 
     Detectron2 holds boxes in float32, and so the proposals as they are stored are those that its heads saw.
@@ -347,7 +395,7 @@ def learn(model: Any, picture: np.ndarray) -> dict[str, np.ndarray]:
     print({name: f"{value.item():.5f}" for name, value in losses.items()}, len(seen["mask_boxes"]), "masks")
     parameters = dict(model.named_parameters())
     stored = {f"loss.{name}": np.array([value.item()]) for name, value in losses.items()}
-    for name in WATCHED:
+    for name in watched:
         gradient = parameters[name].grad.numpy().flatten()
         stored[f"gradient.{name}"] = gradient[entries(gradient.size)].astype(np.float32)
         stored[f"largest.{name}"] = np.array([np.abs(gradient).max()], np.float32)
@@ -389,7 +437,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("detectron2", type=Path)
     parser.add_argument("--photos", type=Path, help="folder of JPEG files, of which the first 20 are taken")
-    parser.add_argument("--only", choices=[*CASES, "training"])
+    parser.add_argument("--only", choices=[*CASES, *TRAINED])
     parser.add_argument("--commit", help="where the checkout carries no history")
     arguments = parser.parse_args()
     sys.path.insert(0, str(HERE))
@@ -413,13 +461,16 @@ def main() -> None:
         if name == "r50" and arguments.photos:
             tensors, marks = of_photos(model, arguments.photos)
             write(STORED / "detectron2_photos.safetensors", {"bias": bias, **tensors}, {**about, **marks})
-    if arguments.only in (None, "training"):
-        case = CASES["r50"]
+    for name, (network, watched) in TRAINED.items():
+        if arguments.only not in (None, name):
+            continue
+        case = CASES[network]
         model = build(arguments.detectron2, case.config)
         bias = fill(model, case, synthetic)
-        learnt = learn(model, picture(TRAINING_HEIGHT, TRAINING_WIDTH))
+        rules = decays(arguments.detectron2, model, case.config)
+        learnt = learn(bring_to_life(model), picture(TRAINING_HEIGHT, TRAINING_WIDTH), watched)
         about = {**told, "config": case.config}
-        write(STORED / "detectron2_training.safetensors", {"bias": bias, **learnt}, about)
+        write(STORED / f"detectron2_{name}.safetensors", {"bias": bias, **rules, **learnt}, about)
 
 
 if __name__ == "__main__":

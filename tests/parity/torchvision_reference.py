@@ -305,10 +305,15 @@ WATCHED = {
 """Parameters whose gradients are stored."""
 
 
-def learn(name: str) -> dict[str, np.ndarray]:
+TRAINED = {"v1": ("v1", False), "v2": ("v2", False), "live": ("v2", True)}
+"""Name of a training step -> its model, and whether its norms are live or as in prediction."""
+
+
+def learn(name: str, live: bool) -> dict[str, np.ndarray]:
     """Losses and gradients of one picture in float64, with every anchor and every proposal in the losses.
 
-    Norms are as in prediction. Boxes are rounded to float32 and mask targets to 1/255, as they are stored.
+    live   whether norms are those of training, or as in prediction
+    Boxes are rounded to float32 and mask targets to 1/255, as they are stored.
     """
     import torch
     from pycocotools.mask import decode, frPyObjects
@@ -331,7 +336,7 @@ def learn(name: str) -> dict[str, np.ndarray]:
     model.double().train()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.eval()
+            module.train(live)
     corners = [np.array(polygon, np.float32).reshape(-1, 2) for polygon in POLYGONS]
     masks = [decode(frPyObjects([list(p)], TRAINING_HEIGHT, TRAINING_WIDTH))[..., 0] for p in POLYGONS]
     target = {
@@ -398,7 +403,7 @@ def main() -> None:
         told = {**versions(), **marks}
         write(STORED / f"torchvision_{name}.safetensors", {"bias": bias, **pack(found), **tensors}, told)
     if arguments.only in (None, "training"):
-        learnt = {f"{name}.{key}": value for name in CASES for key, value in learn(name).items()}
+        learnt = {f"{name}.{key}": value for name, how in TRAINED.items() for key, value in learn(*how).items()}
         write(STORED / "torchvision_training.safetensors", learnt, versions())
 
 

@@ -101,11 +101,19 @@ def test_a_training_report_is_one_valid_file_with_the_numbers(training):
 def test_scores_beside_cocos_and_results_that_nobody_looked_at_are_named(training):
     path = training / "evaluation" / "metrics.json"
     uncounted = {"results": 20, "among": 320, "images": 1, "counted": 300, "most": 320}
-    more = {"max_dets": {"segm": {"AP@300": 0.123}}, "lvis": {"segm": {"APr": 0.456}}, "uncounted": uncounted}
+    boundary = {"segm": {"AP": 0.321, "APl": None}}
+    more = {
+        "boundary": boundary,
+        "max_dets": {"segm": {"AP@300": 0.123}},
+        "lvis": {"segm": {"APr": 0.456}},
+        "uncounted": uncounted,
+    }
     path.write_text(json.dumps(json.loads(path.read_text()) | more))
     page = write_report(training).read_text()
     check(page)
     for text in (
+        "boundary AP</span><b>32.1 <small>%",
+        "Boundary AP: an overlap counts as the lower",
         "<th>AP@300</th>",
         "<td>12.3</td>",
         "<th>APr</th>",

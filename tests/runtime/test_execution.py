@@ -45,6 +45,19 @@ def test_each_combination_of_shapes_has_its_own_recording(tape):
     assert tape.num_recorded == 2
 
 
+def test_what_is_not_there_is_part_of_a_recording(tape):
+    """Optional tensors: with and without are two recordings."""
+
+    def function(pair):
+        return pair[0] if pair[1] is None else pair[0] + pair[1]
+
+    captured = Captured(function, tape)
+    for value in (1.0, 2.0, 3.0):
+        assert captured((torch.tensor(value), None)) == value
+        assert captured((torch.tensor(value), torch.tensor(10.0))) == value + 10
+    assert tape.num_recorded == 2
+
+
 def test_what_was_not_used_for_longest_is_forgotten(tape, monkeypatch):
     monkeypatch.setattr(execution, "MOST_GRAPHS", 2)
     captured = Captured(Counter(), tape)

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from maskrcnn.config import Data
 from maskrcnn.data import read_ahead as module
-from maskrcnn.data.buckets import buckets_for, plan_epoch
+from maskrcnn.data.buckets import buckets_for, plan_epoch, whole_images
 from maskrcnn.data.decode import decode, read_image
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.read_ahead import read_ahead
@@ -46,7 +46,7 @@ def settings(**changes):
 
 def loader_of(data, chosen):
     buckets = buckets_for(data.sizes, chosen, chosen.short_sides)
-    return Loader(data, plan_epoch(data.sizes, chosen, buckets, batch=4, seed=1, epoch=0), chosen)
+    return Loader(data, plan_epoch(whole_images(data.sizes), chosen, buckets, batch=4, seed=1, epoch=0), chosen)
 
 
 def batches(data, chosen):

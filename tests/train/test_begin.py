@@ -4,7 +4,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from maskrcnn.config import Backbone, BoxHead, MaskHead, Model, Neck, Recipe
+from maskrcnn.config import Backbone, BoxHead, MaskHead, Model, Neck, PointHead, Recipe
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.train.initialise import initialise_from
 from maskrcnn.weights import Weights
@@ -98,6 +98,14 @@ def test_heads_that_do_not_fit_start_afresh_and_are_named():
         "does not fit and starts afresh: box_head.fcs.0, box_head.fcs.1, box_head.classes, box_head.deltas" in sentence
     )
     assert torch.equal(model.state_dict()["rpn.objectness.weight"], begin.tensors["rpn.objectness.weight"])
+
+
+def test_a_finer_mask_head_and_a_point_head_begin_afresh_on_weights_without_them():
+    mask, point = MaskHead(num_convs=1, channels=8, upsamplings=2), PointHead(enabled=True, channels=8)
+    model = build(Model(**{**_fields(small()), "mask_head": mask, "point_head": point}), 3)
+    sentence = initialise_from(model, weights(), OLD)
+    assert "starts afresh: mask_head.upsample_again.0, point_head.features, point_head.layers.0" in sentence
+    assert torch.equal(model.state_dict()["mask_head.upsample.weight"], weights().tensors["mask_head.upsample.weight"])
 
 
 def test_another_backbone_is_refused():

@@ -1,10 +1,13 @@
 """A recorded step: the whole update of a real network, replayed without a line of Python, learns as eager steps do."""
 
+from functools import partial
+
 import msgspec
 import pytest
 import torch
 
 from maskrcnn import config
+from maskrcnn.data.augment.copy_paste import paste
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.precision import Precision
@@ -52,6 +55,7 @@ def learn(
     model_settings=TINY,
     compile=None,
     shapes=((64, 96), (96, 64)),
+    change=lambda batch: batch,
 ):
     """Losses of some steps over shapes in turn, and the weights they lead to."""
     torch.manual_seed(0)
@@ -74,7 +78,7 @@ def learn(
     for step in range(NUM_STEPS):
         set_rate(optimizer, 0.01 / (1 + step))
         shape = shapes[step % len(shapes)]
-        found = update([lesson(step * micro_batches + part, *shape) for part in range(micro_batches)])
+        found = update([change(lesson(step * micro_batches + part, *shape)) for part in range(micro_batches)])
         losses.append(found.mean)
     return torch.stack(losses), dict(model.named_parameters())
 
@@ -87,8 +91,9 @@ def learn(
         {"mixed": True},
         {"micro_batches": 2},
         {"model_settings": LIVE},
+        {"change": partial(paste, probability=1.0)},
     ],
-    ids=["sgd", "adamw", "bf16", "micro-batches", "live batch norm"],
+    ids=["sgd", "adamw", "bf16", "micro-batches", "live batch norm", "copy-paste"],
 )
 def test_replayed_steps_have_the_losses_and_weights_of_eager_steps(tape, options):
     eager, weights = learn(**options)

@@ -17,7 +17,17 @@ SOURCE = Path(__file__).parents[2] / "src"
 PROGRAM = """
 import json, sys, torch
 from torch import nn
+from maskrcnn.models.layers import SyncBatchNorm
 from maskrcnn.runtime import distributed
+
+def normalise(x, weights):
+    norm = SyncBatchNorm(2)
+    nn.init.constant_(norm.weight, 1.5)
+    x = x.clone().requires_grad_()
+    norm(x.detach())  # each batch has a graph of its own
+    (norm(x, relu=True) * weights).sum().backward()
+    tensors = (norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.weight.grad, norm.bias.grad, x.grad)
+    return [tensor.tolist() for tensor in tensors]
 
 with distributed.start("cpu") as world:
     distributed.BUCKET_ELEMENTS = 5
@@ -27,12 +37,16 @@ with distributed.start("cpu") as world:
     model = nn.Conv2d(2, 3, (1, 2)).to(memory_format=torch.channels_last)
     nn.init.constant_(model.weight, world.rank + 7.0)
     world.broadcast(model)
+    x, weights = (torch.rand(5, 2, 3, 4, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    mine = slice(0, 2) if world.rank == 0 else slice(2, 5)  # shares of two sizes
     told = {
+        "normalised": normalise(x[mine] + 100, weights[mine]),
         "rank": world.rank,
         "is_main": world.is_main,
         "mean": [tensor.tolist() for tensor in tensors],
         "broadcast": model.weight.unique().tolist(),
         "any": [world.any(world.rank == 1), world.any(False)],
+        "from_main": world.from_main([0.1, 3.0] if world.is_main else [0.0, 0.0]),
         "bytes": [part.decode() for part in world.gather_bytes(b"x" * 3 * world.rank)],
         "threads": torch.get_num_threads(),
     }
@@ -61,11 +75,30 @@ def check(told: list[dict], errors: str) -> None:
         assert one["mean"] == [[[1.5, 1.5]] * 3, [0.5]]
         assert one["broadcast"] == [7.0]
         assert one["any"] == [True, False]
+        assert one["from_main"] == [0.1, 3.0]
         assert one["bytes"] == (["", "xxx"] if rank == 0 else [])
         assert one["threads"] == max(1, len(os.sched_getaffinity(0)) // 2)
     assert len(told) == 2
+    check_norms(told)
     assert "process 1 has had enough" in errors
     assert re.search(r"process 0 of 2 lost the others: one of them stopped, .* \([^/]*\)$", errors, re.MULTILINE)
+
+
+def check_norms(told: list[dict]) -> None:
+    """Statistics, outputs' gradients and all else are those of torch's batch norm on the joint batch."""
+    x, weights = (torch.rand(5, 2, 3, 4, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    norm = torch.nn.BatchNorm2d(2)
+    torch.nn.init.constant_(norm.weight, 1.5)
+    x = (x + 100).requires_grad_()
+    norm(x.detach())
+    (norm(x).relu() * weights).sum().backward()
+    shared = [norm.running_mean, norm.running_var, norm.num_batches_tracked]
+    first, second = ([torch.tensor(one) for one in part["normalised"]] for part in told)
+    for found in (first, second):
+        torch.testing.assert_close(found[:3], [tensor.detach() for tensor in shared], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(first[3] + second[3], norm.weight.grad, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(first[4] + second[4], norm.bias.grad)
+    torch.testing.assert_close(torch.cat([first[5], second[5]]), x.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_two_processes_work_as_one_and_end_together():

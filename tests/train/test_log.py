@@ -5,7 +5,7 @@ import re
 import pytest
 from rich.console import Console
 
-from maskrcnn.train.log import Log, evaluations, quality
+from maskrcnn.train.log import Log, evaluations, is_stale, quality
 from maskrcnn.train.window import Means
 
 MEANS = Means({"rpn/box": 0.5, "mask_head/mask": 1.0}, {"rois": 7.0}, steps_per_second=2.0, waiting=0.25)
@@ -47,6 +47,27 @@ def test_a_window_becomes_one_line_of_json_and_one_of_text(log, tmp_path):
     )
     assert (tmp_path / "log.txt").read_text().endswith(f"  {line}\n")
     assert log.console.file.getvalue() == f"{line}\n"
+
+
+def test_what_is_left_of_a_given_time_is_told(log, tmp_path):
+    log.steps(MEANS, step=10, left=83.4, **POSITION)
+    assert rows(tmp_path)[0]["seconds_left"] == 83.4
+    assert (tmp_path / "log.txt").read_text().partition("  ")[2].startswith("step 10/20  0:01:23 left  epoch 1")
+
+
+@pytest.mark.parametrize(
+    ("history", "patience", "stale"),
+    [
+        ([0.1, 0.3, 0.2, 0.3], 2, True),
+        ([0.1, 0.3, 0.2, 0.31], 2, False),
+        ([0.1, 0.3, 0.2], 2, False),
+        ([0.3, 0.2, 0.1], 0, False),
+        ([0.0, 0.0, 0.0], 1, False),
+        ([], 1, False),
+    ],
+)
+def test_patience_counts_evaluations_that_do_not_exceed_the_best(history, patience, stale):
+    assert is_stale(history, patience) == stale
 
 
 def test_a_number_that_is_not_finite_stays_valid_json(log, tmp_path):

@@ -2,9 +2,15 @@ import pytest
 import torch
 from torch import nn
 
-from maskrcnn.config import Optimizer
+from maskrcnn.config import Backbone, Model, Neck, Optimizer
+from maskrcnn.models.mask_rcnn import build
 from maskrcnn.train import optimizer as optimizer_module
 from maskrcnn.train.optimizer import Average, build_optimizer, load_state_tensors, set_rate, state_tensors
+
+TINY = Model(
+    backbone=Backbone(kind="resnet18", norm="batch_norm", width=4, pretrained="", frozen_stages=0),
+    neck=Neck(channels=4),
+)
 
 
 def network() -> nn.Sequential:
@@ -43,6 +49,20 @@ def test_the_rate_reaches_every_group():
     optimizer = build_optimizer(network(), Optimizer())
     set_rate(optimizer, 0.125)
     assert [group["lr"] for group in optimizer.param_groups] == [0.125, 0.125]
+
+
+@pytest.mark.parametrize("rate_on_device", [False, True])
+def test_the_rate_falls_from_the_heads_to_the_stem_stage_by_stage(rate_on_device):
+    model = build(TINY, num_classes=2)
+    optimizer = build_optimizer(model, Optimizer(layer_decay=0.5), rate_on_device=rate_on_device)
+    set_rate(optimizer, 8.0)
+    rates = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
+    found = {name: rates[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+    parts = {"stem": 0.25, "res2": 0.5, "res3": 1.0, "res4": 2.0, "res5": 4.0}
+    assert all(rate == parts.get(name.split(".")[1], 8.0) for name, rate in found.items())
+    assert set(found.values()) == {*parts.values(), 8.0}
+    assert found["backbone.res5.1.conv2.norm.weight"] == 4.0
+    assert found["neck.lateral.0.weight"] == found["mask_head.masks.bias"] == 8.0
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
@@ -93,6 +113,16 @@ def test_an_average_follows_with_its_decay_and_leaves_the_model_alone():
     average.update(model, step=10_000)
     assert average.model.weight.item() == pytest.approx(0.75 * 9 / 11 + 0.25)
     assert (model.weight.item(), model.weight.requires_grad, average.model.weight.requires_grad) == (1, True, False)
+
+
+@pytest.mark.parametrize(("warmup", "decay"), [(0, 0.75), (1, 2 / 3), (99, 2 / 101)])
+def test_a_warm_up_shortens_the_average_in_the_beginning(warmup, decay):
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    average = Average(model, decay=0.75, warmup=warmup)
+    nn.init.zeros_(model.weight)
+    average.update(model, step=1)
+    assert average.model.weight.item() == pytest.approx(decay)
 
 
 def test_an_average_takes_the_statistics_of_batch_norms_as_they_are():

@@ -56,9 +56,22 @@ def test_small_images_keep_their_size(make):
 
 
 def test_small_objects_are_seen_larger(make):
-    assert chosen(make(50, (256, 256), [5, 30]))["data.short_sides"] == [512]  # twice, and no more
-    reason = next(one.reason for one in propose(make(50, (4000, 4000), [10, 30]), LAPTOP))
+    assert chosen(make(50, (256, 256), [5, 30]))["data.short_sides"] == [307]
+    assert chosen(make(50, (256, 256), [2, 30]))["data.short_sides"] == [512]  # twice, and no more
+    reason = next(one.reason for one in propose(make(50, (4000, 4000), [10, 1900]), LAPTOP))
     assert "cut the images into parts" in reason
+
+
+def test_large_images_of_small_objects_are_cut_into_tiles(make):
+    data = make(50, (3000, 4000), [10, 30])
+    settings, server = chosen(data), chosen(data, SERVER)
+    assert (settings["data.tile"], settings["data.short_sides"], settings["data.max_side"]) == (512, [320], 320)
+    assert (server["data.tile"], server["data.short_sides"]) == (1312, [800])
+    assert settings["data.num_buckets"] == 1
+    assert settings["train.epochs"] == 48  # 1200 steps of 4, over a tile with objects of each image and one without
+    assert chosen(make(50, (3000, 4000), [3, 30]))["data.tile"] == 160  # enlarged twice, and no more
+    assert "data.tile" not in chosen(make(50, (3000, 4000), [200, 300]))
+    assert "data.tile" not in chosen(make(50, (480, 640), [3, 30]))
 
 
 def test_anchors_have_the_objects_sizes(make):

@@ -1,11 +1,11 @@
 import pytest
 
 from maskrcnn.config import Optimizer, Schedule
-from maskrcnn.train.schedule import base_rate, learning_rate
+from maskrcnn.train.schedule import Place, base_rate, learning_rate
 
 
 def rate(step: int, settings: Schedule, total_steps: int = 100) -> float:
-    return learning_rate(step, settings, base=2.0, steps_per_epoch=10, total_steps=total_steps)
+    return learning_rate(Place(step, step / 10, step / total_steps), settings, 2.0)
 
 
 def test_the_rate_grows_with_the_batch():

@@ -5,8 +5,9 @@ import torch
 from jaxtyping import Int64
 
 from maskrcnn.config import Data
-from maskrcnn.data.buckets import DIVISOR, Bucket, Step, assign, buckets_for, image_keys, smallest_bucket, whole_views
+from maskrcnn.data.buckets import DIVISOR, Bucket, Step, assign, buckets_for, smallest_bucket, whole_views
 from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.keys import image_keys
 
 
 def read_bucket(text: str) -> Bucket:

@@ -20,7 +20,7 @@ from maskrcnn.bench.results import Row, Section
 from maskrcnn.bench.setup import Options, Setup, set_up
 from maskrcnn.bench.timing import in_turns, steady_seconds
 from maskrcnn.config import Recipe
-from maskrcnn.data.buckets import Step, buckets_for, plan_evaluation
+from maskrcnn.data.buckets import Step, buckets_for, plan_evaluation, whole_images
 from maskrcnn.data.dataset import Dataset, select
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
@@ -126,7 +126,7 @@ def _whole(setup: Setup, data: Dataset) -> list[Row]:
     recipe, settings = setup.recipe, structs.replace(setup.recipe.evaluate, batch=setup.options.batch)
     recipe = structs.replace(recipe, evaluate=settings, classes=data.category_names, category_ids=data.category_ids)
     buckets = buckets_for(data.sizes, recipe.data, [max(recipe.data.short_sides)])
-    steps = plan_evaluation(data.sizes, recipe.data, buckets, batch=setup.options.batch)
+    steps = plan_evaluation(whole_images(data.sizes), recipe.data, buckets, batch=setup.options.batch)
     speed: dict[str, float] = {}
 
     def ours(progress: Callable[[int, int], None]) -> None:

@@ -81,6 +81,8 @@ def show(
     out: Annotated[Path, Option(help="Where the page, its pictures and the contact sheets go.")] = Path("runs/data"),
     split: Annotated[str, Option(metavar="train|val|all", help="Which images.")] = "train",
     count: Annotated[int, Option(min=0, help="Images, spread over the split; 0 takes all.")] = 12,
+    augmented: Annotated[bool, Option("--augmented", help="Draw images as training sees them.")] = False,
+    draws: Annotated[int, Option(min=1, help="How often each image is drawn, with --augmented.")] = 4,
 ) -> None:
     """Draw the annotations of some images: a page to leaf through, and contact sheets."""
     part = _split(split)
@@ -95,7 +97,9 @@ def show(
     for remark in dict.fromkeys((*said(settings), *data.remarks)):
         print(remark)
     images = spread_evenly(len(data.image_ids), count or len(data.image_ids))
-    album = write_album(data, images, out, title=source, split=split, tell=partial(Meter(), "drawn"))
+    drawn = (settings, draws) if augmented else None
+    tell = partial(Meter(), "drawn")
+    album = write_album(data, images, out, title=source, split=split, augmented=drawn, tell=tell)
     for told in (*album.remarks, *album.sheets, album.page):
         print(told)
     if album.failures:

@@ -44,13 +44,23 @@ def evaluate(
             "setting evaluate.max_dets.",
         ),
     ] = None,
+    boundary: Annotated[
+        bool,
+        Option(
+            "--boundary",
+            help="With --predictions: also score masks by their boundaries; with a recipe it is the setting "
+            "evaluate.boundary.",
+        ),
+    ] = False,
 ) -> None:
     """Score weights on validation images, or a result file."""
     if config and weights and not (annotations or predictions):
+        if boundary:
+            raise ValueError("--boundary goes with --predictions; with a recipe set evaluate.boundary, which is on")
         more = [] if max_dets is None else [f"evaluate.max_dets={max_dets}"]
         score_weights(config, [*(overrides or []), *more], [weights], out)
     elif annotations and predictions and not (config or weights):
-        score_predictions(annotations, predictions, out, max_dets)
+        score_predictions(annotations, predictions, out, max_dets, boundary)
     else:
         own = f"; {config} is a run: add --weights {config}" if config and not weights and _is_run(config) else ""
         raise ValueError(f"expected CONFIG with --weights WEIGHTS, or --annotations FILE with --predictions FILE{own}")
@@ -147,7 +157,9 @@ def say_sides(recipe: "Recipe", trained: "Recipe") -> None:
         )
 
 
-def score_predictions(annotations: str, predictions: str, out: Where | None, max_dets: int | None = None) -> None:
+def score_predictions(
+    annotations: str, predictions: str, out: Where | None, max_dets: int | None = None, boundary: bool = False
+) -> None:
     """Score a result file of any maker, on disk or remote."""
     place = destination(out) if out else None
     from maskrcnn.evaluate.coco import score_files
@@ -157,7 +169,8 @@ def score_predictions(annotations: str, predictions: str, out: Where | None, max
     from maskrcnn.storage.fetch import fetch_file
     from maskrcnn.storage.upload import publishing
 
-    metrics = score_files(fetch_file(annotations), fetch_file(predictions), max_dets=max_dets or MOST)
+    files = fetch_file(annotations), fetch_file(predictions)
+    metrics = score_files(*files, max_dets=max_dets or MOST, boundary=boundary)
     show(metrics, "--max-dets {}")
     if place:
         with publishing(place) as folder:

@@ -30,15 +30,38 @@ def predict(
     classes: Annotated[
         str, Option(metavar="NAMES", help="Only these classes, such as cat,dog; pet=cat,pet=dog renames them.")
     ] = "",
+    tile: Annotated[
+        int | None, Option(min=0, metavar="PIXELS", help="Cut images into tiles of this side; 0 takes them whole.")
+    ] = None,
     to: Annotated[
         Proposed | None,
         Option(metavar="FORMAT", help="Write a data set to correct instead: coco, yolo, labelme, cvat or via."),
+    ] = None,
+    scales: Annotated[
+        str, Option(metavar="FACTORS", help="See each image at these sizes, such as 0.75,1,1.25, and merge results.")
+    ] = "",
+    flip: Annotated[
+        bool | None, Option("--flip/--no-flip", help="See each image mirrored too, and merge results.")
     ] = None,
 ) -> None:
     """Find the objects in images; draw and list them, or write them as labels."""
     words = {"device=cpu": "--device cpu", "precision bf16": "--precision bf16", "a pattern with **": "--recursive"}
     with speaking(words):
-        find_objects(weights, sources, out, score, device, precision, recursive, to, classes)
+        find_objects(
+            weights, sources, out, score, device, precision, recursive, to, classes, tile, factors(scales), flip
+        )
+
+
+def factors(text: str) -> tuple[float, ...] | None:
+    """Numbers parted by commas; None for an empty text. Raises ValueError for what is none.
+
+    >>> factors("0.75, 1")
+    (0.75, 1.0)
+    """
+    try:
+        return tuple(map(float, text.split(","))) if text else None
+    except ValueError:
+        raise ValueError(f"--scales: expected numbers parted by commas, such as 0.75,1,1.25, got {text}") from None
 
 
 def find_objects(
@@ -51,19 +74,26 @@ def find_objects(
     recursive: bool = False,
     to: Proposed | None = None,
     classes: str = "",
+    tile: int | None = None,
+    scales: tuple[float, ...] | None = None,
+    flip: bool | None = None,
 ) -> None:
     """Predict, print a line for each image, and say where the results are; then raise ValueError if some failed.
 
     to        the format of the data set to write in place of drawings and predictions.json
     classes   the only ones that are looked for, parted by commas; empty for all
+    tile      side of tiles, as `Predictor.cut`; None: as the weights' recipe says
+    scales, flip   ways to see each image, see `Predictor.look`
     """
     place = destination(out)
     from maskrcnn.predict import load
     from maskrcnn.storage.upload import publishing
 
-    predictor = load(weights, device=device, precision=precision)
+    predictor = load(weights, device=device, precision=precision).look(scales=scales, flip=flip)
     if classes:
         predictor = predictor.choose([name.strip() for name in classes.split(",")])
+    if tile is not None:
+        predictor = predictor.cut(tile)
     with publishing(place) as folder:
         failures = _written(predictor, sources, folder, score, recursive, to)
         print(f"written to {place}")

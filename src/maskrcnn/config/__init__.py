@@ -2,14 +2,27 @@
 
 from typing import Literal
 
+from maskrcnn.config.augment import Augment, Strength
 from maskrcnn.config.data import Data, Fit, Format, Rounding
-from maskrcnn.config.model import MAX_LOG_SCALE, RPN, Backbone, BackboneKind, BoxHead, MaskHead, Model, Neck, RoIAlign
+from maskrcnn.config.model import (
+    MAX_LOG_SCALE,
+    RPN,
+    Backbone,
+    BackboneKind,
+    BoxHead,
+    MaskHead,
+    Model,
+    Neck,
+    PointHead,
+    RoIAlign,
+)
 from maskrcnn.config.roles import Classes, Network, Positive, Role, Run, Settings
 from maskrcnn.config.train import Evaluate, Execution, Optimizer, Schedule, Train
 
 __all__ = [
     "MAX_LOG_SCALE",
     "RPN",
+    "Augment",
     "Backbone",
     "BackboneKind",
     "BoxHead",
@@ -23,6 +36,7 @@ __all__ = [
     "Neck",
     "Network",
     "Optimizer",
+    "PointHead",
     "Positive",
     "Recipe",
     "RoIAlign",
@@ -30,6 +44,7 @@ __all__ = [
     "Rounding",
     "Schedule",
     "Settings",
+    "Strength",
     "Train",
 ]
 

@@ -4,10 +4,23 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from maskrcnn.config.roles import Convention, Fraction, Learning, Natural, Positive, Run, Settings, Size
+from maskrcnn.config.augment import Augment
+from maskrcnn.config.roles import (
+    Convention,
+    Fraction,
+    Learning,
+    Natural,
+    NotNegative,
+    Positive,
+    Run,
+    Settings,
+    Share,
+    Size,
+)
 
 Rounding = Literal["nearest", "down"]
 Fit = Literal["sides", "box"]
+Levels = Literal["full", "percentiles", "fixed"]
 Format = Literal["auto", "coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "dsb2018", "instances"]
 
 
@@ -42,6 +55,13 @@ class Data(Settings, frozen=True):
     split_file: Run[str] = ""
     """File that says which images are for training and which for validation, as `maskrcnn data split` and runs write
     it, from the working directory or beside the recipe's file; empty takes the data's own splits."""
+    tile: Size[Natural] = 0
+    """Side, in pixels of the image's file, of the square tiles that images are cut into for training, evaluation and
+    prediction; each becomes as large as `short_sides` says. 0 leaves images whole (docs/tiles.md)."""
+    tile_overlap: Size[Annotated[float, Meta(gt=0.0, le=0.5)]] = 0.2
+    """Share of its side by which a tile overlaps the next, at least: objects smaller than that are whole in one."""
+    tile_empty: Learning[NotNegative] = 1.0
+    """Number of tiles without objects that an epoch shows for each tile with some, at most."""
     fit: Convention[Fit] = "sides"
     """How images are scaled: `sides` by their shorter and longer side, whichever is upright; `box` into a box that is
     as high as `short_sides` and as wide as `max_side`, portraits too, and every image is padded to that box."""
@@ -64,16 +84,37 @@ class Data(Settings, frozen=True):
     padding: Convention[Literal["mean", "black"]] = "mean"
     """What surrounds an image in its batch: the colour `mean`, which normalising makes 0, or `black`, as in systems
     that pad before they normalise."""
+    sampling: Learning[Literal["uniform", "repeat_factor", "class_balanced"]] = "uniform"
+    """How often an epoch shows each image: `uniform` once; `repeat_factor` more often where a class is rare, as LVIS
+    does; `class_balanced` so that each class is drawn equally often."""
+    repeat_threshold: Learning[Share] = 0.001
+    """Share of the images below which `sampling: repeat_factor` repeats those of a class: at a share f of them,
+    sqrt(threshold / f) times."""
+    negatives: Learning[Annotated[float, Meta(ge=0.0, lt=1.0)] | None] = None
+    """Share of an epoch's images that have no objects, others in each epoch; empty shows all of them once."""
     flip: Learning[Fraction] = 0.5
     """Probability of a horizontal flip in training."""
+    augment: Augment = Augment()
     num_buckets: Learning[Positive] = 6
     """Number of sizes that batches are padded to: more of them waste less padding, fewer compile or capture faster;
     with `fit: box` there is one."""
     mean: Convention[tuple[float, ...]] = (123.675, 116.28, 103.53)
-    """Mean of each band, in 0..255, subtracted from pixels; the default is ImageNet's for red, green and blue. Images
-    have as many bands as there are entries."""
+    """Mean of each band, in levels of 0..255, subtracted from pixels; the default is ImageNet's for red, green and
+    blue. Images have as many bands as there are entries; with none, bands, mean and deviation are measured over the
+    training images."""
     std: Convention[tuple[float, ...]] = (58.395, 57.12, 57.375)
-    """Standard deviation of each band, which divides pixels; the default is ImageNet's."""
+    """Standard deviation of each band, which divides pixels; the default is ImageNet's. Empty where `mean` is."""
+    levels: Convention[Levels] = "full"
+    """How the numbers of an image become levels of 0..255: `full` takes the whole range of their type, `percentiles`
+    that of each band of each image between two percentiles, `fixed` the same range for all images."""
+    level_range: Convention[tuple[tuple[float, float], ...]] = ()
+    """Numbers that become levels 0 and 255 with `levels: fixed`: a pair for each band, or one for all. Empty measures
+    them over the training images."""
+    level_percentiles: Convention[tuple[float, float]] = (0.5, 99.5)
+    """Percentiles of a band that become levels 0 and 255 with `levels: percentiles`."""
+    shown_bands: Run[tuple[Positive, ...]] = ()
+    """Numbers, from 1, of the bands that drawings of predictions show as red, green and blue, or of the one that they
+    show as gray. Empty shows the first three, or the first where there are fewer."""
     remote: Run[Literal["copy", "stream"]] = "copy"
     """How images are read where `dataset_dir` is an address such as `s3://BUCKET/FOLDER`: `copy` copies them into the
     cache before the first step, `stream` reads each from the store whenever it is needed."""

@@ -22,7 +22,8 @@ from maskrcnn.config.roles import (
 )
 
 Four = tuple[AboveZero, AboveZero, AboveZero, AboveZero]
-Norm = Literal["frozen_batch_norm", "batch_norm", "group_norm"]
+Norm = Literal["frozen_batch_norm", "fixed_batch_norm", "batch_norm", "sync_batch_norm", "group_norm"]
+HeadNorm = Literal["", "none", "frozen_batch_norm", "batch_norm", "sync_batch_norm", "group_norm"]
 BackboneKind = Literal[
     "resnet18",
     "resnet34",
@@ -47,8 +48,9 @@ class Backbone(Settings, frozen=True):
     """Architecture: ResNet (He et al. 2016), ResNeXt (Xie et al. 2017), named by its groups and their width, or
     EfficientNet-Lite (Tan and Le 2019), small and fast on a CPU."""
     norm: NormKind[Norm] = "frozen_batch_norm"
-    """Normalisation layer: frozen batch norm needs pretrained weights; group norm learns from scratch at any batch size
-    (Wu and He 2018); live batch norm needs many images on each device."""
+    """Normalisation layer: frozen batch norm needs pretrained weights; fixed batch norm, too, trains scale and shift;
+    group norm learns from scratch at any batch size (Wu and He 2018); live batch norm needs many images on each device,
+    or on all of them together as `sync_batch_norm`."""
     width: Network[Positive] = 64
     """Channels of a ResNet's stem; published weights have 64."""
     stride_in_1x1: Convention[bool] = False
@@ -169,9 +171,11 @@ class MaskHead(Settings, frozen=True):
     """Mask head (He et al. 2017): a small fully convolutional network on each box."""
 
     pool_size: Network[Positive] = 14
-    """Output size of RoIAlign: cells along each side; the mask has twice as many."""
+    """Output size of RoIAlign: cells along each side; each upsampling doubles them."""
     num_convs: Network[Positive] = 4
     """Number of 3 x 3 convolutions before the upsampling."""
+    upsamplings: Network[Annotated[int, Meta(ge=1, le=3)]] = 1
+    """Number of times the cells are doubled: 1 gives masks of 28 x 28 cells from a `pool_size` of 14, 2 of 56 x 56."""
     channels: Network[Positive] = 256
     """Channels of each convolution."""
     class_agnostic: Network[bool] = False
@@ -179,9 +183,27 @@ class MaskHead(Settings, frozen=True):
     paste: Convention[Literal["centres", "inclusive"]] = "centres"
     """How masks are pasted: `centres` samples at pixel centres; `inclusive` truncates boxes to whole pixels, the last
     one included, as in torchvision."""
+    interpolate: Convention[Literal["probabilities", "logits"]] = "probabilities"
+    """What is interpolated between the cells of a mask: `probabilities`, as other systems do, or `logits`, among which
+    none is saturated, so that the edge lies where the network is undecided."""
     num_rois: Learning[Positive] = 64
     """Number of slots per image for positive boxes in the mask loss, shared over the batch; boxes without a slot are
     counted."""
+
+
+class PointHead(Settings, frozen=True):
+    """Point head (PointRend, Kirillov et al. 2020), which decides again, more finely, about the edge of a mask."""
+
+    enabled: Network[bool] = False
+    """Whether there is a point head."""
+    channels: Network[Positive] = 64
+    """Channels of the finest features and of each layer."""
+    subdivisions: Convention[Annotated[int, Meta(ge=1, le=4)]] = 2
+    """Number of times the cells of the mask head are doubled again; each time the least certain ones are predicted."""
+    num_test_points: Convention[Positive] = 784
+    """Number of cells of an object that each subdivision predicts."""
+    num_points: Learning[Positive] = 196
+    """Number of cells of each object in the loss: three quarters are uncertain ones, the others random."""
 
 
 class Model(Settings, frozen=True):
@@ -189,12 +211,13 @@ class Model(Settings, frozen=True):
 
     backbone: Backbone = Backbone()
     neck: Neck = Neck()
-    head_norm: NormKind[Literal["", "none", "frozen_batch_norm", "batch_norm", "group_norm"]] = ""
+    head_norm: NormKind[HeadNorm] = ""
     """Normalisation layer of the neck, the box head and the mask head; empty takes that of the backbone, or none beside
-    frozen batch norm."""
+    frozen and fixed batch norm."""
     smooth_l1_beta: Learning[NotNegative] = 0.0
     """Error of a delta below which box losses are quadratic (smooth L1); 0 is plain L1."""
     roi_align: RoIAlign = RoIAlign()
     rpn: RPN = RPN()
     box_head: BoxHead = BoxHead()
     mask_head: MaskHead = MaskHead()
+    point_head: PointHead = PointHead()

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from maskrcnn.config.roles import AboveZero, Fraction, Learning, Natural, NotNegative, Positive, Run, Settings
+from maskrcnn.config.roles import AboveZero, Fraction, Learning, Natural, NotNegative, Positive, Run, Settings, Share
 
 Execution = Literal["auto", "eager", "captured", "compiled"]
 
@@ -22,6 +22,9 @@ class Optimizer(Settings, frozen=True):
     """Weight decay of all weights and biases except those of norms; AdamW decouples it from the gradient."""
     weight_decay_norm: Run[NotNegative] = 0.0
     """Weight decay of the scales and biases of norms."""
+    layer_decay: Run[Share] = 1.0
+    """Factor of the learning rate from each part of the network to the one before it: neck and heads have all of it,
+    the backbone's last stage this share, the stage before it this share squared, down to the stem; 1 has one rate."""
     clip_norm: Run[NotNegative] = 0.0
     """Largest norm of the gradient of all weights together; 0 does not clip."""
 
@@ -48,6 +51,13 @@ class Train(Settings, frozen=True):
     """Number of passes over the training images."""
     max_steps: Run[Natural] = 0
     """Number of steps after which training stops; 0 trains all epochs."""
+    minutes: Run[NotNegative] = 0.0
+    """Time in minutes that training takes, evaluations and saving included: as many steps as fit, with the whole
+    schedule run; `epochs`, in which milestones and evaluations count, are then equal parts of it. 0 trains all epochs,
+    however long."""
+    patience: Run[Natural] = 0
+    """Number of evaluations without a higher mask AP (box AP where there are no masks) after which training stops
+    early; 0 never does."""
     batch: Learning[Positive] = 16
     """Number of images per update, over all devices and accumulated micro-batches."""
     micro_batch: Run[Natural] = 0
@@ -66,6 +76,9 @@ class Train(Settings, frozen=True):
     does."""
     ema: Run[Fraction] = 0.0
     """Decay per step of a moving average of the weights, which is then evaluated and saved; 0 keeps none."""
+    ema_warmup: Run[Natural] = 9
+    """Number w that shortens the average of `ema` in the beginning: after t steps its decay is at most
+    (1 + t) / (1 + w + t), so that it covers about the last 1 / w of them; 0 has the whole decay from the first step."""
     evaluate_every: Run[Natural] = 1
     """Number of epochs between evaluations; the last epoch is always evaluated, unless this is 0."""
     checkpoint_every: Run[Natural] = 0
@@ -91,6 +104,14 @@ class Evaluate(Settings, frozen=True):
     """Whether evaluation uses bf16 or fp16, as `train.mixed_precision`; prediction does too, unless told otherwise."""
     execution: Run[Execution] = "auto"
     """How a batch runs in evaluation and prediction, as `train.execution`."""
+    scales: Run[tuple[AboveZero, ...]] = (1.0,)
+    """Sizes at which each image is seen, as factors of the usual one, also in prediction; what is found at all of them
+    is merged. Each size takes its square of the usual time."""
+    flip: Run[bool] = False
+    """Whether each image is seen mirrored too, at each of `scales`, which doubles the time."""
     max_dets: Run[Positive] = 100
     """Number of results of one class in an image that count: other than 100 adds scores such as `AP@300` to COCO's own,
     which count 100."""
+    boundary: Run[bool] = True
+    """Whether boundary AP (Cheng et al. 2021) stands beside mask AP: it sees edges that are a few pixels off, also on
+    large objects. Costs a few milliseconds an image at most, while the model is busy with the next."""

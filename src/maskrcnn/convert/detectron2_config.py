@@ -10,7 +10,14 @@ from maskrcnn.models.layers import GroupNorm
 from maskrcnn.models.mask_rcnn import head_norm
 from maskrcnn.models.resnet import shape_of
 
-NORMS = {"frozen_batch_norm": "FrozenBN", "batch_norm": "BN", "group_norm": "GN", None: ""}
+NORMS = {
+    "frozen_batch_norm": "FrozenBN",
+    "fixed_batch_norm": "FrozenBN",
+    "batch_norm": "BN",
+    "sync_batch_norm": "SyncBN",
+    "group_norm": "GN",
+    None: "",
+}
 GROUPS = 32
 """Number of groups in Detectron2's group norm, for any number of channels."""
 CANNOT = (

@@ -25,18 +25,22 @@ COMPARED = settings_with(Role.NETWORK, Role.CONVENTION, Role.SIZE, Role.SELECTIO
 """Settings that a prediction depends on; live and frozen batch norm predict the same."""
 NETWORK = settings_with(Role.NETWORK)
 """Settings that define the network."""
-ANYTHING = ["frozen_batch_norm", "batch_norm", "none", ""]
+BATCH_NORMS = ["frozen_batch_norm", "fixed_batch_norm", "batch_norm", "sync_batch_norm"]
+NOWHERE: dict[str, list[Any]] = {"model.mask_head.upsamplings": [1], "model.point_head.enabled": [False]}
+"""Values of settings to which the networks of all other systems are limited."""
 BUILT: dict[str, dict[str, list[Any]]] = {
     "torchvision": {
-        "model.backbone.norm": ["frozen_batch_norm", "batch_norm"],
-        "model.head_norm": ANYTHING,
+        **NOWHERE,
+        "model.backbone.norm": BATCH_NORMS,
+        "model.head_norm": [*BATCH_NORMS, "none", ""],
         "model.backbone.width": [64],
         "model.rpn.aspect_ratios": [[0.5, 1.0, 2.0]],
         "model.box_head.class_agnostic": [False],
         "model.mask_head.class_agnostic": [False],
     },
     "mindspore": {
-        "model.backbone.norm": ["frozen_batch_norm", "batch_norm"],
+        **NOWHERE,
+        "model.backbone.norm": BATCH_NORMS,
         "model.head_norm": ["none", ""],
         "model.backbone.width": [64],
         "model.rpn.aspect_ratios": [[0.5, 1.0, 2.0]],
@@ -47,7 +51,7 @@ BUILT: dict[str, dict[str, list[Any]]] = {
         "model.mask_head.num_convs": [4],
         "model.mask_head.class_agnostic": [False],
     },
-    "detectron2": {},
+    "detectron2": NOWHERE,
 }
 """Values of settings to which a system's networks are limited."""
 
@@ -90,10 +94,8 @@ def _expect_built(recipe: Recipe, to: str) -> None:
     for key, values in BUILT[to].items():
         if settings[key] not in values:
             others = " or ".join(map(str, values))
-            raise ValueError(
-                f"{to} has no Mask R-CNN with {key}={settings[key]}, expected {others}; "
-                "export to detectron2, which has more"
-            )
+            remedy = "" if key in NOWHERE else "; export to detectron2, which has more"
+            raise ValueError(f"{to} has no Mask R-CNN with {key}={settings[key]}, expected {others}{remedy}")
 
 
 def _described(framework: Framework, state: Mapping[str, Tensor], recipe: Recipe) -> Recipe:

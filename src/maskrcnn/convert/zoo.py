@@ -3,6 +3,7 @@
 `python -m maskrcnn.convert.zoo docs/published.md` writes the page again.
 """
 
+import re
 import sys
 from collections.abc import Iterator
 from difflib import SequenceMatcher
@@ -49,13 +50,14 @@ class Published(NamedTuple):
 
     @property
     def framework(self) -> str:
-        """Framework: the part of the name before `://`."""
-        return self.name.partition("://")[0]
+        """Framework: the part of the name before `://`, or before the slash."""
+        return re.split("://|/", self.name)[0]
 
     @property
     def file(self) -> str:
         """Path in the cache."""
-        return f"{self.framework}/{self.url.rpartition('/')[2]}"
+        file = self.url.rpartition("/")[2]
+        return f"{self.name}.safetensors" if self.name in _TIMM else f"{self.framework}/{file}"
 
 
 _SIDES = "short side 800, long side at most 1333"
@@ -152,7 +154,7 @@ r101-syncbn_fpn_1x            gcnet/r101_fpn_syncbn-backbone_1x/20200210-81658c8
 x101-32x4d-syncbn_fpn_1x      gcnet/x101_32x4d_fpn_syncbn-backbone_1x/20200211-7584841c             42.4  37.7  rgb
 """
 
-# Name of a backbone, address, kind. None has published digits.
+# Name of a backbone, address, kind; without published digits.
 _FACEBOOK = "https://dl.fbaipublicfiles.com"
 _BACKBONES = {
     "msra://R-50.pkl": (f"{_FACEBOOK}/detectron2/ImageNetPretrained/MSRA/R-50.pkl", "msra"),
@@ -161,6 +163,9 @@ _BACKBONES = {
     "fair://R-50-GN.pkl": (f"{_FACEBOOK}/detectron/ImageNetPretrained/47261647/R-50-GN.pkl", "plain"),
     "fair://R-101-GN.pkl": (f"{_FACEBOOK}/detectron/ImageNetPretrained/47592356/R-101-GN.pkl", "plain"),
 }
+
+# Name of a backbone at the Hugging Face hub, SHA-256 of its `model.safetensors`.
+_TIMM = {"timm/resnet50.a1_in1k": "773525d5821de224f8f30c33377b7a795d7863e08522698200d3217d3f2a41bb"}
 
 REFUSED = {
     "it predicts boxes, no masks": (
@@ -194,7 +199,7 @@ CHECKED = {
     _EQUAL.format("MMDetection"): ("mmdet://mask-rcnn_r50_fpn_*", "mmdet://mask-rcnn_r50-caffe_fpn_*"),
     "pyramid and heads equal the MindSpore network's on the same generated weights": ("mindspore://*",),
     "names, shapes, conventions": ("detectron2://*", "mmdet://*"),
-    "names": ("msra://*", "fair://*"),
+    "names": ("msra://*", "fair://*", "timm/*"),
 }
 """Checks made here, with patterns of the names they are made for; the first match counts."""
 
@@ -234,6 +239,10 @@ def _published() -> Iterator[Published]:
     yield Published("mindspore://mask_rcnn_resnet50_fpn_1x", url, 37.8, 34.0, source, *_KINDS["mindspore"])
     for name, (url, kind) in _BACKBONES.items():
         yield Published(name, url, None, None, f"{code}/MODEL_ZOO.md", *_KINDS[kind]._replace(classes=0))
+    for name, digest in _TIMM.items():
+        page = f"https://huggingface.co/{name}"
+        url = f"{page}/resolve/main/model.safetensors"
+        yield Published(name, url, None, None, page, *_KINDS["rgb"]._replace(classes=0), sha256=digest)
 
 
 def _rows(table: str) -> Iterator[tuple[str, str, float | None, float | None, str]]:
@@ -244,13 +253,14 @@ def _rows(table: str) -> Iterator[tuple[str, str, float | None, float | None, st
 
 PUBLISHED = {one.name: one for one in _published()}
 """Published checkpoints by name, in the order of the lists."""
-SCHEMES = tuple(sorted({f"{name.partition('://')[0]}://" for name in PUBLISHED}))
-"""Beginnings of their names."""
+SCHEMES = tuple(sorted({f"{name.partition('://')[0]}://" for name in PUBLISHED if "://" in name}))
+"""Beginnings of names that no path has."""
 
 
 def is_name(source: object) -> bool:
-    """Whether a text begins as names of published checkpoints do, such as `torchvision://`."""
-    return str(source).startswith(SCHEMES)
+    """Whether a text begins as names of published checkpoints do, as `torchvision://`; `timm/` may begin a path."""
+    name = str(source)
+    return name.startswith(SCHEMES) or (name.startswith("timm/") and not Path(name).exists())
 
 
 def find(name: str) -> Published:

@@ -1,6 +1,6 @@
-"""Which images travel together: a handful of padded sizes, and the batches of an epoch.
+"""Which samples travel together: a handful of padded sizes, and the batches of an epoch.
 
-Everything here is a pure function of the images' sizes, the settings, the seed and the epoch: neither the number
+Everything here is a pure function of the samples' sizes, the settings, the seed and the epoch: neither the number
 of workers nor of processes changes a batch.
 """
 
@@ -9,10 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int64, UInt64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from maskrcnn.config import Data, Fit, Rounding
+from maskrcnn.data.augment.geometry import Objects, jitter
+from maskrcnn.data.augment.jpeg import qualities
+from maskrcnn.data.augment.levels import resolve
+from maskrcnn.data.keys import image_keys, uniform
 from maskrcnn.view import View
 
 Bucket = tuple[int, int]
@@ -21,14 +25,49 @@ DIVISOR = 32  # coarsest stride whose cells the pyramid must share
 MAX_SHAPES = 256  # bounds the search; with more distinct shapes they are first rounded up further
 
 
+class Samples(NamedTuple):
+    """What a plan shares out among batches: parts of images, in any number and order; mostly each image once, whole."""
+
+    images: Int64[np.ndarray, " S"]
+    """Index of each sample's image in the data set."""
+    windows: Int64[np.ndarray, "S 4"]
+    """xyxy, whole pixels of the original image, inside it."""
+
+    @property
+    def sizes(self) -> Int64[np.ndarray, "S 2"]:
+        """(height, width) of each window."""
+        return self.windows[:, 3:1:-1] - self.windows[:, 1::-1]
+
+    def take(self, index: Int64[np.ndarray, " n"]) -> "Samples":
+        """Some of them; one that is named twice comes twice, each time with chances of its own."""
+        return Samples(self.images[index], self.windows[index])
+
+
+def whole_images(sizes: Int64[np.ndarray, "n 2"]) -> Samples:
+    """Every image once, as a whole.
+
+    >>> whole_images(np.array([[480, 640]])).windows.tolist()
+    [[0, 0, 640, 480]]
+    """
+    return Samples(np.arange(len(sizes)), np.pad(sizes[:, ::-1], ((0, 0), (2, 0))))
+
+
 class Step(NamedTuple):
     """One batch: which images, what is seen of each, and what chance decided for it."""
 
     bucket: Bucket
     indices: Int64[np.ndarray, " n"]
+    """Index of each image in the data set."""
     view: View
     keys: Int64[np.ndarray, " n"]
-    """Random numbers for the step itself, one per image."""
+    """Random numbers for the step itself, one per sample."""
+    qualities: Int64[np.ndarray, " n"] | None = None
+    """JPEG quality that each image is compressed with when it is decoded; None where none is."""
+
+    def take(self, part: slice) -> "Step":
+        """Some of its images."""
+        qualities = None if self.qualities is None else self.qualities[part]
+        return Step(self.bucket, self.indices[part], self.view.take(part), self.keys[part], qualities)
 
 
 def resized_size(
@@ -65,6 +104,16 @@ def resized_sizes(
     return (exact + 0.5).astype(np.int64).clip(min=1)
 
 
+def _resized(
+    sizes: Int64[np.ndarray, "n 2"], short_sides: Int64[np.ndarray, " n"], settings: Data
+) -> Int64[np.ndarray, "n 2"]:
+    """Resized sizes as the settings want them: tiles, of which small images give smaller ones, have one scale."""
+    if not settings.tile:
+        return resized_sizes(sizes, short_sides, settings.max_side, settings.rounding, settings.fit)
+    exact = sizes * (short_sides / settings.tile)[:, None]
+    return (np.floor(exact) if settings.rounding == "down" else np.floor(exact + 0.5)).astype(np.int64).clip(min=1)
+
+
 def whole_views(
     sizes: Int64[np.ndarray, "n 2"],
     short_sides: Int64[np.ndarray, " n"],
@@ -76,13 +125,21 @@ def whole_views(
     In a box, height and width have exactly one scale, as in OpenCV: rounded sizes show up to half a pixel more or less
     than the image. By two scales, edges of photos would differ by up to 16 levels.
     """
-    resized = resized_sizes(sizes, short_sides, settings.max_side, settings.rounding, settings.fit)
+    resized = _resized(sizes, short_sides, settings)
     view = View.whole(torch.tensor(sizes), torch.tensor(resized), mirrored)
     if settings.fit == "sides":
         return view
     scale = _box_scale(sizes, short_sides, settings.max_side)
     shown = np.minimum(resized / scale, sizes + 0.499 / scale)  # the last samples' centres stay inside the image
     return view._replace(windows=torch.tensor(np.pad(shown[:, ::-1], ((0, 0), (2, 0))), dtype=torch.float32))
+
+
+def views_of(
+    samples: Samples, short_sides: Int64[np.ndarray, " n"], settings: Data, mirrored: Bool[Tensor, " n"] | None = None
+) -> View:
+    """The views of samples, each window resized as an image of its size is."""
+    view = whole_views(samples.sizes, short_sides, settings, mirrored)
+    return view._replace(windows=view.windows + torch.from_numpy(samples.windows[:, [0, 1, 0, 1]]))
 
 
 def _box_scale(
@@ -95,9 +152,7 @@ def buckets_for(sizes: Int64[np.ndarray, "n 2"], settings: Data, short_sides: Se
     """Buckets for images of these original sizes, whichever of the short sides each one is given."""
     if settings.fit == "box":
         return [box_bucket(settings)]
-    resized = [
-        resized_sizes(sizes, np.full(len(sizes), side), settings.max_side, settings.rounding) for side in short_sides
-    ]
+    resized = [_resized(sizes, np.full(len(sizes), side), settings) for side in short_sides]
     return choose_buckets(np.concatenate(resized), settings.num_buckets)
 
 
@@ -145,57 +200,55 @@ def assign(sizes: Int64[np.ndarray, "n 2"], buckets: Sequence[Bucket]) -> Int64[
 
 
 def plan_epoch(
-    sizes: Int64[np.ndarray, "n 2"], settings: Data, buckets: Sequence[Bucket], *, batch: int, seed: int, epoch: int
+    samples: Samples,
+    settings: Data,
+    buckets: Sequence[Bucket],
+    *,
+    batch: int,
+    seed: int,
+    epoch: int,
+    objects: Objects | None = None,
 ) -> list[Step]:
-    """The ceil(n / batch) training batches of one epoch, all full, every image in at least one.
+    """The ceil(S / batch) training batches of one epoch, all full, every sample in at least one.
 
-    sizes  original (height, width)
-    Images of one bucket go together; what is left over in all buckets is sorted by shape and mixed. The epoch's
-    first images come a second time where the last batch would not be full.
+    objects   of the data set, which windows may be placed around
+    Samples of one bucket go together; what is left over in all buckets is sorted by shape and mixed. The epoch's
+    first samples come a second time where the last batch would not be full.
     """
-    keys = image_keys(seed, epoch, len(sizes))
-    sides = np.array(settings.short_sides)[(_uniform(keys, 1) * len(settings.short_sides)).astype(np.int64)]
-    view = whole_views(sizes, sides, settings, torch.tensor(_uniform(keys, 2) < settings.flip))
+    keys = image_keys(seed, epoch, len(samples.images))
+    sides = np.array(settings.short_sides)[(uniform(keys, 1) * len(settings.short_sides)).astype(np.int64)]
+    view = views_of(samples, sides, settings, torch.tensor(uniform(keys, 2) < settings.flip))
+    around = None if objects is None else objects.draw(samples.images, keys)
+    pieces = resolve(settings.augment, len(settings.mean))
+    view = jitter(view, samples.windows, keys, pieces, box=_box_sizes(sides, settings), around=around)
     resized = view.sizes.numpy()
-    order = np.argsort(_uniform(keys, 3), kind="stable")
+    order = np.argsort(uniform(keys, 3), kind="stable")
     full, rest = _full_batches(order, assign(resized, buckets), batch)
     rest = np.concatenate([rest, np.resize(order, -len(rest) % batch)])
     groups = full + _cut(_by_shape(rest, resized), batch)
-    turn = np.argsort(_uniform(image_keys(seed, epoch, len(groups)), 4), kind="stable")
-    return _steps([groups[i] for i in turn], view, keys, buckets)
+    turn = np.argsort(uniform(image_keys(seed, epoch, len(groups)), 4), kind="stable")
+    steps = _steps([groups[i] for i in turn], samples.images, view, keys, buckets)
+    return [step._replace(qualities=qualities(step.keys, pieces.jpeg)) for step in steps]
 
 
-def plan_evaluation(
-    sizes: Int64[np.ndarray, "n 2"], settings: Data, buckets: Sequence[Bucket], *, batch: int
-) -> list[Step]:
-    """Every image exactly once, unflipped, at the largest short side; only the last batch may be smaller.
+def _box_sizes(short_sides: Int64[np.ndarray, " n"], settings: Data) -> Int64[np.ndarray, "n 2"] | None:
+    """(height, width) of the box that each sample is fitted into, if any."""
+    if settings.fit == "sides":
+        return None
+    return np.stack([short_sides, np.full_like(short_sides, settings.max_side)], axis=1)
+
+
+def plan_evaluation(samples: Samples, settings: Data, buckets: Sequence[Bucket], *, batch: int) -> list[Step]:
+    """Every sample exactly once, unflipped, at the largest short side; only the last batch may be smaller.
 
     `plan[rank::world_size]` is one process's share.
     """
-    view = whole_views(sizes, np.full(len(sizes), max(settings.short_sides)), settings)
+    number = len(samples.images)
+    view = views_of(samples, np.full(number, max(settings.short_sides)), settings)
     resized = view.sizes.numpy()
-    full, rest = _full_batches(np.arange(len(sizes)), assign(resized, buckets), batch)
+    full, rest = _full_batches(np.arange(number), assign(resized, buckets), batch)
     groups = full + _cut(_by_shape(rest, resized), batch)
-    return _steps(groups, view, image_keys(0, 0, len(sizes)), buckets)
-
-
-def image_keys(seed: int, epoch: int, num_images: int) -> Int64[np.ndarray, " {num_images}"]:
-    """A random number of 63 bits for each image of an epoch, a function of (seed, epoch, index) alone."""
-    start = _mix(_mix(np.array([seed], np.uint64)) + np.uint64(epoch))
-    return (_mix(start + np.arange(num_images, dtype=np.uint64)) >> np.uint64(1)).astype(np.int64)
-
-
-def _uniform(keys: Int64[np.ndarray, " n"], stream: int) -> Float64[np.ndarray, " n"]:
-    """Independent numbers in [0, 1) for each key and stream."""
-    return (_mix(keys.astype(np.uint64) ^ _mix(np.array([stream], np.uint64))) >> np.uint64(11)) * 2.0**-53
-
-
-def _mix(values: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
-    """SplitMix64 (Steele, Lea and Flood 2014): neighbouring numbers become unrelated ones; wraps around."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    return _steps(groups, samples.images, view, image_keys(0, 0, number), buckets)
 
 
 def _shapes(sizes: Int64[np.ndarray, "n 2"], divisor: int) -> tuple[Int64[np.ndarray, "m 2"], Int64[np.ndarray, " m"]]:
@@ -261,11 +314,15 @@ def _cut(indices: Int64[np.ndarray, " n"], batch: int) -> list[Int64[np.ndarray,
 
 
 def _steps(
-    groups: Sequence[Int64[np.ndarray, " _"]], view: View, keys: Int64[np.ndarray, " n"], buckets: Sequence[Bucket]
+    groups: Sequence[Int64[np.ndarray, " _"]],
+    images: Int64[np.ndarray, " n"],
+    view: View,
+    keys: Int64[np.ndarray, " n"],
+    buckets: Sequence[Bucket],
 ) -> list[Step]:
-    """Make batches of groups of images, from the view and the key of every image."""
+    """Make batches of groups of samples, from the image, the view and the key of every sample."""
     most = np.array([view.sizes.numpy()[group].max(axis=0) for group in groups])
     return [
-        Step(buckets[covering], group, view.take(torch.from_numpy(group)), keys[group])
+        Step(buckets[covering], images[group], view.take(torch.from_numpy(group)), keys[group])
         for covering, group in zip(assign(most, buckets), groups, strict=True)
     ]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntFlag
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Integer, UInt8
@@ -38,6 +38,15 @@ SENTENCES = {
     Flag.SHORT_POLYGON: "have a polygon of fewer than three points, which is left out",
     Flag.NO_OUTLINE: "have a box and no outline; their box stands in for it",
 }
+
+
+class Parts(NamedTuple):
+    """Which part of its file each image is."""
+
+    windows: Int64[np.ndarray, "N 4"]
+    """xyxy, whole pixels of the whole image, upright."""
+    sizes: Int64[np.ndarray, "N 2"]
+    """(height, width) of the whole image."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -78,6 +87,8 @@ class Dataset:
     keypoint_names: tuple[str, ...] = ()
     attributes: Sequence[str] | None = None
     """What else an annotation says, as the text of a JSON object; empty where it says nothing."""
+    parts: Parts | None = None
+    """The part of its file that each image is; None: all of it."""
     stated_ids: Sequence[str] | None = None
     """Image ids as the source writes them, where they are not whole numbers of 64 bits; `image_ids` then count from
     1."""
@@ -162,9 +173,9 @@ def lie_inside(boxes: Float32[np.ndarray, "n 4"], sizes: Int64[np.ndarray, "n 2"
 
 def select(data: Dataset, images: Int64[np.ndarray, " n"]) -> Dataset:
     """Some images of a data set, by index, in any order; one that is chosen twice gives its ids twice."""
-    objects, first_object = _gather(data.first_object, images)
-    rings, first_ring = _gather(data.first_ring, objects)
-    points, first_point = _gather(data.rings.first, rings)
+    objects, first_object = members(data.first_object, images)
+    rings, first_ring = members(data.first_ring, objects)
+    points, first_point = members(data.rings.first, rings)
     return replace(
         data,
         image_ids=data.image_ids[images],
@@ -173,6 +184,7 @@ def select(data: Dataset, images: Int64[np.ndarray, " n"]) -> Dataset:
         first_object=first_object,
         rings=Rings(data.rings.points[points], first_point.astype(np.int32)),
         first_ring=first_ring,
+        parts=None if data.parts is None else Parts(*(column[images] for column in data.parts)),
         stated_ids=None if data.stated_ids is None else [data.stated_ids[image] for image in images.tolist()],
         attributes=None if data.attributes is None else [data.attributes[index] for index in objects.tolist()],
         **_of_objects(data, objects),
@@ -182,8 +194,8 @@ def select(data: Dataset, images: Int64[np.ndarray, " n"]) -> Dataset:
 def keep_objects(data: Dataset, keep: Bool[np.ndarray, " O"]) -> Dataset:
     """Some objects of a data set, all its images."""
     objects = np.flatnonzero(keep)
-    rings, first_ring = _gather(data.first_ring, objects)
-    points, first_point = _gather(data.rings.first, rings)
+    rings, first_ring = members(data.first_ring, objects)
+    points, first_point = members(data.rings.first, rings)
     return replace(
         data,
         first_object=np.concatenate([[0], np.cumsum(keep, dtype=np.int64)])[data.first_object],
@@ -240,10 +252,13 @@ def why_nothing_is_learnt(data: Dataset) -> str:
     return f"{counted(len(data.labels), 'objects')}: {' and '.join(told)}"
 
 
-def _gather(
+def members(
     first: Integer[np.ndarray, " _"], chosen: Int64[np.ndarray, " m"]
 ) -> tuple[Int64[np.ndarray, " _"], Int64[np.ndarray, " m+1"]]:
-    """(members of the chosen groups, where each group begins among them)."""
+    """(members of the chosen groups, where each group begins among them).
+
+    first   members first[g] : first[g + 1] are those of group g
+    """
     lengths = np.diff(first)[chosen]
     starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     return np.repeat(first[chosen] - starts[:-1], lengths) + np.arange(starts[-1]), starts

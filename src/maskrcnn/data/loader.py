@@ -8,20 +8,24 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Shaped
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from maskrcnn.config import Data
+from maskrcnn.data.augment.jpeg import compress
 from maskrcnn.data.buckets import Step
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode_bytes, read_image
+from maskrcnn.data.levels import Levels, Pixels, levels_of
 from maskrcnn.data.oddities import Oddities
+from maskrcnn.data.parts import PartReader
 from maskrcnn.data.read_ahead import Contents, read_ahead
 from maskrcnn.data.transforms import RawBatch
 
@@ -56,6 +60,7 @@ class Loader:
         self.rank, self.world_size, self.micro_batch = rank, world_size, micro_batch
         self.start, self.pin_memory = start, pin_memory
         self.oddities = oddities or Oddities()
+        self._parts_of_images = PartReader()
         self.waited_seconds = 0.0
         """How long the consumer has waited for batches so far."""
 
@@ -98,7 +103,7 @@ class Loader:
             yield from micro_steps(step, self.rank, self.world_size, self.micro_batch)
 
     def _make(self, part: tuple[Step, Contents | None]) -> RawBatch:
-        batch = make_batch(self.data, part[0], self.settings, part[1], self.oddities)
+        batch = make_batch(self.data, part[0], self.settings, part[1], self.oddities, self._parts_of_images)
         return pin(batch) if self.pin_memory else batch
 
 
@@ -112,24 +117,29 @@ def micro_steps(step: Step, rank: int, world_size: int, micro_batch: int) -> lis
             f"{size}; choose train.batch as a multiple of processes x train.micro_batch"
         )
     parts = [slice(start, start + size) for start in range(rank * share, (rank + 1) * share, size)]
-    return [Step(step.bucket, step.indices[part], step.view.take(part), step.keys[part]) for part in parts]
+    return [step.take(part) for part in parts]
 
 
 def make_batch(
-    data: Dataset, step: Step, settings: Data, contents: Contents | None = None, oddities: Oddities | None = None
+    data: Dataset,
+    step: Step,
+    settings: Data,
+    contents: Contents | None = None,
+    oddities: Oddities | None = None,
+    parts: PartReader | None = None,
 ) -> RawBatch:
     """Decode a step's images and collate them.
 
     contents   of their files, where they are being read already
     oddities   are told what the images have
+    parts      reads images that are parts of their files, and remembers those that it had to decode whole
     """
-    decoded = []
+    decoded, levels = [], levels_of(settings)
     for number, index in enumerate(step.indices):
-        path, size = data.images / data.file_names[index], tuple(data.sizes[index].tolist())
-        content = read_image(path) if contents is None else contents[number].result()
-        decoded.append(
-            decode_bytes(content, path, size, settings.max_rowsize, num_bands=len(settings.mean), oddities=oddities)
-        )
+        content = None if contents is None else contents[number].result()
+        decoded.append(_decode(data, int(index), settings, levels, content, oddities, parts))
+    if step.qualities is not None:
+        decoded = [compress(image, quality) for image, quality in zip(decoded, step.qualities.tolist(), strict=True)]
     images, raw_sizes = collate(decoded)
     return RawBatch(
         images=images,
@@ -143,12 +153,34 @@ def make_batch(
     )
 
 
+def _decode(
+    data: Dataset,
+    index: int,
+    settings: Data,
+    levels: Levels,
+    content: bytes | None,
+    oddities: Oddities | None,
+    parts: PartReader | None,
+) -> Pixels:
+    """One image of a data set, or the part of its file that it is."""
+    path, size = data.images / data.file_names[index], tuple(data.sizes[index].tolist())
+    if data.parts is None or not isinstance(path, Path):
+        content = read_image(path) if content is None else content
+        return decode_bytes(content, path, size, settings.max_rowsize, levels=levels, oddities=oddities)
+    part, whole = (tuple(column[index].tolist()) for column in data.parts)
+    decode = partial(decode_bytes, max_rowsize=None, levels=levels, oddities=oddities)
+    return (parts or PartReader()).read(path, part, whole, decode)
+
+
 def collate(
-    images: Sequence[UInt8[np.ndarray, "_ _ C"]],
-) -> tuple[UInt8[Tensor, "B h w C"], Int[Tensor, "B 2"]]:
-    """Images side by side, padded with zeros at the right and bottom, and their (height, width)."""
+    images: Sequence[Shaped[np.ndarray, "_ _ C"]],
+) -> tuple[Shaped[Tensor, "B h w C"], Int[Tensor, "B 2"]]:
+    """Images side by side, padded with zeros at the right and bottom, and their (height, width).
+
+    Bytes where all of them have bytes, float32 otherwise.
+    """
     raw_sizes = np.array([image.shape[:2] for image in images], np.int64)
-    padded = np.zeros((len(images), *raw_sizes.max(axis=0), images[0].shape[2]), np.uint8)
+    padded = np.zeros((len(images), *raw_sizes.max(axis=0), images[0].shape[2]), np.result_type(*images))
     for slot, image in zip(padded, images, strict=True):
         slot[: image.shape[0], : image.shape[1]] = image
     return torch.from_numpy(padded), torch.from_numpy(raw_sizes)

@@ -40,6 +40,8 @@ class Metrics(TypedDict, total=False):
 
     bbox: Scores
     segm: Scores
+    boundary: dict[str, Scores]
+    """Boundary AP under "segm", where masks were scored and it was wanted; see `maskrcnn.evaluate.boundary_ap`."""
     max_dets: dict[str, Scores]
     """Scores per IoU type that count other than 100 results of a class in an image: "AP@300" and so on."""
     lvis: dict[str, Scores]
@@ -76,12 +78,20 @@ class Evaluation:
 
     Images may come in any order, each once; those that never come do not count.
     max_dets   results of a class in an image that count in the scores `max_dets`; COCO's own count 100
+    boundary   whether masks are scored by their boundaries, too
     """
 
-    def __init__(self, truth: Truth, iou_types: Sequence[IouType] = ("bbox", "segm"), *, max_dets: int = MOST) -> None:
+    def __init__(
+        self,
+        truth: Truth,
+        iou_types: Sequence[IouType] = ("bbox", "segm"),
+        *,
+        max_dets: int = MOST,
+        boundary: bool = False,
+    ) -> None:
         self._truth, self._iou_types = truth, iou_types
         self._matchers = {kind: Matcher(truth, kind) for kind in iou_types}
-        self._extra = ExtraScores(truth, iou_types, max_dets)
+        self._extra = ExtraScores(truth, iou_types, max_dets, boundary=boundary)
         most = max(max_dets, MOST)
         self._diagnosis = Diagnosis(len(truth.names), "segm" if "segm" in iou_types else "bbox", most)
         self._uncounted = Uncounted(most)
@@ -147,6 +157,7 @@ def score(
     iou_types: Sequence[IouType] = ("bbox", "segm"),
     *,
     max_dets: int = MOST,
+    boundary: bool = False,
 ) -> Metrics:
     """Compare results with annotations as COCO does (ten IoUs, at most 100 results per image and class).
 
@@ -157,6 +168,7 @@ def score(
                     "segmentation"}, in pixels of the original image
     segmentation    compressed RLE (str or bytes), uncompressed RLE, or polygons
     max_dets        another number of results, for the scores `max_dets`
+    boundary        whether masks are scored by their boundaries, too
     An entry may also have "file_name", by which its image is found where "image_id" does not fit, see `by_name`.
     Raises ValueError, saying which result, for an unknown image or category, or a field that is not readable.
     """
@@ -167,17 +179,17 @@ def score(
     else:
         data = ground_truth if isinstance(ground_truth, Dataset) else formats.read(ground_truth)
         truth = Truth(data, federated_of(data))
-    return _score(truth, entries, iou_types, "results", max_dets)
+    return _score(truth, entries, iou_types, "results", max_dets, boundary)
 
 
-def score_files(annotations: Path, predictions: Path, *, max_dets: int = MOST) -> Metrics:
+def score_files(annotations: Path, predictions: Path, *, max_dets: int = MOST, boundary: bool = False) -> Metrics:
     """Score a result file: boxes where its entries carry `bbox`, masks where they carry `segmentation`."""
     entries = read(predictions)
     dataset = formats.read(annotations)
     for note in dataset.notes:
         warnings.warn(f"{annotations}: {note}", stacklevel=2)
     truth, source = Truth(dataset, federated_of(dataset)), str(predictions)
-    return _score(truth, entries, carried(entries, source), source, max_dets)
+    return _score(truth, entries, carried(entries, source), source, max_dets, boundary)
 
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, Scores]:
@@ -217,9 +229,9 @@ def _rows(scores: Mapping[str, Scores]) -> list[str]:
 
 
 def _score(
-    truth: Truth, entries: Sequence[Result], iou_types: Sequence[IouType], source: str, max_dets: int
+    truth: Truth, entries: Sequence[Result], iou_types: Sequence[IouType], source: str, max_dets: int, boundary: bool
 ) -> Metrics:
-    evaluation = Evaluation(truth, iou_types, max_dets=max_dets)
+    evaluation = Evaluation(truth, iou_types, max_dets=max_dets, boundary=boundary)
     entries = by_name(truth, entries, source)
     for images, found in batches(truth, entries, iou_types, source):
         evaluation.add_columns(images, found)

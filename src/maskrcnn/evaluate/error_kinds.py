@@ -43,6 +43,7 @@ class AnnotatedObjects(NamedTuple):
     first: Int64[ndarray, "I+1"]
     categories: Int64[ndarray, " G"]
     is_crowd: Bool[ndarray, " G"]
+    areas: Float64[ndarray, " G"]
     boxes: Float64[ndarray, "G 4"]
     runs: Runs
 
@@ -65,14 +66,15 @@ def objects_of(annotations: Sequence[Sequence[dict[str, Any]]], with_masks: bool
     ]
     categories = np.array([one["category_id"] for one in ordered], np.int64)
     is_crowd = np.array([one["iscrowd"] for one in ordered], bool)
+    areas = np.array([one["area"] for one in ordered], np.float64)
     boxes = np.array([one["bbox"] for one in ordered], np.float64).reshape(-1, 4)
     if not with_masks:
-        return AnnotatedObjects(first, categories, is_crowd, boxes, NO_RUNS)
+        return AnnotatedObjects(first, categories, is_crowd, areas, boxes, NO_RUNS)
     masks = [one["segmentation"] for one in ordered]
     pixels = [mask["size"][0] * mask["size"][1] for mask in masks]
     runs = runs_from_strings([mask["counts"] for mask in masks], pixels)
     assert runs is not None, "our own run lengths are good"
-    return AnnotatedObjects(first, categories, is_crowd, boxes, runs)
+    return AnnotatedObjects(first, categories, is_crowd, areas, boxes, runs)
 
 
 @kernel()

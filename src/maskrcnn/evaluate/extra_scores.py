@@ -1,4 +1,4 @@
-"""Scores that stand beside COCO's twelve: with more results of an image, and LVIS's, each under names of its own."""
+"""Scores that stand beside COCO's twelve, each under names of its own: of boundaries, of more results, and LVIS's."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -8,11 +8,13 @@ from jaxtyping import Int64
 from msgspec import Struct
 from numpy import ndarray
 
+from maskrcnn.evaluate.boundary_ap import BOUNDARY_NAMES, BoundaryMatcher
 from maskrcnn.evaluate.hotcoco_engine import MOST, Found, IouType, Matcher, Truth
 
-Section = Literal["max_dets", "lvis"]
+Section = Literal["boundary", "max_dets", "lvis"]
 """An entry of the metrics that holds such scores."""
 SECTIONS: dict[Section, str] = {
+    "boundary": "Boundary AP: an overlap counts as the lower of that of two masks and that of their boundaries",
     "max_dets": "The same with as many results of a class in an image as the number after @ says",
     "lvis": "LVIS's scores, with 300 results of an image; r, c, f: rare, common and frequent classes",
 }
@@ -25,12 +27,14 @@ WITH_LIMIT = (0, 1, 2, 3, 4, 5, 8, 9, 10, 11)
 
 
 class ExtraScores:
-    """Matchers of the sections that apply: `max_dets` where another number than COCO's is asked for, `lvis` where the
-    truth is federated."""
+    """Matchers of the sections that apply: `boundary` where it is wanted and masks are scored, `max_dets` where another
+    number than COCO's is asked for, `lvis` where the truth is federated."""
 
-    def __init__(self, truth: Truth, iou_types: Sequence[IouType], max_dets: int) -> None:
+    def __init__(self, truth: Truth, iou_types: Sequence[IouType], max_dets: int, *, boundary: bool) -> None:
         self._max_dets = max_dets
-        self._matchers: dict[Section, dict[IouType, Matcher]] = {}
+        self._matchers: dict[Section, dict[IouType, Matcher | BoundaryMatcher]] = {}
+        if boundary and "segm" in iou_types:
+            self._matchers["boundary"] = {"segm": BoundaryMatcher(truth)}
         if max_dets != MOST:
             self._matchers["max_dets"] = {kind: Matcher(truth, kind, max_dets=max_dets) for kind in iou_types}
         if truth.federated is not None:
@@ -60,10 +64,14 @@ class ExtraScores:
 
         With 300 results those of `max_dets` are AP@300, AP50@300 ... ARl@300.
         """
-        names: dict[Section, Sequence[str]] = {"max_dets": names_with(self._max_dets), "lvis": LVIS_NAMES}
+        names: dict[Section, Sequence[str]] = {
+            "boundary": BOUNDARY_NAMES,
+            "max_dets": names_with(self._max_dets),
+            "lvis": LVIS_NAMES,
+        }
         found: dict[Section, dict[IouType, dict[str, float]]] = {}
         for section, matchers in self._matchers.items():
-            indices = WITH_LIMIT if section == "max_dets" else range(len(LVIS_NAMES))
+            indices = WITH_LIMIT if section == "max_dets" else range(len(names[section]))
             found[section] = {}
             for kind, matcher in matchers.items():
                 summary = matcher.summary()

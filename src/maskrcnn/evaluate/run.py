@@ -16,18 +16,20 @@ import torch
 from msgspec import Struct, json, msgpack, structs
 from torch import nn
 
-from maskrcnn.config import Recipe
-from maskrcnn.data.buckets import MAX_SHAPES, buckets_for, plan_evaluation
-from maskrcnn.data.dataset import Dataset
+from maskrcnn.config import Data, Recipe
+from maskrcnn.data.buckets import MAX_SHAPES, Step, buckets_for, plan_evaluation, whole_images
+from maskrcnn.data.dataset import Dataset, keep_objects, select
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.split import open_validation, with_split_of
-from maskrcnn.data.transforms import RawBatch, prepare
+from maskrcnn.data.tiles import cut_data
+from maskrcnn.data.transforms import RawBatch
 from maskrcnn.evaluate.coco import Evaluation, Metrics
+from maskrcnn.evaluate.collect import collect
 from maskrcnn.evaluate.hotcoco_engine import Truth, written_ids
 from maskrcnn.evaluate.lvis import federated_of
 from maskrcnn.evaluate.save import save
-from maskrcnn.instances import from_detections
+from maskrcnn.instances import Instances, from_detections
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
 from maskrcnn.models.skip_init import SkipInit
@@ -45,6 +47,7 @@ from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import ENCODED, tasks_for, warm_together
 from maskrcnn.sentences import Note, some_of
 from maskrcnn.structures import Detections
+from maskrcnn.ways import Ways
 from maskrcnn.weights import Weights, fill
 
 AHEAD = 4
@@ -159,7 +162,9 @@ def evaluate(
     """
     begin = time.perf_counter()
     keep_freed_memory(world.device)
-    evaluation = Evaluation(Truth(dataset, federated_of(dataset)), max_dets=recipe.evaluate.max_dets)
+    settings = recipe.evaluate
+    truth = Truth(dataset, federated_of(dataset))
+    evaluation = Evaluation(truth, max_dets=settings.max_dets, boundary=settings.boundary)
     mine = predict_share(model, dataset, recipe, world, evaluation, progress, keep=out is not None, say=say)
     if not world.is_main:
         mine.scored = evaluation.to_bytes()
@@ -202,10 +207,9 @@ def predict_share(
     settings = recipe.data
     if recipe.model.rpn.anchor_strides == "divided":  # then anchors depend on the padding: each shape gets its own
         settings = structs.replace(settings, num_buckets=MAX_SHAPES)
-    buckets = buckets_for(dataset.sizes, settings, [max(settings.short_sides)])
-    plan = plan_evaluation(dataset.sizes, settings, buckets, batch=recipe.evaluate.batch)[world.rank :: world.size]
-    loader = Loader(dataset, plan, settings, pin_memory=world.device.type == "cuda")
-    total = sum(len(step.indices) for step in plan)
+    shown, plan = _plan(dataset, settings, recipe.evaluate.batch, world)
+    loader = Loader(shown, plan, settings, pin_memory=world.device.type == "cuda")
+    collected = collect(shown, [step.indices for step in plan])
     share = Share(image_ids=[], predictions={}, predicted=0, seconds=0.0)
     model.eval()  # live batch norms rest
     times: list[Time] = []
@@ -213,7 +217,7 @@ def predict_share(
     ids = dict(zip(dataset.image_ids.tolist(), written_ids(dataset), strict=True))
 
     def take(batch: Batch) -> None:
-        results = _to_coco(batch, dataset, recipe, ids)
+        results = _to_coco(collected.add(batch.raw.indices.tolist(), _instances(batch, recipe)), dataset, recipe, ids)
         evaluation.add([ids[number] for number in results], list(chain.from_iterable(results.values())))
         if keep:
             share.predictions |= {number: json.encode(found)[1:-1] for number, found in results.items()}
@@ -223,9 +227,9 @@ def predict_share(
             waiting.append(encoder.submit(take, batch))
             if len(waiting) > AHEAD:
                 waiting.popleft().result()
-            share.image_ids += batch.raw.image_ids.tolist()
+            share.image_ids += collected.finished(batch.raw.indices.tolist())
             if progress is not None:
-                progress(len(share.image_ids), total)
+                progress(len(share.image_ids), collected.num_images)
         for future in waiting:
             future.result()
     for note in loader.oddities.notes():
@@ -233,6 +237,20 @@ def predict_share(
     rungs = choose_rungs(recipe.evaluate.execution, world.device, "evaluate.execution")
     share.predicted, share.seconds = warm(times, rungs[0])
     return share
+
+
+def _plan(dataset: Dataset, settings: Data, batch: int, world: World) -> tuple[Dataset, list[Step]]:
+    """What this process predicts: whole images, or all tiles of some images; and its batches."""
+    if not settings.tile:
+        buckets = buckets_for(dataset.sizes, settings, [max(settings.short_sides)])
+        plan = plan_evaluation(whole_images(dataset.sizes), settings, buckets, batch=batch)
+        return dataset, plan[world.rank :: world.size]
+    mine = keep_objects(dataset, np.zeros(len(dataset.labels), np.bool_))
+    tiles = cut_data(select(mine, np.arange(world.rank, len(dataset.image_ids), world.size)), settings)
+    if not len(tiles.image_ids):
+        return tiles, []
+    buckets = buckets_for(tiles.sizes, settings, [max(settings.short_sides)])
+    return tiles, plan_evaluation(whole_images(tiles.sizes), settings, buckets, batch=batch)
 
 
 def check_classes(weights: Weights, dataset: Dataset) -> None:
@@ -273,9 +291,15 @@ def _predict(
     device, settings = world.device, recipe.evaluate
     precision = choose_precision(device, settings.mixed_precision)
     rungs = choose_rungs(settings.execution, device, "evaluate.execution")
-    forward = laddered(folded(model, precision.dtype), rungs, device, say)
+    ways = Ways.of(settings, recipe.data)
+    forward = laddered(ways.network(folded(model, precision.dtype)), rungs, device, say)
     queued: Queued | None = None
-    for raw, images in feed(loader, lambda raw: prepare(raw, device, recipe.data), device):
+
+    def prepare(raw: RawBatch) -> Any:
+        return ways.prepare(raw.images, raw.raw_sizes, raw.original_sizes, raw.view, raw.bucket, device)
+
+    for raw, images in feed(loader, prepare, device):
+        raw = raw._replace(view=ways.frame(raw.view, raw.original_sizes))
         with precision.autocast(), explain_out_of_memory(device, len(raw.image_ids), raw.bucket, LESS_MEMORY):
             begin = mark(device)
             detections = forward(images)
@@ -307,20 +331,31 @@ def warm(times: Sequence[Time], execution: Execution) -> tuple[int, float]:
     return sum(one.images for one in counted), sum(one.seconds for one in counted)
 
 
-def _to_coco(batch: Batch, dataset: Dataset, recipe: Recipe, ids: Mapping[int, int | str]) -> dict[int, Results]:
+def _instances(batch: Batch, recipe: Recipe) -> list[Instances]:
+    """What was found in each image of a batch."""
+    raw, head = batch.raw, recipe.model.mask_head
+    return from_detections(
+        batch.detections,
+        raw.view,
+        raw.original_sizes,
+        recipe.classes,
+        inclusive=head.paste == "inclusive",
+        logits=head.interpolate == "logits",
+    )
+
+
+def _to_coco(
+    found: Mapping[int, Instances], dataset: Dataset, recipe: Recipe, ids: Mapping[int, int | str]
+) -> dict[int, Results]:
     """Results of each image under the data set's ids; classes that it does not have are left out.
 
     ids   what each image's id is in its source, which the results carry
     """
-    raw, names = batch.raw, recipe.classes
-    of_labels = label_ids(names, dataset)
+    of_labels = label_ids(recipe.classes, dataset)
     known = np.array([id is not None for id in of_labels])
-    inclusive = recipe.model.mask_head.paste == "inclusive"
-    found = from_detections(batch.detections, raw.view, raw.original_sizes, names, inclusive=inclusive)
-    pairs = zip(raw.image_ids.tolist(), found, strict=True)
     return {
         image: instances[known[instances.labels - 1]].to_coco(ids[image], [id or 0 for id in of_labels])
-        for image, instances in pairs
+        for image, instances in found.items()
     }
 
 

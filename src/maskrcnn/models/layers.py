@@ -16,6 +16,7 @@ from maskrcnn.ops.conv3x3 import MIN_CHANNELS, conv3x3
 from maskrcnn.ops.depthwise import depthwise
 from maskrcnn.ops.depthwise.reference import border
 from maskrcnn.ops.group_norm import group_norm
+from maskrcnn.ops.processes import gather, num_processes
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -57,6 +58,58 @@ class BatchNorm(nn.BatchNorm2d):
         return F.relu(x, inplace=True) if relu else x
 
 
+class SyncBatchNorm(BatchNorm):
+    """Batch norm over the images and cells of all processes together, as if one process had them all."""
+
+    def forward(self, x: Float[Tensor, "B C H W"], relu: bool = False) -> Float[Tensor, "B C H W"]:
+        if not self.is_live or num_processes() == 1:
+            return super().forward(x, relu)
+        mean, variance, count = joint_moments(x)
+        self._remember(mean, variance, count)
+        scale, shift = _scale_and_shift(self.weight, self.bias, mean, variance, self.eps)
+        y = (x * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+        return F.relu(y, inplace=True) if relu else y
+
+    @torch.no_grad()
+    def _remember(self, mean: Float[Tensor, "C"], variance: Float[Tensor, "C"], count: Float[Tensor, ""]) -> None:
+        """Move the running statistics as torch does: the variance is that of a sample."""
+        assert self.running_mean is not None, "tracked by default"
+        assert self.running_var is not None, "as the mean"
+        assert self.num_batches_tracked is not None, "as the mean"
+        assert self.momentum is not None, "0.1 by default"
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), self.momentum)
+        self.num_batches_tracked.add_(1)
+
+
+class FixedBatchNorm(BatchNorm):
+    """Batch norm with given statistics, whose scale and shift are trained."""
+
+    @property
+    def is_live(self) -> bool:
+        """Never: a convolution folds what is not live into its weights, through which scale and shift are trained."""
+        return False
+
+
+def joint_moments(
+    x: Float[Tensor, "B C H W"],
+) -> tuple[Float[Tensor, "C"], Float[Tensor, "C"], Float[Tensor, ""]]:
+    """Compute mean and variance of each channel over all processes, whose images may have other sizes, and the count.
+
+    One exchange. Variances are combined by their distance from the joint mean, which keeps the digits that the
+    difference of two large sums would lose (Chan, Golub and LeVeque 1983).
+    """
+    channels = x.shape[1]
+    variance, mean = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
+    count = mean.new_full((1,), x.numel() // channels)
+    told = gather(torch.cat([mean, variance, count]))
+    means, variances, counts = told[:, :channels], told[:, channels:-1], told[:, -1:]
+    total = counts.sum()
+    mean = (means * counts).sum(0) / total
+    variance = ((variances + (means - mean).square()) * counts).sum(0) / total
+    return mean, variance, total
+
+
 def _scale_and_shift(
     weight: Float[Tensor, "C"],
     bias: Float[Tensor, "C"],
@@ -81,7 +134,13 @@ class GroupNorm(nn.GroupNorm):
 
 MATRICES = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 """Layers whose weights autocast casts."""
-NORMS = {"frozen_batch_norm": FrozenBatchNorm, "batch_norm": BatchNorm, "group_norm": GroupNorm}
+NORMS = {
+    "frozen_batch_norm": FrozenBatchNorm,
+    "fixed_batch_norm": FixedBatchNorm,
+    "batch_norm": BatchNorm,
+    "sync_batch_norm": SyncBatchNorm,
+    "group_norm": GroupNorm,
+}
 
 
 class Conv(nn.Conv2d):

@@ -10,12 +10,12 @@ from maskrcnn import config
 from maskrcnn.models.box_head import Boxes, RoIs, sampler
 from maskrcnn.models.layers import Conv, Doubling
 from maskrcnn.models.losses import mask_loss
-from maskrcnn.ops.rasterize import rasterize
-from maskrcnn.structures import Detections, Targets
+from maskrcnn.ops.visible import draw_targets
+from maskrcnn.structures import Detections, LearntMasks, Targets
 
 
 class MaskHead(nn.Module):
-    """Convolutions on RoIAligned features, upsampling by two, a mask for every class.
+    """Convolutions on RoIAligned features, upsampling by two or more, a mask for every class.
 
     The loss has `num_rois` slots per image, shared over the batch, so that images with few objects waste few of them;
     positive boxes without a slot are counted in `count/masks_left_out`.
@@ -38,6 +38,7 @@ class MaskHead(nn.Module):
         inputs = [channels] + [width] * (settings.num_convs - 1)
         self.convs = nn.Sequential(*[Conv(i, width, 3, norm=norm, relu=True) for i in inputs])
         self.upsample = Doubling(width, width)
+        self.upsample_again = nn.ModuleList(Doubling(width, width) for _ in range(settings.upsamplings - 1))
         self.masks = Conv(width, 1 if settings.class_agnostic else num_classes, 1)
         nn.init.normal_(self.masks.weight, std=0.001)
         self.strides, self.num_rois = tuple(strides), settings.num_rois
@@ -51,8 +52,8 @@ class MaskHead(nn.Module):
         masks = logits.float().sigmoid().unflatten(0, (num_images, num_boxes))
         return Detections(*found, masks)
 
-    def learn(self, pyramid: list[Tensor], rois: RoIs, targets: Targets) -> dict[str, Tensor]:
-        """Compute the loss on the positives of the whole batch, packed into a fixed number of slots."""
+    def learn(self, pyramid: list[Tensor], rois: RoIs, targets: Targets) -> tuple[dict[str, Tensor], LearntMasks]:
+        """Compute the loss on the positives of the whole batch, packed into a fixed number of slots; return both."""
         num_images, num_rois = rois.labels.shape
         # Earlier slots first: every image gets its share.
         slot = torch.arange(num_rois, 0, -1, device=rois.boxes.device)
@@ -66,19 +67,22 @@ class MaskHead(nn.Module):
 
         logits = self._predict(pyramid, boxes, images, labels)
         size = logits.shape[-1]
-        target_masks = rasterize(targets.edges, targets.first_edge, boxes, images, objects, size=size)
+        target_masks = draw_targets(targets, boxes, images, objects, size)
         per_image = torch.zeros(num_images, device=boxes.device).index_add(0, images, used.float())
         weights = used / (per_image[images].clamp(min=1) * num_images)
-        return {
+        losses = {
             "mask_head/mask": mask_loss(logits, target_masks, weights),
             "count/masks_left_out": rois.positive.sum() - used.sum(),
         }
+        return losses, LearntMasks(logits, boxes, images, index % num_rois, objects, weights)
 
     def _predict(
         self, pyramid: list[Tensor], boxes: Float[Tensor, "R 4"], images: Int[Tensor, "R"], labels: Int[Tensor, "R"]
     ) -> Float[Tensor, "R M M"]:
         levels = pyramid[: len(self.strides)]
         x = self.upsample(self.convs(self.roi_align(levels, boxes, images)))
+        for again in self.upsample_again:
+            x = again(self.upsample.arranged(x))
         logits = self.masks(x).squeeze(1) if self.masks.out_channels == 1 else self._draw_class(x, labels)
         return self.upsample.arranged(logits)
 

@@ -6,10 +6,11 @@ from torch import Tensor, nn
 
 from maskrcnn import config
 from maskrcnn.models.backbone import Backbone
-from maskrcnn.models.box_head import BoxHead
+from maskrcnn.models.box_head import Boxes, BoxHead
 from maskrcnn.models.efficientnet import EfficientNet
 from maskrcnn.models.fpn import FPN
 from maskrcnn.models.mask_head import MaskHead
+from maskrcnn.models.point_head import PointHead
 from maskrcnn.models.resnet import ResNet
 from maskrcnn.models.rpn import RPN
 from maskrcnn.structures import Detections, ImageBatch, Targets
@@ -18,31 +19,46 @@ from maskrcnn.structures import Detections, ImageBatch, Targets
 class MaskRCNN(nn.Module):
     """Maps images to objects with classes, boxes and masks. No shape in it depends on a tensor's values."""
 
-    def __init__(self, backbone: Backbone, neck: nn.Module, rpn: RPN, box_head: BoxHead, mask_head: MaskHead) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        neck: nn.Module,
+        rpn: RPN,
+        box_head: BoxHead,
+        mask_head: MaskHead,
+        point_head: PointHead | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
         self.rpn = rpn
         self.box_head = box_head
         self.mask_head = mask_head
+        self.point_head = point_head
 
     def forward(self, batch: ImageBatch) -> Detections:
         """Predict detections in the frame of `batch.sizes`, best first."""
         pyramid = self.neck(self.backbone(batch.pixels))
         proposals = self.rpn.propose(pyramid, batch.sizes)
         found = self.box_head.detect(pyramid, proposals, batch.sizes)
-        return self.mask_head.segment(pyramid, found)
+        return self.segment(pyramid, found)
+
+    def segment(self, pyramid: list[Tensor], found: Boxes) -> Detections:
+        """Predict the masks of boxes in the frame of the images that the pyramid is of."""
+        detections = self.mask_head.segment(pyramid, found)
+        return self.point_head.refine(pyramid, detections) if self.point_head else detections
 
     def losses(self, batch: ImageBatch, targets: Targets, keys: Int[Tensor, "B"]) -> dict[str, Tensor]:
         """Compute scalars to be summed and minimised, and counts for the log under `count/`.
 
-        keys   one random number for each image, which decides the anchors and boxes that are sampled
+        keys   one random number for each image, which decides the anchors, boxes and points that are sampled
         """
         pyramid = self.neck(self.backbone(batch.pixels))
         rpn, proposals = self.rpn.learn(pyramid, batch.sizes, targets, keys)
         box, rois = self.box_head.learn(pyramid, proposals, targets, keys)
-        mask = self.mask_head.learn(pyramid, rois, targets)
-        return {**rpn, **box, **mask}
+        mask, masks = self.mask_head.learn(pyramid, rois, targets)
+        point = self.point_head.learn(pyramid, masks, targets, keys) if self.point_head else {}
+        return {**rpn, **box, **mask, **point}
 
 
 def build(settings: config.Model, num_classes: int, num_bands: int = 3) -> MaskRCNN:
@@ -73,12 +89,13 @@ def assemble(backbone: Backbone, settings: config.Model, num_classes: int) -> Ma
         RPN(settings.rpn, channels, neck.strides, smooth_l1_beta=beta),
         BoxHead(settings.box_head, channels, num_classes, strides, sampling=sampling, norm=norm, smooth_l1_beta=beta),
         MaskHead(settings.mask_head, channels, num_classes, strides, sampling=sampling, norm=norm),
+        PointHead(settings.point_head, channels, strides[0]) if settings.point_head.enabled else None,
     )
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
 
 def head_norm(settings: config.Model) -> str | None:
-    """Choose the norm of neck and heads: none beside a frozen one, which cannot normalise new layers."""
+    """Choose the norm of neck and heads: none beside given statistics, which cannot normalise new layers."""
     norm = settings.backbone.norm
-    chosen = settings.head_norm or ("none" if norm == "frozen_batch_norm" else norm)
+    chosen = settings.head_norm or ("none" if norm in ("frozen_batch_norm", "fixed_batch_norm") else norm)
     return None if chosen == "none" else chosen

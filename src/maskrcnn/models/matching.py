@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from maskrcnn.keys import uniform
 from maskrcnn.ops.match import match as match_boxes
 from maskrcnn.structures import NEGATIVE, POSITIVE, Targets
 
@@ -46,24 +47,3 @@ def sample(
     priority = torch.where(positive, 1.0 + noise, torch.where(label == NEGATIVE, noise, -1.0))
     best, index = priority.topk(num, dim=1)
     return index, best >= 0
-
-
-def uniform(keys: Int[Tensor, "B"], num: int, *, stream: int) -> Float[Tensor, "B num"]:
-    """Draw numbers in [0, 1) that depend on key, stream and index alone: the same on every device and process.
-
-    A 32-bit integer hash with two multiplications (Wellons 2018, "lowbias32"), in int64 arithmetic.
-    """
-    x = (
-        torch.arange(num, device=keys.device) * 0x9E3779B1
-        + (_mix(keys & _MASK) + _mix(keys >> 32 & _MASK ^ stream))[:, None]
-    )
-    return (_mix(x & _MASK) >> 8).float() * 2.0**-24
-
-
-_MASK = 0xFFFFFFFF
-
-
-def _mix(x: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
-    x = (x ^ x >> 16) * 0x7FEB352D & _MASK
-    x = (x ^ x >> 15) * 0x846CA68B & _MASK
-    return x ^ x >> 16

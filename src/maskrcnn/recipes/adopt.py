@@ -15,6 +15,9 @@ from maskrcnn.recipes.roles import settings_with
 
 OF_THE_WEIGHTS = settings_with(Role.NETWORK, Role.NORM, Role.CONVENTION)
 """Settings that weights were made with."""
+LIVE_NORMS = ("batch_norm", "sync_batch_norm")
+TRAINED_NORMS = (*LIVE_NORMS, "fixed_batch_norm")
+"""Kinds of batch norm that training changes."""
 
 
 def from_text(content: str, origin: str) -> Recipe:
@@ -49,15 +52,17 @@ def with_network_of(recipe: Recipe, weights: Recipe, words: Sequence[str] = ()) 
 
 
 def with_live_norm(weights: Recipe, recipe: Recipe) -> Recipe:
-    """Return the recipe of weights, with live batch norm where `recipe` has it and they have it frozen.
+    """Return the recipe of weights, with the kind of batch norm that `recipe` trains, where it trains one.
 
-    Both kinds have the same tensors, so that training goes on from the statistics of the weights.
+    All kinds have the same tensors, so that training goes on from the statistics of the weights.
     """
-    model = weights.model
-    if (recipe.model.backbone.norm, model.backbone.norm) != ("batch_norm", "frozen_batch_norm"):
+    ours, model = recipe.model.backbone.norm, weights.model
+    if ours not in TRAINED_NORMS or model.backbone.norm not in ("frozen_batch_norm", *TRAINED_NORMS):
         return weights
-    live = replace(model.backbone, norm="batch_norm")
-    return replace(weights, model=replace(model, backbone=live, head_norm=model.head_norm or "none"))
+    given = model.backbone.norm in ("frozen_batch_norm", "fixed_batch_norm")
+    heads = model.head_norm or ("none" if given else model.backbone.norm)
+    heads = ours if {ours, heads} <= set(LIVE_NORMS) else heads
+    return replace(weights, model=replace(model, backbone=replace(model.backbone, norm=ours), head_norm=heads))
 
 
 def _all(recipe: Recipe, origin: str) -> Layer:

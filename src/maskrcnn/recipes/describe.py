@@ -16,8 +16,8 @@ def describe(kind: Any) -> str:
     """Say what a setting of this type may be.
 
     >>> from maskrcnn.config import Positive
-    >>> describe(Positive), describe(tuple[Positive, ...]), describe(bool)
-    ('an integer > 0', 'a list, each an integer > 0', 'true or false')
+    >>> describe(Positive), describe(tuple[Positive, ...]), describe(bool | None)
+    ('an integer > 0', 'a list, each an integer > 0', 'true or false or null')
     """
     return _describe(inspect.type_info(kind))
 
@@ -38,6 +38,10 @@ def _describe(info: inspect.Type) -> str:
             return f"a list, each {_describe(item)}"
         case inspect.TupleType(item_types=items):
             return f"a list of {len(items)}, each {_describe(items[0])}"
+        case inspect.UnionType(types=types):
+            return " or ".join(map(_describe, types))
+        case inspect.NoneType():
+            return "null"
         case _:
             return "text"
 

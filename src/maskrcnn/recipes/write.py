@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from maskrcnn import config
-from maskrcnn.config import data, model, roles, train
+from maskrcnn.config import augment, data, model, roles, train
 from maskrcnn.recipes import text
 from maskrcnn.recipes.flat import flatten
 
@@ -40,7 +40,7 @@ def _lines(section: config.Settings, indent: str = "") -> Iterator[str]:
 @cache
 def reasons() -> dict[str, dict[str, str]]:
     """Collect the docstring of each field of each class in the schema, which Python itself does not keep."""
-    sources = [ast.parse(inspect.getsource(module)) for module in (config, data, model, roles, train)]
+    sources = [ast.parse(inspect.getsource(module)) for module in (config, augment, data, model, roles, train)]
     sections = [node for source in sources for node in source.body if isinstance(node, ast.ClassDef)]
     return {section.name: dict(_documented_fields(section)) for section in sections}
 

@@ -1,19 +1,22 @@
 """Annotated images to leaf through: one page, pictures beside it, contact sheets."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from maskrcnn.config import Data
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.statistics import SIZES, object_areas, size_classes
 from maskrcnn.files import atomic_write
 from maskrcnn.fonts import note_unreadable
-from maskrcnn.report.annotated import Pixels, draw_annotated, read_pixels
+from maskrcnn.report.annotated import Shown, annotated, draw_shown, read_pixels
+from maskrcnn.report.augmented import Draws
 from maskrcnn.report.sheets import CELL, Sheets, chosen_for_sheets
 from maskrcnn.report.template import render
 
@@ -36,6 +39,21 @@ class Album(NamedTuple):
     """What is odd about those that can."""
 
 
+_Told = dict[str, Any]
+"""`size`, (width, height), and `objects`, as `_counts`."""
+
+
+class _Subject(NamedTuple):
+    """What a picture shows."""
+
+    name: str
+    file: str
+    see: Callable[[Oddities], Shown]
+    """Raises OSError or ValueError where it cannot be read."""
+    known: _Told | None
+    """What can be told of it without reading it."""
+
+
 def write_album(
     data: Dataset,
     images: Sequence[int],
@@ -43,44 +61,55 @@ def write_album(
     *,
     title: str,
     split: str,
+    augmented: tuple[Data, int] | None = None,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> Album:
     """Draw some images with their objects, and write a page that shows them.
 
-    images   by index; letters that no font has are told of, see `note_unreadable`
-    title    what the data set is called
-    split    which part of it this is; it begins the names of the pictures, and no two images share one
-    tell     is given the number of images that are done, and of all, after each
+    images      by index; letters that no font has are told of, see `note_unreadable`
+    title       what the data set is called
+    split       which part of it this is; it begins the names of the pictures, and no two images share one
+    augmented   settings of training, and how often each image is drawn as it sees them; None: images as they are
+    tell        is given the number of pictures that are done, and of all, after each
     An image that cannot be read has its sentence in the place of its picture.
     """
     (folder / PICTURES).mkdir(parents=True, exist_ok=True)
-    sheets, on_sheets = Sheets(folder), chosen_for_sheets(len(images))
-    note_unreadable([*data.category_names, *(data.file_names[images[number]] for number in sorted(on_sheets))])
-    areas = object_areas(data)
+    subjects = list(_subjects(data, images, split, augmented))
+    sheets, on_sheets = Sheets(folder), chosen_for_sheets(len(subjects))
+    note_unreadable([*data.category_names, *(subjects[number].name for number in sorted(on_sheets))])
     entries, oddities = [], Oddities()
-    for number, image in enumerate(images):
-        entry = _describe(data, image, areas, f"{PICTURES}/{picture_name(data, image, split)}")
+    for number, subject in enumerate(subjects):
+        entry = {
+            "name": subject.name,
+            "file": f"{PICTURES}/{subject.file}",
+            "failure": "",
+            "size": [0, 0],
+            "objects": [],
+        }
+        entry |= subject.known or {}
         try:
-            _draw(
-                data, image, read_pixels(data, image, oddities), entry, folder, sheets if number in on_sheets else None
-            )
+            shown = subject.see(oddities)
+            entry |= subject.known or _describe_shown(shown)
+            _draw(shown, data.category_names, entry, folder, sheets if number in on_sheets else None)
         except (OSError, ValueError) as error:
             entry["failure"] = str(error)
         entries.append(entry)
-        tell(number + 1, len(images))
+        tell(number + 1, len(subjects))
     sheets.save()
     page = render(
         "album.html.jinja",
         title=title,
         split=split,
+        number=len(images),
         total=len(data.image_ids),
+        draws=0 if augmented is None else augmented[1],
         album={"classes": data.category_names, "images": entries},
         sizes=list(zip(SIZES, BOUNDS, strict=True)),
         sheets=[sheet.name for sheet in sheets.paths],
     )
     with atomic_write(folder / PAGE) as draft:
         draft.write_text(page, encoding="utf-8")
-    failures = [entry["failure"] for entry in entries if entry["failure"]]
+    failures = [str(entry["failure"]) for entry in entries if entry["failure"]]
     return Album(folder / PAGE, sheets.paths, failures, list(oddities.notes()))
 
 
@@ -90,26 +119,48 @@ def picture_name(data: Dataset, image: int, split: str) -> str:
     return f"{split}-{image:06d}{'-' * bool(stem)}{stem}.jpg"
 
 
-def _draw(
-    data: Dataset, image: int, pixels: Pixels, entry: dict[str, Any], folder: Path, sheets: Sheets | None
-) -> None:
+def _subjects(
+    data: Dataset, images: Sequence[int], split: str, augmented: tuple[Data, int] | None
+) -> Iterator[_Subject]:
+    """Each image as it is, or each of its draws."""
+    if augmented is None:
+        areas = object_areas(data)
+        for image in images:
+            see = partial(_as_it_is, data, image)
+            yield _Subject(data.file_names[image], picture_name(data, image, split), see, _describe(data, image, areas))
+        return
+    settings, count = augmented
+    draws = Draws(data, settings, count)
+    for image in images:
+        for draw in range(count):
+            name, file = f"{data.file_names[image]} ({draw + 1})", picture_name(data, image, f"{split}-draw{draw + 1}")
+            yield _Subject(name, file, partial(draws.see, image, draw), None)
+
+
+def _as_it_is(data: Dataset, image: int, oddities: Oddities) -> Shown:
+    return annotated(data, image, read_pixels(data, image, oddities))
+
+
+def _draw(shown: Shown, names: Sequence[str], entry: dict[str, Any], folder: Path, sheets: Sheets | None) -> None:
     """Save an image's picture, and put it on the contact sheets."""
-    draw_annotated(data, image, pixels).save(folder / entry["file"], quality=90)
+    draw_shown(shown, names).save(folder / entry["file"], quality=90)
     if sheets is not None:
-        sheets.add(draw_annotated(data, image, pixels, CELL), entry["name"], _caption(entry))
+        sheets.add(draw_shown(shown, names, CELL), entry["name"], _caption(entry))
 
 
-def _describe(data: Dataset, image: int, areas: Float64[np.ndarray, " O"], file: str) -> dict[str, Any]:
-    """What the page knows of an image."""
+def _describe(data: Dataset, image: int, areas: Float64[np.ndarray, " O"]) -> _Told:
+    """What the page knows of an image as it is."""
     chosen = data.objects(image)
     drawn = data.learnt[chosen]
-    return {
-        "name": data.file_names[image],
-        "size": data.sizes[image, ::-1].tolist(),
-        "objects": _counts(data.labels[chosen][drawn], size_classes(areas[chosen][drawn])),
-        "file": file,
-        "failure": "",
-    }
+    counts = _counts(data.labels[chosen][drawn], size_classes(areas[chosen][drawn]))
+    return {"size": data.sizes[image, ::-1].tolist(), "objects": counts}
+
+
+def _describe_shown(shown: Shown) -> _Told:
+    """What the page knows of an image that was augmented: its objects are as large as what is seen of them."""
+    side = max(shown.size)
+    areas = np.array([shown.mask(item, side, side).sum() for item in range(len(shown.labels))], np.float64)
+    return {"size": [*shown.size[::-1]], "objects": _counts(shown.labels, size_classes(areas))}
 
 
 def _counts(labels: Int64[np.ndarray, " n"], kinds: Int64[np.ndarray, " n"]) -> list[list[int]]:

@@ -3,6 +3,7 @@
 import io
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -12,19 +13,28 @@ from jaxtyping import Float32
 from PIL import Image
 
 from maskrcnn.data.dataset import Dataset
-from maskrcnn.data.decode import decode
+from maskrcnn.data.decode import decode_picture, decode_raw
 from maskrcnn.data.formats.coco import segmentations
+from maskrcnn.data.parts import Pixels, read_window, window_size
+from maskrcnn.data.tiles import cut_images
 from maskrcnn.draw import draw_instances
 from maskrcnn.evaluate.error_kinds import MIN_SCORE
 from maskrcnn.evaluate.hotcoco_engine import run_lengths, written_ids
 from maskrcnn.evaluate.results import Result, compress, read
 from maskrcnn.fonts import note_unreadable
-from maskrcnn.masks import bitmap_from_counts, counts_from_string
+from maskrcnn.instances import crop_of
+from maskrcnn.masks import counts_from_string
+from maskrcnn.overview import Overview, factor_for, reduced
+from maskrcnn.picture import picture
 
 EACH = 3
 """Images of each kind."""
 LONGEST = 560
 """Pixels of an image's longer side on the page."""
+LARGE = 4096
+"""Pixels of the longer side from which on an image is reduced before it is drawn on."""
+PART = 2048
+"""Side of the parts that a large TIFF is read in."""
 
 
 class Example(NamedTuple):
@@ -113,16 +123,31 @@ def _draw(
 ) -> Image.Image:
     """An image of the page's size with some objects, whose masks are compressed run lengths."""
     height, width = dataset.sizes[image].tolist()
+    factor = factor_for((height, width), LARGE)
     drawn = draw_instances(
-        decode(dataset.images / dataset.file_names[image], (height, width), max_rowsize=None),
-        boxes,
-        None if masks is None else (bitmap_from_counts(counts_from_string(mask), height, width) for mask in masks),
+        _pixels(dataset, image, factor),
+        boxes / factor,
+        None if masks is None else (crop_of(counts_from_string(mask), height, factor) for mask in masks),
         [dataset.category_names[label - 1] for label in labels],
         scores,
         labels=labels,
     )
     drawn.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
     return drawn
+
+
+def _pixels(dataset: Dataset, image: int, factor: int) -> Pixels:
+    """An image reduced by a whole factor; a TIFF that is reduced is read part by part."""
+    path, size = dataset.images / dataset.file_names[image], tuple(dataset.sizes[image].tolist())
+    if factor > 1 and isinstance(path, Path) and window_size(path) is not None:
+        overview, by_parts = Overview(size, LARGE), partial(decode_raw, max_rowsize=None)
+        for window in cut_images(np.array([size]), PART, factor / PART).windows.tolist():
+            pixels = read_window(path, tuple(window), size, by_parts)
+            assert pixels is not None, "windows of the file can be read"
+            overview.add(tuple(window), pixels)
+        assert overview.image is not None, "every image has a part"
+        return picture(overview.image)
+    return reduced(decode_picture(path, size, max_rowsize=None), factor)
 
 
 def embed(image: Image.Image) -> str:

@@ -123,12 +123,16 @@ def _numbers(steps: Sequence[Mapping[str, Any]], metrics: Metrics) -> list[tuple
         if kind in scores
         for name in ("AP", "AP50")
     ]
+    if "boundary" in metrics:
+        numbers.append(("boundary AP", percent(metrics["boundary"]["segm"]["AP"]), "%"))
     speed = metrics.get("speed")
     if speed:
         numbers.append(("prediction", f"{speed['predict']:.1f}", "images/s"))
     if steps:
         numbers.append(("training", f"{median(row['images_per_second'] for row in steps):.1f}", "images/s"))
         numbers.append(("training time", duration(_training_seconds(steps)), ""))
+        if "seconds_left" in steps[-1]:
+            numbers.append(("left after the last step", duration(steps[-1]["seconds_left"]), ""))
     if speed:
         numbers.append(("evaluation time", duration(speed["seconds"]), ""))
     return numbers

@@ -76,6 +76,14 @@ class World:
             self._together(dist.broadcast, value, 0)
             tensor.detach().copy_(value)
 
+    def from_main(self, numbers: Sequence[float]) -> list[float]:
+        """The first process's numbers, to their last bit; does not wait for the device."""
+        if self.size == 1:
+            return list(numbers)
+        values = torch.tensor(numbers, dtype=torch.float64)
+        self._together(dist.broadcast, values, 0)
+        return values.tolist()
+
     def gather_bytes(self, content: bytes) -> list[bytes]:
         """What every process gave, in order of rank, on the first process; an empty list on the others."""
         if self.size == 1:

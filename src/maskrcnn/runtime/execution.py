@@ -121,7 +121,7 @@ class CudaRecorder:
 class Recording(NamedTuple):
     """One function at one combination of shapes."""
 
-    inputs: list[Tensor]
+    inputs: list[Tensor | None]
     results: Any
     replay: Callable[[], None]
 
@@ -131,7 +131,7 @@ class Captured(Generic[T]):
 
     The first call with new shapes runs line by line: libraries choose their algorithms, compilers compile, and state
     that is made lazily comes to be. The second is recorded, so that rare shapes never are; from then on a call copies
-    its arguments, tensors in any nesting of tuples and lists, to the recording's and replays it.
+    its arguments, tensors or None in any nesting of tuples and lists, to the recording's and replays it.
     Results live in the recording's memory: the next call, of whatever shapes, overwrites them.
     Of more than `MOST_GRAPHS` combinations the one that was not used for longest is forgotten.
     """
@@ -151,7 +151,8 @@ class Captured(Generic[T]):
             recording = self._record(tensors, structure)
         self._remember(key, recording)
         for own, given in zip(recording.inputs, tensors, strict=True):
-            own.copy_(given, non_blocking=True)
+            if own is not None:
+                own.copy_(given, non_blocking=True)
         recording.replay()
         results: T = recording.results
         return results
@@ -160,8 +161,8 @@ class Captured(Generic[T]):
         """Whether a call with these arguments is only a replay."""
         return self._recordings.get(_key(*tree_flatten(arguments))) is not None
 
-    def _record(self, tensors: list[Tensor], structure: TreeSpec) -> Recording:
-        inputs = [torch.empty_like(tensor).copy_(tensor) for tensor in tensors]
+    def _record(self, tensors: list[Any], structure: TreeSpec) -> Recording:
+        inputs = [None if tensor is None else torch.empty_like(tensor).copy_(tensor) for tensor in tensors]
         arguments = tree_unflatten(inputs, structure)
         return Recording(inputs, *self._recorder.record(lambda: self._function(*arguments)))
 
@@ -172,9 +173,11 @@ class Captured(Generic[T]):
             self._recordings.popitem(last=False)
 
 
-def _key(tensors: list[Tensor], structure: TreeSpec) -> Any:
+def _key(tensors: list[Any], structure: TreeSpec) -> Any:
     """What decides whether arguments fit a recording."""
-    return structure, tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors)
+    return structure, tuple(
+        tensor if tensor is None else (tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors
+    )
 
 
 class HostCopy(NamedTuple):

@@ -16,7 +16,7 @@ from maskrcnn import config
 from maskrcnn.boxes import area, intersection
 from maskrcnn.runtime.execution import Captured, Execution, choose_execution, executed
 from maskrcnn.runtime.memory import free_cached, is_out_of_memory
-from maskrcnn.structures import Detections, ImageBatch
+from maskrcnn.structures import Detections
 
 RUNGS: tuple[Execution, ...] = ("compiled", "captured", "eager")
 DETECTIONS_APART = 0.25
@@ -139,11 +139,11 @@ class Ladder(Generic[T, E]):
 
 
 def laddered(
-    function: Callable[[ImageBatch], Detections],
+    function: Callable[..., Detections],
     rungs: Sequence[Execution],
     device: torch.device,
     say: Callable[[str], None],
-) -> Callable[[ImageBatch], Detections]:
+) -> Callable[..., Detections]:
     """Prediction on the highest rung that holds; strict, and without any trial, where there is one alone."""
     if len(rungs) == 1:
         return executed(function, rungs[0], device)

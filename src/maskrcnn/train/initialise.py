@@ -11,7 +11,7 @@ from maskrcnn.weights import Weights
 
 ROWS = {"box_head.classes": (1, True), "box_head.deltas": (4, False), "mask_head.masks": (1, False)}
 """Layers with something for each class: rows of one, and whether the background comes before them."""
-HEADS = ("rpn.", "box_head.", "mask_head.")
+HEADS = ("rpn.", "box_head.", "mask_head.", "point_head.")
 
 
 @torch.no_grad()

@@ -2,14 +2,15 @@
 
 `metrics.jsonl` holds one object per line, of a window of steps
     {"step", "epoch", "lr", "losses": {name: mean}, "counts": {name: mean}, "total", "images_per_second",
-     "waiting": share of the time in which the model waited for images, "seconds": since training began or went on}
+     "waiting": share of the time in which the model waited for images, "seconds": since training began or went on,
+     "seconds_left": of the time that was given, if one was}
 or of an evaluation: {"step", "epoch", "evaluation": {"bbox": {name: score}, "segm": {name: score}}}.
 """
 
 import csv
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,10 @@ class Log:
         if self._writer is not None:
             self._writer.close()
 
+    def seconds(self) -> float:
+        """Seconds since training began or went on."""
+        return time.perf_counter() - self._start
+
     def say(self, text: str) -> None:
         """Write a line to the terminal and to log.txt."""
         if self.is_main:
@@ -78,6 +83,11 @@ class Log:
             self._bar = Progress(*columns, console=self.console, expand=True)
             self._bar.add_task("", total=total, completed=done)
             self._bar.start()
+
+    def set_total(self, total: int) -> None:
+        """Tell the bar of another number of steps."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], total=total)
 
     def end_progress(self) -> None:
         """Leave the bar as it is; what is said from now on comes below it."""
@@ -106,10 +116,12 @@ class Log:
         lr: float,
         images: int,
         memory: int | None = None,
+        left: float | None = None,
     ) -> None:
         """Write the means over the steps since the last such line; `images` in each step.
 
         memory   the most bytes that the device held, where it counts them
+        left     seconds left of a given time, evaluations and saving among them
         """
         if not self.is_main:
             return
@@ -123,19 +135,20 @@ class Log:
             "total": means.total,
             "images_per_second": rate,
             "waiting": means.waiting,
-            "seconds": time.perf_counter() - self._start,
+            "seconds": self.seconds(),
         }
-        self._append(row if memory is None else {**row, "memory": memory})
+        more = {"memory": memory, "seconds_left": left}
+        self._append(row | {name: value for name, value in more.items() if value is not None})
         names = "  ".join(f"{name} {value:.3f}" for name, value in means.losses.items())
         held = "" if memory is None else f"  memory {memory / GIBIBYTE:.1f} GiB"
         pace = f"lr {lr:.2e}  {rate:.1f} images/s  waiting {means.waiting:.0%}{held}"
-        left = timedelta(seconds=round((total_steps - step) / means.steps_per_second))
+        rest = timedelta(seconds=round((total_steps - step) / means.steps_per_second if left is None else left))
         line = f"epoch {epoch}  loss {means.total:.3f}  {pace}  {names}"  # a narrow terminal cuts off its end
-        plain = f"step {step}/{total_steps}  {left} left  {line}"
+        plain = f"step {step}/{total_steps}  {rest} left  {line}"
         if self._bar is None:
             self.console.print(plain, markup=False)
         else:
-            self._describe(line)
+            self._describe(line if left is None else f"{rest} left in all  {line}")
         self.note(plain)
         if self._writer is not None:
             scalars = {"lr": lr, "total": means.total, "images_per_second": rate, "waiting": means.waiting}
@@ -183,6 +196,17 @@ def evaluations(out: Path) -> list[dict[str, Any]]:
 def quality(scores: Mapping[str, Any]) -> float:
     """What `best` means: mask AP, box AP where no masks were scored; 0 where there was nothing to score."""
     return (scores.get("segm") or scores["bbox"])["AP"] or 0.0
+
+
+def is_stale(history: Sequence[float], patience: int) -> bool:
+    """Whether the last `patience` evaluations were no better than the best before them; a run that has found nothing
+    yet, whose best is 0, is not stale.
+
+    >>> is_stale([0.1, 0.3, 0.3, 0.2], 2), is_stale([0.1, 0.3, 0.2], 2), is_stale([0.0, 0.0, 0.0], 2)
+    (True, False, False)
+    """
+    best = max(history, default=0.0)
+    return bool(patience and best) and len(history) - 1 - history.index(best) >= patience
 
 
 def _rows(out: Path) -> list[dict[str, Any]]:

@@ -4,9 +4,11 @@ from contextlib import closing
 from pathlib import Path
 
 from maskrcnn.config import Recipe
+from maskrcnn.data.augment.geometry import Objects
 from maskrcnn.data.buckets import plan_epoch
 from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
+from maskrcnn.data.sampling import shown
 from maskrcnn.data.split import OpenSplit, open_split
 from maskrcnn.recipes import write_recipe
 from maskrcnn.report.page import write_report
@@ -68,17 +70,21 @@ def run(
 
 def go(training: Training, wish: StopRequest) -> None:
     """All epochs, then the report. An epoch whose steps are done but which was not evaluated begins at its end."""
-    log, plan, every = training.log, training.plan, training.recipe.train.evaluate_every
+    log = training.log
     log.forget_after(training.step)
     if training.world.is_main:
         write_recipe(training.recipe, training.out / CONFIG)
     log.say(training.summary())
-    log.show_progress(training.step, plan.total_steps)
-    for epoch in range(max(training.step - 1, 0) // plan.steps_per_epoch, plan.num_epochs):
+    log.show_progress(training.step, training.plan.total_steps)
+    epoch = max(training.step - 1, 0) // training.plan.steps_per_epoch
+    while epoch < training.plan.num_epochs:  # which changes on the way where time decides
         _train(training, epoch, wish)
-        if every and ((epoch + 1) % every == 0 or epoch + 1 == plan.num_epochs):
+        if training.is_evaluation_due(epoch):
             training.evaluate(epoch)
-    if not every:
+            if training.is_patience_over():
+                break
+        epoch += 1
+    if not training.recipe.train.evaluate_every:
         training.keep(LAST, {})
     if training.world.is_main:
         log.end_progress()
@@ -88,27 +94,27 @@ def go(training: Training, wish: StopRequest) -> None:
 
 def _train(training: Training, epoch: int, wish: StopRequest) -> None:
     """The steps of an epoch that are still to do."""
-    world, plan, log_every = training.world, training.plan, training.recipe.train.log_every
-    _, end = plan.steps_of(epoch)
-    if training.step == end:
+    world, log_every = training.world, training.recipe.train.log_every
+    if training.step == training.end_of(epoch):
         return
     loader = _loader(training, epoch)
     training.model.train()  # live batch norms are
     wish.deferring = True
     with closing(iter(loader)) as raws, closing(feed(raws, training.make, world.device)) as parts:
-        while training.step < end:
+        while training.step < training.end_of(epoch):
             try:
                 training.learn(loader, parts)
             except (OSError, ValueError):
                 training.rescue()
                 raise
+            training.fit_into_time()
             for note in training.oddities.notes():
                 training.log.say(note)
             stop = world.any(wish.raised)
-            is_last = stop or training.step == plan.total_steps
+            is_last = stop or training.step == training.plan.total_steps
             if is_last or training.step % log_every == 0:
                 training.tell(epoch)
-            if is_last or _checkpoint_due(training, end):
+            if is_last or _checkpoint_due(training, training.end_of(epoch)):
                 training.save()
             if stop:
                 raise KeyboardInterrupt
@@ -120,12 +126,15 @@ def _train(training: Training, epoch: int, wish: StopRequest) -> None:
 
 def _loader(training: Training, epoch: int) -> Loader:
     """The images of the steps that an epoch still has."""
-    settings, data, images = training.recipe.train, training.recipe.data, training.splits.training
-    first, end = training.plan.steps_of(epoch)
-    steps = plan_epoch(images.sizes, data, training.plan.buckets, batch=settings.batch, seed=settings.seed, epoch=epoch)
+    settings, data, plan = training.recipe.train, training.recipe.data, training.plan
+    first, end = plan.steps_of(epoch)
+    samples, objects = shown(plan.samples, plan.data, data, seed=settings.seed, epoch=epoch), Objects.of(plan.data)
+    steps = plan_epoch(
+        samples, data, plan.buckets, batch=settings.batch, seed=settings.seed, epoch=epoch, objects=objects
+    )
     return Loader(
-        images,
-        steps[: end - first],
+        plan.data,
+        steps if training.budget else steps[: end - first],
         data,
         rank=training.world.rank,
         world_size=training.world.size,

@@ -3,13 +3,17 @@
 import copy
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from maskrcnn import config
+from maskrcnn.models.mask_rcnn import MaskRCNN
 
 NORMS = (nn.GroupNorm, nn.BatchNorm2d)
+RATE_SHARE = "rate_share"
+"""Entry of an optimizer's group: its share of the learning rate."""
 FUSED_ON = ("cpu", "cuda")
 """Devices for which torch itself brings both optimizers as one kernel; others take its default."""
 
@@ -21,16 +25,12 @@ def build_optimizer(
 
     rate_on_device   as a tensor, which a recorded step reads anew at every replay
     """
-    norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()}
-    trainable = [p for p in model.parameters() if p.requires_grad]
+    groups, rate = _groups(model, settings), settings.lr
+    trainable = [p for group in groups for p in group["params"]]
     fused = True if all(p.device.type in FUSED_ON for p in trainable) else None
-    decays = ((False, settings.weight_decay), (True, settings.weight_decay_norm))
-    groups = [
-        {"params": [p for p in trainable if (id(p) in norms) == is_norm], "weight_decay": decay}
-        for is_norm, decay in decays
-    ]
-    groups = [group for group in groups if group["params"]]
-    rate = torch.tensor(settings.lr, device=trainable[0].device) if rate_on_device else settings.lr
+    if rate_on_device:
+        for group in groups:
+            group["lr"] = torch.tensor(rate, device=trainable[0].device)
     if settings.kind == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, fused=fused)
     capturable = rate_on_device and trainable[0].device.type == "cuda"
@@ -39,12 +39,39 @@ def build_optimizer(
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.999), fused=fused, capturable=capturable)
 
 
+def _groups(model: nn.Module, settings: config.Optimizer) -> list[dict[str, Any]]:
+    """The trainable parameters by their weight decay and their share of the rate: weights and biases, then norms."""
+    norms = {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters()}
+    shares = _shares(model, settings.layer_decay)
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            key = id(parameter) in norms, shares.get(id(parameter), 1.0)
+            groups.setdefault(key, []).append(parameter)
+    decays = {False: settings.weight_decay, True: settings.weight_decay_norm}
+    return [
+        {"params": groups[is_norm, share], "weight_decay": decays[is_norm], RATE_SHARE: share}
+        for is_norm, share in sorted(groups)
+    ]
+
+
+def _shares(model: nn.Module, layer_decay: float) -> dict[int, float]:
+    """Share of the rate of each parameter of the backbone, by its identity."""
+    stages = model.backbone.stages() if isinstance(model, MaskRCNN) else ()
+    return {
+        id(parameter): layer_decay ** (len(stages) - number)
+        for number, stage in enumerate(stages)
+        for parameter in stage.parameters()
+    }
+
+
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give each group its share of the learning rate."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
+            group["lr"].fill_(rate * group[RATE_SHARE])
         else:
-            group["lr"] = rate
+            group["lr"] = rate * group[RATE_SHARE]
 
 
 def state_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
@@ -76,11 +103,15 @@ def _statistics(model: nn.Module) -> list[Tensor]:
 
 
 class Average:
-    """A copy of a model whose weights follow the trained ones slowly (Polyak and Juditsky 1992)."""
+    """A copy of a model whose weights follow the trained ones slowly (Polyak and Juditsky 1992).
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    decay    share of the average that a step keeps
+    warmup   shortens the average in the beginning, see `train.ema_warmup`
+    """
+
+    def __init__(self, model: nn.Module, decay: float, warmup: int = 9) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False)
-        self.decay = decay
+        self.decay, self.warmup = decay, warmup
         self._names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 
     def update(self, model: nn.Module, step: int) -> None:
@@ -88,7 +119,7 @@ class Average:
 
         Statistics of live batch norms, which are averages already, are taken as they are.
         """
-        decay = min(self.decay, (1 + step) / (10 + step))
+        decay = min(self.decay, (1 + step) / (1 + self.warmup + step))
         theirs = dict(model.named_parameters())
         torch._foreach_lerp_(list(self.tensors().values()), [theirs[n].detach() for n in self._names], 1 - decay)
         for ours, current in zip(_statistics(self.model), _statistics(model), strict=True):

@@ -8,10 +8,16 @@ import msgspec
 
 from maskrcnn import config
 from maskrcnn.config import Recipe
-from maskrcnn.data.buckets import Bucket, buckets_for
+from maskrcnn.data.augment.copy_paste import refuse_odd
+from maskrcnn.data.augment.geometry import sizes_in_training
+from maskrcnn.data.augment.levels import resolve
+from maskrcnn.data.buckets import Bucket, Samples, buckets_for, whole_images
 from maskrcnn.data.dataset import Dataset, summary, why_nothing_is_learnt
+from maskrcnn.data.sampling import shown
 from maskrcnn.data.split import OpenSplit
+from maskrcnn.data.tiles import cut_data
 from maskrcnn.sentences import some_of
+from maskrcnn.train.schedule import Place
 
 
 class Shares(NamedTuple):
@@ -41,6 +47,10 @@ class Plan(NamedTuple):
     """The steps of a run."""
 
     shares: Shares
+    data: Dataset
+    """The images that are learnt: those for training, or their tiles."""
+    samples: Samples
+    """What epochs choose from."""
     buckets: list[Bucket]
     steps_per_epoch: int
     total_steps: int
@@ -49,6 +59,10 @@ class Plan(NamedTuple):
     def num_epochs(self) -> int:
         """Epochs, the last of which may be cut short."""
         return math.ceil(self.total_steps / self.steps_per_epoch)
+
+    def place(self, step: int) -> Place:
+        """Where the schedule is after `step` updates."""
+        return Place(step, step / self.steps_per_epoch, step / self.total_steps)
 
     def steps_of(self, epoch: int) -> tuple[int, int]:
         """Steps that are done when an epoch begins, and when it ends."""
@@ -79,8 +93,13 @@ def read_splits(recipe: Recipe, say: Callable[[str], None], open_split: OpenSpli
 
 
 def plan_steps(recipe: Recipe, data: Dataset, shares: Shares) -> Plan:
-    buckets = buckets_for(data.sizes, recipe.data, recipe.data.short_sides)
-    return Plan(shares, buckets, *num_steps(recipe.train, len(data.image_ids)))
+    data, pieces = cut_data(data, recipe.data), resolve(recipe.data.augment)
+    if pieces.copy_paste:
+        refuse_odd(shares.images)
+    samples = whole_images(data.sizes)
+    buckets = buckets_for(sizes_in_training(samples.sizes, pieces), recipe.data, recipe.data.short_sides)
+    epoch = shown(samples, data, recipe.data, seed=recipe.train.seed, epoch=0)
+    return Plan(shares, data, samples, buckets, *num_steps(recipe.train, len(epoch.images)))
 
 
 def micro_batch_size(settings: config.Train, num_processes: int) -> int:
@@ -130,9 +149,9 @@ def check_categories(data: Dataset, training: Dataset) -> None:
         )
 
 
-def num_steps(settings: config.Train, num_images: int) -> tuple[int, int]:
+def num_steps(settings: config.Train, num_samples: int) -> tuple[int, int]:
     """Steps of an epoch and of the whole run."""
-    per_epoch = math.ceil(num_images / settings.batch)
+    per_epoch = math.ceil(num_samples / settings.batch)
     return per_epoch, min(settings.epochs * per_epoch, settings.max_steps or settings.epochs * per_epoch)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from msgspec import structs
 
+from maskrcnn import config
 from maskrcnn.config import Recipe
 from maskrcnn.convert.backbone import load_backbone
 from maskrcnn.data.annotation_store import AnnotationStore
@@ -23,11 +24,13 @@ from maskrcnn.runtime.precision import choose_precision
 from maskrcnn.runtime.warm import tasks_for, warm_together
 from maskrcnn.sentences import typed
 from maskrcnn.storage.location import Location
+from maskrcnn.train.budget import Budget, Length, begin, go_on
 from maskrcnn.train.checkpoint import Checkpoint
 from maskrcnn.train.initialise import initialise_from
 from maskrcnn.train.log import Log
 from maskrcnn.train.optimizer import Average, build_optimizer, load_state_tensors
-from maskrcnn.train.plan import Splits, plan_steps, read_splits, share_out, with_classes
+from maskrcnn.train.pixels import with_measured
+from maskrcnn.train.plan import Plan, Splits, plan_steps, read_splits, share_out, with_classes
 from maskrcnn.train.resume import check_same
 from maskrcnn.train.step import Updater
 from maskrcnn.train.training import Training, new_window
@@ -59,13 +62,17 @@ def set_up(
     recipe = with_classes(recipe, splits.training)
     if splits.are_one and not has_validation(recipe.data):
         recipe = _keep_split(recipe, splits, out, world, log)
+    recipe = with_measured(recipe, splits.training, log.say, start and start.state["recipe"]["data"])
     if start is not None:
         check_same(recipe, start, len(splits.training.image_ids))
     plan = plan_steps(recipe, splits.training, shares)
+    budget = _budget(recipe.train, plan, splits, log, start)
+    if budget is not None:
+        plan = plan._replace(total_steps=budget.state.end)
     model = _network(recipe, world, start, weights, log.say)
     rungs = choose_rungs(recipe.train.execution, world.device, "train.execution")
     update = _updater(recipe, model, world, rungs, start, log.say)
-    annotations = AnnotationStore(splits.training, world.device)
+    annotations = AnnotationStore(plan.data, world.device)
     return Training(
         recipe=recipe,
         out=out,
@@ -79,7 +86,19 @@ def set_up(
         average=_average(recipe, model, start),
         step=0 if start is None else start.step,
         window=new_window(update),
+        budget=budget,
     )
+
+
+def _budget(settings: config.Train, plan: Plan, splits: Splits, log: Log, start: Checkpoint | None) -> Budget | None:
+    """The time that the run fits into, if one was given."""
+    if not settings.minutes:
+        return None
+    num_evaluated = 0 if splits.validation is None else len(splits.validation.image_ids)
+    length = Length(plan.steps_per_epoch, num_evaluated)
+    if start is not None and "budget" in start.state:
+        return go_on(settings, length, log.seconds, start.step, start.state["budget"])
+    return begin(settings, length, log.seconds, 0 if start is None else start.step, plan.total_steps)
 
 
 def with_split_file(recipe: Recipe, out: Path, called: Path | Location) -> Recipe:
@@ -154,7 +173,7 @@ def _average(recipe: Recipe, model: MaskRCNN, start: Checkpoint | None) -> Avera
     """Made when the model has all its weights: those that are not trained are copied here and never again."""
     if not recipe.train.ema:
         return None
-    average = Average(model, recipe.train.ema)
+    average = Average(model, recipe.train.ema, recipe.train.ema_warmup)
     if start is not None:
         average.load(start.tensors["average"])
     return average

@@ -14,16 +14,18 @@ from maskrcnn.config import Recipe
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.transforms import RawBatch
+from maskrcnn.evaluate.coco import percent
 from maskrcnn.evaluate.run import evaluate, versions
 from maskrcnn.evaluate.save import short
 from maskrcnn.models.mask_rcnn import MaskRCNN
 from maskrcnn.run_folder import BEST, CHECKPOINTS, EVALUATION, LAST
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.memory import explain_out_of_memory, peak_memory
-from maskrcnn.sentences import typed
+from maskrcnn.sentences import counted, typed
 from maskrcnn.structures import MicroBatch
 from maskrcnn.train import checkpoint
-from maskrcnn.train.log import Log, evaluations, quality
+from maskrcnn.train.budget import Budget, apart, store
+from maskrcnn.train.log import Log, evaluations, is_stale, quality
 from maskrcnn.train.optimizer import Average, set_rate, state_tensors
 from maskrcnn.train.plan import Plan, Splits
 from maskrcnn.train.schedule import base_rate, learning_rate
@@ -55,13 +57,19 @@ class Training:
     oddities: Oddities = field(default_factory=Oddities)
     """What was met in the images so far."""
 
+    rate: float = 0.0
+    """Learning rate of the last update."""
+    budget: Budget | None = None
+    """The time that the run fits into, if one was given."""
+
     def learn(self, loader: Loader, parts: Iterable[tuple[RawBatch, MicroBatch]]) -> None:
         """One update of the weights and of their average."""
         watch, waited, shares = self.window.stopwatch, loader.waited_seconds, self.plan.shares
         watch.fetch()
         raws, batches = zip(*islice(parts, shares.parts), strict=True)
         watch.begin(loader.waited_seconds - waited)
-        set_rate(self.update.optimizer, self._rate(self.step))
+        self.rate = self._rate(self.step)
+        set_rate(self.update.optimizer, self.rate)
         with explain_out_of_memory(self.world.device, shares.images, raws[0].bucket, self._less_memory()):
             losses = self.update(batches)
         self.step += 1
@@ -78,9 +86,10 @@ class Training:
             step=self.step,
             total_steps=self.plan.total_steps,
             epoch=epoch + 1,
-            lr=self._rate(self.step - 1),
+            lr=self.rate,
             images=self.recipe.train.batch,
             memory=peak_memory(self.world.device),
+            left=None if self.budget is None else self.budget.left,
         )
         self.window = new_window(self.update)
 
@@ -88,8 +97,9 @@ class Training:
         """Write a checkpoint, unless the losses say that the weights are spoilt."""
         self.window.check()
         self.window.stopwatch.pause()
-        self._write_checkpoint()
-        self.world.barrier()
+        with apart(self.budget, "saving", self.step):
+            self._write_checkpoint()
+            self.world.barrier()
 
     def rescue(self) -> None:
         """Keep what was learnt before an image could not be read; other processes, if any, are not waited for."""
@@ -116,6 +126,7 @@ class Training:
             "num_images": len(self.splits.training.image_ids),
             "scaler": self.update.scaler.state_dict(),
             "versions": versions(self.world),
+            **({} if self.budget is None else {"budget": store(self.budget)}),
         }
         checkpoint.save(self.out / CHECKPOINTS, self.step, tensors, state, keep=self.recipe.train.keep_checkpoints)
 
@@ -123,6 +134,12 @@ class Training:
         """Score the weights that are kept, unless that was done before the run was stopped."""
         if self.world.any(self.world.is_main and any(row["step"] == self.step for row in evaluations(self.out))):
             return
+        with apart(self.budget, "evaluation", self.step):
+            self._evaluate(epoch)
+        if self.budget is not None and self.step < self.plan.total_steps:
+            self._look_at_the_clock(self.budget)
+
+    def _evaluate(self, epoch: int) -> None:
         assert self.splits.validation is not None, "read whenever there are evaluations"
         out, ticker, data = self.out / EVALUATION, self.log.ticker(), self.splits.validation
         metrics = evaluate(self.kept_model, data, self.recipe, self.world, out, ticker, say=self.log.say)
@@ -150,21 +167,56 @@ class Training:
         start = f", going on after step {self.step}" if self.step else ""
         dtype = str(self.update.precision.dtype).removeprefix("torch.")
         trained = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+        steps = f"{self.plan.total_steps} steps" if self.budget is None else f"{self.recipe.train.minutes:g} minutes"
         return (
-            f"{self.plan.total_steps} steps of {self.recipe.train.batch} images{split}, "
+            f"{steps} of {self.recipe.train.batch} images{split}, "
             f"{self.plan.steps_per_epoch} in an epoch{start}; {self.world.device}, {dtype}, {self.update.execution}; "
             f"{trained / 1e6:.1f} million trained parameters"
         )
 
+    def end_of(self, epoch: int) -> int:
+        """The step at which an epoch ends, as far as is known by now."""
+        return self.plan.steps_of(epoch)[1]
+
+    def is_evaluation_due(self, epoch: int) -> bool:
+        """Whether the weights are scored at the end of an epoch."""
+        every = self.recipe.train.evaluate_every
+        if not every or self.budget is not None:
+            return bool(every) and self.budget is not None and self.budget.is_evaluation_due(self.step)
+        return (epoch + 1) % every == 0 or epoch + 1 == self.plan.num_epochs
+
+    def is_patience_over(self) -> bool:
+        """Whether too many evaluations were no better than the best; says so."""
+        patience = self.recipe.train.patience
+        rows = evaluations(self.out) if self.world.is_main and patience else []
+        over = self.step < self.plan.total_steps and is_stale([quality(row["evaluation"]) for row in rows], patience)
+        if over:
+            best = max(rows, key=lambda row: quality(row["evaluation"]))
+            self.log.say(
+                f"training stops early: AP {percent(quality(best['evaluation']))} of step {best['step']}, whose "
+                f"weights are kept, was not exceeded in {counted(patience, 'evaluations')} (train.patience)"
+            )
+        return bool(patience) and self.world.any(over)
+
+    def fit_into_time(self) -> None:
+        """Where time decides, adapt the number of steps to the speed of late, now and then."""
+        if self.budget is not None:
+            self.budget.count(self.step)
+            if self.budget.next_look <= self.step < self.plan.total_steps:
+                self._look_at_the_clock(self.budget)
+
+    def _look_at_the_clock(self, budget: Budget) -> None:
+        is_first = not budget.state.pace
+        budget.look(self.step, self.world)
+        self.plan = self.plan._replace(total_steps=budget.state.end)
+        self.log.set_total(budget.state.end)
+        if is_first and budget.state.pace:
+            self.log.say(f"about {budget.state.end} steps fit into {budget.settings.minutes:g} minutes")
+
     def _rate(self, step: int) -> float:
         train = self.recipe.train
-        return learning_rate(
-            step,
-            train.schedule,
-            base=base_rate(train.optimizer, train.batch),
-            steps_per_epoch=self.plan.steps_per_epoch,
-            total_steps=self.plan.total_steps,
-        )
+        place = (self.budget or self.plan).place(step)
+        return learning_rate(place, train.schedule, base_rate(train.optimizer, train.batch))
 
     def _less_memory(self) -> str:
         """What a person can do whose device is too small for this recipe."""

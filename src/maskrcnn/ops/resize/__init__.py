@@ -7,12 +7,12 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from maskrcnn.ops.operator import operator
-from maskrcnn.ops.resize import cpu, reference
+from maskrcnn.ops.resize import angles, cpu, reference
 from maskrcnn.view import View
 
 
 def resize(
-    images: UInt8[Tensor, "B h w C"],
+    images: UInt8[Tensor, "B h w C"] | Float[Tensor, "B h w C"],
     raw_sizes: Int[Tensor, "B 2"],
     view: View,
     *,
@@ -27,6 +27,7 @@ def resize(
 ) -> Float[Tensor, "B C H W"]:
     """Resample the window of each image to its size, turn, mirror, normalise, pad to `bucket`.
 
+    images         levels of 0..255: bytes, or float32
     raw_sizes      (height, width) of each image, which lies at the top left of its slot
     view           windows are in pixels of the images as they are here, see `View.rescaled`
     mean, std      of each band, in levels of 0..255: pixels become (level - mean) / std
@@ -41,7 +42,8 @@ def resize(
     Pixels whose centre lies outside the image are padding. All others are weighted means of the image's pixels,
     those beyond the window too: only the image's edge is an edge, where the weights of the pixels that are there are
     scaled to 1. A turned view is `np.rot90` of the view to float32 rounding; its image is turned first, so that whole
-    levels are rounded after the columns of the result.
+    levels are rounded after the columns of the result. A view at an angle is resized upright, then turned by bilinear
+    sampling; pixels at the image's edges are partly padding.
 
     Equals `interpolate(mode="bilinear", antialias=antialias)` of each image alone, to float32 rounding; with
     `whole_levels` it equals Pillow's, but for some values that lie between two levels and become the other one; with
@@ -53,12 +55,27 @@ def resize(
         raise ValueError(
             f"expected a mean and a std for each of the {images.shape[3]} bands, received {len(mean)} and {len(std)}"
         )
+    settings = antialias, area, whole_levels, fixed_point, black_padding
+    if view.angles is None:
+        return _upright(images, raw_sizes, view, bucket, mean, std, *settings)
+    around, room = angles.surroundings(view, bucket)
+    pixels = _upright(images, raw_sizes, around, room, mean, std, *settings)
+    return angles.turn(pixels, around, view, bucket, reference.padding_values(mean, std, black_padding))
+
+
+def _upright(
+    images: Tensor,
+    raw_sizes: Tensor,
+    view: View,
+    bucket: tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    *settings: bool,
+) -> Float[Tensor, "B C H W"]:
     if images.device.type != "cpu":
-        return reference.resize(
-            images, raw_sizes, view, bucket, mean, std, antialias, area, whole_levels, fixed_point, black_padding
-        )
+        return reference.resize(images, raw_sizes, view, bucket, mean, std, *settings)
     return _resize(
-        images, raw_sizes, *view, *bucket, mean, std, antialias, area, whole_levels, fixed_point, black_padding
+        images, raw_sizes, view.windows, view.sizes, view.mirrored, view.turns, *bucket, mean, std, *settings
     )
 
 
