@@ -75,7 +75,7 @@ def test_results_are_in_the_frame_of_the_picture(predictor, pictures):
 
 
 def test_weights_with_finer_masks_are_saved_loaded_and_predict_with_them(pictures, tmp_path):
-    mask = MaskHead(num_convs=1, channels=8, upsamplings=2, interpolate="logits")
+    mask = MaskHead(num_convs=1, channels=8, pool_size=28, interpolate="logits")
     point = PointHead(enabled=True, channels=8, subdivisions=1, num_test_points=50)
     model = replace(RECIPE.model, mask_head=mask, point_head=point)
     folder = save_weights(tmp_path / "fine", build(model, 2), replace(RECIPE, model=model), {})

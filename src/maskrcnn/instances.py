@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt32
+from PIL import Image
 from torch import Tensor
 
 from maskrcnn.boxes import clip
-from maskrcnn.draw import Crop
+from maskrcnn.draw import Crop, draw_instances
 from maskrcnn.masks import Outline, bitmap_from_counts, counts_from_string, outlines_from_runs
 from maskrcnn.masks.spans import bitmap_from_spans, bounds_of_spans, spans_from_counts
 from maskrcnn.ops.paste import inclusive_boxes, paste, paste_outlines, paste_rle

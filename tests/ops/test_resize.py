@@ -445,12 +445,6 @@ def test_levels_between_whole_ones_are_kept_and_kernel_and_definition_agree():
     torch.testing.assert_close(ours, as_reference(images, raw_sizes, View.whole(raw_sizes, sizes), **settings))
 
 
-def test_views_at_an_angle_trace_as_one_graph():
-    _, (images, raw_sizes, view) = batch(True)
-    arguments = images, raw_sizes, view._replace(angles=torch.arange(len(CASES)) * 20.0)
-    assert torch.equal(torch.compile(as_operator, fullgraph=True, backend="eager")(*arguments), as_operator(*arguments))
-
-
 @pytest.mark.parametrize("turns", [None, torch.arange(len(CASES)) % 4])
 def test_views_at_an_angle_of_0_are_upright_ones(turns):
     _, (images, raw_sizes, view) = batch(True)

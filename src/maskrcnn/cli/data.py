@@ -89,11 +89,13 @@ def show(
     writable(out)
     from maskrcnn.cli.annotations import find_data
     from maskrcnn.cli.health import Meter, said
+    from maskrcnn.data.tiles import cut_data
     from maskrcnn.report.album import write_album
     from maskrcnn.report.sheets import spread_evenly
 
     settings = find_data(source, overrides or [])
     data = _to_show(settings, part)
+    data = cut_data(data, settings) if augmented else data
     for remark in dict.fromkeys((*said(settings), *data.remarks)):
         print(remark)
     images = spread_evenly(len(data.image_ids), count or len(data.image_ids))

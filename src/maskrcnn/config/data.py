@@ -54,7 +54,7 @@ class Data(Settings, frozen=True):
     """Seed of the images that are set apart."""
     split_file: Run[str] = ""
     """File that says which images are for training and which for validation, as `maskrcnn data split` and runs write
-    it; empty takes the data's own splits."""
+    it, from the working directory or beside the recipe's file; empty takes the data's own splits."""
     tile: Size[Natural] = 0
     """Side, in pixels of the image's file, of the square tiles that images are cut into for training, evaluation and
     prediction; each becomes as large as `short_sides` says. 0 leaves images whole (docs/tiles.md)."""

@@ -14,7 +14,8 @@ from maskrcnn.data.division import write_split_file
 from maskrcnn.data.feeder import micro_batch_maker
 from maskrcnn.data.split import OpenSplit, has_validation, open_split
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
-from maskrcnn.run_folder import SPLIT
+from maskrcnn.recipes.write import with_split
+from maskrcnn.run_folder import PLAN, SPLIT
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.execution import Execution, choose_algorithms, is_recorded
 from maskrcnn.runtime.ladder import choose_rungs
@@ -116,6 +117,9 @@ def _keep_split(recipe: Recipe, splits: Splits, out: Path, world: World, log: Lo
     if world.is_main:
         data = recipe.data
         write_split_file(out / SPLIT, splits.training, splits.validation, data.val_share, data.split_seed)
+        if (out / PLAN).is_file():
+            plan = (out / PLAN).read_text(encoding="utf-8")
+            (out / PLAN).write_text(with_split(plan, SPLIT), encoding="utf-8")
     world.barrier()
     return with_split_file(recipe, out, log.called)
 
