@@ -15,7 +15,7 @@ from maskrcnn.structures import Detections, LearntMasks, Targets
 
 
 class MaskHead(nn.Module):
-    """Convolutions on RoIAligned features, upsampling by two or more, a mask for every class.
+    """Convolutions on RoIAligned features, upsampling by two, a mask for every class.
 
     The loss has `num_rois` slots per image, shared over the batch, so that images with few objects waste few of them;
     positive boxes without a slot are counted in `count/masks_left_out`.
@@ -38,7 +38,6 @@ class MaskHead(nn.Module):
         inputs = [channels] + [width] * (settings.num_convs - 1)
         self.convs = nn.Sequential(*[Conv(i, width, 3, norm=norm, relu=True) for i in inputs])
         self.upsample = Doubling(width, width)
-        self.upsample_again = nn.ModuleList(Doubling(width, width) for _ in range(settings.upsamplings - 1))
         self.masks = Conv(width, 1 if settings.class_agnostic else num_classes, 1)
         nn.init.normal_(self.masks.weight, std=0.001)
         self.strides, self.num_rois = tuple(strides), settings.num_rois
@@ -81,8 +80,6 @@ class MaskHead(nn.Module):
     ) -> Float[Tensor, "R M M"]:
         levels = pyramid[: len(self.strides)]
         x = self.upsample(self.convs(self.roi_align(levels, boxes, images)))
-        for again in self.upsample_again:
-            x = again(self.upsample.arranged(x))
         logits = self.masks(x).squeeze(1) if self.masks.out_channels == 1 else self._draw_class(x, labels)
         return self.upsample.arranged(logits)
 
