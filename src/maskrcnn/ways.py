@@ -49,7 +49,7 @@ class Ways(NamedTuple):
     def network(self, model: Any) -> Callable[..., Detections]:
         """What turns what `prepare` gives into detections; `model` is a MaskRCNN unless the ways are usual."""
         if self.are_usual:
-            return model  # type: ignore[no-any-return]
+            return model
         if not isinstance(model, MaskRCNN):
             raise TypeError(f"expected a MaskRCNN for several ways to look, received {type(model).__name__}")
         return Augmented(model).eval()
@@ -80,8 +80,8 @@ class Ways(NamedTuple):
             batch = ImageBatch(pixels, in_file.sizes.float())
             if self.are_usual:
                 return batch
-            maps = (to(scaled).to(device, non_blocking=beside) for to in (matrix, inverse))
-            seen.append(Seen(batch, *maps, in_file.mirrored))
+            to_view, to_original = (to(scaled).to(device, non_blocking=beside) for to in (matrix, inverse))
+            seen.append(Seen(batch, to_view, to_original, in_file.mirrored))
         return tuple(seen)
 
     def frame(self, view: View, originals: Int[Tensor, "B 2"]) -> View:
