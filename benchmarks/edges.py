@@ -6,7 +6,8 @@ between logits. Milliseconds are those of the head alone, for an image that is s
 
     python benchmarks/edges.py RECIPE [key=value ...] [--weights WEIGHTS] [--steps 150] [--out DIR]
 
-RECIPE names the data and, without weights, the network, whose features learn too; with weights they stay as they are.
+RECIPE names the data and, without weights, the network, whose features learn too; with weights they stay as they are,
+and mask heads go on from those of the weights.
 """
 
 import argparse
@@ -97,20 +98,21 @@ class Pictures(NamedTuple):
 
 
 def heads_of(model: MaskRCNN, recipe: Recipe) -> nn.ModuleDict:
-    """The mask head of the recipe, two finer ones, and one with a point head, all afresh."""
+    """The mask head of the model, the same with finer cells, and the same with a point head, which begins afresh."""
     settings, channels, strides = recipe.model, recipe.model.neck.channels, model.mask_head.strides
 
     def mask(**changed: int) -> MaskHead:
         one = replace(settings.mask_head, num_rois=NUM_ROIS, **changed)
         norm, sampling = head_norm(settings), settings.roi_align
-        return MaskHead(one, channels, len(recipe.classes), strides, sampling=sampling, norm=norm)
+        head = MaskHead(one, channels, len(recipe.classes), strides, sampling=sampling, norm=norm)
+        head.load_state_dict(model.mask_head.state_dict())
+        return head
 
     torch.manual_seed(0)
     size = settings.mask_head.pool_size
     return nn.ModuleDict(
         {
             "as the recipe": Head(mask()),
-            "upsamplings=2": Head(mask(upsamplings=2)),
             f"pool_size={2 * size}": Head(mask(pool_size=2 * size)),
             "point_head": Head(mask(), PointHead(PointSettings(enabled=True), channels, strides[0])),
         }

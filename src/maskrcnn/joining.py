@@ -79,7 +79,7 @@ class Joiner:
         found = [self._found[tile] for tile in sorted(self._found)]
         masks = [mask for pieces in found for mask in pieces.masks]
         columns = (np.concatenate(column) for column in list(zip(*found, strict=True))[:-1])
-        pieces = Pieces(*columns, masks)
+        pieces = Pieces(*columns, masks)  # type: ignore[arg-type, call-arg]
         objects = list(join(pieces, self._windows))
         return self._instances(pieces, objects)
 

@@ -3,7 +3,7 @@
 Every group is padded to a shape that depends on no value; `valid` says which slots are real. The groups
 are named tuples of tensors, so that compilers, exporters and `tree_map` see plain tensors.
 
-Axes: B images, C bands, G ground-truth objects, E edges, P proposals, D detections, M mask cells, H W pixels.
+Axes: B images, C bands, G ground-truth objects, E edges, P proposals, R RoIs, D detections, M mask cells, H W pixels.
 Boxes are xyxy in absolute, continuous pixels: the image is [0, W] x [0, H] and pixel (row i,
 column j) is centred at (j + 0.5, i + 0.5). Sizes are (height, width).
 """
@@ -56,6 +56,19 @@ class Proposals(NamedTuple):
     boxes: Float[Tensor, "B P 4"]
     objectness: Float[Tensor, "B P"]
     valid: Bool[Tensor, "B P"]
+
+
+class LearntMasks(NamedTuple):
+    """Predicted masks of the positives in the loss, packed over the batch, and what they are compared with."""
+
+    logits: Float[Tensor, "R M M"]
+    boxes: Float[Tensor, "R 4"]
+    images: Int[Tensor, "R"]
+    rois: Int[Tensor, "R"]
+    """Index of each among the boxes that were sampled on its image."""
+    objects: Int[Tensor, "R"]
+    weights: Float[Tensor, "R"]
+    """Share of each in the loss: their sum is one, or zero without positives."""
 
 
 class Detections(NamedTuple):

@@ -231,7 +231,6 @@ def test_a_network_that_the_other_system_does_not_have_is_refused(small, tmp_pat
             {"mask_head": MaskHead(num_convs=5)},
             r"model\.mask_head\.num_convs=5, expected 4; export to det",
         ),
-        ("torchvision", "w.pth", {"mask_head": MaskHead(upsamplings=2)}, r"upsamplings=2, expected 1$"),
         ("detectron2", "w.pth", {"point_head": PointHead(enabled=True)}, r"point_head\.enabled=True, expected False$"),
         ("mindspore", "w.ckpt", {"rpn": RPN(num_convs=2)}, r"model\.rpn\.num_convs=2, expected 1"),
         ("torchvision", "w.pth", {"box_head": BoxHead(class_agnostic=True)}, r"class_agnostic=True, expected False"),

@@ -29,10 +29,10 @@ TINY = config.Model(
 )
 FINE = structs.replace(
     TINY,
-    mask_head=structs.replace(TINY.mask_head, pool_size=7, upsamplings=2),
-    point_head=config.PointHead(enabled=True, channels=8, subdivisions=2, num_test_points=50, num_points=20),
+    mask_head=structs.replace(TINY.mask_head, pool_size=28),
+    point_head=config.PointHead(enabled=True, channels=8, subdivisions=1, num_test_points=50, num_points=20),
 )
-"""Masks of 28 cells in two upsamplings, which a point head subdivides into 112."""
+"""Masks of 56 cells, which a point head subdivides into 112."""
 NUM_CLASSES = 3
 
 
@@ -49,7 +49,7 @@ def model(settings):
 
 def cells_of(settings):
     """Cells along each side of a predicted mask."""
-    return 28 << settings.point_head.subdivisions * settings.point_head.enabled
+    return 2 * settings.mask_head.pool_size << settings.point_head.subdivisions * settings.point_head.enabled
 
 
 def batch(num_images=2):

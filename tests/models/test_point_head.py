@@ -7,9 +7,8 @@ from msgspec import structs
 from torch import nn
 
 from maskrcnn import config
-from maskrcnn.models.mask_head import LearntMasks
 from maskrcnn.models.point_head import PointHead, at_points, centres, finer, least_certain, sample_cells
-from maskrcnn.structures import Detections, Targets
+from maskrcnn.structures import Detections, LearntMasks, Targets
 
 SETTINGS = config.PointHead(enabled=True, channels=8, subdivisions=1, num_points=40, num_test_points=30)
 

@@ -171,11 +171,9 @@ class MaskHead(Settings, frozen=True):
     """Mask head (He et al. 2017): a small fully convolutional network on each box."""
 
     pool_size: Network[Positive] = 14
-    """Output size of RoIAlign: cells along each side; each upsampling doubles them."""
+    """Output size of RoIAlign: cells along each side; the mask has twice as many, and cost their square."""
     num_convs: Network[Positive] = 4
     """Number of 3 x 3 convolutions before the upsampling."""
-    upsamplings: Network[Annotated[int, Meta(ge=1, le=3)]] = 1
-    """Number of times the cells are doubled: 1 gives masks of 28 x 28 cells from a `pool_size` of 14, 2 of 56 x 56."""
     channels: Network[Positive] = 256
     """Channels of each convolution."""
     class_agnostic: Network[bool] = False

@@ -26,7 +26,7 @@ COMPARED = settings_with(Role.NETWORK, Role.CONVENTION, Role.SIZE, Role.SELECTIO
 NETWORK = settings_with(Role.NETWORK)
 """Settings that define the network."""
 BATCH_NORMS = ["frozen_batch_norm", "fixed_batch_norm", "batch_norm", "sync_batch_norm"]
-NOWHERE: dict[str, list[Any]] = {"model.mask_head.upsamplings": [1], "model.point_head.enabled": [False]}
+NOWHERE: dict[str, list[Any]] = {"model.point_head.enabled": [False]}
 """Values of settings to which the networks of all other systems are limited."""
 BUILT: dict[str, dict[str, list[Any]]] = {
     "torchvision": {

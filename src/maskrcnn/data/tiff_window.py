@@ -33,7 +33,7 @@ class Value(NamedTuple):
     """A tag's content."""
 
     kind: int
-    count: int
+    length: int
     content: bytes
 
 
@@ -178,7 +178,8 @@ def _written(header: Header, size: tuple[int, int], blocks: list[bytes]) -> byte
     tags |= {tag: Value(LONG, len(value), struct.pack(f"{order}{len(value)}L", *value)) for tag, value in own.items()}
     tags = {tag: _narrow(order, value) for tag, value in sorted(tags.items())}
     behind = places[-1] + 2 + 12 * len(tags) + 4
-    entries, rest = [struct.pack(f"{order}H", len(tags))], []
+    entries = [struct.pack(f"{order}H", len(tags))]
+    rest: list[bytes] = []
     for tag, (kind, count, content) in tags.items():
         room = content.ljust(4, b"\0")
         if len(content) > 4:
@@ -194,4 +195,4 @@ def _narrow(order: str, value: Value) -> Value:
     """A number of 64 bits, which a BigTIFF may have anywhere, as one of 32."""
     if value.kind != 16:
         return value
-    return Value(LONG, value.count, np.frombuffer(value.content, f"{order}u8").astype(f"{order}u4").tobytes())
+    return Value(LONG, value.length, np.frombuffer(value.content, f"{order}u8").astype(f"{order}u4").tobytes())

@@ -133,7 +133,7 @@ def _seen(
     boxes = data.boxes[objects]
     rings = np.stack([data.first_ring[objects], data.first_ring[objects + 1]], axis=1)
     around, areas = clipped(data.rings, rings, windows)
-    _, whole_areas = clipped(data.rings, rings, np.full_like(windows, np.inf) * np.float32([-1, -1, 1, 1]))
+    _, whole_areas = clipped(data.rings, rings, np.full_like(windows, np.inf) * np.array([-1, -1, 1, 1], np.float32))
     cut = np.concatenate([np.maximum(boxes[:, :2], windows[:, :2]), np.minimum(boxes[:, 2:], windows[:, 2:])], axis=1)
     is_whole, is_flat = (cut == boxes).all(axis=1), whole_areas == 0
     around = np.where((is_whole | is_flat)[:, None], cut, around)

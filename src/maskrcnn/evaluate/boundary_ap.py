@@ -61,9 +61,8 @@ class BoundaryMatcher:
         is_counted = ignored[0] >= 0
         of_images = found.images[ranked.indices]
         columns = of_images, ranked.categories, ranked.scores
-        self._matched.append(
-            Matched(*(column[is_counted] for column in columns), right[:, is_counted], ignored[:, is_counted])
-        )
+        counted = (column[is_counted] for column in columns)
+        self._matched.append(Matched(*counted, right[:, is_counted], ignored[:, is_counted]))  # type: ignore[call-arg]
         for row, (least, most) in zip(self._num_objects, AREAS, strict=True):
             counts = ~objects.is_crowd & (objects.areas >= least) & (objects.areas <= most)
             row += np.bincount(objects.categories[counts], minlength=len(row))

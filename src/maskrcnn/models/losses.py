@@ -56,11 +56,3 @@ def mask_loss(
     """Compute binary cross-entropy, averaged in each box, then by `weights`, which sum to one over the batch."""
     loss = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
     return (loss.mean(dim=(1, 2)) * weights).sum()
-
-
-def point_loss(
-    logits: Float[Tensor, "R N"], targets: Float[Tensor, "R N"], weights: Float[Tensor, "R"]
-) -> Float[Tensor, ""]:
-    """Compute binary cross-entropy, averaged over each box's points, then by `weights` as `mask_loss`."""
-    loss = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
-    return (loss.mean(dim=1) * weights).sum()

@@ -1,7 +1,6 @@
 """Mask head (He et al. 2017): a small fully convolutional network that segments each object inside its box."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -12,24 +11,11 @@ from maskrcnn.models.box_head import Boxes, RoIs, sampler
 from maskrcnn.models.layers import Conv, Doubling
 from maskrcnn.models.losses import mask_loss
 from maskrcnn.ops.visible import draw_targets
-from maskrcnn.structures import Detections, Targets
-
-
-class LearntMasks(NamedTuple):
-    """Predicted masks of the positives in the loss, packed over the batch, and what they are compared with."""
-
-    logits: Float[Tensor, "S M M"]
-    boxes: Float[Tensor, "S 4"]
-    images: Int[Tensor, "S"]
-    rois: Int[Tensor, "S"]
-    """Index of each among the boxes that were sampled on its image."""
-    objects: Int[Tensor, "S"]
-    weights: Float[Tensor, "S"]
-    """Share of each in the loss: their sum is one, or zero without positives."""
+from maskrcnn.structures import Detections, LearntMasks, Targets
 
 
 class MaskHead(nn.Module):
-    """Convolutions on RoIAligned features, upsampling by two or more, a mask for every class.
+    """Convolutions on RoIAligned features, upsampling by two, a mask for every class.
 
     The loss has `num_rois` slots per image, shared over the batch, so that images with few objects waste few of them;
     positive boxes without a slot are counted in `count/masks_left_out`.
@@ -52,7 +38,6 @@ class MaskHead(nn.Module):
         inputs = [channels] + [width] * (settings.num_convs - 1)
         self.convs = nn.Sequential(*[Conv(i, width, 3, norm=norm, relu=True) for i in inputs])
         self.upsample = Doubling(width, width)
-        self.upsample_again = nn.ModuleList(Doubling(width, width) for _ in range(settings.upsamplings - 1))
         self.masks = Conv(width, 1 if settings.class_agnostic else num_classes, 1)
         nn.init.normal_(self.masks.weight, std=0.001)
         self.strides, self.num_rois = tuple(strides), settings.num_rois
@@ -95,8 +80,6 @@ class MaskHead(nn.Module):
     ) -> Float[Tensor, "R M M"]:
         levels = pyramid[: len(self.strides)]
         x = self.upsample(self.convs(self.roi_align(levels, boxes, images)))
-        for again in self.upsample_again:
-            x = again(self.upsample.arranged(x))
         logits = self.masks(x).squeeze(1) if self.masks.out_channels == 1 else self._draw_class(x, labels)
         return self.upsample.arranged(logits)
 

@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from maskrcnn import config
 from maskrcnn.keys import uniform
 from maskrcnn.models.layers import Conv
-from maskrcnn.models.losses import point_loss
-from maskrcnn.models.mask_head import LearntMasks
 from maskrcnn.ops.visible import draw_targets
-from maskrcnn.structures import Detections, Targets
+from maskrcnn.structures import Detections, LearntMasks, Targets
 
 NUM_LAYERS = 3
 CANDIDATES, UNCERTAIN = 3, 0.75
@@ -140,3 +138,11 @@ def at_points(
     upper = torch.lerp(cell(top, left), cell(top, right), across)
     lower = torch.lerp(cell(bottom, left), cell(bottom, right), across)
     return torch.lerp(upper, lower, down)
+
+
+def point_loss(
+    logits: Float[Tensor, "R N"], targets: Float[Tensor, "R N"], weights: Float[Tensor, "R"]
+) -> Float[Tensor, ""]:
+    """Compute binary cross-entropy, averaged over each box's points, then by `weights` as `mask_loss`."""
+    loss = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
+    return (loss.mean(dim=1) * weights).sum()

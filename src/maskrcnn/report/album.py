@@ -79,7 +79,7 @@ def write_album(
     note_unreadable([*data.category_names, *(subjects[number].name for number in sorted(on_sheets))])
     entries, oddities = [], Oddities()
     for number, subject in enumerate(subjects):
-        entry = {
+        entry: dict[str, Any] = {
             "name": subject.name,
             "file": f"{PICTURES}/{subject.file}",
             "failure": "",
@@ -109,7 +109,7 @@ def write_album(
     )
     with atomic_write(folder / PAGE) as draft:
         draft.write_text(page, encoding="utf-8")
-    failures = [entry["failure"] for entry in entries if entry["failure"]]
+    failures = [str(entry["failure"]) for entry in entries if entry["failure"]]
     return Album(folder / PAGE, sheets.paths, failures, list(oddities.notes()))
 
 
