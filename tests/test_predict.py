@@ -171,7 +171,7 @@ def test_several_looks_are_merged_in_the_frame_of_the_picture(predictor, picture
 
 def test_gray_pictures_are_read_and_other_arrays_refused(predictor):
     assert predictor.predict(np.zeros((40, 50), np.uint8)).size == (40, 50)
-    with pytest.raises(ValueError, match=r"received float32 of shape \(40, 50, 3\)"):
+    with pytest.raises(ValueError, match=r"given as float32 of shape \(40, 50, 3\) .*floating"):
         predictor.predict(np.zeros((40, 50, 3), np.float32))
     with pytest.raises(ValueError, match=r"received uint8 of shape \(40, 50, 4\)"):
         predictor.predict(np.zeros((40, 50, 4), np.uint8))
@@ -192,15 +192,12 @@ def test_pictures_of_five_bands_are_arrays_and_tensors():
     assert (result.size, result.image.shape) == ((40, 50), (40, 50, 5))
     of_tensor = predictor.predict(torch.from_numpy(image).permute(2, 0, 1), score=0.0)
     np.testing.assert_array_equal(of_tensor.boxes, result.boxes)
-    with pytest.raises(ValueError, match=r"expected an RGB image of shape \(40, 50, 3\), received \(40, 50, 5\)"):
-        result.draw()
+    assert result.draw().size == (550, 440)
 
 
 def test_files_and_gray_arrays_do_not_have_five_bands(pictures):
     predictor = five_bands()
-    with pytest.raises(
-        ValueError, match=r"a\.png gives 3 bands, .* expects 5; give data\.mean and data\.std one entry"
-    ):
+    with pytest.raises(ValueError, match=r"a\.png has 3 bands, .* expects 5; give data\.mean and data\.std an entry"):
         predictor.predict(pictures / "a.png")
     with pytest.raises(ValueError, match=r"shape \(h, w, 5\), received uint8 of shape \(40, 50\)"):
         predictor.predict(np.zeros((40, 50), np.uint8))

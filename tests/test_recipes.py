@@ -8,6 +8,7 @@ import pytest
 from maskrcnn import config
 from maskrcnn.recipes import find_recipe, read_recipe, recipe_folder, write_recipe
 from maskrcnn.recipes.describe import all_settings, describe
+from maskrcnn.recipes.write import with_split
 
 RECIPES = sorted(recipe_folder().rglob("*.yml"))
 
@@ -215,7 +216,16 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
             ["model.point_head.num_points=7"],
             "model.point_head.num_points: has no effect without a point head; set model.point_head.enabled=true",
         ),
+        (["train.ema_warmup=100"], "train.ema_warmup: has no effect without train.ema; leave it out"),
+        (
+            ["model.backbone.norm=sync_batch_norm", "train.recompute=true"],
+            "train.recompute: expected false, since live batch norm would update its statistics twice per step",
+        ),
         (["train.schedule.kind=cosine", "train.schedule.decay=0.5"], "train.schedule.decay: has no effect on a cosine"),
+        (["data.tile_overlap=0.3"], "data.tile_overlap: has no effect on whole images; set data.tile"),
+        (["data.tile_empty=0.5"], "data.tile_empty: has no effect on whole images; set data.tile"),
+        (["data.tile=512", "data.fit=box"], "data.fit: cannot go with data.tile, whose tiles are square"),
+        (["data.tile=512", "data.remote=stream"], "data.remote: would fetch an image once for each of its tiles"),
         (
             ["train.optimizer.kind=adamw", "train.optimizer.momentum=0.8"],
             "train.optimizer.momentum: has no effect",
@@ -229,7 +239,22 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
         (["data.short_sides=[]"], "data.short_sides: expected at least one length"),
         (["data.std=[1, 0, 1]"], "data.std: expected numbers > 0"),
         (["data.mean=[1, 2]"], "data.std: expected a number for each of the 2 bands of data.mean, got 3"),
-        (["data.mean=[]", "data.std=[]"], "data.mean: expected a number for each band of the images, at least one"),
+        (["data.mean=[]"], "data.std: expected a number for each of the 0 bands of data.mean, got 3"),
+        (["data.level_range=[[0, 9]]"], "data.level_range: has no effect on data.levels=full; set data.levels=fixed"),
+        (
+            ["data.levels=fixed", "data.level_range=[[9, 9]]"],
+            "data.level_range: expected pairs of a lower and a higher",
+        ),
+        (
+            ["data.levels=fixed", "data.level_range=[[0, 9], [0, 8]]"],
+            "data.level_range: expected one pair, or one for each of the 3 bands of data.mean, got 2",
+        ),
+        (["data.level_percentiles=[1, 99]"], "data.level_percentiles: has no effect on data.levels=full; set"),
+        (
+            ["data.levels=percentiles", "data.level_percentiles=[9, 9]"],
+            "data.level_percentiles: expected 0 <= low < high <= 100, got [9.0, 9.0]",
+        ),
+        (["data.shown_bands=[1, 2]"], "data.shown_bands: expected one band or three, got 2"),
         (["model.rpn.aspect_ratios=[]"], "model.rpn.aspect_ratios: expected at least one ratio"),
         (["model.backbone.pretrained="], "model.backbone.frozen_stages: expected 0, since frozen stages stay random"),
         (
@@ -308,3 +333,16 @@ def test_every_setting_can_be_described():
     from maskrcnn.recipes.check import _type_at
 
     assert all(describe(_type_at(path)) for path in all_settings())
+
+
+def test_a_split_file_beside_a_recipe_goes_with_it_wherever_it_is_moved(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = with_split("data:  # of a run\n  dataset_dir: cells\ntrain:\n  batch: 4\n", "split.json")
+    assert plan.splitlines()[1] == "  split_file: split.json  # beside this file: the images that the run has set apart"
+    assert with_split(plan, "other.json") == plan
+    for folder in ("run", "moved"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "plan.yml").write_text(plan)
+        assert read_recipe(f"{folder}/plan.yml").data.split_file == "split.json"  # as from the working directory
+        (tmp_path / folder / "split.json").touch()
+        assert read_recipe(f"{folder}/plan.yml").data.split_file == f"{folder}/split.json"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8, UInt32
+from jaxtyping import Bool, Float, Int, Shaped, UInt32
 from PIL import Image
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from maskrcnn.masks.spans import bitmap_from_spans, bounds_of_spans, spans_from_
 from maskrcnn.ops.paste import inclusive_boxes, paste, paste_outlines, paste_rle
 from maskrcnn.ops.paste.logits import between_logits
 from maskrcnn.overview import factor_for, reduced, reduced_size
+from maskrcnn.picture import picture
 from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections
 from maskrcnn.view import View, inverse, move_boxes
@@ -49,9 +50,11 @@ class Instances:
     """(height, width) of the original image."""
     category_ids: tuple[int, ...] = ()
     """The data set's id of each label, in label order; empty where ids are the labels."""
-    image: UInt8[np.ndarray, "h w C"] | None = None
-    """The original image, RGB unless the network sees other bands; reduced by a whole factor where it was read in tiles
-    and a side exceeds 8192 pixels."""
+    image: Shaped[np.ndarray, "h w C"] | None = None
+    """The original image, RGB unless the network sees other bands: bytes, or float32 levels of 0..255; reduced by a
+    whole factor where it was read in tiles and a side exceeds 8192 pixels."""
+    shown_bands: tuple[int, ...] = ()
+    """Numbers of the bands that drawings show, see `data.shown_bands`."""
     inclusive: bool = False
     """Masks are pasted as by torchvision, whose weights these are; see `model.mask_head.paste`."""
     logits: bool = False
@@ -157,8 +160,8 @@ class Instances:
             data={"class_name": np.asarray(self.names, dtype=str)},
         )
 
-    def draw(self, image: UInt8[np.ndarray, "h w 3"] | None = None) -> Image.Image:
-        """The image with its objects; `image` where the results do not carry theirs.
+    def draw(self, image: Shaped[np.ndarray, "h w C"] | None = None) -> Image.Image:
+        """The image with its objects, as `picture` shows it; `image` where the results do not carry theirs.
 
         One whose longer side exceeds 8192 pixels is drawn smaller by a whole factor: a drawing takes 15 bytes a pixel.
         """
@@ -166,13 +169,13 @@ class Instances:
         if image is None:
             raise ValueError("these results carry no image to draw on; pass draw(image) an RGB array")
         factor = factor_for(self.size)
-        if image.shape not in ((*self.size, 3), (*reduced_size(self.size, factor), 3)):
+        if image.ndim != 3 or image.shape[:2] not in (self.size, reduced_size(self.size, factor)):
             raise ValueError(
                 f"expected an RGB image of shape {(*self.size, 3)}, received {image.shape}; pass draw(image) one"
             )
-        image = reduced(image, factor if image.shape[:2] == self.size else 1)
+        shown = picture(reduced(image, factor if image.shape[:2] == self.size else 1), self.shown_bands)
         labels, boxes = self.labels.tolist(), self.boxes / factor
-        return draw_instances(image, boxes, self._crops(factor), self.names, self.scores, labels=labels)
+        return draw_instances(shown, boxes, self._crops(factor), self.names, self.scores, labels=labels)
 
     def save(self, path: str | Path) -> Path:
         """Draw and write the image; the ending of `path` decides the format."""

@@ -3,7 +3,8 @@
 import math
 
 import numpy as np
-from jaxtyping import Float32, Shaped
+from jaxtyping import Shaped
+from PIL import Image
 
 LARGEST = 8192
 """Pixels of the longer side up to which images are kept and drawn as they are; larger ones by a whole factor less."""
@@ -21,19 +22,27 @@ def reduced_size(size: tuple[int, int], factor: int) -> tuple[int, int]:
     return -(-size[0] // factor), -(-size[1] // factor)
 
 
-def reduced(pixels: Pixels, factor: int) -> Pixels:
-    """Each `factor` x `factor` pixels become their mean, those at the end that are left too."""
-    if factor == 1:
-        return pixels
-    mean = _mean(_mean(pixels, factor, 0), factor, 1)
-    return (np.floor(mean + 0.5) if pixels.dtype.kind in "ui" else mean).astype(pixels.dtype)
+def reduced(image: Pixels, factor: int) -> Pixels:
+    """Means over blocks of `factor` x `factor` pixels, those at the right and bottom edges smaller, in the same type.
+
+    Bytes are rounded as by Pillow, other whole numbers to the nearest.
+    """
+    if factor <= 1:
+        return image
+    shrink = _by_pillow if image.dtype == np.uint8 else _means
+    return np.stack([shrink(band, factor) for band in np.moveaxis(image, 2, 0)], axis=2)
 
 
-def _mean(pixels: Pixels, factor: int, axis: int) -> Float32[np.ndarray, "_ _ C"]:
-    starts = np.arange(0, pixels.shape[axis], factor)
-    lengths = np.minimum(factor, pixels.shape[axis] - starts).astype(np.float32)
-    sums = np.add.reduceat(pixels, starts, axis=axis, dtype=np.float32)
-    return sums / lengths.reshape(-1, *[1] * (sums.ndim - 1 - axis))
+def _by_pillow(band: Shaped[np.ndarray, "h w"], factor: int) -> Shaped[np.ndarray, "_ _"]:
+    return np.asarray(Image.fromarray(np.ascontiguousarray(band)).reduce(factor))
+
+
+def _means(band: Shaped[np.ndarray, "h w"], factor: int) -> Shaped[np.ndarray, "_ _"]:
+    rows, columns = (np.arange(0, side, factor) for side in band.shape)
+    sums = np.add.reduceat(np.add.reduceat(band, rows, axis=0, dtype=np.float64), columns, axis=1)
+    heights, widths = (np.diff([*starts, side]) for starts, side in zip((rows, columns), band.shape, strict=True))
+    means = sums / (heights[:, None] * widths)
+    return (np.rint(means) if band.dtype.kind in "bui" else means).astype(band.dtype)
 
 
 class Overview:

@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple, cast, get_args, overload
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -20,10 +19,13 @@ from maskrcnn.config import Data, Recipe
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import Bucket, box_bucket, smallest_bucket, whole_views
 from maskrcnn.data.classes import Choice, choose
-from maskrcnn.data.decode import MEBIBYTE, RGB, decode, decode_bytes, to_rgb
+from maskrcnn.data.decode import MEBIBYTE, decode, decode_bytes, mapped
+from maskrcnn.data.levels import RGB, Levels, levels_of
+from maskrcnn.data.levels import Pixels as Array
 from maskrcnn.data.loader import collate
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.parts import Part, read_window, window_size
+from maskrcnn.data.raw import to_rgb
 from maskrcnn.data.sources import find_images, is_one_file
 from maskrcnn.data.tiles import cut_images
 from maskrcnn.instances import Instances, from_detections
@@ -31,7 +33,7 @@ from maskrcnn.joining import Joiner
 from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.models.skip_init import SkipInit
-from maskrcnn.overview import Overview
+from maskrcnn.overview import Overview, reduced
 from maskrcnn.recipes.adopt import with_settings
 from maskrcnn.runtime.devices import DeviceSetting, choose_device, num_devices
 from maskrcnn.runtime.distributed import World
@@ -50,7 +52,6 @@ from maskrcnn.ways import Ways
 from maskrcnn.weights import fill
 
 ImageLike = str | Path | Location | Image.Image | np.ndarray | Tensor
-Array = UInt8[np.ndarray, "_ _ _"]
 PrecisionSetting = Literal["auto", "fp32", "bf16"]
 NUMBER_TYPES: dict[PrecisionSetting, torch.dtype | None] = {
     "auto": None,
@@ -177,8 +178,9 @@ class Predictor:
     def predict(self, images: ImageLike | Sequence[ImageLike], score: float = 0.5) -> Instances | list[Instances]:
         """The objects of one image, or a list of results for a list, a folder or a glob.
 
-        images   path or address, PIL image, uint8 RGB array (h, w, 3) or gray (h, w), uint8 tensor (3, h, w) or
-                 (h, w, 3); where the recipe's `data.mean` has C bands, arrays and tensors of C
+        images   path or address, PIL image, RGB array (h, w, 3) or gray (h, w), tensor (3, h, w) or (h, w, 3); where
+                 the recipe's `data.mean` has C bands, arrays and tensors of C. Numbers of any type, which
+                 `data.levels` maps as those of files
         score    smallest score; what the recipe's `model.box_head.score_threshold` drops does not come back with a
                  lower one
         Images of one padded size share a batch of `evaluate.batch`. Results carry their image. With `data.tile`, tiles
@@ -187,10 +189,11 @@ class Predictor:
         if isinstance(images, str | Path | Location) and not is_one_file(images):
             images = list(find_images([images]))
         oddities, wanted = Oddities(), [images] if isinstance(images, ImageLike) else images
+        levels = levels_of(self.recipe.data)
         if self.recipe.data.tile:
-            results = [self._predict_tiles(self._source(image, oddities), score) for image in wanted]
+            results = [self._predict_tiles(self._source(image, levels, oddities), score) for image in wanted]
         else:
-            results = self._predict([_read(image, self._num_bands, oddities) for image in wanted], score)
+            results = self._predict([_read(image, levels, oddities) for image in wanted], score)
         for note in oddities.notes():
             warnings.warn(note, Note, stacklevel=2)
         return results[0] if isinstance(images, ImageLike) else results
@@ -200,17 +203,19 @@ class Predictor:
         for indices in self._batches(images):
             found = self._predict_batch([images[i] for i in indices])
             for index, instances in zip(indices, found, strict=True):
-                results[index] = replace(instances.filter(score), image=images[index])
+                results[index] = replace(
+                    instances.filter(score), image=images[index], shown_bands=self.recipe.data.shown_bands
+                )
         return [results[index] for index in range(len(images))]
 
-    def _source(self, image: ImageLike, oddities: Oddities) -> Source:
+    def _source(self, image: ImageLike, levels: Levels, oddities: Oddities) -> Source:
         """An image that parts are taken of: one in memory, or a file's that can be read by windows."""
         place = _local(image)
         size = None if place is None else window_size(place)
         if place is not None and size is not None:
-            decode = partial(decode_bytes, max_rowsize=None, num_bands=self._num_bands)
+            decode = partial(decode_bytes, max_rowsize=None, levels=levels)
             return Source(size, lambda part: cast(Array, read_window(place, part, size, decode)))
-        array = _read(image, self._num_bands, oddities)
+        array = _read(image, levels, oddities)
         return Source(array.shape[:2], lambda part: array[part[1] : part[3], part[0] : part[2]])
 
     def _predict_tiles(self, source: Source, score: float) -> Instances:
@@ -225,7 +230,7 @@ class Predictor:
                 joiner.add(number, found.filter(score))
             for part, image in zip(parts, images, strict=True):
                 overview.add(part, image)
-        return replace(joiner.joined(), image=overview.image)
+        return replace(joiner.joined(), image=overview.image, shown_bands=data.shown_bands)
 
     def _batches(self, images: Sequence[Array]) -> Iterator[list[int]]:
         """Indices of images that are padded to the same size, at most `evaluate.batch` at once."""
@@ -274,10 +279,6 @@ class Predictor:
         """The way in which predictions run at present."""
         return self._forward.execution if isinstance(self._forward, Ladder) else self.rungs[0]
 
-    @property
-    def _num_bands(self) -> int:
-        return len(self.recipe.data.mean)
-
     def _view(self, images: Sequence[Array]) -> View:
         """Whole images, as evaluation resizes them."""
         data = self.recipe.data
@@ -293,22 +294,21 @@ class Predictor:
         """What `max_rowsize` leaves of a huge image, as in training; a tile stays as it is."""
         if self.recipe.data.tile:
             return image
-        factor = math.ceil(math.sqrt(image.size / (self.recipe.data.max_rowsize * MEBIBYTE)))
-        if factor <= 1:
-            return image
-        bands = (Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(image, 2, 0))
-        return np.stack([np.asarray(band.reduce(factor)) for band in bands], axis=2)
+        return reduced(image, math.ceil(math.sqrt(image.nbytes / (self.recipe.data.max_rowsize * MEBIBYTE))))
 
 
-def _read(image: ImageLike, num_bands: int, oddities: Oddities) -> Array:
-    """Any image as uint8 (h, w, num_bands)."""
+def _read(image: ImageLike, levels: Levels, oddities: Oddities) -> Array:
+    """Any image as levels (h, w, bands)."""
+    num_bands = levels.num_bands
     if isinstance(image, str | Path | Location):
         place = at(image)
         place = place.expanduser() if isinstance(place, Path) else place
         # Results are in its own pixels.
-        return decode(place, max_rowsize=None, num_bands=num_bands, oddities=oddities)
+        return decode(place, max_rowsize=None, levels=levels, oddities=oddities)
     if isinstance(image, Image.Image):
-        array = np.asarray(to_rgb(ImageOps.exif_transpose(image)))
+        upright = ImageOps.exif_transpose(image)
+        is_deep = upright.mode == "F" or upright.mode.startswith("I")
+        array = np.asarray(upright if is_deep or num_bands != RGB else to_rgb(upright))
     elif isinstance(image, Tensor):
         array = image.detach().cpu().numpy()
         array = array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] == num_bands else array
@@ -318,12 +318,12 @@ def _read(image: ImageLike, num_bands: int, oddities: Oddities) -> Array:
         raise TypeError(f"expected a path, PIL image, array or tensor, received {type(image).__name__}")
     if array.ndim == 2 and num_bands in (1, RGB):
         array = np.repeat(array[..., None], num_bands, axis=2)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != num_bands or 0 in array.shape:
+    if array.dtype.kind not in "buif" or array.ndim != 3 or array.shape[2] != num_bands or 0 in array.shape:
         raise ValueError(
-            f"expected uint8 of shape (h, w, {num_bands}), received {array.dtype} of shape {array.shape}; scale to "
-            "0..255 and give the bands that the recipe's data.mean and data.std have, without alpha"
+            f"expected numbers of shape (h, w, {num_bands}), received {array.dtype} of shape {array.shape}; give the "
+            "bands that the recipe's data.mean and data.std have, without alpha"
         )
-    return array
+    return mapped(array, f"given as {array.dtype} of shape {array.shape}", levels)
 
 
 def _local(image: ImageLike) -> Path | None:

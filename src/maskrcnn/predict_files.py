@@ -13,9 +13,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from maskrcnn.data.decode import open_file
+from maskrcnn.data.levels import Levels, levels_of
+from maskrcnn.data.levels import Pixels as Array
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.pages import Page, pages
 from maskrcnn.data.parts import window_size
@@ -29,7 +30,6 @@ from maskrcnn.runtime.warm import DRAWN, ENCODED, warm
 from maskrcnn.sentences import Note
 from maskrcnn.storage.location import Location, Where
 
-Array = UInt8[np.ndarray, "_ _ _"]
 Decoded = Array | Path | str
 """An image, the path of one that is read part by part, or the sentence why it cannot be read."""
 Opened = Callable[[], BytesIO | BufferedReader]
@@ -149,9 +149,9 @@ def predicted(
     Warns at the end with a `Note` of what is odd about the images.
     """
     oddities = Oddities()
-    batch, num_bands = predictor.recipe.evaluate.batch, len(predictor.recipe.data.mean)
+    batch, levels = predictor.recipe.evaluate.batch, levels_of(predictor.recipe.data)
     is_cut = predictor.recipe.data.tile > 0
-    images = _ahead(_decoded(paths, num_bands, oddities, by_windows=is_cut), 1 if is_cut else 2 * batch)
+    images = _ahead(_decoded(paths, levels, oddities, by_windows=is_cut), 1 if is_cut else 2 * batch)
     while chunk := list(islice(images, 1 if is_cut else 4 * batch)):
         found = iter(predictor.predict([image for _, image in chunk if isinstance(image, np.ndarray)], score))
         for page, image in chunk:
@@ -185,7 +185,7 @@ def _predict_file(predictor: Predictor, path: Path, score: float) -> Instances |
 
 
 def _decoded(
-    paths: Sequence[Path | Location], num_bands: int, oddities: Oddities, *, by_windows: bool
+    paths: Sequence[Path | Location], levels: Levels, oddities: Oddities, *, by_windows: bool
 ) -> Iterator[tuple[Page, Decoded]]:
     """Yield each image of each file, or the sentence why it cannot be read.
 
@@ -197,7 +197,7 @@ def _decoded(
             continue
         try:
             with opened() as file:
-                yield from pages(file, path, oddities, num_bands=num_bands)
+                yield from pages(file, path, oddities, levels=levels)
         except (OSError, ValueError) as error:
             yield Page(path), str(error)
 

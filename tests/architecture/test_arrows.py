@@ -9,12 +9,14 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
 FOUNDATION = {"config", "keys", "structures", "boxes", "masks", "kernels", "markdown", "sentences", "view"}
+FOUNDATION |= {"picture", "overview"}
 RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "job", "storage", "run_folder", "runtime"}
 MAY_SEE = {
     "config": set(),
     "structures": set(),
     "boxes": set(),
     "view": set(),
+    "picture": set(),
     "keys": set(),
     "masks": {"kernels"},
     "kernels": {"files"},
@@ -31,16 +33,16 @@ MAY_SEE = {
     "ops": FOUNDATION,
     "models": FOUNDATION | {"ops"},
     "data": FOUNDATION | {"ops", "files", "storage", "run_folder", "runtime.allocator", "runtime.devices"},
-    "instances": FOUNDATION | {"ops", "draw", "overview"},
+    "instances": FOUNDATION | {"ops", "draw"},
     "overview": set(),
     "joining": {"instances", "masks"},
     "weights": {"config", "recipes", "files", "storage", "run_folder", "sentences"},
     "runtime": FOUNDATION | {"ops", "models", "files"},
     "ways": FOUNDATION | {"models", "data", "runtime.devices"},
     "evaluate": RUN | {"instances", "ways", "joining"},
-    "report": RUN | {"evaluate", "draw", "fonts", "instances", "overview"},
+    "report": RUN | {"evaluate", "draw", "fonts", "instances"},
     "train": RUN | {"evaluate", "report", "convert.backbone"},
-    "predict": RUN | {"instances", "ways", "joining", "overview", "draw", "fonts", "convert"},
+    "predict": RUN | {"instances", "ways", "joining", "draw", "fonts", "convert"},
     "predict_files": RUN | {"instances", "predict", "fonts"},
     "proposals": RUN | {"instances", "predict", "predict_files"},
     "convert": FOUNDATION | {"models", "recipes", "weights", "files", "storage", "run_folder"},

@@ -32,6 +32,7 @@ Instances.rle
 Instances.runs
 Instances.save(path)
 Instances.scores
+Instances.shown_bands
 Instances.size
 Instances.to_coco(image_id, category_ids)
 Instances.to_supervision()

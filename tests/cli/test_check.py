@@ -130,6 +130,26 @@ def test_a_chosen_class_that_is_not_there_is_refused(maskrcnn, folder, capsys):
     assert "has no class 'cat'" in capsys.readouterr().err
 
 
+def test_a_chosen_class_may_be_in_the_split_that_cannot_be_read(maskrcnn, folder, capsys):
+    path = folder / "annotations" / "instances_val2017.json"
+    path.write_text(path.read_text()[:100])
+    assert maskrcnn("data", "check", folder, "data.classes=[<cup>,cat]", "--json") == 1
+    faults = {one["kind"]: one for one in json.loads(capsys.readouterr().out)["faults"]}
+    assert str(path) in faults["split-unreadable"]["sentence"]
+    assert faults["class-not-there"]["examples"] == {"train": ["cat"]}
+    assert maskrcnn("data", "check", folder, "data.classes=[cat]", "--json") == 1
+    faults = {one["kind"]: one for one in json.loads(capsys.readouterr().out)["faults"]}
+    assert faults["split-unreadable"]["splits"] == {"train": 1, "val": 1}
+    assert faults["split-unreadable"]["sentence"].endswith("has none of the chosen classes: cat")
+
+
+def test_a_chosen_class_of_one_split_is_named_for_the_other(maskrcnn, folder, capsys):
+    add_class(folder, "cat", "val")
+    assert maskrcnn("data", "check", folder, "data.classes=[<cup>,cat]", "--json") == 1
+    faults = {one["kind"]: one for one in json.loads(capsys.readouterr().out)["faults"]}
+    assert faults["class-not-there"]["examples"] == {"train": ["cat"]}
+
+
 def test_a_missing_validation_split_is_a_note_with_the_ways_out(maskrcnn, folder, capsys):
     (folder / "annotations" / "instances_val2017.json").unlink()
     maskrcnn("data", "check", folder)

@@ -1,6 +1,7 @@
 """`maskrcnn data`: shapes, check, show, stats."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -45,6 +46,16 @@ def test_some_or_all_images_of_one_or_both_splits_are_shown(maskrcnn, folder, tm
     assert maskrcnn("data", "show", folder, "--split", split, "--count", count, "--out", tmp_path) == 0
     assert len(list((tmp_path / "pictures").iterdir())) == expected
     assert f"{expected} of {5 if split == 'all' else 3} ({split})" in (tmp_path / "index.html").read_text("utf-8")
+
+
+def test_images_are_drawn_as_training_sees_them(maskrcnn, folder, tmp_path, capsys):
+    settings = ["data.short_sides=[64]", "data.max_side=128", "data.augment.strength=medium"]
+    words = ["data", "show", folder, *settings, "--augmented", "--draws", "2", "--count", "2", "--out"]
+    assert maskrcnn(*words, tmp_path / "whole") == 0
+    assert len(list((tmp_path / "whole" / "pictures").iterdir())) == 4
+    assert "2 of 3 (train), as training sees each in its first 2 epochs" in (tmp_path / "whole/index.html").read_text()
+    assert maskrcnn(*words, tmp_path / "tiles", "data.tile=32") == 0
+    assert re.search(r"2 of \d\d \(train\)", (tmp_path / "tiles" / "index.html").read_text()), "tiles, not images"
 
 
 def test_images_that_cannot_be_shown_are_told_of_after_the_others(maskrcnn, folder, tmp_path, capsys):

@@ -46,7 +46,7 @@ def test_a_folder_is_planned_trained_scored_and_resumed(maskrcnn, folder, tmp_pa
     num_val = len(split["val"])
     assert len(split["train"]) + num_val == 8
     assert 0 < num_val < 3
-    assert read_recipe(run).data.split_file == str(run / "split.json")
+    assert read_recipe(run).data.split_file == read_recipe(run / "plan.yml").data.split_file == str(run / "split.json")
     plan = read_recipe(run / "plan.yml")
     assert (plan.train.max_steps, plan.data.dataset_dir) == (2, str(folder))
     # Scored on the images that were set apart, whichever way the data are named.

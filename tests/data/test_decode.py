@@ -140,14 +140,16 @@ def test_cmyk_jpegs_become_rgb(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_sixteen_bits_are_scaled_to_eight(tmp_path, name):
+def test_sixteen_bits_become_levels_with_what_lies_between_whole_ones(tmp_path, name):
     values = np.array([[0, 257, 65535], [128, 129, 32768]], np.uint16)
-    assert decode(save(tmp_path / name, values))[..., 2].tolist() == [[0, 1, 255], [0, 1, 128]]
+    levels = decode(save(tmp_path / name, values))
+    assert (levels.shape, levels.dtype) == ((2, 3, 3), np.float32)
+    np.testing.assert_allclose(levels[..., 2], [[0, 1, 255], [128 / 257, 129 / 257, 32768 / 257]], rtol=1e-6)
 
 
 def test_floating_point_pictures_are_refused(tmp_path):
     path = save(tmp_path / "a.tif", np.zeros((3, 4), np.float32))
-    with pytest.raises(ValueError, match=r"a\.tif cannot be decoded .*save it with 8 or 16 bits"):
+    with pytest.raises(ValueError, match=r"a\.tif cannot be decoded: .*floating-point .*data.levels=fixed, with"):
         decode(path)
 
 

@@ -16,7 +16,8 @@ from maskrcnn.data.oddities import Oddities, levels_used
         (np.array([[0, 4095]], np.uint16), 4095 / 65535),
         (np.array([[65535]], ">u2"), 1.0),
         (np.array([[51]], np.uint8), 0.2),
-        (np.array([[70000, -3]], np.int32), 1.0),
+        (np.array([[70000, -3]], np.int32), 70000 / (2**31 - 1)),
+        (np.array([[0.5]], np.float32), 1.0),
         (np.zeros((0, 4), np.uint8), 0.0),
     ],
 )
@@ -48,7 +49,8 @@ def told(*paths):
 def test_few_levels_of_sixteen_bits_are_told(tmp_path, name, most, share):
     Image.fromarray(np.linspace(0, most, 24, dtype=np.uint16).reshape(4, 6)).save(tmp_path / name)
     expected = [
-        f"{tmp_path / name} uses {share} of its 16 bits and is read nearly black; stretch the values to the whole range"
+        f"{tmp_path / name} uses {share} of its 16 bits and is read nearly black; data.levels=fixed "
+        "takes the range that is used"
     ]
     assert told(tmp_path / name) == (expected if share else [])
 
@@ -59,7 +61,7 @@ def test_dim_colours_of_sixteen_bits_are_told_and_dim_photos_of_eight_are_not(tm
     Image.new("RGB", (5, 4), (3, 3, 3)).save(tmp_path / "c.png")
     Image.new("RGB", (5, 4), (3, 3, 3)).save(tmp_path / "d.jpg")
     (note,) = told(*sorted(tmp_path.iterdir()))
-    assert note.startswith(f"{tmp_path / 'a.png'} uses 6 % of its 16 bits and is read nearly black; stretch")
+    assert note.startswith(f"{tmp_path / 'a.png'} uses 6 % of its 16 bits and is read nearly black; data.levels=fixed")
 
 
 def test_many_threads_tell_it_once_with_a_count():
@@ -67,7 +69,9 @@ def test_many_threads_tell_it_once_with_a_count():
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: oddities.add(f"{number:03}.png", share=0.04), range(300)))
     (note,) = oddities.notes()
-    assert note.startswith("000.png uses 4 % of its 16 bits and is read nearly black, as with 299 more; stretch")
+    assert note.startswith(
+        "000.png uses 4 % of its 16 bits and is read nearly black, as with 299 more; data.levels=fixed"
+    )
     oddities.add("300.png", share=0.04)
     assert list(oddities.notes()) == []
 

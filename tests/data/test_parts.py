@@ -46,7 +46,7 @@ def write_tiles(path, *, order, big, side=64, planar=False):
     begin = 16 if big else 8
     starts = [begin, *accumulate(map(len, blocks), initial=begin)][1:]
     tags = {256: ("H", [width]), 257: ("H", [height]), 258: ("H", [8] * 3), 259: ("H", [1]), 262: ("H", [2])}
-    tags |= {277: ("H", [3]), 284: ("H", [2 if planar else 1]), 322: ("H", [side]), 323: ("H", [side])}
+    tags |= {277: ("H", [3]), 284: ("H", [2 if planar else 1]), 322: (number, [side]), 323: (number, [side])}
     tags |= {324: (number, starts[:-1]), 325: (number, [len(block) for block in blocks])}
     room, entry, kinds = (8, "HHQ", {"H": 3, "Q": 16}) if big else (4, "HHL", {"H": 3, "L": 4})
     directory = struct.pack(f"{order}{'Q' if big else 'H'}", len(tags))

@@ -422,6 +422,29 @@ def test_the_room_for_views_at_an_angle_follows_from_the_bucket_where_numbers_ar
     assert angles.surroundings(view.to(torch.device("meta")), (32, 64))[1] == (76, 76)
 
 
+@both
+@pytest.mark.parametrize("bands", [1, 3, 5])
+@pytest.mark.parametrize("rounding", [{}, {"whole_levels": True}, {"fixed_point": True, "area": True}])
+def test_levels_as_float32_give_what_bytes_give_and_stay_as_they_were(implementation, bands, rounding):
+    images = torch.randint(0, 256, (2, 21, 33, bands), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    raw_sizes, sizes = torch.tensor([[21, 33], [17, 30]]), torch.tensor([[40, 60], [9, 15]])
+    view = View.whole(raw_sizes, sizes, torch.tensor([False, True]))._replace(turns=torch.tensor([0, 2]))
+    settings = {"mean": (100.0, 90.0, 80.0, 70.0, 60.0)[:bands], "std": (58.0,) * bands, **rounding}
+    floats = images.float()
+    found = implementation(floats, raw_sizes, view, **settings)
+    assert torch.equal(found, implementation(images, raw_sizes, view, **settings))
+    assert torch.equal(floats, images.float())
+
+
+def test_levels_between_whole_ones_are_kept_and_kernel_and_definition_agree():
+    images = 255 * torch.rand(2, 21, 33, 5, generator=torch.Generator().manual_seed(2))
+    raw_sizes, sizes = torch.tensor([[21, 33], [17, 30]]), torch.tensor([[21, 33], [40, 19]])
+    settings = {"mean": (0.0,) * 5, "std": (1.0,) * 5}
+    ours = as_operator(images, raw_sizes, View.whole(raw_sizes, sizes), **settings)
+    torch.testing.assert_close(ours[0, :, :21, :33], images[0].permute(2, 0, 1), rtol=0, atol=1e-4)
+    torch.testing.assert_close(ours, as_reference(images, raw_sizes, View.whole(raw_sizes, sizes), **settings))
+
+
 @pytest.mark.parametrize("turns", [None, torch.arange(len(CASES)) % 4])
 def test_views_at_an_angle_of_0_are_upright_ones(turns):
     _, (images, raw_sizes, view) = batch(True)

@@ -1,12 +1,21 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from maskrcnn.config import Data, Recipe, Train
 from maskrcnn.data.formats import coco
 from maskrcnn.data.shapes import generate
 from maskrcnn.data.split import open_split
-from maskrcnn.train.plan import check_categories, micro_batch_size, num_steps, read_splits, with_classes
+from maskrcnn.train.plan import (
+    check_categories,
+    micro_batch_size,
+    num_steps,
+    plan_steps,
+    read_splits,
+    share_out,
+    with_classes,
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +48,18 @@ def test_the_last_batch_of_an_epoch_counts_and_max_steps_ends_early():
     assert num_steps(Train(batch=4, epochs=3), 9) == (3, 9)
     assert num_steps(Train(batch=4, epochs=3, max_steps=5), 9) == (3, 5)
     assert num_steps(Train(batch=4, epochs=3, max_steps=50), 9) == (3, 9)
+
+
+def test_an_epoch_of_tiles_is_as_long_as_their_number_with_those_without_objects_that_are_wanted(shapes):
+    data = open_split(Data(dataset_dir=str(shapes)), "train")
+    tiled = Data(tile=32, short_sides=(32,), max_side=32, tile_empty=0.0)
+    recipe = Recipe(data=tiled, train=Train(batch=4, epochs=2))
+    plan = plan_steps(recipe, data, share_out(recipe.train, 1))
+    with_objects = int((np.diff(plan.data.first_object) > 0).sum())
+    assert 3 < with_objects < len(plan.data.image_ids) == len(plan.samples.images)
+    assert plan.steps_per_epoch == -(-with_objects // 4)
+    assert plan.buckets == [(32, 32)]
+    assert plan_steps(Recipe(), data, share_out(Train(batch=3), 1)).data is data
 
 
 def test_the_recipe_takes_the_classes_of_its_data(shapes):

@@ -89,15 +89,17 @@ def show(
     writable(out)
     from maskrcnn.cli.annotations import find_data
     from maskrcnn.cli.health import Meter, said
+    from maskrcnn.data.tiles import cut_data
     from maskrcnn.report.album import write_album
     from maskrcnn.report.sheets import spread_evenly
 
     settings = find_data(source, overrides or [])
     data = _to_show(settings, part)
+    data = cut_data(data, settings) if augmented else data
     for remark in dict.fromkeys((*said(settings), *data.remarks)):
         print(remark)
     images = spread_evenly(len(data.image_ids), count or len(data.image_ids))
-    drawn = (settings, draws) if augmented else None
+    drawn = (_measured(settings, data), draws) if augmented else None
     tell = partial(Meter(), "drawn")
     album = write_album(data, images, out, title=source, split=split, augmented=drawn, tell=tell)
     for told in (*album.remarks, *album.sheets, album.page):
@@ -105,6 +107,14 @@ def show(
     if album.failures:
         number = "1 image" if len(album.failures) == 1 else f"{len(album.failures)} images"
         raise ValueError(f"{number} could not be drawn, the first: {album.failures[0]}")
+
+
+def _measured(settings: "Data", data: "Dataset") -> "Data":
+    """The settings with what they leave to be measured over the images, as a run would begin."""
+    from maskrcnn.config import Recipe
+    from maskrcnn.train.pixels import with_measured
+
+    return with_measured(Recipe(data=settings), data, print).data
 
 
 def _to_show(settings: "Data", part: "Split") -> "Dataset":

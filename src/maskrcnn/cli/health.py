@@ -3,12 +3,12 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from maskrcnn.config import Data
-from maskrcnn.data.classes import choose_classes, unite_classes
+from maskrcnn.data.classes import NOT_THERE, choose_classes, choose_known, unite_classes
 from maskrcnn.data.dataset import Dataset, contents
 from maskrcnn.data.faults import Faults, Severity
 from maskrcnn.data.health.check import Entry, Health, examine
@@ -43,7 +43,7 @@ def look(settings: Data, *, deep: bool) -> Health:
         else:
             datasets[split] = data
     return examine(
-        _chosen(datasets, settings),
+        _chosen(datasets, settings, reported, problems),
         reported,
         problems,
         deep=deep,
@@ -53,12 +53,26 @@ def look(settings: Data, *, deep: bool) -> Health:
     )
 
 
-def _chosen(datasets: dict[str, Dataset], settings: Data) -> dict[str, Dataset]:
-    """The chosen classes of splits, which training unites by name first where it recognised them."""
+def _chosen(
+    datasets: dict[str, Dataset], settings: Data, reported: Mapping[str, Faults], problems: dict[str, str]
+) -> dict[str, Dataset]:
+    """The chosen classes of splits, which training unites by name first where it recognised them.
+
+    A class that a split lacks is reported, since another split may have it, also one that cannot be read.
+    """
     if not settings.classes or not datasets:
         return datasets
     splits = list(datasets.values()) if is_named(settings) else unite_classes(list(datasets.values()))
-    return {name: choose_classes(data, settings.classes) for name, data in zip(datasets, splits, strict=True)}
+    found = {name: choose_known(data, settings.classes) for name, data in zip(datasets, splits, strict=True)}
+    nowhere = set.intersection(*(set(absent) for _, absent in found.values()))
+    if nowhere and not any(problems.values()):
+        choose_classes(splits[0], sorted(nowhere))  # raises
+    for name, (data, absent) in found.items():
+        if data is None:
+            problems[name] = f"{datasets[name].annotations} has none of the chosen classes: {some_of(absent)}"
+        else:
+            reported[name].add(NOT_THERE, absent)
+    return {name: data for name, (data, _) in found.items() if data is not None}
 
 
 def said(settings: Data) -> tuple[str, ...]:

@@ -82,14 +82,16 @@ def make_plan(source: str, overrides: Sequence[str], path: Path) -> tuple["Recip
     path   where it is going to be written
     """
     from maskrcnn.data.split import open_split
-    from maskrcnn.train.proposal import look_at_machine, propose
+    from maskrcnn.train.pixels import choose_pixels
+    from maskrcnn.train.proposal import Choice, look_at_machine, propose
 
     machine = look_at_machine(_say)
     own = [f"data.dataset_dir={source}", f"name={name_of(source)}", *overrides]
     base = read_recipe(machine.base, own)
     data = open_split(base.data, "train")
     given = dict(read_overrides(overrides).settings)
-    choices = [choice for choice in propose(data, machine) if choice.setting not in given]
+    pixels = (Choice(*one) for one in choose_pixels(data, base.model.backbone, given))
+    choices = [choice for choice in (*propose(data, machine), *pixels) if choice.setting not in given]
     recipe = with_settings(base, {choice.setting: choice.value for choice in choices}, "plan")
     reasons = {choice.setting: choice.reason for choice in choices} | dict.fromkeys(given, "as you said")
     reasons["model.backbone.kind"] = machine.why

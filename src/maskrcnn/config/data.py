@@ -20,6 +20,7 @@ from maskrcnn.config.roles import (
 
 Rounding = Literal["nearest", "down"]
 Fit = Literal["sides", "box"]
+Levels = Literal["full", "percentiles", "fixed"]
 Format = Literal["auto", "coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "dsb2018", "instances"]
 
 
@@ -53,7 +54,7 @@ class Data(Settings, frozen=True):
     """Seed of the images that are set apart."""
     split_file: Run[str] = ""
     """File that says which images are for training and which for validation, as `maskrcnn data split` and runs write
-    it; empty takes the data's own splits."""
+    it, from the working directory or beside the recipe's file; empty takes the data's own splits."""
     tile: Size[Natural] = 0
     """Side, in pixels of the image's file, of the square tiles that images are cut into for training, evaluation and
     prediction; each becomes as large as `short_sides` says. 0 leaves images whole (docs/tiles.md)."""
@@ -98,10 +99,22 @@ class Data(Settings, frozen=True):
     """Number of sizes that batches are padded to: more of them waste less padding, fewer compile or capture faster;
     with `fit: box` there is one."""
     mean: Convention[tuple[float, ...]] = (123.675, 116.28, 103.53)
-    """Mean of each band, in 0..255, subtracted from pixels; the default is ImageNet's for red, green and blue. Images
-    have as many bands as there are entries."""
+    """Mean of each band, in levels of 0..255, subtracted from pixels; the default is ImageNet's for red, green and
+    blue. Images have as many bands as there are entries; with none, bands, mean and deviation are measured over the
+    training images."""
     std: Convention[tuple[float, ...]] = (58.395, 57.12, 57.375)
-    """Standard deviation of each band, which divides pixels; the default is ImageNet's."""
+    """Standard deviation of each band, which divides pixels; the default is ImageNet's. Empty where `mean` is."""
+    levels: Convention[Levels] = "full"
+    """How the numbers of an image become levels of 0..255: `full` takes the whole range of their type, `percentiles`
+    that of each band of each image between two percentiles, `fixed` the same range for all images."""
+    level_range: Convention[tuple[tuple[float, float], ...]] = ()
+    """Numbers that become levels 0 and 255 with `levels: fixed`: a pair for each band, or one for all. Empty measures
+    them over the training images."""
+    level_percentiles: Convention[tuple[float, float]] = (0.5, 99.5)
+    """Percentiles of a band that become levels 0 and 255 with `levels: percentiles`."""
+    shown_bands: Run[tuple[Positive, ...]] = ()
+    """Numbers, from 1, of the bands that drawings of predictions show as red, green and blue, or of the one that they
+    show as gray. Empty shows the first three, or the first where there are fewer."""
     remote: Run[Literal["copy", "stream"]] = "copy"
     """How images are read where `dataset_dir` is an address such as `s3://BUCKET/FOLDER`: `copy` copies them into the
     cache before the first step, `stream` reads each from the store whenever it is needed."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from maskrcnn import config
 from maskrcnn.convert import caffe2, efficientnet, zoo
 from maskrcnn.convert.files import read_file
+from maskrcnn.convert.stem import with_bands_of
 from maskrcnn.models.efficientnet import size_of
 from maskrcnn.storage.download import download
 from maskrcnn.storage.fetch import fetch_file
@@ -46,6 +47,7 @@ ADVICE = "check model.backbone.kind, model.backbone.width and model.backbone.nor
 def load_backbone(backbone: nn.Module, settings: config.Backbone, say: Callable[[str], None] = print) -> None:
     """Fill the backbone as its setting `pretrained` says: `imagenet`, a published name, a file of weights, or nothing.
 
+    Weights for red, green and blue are spread over the bands that the backbone has.
     Raises FileNotFoundError where a file is neither on disk nor downloadable, and ValueError where its tensors do not
     fit; both say what to do.
     """
@@ -66,7 +68,7 @@ def load_backbone(backbone: nn.Module, settings: config.Backbone, say: Callable[
         if not _are_ours(tensors):  # our own names do not tell
             _expect_stride(settings, str(path), in_1x1=caffe2.is_msra(tensors))
         renamed = rename(tensors)
-    fill(backbone, renamed, path, ADVICE)
+    fill(backbone, with_bands_of(renamed, backbone), path, ADVICE)
     say(f"backbone: {settings.kind} weights from {path}")
 
 

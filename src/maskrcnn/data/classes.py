@@ -10,7 +10,12 @@ import numpy as np
 from jaxtyping import Int64
 
 from maskrcnn.data.dataset import Dataset, keep_objects
+from maskrcnn.data.faults import Kind, Severity
 from maskrcnn.sentences import some_of
+
+NOT_THERE = Kind(
+    "class-not-there", "classes", Severity.REFUSED, "are chosen by data.classes and are not among those of the split"
+)
 
 
 class Choice(NamedTuple):
@@ -61,6 +66,14 @@ def choose_classes(data: Dataset, classes: Sequence[str]) -> Dataset:
         category_ids=choice.ids,
         category_names=choice.names,
     )
+
+
+def choose_known(data: Dataset, classes: Sequence[str]) -> tuple[Dataset | None, list[str]]:
+    """(the objects of those classes that are there, nothing where none is; the names of the others)."""
+    known = {name: label for label, name in enumerate(data.category_names)}
+    absent = [old for _, old in (_pair(words, known) for words in classes) if old not in known]
+    there = [words for words in classes if _pair(words, known)[1] in known]
+    return (choose_classes(data, there) if there else None), absent
 
 
 def unite_classes(splits: Sequence[Dataset]) -> list[Dataset]:

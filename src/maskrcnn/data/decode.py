@@ -1,7 +1,9 @@
-"""An image's file -> bytes of its bands. One image looks the same whichever decoder reads it."""
+"""An image's file -> numbers of its bands. One image looks the same whichever decoder reads it."""
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
@@ -10,19 +12,24 @@ import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image
 
-from maskrcnn.data.header import Header, header_of, turn
-from maskrcnn.data.image_file import is_hollow, most_pixels, open_image
-from maskrcnn.data.oddities import Oddities, levels_used
+from maskrcnn.data import npy, png, tiff
+from maskrcnn.data.header import Header, header_of
+from maskrcnn.data.image_file import HEAD, is_hollow, most_pixels, open_image
+from maskrcnn.data.levels import RGB, Levels, Pixels, to_levels
+from maskrcnn.data.oddities import Oddities
+from maskrcnn.data.raster import Raster
+from maskrcnn.data.raw import Opened, Raw, pixels_of
+from maskrcnn.picture import picture
 from maskrcnn.storage.location import Location
 from maskrcnn.storage.read import read_bytes
 
 MEBIBYTE = 1 << 20
-RGB = 3
-"""Bands of every image that is read from a file."""
 MISSING = "the image {} does not exist; restore it or correct its name"
 CLOSED = "the image {} cannot be opened ({}); restore or remove it"
 LARGEST = 1 << 31
 """Bytes of a file beyond which it is no image: Pillow opens none that has so many."""
+BYTES = Levels()
+"""Levels of images of which nothing is known: RGB, and the whole range of their numbers."""
 
 
 def decode(
@@ -30,20 +37,32 @@ def decode(
     size: tuple[int, int] | None = None,
     max_rowsize: int | None = 64,
     *,
-    num_bands: int = RGB,
+    levels: Levels = BYTES,
     oddities: Oddities | None = None,
-) -> UInt8[np.ndarray, "h w {num_bands}"]:
-    """Read an image as RGB, upright by its EXIF orientation.
+) -> Pixels:
+    """Read an image, upright by its EXIF orientation: bytes where it has 8 bits, else float32 in 0..255.
 
     path         on disk, or the address of an object
     size         (height, width) that the annotations state. Where it is that of the image before EXIF rotation, the
                  annotations were drawn on those pixels and the rotation is left out; any other difference is an error
     max_rowsize  MiB; a larger image is reduced by a whole factor, with None none is
-    num_bands    what the recipe expects
+    levels       bands and levels that a recipe expects. Three bands are red, green and blue: gray is repeated, and
+                 what lies behind RGB is left out
     oddities     are told what the image has
     Raises FileNotFoundError or ValueError: one sentence with the file's name.
     """
-    return decode_bytes(read_image(path), path, size, max_rowsize, num_bands=num_bands, oddities=oddities)
+    return decode_bytes(read_image(path), path, size, max_rowsize, levels=levels, oddities=oddities)
+
+
+def decode_picture(
+    path: Path | Location,
+    size: tuple[int, int] | None = None,
+    max_rowsize: int | None = 64,
+    *,
+    oddities: Oddities | None = None,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Read an image of any kind for people, as `picture` shows it. Arguments and errors are those of `decode`."""
+    return picture(decode_raw(read_image(path), path, size, max_rowsize, oddities=oddities))
 
 
 def read_image(path: Path | Location) -> bytes:
@@ -72,52 +91,84 @@ def decode_bytes(
     size: tuple[int, int] | None = None,
     max_rowsize: int | None = 64,
     *,
-    num_bands: int = RGB,
+    levels: Levels = BYTES,
     oddities: Oddities | None = None,
-) -> UInt8[np.ndarray, "h w {num_bands}"]:
+) -> Pixels:
     """Decode bytes that were read already, as `decode`. Raises ValueError, which names `path`."""
-    refuse_bands(path, num_bands)
+    raw = decode_raw(data, path, size, max_rowsize, levels=levels, oddities=oddities)
+    return mapped(raw, path, levels)
+
+
+def mapped(raw: Raw, name: object, levels: Levels) -> Pixels:
+    """Numbers of a file as levels. Raises ValueError, which names the image."""
+    try:
+        return to_levels(raw, levels)
+    except ValueError as error:
+        raise ValueError(f"the image {name} cannot be decoded: {error}") from None
+
+
+def decode_raw(
+    data: bytes,
+    path: Path | Location,
+    size: tuple[int, int] | None = None,
+    max_rowsize: int | None = 64,
+    *,
+    levels: Levels | None = None,
+    oddities: Oddities | None = None,
+) -> Raw:
+    """Decode to numbers of the file's own type.
+
+    levels   bands that a recipe expects; None gives RGB for what Pillow reads as 8 bits, and else the file's own bands
+    """
     oddities = oddities or Oddities()
     limit = math.inf if max_rowsize is None else max_rowsize * MEBIBYTE
-    fast = _decode_jpeg(data, size, limit)
-    if fast is not None:
-        oddities.add(path)
-        return fast
-    with open_image(BytesIO(data), path) as image:
-        header = header_of(image)
+    if levels is None or levels.num_bands == RGB:
+        fast = _decode_jpeg(data, size, limit if levels is None else limit / (levels.room(np.dtype(np.uint8)) / RGB))
+        if fast is not None:
+            oddities.add(path)
+            return fast
+    with opened(BytesIO(data), path) as image:
+        header = header_of(image) if isinstance(image, Image.Image) else image.header
         if size not in (None, header.size, header.stored_size):
             raise ValueError(
                 f"the image {path} has (height, width) {header.size} but its annotations say {size}; correct the "
                 "annotation file's height and width, or restore the image that was annotated"
             )
         upright = size in (None, header.size)
-        pixels, share = pixels_of(image, path, header, limit, upright=upright)
-        oddities.add(path, share=share, has_pages=header.has_pages, is_left_turned=not upright)
+        pixels, share = pixels_of(image, path, header, limit, levels, upright=upright)
+        oddities.add(
+            path,
+            share=share if levels is None or levels.kind == "full" else 1.0,
+            bits=header.bits,
+            has_pages=header.has_pages,
+            is_left_turned=not upright,
+        )
         return pixels
 
 
-def refuse_bands(path: Path | Location, num_bands: int) -> None:
-    """Raise ValueError where a recipe expects other bands than those of images that are read from files."""
-    if num_bands != RGB:
-        raise ValueError(
-            f"the image {path} gives {RGB} bands, red, green and blue, but the recipe expects {num_bands}; give "
-            "data.mean and data.std one entry for each band of the images"
-        )
+@contextmanager
+def opened(file: BytesIO | BufferedReader, path: Path | Location) -> Iterator[Opened]:
+    """An image whose header is read. Raises ValueError, which names `path`."""
+    raster = next((raster for _, raster in open_rasters(file, path)), None)
+    if raster is not None:
+        yield raster
+        return
+    with open_image(file, path) as image:
+        yield image
 
 
-def pixels_of(
-    image: Image.Image, name: object, header: Header, limit: float, *, upright: bool = True
-) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
-    """(pixels of an opened image, share of the levels that they use); images of 8 bits are taken to use all.
-
-    name      its path or page, which the ValueError tells that is raised where it is broken
-    limit     bytes beyond which it is reduced
-    upright   or as it is stored
-    """
-    try:
-        return _decode_any(image, header.bits, turn(header, upright=upright), limit)
-    except Exception as error:  # decoders raise whatever a broken file leads them to
-        raise ValueError(f"the image {name} cannot be decoded ({error}); restore or remove it") from error
+def open_rasters(file: BytesIO | BufferedReader, path: Path | Location) -> Iterator[tuple[int, Raster]]:
+    """Yield the images of a file, with their numbers from 1, that are not read by Pillow, since it would lose some of
+    their bits or bands. The file is at its beginning, before and after. Raises ValueError, which names `path`."""
+    head = file.read(HEAD)
+    file.seek(0)
+    if head.startswith(npy.MARK):
+        yield 1, npy.open_array(file, path)
+    elif png.is_deep(head):
+        yield 1, png.open_deep(file, path)
+    elif tiff.is_tiff(head):
+        yield from tiff.open_tiff(file, path)
+    file.seek(0)
 
 
 def probe(path: Path | Location) -> Header:
@@ -125,8 +176,8 @@ def probe(path: Path | Location) -> Header:
 
     Raises FileNotFoundError or ValueError: one sentence that names the file and says what it is instead of an image.
     """
-    with open_file(path) as file, open_image(file, path) as image:
-        return header_of(image)
+    with open_file(path) as file, opened(file, path) as image:
+        return image.header if isinstance(image, Raster) else header_of(image)
 
 
 def open_file(path: Path | Location) -> BytesIO | BufferedReader:
@@ -143,21 +194,7 @@ def open_file(path: Path | Location) -> BytesIO | BufferedReader:
 
 def refuse_broken(path: Path | Location) -> None:
     """Decode an image to its last pixel. Raises FileNotFoundError or ValueError, as `decode`, where that fails."""
-    decode(path)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Three channels of 8 bits. 16-bit gray is scaled by 1/257; alpha is dropped, as peers do."""
-    if image.mode == "RGB":
-        return image
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        values = np.asarray(image).clip(0, 65535).astype(np.uint32)
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+    decode_raw(read_image(path), path)
 
 
 def _decode_jpeg(data: bytes, size: tuple[int, int] | None, limit: float) -> UInt8[np.ndarray, "h w 3"] | None:
@@ -176,22 +213,3 @@ def _decode_jpeg(data: bytes, size: tuple[int, int] | None, limit: float) -> UIn
         return simplejpeg.decode_jpeg(data, "RGB")
     except ValueError:  # also raised for blemishes that Pillow forgives
         return None
-
-
-def _decode_any(
-    image: Image.Image, bits: int, turned: Image.Transpose | None, limit: float
-) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
-    width, height = image.size
-    factor = max(1, math.ceil(math.sqrt(3 * height * width / limit)))
-    if factor > 1:
-        image.draft(image.mode, (width // factor, height // factor))  # JPEG: decodes 1/2, 1/4 or 1/8 directly
-    rest = math.ceil(factor / round(width / image.width))
-    is_gray = image.mode.startswith("I")
-    share = levels_used(np.asarray(image)) if is_gray else 1.0
-    image = to_rgb(image)
-    if rest > 1:
-        image = image.reduce(rest)
-    if turned is not None:
-        image = image.transpose(turned)
-    array = np.asarray(image)
-    return array, levels_used(array) if bits >= 16 and not is_gray else share

@@ -57,9 +57,12 @@ def header_of(image: Image.Image) -> Header:
     return Header(size, stored, orientation, bits, bands, image.format or "", has_pages(image))
 
 
-def turn(header: Header, *, upright: bool) -> Image.Transpose | None:
-    """What turns the pixels that Pillow gives upright, or as they are stored; None where they are that already."""
-    if header.format == "TIFF":
+def turn(header: Header, *, upright: bool, is_turned: bool = True) -> Image.Transpose | None:
+    """What turns the pixels that were read upright, or as they are stored; None where they are that already.
+
+    is_turned   whether they come from Pillow, which turns TIFF upright by itself
+    """
+    if header.format == "TIFF" and is_turned:
         inverse = {6: 8, 8: 6}.get(header.orientation, header.orientation)
         return None if upright else UPRIGHT.get(inverse)
     return UPRIGHT.get(header.orientation) if upright else None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Shaped
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
@@ -23,6 +23,7 @@ from maskrcnn.data.augment.jpeg import compress
 from maskrcnn.data.buckets import Step
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode_bytes, read_image
+from maskrcnn.data.levels import Levels, Pixels, levels_of
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.parts import PartReader
 from maskrcnn.data.read_ahead import Contents, read_ahead
@@ -133,10 +134,10 @@ def make_batch(
     oddities   are told what the images have
     parts      reads images that are parts of their files, and remembers those that it had to decode whole
     """
-    decoded = []
+    decoded, levels = [], levels_of(settings)
     for number, index in enumerate(step.indices):
         content = None if contents is None else contents[number].result()
-        decoded.append(_decode(data, int(index), settings, content, oddities, parts))
+        decoded.append(_decode(data, int(index), settings, levels, content, oddities, parts))
     if step.qualities is not None:
         decoded = [compress(image, quality) for image, quality in zip(decoded, step.qualities.tolist(), strict=True)]
     images, raw_sizes = collate(decoded)
@@ -156,26 +157,30 @@ def _decode(
     data: Dataset,
     index: int,
     settings: Data,
+    levels: Levels,
     content: bytes | None,
     oddities: Oddities | None,
     parts: PartReader | None,
-) -> UInt8[np.ndarray, "h w C"]:
+) -> Pixels:
     """One image of a data set, or the part of its file that it is."""
-    path, size, num_bands = data.images / data.file_names[index], tuple(data.sizes[index].tolist()), len(settings.mean)
+    path, size = data.images / data.file_names[index], tuple(data.sizes[index].tolist())
     if data.parts is None or not isinstance(path, Path):
         content = read_image(path) if content is None else content
-        return decode_bytes(content, path, size, settings.max_rowsize, num_bands=num_bands, oddities=oddities)
+        return decode_bytes(content, path, size, settings.max_rowsize, levels=levels, oddities=oddities)
     part, whole = (tuple(column[index].tolist()) for column in data.parts)
-    decode = partial(decode_bytes, max_rowsize=None, num_bands=num_bands, oddities=oddities)
+    decode = partial(decode_bytes, max_rowsize=None, levels=levels, oddities=oddities)
     return (parts or PartReader()).read(path, part, whole, decode)
 
 
 def collate(
-    images: Sequence[UInt8[np.ndarray, "_ _ C"]],
-) -> tuple[UInt8[Tensor, "B h w C"], Int[Tensor, "B 2"]]:
-    """Images side by side, padded with zeros at the right and bottom, and their (height, width)."""
+    images: Sequence[Shaped[np.ndarray, "_ _ C"]],
+) -> tuple[Shaped[Tensor, "B h w C"], Int[Tensor, "B 2"]]:
+    """Images side by side, padded with zeros at the right and bottom, and their (height, width).
+
+    Bytes where all of them have bytes, float32 otherwise.
+    """
     raw_sizes = np.array([image.shape[:2] for image in images], np.int64)
-    padded = np.zeros((len(images), *raw_sizes.max(axis=0), images[0].shape[2]), np.uint8)
+    padded = np.zeros((len(images), *raw_sizes.max(axis=0), images[0].shape[2]), np.result_type(*images))
     for slot, image in zip(padded, images, strict=True):
         slot[: image.shape[0], : image.shape[1]] = image
     return torch.from_numpy(padded), torch.from_numpy(raw_sizes)

@@ -12,21 +12,23 @@ DIM = 0.1
 
 
 def levels_used(image: Shaped[np.ndarray, "..."]) -> float:
-    """Share of the range of an image's numbers that its largest reaches; whatever is not 8 bits is read as 16.
+    """Share of the positive range of an image's numbers that its largest reaches; floating-point ones have no range.
 
     >>> levels_used(np.array([[0, 4095]], np.uint16)), levels_used(np.array([[255]], np.uint8))
     (0.06248569466697185, 1.0)
     """
-    most = 255 if image.dtype == np.uint8 else 65535
-    return min(1.0, int(image.max(initial=0)) / most)
+    if image.dtype.kind == "f":
+        return 1.0
+    most = 1 if image.dtype.kind == "b" else np.iinfo(image.dtype).max
+    return int(image.max(initial=0)) / int(most)
 
 
 @dataclass
 class Oddities:
     """What was met while images were decoded; threads may report at the same time."""
 
-    dim: dict[Hashable, float] = field(default_factory=dict)
-    """Share of its levels that each dim image uses, by its path or page."""
+    dim: dict[Hashable, tuple[float, int]] = field(default_factory=dict)
+    """Share of its levels that each dim image uses, and their bits, by its path or page."""
     with_pages: set[Hashable] = field(default_factory=set)
     """Files of several images, of which the first was read."""
     left_turned: set[Hashable] = field(default_factory=set)
@@ -34,11 +36,19 @@ class Oddities:
     _told: set[str] = field(default_factory=set, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
-    def add(self, name: Hashable, *, share: float = 1.0, has_pages: bool = False, is_left_turned: bool = False) -> None:
+    def add(
+        self,
+        name: Hashable,
+        *,
+        share: float = 1.0,
+        bits: int = 16,
+        has_pages: bool = False,
+        is_left_turned: bool = False,
+    ) -> None:
         """Report an image. One that is black all over is not dim: nothing in it could be stretched."""
         with self._lock:
             if 0 < share < DIM:
-                self.dim[name] = share
+                self.dim[name] = share, bits
             if has_pages:
                 self.with_pages.add(name)
             if is_left_turned:
@@ -56,8 +66,9 @@ class Oddities:
         if not self.dim:
             return ""
         name = min(self.dim, key=str)
-        told = f"{name} uses {100 * self.dim[name]:.1g} % of its 16 bits and is read nearly black"
-        return f"{told}{_like_others(len(self.dim) - 1)}; stretch the values to the whole range"
+        share, bits = self.dim[name]
+        told = f"{name} uses {100 * share:.1g} % of its {bits} bits and is read nearly black"
+        return f"{told}{_like_others(len(self.dim) - 1)}; data.levels=fixed takes the range that is used"
 
     def _on_pages(self) -> str:
         if not self.with_pages:

@@ -8,14 +8,14 @@ from io import BufferedReader, BytesIO
 from itertools import count
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
-from maskrcnn.data.decode import RGB, decode_bytes, pixels_of, refuse_bands
-from maskrcnn.data.header import header_of
+from maskrcnn.data.decode import BYTES, decode_bytes, mapped, open_rasters
+from maskrcnn.data.header import Header, header_of
 from maskrcnn.data.image_file import has_pages, open_image, refuse_absurd
+from maskrcnn.data.levels import Levels, Pixels
 from maskrcnn.data.oddities import Oddities
+from maskrcnn.data.raw import Opened, pixels_of
 from maskrcnn.storage.location import Location
 
 KIND_OF_PAGE = 254
@@ -43,28 +43,38 @@ class Page:
 
 
 def pages(
-    file: BytesIO | BufferedReader, path: Path | Location, oddities: Oddities, *, num_bands: int = RGB
-) -> Iterator[tuple[Page, UInt8[np.ndarray, "h w 3"]]]:
+    file: BytesIO | BufferedReader, path: Path | Location, oddities: Oddities, *, levels: Levels = BYTES
+) -> Iterator[tuple[Page, Pixels]]:
     """Yield each image of a file, whole and upright as `decode` gives it, decoded when it is asked for.
 
-    num_bands   what the recipe expects
-    oddities    are told what the images have
+    levels     bands and levels that the recipe expects
+    oddities   are told what the images have
     Raises ValueError, which names file and page: none after that one comes. Only pages that are asked for take room.
     """
     head = file.read(len(JPEG))
     if head == JPEG:
         data = head + file.read()
-        yield Page(path), decode_bytes(data, path, max_rowsize=None, num_bands=num_bands, oddities=oddities)
+        yield Page(path), decode_bytes(data, path, max_rowsize=None, levels=levels, oddities=oddities)
         return
     num_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)
-    refuse_bands(path, num_bands)
+    is_ours = False
+    for number, raster in open_rasters(file, path):
+        is_ours = True
+        yield _decoded(raster, Page(path, number if raster.header.has_pages else 0), raster.header, oddities, levels)
+    if is_ours:
+        return
     with open_image(file, path) as image:
         for page in _of_their_own(image, path) if has_pages(image) else [Page(path)]:
             refuse_absurd(image, page, num_bytes)
-            pixels, share = pixels_of(image, page, header_of(image), math.inf)
-            oddities.add(page, share=share)
-            yield page, pixels
+            yield _decoded(image, page, header_of(image), oddities, levels)
+
+
+def _decoded(image: Opened, page: Page, header: Header, oddities: Oddities, levels: Levels) -> tuple[Page, Pixels]:
+    """A page with its levels, of which the oddities are told."""
+    raw, share = pixels_of(image, page, header, math.inf, levels)
+    oddities.add(page, share=share if levels.kind == "full" else 1.0, bits=header.bits)
+    return page, mapped(raw, page, levels)
 
 
 def _of_their_own(image: Image.Image, path: Path | Location) -> Iterator[Page]:

@@ -15,7 +15,7 @@ from maskrcnn.storage.store import children, listing
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".dib", ".webp", ".gif", ".avif"),
-    *(".heic", ".heif", ".hif", ".jp2", ".j2k", ".j2c", ".jpx", ".tga", ".ppm", ".pgm", ".pbm", ".pnm"),
+    *(".heic", ".heif", ".hif", ".jp2", ".j2k", ".j2c", ".jpx", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".npy"),
 )
 """What counts as an image in a folder; a file named outright may have any ending."""
 SILENT = ("thumbs.db", "desktop.ini")

@@ -195,4 +195,4 @@ def _narrow(order: str, value: Value) -> Value:
     """A number of 64 bits, which a BigTIFF may have anywhere, as one of 32."""
     if value.kind != 16:
         return value
-    return Value(LONG, value.count, np.frombuffer(value.content, f"{order}u8").astype(f"{order}u4").tobytes())
+    return Value(LONG, value.length, np.frombuffer(value.content, f"{order}u8").astype(f"{order}u4").tobytes())

@@ -21,8 +21,8 @@ SMALLEST_SIDE = 0.5
 class RawBatch(NamedTuple):
     """Decoded images, before anything is resized."""
 
-    images: UInt8[Tensor, "B h w C"]
-    """Padded at the right and bottom to the batch's largest."""
+    images: UInt8[Tensor, "B h w C"] | Float[Tensor, "B h w C"]
+    """Levels of 0..255, padded at the right and bottom to the batch's largest."""
     raw_sizes: Int[Tensor, "B 2"]
     """(height, width) as decoded: smaller than `original_sizes` where a huge image was reduced."""
     original_sizes: Int[Tensor, "B 2"]
@@ -46,7 +46,11 @@ def prepare(raw: RawBatch, device: torch.device, settings: Data) -> ImageBatch:
 
 
 def to_pixels(
-    images: UInt8[Tensor, "B h w C"], raw_sizes: Int[Tensor, "B 2"], view: View, bucket: tuple[int, int], settings: Data
+    images: UInt8[Tensor, "B h w C"] | Float[Tensor, "B h w C"],
+    raw_sizes: Int[Tensor, "B 2"],
+    view: View,
+    bucket: tuple[int, int],
+    settings: Data,
 ) -> Float[Tensor, "B C H W"]:
     """Resize, turn, mirror, normalise and pad as a recipe says: float32, channels_last.
 

@@ -255,13 +255,18 @@ def _area(ring: ndarray) -> float:
 
 
 def _resizing(
-    name: str, antialias: bool, area: bool = False, whole_levels: bool = False, black: bool = False
+    name: str,
+    antialias: bool,
+    area: bool = False,
+    whole_levels: bool = False,
+    black: bool = False,
+    dtype: torch.dtype = torch.uint8,
 ) -> Example:
     def inputs(generator: torch.Generator) -> tuple[Any, ...]:
         """A whole image, a window that leaves one, and one that is turned."""
         images = torch.randint(0, 256, (3, 40, 56, 3), generator=generator, dtype=torch.uint8)
         return (
-            images,
+            images.to(dtype),
             torch.tensor([[40, 50], [30, 56], [40, 56]]),
             torch.tensor([[0.0, 0.0, 50.0, 40.0], [-5.3, 3.1, 40.2, 33.3], [8.0, 2.0, 41.0, 39.0]]),
             torch.tensor([[64, 90], [21, 37], [50, 61]]),
@@ -372,6 +377,7 @@ EXAMPLES = (
     _resizing("resize, two pixels", False),
     _resizing("resize, whole levels", True, whole_levels=True),
     _resizing("resize, areas", True, area=True),
+    _resizing("resize, float32", True, dtype=torch.float32),
     _resizing("resize, black padding", True, black=True),
     _pooling("roi_align", torch.float32, FLOAT32, samples=2, half_pixel=True),
     _pooling("roi_align, as many samples as cells", torch.float32, FLOAT32, samples=0, half_pixel=False),

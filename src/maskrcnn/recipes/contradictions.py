@@ -1,6 +1,6 @@
 """Settings that contradict each other or would have no effect."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import msgspec
@@ -14,6 +14,9 @@ PLACES = ("dataset_dir", "train_img_dir", "val_img_dir", "train_anno_path", "val
 WITHOUT_BOTTLENECKS = ("resnet18", "resnet34")
 LITE_PIXELS = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
 """Mean and standard deviation of the pixels that published EfficientNet-Lite weights were trained on."""
+OTHER_MEANS = Data().mean, (0.0, 0.0, 0.0)
+OTHER_STDS = Data().std, (1.0, 1.0, 1.0), (255.0, 255.0, 255.0)
+"""Means and deviations of the pixels that other weights were trained on; anything else was measured."""
 
 NO_WEIGHTS = ("false", "none", "null", "no", "random")
 """What people write for no pretrained weights, which is an empty text here."""
@@ -81,8 +84,7 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
         yield ("data.repeat_threshold", "data.sampling"), "has no effect but with data.sampling=repeat_factor"
     if data.negatives is not None and data.tile_empty != Data().tile_empty:
         yield ("data.tile_empty", "data.negatives"), "has no effect with data.negatives; leave one out"
-    if not data.mean:
-        yield ("data.mean",), "expected a number for each band of the images, at least one"
+    yield from _levels(data)
     if len(data.std) != len(data.mean):
         yield (
             ("data.std", "data.mean"),
@@ -90,6 +92,33 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
         )
     if min(data.std, default=1) <= 0:
         yield ("data.std",), f"expected numbers > 0, since pixels are divided by them, got {list(data.std)}"
+
+
+def _levels(data: Data) -> Iterator[Contradiction]:
+    if data.level_range and data.levels != "fixed":
+        yield ("data.level_range", "data.levels"), f"has no effect on data.levels={data.levels}; set data.levels=fixed"
+    if any(low >= high for low, high in data.level_range):
+        yield ("data.level_range",), f"expected pairs of a lower and a higher number, got {_lists(data.level_range)}"
+    if data.mean and len(data.level_range) not in (0, 1, len(data.mean)):
+        yield (
+            ("data.level_range", "data.mean"),
+            f"expected one pair, or one for each of the {len(data.mean)} bands of data.mean, got "
+            f"{len(data.level_range)}",
+        )
+    low, high = data.level_percentiles
+    if not 0 <= low < high <= 100:
+        yield ("data.level_percentiles",), f"expected 0 <= low < high <= 100, got {[low, high]}"
+    elif (low, high) != Data().level_percentiles and data.levels != "percentiles":
+        yield (
+            ("data.level_percentiles", "data.levels"),
+            f"has no effect on data.levels={data.levels}; set data.levels=percentiles",
+        )
+    if len(data.shown_bands) not in (0, 1, 3):
+        yield ("data.shown_bands",), f"expected one band or three, got {len(data.shown_bands)}"
+
+
+def _lists(pairs: Iterable[tuple[float, float]]) -> list[list[float]]:
+    return [list(pair) for pair in pairs]
 
 
 def _augment(recipe: Recipe) -> Iterator[Contradiction]:
@@ -104,7 +133,7 @@ def _augment(recipe: Recipe) -> Iterator[Contradiction]:
         )
     num_bands, neutral = len(recipe.data.mean), {"saturation": 0.0, "hue": 0.0, "jpeg": 100}
     for name, value in neutral.items():
-        if num_bands != 3 and getattr(augment, name) not in (None, value):
+        if num_bands not in (0, 3) and getattr(augment, name) not in (None, value):
             yield (
                 (f"data.augment.{name}", "data.mean"),
                 f"has no effect on images of {num_bands} bands, only on red, green and blue; leave it out",
@@ -134,6 +163,11 @@ def _tiles(data: Data) -> Iterator[Contradiction]:
             yield (f"data.{name}", "data.tile"), "has no effect on whole images; set data.tile"
     if data.tile and data.fit == "box":
         yield ("data.fit", "data.tile"), "cannot go with data.tile, whose tiles are square; set data.fit=sides"
+    if data.tile and data.levels == "percentiles":
+        yield (
+            ("data.levels", "data.tile"),
+            "would map each tile by percentiles of its own; set data.levels=fixed, with data.level_range",
+        )
     if data.tile and data.remote == "stream":
         yield (
             ("data.remote", "data.tile"),
@@ -196,7 +230,8 @@ def _efficientnet(recipe: Recipe) -> Iterator[Contradiction]:
                 (f"model.backbone.{name}", "model.backbone.kind"),
                 f"has no effect on {backbone.kind}, only on ResNets; leave it out",
             )
-    if backbone.pretrained == "imagenet" and (data.mean, data.std) != LITE_PIXELS:
+    is_other = data.mean in OTHER_MEANS or data.std in OTHER_STDS
+    if backbone.pretrained == "imagenet" and is_other and (data.mean, data.std) != LITE_PIXELS:
         mean, std = map(list, LITE_PIXELS)
         yield (
             ("data.mean", "data.std", "model.backbone.kind", "model.backbone.pretrained"),

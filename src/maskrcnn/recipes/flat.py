@@ -14,4 +14,8 @@ def flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
+            yield f"{prefix}{name}", _as_on_disk(value)
+
+
+def _as_on_disk(value: Any) -> Any:
+    return [_as_on_disk(item) for item in value] if isinstance(value, tuple) else value

@@ -44,6 +44,7 @@ def _layers(path: Path, inside: tuple[Path, ...] = ()) -> Iterator[Layer]:
     if here in inside:
         raise ValueError(f"{BASE} goes in a circle: {' -> '.join(str(step) for step in (*inside, here))}")
     content = _read_file(path)
+    _find_beside(path, content.get("data"))
     for base in _bases(content.pop(BASE, []), path):
         yield from _layers(base, (*inside, here))
     origin = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
@@ -79,6 +80,13 @@ def _read_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict | None):
         raise ValueError(f"{path}: expected settings such as `train:`, got {type(content).__name__}")
     return content or {}
+
+
+def _find_beside(path: Path, data: Any) -> None:
+    """Name a split file that lies beside a recipe by its whole path: a run's plan names it so, wherever it is moved."""
+    name = data.get("split_file") if isinstance(data, dict) else None
+    if isinstance(name, str) and name and (path.parent / name).is_file():
+        data["split_file"] = str(path.parent / name)
 
 
 def _bases(value: Any, path: Path) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -52,6 +53,17 @@ def _documented_fields(section: ast.ClassDef) -> Iterator[tuple[str, str]]:
                 ast.Expr(value=ast.Constant(value=str(reason))),
             ):
                 yield name, " ".join(reason.split())
+
+
+def with_split(plan: str, name: str) -> str:
+    """The text of a plan with the file that says which images its run has set apart, unless it names one.
+
+    name   relative to the plan
+    """
+    if re.search(r"^ +split_file:", plan, re.MULTILINE):
+        return plan
+    line = f"  split_file: {text.dump(name)}  # beside this file: the images that the run has set apart"
+    return re.sub(r"^data:.*$", lambda found: f"{found[0]}\n{line}", plan, count=1, flags=re.MULTILINE)
 
 
 def to_plan(recipe: config.Recipe, reasons: Mapping[str, str], heading: str) -> str:

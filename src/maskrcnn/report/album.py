@@ -79,7 +79,7 @@ def write_album(
     note_unreadable([*data.category_names, *(subjects[number].name for number in sorted(on_sheets))])
     entries, oddities = [], Oddities()
     for number, subject in enumerate(subjects):
-        entry = {
+        entry: dict[str, Any] = {
             "name": subject.name,
             "file": f"{PICTURES}/{subject.file}",
             "failure": "",

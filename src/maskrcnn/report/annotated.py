@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from PIL import Image
 
 from maskrcnn.data.dataset import Dataset
-from maskrcnn.data.decode import decode
+from maskrcnn.data.decode import decode_picture
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.draw import draw_instances
 from maskrcnn.masks import edges_from_rings
@@ -26,7 +26,7 @@ def read_pixels(data: Dataset, image: int, oddities: Oddities | None = None) -> 
     oddities   are told what the image has
     """
     height, width = data.sizes[image].tolist()
-    return decode(data.images / data.file_names[image], (height, width), oddities=oddities)
+    return decode_picture(data.images / data.file_names[image], (height, width), oddities=oddities)
 
 
 class Shown(NamedTuple):

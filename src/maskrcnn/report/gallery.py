@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from maskrcnn.data.dataset import Dataset
-from maskrcnn.data.decode import decode, decode_bytes
+from maskrcnn.data.decode import decode_picture, decode_raw
 from maskrcnn.data.formats.coco import segmentations
 from maskrcnn.data.parts import Pixels, read_window, window_size
 from maskrcnn.data.tiles import cut_images
@@ -25,6 +25,7 @@ from maskrcnn.fonts import note_unreadable
 from maskrcnn.instances import crop_of
 from maskrcnn.masks import counts_from_string
 from maskrcnn.overview import Overview, factor_for, reduced
+from maskrcnn.picture import picture
 
 EACH = 3
 """Images of each kind."""
@@ -139,14 +140,14 @@ def _pixels(dataset: Dataset, image: int, factor: int) -> Pixels:
     """An image reduced by a whole factor; a TIFF that is reduced is read part by part."""
     path, size = dataset.images / dataset.file_names[image], tuple(dataset.sizes[image].tolist())
     if factor > 1 and isinstance(path, Path) and window_size(path) is not None:
-        overview, by_parts = Overview(size, LARGE), partial(decode_bytes, max_rowsize=None)
+        overview, by_parts = Overview(size, LARGE), partial(decode_raw, max_rowsize=None)
         for window in cut_images(np.array([size]), PART, factor / PART).windows.tolist():
             pixels = read_window(path, tuple(window), size, by_parts)
             assert pixels is not None, "windows of the file can be read"
             overview.add(tuple(window), pixels)
         assert overview.image is not None, "every image has a part"
-        return overview.image
-    return reduced(decode(path, size, max_rowsize=None), factor)
+        return picture(overview.image)
+    return reduced(decode_picture(path, size, max_rowsize=None), factor)
 
 
 def embed(image: Image.Image) -> str:

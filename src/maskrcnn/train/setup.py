@@ -14,7 +14,8 @@ from maskrcnn.data.division import write_split_file
 from maskrcnn.data.feeder import micro_batch_maker
 from maskrcnn.data.split import OpenSplit, has_validation, open_split
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
-from maskrcnn.run_folder import SPLIT
+from maskrcnn.recipes.write import with_split
+from maskrcnn.run_folder import PLAN, SPLIT
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.execution import Execution, choose_algorithms, is_recorded
 from maskrcnn.runtime.ladder import choose_rungs
@@ -28,6 +29,7 @@ from maskrcnn.train.checkpoint import Checkpoint
 from maskrcnn.train.initialise import initialise_from
 from maskrcnn.train.log import Log
 from maskrcnn.train.optimizer import Average, build_optimizer, load_state_tensors
+from maskrcnn.train.pixels import with_measured
 from maskrcnn.train.plan import Plan, Splits, plan_steps, read_splits, share_out, with_classes
 from maskrcnn.train.resume import check_same
 from maskrcnn.train.step import Updater
@@ -60,6 +62,7 @@ def set_up(
     recipe = with_classes(recipe, splits.training)
     if splits.are_one and not has_validation(recipe.data):
         recipe = _keep_split(recipe, splits, out, world, log)
+    recipe = with_measured(recipe, splits.training, log.say, start and start.state["recipe"]["data"])
     if start is not None:
         check_same(recipe, start, len(splits.training.image_ids))
     plan = plan_steps(recipe, splits.training, shares)
@@ -114,6 +117,9 @@ def _keep_split(recipe: Recipe, splits: Splits, out: Path, world: World, log: Lo
     if world.is_main:
         data = recipe.data
         write_split_file(out / SPLIT, splits.training, splits.validation, data.val_share, data.split_seed)
+        if (out / PLAN).is_file():
+            plan = (out / PLAN).read_text(encoding="utf-8")
+            (out / PLAN).write_text(with_split(plan, SPLIT), encoding="utf-8")
     world.barrier()
     return with_split_file(recipe, out, log.called)
 

@@ -34,6 +34,8 @@ def test_a_mask_beside_each_image_gives_its_objects_pixel_by_pixel(tmp_path):
 
 LAYOUTS = {
     "Cellpose": ("im.tif", "im_cp_masks.png"),
+    "Cellpose's own images": ("000_img.png", "000_masks.png"),
+    "two folders of Cellpose's": ("images/000_img.tif", "masks/000_masks.tif"),
     "Cellpose tif": ("im.tif", "im_masks.tif"),
     "masks folder inside": ("im.png", "masks/im.png"),
     "beside a JPEG": ("im.jpg", "im.png"),

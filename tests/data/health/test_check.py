@@ -128,7 +128,7 @@ def enlarge_a_file_beyond_what_is_decoded(data):
     Image.new("L", (600, 700)).convert("RGB").save(data.train.folder / "3.png")
 
 
-@fault(contents.FEW_LEVELS, 2, "1 (1.png): 6% of the range", also={images.MIXED})
+@fault(contents.FEW_LEVELS, 2, "1 (1.png): 6.2 % of the range", also={images.MIXED})
 def use_12_bits(data):
     for id in (1, 2):
         values = np.random.default_rng(id).integers(0, 4096, data.size).astype(np.uint16)

@@ -182,7 +182,7 @@ class _Table:
             area_of(entry),
             bool(entry.iscrowd),
         )
-        for kind in spelt:
+        for kind in sorted(spelt, key=lambda kind: kind.name):
             self._faults.add(kind, self._who(row))
         return entry.segmentation
 
@@ -217,7 +217,7 @@ class _Table:
             except Unusable as error:
                 self._refuse(row, error.kind, str(error))
                 continue
-            for kind in found[row].spelt:
+            for kind in sorted(found[row].spelt, key=lambda kind: kind.name):
                 self._faults.add(kind, self._who(row))
         return found
 

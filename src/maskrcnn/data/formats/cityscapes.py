@@ -1,7 +1,6 @@
 """Cityscapes: images by city, numbers of objects as PNG, or their polygons."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from maskrcnn.data.formats.losses import Losses
 from maskrcnn.data.formats.painting import paint
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.source import PARTS, Folder, Source
+from maskrcnn.data.formats.threads import look_at
 from maskrcnn.data.sources import SUFFIXES
 from maskrcnn.masks import Rings, bitmap_from_rings, rings_from_polygons, window_of
 
@@ -44,7 +44,6 @@ ENDINGS = [f"_{kind}_{ending}" for kind in (FINE, COARSE) for ending in (NUMBERS
 """What ends the names of the files of labels."""
 GROUP = "group"
 """What ends the name of a class where objects are not told apart: `cargroup`, a crowd region."""
-THREADS = 8
 NOT_OBJECTS = Kind(
     "cityscapes-region",
     "regions",
@@ -146,13 +145,12 @@ def _entries(labels: Path, images: Path) -> tuple[list[_Entry], list[Path]]:
 def _read(source: Source, entries: Sequence[_Entry], bare: Sequence[Path], faults: Faults) -> Dataset:
     faults.add(NO_IMAGE, (path.name for path in bare))
     builder = Builder(source.labels, source.images, faults, list(CLASSES))
-    with ThreadPoolExecutor(THREADS) as pool:
-        for entry, seen in zip(entries, pool.map(lambda one: _look(one, faults), entries), strict=True):
-            if seen is not None:
-                size, objects = seen
-                index = builder.add_image(entry.image.relative_to(source.images).as_posix(), size)
-                for name, crowd, rings in objects:
-                    builder.add_object(index, name, rings, flags=Flag.RUN_LENGTHS, crowd=crowd)
+    for entry, seen in zip(entries, look_at(entries, _look, faults), strict=True):
+        if seen is not None:
+            size, objects = seen
+            index = builder.add_image(entry.image.relative_to(source.images).as_posix(), size)
+            for name, crowd, rings in objects:
+                builder.add_object(index, name, rings, flags=Flag.RUN_LENGTHS, crowd=crowd)
     return builder.dataset()
 
 

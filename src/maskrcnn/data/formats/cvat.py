@@ -78,7 +78,9 @@ def _sources(folder: Folder, path: Path) -> Iterator[Source]:
     except (OSError, ValueError):
         return
     words = _subsets(text)
-    parts: dict[Part, str] = {part_of(Path(word)) or part_of(path.relative_to(folder.root)): word for word in words}
+    parts: dict[Part, str] = {
+        part_of(Path(word)) or part_of(path.relative_to(folder.root)): word for word in sorted(words)
+    }
     images = around(folder, path, path.parent / IMAGES)
     for part, word in sorted(parts.items()):
         why = f"{path.name} is XML of CVAT" + (f" with the subset {word}" if len(parts) > 1 else "")

@@ -1,7 +1,6 @@
 """A folder for each image with one mask for each object, as in the Data Science Bowl 2018."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -17,12 +16,12 @@ from maskrcnn.data.formats.kept import kept
 from maskrcnn.data.formats.losses import Losses
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.source import Folder, Source, part_of
+from maskrcnn.data.formats.threads import look_at
 from maskrcnn.data.sources import is_image
 from maskrcnn.masks import Rings, bitmap_from_rings
 
 TITLE = "DSB2018 (one mask for each object)"
 IMAGES, MASKS = "images", "masks"
-THREADS = 8
 EMPTY = Kind("object-mask-empty", "masks", Severity.WARNING, "have no pixel and are left out")
 
 
@@ -103,14 +102,13 @@ def _source(folder: Folder, root: Path, num: int) -> Source:
 def _read(source: Source, entries: Sequence[_Entry], faults: Faults) -> Dataset:
     classes = read_classes(source.names, faults)
     builder = Builder(source.labels, source.images, faults, classes)
-    with ThreadPoolExecutor(THREADS) as pool:
-        for entry, seen in zip(entries, pool.map(lambda one: _look(one, faults), entries), strict=True):
-            if seen is None:
-                continue
-            size, objects = seen
-            index = builder.add_image(entry.image.relative_to(source.images).as_posix(), size)
-            for name, rings in objects:
-                builder.add_object(index, class_of(name, classes), rings, flags=Flag.RUN_LENGTHS)
+    for entry, seen in zip(entries, look_at(entries, _look, faults), strict=True):
+        if seen is None:
+            continue
+        size, objects = seen
+        index = builder.add_image(entry.image.relative_to(source.images).as_posix(), size)
+        for name, rings in objects:
+            builder.add_object(index, class_of(name, classes), rings, flags=Flag.RUN_LENGTHS)
     return builder.dataset()
 
 

@@ -1,7 +1,6 @@
 """Folders of masks in which the value of a pixel is the number of its object: what Cellpose and StarDist take."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from os.path import basename, commonpath
 from pathlib import Path
 from typing import NamedTuple
@@ -26,11 +25,11 @@ from maskrcnn.data.formats.losses import Losses
 from maskrcnn.data.formats.painting import paint
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.source import Folder, Source, part_of
+from maskrcnn.data.formats.threads import look_at
 from maskrcnn.masks import Rings, parts_of_bitmap, signed_areas
 from maskrcnn.sentences import some_of
 
 TITLE = "masks of object numbers"
-THREADS = 8
 TRIED = 3
 """Masks of a folder that are opened to see whether they are such."""
 MOST_NUMBERS = 0.02
@@ -162,15 +161,14 @@ def _is_marked(classes: Path | None) -> bool:
 def _look(found: Sequence[Pair], faults: Faults, *, parts: bool) -> Iterator[_Seen | None]:
     """What each mask says; parts: each part of it is an object."""
 
-    def look(pair: Pair) -> _Seen | None:
+    def look(pair: Pair, faults: Faults) -> _Seen | None:
         ids = open_pair(Path(pair.image), Path(pair.mask), faults)
         if ids is None:
             return None
         height, width = ids.shape
         return _Seen((height, width), outlines_of_ids(parts_of_bitmap(ids) if parts else ids))
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        yield from pool.map(look, found)
+    yield from look_at(found, look, faults)
 
 
 def _num_parts(rings: Rings) -> int:

@@ -15,6 +15,8 @@ WORDS = re.compile(
 """Words of folders of masks."""
 SUFFIX = re.compile(r"[-_. ](cp_masks?|masks?|labels?|instances?|instance_?ids?|seg|gt)$")
 """What tools add to an image's name."""
+IMAGE = re.compile(r"[-_. ](img|image)$")
+"""What Cellpose's users add to that of the image itself: 000_img.png has the masks 000_masks.png."""
 OTHERS = re.compile(r"segmentation(object|class)|panoptic|semantic|stuff|gtfine|gtcoarse")
 """Folders of masks that other formats read, or nobody."""
 LOSSY = (".jpg", ".jpeg")
@@ -73,7 +75,8 @@ def inner_folders(folder: Folder) -> Inner:
 
 def pairs(folder: Folder, layout: Layout, inner: Inner) -> tuple[list[Pair], list[str], list[str]]:
     """(what belongs together, masks without an image, images without a mask), images by name."""
-    masks, images = _files(folder, layout, inner)
+    masks, own = _files(folder, layout, inner)
+    images = {**{IMAGE.sub("", key): path for key, path in own.items()}, **own}
     found, orphans = [], []
     for file in masks:
         key, name = _key_of(file, images)
@@ -85,7 +88,7 @@ def pairs(folder: Folder, layout: Layout, inner: Inner) -> tuple[list[Pair], lis
     return (
         sorted(found, key=lambda pair: pair.image),
         orphans,
-        [one for one in images.values() if one not in taken],
+        [one for one in own.values() if one not in taken],
     )
 
 
@@ -124,7 +127,7 @@ def _files_of_one(folder: Folder, place: Path) -> tuple[list[_File], dict[str, s
     files = [
         _File(f"{place}/{name}", _stem(name).lower(), "") for name in folder.files.get(place, ()) if is_image(name)
     ]
-    keys = {file.key for file in files}
+    keys = {key for file in files for key in (file.key, IMAGE.sub("", file.key))}
     photos = {file.key for file in files if file.path.lower().endswith(LOSSY)}
     masks, images = [], {}
     for file in files:

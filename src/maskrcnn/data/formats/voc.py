@@ -1,7 +1,6 @@
 """Pascal VOC: masks of objects and of classes as PNG, or boxes as XML."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from maskrcnn.data.formats.painting import paint
 from maskrcnn.data.formats.pictures import Pictures
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.source import Folder, Source
+from maskrcnn.data.formats.threads import look_at
 from maskrcnn.data.formats.voc_boxes import read_boxes
 from maskrcnn.data.formats.voc_classes import (
     VOID,
@@ -35,7 +35,6 @@ from maskrcnn.data.formats.voc_layout import CLASSES, IMAGES, LISTS, OBJECTS, li
 from maskrcnn.masks import Rings
 
 TITLE = "Pascal VOC"
-THREADS = 8
 OBJECT = "object"
 """Class of objects where no mask of classes tells it."""
 UNNAMED = Kind(
@@ -141,7 +140,7 @@ def _read(source: Source, split: _Files, pictures: Pictures, faults: Faults) -> 
         pictures.report_missing(f"{id}.jpg", source.names.name if source.names else f"{id}.png")
     classes = read_classes(source.labels.parent, faults)
 
-    def look(pair: tuple[Path, Path | None]) -> _Seen | None:
+    def look(pair: tuple[Path, Path | None], faults: Faults) -> _Seen | None:
         image, mask = pair
         if mask is not None:
             return _look(image, mask, source.labels, classes, faults)
@@ -151,8 +150,7 @@ def _read(source: Source, split: _Files, pictures: Pictures, faults: Faults) -> 
             faults.add(BAD_MASK, image.name, str(error))
             return None
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        seen = list(pool.map(look, split.pairs))
+    seen = list(look_at(split.pairs, look, faults))
     builder = Builder(source.labels, source.images, faults, classes.real)
     for (image, _), one in zip(split.pairs, seen, strict=True):
         if one is not None:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +20,13 @@ from maskrcnn.data.formats.one_ring import has_holes, parts
 from maskrcnn.data.formats.place import place
 from maskrcnn.data.formats.shapes_of import ring_of, shapes_of
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
+from maskrcnn.data.formats.threads import look_at
 from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.data.formats.yolo_lines import Line, looks_like, read_lines
 from maskrcnn.data.sources import SUFFIXES
 from maskrcnn.masks import rings_from_polygons
 
 TITLE = "YOLO segmentation"
-THREADS = 8
 DIGITS = 6
 """Decimals of a pixel to which coordinates are rounded: dividing by a side and multiplying again moves the last bit."""
 TRIED = 8
@@ -183,7 +182,7 @@ def _pairs(source: Source) -> list[tuple[str, str | None]]:
 def _read(source: Source, pairs: list[tuple[str, str | None]], faults: Faults) -> Dataset:
     names = layouts.class_names(source.names, faults) if source.names else {}
 
-    def open_pair(pair: tuple[str, str | None]) -> tuple[tuple[int, int] | None, list[Line]]:
+    def open_pair(pair: tuple[str, str | None], faults: Faults) -> tuple[tuple[int, int] | None, list[Line]]:
         image, labels = pair
         try:
             size = probe(Path(image)).size
@@ -193,8 +192,7 @@ def _read(source: Source, pairs: list[tuple[str, str | None]], faults: Faults) -
             return None, []
         return size, list(read_lines(text, os.path.basename(labels), faults)) if labels else []
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(open_pair, pairs))
+    found = list(look_at(pairs, open_pair, faults))
     builder = Builder(source.labels, source.images, faults, _classes(found, names, faults))
     start = len(source.images.as_posix().rstrip("/")) + 1
     for (path, labels), (size, lines) in zip(pairs, found, strict=True):

@@ -8,12 +8,13 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 
 from maskrcnn.data.dataset import Dataset
-from maskrcnn.data.decode import decode
+from maskrcnn.data.decode import decode_raw, read_image
 from maskrcnn.data.faults import EXAMPLES, Kind, Severity
 from maskrcnn.data.health.findings import Finding, Progress, of_images
 from maskrcnn.data.health.near_duplicates import SIDE, group, shrink
 from maskrcnn.data.health.survey import THREADS, UNREADABLE, Survey
-from maskrcnn.data.oddities import DIM
+from maskrcnn.data.oddities import DIM, levels_used
+from maskrcnn.picture import picture
 
 SAMPLE = 16
 """Images of more than 8 bits that are decoded where not all images are."""
@@ -21,7 +22,8 @@ FEW_LEVELS = Kind(
     "image-few-levels",
     "images",
     Severity.WARNING,
-    "use a small part of their 16 bits, as those of 12-bit cameras, and are read nearly black; stretch their values",
+    "use a small part of their bits, as those of 12-bit cameras, and are read nearly black; data.levels=fixed takes "
+    "the range that is used",
 )
 BLANK = Kind("image-blank", "images", Severity.NOTE, "have one colour all over")
 
@@ -50,11 +52,11 @@ def decode_all(survey: Survey, rows: Int64[np.ndarray, " m"], progress: Progress
 
     def look(row: int) -> None:
         try:
-            pixels = decode(survey.paths[row])
+            pixels = decode_raw(read_image(survey.paths[row]), survey.paths[row])
         except (OSError, ValueError) as error:
             contents.reasons[row] = str(error)
             return
-        contents.small[row], contents.brightest[row] = shrink(pixels), pixels.max() / 255
+        contents.small[row], contents.brightest[row] = shrink(picture(pixels)), levels_used(pixels)
         contents.known[row] = True
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -76,7 +78,7 @@ def content_faults(data: Dataset, survey: Survey, contents: Contents) -> Iterato
     yield from of_images(UNREADABLE, data, broken, contents.reasons[int(broken[0])] if len(broken) else "")
     is_deep = np.array([one.header is not None and one.header.bits > 8 for one in survey.seen], bool)
     dim = np.flatnonzero(contents.known & is_deep & (contents.brightest > 0) & (contents.brightest < DIM))
-    told = [f": {share:.0%} of the range" for share in contents.brightest[dim[:EXAMPLES]].tolist()]
+    told = [f": {100 * share:.2g} % of the range" for share in contents.brightest[dim[:EXAMPLES]].tolist()]
     yield from of_images(FEW_LEVELS, data, dim, told=told)
     flat = contents.known & (contents.small == contents.small[:, :1, :1]).all(axis=(1, 2))
     yield from of_images(BLANK, data, np.flatnonzero(flat))

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import EXAMPLES, Kind, Severity
+from maskrcnn.data.header import Header
 from maskrcnn.data.health.boxes import outline_boxes
 from maskrcnn.data.health.findings import Finding, of_images
 from maskrcnn.data.health.survey import CUT_OFF, EMPTY, PAGE, POINTER, UNREADABLE, Survey
@@ -43,7 +44,12 @@ UNTOLD = Kind(
     Severity.NOTE,
     "carry a rotation that their size cannot tell, and objects count as drawn on the upright image",
 )
-MIXED = Kind("image-bands-mixed", "images", Severity.NOTE, "have other bands than most, and are read as RGB like all")
+MIXED = Kind(
+    "image-bands-mixed",
+    "images",
+    Severity.NOTE,
+    "have other bands than most; only gray, alpha and CMYK of 8 bits are read as RGB",
+)
 LARGE = Kind("image-much-larger", "images", Severity.NOTE, f"have over {MUCH:.0f} times the pixels of a usual one")
 REDUCED = Kind("image-reduced", "images", Severity.NOTE, "exceed data.max_rowsize and are decoded smaller")
 
@@ -67,7 +73,16 @@ def image_faults(data: Dataset, survey: Survey, *, max_rowsize: int = 64) -> Ite
     known = pixels > 0
     usual = float(np.median(pixels[known])) if known.any() else 0.0
     yield from of_images(LARGE, data, np.flatnonzero(pixels > MUCH * usual))
-    yield from of_images(REDUCED, data, np.flatnonzero(3 * pixels > max_rowsize * MEBIBYTE))
+    yield from of_images(REDUCED, data, np.flatnonzero(_room(survey) * pixels > max_rowsize * MEBIBYTE))
+
+
+def _room(survey: Survey) -> Int64[np.ndarray, " N"]:
+    """Bytes of a pixel of each image when it is decoded: floating-point levels where it is not RGB of 8 bits."""
+    return np.array([_bytes_of(one.header) for one in survey.seen], np.int64)
+
+
+def _bytes_of(header: Header | None) -> int:
+    return 3 if header is None or (header.bits <= 8 and header.bands <= 4) else 4 * header.bands
 
 
 def wrong_size(data: Dataset, survey: Survey) -> Bool[np.ndarray, " N"]:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8, UInt64
 from PIL import Image
 
-from maskrcnn.data.decode import decode
+from maskrcnn.data.decode import decode_picture
 from maskrcnn.data.health.findings import Progress
 from maskrcnn.data.health.survey import THREADS
 from maskrcnn.kernels import kernel
@@ -43,7 +43,7 @@ def near_duplicates(paths: Sequence[Path], progress: Progress | None = None) -> 
 
     def look(index: int) -> None:
         try:
-            small[index] = shrink(decode(paths[index], max_rowsize=1))
+            small[index] = shrink(decode_picture(paths[index], max_rowsize=1))
         except (OSError, ValueError):
             return
         known[index] = True

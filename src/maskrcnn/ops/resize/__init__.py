@@ -12,7 +12,7 @@ from maskrcnn.view import View
 
 
 def resize(
-    images: UInt8[Tensor, "B h w C"],
+    images: UInt8[Tensor, "B h w C"] | Float[Tensor, "B h w C"],
     raw_sizes: Int[Tensor, "B 2"],
     view: View,
     *,
@@ -27,6 +27,7 @@ def resize(
 ) -> Float[Tensor, "B C H W"]:
     """Resample the window of each image to its size, turn, mirror, normalise, pad to `bucket`.
 
+    images         levels of 0..255: bytes, or float32
     raw_sizes      (height, width) of each image, which lies at the top left of its slot
     view           windows are in pixels of the images as they are here, see `View.rescaled`
     mean, std      of each band, in levels of 0..255: pixels become (level - mean) / std

@@ -1,8 +1,9 @@
 """`resize` in Numba: one pass over the rows of each image, for which 10 MB of pixels are written once.
 
-A row of bytes is normalised, then resampled across into a ring that holds as many rows as one row of the result needs;
-these are added up with their weights straight into the result. Images are mostly enlarged, so few rows go across, and
-what is done for each pixel of the result, going down, is a sum of two rows that vectors do. Taps are taken in pairs.
+A row of bytes, or of float32 levels, is normalised, then resampled across into a ring that holds as many rows as one
+row of the result needs; these are added up with their weights straight into the result. Images are mostly enlarged, so
+few rows go across, and what is done for each pixel of the result, going down, is a sum of two rows that vectors do.
+Taps are taken in pairs.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import NamedTuple, no_type_check
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, Int64, UInt8
+from jaxtyping import Float, Float32, Int, Int64, Shaped, UInt8
 from torch import Tensor
 
 from maskrcnn.kernels import kernel
@@ -36,7 +37,7 @@ class Taps(NamedTuple):
 
 
 def resize(
-    images: UInt8[Tensor, "B h w C"],
+    images: UInt8[Tensor, "B h w C"] | Float[Tensor, "B h w C"],
     raw_sizes: Int[Tensor, "B 2"],
     view: View,
     bucket: tuple[int, int],
@@ -75,8 +76,8 @@ def resize(
 
 
 def _exchanged(
-    levels: UInt8[np.ndarray, "h w C"], down: Taps, across: Taps
-) -> tuple[UInt8[np.ndarray, "_ _ C"], Taps, Taps]:
+    levels: Shaped[np.ndarray, "h w C"], down: Taps, across: Taps
+) -> tuple[Shaped[np.ndarray, "_ _ C"], Taps, Taps]:
     """What is needed of an image with its rows and columns exchanged, and the taps there."""
     rows, columns = (slice(taps.first.min(), taps.first.max() + taps.weights.shape[1]) for taps in (across, down))
     down, across = (taps._replace(first=taps.first - taps.first.min()) for taps in (down, across))

@@ -9,14 +9,14 @@ from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from maskrcnn.view import View, axes
 
 
 def resize(
-    images: UInt8[Tensor, "B h w C"],
+    images: UInt8[Tensor, "B h w C"] | Float[Tensor, "B h w C"],
     raw_sizes: Int[Tensor, "B 2"],
     view: View,
     bucket: tuple[int, int],
@@ -51,7 +51,8 @@ def resize(
             strict=True,
         )
     )
-    levels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    # a copy even of float32: it is normalised in place
+    levels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
     if whole_levels:
         pixels = normalise(resample(levels, rows, columns, whole_levels=True), mean, std)
     elif fixed_point:
@@ -73,7 +74,7 @@ def padding_values(mean: Sequence[float], std: Sequence[float], black: bool) -> 
     return [-centre / spread if black else 0.0 for centre, spread in zip(mean, std, strict=True)]
 
 
-def _both_ways(images: UInt8[Tensor, "B h w C"]) -> tuple[UInt8[Tensor, "B s s C"], UInt8[Tensor, "B s s C"]]:
+def _both_ways(images: Shaped[Tensor, "B h w C"]) -> tuple[Shaped[Tensor, "B s s C"], Shaped[Tensor, "B s s C"]]:
     """Images with rows and columns exchanged, and as they are, both in a square."""
     _, height, width, _ = images.shape
     square = F.pad(images, (0, 0, 0, max(height - width, 0), 0, max(width - height, 0)))

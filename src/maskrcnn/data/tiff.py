@@ -1,0 +1,238 @@
+"""TIFF images whose numbers are deeper than 8 bits or whose bands are not gray or RGB: what Pillow cuts or refuses.
+
+Strips and tiles, bands interleaved or one plane after the other, classic and BigTIFF; whatever decompressor works on
+bytes. Adobe's TIFF 6.0 (1992) and its technical notes on predictors (1995, 2005).
+"""
+
+import os
+import zlib
+from collections.abc import Iterator
+from io import BufferedReader, BytesIO
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
+
+from maskrcnn.data.header import UPRIGHT, Header
+from maskrcnn.data.image_file import LONGEST_SIDE, most_pixels
+from maskrcnn.data.raster import Raster
+from maskrcnn.storage.location import Location
+
+MARKS = (b"II*\0", b"MM\0*", b"II+\0")
+NEW_SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
+STRIPS, ORIENTATION, NUM_BANDS, ROWS_PER_STRIP, STRIP_BYTES, PLANAR, PREDICTOR = 273, 274, 277, 278, 279, 284, 317
+TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, EXTRA, SAMPLE_FORMAT = 322, 323, 324, 325, 338, 339
+KINDS = {1: "u", 2: "i", 3: "f"}
+"""Kinds of numbers by their sample format."""
+PLAIN, DEFLATE = 1, (8, 32946)
+BYTEWISE = (PLAIN, *DEFLATE, 5, 32773, 34925, 50000)
+"""Compressions of bytes: none, deflate, LZW, PackBits, LZMA and Zstandard."""
+NOT_OF_ITS_OWN = 0b101
+"""Bits of a page that is a smaller copy of another, or its mask."""
+MOST_BYTES = 1 << 33
+"""Bytes of pixels beyond which no room is taken."""
+
+
+class Layout(NamedTuple):
+    """How the numbers of an image lie in its file."""
+
+    size: tuple[int, int]
+    """(height, width) as stored."""
+    num_bands: int
+    dtype: np.dtype
+    """With the file's order of bytes."""
+    block: tuple[int, int]
+    """(height, width) of a strip or tile."""
+    is_tiled: bool
+    is_planar: bool
+    """Whether each band lies by itself."""
+    offsets: tuple[int, ...]
+    counts: tuple[int, ...]
+    """Where each block begins in the file, and its bytes there: all of the first band's, then the next's."""
+    compression: int
+    predictor: int
+
+
+def is_tiff(head: bytes) -> bool:
+    """Whether a file begins as a TIFF."""
+    return head.startswith(MARKS)
+
+
+def open_tiff(file: BytesIO | BufferedReader, path: Path | Location) -> Iterator[tuple[int, Raster]]:
+    """Yield the pages of a file with their numbers from 1, without copies and masks; none where Pillow reads the first.
+
+    Raises ValueError, which names `path`, where a page states what no file holds, or is of a kind that Pillow reads.
+    """
+    kept = [(number, tags) for number, tags in enumerate(_directories(file), 1) if not _is_copy(tags)]
+    if not kept or not _is_ours(kept[0][1]):
+        return
+    for number, tags in kept:
+        if not _is_ours(tags):
+            raise ValueError(f"the image {path} has 8 bits on page {number} and more before; save it as two files")
+        yield number, _raster(file, tags, _layout(tags, path), has_pages=len(kept) > 1)
+
+
+def _is_copy(tags: Any) -> bool:
+    """Whether a page is a smaller copy of another, or its mask."""
+    return bool(tags.get(NEW_SUBFILE, 0) & NOT_OF_ITS_OWN)
+
+
+def _directories(file: BytesIO | BufferedReader) -> Iterator[Any]:
+    """The tags of each page; none where they cannot be read, which Pillow then tells."""
+    file.seek(0)
+    head = file.read(8)
+    head += file.read(8) if head[2:3] == b"+" else b""
+    try:
+        place, seen = ImageFileDirectory_v2(head).next, set[int]()
+        while place and place not in seen:
+            seen.add(place)
+            file.seek(place)
+            tags = ImageFileDirectory_v2(head)
+            tags.load(file)
+            place = tags.next
+            yield tags
+    except Exception:  # what a broken directory leads Pillow to, as it says itself when it opens the file
+        return
+
+
+def _is_ours(tags: Any) -> bool:
+    """Whether all numbers can be read here, and Pillow would lose some."""
+    bits, kinds = set(tags.get(BITS, (1,))), set(tags.get(SAMPLE_FORMAT, (1,)))
+    if len(bits) > 1 or len(kinds) > 1 or not kinds <= KINDS.keys() or tags.get(FILL_ORDER, 1) != 1:
+        return False
+    if tags.get(COMPRESSION, PLAIN) not in BYTEWISE or tags.get(PHOTOMETRIC, 1) not in (0, 1, 2):
+        return False
+    depth = min(bits)
+    return depth in (16, 32, 64) or (depth == 8 and (kinds != {1} or _num_colours(tags) not in (1, 3)))
+
+
+def _num_colours(tags: Any) -> int:
+    """Number of bands without a matte: an extra one of which nobody says that it is one is a band."""
+    return int(tags.get(NUM_BANDS, 1)) - sum(kind in (1, 2) for kind in tags.get(EXTRA, ()))
+
+
+def _layout(tags: Any, path: Path | Location) -> Layout:
+    size, num_bands = (int(tags.get(HEIGHT, 0)), int(tags.get(WIDTH, 0))), int(tags.get(NUM_BANDS, 1))
+    dtype = np.dtype(f"{KINDS[tags.get(SAMPLE_FORMAT, (1,))[0]]}{tags.get(BITS, (1,))[0] // 8}")
+    _refuse_absurd(size, num_bands * dtype.itemsize, path)
+    is_tiled, is_planar = TILES in tags, tags.get(PLANAR, 1) == 2 and num_bands > 1
+    rows, columns = (TILE_HEIGHT, TILE_WIDTH) if is_tiled else (ROWS_PER_STRIP, WIDTH)
+    block = min(int(tags.get(rows, size[0])), LONGEST_SIDE), min(int(tags.get(columns, size[1])), LONGEST_SIDE)
+    block = block if is_tiled else (min(block[0], size[0]), size[1])
+    offsets, counts = (tags.get(tag, ()) for tag in ((TILES, TILE_BYTES) if is_tiled else (STRIPS, STRIP_BYTES)))
+    layout = Layout(
+        size=size,
+        num_bands=num_bands,
+        dtype=dtype.newbyteorder("<" if tags.prefix == b"II" else ">"),
+        block=block,
+        is_tiled=is_tiled,
+        is_planar=is_planar,
+        offsets=tuple(offsets),
+        counts=tuple(counts),
+        compression=tags.get(COMPRESSION, PLAIN),
+        predictor=tags.get(PREDICTOR, 1),
+    )
+    if not min(block) or len(layout.offsets) < len(list(_places(layout))) or len(offsets) != len(counts):
+        raise ValueError(f"the image {path} does not say where all of its pixels are; restore or remove it")
+    return layout
+
+
+def _refuse_absurd(size: tuple[int, int], bytes_per_pixel: int, path: Path | Location) -> None:
+    if not 0 < min(size) <= max(size) <= LONGEST_SIDE:
+        raise ValueError(
+            f"the image {path} states a (height, width) of {size}, but expected are 1 to {LONGEST_SIDE} pixels; "
+            "restore or remove it"
+        )
+    if size[0] * size[1] > most_pixels() or size[0] * size[1] * bytes_per_pixel > MOST_BYTES:
+        raise ValueError(
+            f"the image {path} is too large to be opened: its (height, width) is {size}, with {bytes_per_pixel} bytes "
+            "in a pixel; cut it into tiles"
+        )
+
+
+def _raster(file: BytesIO | BufferedReader, tags: Any, layout: Layout, *, has_pages: bool) -> Raster:
+    orientation = tags.get(ORIENTATION, 1)
+    orientation = orientation if orientation in UPRIGHT else 1
+    upright = layout.size[::-1] if orientation >= 5 else layout.size
+    bits = 8 * layout.dtype.itemsize
+    header = Header(upright, layout.size, orientation, bits, layout.num_bands, "TIFF", has_pages)
+    is_rgb = tags.get(PHOTOMETRIC, 1) == 2 and layout.num_bands >= 3
+    return Raster(header, _num_colours(tags), is_rgb, lambda: read(file, layout))
+
+
+def read(file: BytesIO | BufferedReader, layout: Layout) -> Shaped[np.ndarray, "h w C"]:
+    """The numbers of an image as they are stored. Raises ValueError where its blocks are cut off or broken.
+
+    Blocks of which the file holds nothing, as sparse files have, are zero.
+    """
+    image = np.zeros((*layout.size, layout.num_bands), layout.dtype.newbyteorder("="))
+    num_bytes = file.seek(0, os.SEEK_END)
+    for (plane, top, left), offset, count in zip(_places(layout), layout.offsets, layout.counts, strict=False):
+        if not count:
+            continue
+        if offset + count > num_bytes:
+            raise ValueError(f"it is cut off: {num_bytes} bytes, where pixels lie up to {offset + count}")
+        file.seek(offset)
+        bands = slice(plane, plane + 1) if layout.is_planar else slice(None)
+        target = image[top : top + layout.block[0], left : left + layout.block[1], bands]
+        rows = layout.block[0] if layout.is_tiled else len(target)
+        block = _numbers(file.read(count), layout, rows)
+        target[:] = block[: target.shape[0], : target.shape[1]]
+    return image
+
+
+def _places(layout: Layout) -> Iterator[tuple[int, int, int]]:
+    """(plane, top, left) of each block, in the order of the file's list."""
+    planes = range(layout.num_bands if layout.is_planar else 1)
+    (height, width), (rows, columns) = layout.size, layout.block
+    return product(planes, range(0, height, rows), range(0, width, columns))
+
+
+def _numbers(data: bytes, layout: Layout, rows: int) -> Shaped[np.ndarray, "r c C"]:
+    """A block's numbers from its compressed bytes."""
+    shape = rows, layout.block[1], 1 if layout.is_planar else layout.num_bands
+    row_bytes = shape[1] * shape[2] * layout.dtype.itemsize
+    plain = _decompressed(data, layout.compression, rows, row_bytes)
+    if layout.predictor == 3:
+        return _floats(plain, shape, layout.dtype.itemsize)
+    numbers = plain.view(layout.dtype).reshape(shape).astype(layout.dtype.newbyteorder("="))
+    if layout.predictor == 2:
+        whole = numbers.view(f"u{layout.dtype.itemsize}")
+        np.cumsum(whole, axis=1, dtype=whole.dtype, out=whole)  # sums run over, as differences did
+    return numbers
+
+
+def _decompressed(data: bytes, compression: int, rows: int, row_bytes: int) -> UInt8[np.ndarray, " n"]:
+    expected = rows * row_bytes
+    if compression in DEFLATE:
+        data = zlib.decompressobj().decompress(data, expected)
+    elif compression != PLAIN:
+        data = _of_library(data, compression, rows, row_bytes)
+    if len(data) < expected:
+        raise ValueError(f"it is cut off: a block has {len(data)} of {expected} bytes")
+    return np.frombuffer(bytearray(data[:expected]), np.uint8)
+
+
+def _of_library(data: bytes, compression: int, rows: int, row_bytes: int) -> bytes:
+    """Have Pillow's libtiff decompress a block: in a file in which its bytes are the pixels of a gray image."""
+    tags = ImageFileDirectory_v2()
+    values = {WIDTH: row_bytes, HEIGHT: rows, BITS: (8,), COMPRESSION: compression, PHOTOMETRIC: 1, NUM_BANDS: 1}
+    for tag, value in {**values, ROWS_PER_STRIP: rows, STRIPS: 0, STRIP_BYTES: len(data)}.items():
+        tags[tag] = value
+    file = BytesIO()
+    tags.save(file)  # Pillow places the strip behind the directory, whose length tells where
+    file.write(data)
+    file.seek(0)
+    with TiffImageFile(file) as image:
+        return image.tobytes()
+
+
+def _floats(plain: UInt8[np.ndarray, " n"], shape: tuple[int, int, int], itemsize: int) -> Shaped[np.ndarray, "r c C"]:
+    """Undo the predictor of floating-point numbers: in a row all first bytes, then all second ones, as differences."""
+    rows, columns, bands = shape
+    sums = np.cumsum(plain.reshape(rows, -1, bands), axis=1, dtype=np.uint8)
+    numbers = sums.reshape(rows, itemsize, columns * bands).transpose(0, 2, 1)
+    return np.ascontiguousarray(numbers).view(f">f{itemsize}").reshape(shape).astype(f"f{itemsize}")
