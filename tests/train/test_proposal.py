@@ -89,7 +89,7 @@ def test_many_objects_get_room(make):
     assert "model.box_head.num_detections" not in chosen(make(4, (256, 256), [20] * 3))
 
 
-@pytest.mark.parametrize(("num", "batch", "epochs"), [(2, 2, 1200), (18, 4, 267), (234, 4, 21), (40_000, 4, 3)])
+@pytest.mark.parametrize(("num", "batch", "epochs"), [(2, 2, 400), (18, 4, 120), (30, 4, 120), (234, 4, 21), (40_000, 4, 3)])
 def test_few_images_are_seen_more_often(make, num, batch, epochs):
     data = make(min(num, 300), (256, 256), [40])
     if num > 300:
@@ -103,6 +103,11 @@ def test_few_images_are_seen_more_often(make, num, batch, epochs):
     settings = chosen(data)
     assert (settings["train.batch"], settings["train.epochs"]) == (batch, epochs)
     assert settings["train.epochs"] / 5 <= settings["train.evaluate_every"] <= settings["train.epochs"]
+
+
+@pytest.mark.parametrize(("num", "strength"), [(18, "medium"), (100, "light"), (234, "light")])
+def test_few_images_are_changed_more(make, num, strength):
+    assert chosen(make(num, (256, 256), [40]))["data.augment.strength"] == strength
 
 
 def test_left_is_not_mirrored_to_right(make):

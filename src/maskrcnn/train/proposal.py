@@ -32,6 +32,12 @@ SIDED = ("left", "right")
 """Words in class names that a mirrored image would make wrong."""
 CPU_STEPS, DEVICE_STEPS = 1200, 4000
 """Steps after which such networks have learnt small data sets."""
+FEWEST_STEPS, STEPS_PER_IMAGE = 400, 30
+"""Steps of the smallest data sets on a CPU: from then on they learn their few images by heart."""
+FEW, MANY = 100, 10_000
+"""Number of images below which augmentation is of medium strength, and from which there is none."""
+AVERAGE = 0.998
+"""Decay of the weights' moving average: over about 500 steps."""
 
 
 class Choice(NamedTuple):
@@ -124,6 +130,7 @@ def propose(data: Dataset, machine: Machine) -> list[Choice]:
         Choice("data.short_sides", [short], why_short),
         *_frame(facts, short),
         *_flip(data),
+        *_strength(facts),
         *_anchors(facts, short, machine),
         *_counts(facts, machine),
         *_length(facts, machine),
@@ -180,6 +187,14 @@ def _flip(data: Dataset) -> Iterator[Choice]:
         yield Choice("data.flip", 0.0, f"a mirrored image would make {sided[0]!r} wrong")
 
 
+def _strength(facts: Facts) -> Iterator[Choice]:
+    told = f"{facts.num_images} images"
+    if facts.num_images < FEW:
+        yield Choice("data.augment.strength", "medium", f"{told} are soon known by heart")
+    elif facts.num_images < MANY:
+        yield Choice("data.augment.strength", "light", f"{told} are seen many times, each time a little different")
+
+
 def _anchors(facts: Facts, short: int, machine: Machine) -> Iterator[Choice]:
     if machine.base == LARGE or not len(facts.sides):
         return
@@ -208,11 +223,13 @@ def _counts(facts: Facts, machine: Machine) -> Iterator[Choice]:
 def _length(facts: Facts, machine: Machine) -> Iterator[Choice]:
     is_cpu = machine.device == "cpu"
     batch = min(4 if is_cpu else 8, facts.num_images)
-    steps = max(CPU_STEPS if is_cpu else DEVICE_STEPS, (3 if is_cpu else 12) * math.ceil(facts.num_images / batch))
+    usual = min(CPU_STEPS, max(FEWEST_STEPS, STEPS_PER_IMAGE * facts.num_images)) if is_cpu else DEVICE_STEPS
+    steps = max(usual, (3 if is_cpu else 12) * math.ceil(facts.num_images / batch))
     epochs = math.ceil(steps * batch / facts.num_images)
     yield Choice("train.batch", batch, "small batches give more steps in the same time")
     yield Choice("train.epochs", epochs, f"about {steps} steps over {facts.num_images} images")
     yield Choice("train.evaluate_every", max(1, math.ceil(epochs / 5)), "five evaluations in a run")
+    yield Choice("train.ema", AVERAGE, "the mean of the last weights is better than the last ones")
     if machine.base == LARGE:
         yield Choice("train.schedule.kind", "cosine", "no milestones to place in an unusual number of epochs")
         yield Choice("train.schedule.warmup_steps", min(1000, steps // 10), "a tenth of the steps")
