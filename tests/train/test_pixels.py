@@ -78,7 +78,9 @@ def test_of_a_huge_tiff_its_middle_is_looked_at(make, monkeypatch):
     monkeypatch.setattr(measure, "HUGE", 1000)
     monkeypatch.setattr(measure, "SIDE", 16)
     ((low, high),) = with_measured(Recipe(data=OPEN), data, lambda _: None).data.level_range
-    middles = [decode_raw((data.images / name).read_bytes(), name)[24:40, 24:40] for name in data.file_names]
+    middles = [
+        decode_raw((data.images / name).read_bytes(), data.images / name)[24:40, 24:40] for name in data.file_names
+    ]
     assert np.min(middles) <= low < high <= np.max(middles)
 
 
