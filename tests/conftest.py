@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Generator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -123,6 +124,18 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Compile what several workers would each compile."""
     if session.config.getoption("numprocesses", None):
         warm(all_tasks(), lambda sentence: None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Fail for a test file that cannot be imported: the option that skips such modules is meant for the package's."""
+    report = yield
+    inside = collector.path.is_relative_to(REPOSITORY / "tests")
+    if report.outcome == "skipped" and inside and "unable to import module" in str(report.longrepr):
+        report.outcome, report.longrepr = "failed", f"{collector.path} cannot be imported"
+    return report
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -222,6 +222,10 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
             "train.recompute: expected false, since live batch norm would update its statistics twice per step",
         ),
         (["train.schedule.kind=cosine", "train.schedule.decay=0.5"], "train.schedule.decay: has no effect on a cosine"),
+        (["data.tile_overlap=0.3"], "data.tile_overlap: has no effect on whole images; set data.tile"),
+        (["data.tile_empty=0.5"], "data.tile_empty: has no effect on whole images; set data.tile"),
+        (["data.tile=512", "data.fit=box"], "data.fit: cannot go with data.tile, whose tiles are square"),
+        (["data.tile=512", "data.remote=stream"], "data.remote: would fetch an image once for each of its tiles"),
         (
             ["train.optimizer.kind=adamw", "train.optimizer.momentum=0.8"],
             "train.optimizer.momentum: has no effect",

@@ -80,8 +80,8 @@ class Ways(NamedTuple):
             batch = ImageBatch(pixels, in_file.sizes.float())
             if self.are_usual:
                 return batch
-            maps = (to(scaled).to(device, non_blocking=beside) for to in (matrix, inverse))
-            seen.append(Seen(batch, *maps, in_file.mirrored))  # type: ignore[call-arg]
+            to_view, to_original = (to(scaled).to(device, non_blocking=beside) for to in (matrix, inverse))
+            seen.append(Seen(batch, to_view, to_original, in_file.mirrored))
         return tuple(seen)
 
     def frame(self, view: View, originals: Int[Tensor, "B 2"]) -> View:

@@ -20,7 +20,7 @@ from maskrcnn.runtime.launch import Cluster
 def runs(monkeypatch):
     """What the training loop was asked for."""
     asked = []
-    monkeypatch.setattr("maskrcnn.train.loop.run", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr("maskrcnn.train.loop.run", lambda *arguments, begun: asked.append(arguments))
     return asked
 
 

@@ -16,7 +16,7 @@ from maskrcnn.weights import Weights
 def runs(monkeypatch):
     """What the training loop was asked for."""
     asked = []
-    monkeypatch.setattr("maskrcnn.train.loop.run", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr("maskrcnn.train.loop.run", lambda *arguments, begun: asked.append(arguments))
     return asked
 
 

@@ -1,6 +1,7 @@
 import io
 import json
 import re
+import time
 
 import pytest
 from rich.console import Console
@@ -189,3 +190,8 @@ def test_a_missing_tensorboard_is_said_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with pytest.raises(ValueError, match="pip install tensorboard"):
         Log(tmp_path, is_main=True, tensorboard=True)
+
+
+def test_time_counts_from_the_persons_command_where_that_is_known(tmp_path):
+    with Log(tmp_path, is_main=True, begun=time.perf_counter() - 60) as log:
+        assert 60 <= log.seconds() < 70

@@ -167,3 +167,12 @@ def test_data_that_have_grown_are_told_with_the_way_on(tmp_path):
     found = checkpoint.read(save(tmp_path, 5))
     with pytest.raises(ValueError, match=r"learnt from 30 images, the data have 31 now; .* --weights .* --out"):
         check_same(RECIPE, found, num_images=31)
+
+
+def test_a_setting_that_came_later_had_its_default_before(tmp_path):
+    found = checkpoint.read(save(tmp_path, 5))
+    del found.state["recipe"]["data"]["augment"]
+    check_same(RECIPE, found, num_images=30)
+    augmented = change("data", augment=replace(RECIPE.data.augment, strength="light"))
+    with pytest.raises(ValueError, match=r"data\.augment\.strength: off in the checkpoint, light now"):
+        check_same(augmented, found, num_images=30)

@@ -1,6 +1,7 @@
 """`maskrcnn train`."""
 
 import os
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,7 @@ def train(
 
     For a folder of images and annotations, of any known format, a plan is made, printed and kept as DIR/plan.yml.
     """
+    begun = time.perf_counter()
     from maskrcnn.cli.planning import is_data, name_of, planned
     from maskrcnn.recipes import read_recipe
 
@@ -41,7 +43,7 @@ def train(
     from maskrcnn.train import loop
 
     if weights is None:
-        loop.run(recipe, folder, resume)
+        loop.run(recipe, folder, resume, begun=begun)
         return
     from maskrcnn.convert.checkpoint import load_any
     from maskrcnn.recipes.adopt import with_live_norm, with_network_of
@@ -56,7 +58,7 @@ def train(
     if typed("--weights") == typed("--resume"):  # a door's one flag for both
         _say_that_it_begins(weights)
     theirs = with_live_norm(begin.recipe, recipe)
-    loop.run(with_network_of(recipe, theirs, overrides or ()), folder, resume, begin)
+    loop.run(with_network_of(recipe, theirs, overrides or ()), folder, resume, begin, begun=begun)
 
 
 def _say_that_it_begins(weights: str) -> None:

@@ -9,8 +9,11 @@ from jaxtyping import Bool, Float64, Int64
 from maskrcnn.config import Data
 from maskrcnn.data.buckets import Samples
 from maskrcnn.data.dataset import Dataset
-from maskrcnn.data.keys import image_keys
+from maskrcnn.data.keys import image_keys, uniform
 from maskrcnn.data.tiles import with_few_empty
+
+STREAM = 40
+"""Stream of random numbers, which no other chance in an epoch shares."""
 
 
 def shown(samples: Samples, data: Dataset, settings: Data, *, seed: int, epoch: int) -> Samples:
@@ -87,7 +90,7 @@ def drawn(wanted: Float64[np.ndarray, " S"], *, seed: int, epoch: int) -> Int64[
     counts = np.floor(wanted).astype(np.int64)
     lacking = wanted - counts
     number = round(float(wanted.sum())) - int(counts.sum())
-    chances = image_keys(seed, epoch, len(wanted)) * 2.0**-63
+    chances = uniform(image_keys(seed, epoch, len(wanted)), STREAM)
     ratios = np.divide(chances, lacking, out=np.full(len(wanted), np.inf), where=lacking > 0)
     counts[np.argsort(ratios, kind="stable")[:number]] += 1
     return counts

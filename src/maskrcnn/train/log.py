@@ -40,6 +40,7 @@ class Log:
         tensorboard: bool = False,
         console: Console | None = None,
         called: Path | Location | None = None,
+        begun: float | None = None,
     ) -> None:
         self.out = out
         self.called = called or out
@@ -47,7 +48,7 @@ class Log:
         self.is_main = is_main
         self.console = console or Console(quiet=not is_main, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
-        self._start = time.perf_counter()
+        self._start = time.perf_counter() if begun is None else begun
         self._writer = _summary_writer(out) if tensorboard and is_main else None
 
     def __enter__(self) -> "Log":

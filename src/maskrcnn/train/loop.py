@@ -32,6 +32,7 @@ def run(
     resume: str | None = None,
     weights: Weights | None = None,
     open_split: OpenSplit = open_split,
+    begun: float | None = None,
 ) -> Path:
     """Train and evaluate as the recipe says; returns the folder of the run on disk.
 
@@ -39,6 +40,7 @@ def run(
     resume   None, `auto` (the newest checkpoint of `out`, if there is one), or folder or address of a checkpoint or run
     weights  what a run that is not continued begins with; the recipe describes their network, but for its classes
     open_split   reads the splits that `recipe.data` names; another one where they are not COCO's
+    begun    when the person's command began, by `time.perf_counter`, from where a given time counts; None: now
     Every process of a distributed run calls this; they share one file system, or an address. Raises KeyboardInterrupt
     after Ctrl-C or SIGTERM, with a checkpoint written; ValueError for a recipe that cannot be run or continued;
     FloatingPointError when losses are not finite; ConnectionError when not everything got to the address.
@@ -49,7 +51,7 @@ def run(
         start = find_start(folder, resume, lambda note: notes.append(note.replace(str(folder), str(location))))
         check_agreement(world, start)  # everybody has looked before anybody writes
         folder.mkdir(parents=True, exist_ok=True)
-        log = Log(folder, is_main=world.is_main, tensorboard=recipe.train.tensorboard, called=location)
+        log = Log(folder, is_main=world.is_main, tensorboard=recipe.train.tensorboard, called=location, begun=begun)
         # The log is closed before the last upload, which so has all that it wrote.
         with uploading(folder, location, log.say, active=world.is_main), log:
             for note in notes:

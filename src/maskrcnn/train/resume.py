@@ -94,8 +94,9 @@ def check_same(recipe: Recipe, found: Checkpoint, num_images: int) -> None:
 
     Raises ValueError. Epochs, rates, logging, devices and the size of micro-batches may change.
     """
-    before, now = dict(flatten(found.state["recipe"])), dict(flatten(msgspec.to_builtins(recipe)))
-    former = next((key for key in before if key in RENAMED), None)
+    stored, now = dict(flatten(found.state["recipe"])), dict(flatten(msgspec.to_builtins(recipe)))
+    before = dict(flatten(msgspec.to_builtins(Recipe()))) | stored  # what a setting was before there was one
+    former = next((key for key in stored if key in RENAMED), None)
     if former is not None:
         raise ValueError(
             f"{found.path} was written before settings were renamed ({former} is called {RENAMED[former]} now); finish "

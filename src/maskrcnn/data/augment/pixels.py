@@ -52,7 +52,8 @@ def distort(
     if pixels is images.pixels:
         return images
     low, high = (((level - by.mean) / by.std)[:, None, None] for level in (0.0, 255.0))
-    return images._replace(pixels=torch.where(shown, pixels.clamp(low, high), images.pixels))
+    every_band = shown.expand_as(pixels).contiguous(memory_format=torch.channels_last)  # `where` is slow to spread it
+    return images._replace(pixels=torch.where(every_band, pixels.clamp(low, high), images.pixels))
 
 
 def where_shown(view: View, originals: Int[Tensor, "B 2"], bucket: tuple[int, int]) -> Bool[Tensor, "B 1 H W"]:
