@@ -9,7 +9,8 @@ from PIL import Image
 
 from maskrcnn.cli.planning import make_plan
 from maskrcnn.config import Backbone, Data, Recipe
-from maskrcnn.data.decode import decode
+from maskrcnn.data import measure
+from maskrcnn.data.decode import decode, decode_raw
 from maskrcnn.data.formats import coco
 from maskrcnn.data.levels import levels_of
 from maskrcnn.recipes import read_recipe
@@ -67,6 +68,20 @@ def test_a_run_that_goes_on_keeps_what_it_measured(make):
     (data.images / data.file_names[0]).unlink()
     kept = msgspec.json.decode(msgspec.json.encode(before))
     assert with_measured(Recipe(data=OPEN), data, pytest.fail, kept).data == before
+
+
+def test_of_a_huge_tiff_its_middle_is_looked_at(make, monkeypatch):
+    def as_tiff(path, scene):
+        Image.fromarray((scene * 4095).astype(np.uint16)).save(path, tiffinfo={278: 8})
+
+    data = make("tif", as_tiff)
+    monkeypatch.setattr(measure, "HUGE", 1000)
+    monkeypatch.setattr(measure, "SIDE", 16)
+    ((low, high),) = with_measured(Recipe(data=OPEN), data, lambda _: None).data.level_range
+    middles = [
+        decode_raw((data.images / name).read_bytes(), data.images / name)[24:40, 24:40] for name in data.file_names
+    ]
+    assert np.min(middles) <= low < high <= np.max(middles)
 
 
 def test_images_of_different_bands_are_told(make):

@@ -95,11 +95,13 @@ def show(
 
     settings = find_data(source, overrides or [])
     data = _to_show(settings, part)
-    data = cut_data(data, settings) if augmented else data
+    if augmented:
+        settings = _measured(settings, data)
+        data = cut_data(data, settings)
     for remark in dict.fromkeys((*said(settings), *data.remarks)):
         print(remark)
     images = spread_evenly(len(data.image_ids), count or len(data.image_ids))
-    drawn = (_measured(settings, data), draws) if augmented else None
+    drawn = (settings, draws) if augmented else None
     tell = partial(Meter(), "drawn")
     album = write_album(data, images, out, title=source, split=split, augmented=drawn, tell=tell)
     for told in (*album.remarks, *album.sheets, album.page):

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +15,7 @@ from maskrcnn.data.decode import decode_raw, mapped, probe, read_image
 from maskrcnn.data.header import Header
 from maskrcnn.data.levels import Levels, Range
 from maskrcnn.data.oddities import levels_used
+from maskrcnn.data.parts import read_window
 from maskrcnn.picture import percentiles
 
 FEW, MANY = 8, 200
@@ -22,6 +25,8 @@ SEEN = (0.05, 99.95)
 FLAT = 1e-3
 """Deviation in levels of a band that is the same everywhere; it is not divided by."""
 THREADS = 2
+HUGE, SIDE = 1 << 24, 1024
+"""Pixels from which on a part of a TIFF stands for it, and the sides of that part."""
 
 
 class Numbers(NamedTuple):
@@ -106,14 +111,25 @@ def _spread(total: int, count: int) -> Int64[np.ndarray, " n"]:
 
 
 def _read(data: Dataset, levels: Levels | None = None) -> Iterator[Shaped[np.ndarray, "_ _ _"]]:
-    """The numbers of some images, small ones whole."""
+    """The numbers of some images: of a huge TIFF those in the middle, of others all, reduced to a few MiB."""
 
     def one(index: int) -> Shaped[np.ndarray, "_ _ _"]:
         path, size = data.images / data.file_names[index], tuple(data.sizes[index].tolist())
+        if isinstance(path, Path) and size[0] * size[1] > HUGE:
+            decode = partial(decode_raw, max_rowsize=None, levels=levels)
+            middle = read_window(path, _middle(size), size, decode)
+            if middle is not None:
+                return middle
         return decode_raw(read_image(path), path, size, 4, levels=levels)
 
     with ThreadPoolExecutor(THREADS) as pool:
         yield from pool.map(one, _spread(len(data.file_names), MANY).tolist())
+
+
+def _middle(size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """A window (x1, y1, x2, y2) in the middle of an image of (height, width)."""
+    (y1, y2), (x1, x2) = ((side // 2 - min(side, SIDE) // 2, side // 2 + min(side, SIDE) // 2) for side in size)
+    return x1, y1, x2, y2
 
 
 def _short(number: float, dtype: np.dtype, outwards: Callable[[float], int]) -> float:
