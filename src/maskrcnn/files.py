@@ -38,7 +38,10 @@ def by_archive(text: str) -> str:
     """A sentence in which what was unpacked into the cache is called by its archive: `cells.zip/images/1.png`."""
     if f"{ARCHIVES}{os.sep}" not in text:
         return text
-    home = re.escape(str(cache_folder() / ARCHIVES) + os.sep)
+    try:
+        home = re.escape(str(cache_folder() / ARCHIVES) + os.sep)
+    except RuntimeError:  # a user without a home
+        return text
     return re.sub(rf"{home}[0-9a-f]{{{DIGITS}}}{re.escape(os.sep)}", "", text)
 
 

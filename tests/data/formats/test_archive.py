@@ -196,6 +196,13 @@ def test_a_cache_without_room_is_told(tmp_path, monkeypatch):
         unpacked(put_zip(tmp_path / "set.zip"))
 
 
+def test_a_cache_that_cannot_be_made_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MASKRCNN_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OSError, match=r"set\.zip cannot be unpacked into the cache.*; set MASKRCNN_CACHE to a folder"):
+        unpacked(put_zip(tmp_path / "set.zip"))
+
+
 def test_endings_tell_archives(tmp_path):
     assert is_archive(put_zip(tmp_path / "a.ZIP"))
     assert not is_archive(tmp_path / "b.zip")

@@ -63,8 +63,7 @@ def unpacked(path: Path, where: Path | None = None) -> Path:
     It is unpacked when its content is seen for the first time. Raises ValueError where it holds paths that lead out,
     links, devices, too much, or is damaged, and OSError where there is no room: one sentence.
     """
-    home = cache_folder() / ARCHIVES
-    home.mkdir(parents=True, exist_ok=True)
+    home = _writable(path)
     with path.open("rb") as stream:
         memory = home / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()}.memory"
         entry = (where or home) / of_file(stream, memory).hex()
@@ -74,6 +73,19 @@ def unpacked(path: Path, where: Path | None = None) -> Path:
         if not place.is_dir():
             _make(path, entry, place.name)
     return place
+
+
+def _writable(path: Path) -> Path:
+    """The folder for what archives held, in the cache. Raises OSError, naming the archive, where it cannot be made."""
+    try:
+        home = cache_folder() / ARCHIVES
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "lock").touch()
+    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home
+        raise OSError(
+            f"{path} cannot be unpacked into the cache ({error}); set MASKRCNN_CACHE to a folder that can be written"
+        ) from None
+    return home
 
 
 def _make(path: Path, entry: Path, name: str) -> None:
