@@ -20,9 +20,8 @@ from maskrcnn.convert.detectron2 import DETECTRON2
 from maskrcnn.convert.framework import write
 from maskrcnn.instances import from_detections
 from maskrcnn.masks import bitmap_from_counts, counts_from_string
-from maskrcnn.models import mask_head
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
-from maskrcnn.ops import conv3x3
+from maskrcnn.ops import conv3x3, visible
 from maskrcnn.recipes import read_recipe
 from maskrcnn.structures import Detections, ImageBatch, Proposals, Targets
 from maskrcnn.train.optimizer import build_optimizer
@@ -248,7 +247,7 @@ def with_their_masks(training, monkeypatch):
         assert far.amin(dim=1).max() < 0.01
         return theirs[far.argmin(dim=1)].to(boxes.dtype)
 
-    monkeypatch.setattr(mask_head, "rasterize", drawn)
+    monkeypatch.setattr(visible, "rasterize", drawn)
 
 
 def learn(model, data, dtype):
@@ -328,6 +327,6 @@ def test_mask_targets_differ_from_detectron2s_only_along_outlines(training):
     goal, boxes = targets(), stored["mask_boxes"]
     images = torch.zeros(len(boxes), dtype=torch.int64)
     objects = stored["mask_objects"].long()
-    ours = mask_head.rasterize(goal.edges, goal.first_edge, boxes, images, objects, size=28).bool()
+    ours = visible.rasterize(goal.edges, goal.first_edge, boxes, images, objects, size=28).bool()
     assert (ours != theirs).float().mean() < 0.05
     assert ((ours & theirs).sum() / (ours | theirs).sum()) > 0.95

@@ -15,8 +15,8 @@ from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.convert.framework import write
 from maskrcnn.convert.torchvision import TORCHVISION
 from maskrcnn.masks import bitmap_from_counts, counts_from_string
-from maskrcnn.models import mask_head
 from maskrcnn.models.mask_rcnn import build
+from maskrcnn.ops import visible
 from maskrcnn.predict import Predictor
 from maskrcnn.recipes import read_recipe
 from maskrcnn.runtime.precision import choose_precision
@@ -246,7 +246,7 @@ def with_their_masks(training, monkeypatch):
         assert far.amin(dim=1).max() < 0.01
         return theirs[far.argmin(dim=1)].to(boxes.dtype)
 
-    monkeypatch.setattr(mask_head, "rasterize", drawn)
+    monkeypatch.setattr(visible, "rasterize", drawn)
 
 
 def learn(model, data, dtype):
