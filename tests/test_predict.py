@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from PIL import Image
 
 import maskrcnn
-from maskrcnn import predict
+from maskrcnn import predict, predict_files
 from maskrcnn.cli.predict import factors
 from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, PointHead, Recipe
 from maskrcnn.data.buckets import buckets_for
@@ -203,6 +203,29 @@ def test_files_and_gray_arrays_do_not_have_five_bands(pictures):
         predictor.predict(np.zeros((40, 50), np.uint8))
     with pytest.raises(ValueError, match=r"shape \(h, w, 5\), received uint8 of shape \(50, 70, 3\)"):
         predictor.predict(Image.open(pictures / "a.png"))
+
+
+def test_deep_files_are_mapped_once_whoever_reads_them(tmp_path):
+    settings = replace(RECIPE.data, mean=(60.0,) * 2, std=(60.0,) * 2, levels="fixed", level_range=((0.0, 900.0),))
+    recipe = replace(RECIPE, data=settings)
+    torch.manual_seed(0)
+    network = build(recipe.model, 2, 2).eval()
+    predictor = Predictor(network, recipe, torch.device("cpu"), Precision("cpu", torch.float32))
+    image = np.random.default_rng(0).integers(0, 900, (40, 50, 2), dtype=np.uint16)
+    np.save(tmp_path / "a.npy", image)
+    for one in (predictor, predictor.cut(32)):
+        ((_, of_file),) = predict_files.predicted(one, [tmp_path / "a.npy"], 0.0)
+        np.testing.assert_array_equal(of_file.scores, one.predict(image, score=0.0).scores)
+        assert of_file.image.max() > 200
+
+
+def test_tiles_are_joined_before_scores_decide(predictor):
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    cut = predictor.cut(48, 0.4)
+    every = cut.predict(image, score=0.0)
+    score = float(np.median(every.scores))
+    np.testing.assert_array_equal(cut.predict(image, score=score).boxes, every.filter(score).boxes)
+    assert cut.cut(32).recipe.data.tile_overlap == 0.4
 
 
 def test_a_reversed_view_of_an_array_is_read_as_it_is(predictor):

@@ -148,14 +148,15 @@ class Predictor:
         given = {name: value for name, value in wanted.items() if value is not None}
         return replace(self, recipe=with_settings(self.recipe, given, "ways to look")) if given else self
 
-    def cut(self, tile: int, overlap: float = 0.2) -> "Predictor":
+    def cut(self, tile: int, overlap: float | None = None) -> "Predictor":
         """The same predictor for images that are cut into tiles; 0 takes images whole.
 
         tile      side of a tile in pixels of the image, as `data.tile`: it becomes as large as `data.short_sides` says
-        overlap   as `data.tile_overlap`
+        overlap   as `data.tile_overlap`; None keeps the recipe's
         Raises ValueError for what no recipe may state.
         """
-        wanted = {"data.tile": tile, "data.tile_overlap": overlap if tile else Data().tile_overlap}
+        kept = self.recipe.data.tile_overlap if overlap is None else overlap
+        wanted = {"data.tile": tile, "data.tile_overlap": kept if tile else Data().tile_overlap}
         return replace(self, recipe=with_settings(self.recipe, wanted, "tiles"))
 
     @property
@@ -193,12 +194,18 @@ class Predictor:
         if self.recipe.data.tile:
             results = [self._predict_tiles(self._source(image, levels, oddities), score) for image in wanted]
         else:
-            results = self._predict([_read(image, levels, oddities) for image in wanted], score)
+            results = self.predict_levels([_read(image, levels, oddities) for image in wanted], score)
         for note in oddities.notes():
             warnings.warn(note, Note, stacklevel=2)
         return results[0] if isinstance(images, ImageLike) else results
 
-    def _predict(self, images: Sequence[Array], score: float) -> list[Instances]:
+    def predict_levels(self, images: Sequence[Array], score: float = 0.5) -> list[Instances]:
+        """The objects of decoded images, whose numbers are levels of 0..255 already: nothing maps them again.
+
+        images   (h, w, bands), with the bands of the recipe's `data.mean`, as `maskrcnn.data.decode` gives them
+        """
+        if self.recipe.data.tile:
+            return [self._predict_tiles(_in_memory(image), score) for image in images]
         results: dict[int, Instances] = {}
         for indices in self._batches(images):
             found = self._predict_batch([images[i] for i in indices])
@@ -215,8 +222,7 @@ class Predictor:
         if place is not None and size is not None:
             decode = partial(decode_bytes, max_rowsize=None, levels=levels)
             return Source(size, lambda part: cast(Array, read_window(place, part, size, decode)))
-        array = _read(image, levels, oddities)
-        return Source(array.shape[:2], lambda part: array[part[1] : part[3], part[0] : part[2]])
+        return _in_memory(_read(image, levels, oddities))
 
     def _predict_tiles(self, source: Source, score: float) -> Instances:
         """The objects of an image, found tile by tile and joined."""
@@ -227,10 +233,10 @@ class Predictor:
             parts = [tuple(window) for window in windows[start : start + self.recipe.evaluate.batch].tolist()]
             images = [source.read(part) for part in parts]
             for number, found in enumerate(self._predict_batch(images), start):
-                joiner.add(number, found.filter(score))
+                joiner.add(number, found)
             for part, image in zip(parts, images, strict=True):
                 overview.add(part, image)
-        return replace(joiner.joined(), image=overview.image, shown_bands=data.shown_bands)
+        return replace(joiner.joined().filter(score), image=overview.image, shown_bands=data.shown_bands)
 
     def _batches(self, images: Sequence[Array]) -> Iterator[list[int]]:
         """Indices of images that are padded to the same size, at most `evaluate.batch` at once."""
@@ -324,6 +330,11 @@ def _read(image: ImageLike, levels: Levels, oddities: Oddities) -> Array:
             "bands that the recipe's data.mean and data.std have, without alpha"
         )
     return mapped(array, f"given as {array.dtype} of shape {array.shape}", levels)
+
+
+def _in_memory(image: Array) -> Source:
+    """An image that is decoded already, of which parts are taken."""
+    return Source(image.shape[:2], lambda part: image[part[1] : part[3], part[0] : part[2]])
 
 
 def _local(image: ImageLike) -> Path | None:

@@ -153,7 +153,7 @@ def predicted(
     is_cut = predictor.recipe.data.tile > 0
     images = _ahead(_decoded(paths, levels, oddities, by_windows=is_cut), 1 if is_cut else 2 * batch)
     while chunk := list(islice(images, 1 if is_cut else 4 * batch)):
-        found = iter(predictor.predict([image for _, image in chunk if isinstance(image, np.ndarray)], score))
+        found = iter(predictor.predict_levels([image for _, image in chunk if isinstance(image, np.ndarray)], score))
         for page, image in chunk:
             if isinstance(image, np.ndarray):
                 yield page, next(found)

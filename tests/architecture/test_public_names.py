@@ -47,6 +47,7 @@ Predictor.look(*, scales, flip)
 Predictor.model
 Predictor.precision
 Predictor.predict(images, score)
+Predictor.predict_levels(images, score)
 Predictor.recipe
 Predictor.rungs
 load(path, *, device, precision)
