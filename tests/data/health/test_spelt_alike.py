@@ -17,3 +17,9 @@ def test_names_of_different_unicode_form_are_alike():
 def test_crowd_as_text_or_decimal_is_told_by_what_it_spells(stated, kind):
     row = msgspec.Raw(msgspec.json.encode({"id": 1, "image_id": 1, "category_id": 1, "iscrowd": stated}))
     assert read_entry(row)[1] == {kind}
+
+
+def test_half_a_crowd_is_refused_in_plain_words():
+    row = msgspec.Raw(msgspec.json.encode({"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0.5}))
+    with pytest.raises(msgspec.DecodeError, match=r"^`iscrowd` is 0.5; write 0 or 1$"):
+        read_entry(row)

@@ -105,6 +105,8 @@ def _mended(row: Raw) -> tuple[AnnotationEntry, set[Kind]]:
     if "iscrowd" in values and not isinstance(values["iscrowd"], int):
         stated = decimal(values["iscrowd"])
         values["iscrowd"] = flag(values["iscrowd"])
+        if not isinstance(values["iscrowd"], bool):
+            raise msgspec.ValidationError(f"`iscrowd` is {stated!r}; write 0 or 1")
         spelt.add(CROWD_BEYOND if values["iscrowd"] is True and _is_beyond(stated) else CROWD_SPELT)
     segmentation = msgspec.json.decode(row, type=dict[str, Raw]).get("segmentation", Raw(b"null"))
     return msgspec.convert({**values, "segmentation": segmentation}, AnnotationEntry), spelt
