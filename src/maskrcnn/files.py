@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,15 @@ def by_archive(text: str) -> str:
     except RuntimeError:  # a user without a home
         return text
     return re.sub(rf"{home}[0-9a-f]{{{DIGITS}}}{re.escape(os.sep)}", "", text)
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path is a pipe, a socket or a device: opening one may wait for ever."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def listing(folder: Path) -> str:

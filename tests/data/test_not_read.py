@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -10,8 +11,11 @@ from PIL import Image
 
 from maskrcnn.config import Data
 from maskrcnn.data.dataset import contents
+from maskrcnn.data.decode import read_image
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats import labelme
+from maskrcnn.data.formats.source import Folder
+from maskrcnn.data.not_read import not_read
 from maskrcnn.data.recognise import recognise
 from maskrcnn.data.split import is_named, read_source
 
@@ -118,3 +122,15 @@ def test_a_folder_of_data_that_is_called_runs_is_read(tmp_path):
     put(tmp_path, **{"runs/monday/coco.json": json.dumps(COCO)})
     assert recognise(tmp_path).passed_over == ()
     assert not is_named(Data(dataset_dir=str(tmp_path)))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_is_passed_over_and_never_opened(tmp_path):
+    os.mkfifo(tmp_path / "fifo.json")
+    os.mkfifo(tmp_path / "a.jpg")
+    (tmp_path / "b.json").write_text("[1]")
+    folder = Folder(tmp_path)
+    assert folder.files == {tmp_path: ["b.json"]}
+    assert "a.jpg, fifo.json (a pipe, socket or device, not a file)" in not_read(folder, [])[0]
+    with pytest.raises(OSError, match=r"a\.jpg cannot be opened \(it is a pipe, a socket or a device\)"):
+        read_image(tmp_path / "a.jpg")

@@ -10,7 +10,7 @@ from maskrcnn.data import buckets, tiles
 from maskrcnn.data.annotation_store import AnnotationStore, Padding
 from maskrcnn.data.formats import coco
 from maskrcnn.data.loader import Loader
-from maskrcnn.masks import Rings, clipped
+from maskrcnn.masks import Rings, clip_rings, clipped
 
 SETTINGS = Data(tile=40, tile_overlap=0.25, short_sides=(20,), max_side=20, num_workers=0)
 
@@ -123,3 +123,22 @@ def test_all_tiles_have_one_scale_also_those_of_small_images(data):
     cut = tiles.cut_data(data, SETTINGS)
     view = buckets.views_of(buckets.whole_images(cut.sizes), np.full(4, 20), SETTINGS)
     assert view.sizes.tolist() == [[20, 20]] * 3 + [[15, 13]]  # half of 30 x 25
+
+
+def test_outlines_end_at_their_tile(data):
+    cut = tiles.cut_data(data, SETTINGS)
+    for tile, (height, width) in enumerate(cut.sizes.tolist()):
+        for number in range(*cut.first_object[tile : tile + 2].tolist()):
+            points = cut.outline(number).points
+            assert len(points) >= 3
+            assert (points >= 0).all()
+            assert (points <= (width, height)).all()
+    assert cut.outline(1).points.tolist() == [[32, 5], [40, 5], [40, 15], [32, 15]]
+
+
+def test_rings_that_no_window_shows_are_left_out():
+    rings = Rings(np.float32([[0, 0], [4, 0], [4, 4], [0, 4], [8, 8], [9, 8], [9, 9]]), np.int32([0, 4, 7]))
+    left, is_left = clip_rings(rings, np.array([0, 1, 1]), np.float32([[2, 1, 9, 3], [0, 0, 4, 4], [8, 8, 9, 9]]))
+    assert is_left.tolist() == [True, False, True]
+    assert left.first.tolist() == [0, 4, 7]
+    assert left.points.tolist() == [[2, 3], [2, 1], [4, 1], [4, 3], [8, 8], [9, 8], [9, 9]]

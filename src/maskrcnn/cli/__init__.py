@@ -16,6 +16,8 @@ PACKAGE = Path(__file__).parents[1]
 _usual_format = warnings.formatwarning
 INTERRUPTED = 130
 """128 + SIGINT, as shells count."""
+UNREAD = 141
+"""128 + SIGPIPE: whoever read the output has left."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -31,13 +33,17 @@ def run_and_exit(command: Callable[[], object]) -> NoReturn:
     # training ten times where another program had one of two cores, waiting less slows it where none has.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
-        command()
+        _written(command)
     except KeyboardInterrupt:
         _stop("interrupted", INTERRUPTED)
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            _end_unread()
         if end.code == INTERRUPTED:
             _stop("interrupted", INTERRUPTED)
         raise
+    except BrokenPipeError:
+        _end_unread()
     except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
         if os.environ.get("MASKRCNN_DEBUG", "0") != "0":
             raise
@@ -54,6 +60,19 @@ def _as_sentence(
     if PACKAGE in Path(filename).parents:
         return f"warning: {message}\n"
     return _usual_format(message, category, filename, lineno, line)
+
+
+def _written(command: Callable[[], object]) -> None:
+    try:
+        command()
+    finally:
+        sys.stdout.flush()
+
+
+def _end_unread() -> NoReturn:
+    """End in silence; what is still to be written goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(UNREAD)
 
 
 def _stop(sentence: str, code: int) -> NoReturn:

@@ -33,6 +33,7 @@ def not_read(folder: Folder, sources: Sequence[Source]) -> list[str]:
 def _told(folder: Folder, sources: Sequence[Source]) -> str:
     known = {path for source in sources for path in (source.labels, source.names)}
     reasons = {path: why for path, why in coco_folders.passed_over(folder).items() if path not in known}
+    reasons |= dict.fromkeys(folder.special, "a pipe, socket or device, not a file")
     looked_at: Counter[tuple[Path, str]] = Counter()
     for path in _candidates(folder, sources):
         if path not in known and path not in reasons:

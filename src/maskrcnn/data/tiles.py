@@ -14,7 +14,7 @@ from maskrcnn.config import Data
 from maskrcnn.data.buckets import Samples
 from maskrcnn.data.dataset import Dataset, Parts, members
 from maskrcnn.data.keys import image_keys
-from maskrcnn.masks import Rings, clipped
+from maskrcnn.masks import Rings, clip_rings, clipped
 
 LEAST_SEEN = 0.25
 """Share of its area that a tile must show of an object to teach it; less is hardly told from its surroundings."""
@@ -82,7 +82,7 @@ def cut_data(data: Dataset, settings: Data) -> Dataset:
     owners, objects, boxes, areas = owners[seen], objects[seen], boxes[seen], areas[seen]
     is_part = (areas < LEAST_SEEN * whole_areas[seen]) & (areas < LARGE_PART * tiles.sizes[owners].prod(axis=1))
     corners = tiles.windows[owners, :2]
-    rings, first_ring = _moved_rings(data, objects, corners)
+    rings, first_ring = _cut_rings(data, objects, tiles.windows[owners])
     return replace(
         data,
         image_ids=data.image_ids[tiles.images],
@@ -141,12 +141,13 @@ def _seen(
     return around, areas, np.where(is_flat, (boxes[:, 2:] - boxes[:, :2]).prod(axis=1), whole_areas)
 
 
-def _moved_rings(
-    data: Dataset, objects: Int64[np.ndarray, " m"], corners: Int64[np.ndarray, "m 2"]
+def _cut_rings(
+    data: Dataset, objects: Int64[np.ndarray, " m"], windows: Int64[np.ndarray, "m 4"]
 ) -> tuple[Rings, Int64[np.ndarray, " m+1"]]:
-    """The outlines of some objects, each counted from its corner."""
-    rings, first_ring = members(data.first_ring, objects)
-    points, first_point = members(data.rings.first, rings)
-    lengths = np.diff(first_point[first_ring])
-    moved = data.rings.points[points] - np.repeat(corners, lengths, axis=0).astype(np.float32)
-    return Rings(moved, first_point.astype(np.int32)), first_ring
+    """What windows show of the outlines of some objects, counted from the windows' corners."""
+    chosen, first_ring = members(data.first_ring, objects)
+    of_rings = np.repeat(windows, np.diff(first_ring), axis=0)
+    rings, is_left = clip_rings(data.rings, chosen, of_rings.astype(np.float32))
+    corners = np.repeat(of_rings[is_left, :2], np.diff(rings.first), axis=0)
+    num_left = np.concatenate([[0], np.cumsum(is_left)])
+    return Rings(rings.points - corners.astype(np.float32), rings.first), num_left[first_ring]

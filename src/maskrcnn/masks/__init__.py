@@ -11,7 +11,7 @@ All kernels are serial and release the GIL: they run inside the threads of a loa
 """
 
 from maskrcnn.masks.bitmaps import bitmap_from_counts, counts_from_bitmap
-from maskrcnn.masks.clipped import clipped
+from maskrcnn.masks.clipped import clip_rings, clipped
 from maskrcnn.masks.coordinates import decimals
 from maskrcnn.masks.drawn import Window, bitmap_from_rings, window_of
 from maskrcnn.masks.ids import IdMask, masks_of_ids, parts_of_bitmap
@@ -37,6 +37,7 @@ __all__ = [
     "Window",
     "bitmap_from_counts",
     "bitmap_from_rings",
+    "clip_rings",
     "clipped",
     "counts_from_bitmap",
     "counts_from_rings",

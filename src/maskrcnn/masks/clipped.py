@@ -1,9 +1,9 @@
-"""What is left of outlines inside rectangles: the box around it, and its area."""
+"""What is left of outlines inside rectangles: its rings, the box around it, and its area."""
 
 from typing import no_type_check
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from numpy import ndarray
 
 from maskrcnn.kernels import kernel
@@ -23,6 +23,35 @@ def clipped(
     return _clipped(rings.points, rings.first, chosen, windows)
 
 
+def clip_rings(
+    rings: Rings, chosen: Int64[ndarray, " R"], windows: Float32[ndarray, "R 4"]
+) -> tuple[Rings, Bool[ndarray, " R"]]:
+    """What windows (xyxy) leave of some rings, and of which of them something is left; the others are dropped.
+
+    Edges along the window that lead to a part and back again enclose nothing. Source: as `clipped`.
+    """
+    points, lengths = _clip_rings(rings.points, rings.first, chosen, windows)
+    is_left = lengths > 0
+    return Rings(points, np.concatenate([[0], np.cumsum(lengths[is_left])]).astype(np.int32)), is_left
+
+
+@kernel()
+@no_type_check
+def _clip_rings(points, first, chosen, windows):
+    lengths = np.zeros(len(chosen), np.int64)
+    for r in range(len(chosen)):  # counted first: room for the most that could be left would be many times as much
+        num = len(_left(points[first[chosen[r]] : first[chosen[r] + 1]], windows[r]))
+        lengths[r] = num if num >= 3 else 0
+    kept, at = np.empty((lengths.sum(), 2), np.float32), 0
+    for r in range(len(chosen)):
+        if lengths[r] > 0:
+            left = _left(points[first[chosen[r]] : first[chosen[r] + 1]], windows[r])
+            for k in range(len(left)):
+                kept[at + k, 0], kept[at + k, 1] = left[k, 0], left[k, 1]
+            at += len(left)
+    return kept, lengths
+
+
 @kernel()
 @no_type_check
 def _clipped(points, first, chosen, windows):
@@ -31,9 +60,7 @@ def _clipped(points, first, chosen, windows):
         low_x = low_y = np.inf
         high_x = high_y = -np.inf
         for ring in range(chosen[d, 0], chosen[d, 1]):
-            left = points[first[ring] : first[ring + 1]].astype(np.float64)
-            for side in range(4):
-                left = _cut(left, side % 2, windows[d, side], side < 2)
+            left = _left(points[first[ring] : first[ring + 1]], windows[d])
             area = 0.0
             for k in range(len(left)):
                 x, y = left[k]
@@ -46,6 +73,16 @@ def _clipped(points, first, chosen, windows):
         else:
             areas[d] = 0.0
     return boxes, areas
+
+
+@kernel()
+@no_type_check
+def _left(ring, window):
+    """What a window leaves of a ring, one side after the other."""
+    left = ring.astype(np.float64)
+    for side in range(4):
+        left = _cut(left, side % 2, window[side], side < 2)
+    return left
 
 
 @kernel()

@@ -29,7 +29,8 @@ CROWD_SPELT = Kind(
     "iscrowd-otherwise",
     "objects",
     Severity.NOTE,
-    "have an `iscrowd` that is neither 0 nor 1; null and nothing count as 0",
+    "have an `iscrowd` that is not the whole number 0 or 1; null and nothing count as 0, "
+    "text and decimals as what they spell",
     "0 or 1 is written",
 )
 
@@ -86,6 +87,10 @@ def area_of(entry: AnnotationEntry) -> float:
         return math.nan
 
 
+def _is_beyond(stated: Any) -> bool:
+    return isinstance(stated, int | float) and stated not in (0, 1)
+
+
 def _mended(row: Raw) -> tuple[AnnotationEntry, set[Kind]]:
     values, spelt = fields_of(row, _NUMBERS), set[Kind]()
     for name in IDS:
@@ -98,7 +103,10 @@ def _mended(row: Raw) -> tuple[AnnotationEntry, set[Kind]]:
             spelt.add(TEXT_NUMBERS)
         values["bbox"] = box or None
     if "iscrowd" in values and not isinstance(values["iscrowd"], int):
+        stated = decimal(values["iscrowd"])
         values["iscrowd"] = flag(values["iscrowd"])
-        spelt.add(CROWD_SPELT)
+        if not isinstance(values["iscrowd"], bool):
+            raise msgspec.ValidationError(f"`iscrowd` is {stated!r}; write 0 or 1")
+        spelt.add(CROWD_BEYOND if values["iscrowd"] is True and _is_beyond(stated) else CROWD_SPELT)
     segmentation = msgspec.json.decode(row, type=dict[str, Raw]).get("segmentation", Raw(b"null"))
     return msgspec.convert({**values, "segmentation": segmentation}, AnnotationEntry), spelt

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from maskrcnn.files import is_special
 from maskrcnn.run_folder import RESULTS_IN, RUNS, is_run
 
 Part = Literal["train", "val", "test", ""]
@@ -61,11 +62,17 @@ class Folder:
         """Folders of runs and their results, into which nobody looks."""
         return self._listed[1]
 
+    @property
+    def special(self) -> list[Path]:
+        """Pipes, sockets and devices, which nobody opens: reading one may never end."""
+        return self._listed[2]
+
     @cached_property
-    def _listed(self) -> tuple[dict[Path, list[str]], list[Path]]:
+    def _listed(self) -> tuple[dict[Path, list[str]], list[Path], list[Path]]:
         runs: list[Path] = []
-        found = sorted(walk(self.root, runs=runs), key=lambda item: (len(item[0].parts), item[0]))
-        return dict(found), runs
+        special: list[Path] = []
+        found = sorted(walk(self.root, runs=runs, special=special), key=lambda item: (len(item[0].parts), item[0]))
+        return dict(found), runs, special
 
     def having(self, *suffixes: str) -> Iterator[Path]:
         """Files with one of these endings, in lower case, those of outer folders first."""
@@ -74,12 +81,16 @@ class Folder:
 
 
 def walk(
-    root: Path, closed: Callable[[str], object] = str, runs: list[Path] | None = None
+    root: Path,
+    closed: Callable[[str], object] = str,
+    runs: list[Path] | None = None,
+    special: list[Path] | None = None,
 ) -> Iterator[tuple[Path, list[str]]]:
     """Yield each folder with the names of its files, sorted, `root` first; each once, also where links lead to it.
 
     closed   called with each folder that may not be read
     runs     where to put folders below the root that hold what this package wrote, which are passed over then
+    special  where to put pipes, sockets and devices, which are passed over in any case
     Hidden files and what systems leave is passed over. Raises OSError where `root` may not be read.
     """
 
@@ -101,7 +112,11 @@ def walk(
             below.clear()
             continue
         below[:] = sorted(name for name in below if name not in SYSTEM and not name.startswith("."))
-        yield Path(folder), sorted(name for name in names if not name.startswith("."))
+        shown = sorted(name for name in names if not name.startswith("."))
+        strange = [name for name in shown if is_special(Path(folder, name))]
+        if special is not None:
+            special += [Path(folder, name) for name in strange]
+        yield Path(folder), [name for name in shown if name not in strange] if strange else shown
 
 
 def _is_written(folder: str, below: Iterable[str], names: Iterable[str]) -> bool:

@@ -1,5 +1,6 @@
 """Faults of categories: in one split, and between training and validation."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -26,8 +27,8 @@ ALIKE = Kind(
     "category-names-alike",
     "categories",
     Severity.WARNING,
-    "bear a name that differs from another's in case or blanks alone, and are not one; [person, person=PERSON] in "
-    "data.classes joins them",
+    "bear a name that differs from another's in case, blanks or Unicode form alone, and are not one; "
+    "[person, person=PERSON] in data.classes joins them",
 )
 UNUSED = Kind("category-unused", "categories", Severity.NOTE, "have no objects")
 RARE = Kind("category-rare", "categories", Severity.NOTE, f"have fewer than {FEW} objects to learn from")
@@ -88,11 +89,11 @@ def class_differences(training: Dataset, validation: Dataset, *, united: bool) -
 
 
 def _alike(names: Iterable[str]) -> list[str]:
-    """Names that are the same but for case and blanks, as pairs: the first one, and each other."""
+    """Names that are the same but for case, blanks and Unicode form, as pairs: the first one, and each other."""
     first: dict[str, str] = {}
     found: dict[str, None] = {}
     for name in dict.fromkeys(names):
-        known = first.setdefault("".join(name.split()).casefold(), name)
+        known = first.setdefault(unicodedata.normalize("NFC", "".join(name.split()).casefold()), name)
         if known != name and name.strip():
             found[f"{known!r} and {name!r}"] = None
     return list(found)
