@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from maskrcnn.cli.annotations import find_data, is_recipe
+from tests.end_to_end.pixel_data import write_discs
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,27 @@ def test_images_are_drawn_as_training_sees_them(maskrcnn, folder, tmp_path, caps
     assert "2 of 3 (train), as training sees each in its first 2 epochs" in (tmp_path / "whole/index.html").read_text()
     assert maskrcnn(*words, tmp_path / "tiles", "data.tile=32") == 0
     assert re.search(r"2 of \d\d \(train\)", (tmp_path / "tiles" / "index.html").read_text()), "tiles, not images"
+
+
+@pytest.mark.parametrize("tile", [[], ["data.tile=32"]])
+def test_bands_are_measured_before_images_are_drawn_as_training_sees_them(maskrcnn, tmp_path, capsys, tile):
+    folder = write_discs(tmp_path / "data", "npy", _five_bands, train=2, val=1)
+    words = ["data", "show", folder, "data.short_sides=[64]", *tile, "--augmented", "--out", tmp_path / "out"]
+    assert maskrcnn(*words, "data.shown_bands=[5]") == 0, capsys.readouterr().err
+    assert maskrcnn(*words, "data.shown_bands=[6]") == 2
+    assert "expected numbers of 1 to 5" in capsys.readouterr().err
+
+
+def test_an_image_that_fails_in_each_draw_is_counted_once(maskrcnn, folder, tmp_path, capsys):
+    data = shutil.copytree(folder, tmp_path / "data")
+    sorted((data / "train2017").iterdir())[1].write_text("no image")
+    words = ["data.short_sides=[64]", "--augmented", "--draws", "3", "--out", tmp_path / "out"]
+    assert maskrcnn("data", "show", data, *words) == 2
+    assert "error: 1 image could not be drawn" in capsys.readouterr().err
+
+
+def _five_bands(path, scene):
+    np.save(path, np.stack([scene * 40 * number for number in range(1, 6)], axis=2).astype(np.uint8))
 
 
 def test_images_that_cannot_be_shown_are_told_of_after_the_others(maskrcnn, folder, tmp_path, capsys):

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from PIL import Image
 
 from maskrcnn.config import Augment, Data
@@ -52,6 +53,11 @@ def test_without_augmentation_an_image_is_seen_resized(data):
     expected[20:60, 40:100] = True
     assert np.array_equal(shown.mask(0, 120.0, 120), expected)
     assert np.array_equal(shown.mask(0, 120.0, 60), expected[::2, ::2])
+
+
+def test_the_bands_that_a_recipe_names_are_shown(data):
+    settings = replace(SETTINGS, shown_bands=(3, 2, 1))
+    assert Draws(data, settings, 1).see(1, 0, Oddities()).pixels[40, 70].tolist() == [*RED[::-1]]
 
 
 def test_masks_lie_on_what_they_mask_however_an_image_is_turned(data):

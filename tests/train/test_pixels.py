@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from maskrcnn.cli.planning import make_plan
-from maskrcnn.config import Backbone, Data, Recipe
+from maskrcnn.config import Augment, Backbone, Data, Recipe
 from maskrcnn.data import measure
 from maskrcnn.data.decode import decode, decode_raw
 from maskrcnn.data.formats import coco
@@ -89,6 +89,25 @@ def test_images_of_different_bands_are_told(make):
     np.save(data.images / data.file_names[2], np.zeros((64, 64, 4), np.uint8))
     with pytest.raises(ValueError, match="some images have 5 bands, others 4; expected one number of bands"):
         with_measured(Recipe(data=OPEN), data, print)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"augment": Augment(hue=0.1)}, "data.augment.hue: has no effect on images of 5 bands"),
+        ({"level_range": ((0.0, 1.0), (0.0, 2.0))}, "data.level_range: expected one pair, or one for each of the 5"),
+        ({"shown_bands": (6,)}, r"data.shown_bands: expected numbers of 1 to 5, the bands of data.mean, got \[6\]"),
+    ],
+)
+def test_what_does_not_suit_the_measured_bands_is_refused(make, wrong, told):
+    data = make("npy", partial(as_array, "u1", 5, 50))
+    with pytest.raises(ValueError, match=told):
+        with_measured(Recipe(data=msgspec.structs.replace(OPEN, **wrong)), data, print)
+
+
+def test_bands_to_show_are_checked_where_nothing_is_measured(make):
+    with pytest.raises(ValueError, match="expected numbers of 1 to 3"):
+        with_measured(Recipe(data=Data(shown_bands=(4,))), make("png", as_bytes), print)
 
 
 def test_usual_images_need_no_plan(make):

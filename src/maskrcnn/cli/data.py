@@ -87,7 +87,7 @@ def show(
     """Draw the annotations of some images: a page to leaf through, and contact sheets."""
     part = _split(split)
     writable(out)
-    from maskrcnn.cli.annotations import find_data
+    from maskrcnn.cli.annotations import find_data, is_recipe
     from maskrcnn.cli.health import Meter, said
     from maskrcnn.data.tiles import cut_data
     from maskrcnn.report.album import write_album
@@ -96,7 +96,7 @@ def show(
     settings = find_data(source, overrides or [])
     data = _to_show(settings, part)
     if augmented:
-        settings = _measured(settings, data)
+        settings = _measured(settings if is_recipe(source) else _planned(source, overrides or [], data), data)
         data = cut_data(data, settings)
     for remark in dict.fromkeys((*said(settings), *data.remarks)):
         print(remark)
@@ -107,8 +107,21 @@ def show(
     for told in (*album.remarks, *album.sheets, album.page):
         print(told)
     if album.failures:
-        number = "1 image" if len(album.failures) == 1 else f"{len(album.failures)} images"
+        num_failed = len(set(album.failures))  # one that cannot be read fails in each of its draws
+        number = "1 image" if num_failed == 1 else f"{num_failed} images"
         raise ValueError(f"{number} could not be drawn, the first: {album.failures[0]}")
+
+
+def _planned(source: str, overrides: list[str], data: "Dataset") -> "Data":
+    """Settings of a folder, with the levels and bands that a plan to train on it would have."""
+    from maskrcnn.config import Backbone
+    from maskrcnn.recipes import read_overrides, read_recipe
+    from maskrcnn.recipes.adopt import with_settings
+    from maskrcnn.train.pixels import choose_pixels
+
+    given = dict(read_overrides(overrides).settings)
+    chosen = {name: value for name, value, _ in choose_pixels(data, Backbone(), given) if name not in given}
+    return with_settings(read_recipe("coco", [f"data.dataset_dir={source}", *overrides]), chosen, "plan").data
 
 
 def _measured(settings: "Data", data: "Dataset") -> "Data":

@@ -17,6 +17,8 @@ LITE_PIXELS = (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)
 OTHER_MEANS = Data().mean, (0.0, 0.0, 0.0)
 OTHER_STDS = Data().std, (1.0, 1.0, 1.0), (255.0, 255.0, 255.0)
 """Means and deviations of the pixels that other weights were trained on; anything else was measured."""
+NEUTRAL = {"saturation": 0.0, "hue": 0.0, "jpeg": 100}
+"""Augmentations of red, green and blue alone, and their values that change nothing."""
 
 NO_WEIGHTS = ("false", "none", "null", "no", "random")
 """What people write for no pretrained weights, which is an empty text here."""
@@ -85,6 +87,8 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
     if data.negatives is not None and data.tile_empty != Data().tile_empty:
         yield ("data.tile_empty", "data.negatives"), "has no effect with data.negatives; leave one out"
     yield from _levels(data)
+    if data.mean:
+        yield from of_bands(data, len(data.mean))
     if len(data.std) != len(data.mean):
         yield (
             ("data.std", "data.mean"),
@@ -96,15 +100,12 @@ def _data(recipe: Recipe) -> Iterator[Contradiction]:
 
 def _levels(data: Data) -> Iterator[Contradiction]:
     if data.level_range and data.levels != "fixed":
-        yield ("data.level_range", "data.levels"), f"has no effect on data.levels={data.levels}; set data.levels=fixed"
+        yield (
+            ("data.level_range", "data.levels"),
+            f"has no effect on data.levels={data.levels}; set data.levels=fixed, or data.level_range=[]",
+        )
     if any(low >= high for low, high in data.level_range):
         yield ("data.level_range",), f"expected pairs of a lower and a higher number, got {_lists(data.level_range)}"
-    if data.mean and len(data.level_range) not in (0, 1, len(data.mean)):
-        yield (
-            ("data.level_range", "data.mean"),
-            f"expected one pair, or one for each of the {len(data.mean)} bands of data.mean, got "
-            f"{len(data.level_range)}",
-        )
     low, high = data.level_percentiles
     if not 0 <= low < high <= 100:
         yield ("data.level_percentiles",), f"expected 0 <= low < high <= 100, got {[low, high]}"
@@ -115,6 +116,31 @@ def _levels(data: Data) -> Iterator[Contradiction]:
         )
     if len(data.shown_bands) not in (0, 1, 3):
         yield ("data.shown_bands",), f"expected one band or three, got {len(data.shown_bands)}"
+
+
+def of_bands(data: Data, num_bands: int) -> Iterator[Contradiction]:
+    """Yield what does not suit images of so many bands, which are known once `data.mean` is given or measured."""
+    if len(data.level_range) not in (0, 1, num_bands):
+        yield (
+            ("data.level_range", "data.mean"),
+            f"expected one pair, or one for each of the {num_bands} bands of data.mean, got {len(data.level_range)}",
+        )
+    for name, value in NEUTRAL.items():
+        if num_bands != 3 and getattr(data.augment, name) not in (None, value):
+            yield (
+                (f"data.augment.{name}", "data.mean"),
+                f"has no effect on images of {num_bands} bands, only on red, green and blue; leave it out",
+            )
+
+
+def of_images(data: Data, num_bands: int) -> Iterator[Contradiction]:
+    """Yield what does not suit images of so many bands: `of_bands`, and bands to show that a plan may still bring."""
+    yield from of_bands(data, num_bands)
+    if max(data.shown_bands, default=0) > num_bands:
+        yield (
+            ("data.shown_bands", "data.mean"),
+            f"expected numbers of 1 to {num_bands}, the bands of data.mean, got {list(data.shown_bands)}",
+        )
 
 
 def _lists(pairs: Iterable[tuple[float, float]]) -> list[list[float]]:
@@ -131,13 +157,12 @@ def _augment(recipe: Recipe) -> Iterator[Contradiction]:
             ("data.augment.whole_objects", "data.augment.scale", "data.augment.strength"),
             "has no effect on images that are never enlarged; set data.augment.scale, such as [0.8, 1.25]",
         )
-    num_bands, neutral = len(recipe.data.mean), {"saturation": 0.0, "hue": 0.0, "jpeg": 100}
-    for name, value in neutral.items():
-        if num_bands not in (0, 3) and getattr(augment, name) not in (None, value):
-            yield (
-                (f"data.augment.{name}", "data.mean"),
-                f"has no effect on images of {num_bands} bands, only on red, green and blue; leave it out",
-            )
+    levels = recipe.data.levels
+    if levels != "full" and augment.jpeg not in (None, NEUTRAL["jpeg"]):
+        yield (
+            ("data.augment.jpeg", "data.levels"),
+            f"has no effect on data.levels={levels}, only on bytes as they are; set data.levels=full, or leave it out",
+        )
     yield from _copy_paste(recipe)
 
 

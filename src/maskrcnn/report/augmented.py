@@ -16,6 +16,7 @@ from maskrcnn.data.feeder import micro_batch_maker
 from maskrcnn.data.loader import make_batch
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.ops.visible import draw_targets
+from maskrcnn.picture import picture
 from maskrcnn.report.annotated import Pixels, Shown
 from maskrcnn.structures import MicroBatch, Targets
 
@@ -60,11 +61,10 @@ def _shown(batch: MicroBatch, slot: int, settings: Data) -> Shown:
 
 
 def _pixels(batch: MicroBatch, slot: int, settings: Data) -> Pixels:
-    """Levels of red, green and blue again; of other bands the first, or the first three."""
+    """Levels again, of the bands that drawings show, see `data.shown_bands`."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (settings.mean, settings.std))
     levels = (batch.images.pixels[slot] * std + mean).round().clamp(0, 255).byte()
-    bands = levels[:3] if len(levels) >= 3 else levels[:1].expand(3, -1, -1)
-    return np.ascontiguousarray(bands.permute(1, 2, 0).numpy())
+    return np.ascontiguousarray(picture(levels.permute(1, 2, 0).numpy(), settings.shown_bands))
 
 
 def _painter(targets: Targets, slot: int, objects: list[int]) -> Callable[[int, float, int], Bool[np.ndarray, "s s"]]:

@@ -13,7 +13,7 @@ from maskrcnn.config.data import Levels as Kind
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.levels import Levels, levels_of
 from maskrcnn.data.measure import Numbers, look_unusual, measure_levels, measure_numbers
-from maskrcnn.recipes.contradictions import LITE_PIXELS
+from maskrcnn.recipes.contradictions import LITE_PIXELS, of_images
 from maskrcnn.sentences import counted
 
 MOST_USED = 0.5
@@ -30,23 +30,31 @@ def with_measured(
     """The recipe with what it leaves to be measured.
 
     before   section `data` of the recipe of a run that goes on, whose numbers are taken
-    Raises OSError or ValueError where an image cannot be read.
+    Raises OSError or ValueError where an image cannot be read, or settings do not suit the bands that are found.
     """
     settings = recipe.data
     if before is not None:
         kept = {name: _tuples(before[name]) for name in MEASURED if _is_open(settings, name) and before.get(name)}
         settings = replace(settings, **kept)
     if not any(_is_open(settings, name) for name in MEASURED):
+        _check(settings, len(settings.mean))
         return replace(recipe, data=settings)
     numbers = measure_numbers(data)
     if _is_open(settings, "level_range"):
         settings = replace(settings, level_range=numbers.ranges)
+    _check(settings, len(settings.mean) or len(numbers.ranges))
     if not settings.mean:
         levels = levels_of(settings)._replace(num_bands=len(numbers.ranges))
         settings = replace(settings, **_mean_and_std(data, levels, recipe.model.backbone))
     told = ", ".join(f"data.{name}={_lists(getattr(settings, name))}" for name in MEASURED if getattr(settings, name))
     say(f"measured over {numbers.num_images} training images of {counted(len(numbers.ranges), 'bands')}: {told}")
     return replace(recipe, data=settings)
+
+
+def _check(settings: Data, num_bands: int) -> None:
+    wrong = [f"{paths[0]}: {sentence}" for paths, sentence in of_images(settings, num_bands)]
+    if wrong:
+        raise ValueError("\n".join(wrong))
 
 
 def choose_pixels(data: Dataset, backbone: config.Backbone, given: Collection[str] = ()) -> Iterator[Reasoned]:
