@@ -12,6 +12,7 @@ from maskrcnn.data.annotations import packed
 from maskrcnn.data.dataset import Flag, select, summary
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats import coco
+from maskrcnn.data.formats.coco_extras import extras_of
 
 RUNS = {"size": [40, 60], "counts": [2400]}
 
@@ -387,3 +388,14 @@ def test_a_file_that_ends_in_zeros_is_refused_unread(write_split, annotate):
         file.truncate(1 << 33)
     with pytest.raises(ValueError, match=r"instances\.json ends in zeros, as an interrupted copy does"):
         coco.read(*paths)
+
+
+def test_keypoints_are_written_where_the_source_has_them(write_split, annotate, tmp_path):
+    pose = [3.5, 4.0, 2, 0, 0, 0]
+    rows = [annotate(1, keypoints=pose, num_keypoints=1), annotate(2), annotate(3, category_id=3)]
+    categories = [{"id": 7, "name": "cup", "keypoints": ["rim", "foot"]}, {"id": 3, "name": "cat"}]
+    data = coco.read(*write_split(rows, categories=categories))
+    coco.write(data, tmp_path / "copy.json", extras_of(data))
+    copy = json.loads((tmp_path / "copy.json").read_text())
+    assert ["keypoints" in row for row in copy["annotations"]] == [True, True, False]
+    assert {row["name"]: row.get("keypoints") for row in copy["categories"]} == {"cup": ["rim", "foot"], "cat": None}

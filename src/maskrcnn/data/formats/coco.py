@@ -66,16 +66,17 @@ def write(data: Dataset, path: Path, extras: Extras = NOTHING) -> None:
         {"id": id, "file_name": name, "height": height, "width": width} | extras.of_image(id)
         for id, name, (height, width) in zip(ids, data.file_names, data.sizes.tolist(), strict=True)
     ]
+    posed = _labels_with_keypoints(data, extras)
     categories: list[dict[str, Any]] = [
         {"id": id, "name": name}
-        | ({"keypoints": data.keypoint_names} if data.keypoints is not None else {})
+        | ({"keypoints": data.keypoint_names} if label in posed else {})
         | extras.of_category(id, name)
-        for id, name in zip(data.category_ids, data.category_names, strict=True)
+        for label, (id, name) in enumerate(zip(data.category_ids, data.category_names, strict=True), 1)
     ]
     with atomic_write(path) as draft, draft.open("wb") as file:
         head = encode({**extras.file, "images": images, "categories": categories})
         file.write(head[:-1] + b',"annotations":[')
-        rows = (row for image in range(len(images)) for row in _annotations(data, image, images[image]["id"]))
+        rows = (row for image in range(len(images)) for row in _annotations(data, image, images[image]["id"], posed))
         for number, row in enumerate(rows):
             file.write(b",\n" * (number > 0) + encode(row))
         file.write(b"]}")
@@ -100,8 +101,17 @@ def segmentations(data: Dataset, image: int) -> list[Any]:
     return found
 
 
-def _annotations(data: Dataset, image: int, id: int | str) -> Iterator[dict[str, Any]]:
-    """What the rows of an image's objects say."""
+def _labels_with_keypoints(data: Dataset, extras: Extras) -> set[int]:
+    """Classes whose entry lists keypoints, or of which an object has some."""
+    if data.keypoints is None:
+        return set()
+    classes = enumerate(zip(data.category_ids, data.category_names, strict=True), 1)
+    named = {label for label, (id, name) in classes if extras.names_keypoints(id, name)}
+    return named | set(data.labels[data.keypoints.any(axis=(1, 2))].tolist())
+
+
+def _annotations(data: Dataset, image: int, id: int | str, posed: set[int]) -> Iterator[dict[str, Any]]:
+    """What the rows of an image's objects say; keypoints in those of the classes that are posed."""
     chosen = data.objects(image)
     boxes = data.boxes_xywh(chosen).tolist()
     for index, box, outline in zip(range(chosen.start, chosen.stop), boxes, segmentations(data, image), strict=True):
@@ -115,7 +125,7 @@ def _annotations(data: Dataset, image: int, id: int | str) -> Iterator[dict[str,
         }
         if np.isfinite(data.areas[index]):
             row["area"] = float(data.areas[index])
-        if data.keypoints is not None:
+        if data.keypoints is not None and data.labels[index] in posed:
             points = data.keypoints[index]
             row |= {"keypoints": points.ravel().tolist(), "num_keypoints": int(np.count_nonzero(points[:, 2]))}
         if data.attributes is not None and data.attributes[index]:

@@ -40,7 +40,15 @@ class Extras(NamedTuple):
 
     def of_category(self, id: int, name: str) -> dict[str, Raw]:
         """Other fields of a category; where its id has changed, those of the first of its name."""
-        return _others(self.categories.get((id, name)) or self.categories.get((None, name)))
+        return _others(self._category(id, name))
+
+    def names_keypoints(self, id: int, name: str) -> bool:
+        """Whether a category's own entry lists keypoints."""
+        entry = self._category(id, name)
+        return entry is not None and "keypoints" in msgspec.json.decode(entry, type=dict[str, Raw])
+
+    def _category(self, id: int, name: str) -> Raw | None:
+        return self.categories.get((id, name)) or self.categories.get((None, name))
 
 
 class _Image(Struct, gc=False):
