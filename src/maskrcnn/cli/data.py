@@ -115,8 +115,9 @@ def show(
 def _planned(source: str, overrides: list[str], data: "Dataset") -> "Data":
     """Settings of a folder, with the levels and bands that a plan to train on it would have."""
     from maskrcnn.config import Backbone
-    from maskrcnn.recipes import read_overrides, read_recipe
+    from maskrcnn.recipes import read_recipe
     from maskrcnn.recipes.adopt import with_settings
+    from maskrcnn.recipes.read import read_overrides
     from maskrcnn.train.pixels import choose_pixels
 
     given = dict(read_overrides(overrides).settings)
