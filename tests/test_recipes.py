@@ -7,6 +7,7 @@ import pytest
 
 from maskrcnn import config
 from maskrcnn.recipes import find_recipe, read_recipe, recipe_folder, write_recipe
+from maskrcnn.recipes.adopt import refuse_other_levels, with_network_of
 from maskrcnn.recipes.describe import all_settings, describe
 from maskrcnn.recipes.write import with_split
 
@@ -242,6 +243,11 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
         (["data.mean=[]"], "data.std: expected a number for each of the 0 bands of data.mean, got 3"),
         (["data.level_range=[[0, 9]]"], "data.level_range: has no effect on data.levels=full; set data.levels=fixed"),
         (
+            ["data.levels=percentiles", "data.level_range=[[0, 9]]"],
+            "data.level_range: has no effect on data.levels=percentiles; set data.levels=fixed, or data.level_range=[]",
+        ),
+        (["data.levels=percentiles", "data.augment.jpeg=50"], "data.augment.jpeg: has no effect on data.levels=perc"),
+        (
             ["data.levels=fixed", "data.level_range=[[9, 9]]"],
             "data.level_range: expected pairs of a lower and a higher",
         ),
@@ -346,3 +352,11 @@ def test_a_split_file_beside_a_recipe_goes_with_it_wherever_it_is_moved(tmp_path
         assert read_recipe(f"{folder}/plan.yml").data.split_file == "split.json"  # as from the working directory
         (tmp_path / folder / "split.json").touch()
         assert read_recipe(f"{folder}/plan.yml").data.split_file == f"{folder}/split.json"
+
+
+def test_weights_whose_levels_would_leave_deep_images_black_are_refused():
+    words = ["data.levels=fixed", "data.level_range=[[0, 900]]"]
+    plan = read_recipe("coco", words)
+    with pytest.raises(ValueError, match=r"data\.levels=fixed data\.level_range=\[\[0\.0, 900\.0\]\]; give both"):
+        refuse_other_levels(plan, with_network_of(plan, read_recipe("coco")))
+    refuse_other_levels(plan, with_network_of(plan, read_recipe("coco"), words))

@@ -51,6 +51,20 @@ def with_network_of(recipe: Recipe, weights: Recipe, words: Sequence[str] = ()) 
     return build([_all(recipe, recipe.name), Layer(title, adopted), Layer("command line", given)], title)
 
 
+def refuse_other_levels(plan: Recipe, adopted: Recipe) -> None:
+    """Raise ValueError where a plan found a range in the images, and the weights' levels would leave it nearly black.
+
+    adopted   the plan with the preprocessing of the weights, as `with_network_of` gives it
+    """
+    ours, theirs = plan.data, adopted.data
+    if ours.levels == "fixed" and theirs.levels == "full":
+        pairs = [list(pair) for pair in ours.level_range]
+        raise ValueError(
+            f"the weights were trained with data.levels=full, but the images' numbers need data.levels=fixed "
+            f"data.level_range={pairs}; give both settings, and the images become as bright as the weights expect"
+        )
+
+
 def with_live_norm(weights: Recipe, recipe: Recipe) -> Recipe:
     """Return the recipe of weights, with the kind of batch norm that `recipe` trains, where it trains one.
 
