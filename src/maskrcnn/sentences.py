@@ -18,9 +18,18 @@ def some_of(items: Iterable[object], most: int = 5, *, separator: str = ", ") ->
     >>> some_of(["cat", "dog", "bird", "fish"], most=2), some_of([3, 5]), some_of([])
     ('cat, dog and 2 more', '3, 5', 'none')
     """
-    words = [str(item) for item in items]
+    words = [printable(str(item)) for item in items]
     rest = f" and {len(words) - most} more" if len(words) > most else ""
     return separator.join(words[:most]) + rest or "none"
+
+
+def printable(text: str) -> str:
+    """A text in which control characters, that a terminal would obey, stand as they are written in Python.
+
+    >>> printable("red \\x1b[31m")
+    'red \\\\x1b[31m'
+    """
+    return "".join(sign if sign >= " " and not "\x7f" <= sign <= "\x9f" else repr(sign)[1:-1] for sign in text)
 
 
 ONE = {"are": "is", "were": "was", "have": "has", "do": "does", "they": "it", "them": "it", "their": "its"}

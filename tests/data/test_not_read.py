@@ -134,3 +134,21 @@ def test_a_pipe_is_passed_over_and_never_opened(tmp_path):
     assert "a.jpg, fifo.json (a pipe, socket or device, not a file)" in not_read(folder, [])[0]
     with pytest.raises(OSError, match=r"a\.jpg cannot be opened \(it is a pipe, a socket or a device\)"):
         read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("names: [a", "it cannot be read as YAML, from line 1 on"),
+        ("a: 1", "it is YAML of something else"),
+        ("names: !!python/name:os.system", "its images or class names were not found"),
+    ],
+)
+def test_a_yaml_file_of_which_nothing_was_read_is_named(content, reason, tmp_path):
+    put(tmp_path, **{"data.yaml": content})
+    assert f"data.yaml ({reason})" in not_read(Folder(tmp_path), [])[0]
+
+
+def test_names_cannot_command_a_terminal(tmp_path):
+    put(tmp_path, **{"\x1b[31mred.json": "{}"})
+    assert r"not read: \x1b[31mred.json (" in not_read(Folder(tmp_path), [])[0]

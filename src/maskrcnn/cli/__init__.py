@@ -10,7 +10,7 @@ from typing import NoReturn
 from maskrcnn.cli.app import app
 from maskrcnn.files import by_archive
 from maskrcnn.runtime.ranks import find_ranks
-from maskrcnn.sentences import Note
+from maskrcnn.sentences import Note, printable
 
 PACKAGE = Path(__file__).parents[1]
 _usual_format = warnings.formatwarning
@@ -47,7 +47,7 @@ def run_and_exit(command: Callable[[], object]) -> NoReturn:
     except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
         if os.environ.get("MASKRCNN_DEBUG", "0") != "0":
             raise
-        _stop(f"error: {by_archive(str(error))}", 2)
+        _stop("\n".join(map(printable, f"error: {by_archive(str(error))}".split("\n"))), 2)
     sys.exit(0)
 
 

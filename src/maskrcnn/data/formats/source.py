@@ -90,7 +90,7 @@ def walk(
 
     closed   called with each folder that may not be read
     runs     where to put folders below the root that hold what this package wrote, which are passed over then
-    special  where to put pipes, sockets and devices, which are passed over in any case
+    special  where to put pipes, sockets and devices, which are passed over then
     Hidden files and what systems leave is passed over. Raises OSError where `root` may not be read.
     """
 
@@ -113,10 +113,11 @@ def walk(
             continue
         below[:] = sorted(name for name in below if name not in SYSTEM and not name.startswith("."))
         shown = sorted(name for name in names if not name.startswith("."))
-        strange = [name for name in shown if is_special(Path(folder, name))]
         if special is not None:
-            special += [Path(folder, name) for name in strange]
-        yield Path(folder), [name for name in shown if name not in strange] if strange else shown
+            strange = {name for name in shown if is_special(Path(folder, name))}
+            special += [Path(folder, name) for name in sorted(strange)]
+            shown = [name for name in shown if name not in strange]
+        yield Path(folder), shown
 
 
 def _is_written(folder: str, below: Iterable[str], names: Iterable[str]) -> bool:

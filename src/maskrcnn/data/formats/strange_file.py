@@ -6,6 +6,7 @@ from maskrcnn.data.formats import archive
 from maskrcnn.data.formats.archive import is_archive
 from maskrcnn.data.formats.coco_folders import content_of
 from maskrcnn.data.formats.json_sample import JsonSample, sample
+from maskrcnn.data.formats.yolo_layout import why_no_layout
 
 HEAD = 4096
 """Bytes of an XML or CSV file by which it is told."""
@@ -17,7 +18,7 @@ OTHERS = {
     **dict.fromkeys((".tfrecord", ".tfrecords", ".record", ".parquet", ".arrow", ".mat", ".h5", ".hdf5"), TABLES),
     **dict.fromkeys((".npy", ".npz", ".pkl", ".pickle"), "it holds arrays of Python; save the masks as PNG or TIFF"),
 }
-TEXTS = (".json", ".xml", ".csv")
+TEXTS = (".json", ".xml", ".csv", ".yaml", ".yml")
 ENDINGS = (*TEXTS, *OTHERS, *PACKED, *archive.ENDINGS)
 """Endings, in lower case, of files that hold labels, or might."""
 JSON_OF = {
@@ -40,6 +41,8 @@ def what_it_is(path: Path) -> str:
         return "it is an archive; unpack it, or give it in the place of the folder"
     if ending in PACKED:
         return "it is packed; unpack it"
+    if ending in (".yaml", ".yml"):
+        return why_no_layout(path)
     if ending == ".json":
         seen = sample(path)
         return "it is no JSON" if seen is None else _json(seen)

@@ -53,6 +53,18 @@ def read_layout(path: Path) -> Layout | None:
     return Layout(path, root if isinstance(root, str) else "", entries, _names(content, path))
 
 
+def why_no_layout(path: Path) -> str:
+    """Say why a YAML file is no `data.yaml` of which anything was read."""
+    try:
+        content = _content(read_text(path)) if path.stat().st_size <= LARGEST_YAML else None
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        where = getattr(error, "problem_mark", None)
+        return f"it cannot be read as YAML, from line {where.line + 1} on" if where else "it cannot be read as YAML"
+    if not isinstance(content, dict) or not {"names", "nc"} & content.keys():
+        return "it is YAML of something else"
+    return "its images or class names were not found"
+
+
 @lru_cache(maxsize=8)
 def _content(text: str) -> Any:
     """Texts, lists and mappings of YAML, and nothing else; a file is asked for several times, and parsing is slow."""
