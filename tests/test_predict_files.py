@@ -23,7 +23,7 @@ class OneSquare(Predictor):
         object.__setattr__(self, "recipe", Recipe(name="x", classes=("cat", "dog"), category_ids=(3, 7)))
         object.__setattr__(self, "seen", [])
 
-    def predict(self, images, score=0.5):
+    def predict_levels(self, images, score=0.5):
         self.seen.append(len(images))
         box = np.array([[2, 3, 12, 9]], np.float32)
         probabilities = torch.ones(1, 28, 28)
