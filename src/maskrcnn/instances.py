@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from maskrcnn.boxes import clip
+from maskrcnn.config import MaskHead
 from maskrcnn.draw import Crop, draw_instances
 from maskrcnn.masks import Outline, bitmap_from_counts, counts_from_string, outlines_from_runs
 from maskrcnn.masks.spans import bitmap_from_spans, bounds_of_spans, spans_from_counts
@@ -26,6 +27,8 @@ from maskrcnn.view import View, inverse, move_boxes
 
 HALF = 0.5
 """Share of the pixels that become one which a mask must cover to be drawn there."""
+USUAL = MaskHead()
+"""Settings by which masks are pasted where nobody says otherwise."""
 Index = int | np.integer | slice | Int[np.ndarray, " k"] | Bool[np.ndarray, " n"] | list[int]
 
 
@@ -226,17 +229,14 @@ def from_detections(
     original_sizes: Int[Tensor, "B 2"],
     names: Sequence[str],
     category_ids: Sequence[int] = (),
-    *,
-    inclusive: bool = False,
-    logits: bool = False,
+    head: MaskHead = USUAL,
 ) -> list[Instances]:
     """One `Instances` for each image of a batch: padding removed, brought back to the original image and cut to it.
 
     view             what the network saw of each image
     original_sizes   (height, width) of the images as read
     names            of the classes, in label order
-    inclusive        how masks are pasted, see `Instances.inclusive`
-    logits           what is interpolated, see `Instances.logits`
+    head             says how masks are pasted
     """
     boxes, labels, scores, valid, masks = (part.detach().to("cpu") for part in detections)
     originals, view = original_sizes.to("cpu"), view.to(torch.device("cpu"))
@@ -255,8 +255,8 @@ def from_detections(
                 probabilities=_turned_back(masks[image][keep].float(), bool(view.mirrored[image]), turns[image]),
                 size=(height, width),
                 category_ids=tuple(category_ids),
-                inclusive=inclusive,
-                logits=logits,
+                inclusive=head.paste == "inclusive",
+                logits=head.interpolate == "logits",
             )
         )
     return results

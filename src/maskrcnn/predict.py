@@ -254,8 +254,7 @@ class Predictor:
         detections = self._detect(batch, raw_sizes, originals, view)
         names, category_ids = self.recipe.classes, self.recipe.category_ids
         head, frame = self.recipe.model.mask_head, self._ways.frame(view, originals)
-        inclusive, logits = head.paste == "inclusive", head.interpolate == "logits"
-        found = from_detections(detections, frame, originals, names, category_ids, inclusive=inclusive, logits=logits)
+        found = from_detections(detections, frame, originals, names, category_ids, head)
         return found if self.choice is None else [_chosen(one, self.choice) for one in found]
 
     @torch.inference_mode()

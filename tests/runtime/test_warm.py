@@ -48,7 +48,7 @@ with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch
     raw = torch.tensor([[90, 120]])
     pixels = resize(levels, raw, View.whole(raw, size), bucket=(192, 256), mean=[0.0] * 3, std=[1.0] * 3)
     found = model(ImageBatch(pixels, size.float()))
-[result] = from_detections(found, View.whole(size, size), size, ["a", "b", "c"], [1, 2, 3], inclusive=False)
+[result] = from_detections(found, View.whole(size, size), size, ["a", "b", "c"], [1, 2, 3])
 result.masks, result.rle, result.to_coco()
 print(sorted(compiled() - before), len(result))
 """

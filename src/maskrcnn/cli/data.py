@@ -10,6 +10,7 @@ import typer
 from typer import Argument, Option
 
 from maskrcnn.cli.options import DataOverrides, DataSet, writable
+from maskrcnn.sentences import counted
 
 if TYPE_CHECKING:
     from maskrcnn.config import Data
@@ -108,8 +109,7 @@ def show(
         print(told)
     if album.failures:
         num_failed = len(set(album.failures))  # one that cannot be read fails in each of its draws
-        number = "1 image" if num_failed == 1 else f"{num_failed} images"
-        raise ValueError(f"{number} could not be drawn, the first: {album.failures[0]}")
+        raise ValueError(f"{counted(num_failed, 'images')} could not be drawn, the first: {album.failures[0]}")
 
 
 def _planned(source: str, overrides: list[str], data: "Dataset") -> "Data":

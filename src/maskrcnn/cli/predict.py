@@ -98,7 +98,7 @@ def find_objects(
         failures = _written(predictor, sources, folder, score, recursive, to)
         print(f"written to {place}")
     if failures:
-        number = "1 image" if len(failures) == 1 else f"{len(failures)} images"
+        number = counted(len(failures), "images")
         raise ValueError(f"{number} could not be read, the first: {failures[0]}")
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from maskrcnn.config import Data, Fit, Rounding
-from maskrcnn.data.augment.geometry import Objects, jitter
+from maskrcnn.data.augment.geometry import Objects, jitter, sizes_in_training
 from maskrcnn.data.augment.jpeg import qualities
 from maskrcnn.data.augment.levels import resolve
 from maskrcnn.data.keys import image_keys, uniform
@@ -154,6 +154,12 @@ def buckets_for(sizes: Int64[np.ndarray, "n 2"], settings: Data, short_sides: Se
         return [box_bucket(settings)]
     resized = [_resized(sizes, np.full(len(sizes), side), settings) for side in short_sides]
     return choose_buckets(np.concatenate(resized), settings.num_buckets)
+
+
+def buckets_in_training(samples: Samples, settings: Data) -> list[Bucket]:
+    """Buckets for samples as training shows them, whichever short side and whichever turn chance gives each one."""
+    sizes = sizes_in_training(samples.sizes, resolve(settings.augment))
+    return buckets_for(sizes, settings, settings.short_sides)
 
 
 def box_bucket(settings: Data) -> Bucket:

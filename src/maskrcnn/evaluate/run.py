@@ -334,14 +334,7 @@ def warm(times: Sequence[Time], execution: Execution) -> tuple[int, float]:
 def _instances(batch: Batch, recipe: Recipe) -> list[Instances]:
     """What was found in each image of a batch."""
     raw, head = batch.raw, recipe.model.mask_head
-    return from_detections(
-        batch.detections,
-        raw.view,
-        raw.original_sizes,
-        recipe.classes,
-        inclusive=head.paste == "inclusive",
-        logits=head.interpolate == "logits",
-    )
+    return from_detections(batch.detections, raw.view, raw.original_sizes, recipe.classes, head=head)
 
 
 def _to_coco(

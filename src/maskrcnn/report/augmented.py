@@ -8,9 +8,8 @@ from jaxtyping import Bool
 
 from maskrcnn.config import Data, Train
 from maskrcnn.data.annotation_store import AnnotationStore
-from maskrcnn.data.augment.geometry import Objects, sizes_in_training
-from maskrcnn.data.augment.levels import resolve
-from maskrcnn.data.buckets import Step, buckets_for, plan_epoch, whole_images
+from maskrcnn.data.augment.geometry import Objects
+from maskrcnn.data.buckets import Step, buckets_in_training, plan_epoch, whole_images
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.feeder import micro_batch_maker
 from maskrcnn.data.loader import make_batch
@@ -30,8 +29,7 @@ class Draws:
     def __init__(self, data: Dataset, settings: Data, count: int) -> None:
         self.data, self.settings = data, settings
         samples, objects = whole_images(data.sizes), Objects.of(data)
-        sizes = sizes_in_training(samples.sizes, resolve(settings.augment))
-        buckets = buckets_for(sizes, settings, settings.short_sides)
+        buckets = buckets_in_training(samples, settings)
         plans = (
             plan_epoch(samples, settings, buckets, batch=PAIR, seed=Train().seed, epoch=epoch, objects=objects)
             for epoch in range(count)

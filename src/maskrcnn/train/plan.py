@@ -9,9 +9,8 @@ import msgspec
 from maskrcnn import config
 from maskrcnn.config import Recipe
 from maskrcnn.data.augment.copy_paste import refuse_odd
-from maskrcnn.data.augment.geometry import sizes_in_training
 from maskrcnn.data.augment.levels import resolve
-from maskrcnn.data.buckets import Bucket, Samples, buckets_for, whole_images
+from maskrcnn.data.buckets import Bucket, Samples, buckets_in_training, whole_images
 from maskrcnn.data.dataset import Dataset, summary, why_nothing_is_learnt
 from maskrcnn.data.sampling import shown
 from maskrcnn.data.split import OpenSplit
@@ -93,11 +92,11 @@ def read_splits(recipe: Recipe, say: Callable[[str], None], open_split: OpenSpli
 
 
 def plan_steps(recipe: Recipe, data: Dataset, shares: Shares) -> Plan:
-    data, pieces = cut_data(data, recipe.data), resolve(recipe.data.augment)
-    if pieces.copy_paste:
+    data = cut_data(data, recipe.data)
+    if resolve(recipe.data.augment).copy_paste:
         refuse_odd(shares.images)
     samples = whole_images(data.sizes)
-    buckets = buckets_for(sizes_in_training(samples.sizes, pieces), recipe.data, recipe.data.short_sides)
+    buckets = buckets_in_training(samples, recipe.data)
     epoch = shown(samples, data, recipe.data, seed=recipe.train.seed, epoch=0)
     return Plan(shares, data, samples, buckets, *num_steps(recipe.train, len(epoch.images)))
 

@@ -17,6 +17,8 @@ from maskrcnn.data.sources import SUFFIXES
 
 LARGEST_YAML = 1 << 18
 """Bytes of the largest file that may be a `data.yaml`."""
+UNREADABLE = (OSError, ValueError, yaml.YAMLError, RecursionError)
+"""What reading a file as YAML may raise."""
 CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "names.txt", "predefined_classes.txt")
 NO_LABELS = {*CLASS_FILES, "train.txt", "val.txt", "valid.txt", "test.txt", "readme.txt", "notes.txt", "labels.txt"}
 """Text files that hold no objects."""
@@ -37,12 +39,10 @@ class Layout(NamedTuple):
 def read_layout(path: Path) -> Layout | None:
     """A `data.yaml`; nothing where a file is something else, or is too large to be one."""
     try:
-        if path.stat().st_size > LARGEST_YAML:
-            return None
-        content = _content(read_text(path))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        content = _mapping(path)
+    except UNREADABLE:
         return None
-    if not isinstance(content, dict) or not {"names", "nc"} & content.keys():
+    if content is None:
         return None
     entries = {
         PARTS[key]: _texts(content[key])
@@ -56,13 +56,20 @@ def read_layout(path: Path) -> Layout | None:
 def why_no_layout(path: Path) -> str:
     """Say why a YAML file is no `data.yaml` of which anything was read."""
     try:
-        content = _content(read_text(path)) if path.stat().st_size <= LARGEST_YAML else None
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        content = _mapping(path)
+    except UNREADABLE as error:
         where = getattr(error, "problem_mark", None)
         return f"it cannot be read as YAML, from line {where.line + 1} on" if where else "it cannot be read as YAML"
-    if not isinstance(content, dict) or not {"names", "nc"} & content.keys():
-        return "it is YAML of something else"
-    return "its images or class names were not found"
+    return "it is YAML of something else" if content is None else "its images or class names were not found"
+
+
+def _mapping(path: Path) -> dict[str, Any] | None:
+    """The content of a `data.yaml`; nothing where a file is something else, or is too large to be one.
+
+    Raises one of `UNREADABLE`.
+    """
+    content = _content(read_text(path)) if path.stat().st_size <= LARGEST_YAML else None
+    return content if isinstance(content, dict) and {"names", "nc"} & content.keys() else None
 
 
 @lru_cache(maxsize=8)
