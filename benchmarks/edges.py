@@ -23,6 +23,7 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor, nn
 
+from maskrcnn.config import MaskHead as MaskSettings
 from maskrcnn.config import PointHead as PointSettings
 from maskrcnn.config import Recipe
 from maskrcnn.convert.backbone import load_backbone
@@ -175,8 +176,8 @@ def score(model: MaskRCNN, heads: nn.ModuleDict, pictures: Pictures) -> dict[str
 
 def add(evaluation: Evaluation, detections: Detections, raw: RawBatch, pictures: Pictures, logits: bool) -> None:
     """Paste the masks of a batch and score them."""
-    data = pictures.data
-    found = from_detections(detections, raw.view, raw.original_sizes, data.category_names, logits=logits)
+    data, pasted = pictures.data, MaskSettings(interpolate="logits" if logits else "probabilities")
+    found = from_detections(detections, raw.view, raw.original_sizes, data.category_names, head=pasted)
     ids = raw.image_ids.tolist()
     results = [image.to_coco(number, data.category_ids) for number, image in zip(ids, found, strict=True)]
     evaluation.add(ids, list(chain.from_iterable(results)))

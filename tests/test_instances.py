@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from maskrcnn.config import MaskHead
 from maskrcnn.instances import Instances, from_detections
 from maskrcnn.masks import bitmap_from_counts, counts_from_string
 from maskrcnn.structures import Detections
@@ -125,7 +126,8 @@ def test_masks_between_logits_are_the_same_in_all_forms_and_not_those_between_pr
     )  # fmt: skip
     size = torch.tensor([[50, 70]])
     usual, [one] = (
-        from_detections(found, View.whole(size, size), size, ["a"], logits=chosen) for chosen in (False, True)
+        from_detections(found, View.whole(size, size), size, ["a"], head=MaskHead(interpolate=between))
+        for between in ("probabilities", "logits")
     )
     assert (one.masks[0, 20].sum(), usual[0].masks[0, 20].sum()) == (33, 31)
     assert np.array_equal(bitmap_from_counts(counts_from_string(one.rle[0]["counts"]), 50, 70), one.masks[0])
