@@ -21,7 +21,9 @@ from maskrcnn.config.roles import (
 Rounding = Literal["nearest", "down"]
 Fit = Literal["sides", "box"]
 Levels = Literal["full", "percentiles", "fixed"]
-Format = Literal["auto", "coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "dsb2018", "instances"]
+Format = Literal[
+    "auto", "coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "dsb2018", "instances", "shards"
+]
 
 
 class Data(Settings, frozen=True):
