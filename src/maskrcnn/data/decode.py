@@ -19,7 +19,7 @@ from maskrcnn.data.levels import RGB, Levels, Pixels, to_levels
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.raster import Raster
 from maskrcnn.data.raw import Opened, Raw, pixels_of
-from maskrcnn.data.tar_members import member_of, read_member, tar_of
+from maskrcnn.data.tar_members import far_tar_of, fetched_tar, member_of, read_member, tar_of
 from maskrcnn.files import is_special
 from maskrcnn.picture import picture
 from maskrcnn.storage.location import Location
@@ -81,6 +81,8 @@ def read_image(path: Path | Location) -> bytes:
 
 
 def _read_object(path: Location) -> bytes:
+    if (inside := far_tar_of(path)) is not None:
+        return _read_from_tar(path, fetched_tar(inside[0]), inside[1])
     try:
         return read_bytes(path)
     except FileNotFoundError:
@@ -206,7 +208,7 @@ def length_of(file: BytesIO | BufferedReader) -> int:
     return length
 
 
-def _read_from_tar(path: Path, tar: Path, name: str) -> bytes:
+def _read_from_tar(path: Path | Location, tar: Path, name: str) -> bytes:
     try:
         member = member_of(tar, name)
     except FileNotFoundError:

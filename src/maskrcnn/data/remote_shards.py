@@ -3,7 +3,8 @@
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from maskrcnn.data.formats.shards_layout import CATEGORIES, RANGE, expanded
+from maskrcnn.data.formats.shards_layout import CATEGORIES
+from maskrcnn.data.name_ranges import RANGE, expanded
 from maskrcnn.data.tar_members import TAR
 from maskrcnn.storage.fetch import exists, fetch_file, fetch_folder
 from maskrcnn.storage.find import has_pattern

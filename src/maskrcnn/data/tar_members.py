@@ -7,9 +7,12 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 from jaxtyping import Int64
@@ -18,6 +21,9 @@ from maskrcnn.data.annotations.annotation_cache import folder, load_columns, sav
 from maskrcnn.data.annotations.fingerprint import SETTLED
 from maskrcnn.data.annotations.names import Names
 from maskrcnn.data.formats.archive import DAMAGED, ERRORS, LARGEST_HEADER, MOST_FILES, STARTS, inner_path
+from maskrcnn.storage.fetch import fetch_file
+from maskrcnn.storage.location import Location
+from maskrcnn.storage.store import endpoint
 
 TAR = ".tar"
 BLOCK = tarfile.BLOCKSIZE
@@ -79,6 +85,27 @@ def tar_of(path: Path) -> tuple[Path, str] | None:
     return None if found is None else (found, path.relative_to(found).as_posix())
 
 
+def far_tar_of(location: Location) -> tuple[Location, str] | None:
+    """The tar in a store that an address leads into, and the name there; None for one that leads into none."""
+    parts = location.key.split("/")
+    place = next((place for place, part in enumerate(parts[:-1]) if part.lower().endswith(TAR)), None)
+    if place is None:
+        return None
+    tar = replace(location, key="/".join(parts[: place + 1]))
+    name = "/".join(parts[place + 1 :])
+    return tar, unquote(name) if location.is_web else name
+
+
+def fetched_tar(tar: Location) -> Path:
+    """The copy of a tar, which a process compares with the store's once. Raises as `fetch_file`."""
+    return _fetched(tar, endpoint(tar))
+
+
+@lru_cache(maxsize=MOST_OPEN)
+def _fetched(tar: Location, _: str) -> Path:
+    return fetch_file(tar)
+
+
 def index_of(tar: Path) -> Index:
     """The members of a tar, by its headers; they are read once and kept, in memory and of large tars in the cache.
 
@@ -125,7 +152,7 @@ def _index(tar: Path, identity: Identity) -> Index:
         copied = {name: np.array(column) for name, column in known.items()}  # a map would keep a file open
         return Index(Names(copied["text"], copied["first"]), copied["offsets"], copied["sizes"])
     members = sorted(_members(tar, identity[1]))
-    twice = next((one.name for one, other in zip(members, members[1:], strict=False) if one.name == other.name), None)
+    twice = next((one.name for one, other in pairwise(members) if one.name == other.name), None)
     if twice is not None:
         raise ValueError(f"{tar} holds {twice!r} twice; pack it anew")
     names = Names.pack([one.name for one in members])

@@ -1,6 +1,5 @@
 """Which tars are a data set's shards: those of a folder, of a name with `{0000..0009}`, or of a pattern."""
 
-import re
 from collections.abc import Iterator, Sequence
 from glob import glob, has_magic
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from maskrcnn.data.formats.source import Folder, Part, Source, part_of
+from maskrcnn.data.name_ranges import RANGE, expanded
 from maskrcnn.data.sources import SUFFIXES
 from maskrcnn.data.tar_members import TAR, Member, first_members, read_member
 from maskrcnn.sentences import counted, some_of
@@ -22,9 +22,6 @@ LOOKED_AT = 64
 """Members of a tar that are looked at for that."""
 LARGEST = 1 << 28
 """Bytes of an image's annotations beyond which they are none."""
-RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-MOST_NAMES = 1_000_000
-"""Names that one range may mean."""
 
 
 def find(folder: Folder) -> list[Source]:
@@ -69,23 +66,6 @@ def tars_of(labels: Path, part: Part) -> list[Path]:
     if missing or not found:
         raise FileNotFoundError(f"{labels} lacks {some_of(missing or [labels.name], 3)}; complete or correct the name")
     return found
-
-
-def expanded(name: str) -> Iterator[str]:
-    """The names that ranges in one mean.
-
-    >>> list(expanded("train-{08..10}.tar"))
-    ['train-08.tar', 'train-09.tar', 'train-10.tar']
-    """
-    found = RANGE.search(name)
-    if found is None:
-        yield name
-        return
-    first, last = int(found[1]), int(found[2])
-    if not first <= last < first + MOST_NAMES:
-        raise ValueError(f"{name}: expected a range that rises, of at most {MOST_NAMES} names, such as {{0000..0009}}")
-    for number in range(first, last + 1):
-        yield from expanded(f"{name[: found.start()]}{number:0{len(found[1])}}{name[found.end() :]}")
 
 
 def is_shard(tar: Path) -> bool:
