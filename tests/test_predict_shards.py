@@ -6,7 +6,9 @@ import subprocess
 import sys
 import tarfile
 import time
+from contextlib import suppress
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -77,10 +79,8 @@ def test_a_line_names_file_page_size_and_objects_or_the_error(whole, images):
     rows = [json.loads(line) for line in whole.splitlines()]
     assert len(rows) == 14
     assert (rows[0]["file"], rows[0]["height"], rows[0]["width"]) == (str(images / "00.png"), 40, 60)
-    assert [(Path(row["file"]).name, row["page"]) for row in rows if "page" in row] == [
-        ("11.png.tif", 1),
-        ("11.png.tif", 2),
-    ]
+    pages = [(Path(row["file"]).name, row["page"]) for row in rows if "page" in row]
+    assert pages == [("11.png.tif", 1), ("11.png.tif", 2)]
     broken = next(row for row in rows if "error" in row)
     assert broken.keys() == {"file", "error"}
     assert broken["file"] in broken["error"]
@@ -105,7 +105,7 @@ def test_all_shards_joined_are_what_one_process_writes(predictor, images, whole,
 def test_shares_are_whole_groups_that_follow_one_another(number, total):
     parts = [share(number, Shard(index, total)) for index in range(total)]
     assert (parts[0].start, parts[-1].stop) == (0, number)
-    assert all(one.stop == other.start for one, other in zip(parts, parts[1:], strict=False))
+    assert all(one.stop == other.start for one, other in pairwise(parts))
     assert all(part.start % num_together(number) == 0 for part in parts if part.start < number)
 
 
@@ -123,9 +123,10 @@ def test_a_process_that_ends_in_the_middle_leaves_no_file(predictor, images, tmp
     def stop(self, images, score=0.5):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(type(predictor), "predict_levels", stop)
-        predict_shard(predictor, [images], tmp_path, Shard(0, 2))
+        with pytest.raises(KeyboardInterrupt):
+            predict_shard(predictor, [images], tmp_path, Shard(0, 2))
     assert list(tmp_path.iterdir()) == []
     assert not is_done(tmp_path, Shard(0, 2), "jsonl")
 
@@ -177,7 +178,7 @@ def test_a_store_gets_the_same_file_whole_or_not_at_all(predictor, images, whole
         assert is_done(place, Shard(index, 2), "jsonl")
     assert join([images], place) == ("predictions.jsonl", 2)
     assert bytes(store.things["bucket", "out/predictions.jsonl"].content) == whole
-    with pytest.raises(RuntimeError), landing(place, "x.jsonl") as stream:
+    with suppress(RuntimeError), landing(place, "x.jsonl") as stream:
         stream.write(b"half")
         raise RuntimeError
     assert ("bucket", "out/x.jsonl") not in store.things

@@ -1,4 +1,4 @@
-"""A share of many images in, one file of predictions out, which is there whole or not at all: for jobs of many tasks."""
+"""A share of many images in, one file of predictions out, there whole or not at all: for jobs of many tasks."""
 
 import re
 import tempfile
@@ -172,16 +172,12 @@ def join(
     totals = sorted({shard.total for shard, _ in pieces})
     if len(totals) > 1:
         raise ValueError(f"{place} holds shards of {some_of([f'{one}' for one in totals])}; keep those of one division")
-    total = totals[0] if totals else 0
-    missing = [
-        f"--shard {index}/{total}" for index in range(total) if index not in {shard.index for shard, _ in pieces}
-    ]
-    if missing or not pieces:
-        raise FileNotFoundError(
-            f"{place} lacks {some_of(missing, 5)} of {total}; repeat them"
-            if pieces
-            else f"{place} holds no shards of predictions as {form}; run with --shard I/N first"
-        )
+    if not pieces:
+        raise FileNotFoundError(f"{place} holds no shards of predictions as {form}; run with --shard I/N first")
+    there, total = {shard.index for shard, _ in pieces}, totals[0]
+    missing = [f"--shard {index}/{total}" for index in range(total) if index not in there]
+    if missing:
+        raise FileNotFoundError(f"{place} lacks {some_of(missing, 5)} of {total}; repeat them")
     names = find_images(sources, recursive=recursive, without=place if isinstance(place, Path) else None)
     expected = [str(path) for path in names]
     with landing(place, f"{WHOLE}.{form}") as stream, writer(stream, form) as write:

@@ -70,5 +70,5 @@ def test_shards_that_were_copied_are_read_without_the_store(shapes, store, monke
 
 def test_shards_are_not_streamed(store, shapes):  # noqa: F811
     store.put("sets/a.tar", (shapes[1] / "val-0000.tar").read_bytes())
-    with pytest.raises(ValueError, match="tar shards are copied before they are read; leave data.remote=stream out"):
+    with pytest.raises(ValueError, match=r"tar shards are copied before they are read; leave data\.remote=stream out"):
         find_parts(Data(dataset_dir="obs://bucket/sets", remote="stream"))

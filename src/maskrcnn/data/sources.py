@@ -31,7 +31,7 @@ Named = dict[Path | Location, PurePosixPath]
 
 
 def find_images(sources: Iterable[Where], *, recursive: bool = False, without: Path | None = None) -> Named:
-    """The files that files, folders, tars and globs mean, each once, sorted within a source; with each its name below it.
+    """The images that files, folders, tars and globs mean, each once, sorted within a source, and their names below it.
 
     recursive   whether images in folders below a folder count
     without     a folder that is passed over, such as the one where results go
