@@ -4,7 +4,6 @@ A folder is written beside its final path and gets its name when every byte is o
 holds the size and SHA-256 of each file and of itself, so that a damaged checkpoint is never trained on.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import safetensors.torch
 from torch import Tensor
 
-from maskrcnn.files import sync
+from maskrcnn.files import digest, fingerprint, sync
 from maskrcnn.run_folder import STATE
 from maskrcnn.weights import write_tensors
 
@@ -47,9 +46,9 @@ def save(
     draft.mkdir()
     for name, group in tensors.items():
         write_tensors(draft / f"{name}.safetensors", group)
-    files = {file.name: _fingerprint(file) for file in sorted(draft.iterdir())}
+    files = {file.name: fingerprint(file) for file in sorted(draft.iterdir())}
     content = {"step": step, **state, "files": files}
-    (draft / STATE).write_text(json.dumps({**content, "sha256": _digest(content)}, indent=1))
+    (draft / STATE).write_text(json.dumps({**content, "sha256": digest(content)}, indent=1))
     for path in [*draft.iterdir(), draft]:
         sync(path)
     if final.exists():  # a damaged one: training never comes back to a step that was read
@@ -74,11 +73,11 @@ def read(path: Path) -> Checkpoint:
     try:
         state = json.loads((path / STATE).read_text())
         expected = state.pop("sha256")
-        if expected != _digest(state):
+        if expected != digest(state):
             raise Damaged(f"{path}: {STATE} is not what was written")
         files = state.pop("files")
-        for name, fingerprint in files.items():
-            if _fingerprint(path / name) != fingerprint:
+        for name, written in files.items():
+            if fingerprint(path / name) != written:
                 raise Damaged(f"{path}: {name} is not what was written")
     except Damaged:
         raise
@@ -96,12 +95,3 @@ def read_newest(folder: Path, tell: Callable[[str], None]) -> Checkpoint | None:
         except Damaged as damage:
             tell(f"passing over a damaged checkpoint ({damage})")
     return None
-
-
-def _fingerprint(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
