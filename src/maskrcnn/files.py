@@ -128,8 +128,8 @@ def writing(path: Path, needed: int = 0, draft: Path | None = None) -> Iterator[
         if reason is None:
             raise
         begun = 0 if draft is None else size_of(draft)
-        of = path if draft is not None else Path(getattr(error, "filename", None) or path)
-        raise explain_full(of, needed, begun=begun, reason=reason) from error
+        named = None if draft is not None else getattr(error, "filename", None)
+        raise explain_full(Path(named or path), needed, begun=begun, reason=reason) from error
 
 
 def check_room(path: Path, needed: int) -> None:

@@ -36,6 +36,8 @@ BEST, LAST = f"{WEIGHTS}/best", f"{WEIGHTS}/last"
 """Weights folders of a run: of the highest score, and of the newest step."""
 MODEL = "model.safetensors"
 """The tensors of a weights folder."""
+CHECKSUMS = "checksums.json"
+"""Size and SHA-256 of the other files of a weights folder, and of itself."""
 AVERAGE = "average.safetensors"
 """Their moving average, in a checkpoint of a run that keeps one."""
 

@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
 FOUNDATION = {"config", "keys", "structures", "boxes", "masks", "kernels", "markdown", "sentences", "view"}
 FOUNDATION |= {"picture", "overview"}
 RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "job", "storage", "run_folder", "runtime"}
+RUN |= {"checksums"}
 MAY_SEE = {
     "config": set(),
     "structures": set(),
@@ -26,17 +27,18 @@ MAY_SEE = {
     "markdown": set(),
     "status_line": set(),
     "files": {"sentences"},
+    "checksums": {"files", "run_folder"},
     "storage": {"files", "run_folder", "sentences", "status_line"},
     "job": set(),
     "run_folder": set(),
-    "recipes": {"config", "job", "markdown", "run_folder", "sentences", "storage.location"},
+    "recipes": {"config", "job", "markdown", "run_folder", "sentences", "storage.location", "checksums", "files"},
     "ops": FOUNDATION,
     "models": FOUNDATION | {"ops"},
     "data": FOUNDATION | {"ops", "files", "storage", "run_folder", "runtime.allocator", "runtime.devices"},
     "instances": FOUNDATION | {"ops", "draw"},
     "overview": set(),
     "joining": {"instances", "masks"},
-    "weights": {"config", "recipes", "files", "storage", "run_folder", "sentences"},
+    "weights": {"checksums", "config", "recipes", "files", "storage", "run_folder", "sentences"},
     "runtime": FOUNDATION | {"ops", "models", "files"},
     "ways": FOUNDATION | {"models", "data", "runtime.devices"},
     "evaluate": RUN | {"instances", "ways", "joining"},
