@@ -132,6 +132,18 @@ def writing(path: Path, needed: int = 0, draft: Path | None = None) -> Iterator[
         raise explain_full(Path(named or path), needed, begun=begun, reason=reason) from error
 
 
+def append(path: Path, content: bytes) -> None:
+    """Add to the end of a file: all of it or, where there is no room, nothing. Raises DiskFull."""
+    before = size_of(path)
+    try:
+        with writing(path), path.open("ab") as file:
+            file.write(content)
+    except OSError:
+        with suppress(OSError):
+            os.truncate(path, before)
+        raise
+
+
 def check_room(path: Path, needed: int) -> None:
     """Raise DiskFull where the disk of a path, which need not be there yet, has fewer bytes free than are needed."""
     free = _free(path) if needed else None

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
 FOUNDATION = {"config", "keys", "structures", "boxes", "masks", "kernels", "markdown", "sentences", "view"}
 FOUNDATION |= {"picture", "overview"}
 RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "job", "storage", "run_folder", "runtime"}
-RUN |= {"checksums"}
+RUN |= {"checksums", "history"}
 MAY_SEE = {
     "config": set(),
     "structures": set(),
@@ -29,6 +29,7 @@ MAY_SEE = {
     "files": {"sentences"},
     "checksums": {"files", "run_folder"},
     "storage": {"files", "run_folder", "sentences", "status_line"},
+    "history": {"sentences"},
     "job": set(),
     "run_folder": set(),
     "recipes": {"config", "job", "markdown", "run_folder", "sentences", "storage.location", "checksums", "files"},

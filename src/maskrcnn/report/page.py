@@ -15,6 +15,8 @@ from markupsafe import Markup
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.split import open_split
 from maskrcnn.evaluate.coco import NAMES, TITLES, Metrics, headline, percent, sections
+from maskrcnn.files import atomic_write
+from maskrcnn.history import read_history
 from maskrcnn.recipes import read_recipe
 from maskrcnn.report.charts import SMALL, Line, line_chart, matrix_chart
 from maskrcnn.report.gallery import Example, examples
@@ -49,7 +51,8 @@ def write_report(run: Path, dataset: Dataset | None = None) -> Path:
     Raises ValueError when the folder holds neither metrics.jsonl nor metrics.json.
     """
     run = Path(run)
-    steps, evaluations = read_history(run / HISTORY)
+    rows = read_history(run / HISTORY)
+    steps, evaluations = ([row for row in rows if ("evaluation" in row) == scored] for scored in (False, True))
     folder = run / EVALUATION if (run / EVALUATION / METRICS).is_file() else run
     metrics = read_metrics(folder)
     if not steps and not evaluations and not metrics:
@@ -81,19 +84,9 @@ def write_report(run: Path, dataset: Dataset | None = None) -> Path:
         versions=metrics.get("versions", {}),
     )
     path = run / REPORT
-    path.write_text(page, encoding="utf-8")
+    with atomic_write(path) as draft:
+        draft.write_text(page, encoding="utf-8")
     return path
-
-
-def read_history(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The step lines and the evaluation lines of metrics.jsonl; a last line that is not complete is passed over."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return [row for row in rows if "evaluation" not in row], [row for row in rows if "evaluation" in row]
 
 
 def read_metrics(folder: Path) -> Metrics:
