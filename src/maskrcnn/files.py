@@ -33,6 +33,8 @@ FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """Errors of a disk, a quota or a limit that takes no more."""
 PROBE = 1 << 16
 """Bytes that a disk with room takes."""
+REMEDY = "make room there, then run the command again"
+"""What helps where a disk is full."""
 
 
 class DiskFull(OSError):
@@ -132,6 +134,17 @@ def writing(path: Path, needed: int = 0, draft: Path | None = None) -> Iterator[
         raise explain_full(Path(named or path), needed, begun=begun, reason=reason) from error
 
 
+@contextmanager
+def filling(folder: Path, needed: int = 0) -> Iterator[None]:
+    """Write to a new or empty folder, which is removed again where there is no room. Raises DiskFull."""
+    try:
+        with writing(folder, needed, folder):
+            yield
+    except DiskFull:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def append(path: Path, content: bytes) -> None:
     """Add to the end of a file: all of it or, where there is no room, nothing. Raises DiskFull."""
     before = size_of(path)
@@ -151,7 +164,9 @@ def check_room(path: Path, needed: int) -> None:
         raise explain_full(path, needed)
 
 
-def explain_full(path: Path, needed: int = 0, *, begun: int = 0, reason: int = errno.ENOSPC) -> DiskFull:
+def explain_full(
+    path: Path, needed: int = 0, *, begun: int = 0, reason: int = errno.ENOSPC, remedy: str = REMEDY
+) -> DiskFull:
     """Return the error of a file or folder for which there is no room.
 
     needed   bytes, 0 where that is not known: more than there were
@@ -163,9 +178,22 @@ def explain_full(path: Path, needed: int = 0, *, begun: int = 0, reason: int = e
     told = f"{needed:,} bytes needed" if needed else f"more than {max(begun, room):,} bytes needed"
     return DiskFull(
         reason,
-        f"{path} could not be written ({os.strerror(reason)}): {told}, {room:,} bytes free; make room there, then run "
-        "the command again",
+        f"{path} could not be written ({os.strerror(reason)}): {told}, {room:,} bytes free; {remedy}",
     )
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says, in a few words."""
+    return os.strerror(error.errno) if error.errno in FULL else str(error.strerror or error)
+
+
+def as_sentence(error: Exception) -> str:
+    """What an error says; one of a full disk that nobody has explained is explained here."""
+    if not isinstance(error, OSError) or isinstance(error, DiskFull) or error.errno not in FULL:
+        return str(error)
+    if error.filename is None:
+        return f"what this command writes found no room ({error.strerror}); {REMEDY}"
+    return str(explain_full(Path(os.fsdecode(error.filename)), reason=error.errno))
 
 
 def size_of(path: Path) -> int:

@@ -24,7 +24,7 @@ import llvmlite.binding
 import numba
 from numba.core import caching, compiler, config, serialize
 
-from maskrcnn.files import atomic_write, cache_folder
+from maskrcnn.files import atomic_write, cache_folder, reason_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -199,7 +199,7 @@ def keep(name: str, content: bytes) -> bool:
         try:
             _write(folder, name, content)
         except OSError as error:
-            reasons.append(f"{folder} ({error.strerror or error})")
+            reasons.append(f"{folder} ({reason_of(error)})")
             continue
         if reasons:
             say_once(f"compiled kernels cannot be kept in {reasons[0]} and are kept in {folder}; {REMEDY}")

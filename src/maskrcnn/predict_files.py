@@ -74,8 +74,9 @@ def predict_paths(
         if progress is not None:
             progress(page, result)
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(out / PREDICTIONS) as draft:
-        draft.write_text(json.dumps(entries), encoding="utf-8")
+    content = json.dumps(entries)
+    with atomic_write(out / PREDICTIONS, needed=len(content)) as draft:
+        draft.write_text(content, encoding="utf-8")
     return failures
 
 

@@ -17,7 +17,7 @@ MAY_SEE = {
     "structures": set(),
     "boxes": set(),
     "view": set(),
-    "picture": set(),
+    "picture": {"files"},
     "keys": set(),
     "masks": {"kernels"},
     "kernels": {"files"},

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from maskrcnn.cli.app import app
-from maskrcnn.files import by_archive
+from maskrcnn.files import as_sentence, by_archive
 from maskrcnn.runtime.ranks import find_ranks
 from maskrcnn.sentences import Note, printable
 
@@ -47,7 +47,7 @@ def run_and_exit(command: Callable[[], object]) -> NoReturn:
     except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
         if os.environ.get("MASKRCNN_DEBUG", "0") != "0":
             raise
-        _stop("\n".join(map(printable, f"error: {by_archive(str(error))}".split("\n"))), 2)
+        _stop("\n".join(map(printable, f"error: {by_archive(as_sentence(error))}".split("\n"))), 2)
     sys.exit(0)
 
 

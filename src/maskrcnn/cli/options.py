@@ -7,6 +7,7 @@ from typing import Annotated
 
 from typer import Argument
 
+from maskrcnn.files import FULL, explain_full
 from maskrcnn.storage.location import Location, Where, at, local
 
 Config = Annotated[
@@ -51,6 +52,8 @@ def writable(folder: Path) -> Path:
     try:  # permissions do not tell it of /proc, nor of a full disk
         Path(tempfile.mkdtemp(prefix=".maskrcnn-", dir=nearest)).rmdir()
     except OSError as error:
+        if error.errno in FULL:
+            raise explain_full(folder) from None
         refused = f"nothing can be written to {nearest} ({error.strerror})"
         reason = f"{nearest} is a file" if nearest.is_file() else refused
         raise ValueError(f"{folder} cannot be the output folder: {reason}; choose another one") from None

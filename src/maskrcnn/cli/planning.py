@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskrcnn.data.formats.archive import is_archive, stem_of
+from maskrcnn.files import atomic_write
 from maskrcnn.recipes import read_recipe
 from maskrcnn.recipes.adopt import with_settings
 from maskrcnn.recipes.find import find_recipe
@@ -105,7 +106,8 @@ def make_plan(source: str, overrides: Sequence[str], path: Path) -> tuple["Recip
 def write_plan(path: Path, text: str) -> None:
     """Write a plan, to its folder, which is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    with atomic_write(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def name_of(source: str) -> str:

@@ -4,13 +4,13 @@ Everything comes from the files of the run, so a report can be written anew at a
 metrics.jsonl (training only), evaluation/ (or, of an evaluation's own folder, the same files in it) and config.yml.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, cast
 
 from markupsafe import Markup
+from msgspec import DecodeError, json
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.split import open_split
@@ -90,9 +90,15 @@ def write_report(run: Path, dataset: Dataset | None = None) -> Path:
 
 
 def read_metrics(folder: Path) -> Metrics:
-    """What `evaluate.save` wrote; empty when it wrote nothing."""
-    files = [folder / name for name in (METRICS, DETAILS) if (folder / name).is_file()]
-    return cast(Metrics, {name: value for file in files for name, value in json.loads(file.read_bytes()).items()})
+    """What `evaluate.save` wrote; empty when it wrote nothing. Raises ValueError where that was damaged since."""
+    check_files(folder, names={METRICS, DETAILS})
+    found: dict[str, Any] = {}
+    for file in (folder / name for name in (METRICS, DETAILS) if (folder / name).is_file()):
+        try:
+            found |= json.decode(file.read_bytes(), type=dict[str, Any])
+        except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ValueError(f"{file} is damaged ({error}); evaluate again, or copy it again") from None
+    return cast(Metrics, found)
 
 
 def duration(seconds: float) -> str:
