@@ -1,6 +1,8 @@
 import re
 import weakref
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -14,10 +16,11 @@ from maskrcnn.train.remote import prepare
 from maskrcnn.train.resume import check_same, find_start
 
 RECIPE = Recipe(classes=("disc", "ring"), category_ids=(1, 9))
+DATA = {"images": 30, "objects": 90, "order": "ab", "contents": "cd"}
 
 
 def save(out: Path, step: int, recipe: Recipe = RECIPE) -> Path:
-    state = {"recipe": msgspec.to_builtins(recipe), "num_images": 30}
+    state = {"recipe": msgspec.to_builtins(recipe), "data": DATA}
     return checkpoint.save(out / "checkpoints", step, {"model": {"w": torch.ones(2)}}, state, keep=3)
 
 
@@ -97,7 +100,7 @@ def test_a_path_without_a_checkpoint_is_refused(tmp_path):
     ],
 )
 def test_length_place_and_speed_may_change(tmp_path, recipe):
-    check_same(recipe, checkpoint.read(save(tmp_path, 5)), num_images=30)
+    check_same(recipe, checkpoint.read(save(tmp_path, 5)), DATA)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +119,7 @@ def test_length_place_and_speed_may_change(tmp_path, recipe):
 )
 def test_what_decides_the_run_may_not(tmp_path, recipe, key):
     with pytest.raises(ValueError, match=f"belongs to another recipe: {key}"):
-        check_same(recipe, checkpoint.read(save(tmp_path, 5)), num_images=30)
+        check_same(recipe, checkpoint.read(save(tmp_path, 5)), DATA)
 
 
 def test_a_run_lets_go_of_its_checkpoint_whose_mapped_files_windows_would_not_remove(tmp_path, monkeypatch):
@@ -124,6 +127,7 @@ def test_a_run_lets_go_of_its_checkpoint_whose_mapped_files_windows_would_not_re
 
     def set_up(recipe, out, world, log, start, weights, open_split):
         alive.append(weakref.ref(start.tensors["model"]["w"]))
+        return SimpleNamespace(background=nullcontext())
 
     def go(training, wish):
         assert alive[0]() is None
@@ -153,8 +157,8 @@ def test_a_run_that_is_stopped_says_whether_there_is_a_checkpoint_to_go_on_from(
 
 def test_all_differences_are_listed_at_once(tmp_path):
     recipe = replace(change("train", batch=4, seed=7), model=replace(RECIPE.model, neck=Neck(channels=64)))
-    with pytest.raises(ValueError, match="number of training images: 30 in the checkpoint, 31 now") as caught:
-        check_same(recipe, checkpoint.read(save(tmp_path, 5)), num_images=31)
+    with pytest.raises(ValueError, match="learnt from 30 images, the data have 31 now") as caught:
+        check_same(recipe, checkpoint.read(save(tmp_path, 5)), DATA | {"images": 31})
     assert all(key in str(caught.value) for key in ("model.neck.channels", "train.batch", "train.seed"))
 
 
@@ -166,13 +170,13 @@ def test_an_address_of_this_machine_is_a_path(tmp_path):
 def test_data_that_have_grown_are_told_with_the_way_on(tmp_path):
     found = checkpoint.read(save(tmp_path, 5))
     with pytest.raises(ValueError, match=r"learnt from 30 images, the data have 31 now; .* --weights .* --out"):
-        check_same(RECIPE, found, num_images=31)
+        check_same(RECIPE, found, DATA | {"images": 31})
 
 
 def test_a_setting_that_came_later_had_its_default_before(tmp_path):
     found = checkpoint.read(save(tmp_path, 5))
     del found.state["recipe"]["data"]["augment"]
-    check_same(RECIPE, found, num_images=30)
+    check_same(RECIPE, found, DATA)
     augmented = change("data", augment=replace(RECIPE.data.augment, strength="light"))
     with pytest.raises(ValueError, match=r"data\.augment\.strength: off in the checkpoint, light now"):
-        check_same(augmented, found, num_images=30)
+        check_same(augmented, found, DATA)

@@ -21,6 +21,7 @@ from maskrcnn.train.interrupt import StopRequest
 from maskrcnn.train.log import Log
 from maskrcnn.train.remote import prepare
 from maskrcnn.train.resume import check_agreement, find_start, how_to_go_on
+from maskrcnn.train.run_lock import alone
 from maskrcnn.train.setup import set_up
 from maskrcnn.train.training import Training
 from maskrcnn.weights import Weights, find_weights
@@ -45,7 +46,7 @@ def run(
     after Ctrl-C or SIGTERM, with a checkpoint written; ValueError for a recipe that cannot be run or continued;
     FloatingPointError when losses are not finite; ConnectionError when not everything got to the address.
     """
-    with StopRequest() as wish, distributed.start(recipe.device) as world:
+    with StopRequest() as wish, distributed.start(recipe.device) as world, alone(out, active=world.is_main):
         notes: list[str] = []
         folder, location, resume = prepare(out, resume, world, notes.append)
         start = find_start(folder, resume, lambda note: notes.append(note.replace(str(folder), str(location))))
@@ -60,7 +61,8 @@ def run(
             try:
                 training = set_up(recipe, folder, world, log, start, weights, open_split)
                 del start  # its tensors lie in its files, which Windows does not remove while they are mapped
-                go(training, wish)
+                with training.background:
+                    go(training, wish)
             except KeyboardInterrupt:
                 log.say(how_to_go_on(folder, location, resume))
                 raise
@@ -119,6 +121,7 @@ def _train(training: Training, epoch: int, wish: StopRequest) -> None:
             if is_last or _checkpoint_due(training, training.end_of(epoch)):
                 training.save()
             if stop:
+                training.settle()
                 raise KeyboardInterrupt
     wish.deferring = False
     training.window.stopwatch.pause()

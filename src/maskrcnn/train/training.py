@@ -5,10 +5,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
-from torch import nn
+from torch import Tensor, nn
 
 from maskrcnn.config import Recipe
 from maskrcnn.data.loader import Loader
@@ -24,15 +24,20 @@ from maskrcnn.runtime.memory import explain_out_of_memory, peak_memory
 from maskrcnn.sentences import counted, typed
 from maskrcnn.structures import MicroBatch
 from maskrcnn.train import checkpoint
+from maskrcnn.train.background import Background, HostMemory
 from maskrcnn.train.budget import Budget, apart, store
+from maskrcnn.train.divergence import Course
 from maskrcnn.train.log import Log, evaluations, is_stale, quality
 from maskrcnn.train.optimizer import Average, set_rate, state_tensors
 from maskrcnn.train.plan import Plan, Splits
+from maskrcnn.train.resume import way_back
 from maskrcnn.train.schedule import base_rate, learning_rate
 from maskrcnn.train.step import Updater
 from maskrcnn.train.stopwatch import stopwatch_for
 from maskrcnn.train.window import StepRecord, Window
 from maskrcnn.weights import save_weights
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -54,6 +59,16 @@ class Training:
     """Number of updates so far."""
     window: Window
     """Steps since the last line of the log."""
+    data: dict[str, Any]
+    """`identity` of the training data."""
+    background: Background
+    """What writes checkpoints."""
+    course: Course = field(default_factory=Course)
+    """The losses up to now."""
+    saved_step: int = 0
+    """Step whose checkpoint is written or on its way."""
+    memory: HostMemory = field(default_factory=HostMemory)
+    """Where tensors lie while they are written."""
     oddities: Oddities = field(default_factory=Oddities)
     """What was met in the images so far."""
 
@@ -82,7 +97,7 @@ class Training:
     def tell(self, epoch: int) -> None:
         """A line of the log on the steps since the last one."""
         self.log.steps(
-            self.window.read(),
+            self._counted(self.window.read),
             step=self.step,
             total_steps=self.plan.total_steps,
             epoch=epoch + 1,
@@ -94,41 +109,78 @@ class Training:
         self.window = new_window(self.update)
 
     def save(self) -> None:
-        """Write a checkpoint, unless the losses say that the weights are spoilt."""
-        self.window.check()
+        """Begin to write a checkpoint, unless there is one or the losses say that the weights are spoilt.
+
+        Steps go on meanwhile: `background` has written it when it is waited for. Raises what the last one raised.
+        """
+        if self.saved_step == self.step:
+            return
+        self._counted(self.window.check)
         self.window.stopwatch.pause()
         with apart(self.budget, "saving", self.step):
-            self._write_checkpoint()
-            self.world.barrier()
+            self._begin_to_write()
 
     def rescue(self) -> None:
         """Keep what was learnt before an image could not be read; other processes, if any, are not waited for."""
-        if not self.world.is_main or not self.step or (self.out / CHECKPOINTS / f"step-{self.step}").exists():
+        if not self.world.is_main or not self.step or self.saved_step == self.step:
             return
         with suppress(FloatingPointError):
-            self.window.check()
-            self._write_checkpoint()
+            self._counted(self.window.check)
+            self._begin_to_write()
+            self.background.wait()
             self.log.say(
                 f"what was learnt up to step {self.step} is kept; with all images restored, "
                 f"{typed('--resume')} auto {typed('--out')} {self.log.called} goes on"
             )
 
-    def _write_checkpoint(self) -> None:
-        if not self.world.is_main:
-            return
-        tensors = {
+    def settle(self) -> None:
+        """Wait in every process until the last checkpoint is on the disk. Raises what its writing raised."""
+        self.background.wait()
+        self.world.barrier()
+
+    def _counted(self, look: Callable[[], T]) -> T:
+        """Look at the window's losses, and count them.
+
+        Raises FloatingPointError where some are not finite, with the checkpoint from before they grew.
+        """
+        try:
+            found = look()
+        except FloatingPointError as error:
+            self.background.settle()
+            self.course.add(self.window.totals)
+            raise FloatingPointError(f"{error}; {way_back(self.course, self.out, self.log.called)}") from None
+        self.course.add(self.window.totals)
+        return found
+
+    def _begin_to_write(self) -> None:
+        """Copy what a checkpoint holds, when the last one is written, and leave the rest to the background."""
+        keep, step = self.recipe.train.keep_checkpoints, self.step
+        self.course.close(step, keep)
+        if self.world.is_main:
+            self.background.wait()
+            copy, state = self.memory.copy(self._tensors(), self.world.device), self._state()
+            folder, besides = self.out / CHECKPOINTS, self.course.sound[-1:]
+            self.background.begin(lambda: checkpoint.save(folder, step, copy.wait(), state, keep=keep, besides=besides))
+        self.saved_step = step
+
+    def _tensors(self) -> dict[str, dict[str, Tensor]]:
+        """The tensors that a checkpoint holds, a file for each group."""
+        return {
             "model": self.model.state_dict(),
             "optimizer": state_tensors(self.update.optimizer, self.model),
             **({} if self.average is None else {"average": self.average.tensors()}),
         }
-        state = {
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides tensors."""
+        return {
             "recipe": msgspec.to_builtins(self.recipe),
-            "num_images": len(self.splits.training.image_ids),
+            "data": self.data,
             "scaler": self.update.scaler.state_dict(),
             "versions": versions(self.world),
+            **self.course.state(),
             **({} if self.budget is None else {"budget": store(self.budget)}),
         }
-        checkpoint.save(self.out / CHECKPOINTS, self.step, tensors, state, keep=self.recipe.train.keep_checkpoints)
 
     def evaluate(self, epoch: int) -> None:
         """Score the weights that are kept, unless that was done before the run was stopped."""
