@@ -18,6 +18,7 @@ from maskrcnn.config.roles import (
     Size,
 )
 
+Pixels = Annotated[int, Meta(gt=0, le=1 << 36)]
 Rounding = Literal["nearest", "down"]
 Fit = Literal["sides", "box"]
 Levels = Literal["full", "percentiles", "fixed"]
@@ -126,3 +127,6 @@ class Data(Settings, frozen=True):
     """Number of batches that each worker prepares ahead."""
     max_rowsize: Size[Positive] = 64
     """Largest size of a decoded image in MiB; a larger image is downscaled by a whole factor while it is decoded."""
+    max_pixels: Run[Pixels] = 178_956_970
+    """Number of pixels of the largest image that is opened, anywhere: more would fill the memory, as files that are made
+    to do so want. Parts of larger TIFF files are read with `tile`, which have no such limit."""

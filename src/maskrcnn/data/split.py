@@ -21,6 +21,7 @@ from maskrcnn.data.formats import coco
 from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.formats.source import Source
 from maskrcnn.data.health.near_duplicates import near_duplicates
+from maskrcnn.data.image_file import allow_pixels
 from maskrcnn.data.join import join
 from maskrcnn.data.recognise import recognise
 from maskrcnn.run_folder import SPLIT
@@ -63,6 +64,7 @@ def open_split(settings: Data, split: Split) -> Dataset:
     Where there is no validation split, one is set apart, see `divide`; images that are nearly the same stay together.
     Raises OSError or ValueError: one sentence with file, ids and what to do.
     """
+    allow_pixels(settings.max_pixels)
     return choose_classes(_open(settings, split), settings.classes)
 
 
@@ -136,6 +138,7 @@ def read_part(settings: Data, split: Literal["train", "val"], faults: Faults) ->
     faults   gathers what is met; what can be neither learnt nor scored is left out
     Raises OSError or ValueError where nothing can be read.
     """
+    allow_pixels(settings.max_pixels)
     if is_named(settings):
         return _read_named(settings, split, faults)
     parts = find_parts(settings)
@@ -148,6 +151,7 @@ def read_parts(settings: Data) -> tuple[dict[str, Dataset], tuple[str, ...]]:
 
     A split whose name the data do not tell is called by an empty text.
     """
+    allow_pixels(settings.max_pixels)
     if is_named(settings):
         others: dict[str, Dataset] = {source.part: read_source(source) for source in _named_test(settings)}
         return {"train": _read_named(settings, "train"), "val": _read_named(settings, "val"), **others}, ()
