@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Option
 
 from maskrcnn.cli.options import OUT, WEIGHTS, destination
-from maskrcnn.sentences import counted, speaking
+from maskrcnn.sentences import counted, printable, speaking
 from maskrcnn.storage.location import Where
 
 if TYPE_CHECKING:
@@ -128,4 +128,4 @@ def _written(
 
 def _tell(page: object, found: object) -> None:
     """Print what was found in an image; the sentence why it cannot be read names it already."""
-    print(found if isinstance(found, str) else f"{page}: {found}", flush=True)
+    print(printable(found if isinstance(found, str) else f"{page}: {found}"), flush=True)

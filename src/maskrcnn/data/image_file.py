@@ -30,8 +30,11 @@ BLANK, BLANK_SHARE = 256, 3 / 16
 is opened: photos have fewer than 50, and of the larger ones only bombs more."""
 RGB_BYTES, ROOM = 3, 16
 """Bytes of a usual pixel, and those that a pixel of the largest image may have."""
-MOST_SCANS, USUAL_SCANS = 100, 10
-"""Passes over all pixels that a progressive JPEG may ask for, and those that usual ones do."""
+MOST_SCANS, USUAL_SCANS, BLANK_SCANS = 64, 10, 64
+"""Passes over all pixels that a progressive JPEG may ask for, those that usual ones do, and pixels in a byte of one with
+more: each pass of a photo adds something."""
+PNG, PIXEL_PARTS, MOST_PARTS = b"\x89PNG\r\n\x1a\n", (b"IDAT", b"fdAT", b"fcTL"), 1000
+"""First bytes of a PNG, names of its parts that hold pixels, and the number of others that it may have."""
 HEAD = 4096
 """Bytes that tell what a file is."""
 
@@ -45,6 +48,8 @@ def open_image(file: BytesIO | BufferedReader, path: Path | Location) -> Image.I
     reason = _no_image(head)
     if reason:
         raise ValueError(f"the image {path} {reason}")
+    if head.startswith(PNG):
+        _refuse_parts(file, path)
     stated = webp_size(head)
     if stated is not None:
         refuse_size(stated, "WEBP", num_bytes, path)
@@ -122,7 +127,8 @@ def is_unusual_jpeg(data: bytes, num_pixels: int) -> bool:
 def refuse_scans(data: bytes, num_pixels: int, path: object) -> None:
     """Raise ValueError where a JPEG asks for more passes over its pixels than its bytes are worth."""
     scans = data.count(b"\xff\xda")
-    if scans > MOST_SCANS or (scans > USUAL_SCANS and is_hollow("JPEG", num_pixels * scans / USUAL_SCANS, len(data))):
+    work = num_pixels * scans / USUAL_SCANS
+    if scans > MOST_SCANS or (scans > USUAL_SCANS and work > HARMLESS and work > BLANK_SCANS * len(data)):
         raise ValueError(
             f"the image {path} asks for {scans} passes over its pixels, where usual JPEG files ask for up to "
             f"{USUAL_SCANS}; save it again or remove it"
@@ -137,6 +143,17 @@ def most_pixels() -> float:
 def allow_pixels(number: int) -> None:
     """Set, for all of this process, the number of pixels beyond which no image is opened: Pillow's limit is one too."""
     Image.MAX_IMAGE_PIXELS = (number + 1) // 2
+
+
+def _refuse_parts(file: BytesIO | BufferedReader, path: object) -> None:
+    """Raise ValueError where a PNG has more parts beside its pixels than anybody writes; Pillow looks at each."""
+    place, beside = file.seek(len(PNG)), 0
+    while len(start := file.read(8)) == 8:
+        beside += start[4:] not in PIXEL_PARTS
+        if beside > MOST_PARTS:
+            raise ValueError(f"the image {path} has more than {MOST_PARTS} parts beside its pixels; save it again")
+        place += 12 + int.from_bytes(start[:4], "big")
+        file.seek(place)
 
 
 def webp_size(head: bytes) -> tuple[int, int] | None:

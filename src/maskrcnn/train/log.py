@@ -9,6 +9,7 @@ or of an evaluation: {"step", "epoch", "evaluation": {"bbox": {name: score}, "se
 
 import csv
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -25,7 +26,9 @@ from maskrcnn.evaluate.progress_lines import Ticker
 from maskrcnn.files import atomic_write
 from maskrcnn.run_folder import HISTORY, LOG, RESULTS
 from maskrcnn.runtime.memory import GIBIBYTE
+from maskrcnn.sentences import in_lines, printable
 from maskrcnn.storage.location import Location
+from maskrcnn.terminal import bare
 from maskrcnn.train.window import Means
 
 
@@ -46,7 +49,7 @@ class Log:
         self.called = called or out
         """What the person called that folder: an address where it is uploaded from here."""
         self.is_main = is_main
-        self.console = console or Console(quiet=not is_main, highlight=False, soft_wrap=True)
+        self.console = console or Console(file=bare(sys.stdout), quiet=not is_main, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._start = time.perf_counter() if begun is None else begun
         self._writer = _summary_writer(out) if tensorboard and is_main else None
@@ -66,14 +69,14 @@ class Log:
     def say(self, text: str) -> None:
         """Write a line to the terminal and to log.txt."""
         if self.is_main:
-            self.console.print(text, markup=False)
+            self.console.print(in_lines(text), markup=False)
             self.note(text)
 
     def note(self, text: str) -> None:
         """Write a line to log.txt alone."""
         if self.is_main:
             with (self.out / LOG).open("a", encoding="utf-8") as file:
-                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {in_lines(text)}\n")
 
     def show_progress(self, done: int, total: int) -> None:
         """Open a bar on a terminal; elsewhere lines do. `mpirun` shows a terminal that need not be there."""
@@ -100,7 +103,7 @@ class Log:
         """What tells how far an evaluation is: beside the bar, elsewhere in a line a minute."""
         if self._bar is not None:
             return Ticker(self._describe, every=0.5)
-        return Ticker(lambda sentence: self.console.print(sentence, markup=False), every=60.0)
+        return Ticker(lambda sentence: self.console.print(printable(sentence), markup=False), every=60.0)
 
     def advance(self) -> None:
         """One more step is queued."""
