@@ -164,7 +164,10 @@ def test_every_mistake_is_reported_at_once_with_its_place(recipe_file):
         ("train.optimizer.lr=.inf", "train.optimizer.lr: expected a number > 0, got '.inf'"),
         ("train.optimizer.lr=1e999", "train.optimizer.lr: expected a number > 0, got '1e999'"),
         ("data.mean=[1, x]", "data.mean: expected a list, each a number, got [1, 'x']"),
-        ("data.short_sides=[800, x]", "data.short_sides: expected a list, each an integer > 0, got [800, 'x']"),
+        (
+            "data.short_sides=[800, x]",
+            "data.short_sides: expected a list, each an integer > 0 and <= 1000000, got [800, 'x']",
+        ),
         ("train=3", "train: expected a section, such as train.epochs, got 3"),
         ("train.batch={size: 3}", "train.batch: expected an integer > 0, got a section"),
         ("train.batch.size=3", "train.batch.size: no such setting; did you mean train.batch?"),

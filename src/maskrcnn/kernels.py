@@ -25,6 +25,7 @@ import numba
 from numba.core import caching, compiler, config, serialize
 
 from maskrcnn.files import atomic_write, cache_folder, reason_of
+from maskrcnn.terminal import bare
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -232,7 +233,7 @@ def tell(text: str) -> None:
     """Write to stderr, if there is one that takes it."""
     if sys.stderr is not None:
         with suppress(OSError, ValueError):  # a full disk, a reader that went away, a closed file
-            print(text, end="", file=sys.stderr, flush=True)
+            print(text, end="", file=bare(sys.stderr), flush=True)
 
 
 @cache

@@ -20,6 +20,7 @@ from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import Bucket, box_bucket, smallest_bucket, whole_views
 from maskrcnn.data.classes import Choice, choose
 from maskrcnn.data.decode import MEBIBYTE, decode, decode_bytes, mapped
+from maskrcnn.data.image_file import allow_pixels
 from maskrcnn.data.levels import RGB, Levels, levels_of
 from maskrcnn.data.levels import Pixels as Array
 from maskrcnn.data.loader import collate
@@ -81,6 +82,7 @@ def load(path: Where, *, device: str | torch.device | None = None, precision: Pr
     keep_freed_memory(chosen)
     trust_kernels(World(chosen), warnings.warn)
     tensors, recipe, origin = load_any(path)
+    allow_pixels(recipe.data.max_pixels)
     number_type = _precision(precision, chosen, recipe)
     with SkipInit():
         model = build(recipe.model, len(recipe.classes), len(recipe.data.mean))

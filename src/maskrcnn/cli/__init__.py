@@ -11,6 +11,7 @@ from maskrcnn.cli.app import app
 from maskrcnn.files import as_sentence, by_archive
 from maskrcnn.runtime.ranks import find_ranks
 from maskrcnn.sentences import Note, printable
+from maskrcnn.terminal import guarded
 
 PACKAGE = Path(__file__).parents[1]
 _usual_format = warnings.formatwarning
@@ -64,7 +65,8 @@ def _as_sentence(
 
 def _written(command: Callable[[], object]) -> None:
     try:
-        command()
+        with guarded():
+            command()
     finally:
         sys.stdout.flush()
 

@@ -9,7 +9,9 @@ from typer import Argument, Option
 
 from maskrcnn.cli.options import OUT, WEIGHTS, DataOverrides, destination
 from maskrcnn.run_folder import is_run
+from maskrcnn.sentences import in_lines
 from maskrcnn.storage.location import Location, Where, at, printable
+from maskrcnn.terminal import bare
 
 if TYPE_CHECKING:
     from maskrcnn.config import Recipe  # takes 30 ms, for which help would have to wait
@@ -227,5 +229,6 @@ def ticker() -> Any:
     from maskrcnn.evaluate.progress_lines import Ticker
 
     if sys.stderr.isatty():
-        return Ticker(lambda sentence: print(f"\r\x1b[K{sentence}\r", end="", file=sys.stderr, flush=True), every=0.5)
+        terminal = bare(sys.stderr)
+        return Ticker(lambda said: print(f"\r\x1b[K{in_lines(said)}\r", end="", file=terminal, flush=True), every=0.5)
     return Ticker(lambda sentence: print(sentence, file=sys.stderr, flush=True), every=60.0)

@@ -12,7 +12,7 @@ from maskrcnn.data.annotations.non_finite import quote_non_finite
 from maskrcnn.data.annotations.spelling import key_of, shown
 from maskrcnn.data.encodings import as_utf8
 from maskrcnn.data.faults import Faults, Kind
-from maskrcnn.files import ends_in_zeros, listing
+from maskrcnn.files import ends_in_zeros, is_special, listing
 
 Entry = TypeVar("Entry")
 
@@ -32,6 +32,8 @@ def open_file(path: Path) -> BufferedReader:
     """Open an annotation file. Raises OSError or ValueError with one sentence about what is there instead."""
     if path.is_dir():
         raise FileNotFoundError(f"{path} is a folder, which holds {listing(path)}; expected an annotation file")
+    if is_special(path):
+        raise OSError(f"the annotation file {path} is a pipe, a socket or a device; give a file")
     try:
         stream = path.open("rb")
     except FileNotFoundError:
