@@ -226,6 +226,8 @@ def test_tiles_are_joined_before_scores_decide(predictor):
     score = float(np.median(every.scores))
     np.testing.assert_array_equal(cut.predict(image, score=score).boxes, every.filter(score).boxes)
     assert cut.cut(32).recipe.data.tile_overlap == 0.4
+    many = dataclasses.replace(cut, recipe=replace(cut.recipe, data=replace(cut.recipe.data, tile_empty=3.0)))
+    assert many.cut(0).recipe.data == predictor.recipe.data
 
 
 def test_a_reversed_view_of_an_array_is_read_as_it_is(predictor):

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from maskrcnn.config import Data, Recipe
+from maskrcnn.config import Recipe
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import Bucket, box_bucket, smallest_bucket, whole_views
 from maskrcnn.data.classes import Choice, choose
@@ -34,7 +34,7 @@ from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.models.skip_init import SkipInit
 from maskrcnn.overview import Overview, reduced
-from maskrcnn.recipes.adopt import with_settings
+from maskrcnn.recipes.adopt import tiling, with_settings
 from maskrcnn.runtime.devices import DeviceSetting, choose_device, num_devices
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.execution import Execution, to_host
@@ -155,8 +155,7 @@ class Predictor:
         overlap   as `data.tile_overlap`; None keeps the recipe's
         Raises ValueError for what no recipe may state.
         """
-        kept = self.recipe.data.tile_overlap if overlap is None else overlap
-        wanted = {"data.tile": tile, "data.tile_overlap": kept if tile else Data().tile_overlap}
+        wanted = tiling(tile) | ({"data.tile_overlap": overlap} if tile and overlap is not None else {})
         return replace(self, recipe=with_settings(self.recipe, wanted, "tiles"))
 
     @property

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 Positive = Annotated[int, Meta(gt=0)]
 Natural = Annotated[int, Meta(ge=0)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
+Part = Annotated[float, Meta(ge=0.0, lt=1.0)]
 Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 AboveZero = Annotated[float, Meta(gt=0.0)]
 NotNegative = Annotated[float, Meta(ge=0.0)]
