@@ -14,6 +14,7 @@ import maskrcnn
 from maskrcnn import predict, predict_files
 from maskrcnn.cli.predict import factors
 from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, PointHead, Recipe
+from maskrcnn.data import given
 from maskrcnn.data.buckets import buckets_for
 from maskrcnn.data.sources import find_images
 from maskrcnn.instances import Instances
@@ -362,7 +363,7 @@ def test_a_tiff_is_predicted_window_by_window_as_the_array_that_it_holds(cut, tm
     image = np.random.default_rng(0).integers(0, 256, (75, 130, 3), dtype=np.uint8)
     Image.fromarray(image).save(tmp_path / "a.tif", tiffinfo={278: 8})
     expected = cut.predict(image, score=0.0)
-    monkeypatch.setattr(predict, "_read", None)  # which would decode all of it
+    monkeypatch.setattr(given, "read", None)  # which would decode all of it
     found = cut.predict(tmp_path / "a.tif", score=0.0)
     assert found.runs == expected.runs
     assert found.boxes.tolist() == expected.boxes.tolist()
