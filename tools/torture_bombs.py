@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 MOST_MEBIBYTES, MOST_SECONDS = 500, 1.0

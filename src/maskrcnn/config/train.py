@@ -2,7 +2,18 @@
 
 from typing import Literal
 
-from maskrcnn.config.roles import AboveZero, Fraction, Learning, Natural, NotNegative, Positive, Run, Settings, Share
+from maskrcnn.config.roles import (
+    AboveZero,
+    Fraction,
+    Learning,
+    Natural,
+    NotNegative,
+    Part,
+    Positive,
+    Run,
+    Settings,
+    Share,
+)
 
 Execution = Literal["auto", "eager", "captured", "compiled"]
 
@@ -74,8 +85,9 @@ class Train(Settings, frozen=True):
     deterministic: Run[bool] = False
     """Whether a repeated run gives the same bits on the same GPU, at the cost of some slower kernels; a CPU always
     does."""
-    ema: Run[Fraction] = 0.0
-    """Decay per step of a moving average of the weights, which is then evaluated and saved; 0 keeps none."""
+    ema: Run[Part] = 0.0
+    """Decay per step of a moving average of the weights, which is then evaluated and saved; 0 keeps none. At 1
+    the first weights would stay."""
     ema_warmup: Run[Natural] = 9
     """Number w that shortens the average of `ema` in the beginning: after t steps its decay is at most
     (1 + t) / (1 + w + t), so that it covers about the last 1 / w of them; 0 has the whole decay from the first step."""

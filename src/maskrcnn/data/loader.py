@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from maskrcnn.config import Data
-from maskrcnn.data.augment.jpeg import compress
+from maskrcnn.data.augment.jpeg import compress, has_jpeg
 from maskrcnn.data.buckets import Step
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode_bytes, read_image
@@ -139,6 +139,9 @@ def make_batch(
         content = None if contents is None else contents[number].result()
         decoded.append(_decode(data, int(index), settings, levels, content, oddities, parts))
     if step.qualities is not None:
+        if oddities is not None:
+            for index in (index for index, image in zip(step.indices, decoded, strict=True) if not has_jpeg(image)):
+                oddities.add(data.images / data.file_names[index], has_jpeg=False)
         decoded = [compress(image, quality) for image, quality in zip(decoded, step.qualities.tolist(), strict=True)]
     images, raw_sizes = collate(decoded)
     return RawBatch(
