@@ -303,14 +303,20 @@ def list_images_without_objects(data):
 
 @fault(objects.SCORES, 2, "annotation 10 of image 1")
 def give_objects_a_score(data):
-    for one, score in zip(data.train.annotations, (0.9, 1, "high", None), strict=False):
+    for one, score in zip(data.train.annotations, ("0.9", 1, "high", None), strict=False):
         one["score"] = score
 
 
-@fault(classes.ALIKE, 2, "'cup' and 'CUP '", also={classes.UNUSED})
+@fault(classes.ALIKE, 2, "'cup' and 'CUP'", also={classes.UNUSED})
 def repeat_a_name_in_another_case(data):
     for split in (data.train, data.val):
-        split.categories.append({"id": 9, "name": "CUP "})
+        split.categories.append({"id": 9, "name": "CUP"})
+
+
+@fault(classes.UNTIDY, 2, r"'left  \ncup '")
+def name_a_class_on_two_lines(data):
+    for split in (data.train, data.val):
+        split.categories[1]["name"] = "left  \ncup "
 
 
 @fault(classes.BLANK, 2, "id 7")
