@@ -81,7 +81,7 @@ class Dataset:
     """Ascending: label k has category_ids[k - 1]."""
     category_names: tuple[str, ...]
     category_origins: tuple[tuple[tuple[int, str], ...], ...] = ()
-    """(id, name) of the categories that each class stands for in its file; empty where classes are as they were read."""
+    """(id, name) of the categories that each class stands for in its file; empty: those of its id and name."""
     stated_boxes: Float64[np.ndarray, "O 4"] | None = None
     """x, y, width, height to the last digit of the file, which scores depend on; None: those of `boxes`."""
     keypoints: Float32[np.ndarray, "O J 3"] | None = None

@@ -46,7 +46,7 @@ class Result(msgspec.Struct, gc=False):
 
 
 def read(path: Path) -> list[Result]:
-    """The entries of a result file; numbers may be written as text. Raises ValueError, naming it, where it cannot be read."""
+    """The entries of a result file, whose numbers may be text. Raises ValueError, naming it, where it cannot be read."""
     try:
         with Path(path).open("rb") as file:
             if ends_in_zeros(file):

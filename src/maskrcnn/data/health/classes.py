@@ -98,7 +98,7 @@ def class_differences(training: Dataset, validation: Dataset, *, united: bool) -
 
 def _alike_faults(pairs: Sequence[tuple[str, str]]) -> Iterator[Finding]:
     """Say of pairs that are alike how the first one becomes one class."""
-    advice = f"beside the classes to keep, {joining(*pairs[0])} in data.classes makes one of the first" if pairs else ""
+    advice = f"{joining(*pairs[0])} in data.classes, beside the classes to keep, joins the first two" if pairs else ""
     yield from of_names(ALIKE, [f"{one!r} and {other!r}" for one, other in pairs], advice)
 
 
