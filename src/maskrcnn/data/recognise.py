@@ -11,7 +11,7 @@ from maskrcnn.data.formats.source import Folder, Part, Source
 from maskrcnn.data.not_read import not_read
 from maskrcnn.data.sources import SUFFIXES
 from maskrcnn.files import by_archive
-from maskrcnn.sentences import some_of
+from maskrcnn.sentences import counted, some_of
 
 
 class Found(NamedTuple):
@@ -101,7 +101,7 @@ def _nothing(folder: Folder, wanted: str) -> str:
     known = ", ".join(one.title for one in FORMATS.values())
     others = "".join(f"; {one}" for one in not_read(folder, []))
     return (
-        f"{by_archive(str(folder.root))} holds {files} files, {images} of them images, but no annotations of {form} "
+        f"{by_archive(str(folder.root))} holds {counted(files, 'files')}, {images} of them images, but no annotations of {form} "
         f"(known: {known}){others}; give the folder that holds images and annotations, or write the names of both into "
         "data.train_img_dir and data.train_anno_path"
     )

@@ -46,12 +46,12 @@ class Result(msgspec.Struct, gc=False):
 
 
 def read(path: Path) -> list[Result]:
-    """The entries of a result file. Raises ValueError, naming it, where it cannot be read."""
+    """The entries of a result file, whose numbers may be text. Raises ValueError, naming it, where it cannot be read."""
     try:
         with Path(path).open("rb") as file:
             if ends_in_zeros(file):
                 raise ValueError(f"{path} ends in zeros, as an interrupted copy does; copy it again")
-            return msgspec.json.decode(file.read(), type=list[Result])
+            return msgspec.json.decode(file.read(), type=list[Result], strict=False)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: there is no such result file") from error
     except OSError as error:
@@ -66,7 +66,7 @@ def read(path: Path) -> list[Result]:
 def convert(results: Sequence[dict[str, Any]], source: str) -> list[Result]:
     """The same from dictionaries."""
     try:
-        return msgspec.convert(results, list[Result])
+        return msgspec.convert(results, list[Result], strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(f"{source}: {sentence(error)}") from error
 
