@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from maskrcnn.runtime.devices import choose_device
-from maskrcnn.runtime.distributed import Ranks, World, find_ranks, meeting_point, share_cpus
+from maskrcnn.runtime.distributed import World, share_cpus
+from maskrcnn.runtime.meeting import first_host, meeting_point
+from maskrcnn.runtime.ranks import Ranks, find_ranks, first_node, was_restarted
 
 SOURCE = Path(__file__).parents[2] / "src"
 PROGRAM = """

@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Option
 
 from maskrcnn.cli.options import OUT, WEIGHTS, Config, Overrides, destination
-from maskrcnn.runtime.ranks import find_ranks
+from maskrcnn.runtime.ranks import find_ranks, was_restarted
 from maskrcnn.sentences import typed
 from maskrcnn.storage.location import printable
 
@@ -36,7 +36,8 @@ def train(
     if is_data(config):
         folder = destination(out or Path("runs/train") / name_of(config))
         own = folder if isinstance(folder, Path) else None
-        recipe = planned(config, overrides or (), own, goes_on=resume is not None)
+        goes_on = resume is not None or was_restarted(os.environ)
+        recipe = planned(config, overrides or (), own, goes_on=goes_on)
     else:
         recipe = read_recipe(config, overrides or ())  # first: a mistake in it is told before torch is imported
         folder = destination(out or Path("runs/train") / recipe.name)

@@ -64,6 +64,7 @@ class Training:
 
     def learn(self, loader: Loader, parts: Iterable[tuple[RawBatch, MicroBatch]]) -> None:
         """One update of the weights and of their average."""
+        self.world.doing(f"training, step {self.step + 1}")
         watch, waited, shares = self.window.stopwatch, loader.waited_seconds, self.plan.shares
         watch.fetch()
         raws, batches = zip(*islice(parts, shares.parts), strict=True)
@@ -95,6 +96,7 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint, unless the losses say that the weights are spoilt."""
+        self.world.doing(f"saving after step {self.step}")
         self.window.check()
         self.window.stopwatch.pause()
         with apart(self.budget, "saving", self.step):
