@@ -51,8 +51,8 @@ def run(
     with StopRequest() as wish, distributed.start(recipe.device) as world:
         notes: list[str] = []
         again = was_restarted(os.environ)
-        folder, location, resume = prepare(out, "auto" if again and resume is None else resume, world, notes.append)
-        start = find_start(folder, resume, lambda note: notes.append(note.replace(str(folder), str(location))), again)
+        folder, location, source = prepare(out, "auto" if again and resume is None else resume, world, notes.append)
+        start = find_start(folder, source, lambda note: notes.append(note.replace(str(folder), str(location))), again)
         check_agreement(world, start)  # everybody has looked before anybody writes
         folder.mkdir(parents=True, exist_ok=True)
         log = Log(folder, is_main=world.is_main, tensorboard=recipe.train.tensorboard, called=location, begun=begun)

@@ -165,7 +165,7 @@ class Training:
     def summary(self) -> str:
         """What is going to be done, in one line."""
         shares = self.plan.shares
-        split = f" (processes x micro-batches x images: {' x '.join(map(str, shares))})" if max(shares[:2]) > 1 else ""
+        split = f" (processes x micro-batches x images: {shares})" if max(shares[:2]) > 1 else ""
         start = f", going on after step {self.step}" if self.step else ""
         dtype = str(self.update.precision.dtype).removeprefix("torch.")
         trained = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
