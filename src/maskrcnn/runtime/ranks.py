@@ -87,6 +87,12 @@ def was_restarted(env: Mapping[str, str]) -> bool:
     return number_in(env, "TORCHELASTIC_RESTART_COUNT") > 0
 
 
+def elastic_job(env: Mapping[str, str]) -> str:
+    """The id of elastic torchrun's job, which its restarts share; empty where it has none of its own."""
+    job = env.get("TORCHELASTIC_RUN_ID", "")
+    return "" if job == "none" else job
+
+
 def number_in(env: Mapping[str, str], name: str, otherwise: int = 0, *, least: int = 0, most: int = 2**31) -> int:
     """Read a variable; `otherwise` where it is empty or not there. Raises ValueError for what is no such number."""
     word = env.get(name, "").strip()

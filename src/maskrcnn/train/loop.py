@@ -15,13 +15,13 @@ from maskrcnn.recipes import write_recipe
 from maskrcnn.report.page import write_report
 from maskrcnn.run_folder import CONFIG, LAST, WEIGHTS
 from maskrcnn.runtime import distributed
-from maskrcnn.runtime.ranks import was_restarted
 from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.storage.location import Where
 from maskrcnn.storage.upload import uploading
 from maskrcnn.train.interrupt import StopRequest
 from maskrcnn.train.log import Log
-from maskrcnn.train.remote import prepare
+from maskrcnn.train.remote import folder_of, prepare
+from maskrcnn.train.restart import goes_on, remember
 from maskrcnn.train.resume import check_agreement, find_start, how_to_go_on
 from maskrcnn.train.setup import set_up
 from maskrcnn.train.training import Training
@@ -50,11 +50,13 @@ def run(
     """
     with StopRequest() as wish, distributed.start(recipe.device) as world:
         notes: list[str] = []
-        again = was_restarted(os.environ)
+        again = world.any(goes_on(folder_of(out), os.environ))
         folder, location, source = prepare(out, "auto" if again and resume is None else resume, world, notes.append)
         start = find_start(folder, source, lambda note: notes.append(note.replace(str(folder), str(location))), again)
         check_agreement(world, start)  # everybody has looked before anybody writes
         folder.mkdir(parents=True, exist_ok=True)
+        if world.is_main:
+            remember(folder, os.environ)
         log = Log(folder, is_main=world.is_main, tensorboard=recipe.train.tensorboard, called=location, begun=begun)
         world.on_hang(log.note)
         # The log is closed before the last upload, which so has all that it wrote.
