@@ -98,16 +98,12 @@ def test_processes_and_micro_batches_share_each_step(data):
         assert [id for part in parts for id in part] == batch.image_ids.tolist()
 
 
-@pytest.mark.parametrize(("world_size", "micro_batch"), [(3, 0), (1, 3), (2, 4)])
-def test_a_step_that_cannot_be_shared_is_refused(data, world_size, micro_batch):
-    with pytest.raises(ValueError, match=r"a batch of 4 images cannot be shared"):
-        next(
-            iter(
-                loader.Loader(
-                    data, steps_of(data, recipe(0)), recipe(0), world_size=world_size, micro_batch=micro_batch
-                )
-            )
-        )
+def test_uneven_shares_hold_each_image_of_a_step_once_and_in_its_order(data):
+    steps = steps_of(data, recipe(0))  # of four images
+    shares = [list(loader.Loader(data, steps, recipe(0), rank=rank, world_size=3)) for rank in range(3)]
+    for step, *parts in zip(steps, *shares, strict=True):
+        assert [len(part.keys) for part in parts] == [1, 1, 2]
+        assert torch.cat([part.indices for part in parts]).tolist() == step.indices.tolist()
 
 
 def test_a_resumed_loader_goes_on_without_reading_what_it_skips(data):

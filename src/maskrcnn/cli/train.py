@@ -11,6 +11,7 @@ from maskrcnn.cli.options import OUT, WEIGHTS, Config, Overrides, destination
 from maskrcnn.runtime.ranks import find_ranks
 from maskrcnn.sentences import typed
 from maskrcnn.storage.location import printable
+from maskrcnn.train.restart import goes_on
 
 
 def train(
@@ -36,7 +37,8 @@ def train(
     if is_data(config):
         folder = destination(out or Path("runs/train") / name_of(config))
         own = folder if isinstance(folder, Path) else None
-        recipe = planned(config, overrides or (), own, goes_on=resume is not None)
+        again = resume is not None or (own is not None and goes_on(own, os.environ))
+        recipe = planned(config, overrides or (), own, goes_on=again)
     else:
         recipe = read_recipe(config, overrides or ())  # first: a mistake in it is told before torch is imported
         folder = destination(out or Path("runs/train") / recipe.name)

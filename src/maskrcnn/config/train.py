@@ -72,7 +72,7 @@ class Train(Settings, frozen=True):
     batch: Learning[Positive] = 16
     """Number of images per update, over all devices and accumulated micro-batches."""
     micro_batch: Run[Natural] = 0
-    """Number of images on one device at once; 0 takes `batch` / devices."""
+    """Number of images on one device at once, at most; 0 takes `batch` / devices."""
     mixed_precision: Run[bool] = False
     """Whether training uses bf16, or fp16 with loss scaling where there is none; a CPU without bf16 keeps float32."""
     execution: Run[Execution] = "auto"

@@ -171,6 +171,7 @@ def _updater(
         clip_norm=settings.optimizer.clip_norm,
         rungs=rungs,
         say=say,
+        batch=settings.batch,
     )
     if start is not None:
         load_state_tensors(optimizer, model, start.tensors["optimizer"])

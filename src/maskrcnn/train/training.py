@@ -79,6 +79,7 @@ class Training:
 
     def learn(self, loader: Loader, parts: Iterable[tuple[RawBatch, MicroBatch]]) -> None:
         """One update of the weights and of their average."""
+        self.world.doing(f"training, step {self.step + 1}")
         watch, waited, shares = self.window.stopwatch, loader.waited_seconds, self.plan.shares
         watch.fetch()
         raws, batches = zip(*islice(parts, shares.parts), strict=True)
@@ -115,6 +116,7 @@ class Training:
         """
         if self.saved_step == self.step:
             return
+        self.world.doing(f"saving after step {self.step}")
         self._counted(self.window.check)
         self.window.stopwatch.pause()
         with apart(self.budget, "saving", self.step):
@@ -215,7 +217,7 @@ class Training:
     def summary(self) -> str:
         """What is going to be done, in one line."""
         shares = self.plan.shares
-        split = f" (processes x micro-batches x images: {' x '.join(map(str, shares))})" if max(shares[:2]) > 1 else ""
+        split = f" (processes x micro-batches x images: {shares})" if max(shares[:2]) > 1 else ""
         start = f", going on after step {self.step}" if self.step else ""
         dtype = str(self.update.precision.dtype).removeprefix("torch.")
         trained = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
