@@ -180,7 +180,7 @@ def test_steps_before_a_broken_image_are_kept(shapes, tmp_path, monkeypatch):
         patch.setattr(training.Training, "learn", broken)
         with pytest.raises(ValueError, match=r"7\.png"):
             loop.run(recipe, out)
-    assert f"up to step 3 is kept; with all images restored, --resume auto --out {out}" in (out / "log.txt").read_text()
+    assert f"up to step 3 is kept; when that is mended, --resume auto --out {out}" in (out / "log.txt").read_text()
     assert checkpoint.read(loop.run(recipe, out, resume="auto") / "checkpoints/step-6").step == 6
 
 

@@ -1,7 +1,6 @@
 """A run at some step: what it has learnt so far, and what it keeps and tells of that."""
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -21,7 +20,7 @@ from maskrcnn.models.mask_rcnn import MaskRCNN
 from maskrcnn.run_folder import BEST, CHECKPOINTS, EVALUATION, LAST
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.memory import explain_out_of_memory, peak_memory
-from maskrcnn.sentences import counted, typed
+from maskrcnn.sentences import counted
 from maskrcnn.structures import MicroBatch
 from maskrcnn.train import checkpoint
 from maskrcnn.train.budget import Budget, apart, store
@@ -33,6 +32,9 @@ from maskrcnn.train.step import Updater
 from maskrcnn.train.stopwatch import stopwatch_for
 from maskrcnn.train.window import StepRecord, Window
 from maskrcnn.weights import save_weights
+
+Fetched = tuple[RawBatch, MicroBatch]
+"""A micro-batch, as decoded and as the network sees it."""
 
 
 @dataclass(eq=False)
@@ -61,13 +63,26 @@ class Training:
     """Learning rate of the last update."""
     budget: Budget | None = None
     """The time that the run fits into, if one was given."""
+    is_in_step: bool = False
+    """Whether an update has begun and is not done: then this is the state of no step."""
 
-    def learn(self, loader: Loader, parts: Iterable[tuple[RawBatch, MicroBatch]]) -> None:
-        """One update of the weights and of their average."""
-        watch, waited, shares = self.window.stopwatch, loader.waited_seconds, self.plan.shares
+    def __post_init__(self) -> None:
+        self.saved = self.step
+        """Step of the newest checkpoint, in every process."""
+
+    def fetch(self, loader: Loader, parts: Iterable[Fetched]) -> list[Fetched]:
+        """The images of the next step."""
+        watch, waited = self.window.stopwatch, loader.waited_seconds
         watch.fetch()
-        raws, batches = zip(*islice(parts, shares.parts), strict=True)
+        fetched = list(islice(parts, self.plan.shares.parts))
         watch.begin(loader.waited_seconds - waited)
+        return fetched
+
+    def learn(self, fetched: Sequence[Fetched]) -> None:
+        """One update of the weights and of their average."""
+        watch, shares = self.window.stopwatch, self.plan.shares
+        raws, batches = zip(*fetched, strict=True)
+        self.is_in_step = True
         self.rate = self._rate(self.step)
         set_rate(self.update.optimizer, self.rate)
         with explain_out_of_memory(self.world.device, shares.images, raws[0].bucket, self._less_memory()):
@@ -75,6 +90,7 @@ class Training:
         self.step += 1
         if self.average is not None:
             self.average.update(self.model, self.step)
+        self.is_in_step = False
         watch.end()
         self.log.advance()
         self.window.steps.append(StepRecord(self.step, losses, [raw.image_ids.tolist() for raw in raws]))
@@ -94,24 +110,35 @@ class Training:
         self.window = new_window(self.update)
 
     def save(self) -> None:
-        """Write a checkpoint, unless the losses say that the weights are spoilt."""
+        """Write a checkpoint, unless it is written or the losses say that the weights are spoilt."""
+        if self.saved == self.step:
+            return
         self.window.check()
         self.window.stopwatch.pause()
         with apart(self.budget, "saving", self.step):
             self._write_checkpoint()
             self.world.barrier()
+        self.saved = self.step
 
-    def rescue(self) -> None:
-        """Keep what was learnt before an image could not be read; other processes, if any, are not waited for."""
-        if not self.world.is_main or not self.step or (self.out / CHECKPOINTS / f"step-{self.step}").exists():
-            return
-        with suppress(FloatingPointError):
+    def rescue(self) -> bool:
+        """Keep the state of the last step that was done, and tell whether it is kept; others are not waited for.
+
+        In the middle of a step there is no such state any more.
+        """
+        if self.saved == self.step:
+            return self.step > 0
+        if self.is_in_step or not self.world.is_main:
+            return False
+        try:
             self.window.check()
             self._write_checkpoint()
-            self.log.say(
-                f"what was learnt up to step {self.step} is kept; with all images restored, "
-                f"{typed('--resume')} auto {typed('--out')} {self.log.called} goes on"
-            )
+        except FloatingPointError:
+            return False
+        except (OSError, RuntimeError) as error:  # neither hides why training stopped
+            self.log.say(f"the state of step {self.step} could not be kept: {error}")
+            return False
+        self.saved = self.step
+        return True
 
     def _write_checkpoint(self) -> None:
         if not self.world.is_main:
