@@ -135,6 +135,8 @@ def _train(training: Training, epoch: int, wish: StopRequest) -> None:
                 training.tell(epoch)
             if is_last or _checkpoint_due(training, training.end_of(epoch)):
                 training.save()
+    for note in training.skips.notes():
+        training.log.say(note)
     training.window.stopwatch.pause()
     _stop_together(training, epoch, wish)
 
@@ -143,15 +145,19 @@ def _fetched(
     training: Training, loader: Loader, parts: Iterable[Fetched], epoch: int, wish: StopRequest
 ) -> list[Fetched]:
     """The images of the next step. Where a process has none or is to stop, all save the same step and stop."""
-    fetched, failure = [], None
+    world, fetched, failure = training.world, [], None
     # With several processes the others may be in a step already, which this one is a part of.
-    is_alone = training.world.size == 1
+    is_alone = world.size == 1
     try:
         with wish.interruptible() if is_alone else nullcontext():
             fetched = training.fetch(loader, parts)
     except (Stopped, OSError, ValueError) as error:
         failure = error
-    _stop_together(training, epoch, wish, failure)
+    raws = [raw for raw, _ in fetched]
+    if world.any(wish.raised or failure is not None or any(raw.unread for raw in raws)):
+        too_many = training.skips.add(raws, training.step + 1, world)
+        failure = failure or (ValueError(too_many) if too_many else None)
+        _stop_together(training, epoch, wish, failure)
     return fetched
 
 
@@ -191,6 +197,7 @@ def _loader(training: Training, epoch: int) -> Loader:
         start=training.step - first,
         pin_memory=training.world.device.type == "cuda",
         oddities=training.oddities,
+        skip=data.skip_unreadable > 0,
     )
 
 

@@ -28,6 +28,7 @@ from maskrcnn.train.log import Log, evaluations, is_stale, quality
 from maskrcnn.train.optimizer import Average, set_rate, state_tensors
 from maskrcnn.train.plan import Plan, Splits
 from maskrcnn.train.schedule import base_rate, learning_rate
+from maskrcnn.train.skips import Skips
 from maskrcnn.train.step import Updater
 from maskrcnn.train.stopwatch import stopwatch_for
 from maskrcnn.train.window import StepRecord, Window
@@ -67,6 +68,7 @@ class Training:
     """Whether an update has begun and is not done: then this is the state of no step."""
 
     def __post_init__(self) -> None:
+        self.skips = Skips(self.out, self.recipe.data.skip_unreadable, self.step)
         self.saved = self.step
         """Step of the newest checkpoint, in every process."""
 
