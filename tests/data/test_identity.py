@@ -1,8 +1,8 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from dataclasses import replace
 
 from maskrcnn.data.dataset import Dataset, keep_objects, select
 from maskrcnn.data.identity import difference, identity

@@ -122,12 +122,16 @@ def test_of_older_ones_those_that_are_told_are_kept_besides(tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 def test_numbers_that_are_not_finite_are_neither_written_nor_read(tmp_path, value, monkeypatch):
     spoilt = {**TENSORS, "model": {"a.weight": torch.tensor([1.0, value])}}
-    with pytest.raises(FloatingPointError, match=r"step 5 is not kept: a\.weight of the model hold numbers that are not"):
+    with pytest.raises(
+        FloatingPointError, match=r"step 5 is not kept: a\.weight of the model hold numbers that are not"
+    ):
         checkpoint.save(tmp_path, 5, spoilt, {}, keep=2)
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "not_finite", lambda tensors: [])
         path = checkpoint.save(tmp_path, 5, spoilt, {}, keep=2)
-    with pytest.raises(checkpoint.Damaged, match=r"step-5: model\.safetensors holds numbers that are not finite \(a\.w"):
+    with pytest.raises(
+        checkpoint.Damaged, match=r"step-5: model\.safetensors holds numbers that are not finite \(a\.w"
+    ):
         checkpoint.read(path)
 
 
@@ -161,7 +165,8 @@ def test_a_checkpoint_that_may_not_be_read_is_not_passed_over(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"a":' * 100_000, "[]", "3", '"text"', "", "{}", '{"sha256": 1}', '{"files": [], "sha256": "a"}']
+    "text",
+    ["[" * 100_000, '{"a":' * 100_000, "[]", "3", '"text"', "", "{}", '{"sha256": 1}', '{"files": [], "sha256": "a"}'],
 )
 def test_a_state_of_another_kind_is_damage_with_a_sentence(tmp_path, text):
     path = save(tmp_path, 5)
@@ -176,7 +181,10 @@ def test_a_state_of_another_kind_is_damage_with_a_sentence(tmp_path, text):
         ({"step": 8}, "step-5 holds step 8; call it step-8 again"),
         ({"step": "5"}, "names no step or no files"),
         ({"files": {}}, "names no step or no files"),
-        ({"files": {"../step-4/model.safetensors": {}}}, r"names \.\./step-4/model\.safetensors, which no checkpoint holds"),
+        (
+            {"files": {"../step-4/model.safetensors": {}}},
+            r"names \.\./step-4/model\.safetensors, which no checkpoint holds",
+        ),
         ({"files": {"state.json": {}}}, r"names state\.json, which"),
     ],
 )
