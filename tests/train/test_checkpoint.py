@@ -122,16 +122,12 @@ def test_of_older_ones_those_that_are_told_are_kept_besides(tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])
 def test_numbers_that_are_not_finite_are_neither_written_nor_read(tmp_path, value, monkeypatch):
     spoilt = {**TENSORS, "model": {"a.weight": torch.tensor([1.0, value])}}
-    with pytest.raises(
-        FloatingPointError, match=r"step 5 is not kept: a\.weight of the model hold numbers that are not"
-    ):
+    with pytest.raises(FloatingPointError, match=r"step 5 is not kept: a\.weight of the model hold numbers"):
         checkpoint.save(tmp_path, 5, spoilt, {}, keep=2)
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "not_finite", lambda tensors: [])
         path = checkpoint.save(tmp_path, 5, spoilt, {}, keep=2)
-    with pytest.raises(
-        checkpoint.Damaged, match=r"step-5: model\.safetensors holds numbers that are not finite \(a\.w"
-    ):
+    with pytest.raises(checkpoint.Damaged, match=r"step-5: model\.safetensors holds numbers that are not finite"):
         checkpoint.read(path)
 
 
@@ -183,7 +179,7 @@ def test_a_state_of_another_kind_is_damage_with_a_sentence(tmp_path, text):
         ({"files": {}}, "names no step or no files"),
         (
             {"files": {"../step-4/model.safetensors": {}}},
-            r"names \.\./step-4/model\.safetensors, which no checkpoint holds",
+            r"names \.\./step-4/model\.safetensors, which no",
         ),
         ({"files": {"state.json": {}}}, r"names state\.json, which"),
     ],

@@ -21,11 +21,10 @@ def test_a_second_run_learns_whose_folder_it_is(tmp_path):
     with alone(out):
         told = json.loads((out / ".lock").read_text())
         assert told["pid"] == os.getpid()
-        with pytest.raises(ValueError) as caught, alone(out):
+        with pytest.raises(ValueError, match="choose another --out") as caught, alone(out):
             pass
     expected = f"{out} is in use by process {os.getpid()} on {told['host']} since {told['since']}, which trains there;"
     assert str(caught.value).startswith(expected)
-    assert "choose another --out" in str(caught.value)
 
 
 @needs_locks
