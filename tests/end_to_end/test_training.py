@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,6 +35,7 @@ from maskrcnn.models.resnet import ResNet
 from maskrcnn.recipes import write_recipe
 from maskrcnn.runtime import ladder
 from maskrcnn.train import checkpoint, loop, setup, training
+from maskrcnn.train.interrupt import Stopped
 from maskrcnn.train.log import Log
 from maskrcnn.train.step import Updater
 from maskrcnn.weights import load_weights
@@ -181,7 +183,7 @@ def test_steps_before_a_broken_image_are_kept(shapes, tmp_path, monkeypatch):
         patch.setattr(training.Training, "learn", broken)
         with pytest.raises(ValueError, match=r"7\.png"):
             loop.run(recipe, out)
-    assert f"up to step 3 is kept; with all images restored, --resume auto --out {out}" in (out / "log.txt").read_text()
+    assert f"up to step 3 is kept; when that is mended, --resume auto --out {out}" in (out / "log.txt").read_text()
     assert checkpoint.read(loop.run(recipe, out, resume="auto") / "checkpoints/step-6").step == 6
 
 
@@ -394,3 +396,78 @@ def test_a_run_is_neither_overwritten_nor_continued_by_another_recipe(shapes, tm
     wider = msgspec.structs.replace(recipe, model=msgspec.structs.replace(MODEL, neck=Neck(channels=64)))
     with pytest.raises(ValueError, match=r"model\.neck\.channels: 32 in the checkpoint, 64 now"):
         loop.run(wider, tmp_path / "run", resume="auto")
+
+
+def test_steps_before_an_evaluation_are_kept_when_it_is_interrupted(shapes, tmp_path, monkeypatch):
+    recipe, out = tiny(shapes, epochs=1, evaluate_every=1, checkpoint_every=70), tmp_path / "run"
+
+    def interrupted(*_, **__):
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "evaluate", interrupted)
+        with pytest.raises(Stopped) as stopped:
+            loop.run(recipe, out)
+    assert stopped.value.number == signal.SIGTERM
+    assert [path.name for path in checkpoint.find(out / "checkpoints")] == ["step-2"]
+
+
+def test_a_signal_while_images_are_read_keeps_the_last_step_and_its_line(shapes, tmp_path, monkeypatch):
+    recipe, out = tiny(shapes, log_every=70, checkpoint_every=70), tmp_path / "run"
+    fetch = training.Training.fetch
+
+    def stopped(run, *arguments):
+        if run.step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return fetch(run, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Training, "fetch", stopped)
+        with pytest.raises(Stopped):
+            loop.run(recipe, out)
+    assert [path.name for path in checkpoint.find(out / "checkpoints")] == ["step-1"]
+    assert [row["step"] for row in rows(out)] == [1]
+
+
+def test_in_the_middle_of_a_step_nothing_is_kept(shapes, tmp_path, monkeypatch):
+    def broken(*_):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(Updater, "__call__", broken)
+    with pytest.raises(MemoryError):
+        loop.run(tiny(shapes), tmp_path / "run")
+    assert checkpoint.find(tmp_path / "run" / "checkpoints") == []
+
+
+def with_spoilt(shapes: Path, to: Path, number: int) -> Path:
+    """The shapes, with the first training images cut short."""
+    shutil.copytree(shapes, to)
+    for image in sorted((to / "train2017").iterdir())[:number]:
+        image.write_bytes(image.read_bytes()[:100])
+    return to
+
+
+def skipping(recipe: Recipe, most: int) -> Recipe:
+    return msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, skip_unreadable=most))
+
+
+def test_unreadable_images_within_the_budget_are_skipped_and_listed(shapes, tmp_path):
+    recipe, out = skipping(tiny(with_spoilt(shapes, tmp_path / "data", 2), epochs=2), 2), tmp_path / "run"
+    loop.run(recipe, out)
+    names = sorted(path.name for path in (shapes / "train2017").iterdir())[:2]
+    listed = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
+    assert sorted(one["image"] for one in listed) == names
+    assert {one["step"] for one in listed} <= {1, 2}
+    told = (out / "log.txt").read_text()
+    assert told.count("2 images could not be read, and training goes on without") == 1  # not again in the second epoch
+    assert "2 of at most 2 by now" in told
+    assert checkpoint.find(out / "checkpoints")[0].name == "step-4"
+
+
+def test_more_unreadable_images_than_the_budget_stop_the_run_with_a_checkpoint(shapes, tmp_path):
+    recipe, out = skipping(tiny(with_spoilt(shapes, tmp_path / "data", 5)), 4), tmp_path / "run"
+    with pytest.raises(
+        ValueError, match=r"5 images could not be read, data\.skip_unreadable allows 4, the last one: .*"
+    ):
+        loop.run(recipe, out)
+    assert len((out / "skipped.jsonl").read_text().splitlines()) == 5

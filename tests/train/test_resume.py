@@ -194,3 +194,68 @@ def test_a_setting_that_came_later_had_its_default_before(tmp_path):
     augmented = change("data", augment=replace(RECIPE.data.augment, strength="light"))
     with pytest.raises(ValueError, match=r"data\.augment\.strength: off in the checkpoint, light now"):
         check_same(augmented, found, DATA)
+
+
+def save_course(out: Path, step: int, sound: list[int]) -> Path:
+    course = {"loss": 4e5, "course": {"lowest": 0.41, "recent": [4e5], "sound": sound}}
+    state = {"recipe": msgspec.to_builtins(RECIPE), "data": DATA, **course}
+    return checkpoint.save(out / "checkpoints", step, {"model": {"w": torch.ones(2)}}, state, keep=5)
+
+
+def test_what_goes_on_from_after_the_losses_grew_is_told_which_checkpoint_is_from_before(tmp_path):
+    save_course(tmp_path, 20, [10, 20])
+    save_course(tmp_path, 30, [20])
+    told = []
+    assert find_start(tmp_path, "auto", told.append).step == 30
+    assert told[1:] == [
+        "the losses had grown before step-30: 4e+05 on average, 0.41 at their lowest; step-20 is from before, "
+        f"--resume {tmp_path / 'checkpoints/step-20'} --out {tmp_path} goes on from it"
+    ]
+
+
+def test_a_run_goes_on_from_before_the_losses_grew_in_its_own_folder(tmp_path):
+    old = save_course(tmp_path, 20, [10, 20])
+    save_course(tmp_path, 30, [20])
+    (save_course(tmp_path, 40, [20]) / "state.json").write_text("{}")
+    assert find_start(tmp_path, str(old), print).step == 20
+    save_course(tmp_path, 35, [20, 35])  # learnt again
+    with pytest.raises(ValueError, match="has gone on to step-35 since step-20"):
+        find_start(tmp_path, str(old), print)
+
+
+def test_where_the_losses_had_always_been_high_nothing_is_told(tmp_path):
+    save_course(tmp_path, 30, [])
+    told = []
+    find_start(tmp_path, "auto", told.append)
+    assert len(told) == 1
+
+
+def test_data_that_were_changed_are_refused_with_what_and_the_way_on(tmp_path):
+    found = checkpoint.read(save(tmp_path, 5))
+    for values, what in [
+        ({"objects": 89}, "learnt from 90 objects, the data have 89 now"),
+        ({"order": "zz"}, "learnt from the same images in another order"),
+        ({"order": "zz", "contents": "zz"}, "of which some have another name, size, category, box or outline now"),
+    ]:
+        with pytest.raises(ValueError, match=rf"{what}; restore the data, or .* --weights .* and another --out"):
+            check_same(RECIPE, found, DATA | values)
+
+
+def test_a_checkpoint_from_before_data_were_compared_goes_on_with_as_many_images(tmp_path):
+    found = checkpoint.read(save(tmp_path, 5))
+    found.state["num_images"] = found.state.pop("data")["images"]
+    check_same(RECIPE, found, DATA)
+    with pytest.raises(ValueError, match="learnt from 30 images, the data have 31 now"):
+        check_same(RECIPE, found, DATA | {"images": 31})
+
+
+def test_a_checkpoint_that_this_user_may_not_read_is_a_sentence(tmp_path, monkeypatch):
+    path = save(tmp_path, 5)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path / "state.json"))
+
+    monkeypatch.setattr(checkpoint, "read", refuse)
+    for resume in ("auto", str(path), str(tmp_path)):
+        with pytest.raises(ValueError, match=r"step-5/state\.json may not be read by this user; ask its owner"):
+            find_start(tmp_path, resume, print)

@@ -125,6 +125,9 @@ class Data(Settings, frozen=True):
     remote: Run[Literal["copy", "stream"]] = "copy"
     """How images are read where `dataset_dir` is an address such as `s3://BUCKET/FOLDER`: `copy` copies them into the
     cache before the first step, `stream` reads each from the store whenever it is needed."""
+    skip_unreadable: Run[Natural] = 0
+    """Number of training images that may be unreadable before a run stops: each is shown as a black image without
+    objects, and listed in the run's `skipped.jsonl`. With 0 the first one stops it, with a checkpoint."""
     read_ahead: Run[Annotated[int, Meta(gt=0, le=10_000)]] = 64
     """Number of images that `remote: stream` reads at once, ahead of the threads that decode them."""
     num_workers: Run[Threads] = 4

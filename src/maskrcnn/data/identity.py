@@ -41,7 +41,10 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
         if before[kind] != now[kind]:
             return f"learnt from {counted(before[kind], kind)}, the data have {now[kind]} now"
     if before["contents"] != now["contents"]:
-        return "learnt from as many images and objects, of which some have another name, size, category, box or outline now"
+        return (
+            "learnt from as many images and objects, of which some have another name, size, category, box or outline "
+            "now"
+        )
     if before["order"] != now["order"]:
         return "learnt from the same images in another order"
     return None

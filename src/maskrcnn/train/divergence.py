@@ -14,7 +14,7 @@ GROWN = 3.0
 """Times the lowest mean loss so far from which on losses have grown: noise and warm restarts stay below."""
 FLOOR = 0.1
 """Loss below which a difference is noise, however small the lowest one was."""
-FEWEST = 16
+FEWEST = 8
 """Steps of which a mean is taken at least, if so many were done: single steps of small batches differ by this much."""
 SUSPECTS = 2
 """Checkpoints that are remembered: the update that made the newest one may have been the first to go wrong."""

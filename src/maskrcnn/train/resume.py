@@ -119,8 +119,8 @@ def check_same(recipe: Recipe, found: Checkpoint, data: dict[str, Any]) -> None:
     of_data = difference(_data_of(found), data)
     if of_data and not differing:
         raise ValueError(
-            f"{found.path} {of_data}; restore the data, or begin anew with {typed('--weights')} {found.path.parents[1]} "
-            f"and another {typed('--out')}"
+            f"{found.path} {of_data}; restore the data, or begin anew with {typed('--weights')} "
+            f"{found.path.parents[1]} and another {typed('--out')}"
         )
     if differing:
         is_network = any(one.startswith("model.") for one in differing)
@@ -161,8 +161,8 @@ def _tell_of_growth(found: Checkpoint, out: Path, tell: Callable[[str], None]) -
     course = Course.of(found.step, found.state)
     if _grown(found) and found.path.resolve().is_relative_to(out.resolve()):
         tell(
-            f"the losses had grown before {found.path.name}: {course.loss:.3g} on average, {course.lowest:.3g} at their "
-            f"lowest; {way_back(course, out, out)}"
+            f"the losses had grown before {found.path.name}: {course.loss:.3g} on average, {course.lowest:.3g} at "
+            f"their lowest; {way_back(course, out, out)}"
         )
 
 

@@ -94,7 +94,7 @@ def set_up(
         data=data,
         background=Background(log.say),
         course=Course() if start is None else Course.of(start.step, start.state),
-        saved_step=start.step if start is not None and start.path.resolve().is_relative_to(out.resolve()) else 0,
+        saved=start.step if start is not None and start.path.resolve().is_relative_to(out.resolve()) else 0,
         budget=budget,
     )
 

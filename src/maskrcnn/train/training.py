@@ -1,7 +1,6 @@
 """A run at some step: what it has learnt so far, and what it keeps and tells of that."""
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -21,7 +20,7 @@ from maskrcnn.models.mask_rcnn import MaskRCNN
 from maskrcnn.run_folder import BEST, CHECKPOINTS, EVALUATION, LAST
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.memory import explain_out_of_memory, peak_memory
-from maskrcnn.sentences import counted, typed
+from maskrcnn.sentences import counted
 from maskrcnn.structures import MicroBatch
 from maskrcnn.train import checkpoint
 from maskrcnn.train.background import Background, HostMemory
@@ -32,11 +31,14 @@ from maskrcnn.train.optimizer import Average, set_rate, state_tensors
 from maskrcnn.train.plan import Plan, Splits
 from maskrcnn.train.resume import way_back
 from maskrcnn.train.schedule import base_rate, learning_rate
+from maskrcnn.train.skips import Skips
 from maskrcnn.train.step import Updater
 from maskrcnn.train.stopwatch import stopwatch_for
 from maskrcnn.train.window import StepRecord, Window
 from maskrcnn.weights import save_weights
 
+Fetched = tuple[RawBatch, MicroBatch]
+"""A micro-batch, as decoded and as the network sees it."""
 T = TypeVar("T")
 
 
@@ -65,7 +67,7 @@ class Training:
     """What writes checkpoints."""
     course: Course = field(default_factory=Course)
     """The losses up to now."""
-    saved_step: int = 0
+    saved: int = 0
     """Step whose checkpoint is written or on its way."""
     memory: HostMemory = field(default_factory=HostMemory)
     """Where tensors lie while they are written."""
@@ -76,14 +78,26 @@ class Training:
     """Learning rate of the last update."""
     budget: Budget | None = None
     """The time that the run fits into, if one was given."""
+    is_in_step: bool = False
+    """Whether an update has begun and is not done: then this is the state of no step."""
 
-    def learn(self, loader: Loader, parts: Iterable[tuple[RawBatch, MicroBatch]]) -> None:
-        """One update of the weights and of their average."""
-        self.world.doing(f"training, step {self.step + 1}")
-        watch, waited, shares = self.window.stopwatch, loader.waited_seconds, self.plan.shares
+    def __post_init__(self) -> None:
+        self.skips = Skips(self.out, self.recipe.data.skip_unreadable, self.step)
+
+    def fetch(self, loader: Loader, parts: Iterable[Fetched]) -> list[Fetched]:
+        """The images of the next step."""
+        watch, waited = self.window.stopwatch, loader.waited_seconds
         watch.fetch()
-        raws, batches = zip(*islice(parts, shares.parts), strict=True)
+        fetched = list(islice(parts, self.plan.shares.parts))
         watch.begin(loader.waited_seconds - waited)
+        return fetched
+
+    def learn(self, fetched: Sequence[Fetched]) -> None:
+        """One update of the weights and of their average."""
+        watch, shares = self.window.stopwatch, self.plan.shares
+        raws, batches = zip(*fetched, strict=True)
+        self.world.doing(f"training, step {self.step + 1}")
+        self.is_in_step = True
         self.rate = self._rate(self.step)
         set_rate(self.update.optimizer, self.rate)
         with explain_out_of_memory(self.world.device, shares.images, raws[0].bucket, self._less_memory()):
@@ -91,6 +105,7 @@ class Training:
         self.step += 1
         if self.average is not None:
             self.average.update(self.model, self.step)
+        self.is_in_step = False
         watch.end()
         self.log.advance()
         self.window.steps.append(StepRecord(self.step, losses, [raw.image_ids.tolist() for raw in raws]))
@@ -114,7 +129,7 @@ class Training:
 
         Steps go on meanwhile: `background` has written it when it is waited for. Raises what the last one raised.
         """
-        if self.saved_step == self.step:
+        if self.saved == self.step:
             return
         self.world.doing(f"saving after step {self.step}")
         self._counted(self.window.check)
@@ -122,18 +137,25 @@ class Training:
         with apart(self.budget, "saving", self.step):
             self._begin_to_write()
 
-    def rescue(self) -> None:
-        """Keep what was learnt before an image could not be read; other processes, if any, are not waited for."""
-        if not self.world.is_main or not self.step or self.saved_step == self.step:
-            return
-        with suppress(FloatingPointError):
-            self._counted(self.window.check)
-            self._begin_to_write()
-            self.background.wait()
-            self.log.say(
-                f"what was learnt up to step {self.step} is kept; with all images restored, "
-                f"{typed('--resume')} auto {typed('--out')} {self.log.called} goes on"
-            )
+    def rescue(self) -> bool:
+        """Keep the state of the last step that was done, and tell whether it is kept; others are not waited for.
+
+        In the middle of a step there is no such state any more.
+        """
+        if not self.world.is_main:
+            return False
+        self.background.settle()
+        if self.saved != self.step and not self.is_in_step:
+            try:
+                self._counted(self.window.check)
+                self._begin_to_write()
+                self.background.wait()
+            except FloatingPointError:
+                return False
+            except (OSError, RuntimeError) as error:  # neither hides why training stopped
+                self.log.say(f"the state of step {self.step} could not be kept: {error}")
+                return False
+        return (self.out / CHECKPOINTS / f"step-{self.step}").is_dir()
 
     def settle(self) -> None:
         """Wait in every process until the last checkpoint is on the disk. Raises what its writing raised."""
@@ -157,13 +179,13 @@ class Training:
     def _begin_to_write(self) -> None:
         """Copy what a checkpoint holds, when the last one is written, and leave the rest to the background."""
         keep, step = self.recipe.train.keep_checkpoints, self.step
+        self.background.wait()
         self.course.close(step, keep)
         if self.world.is_main:
-            self.background.wait()
             copy, state = self.memory.copy(self._tensors(), self.world.device), self._state()
             folder, besides = self.out / CHECKPOINTS, self.course.sound[-1:]
             self.background.begin(lambda: checkpoint.save(folder, step, copy.wait(), state, keep=keep, besides=besides))
-        self.saved_step = step
+        self.saved = step
 
     def _tensors(self) -> dict[str, dict[str, Tensor]]:
         """The tensors that a checkpoint holds, a file for each group."""
