@@ -31,6 +31,8 @@ TAIL = 4096
 """Bytes at the end of a file that tell whether it was written to its end."""
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """Errors of a disk, a quota or a limit that takes no more."""
+DRAFT = re.compile(r"^\.(.+)\.[0-9a-f]{32}\.part$")
+"""Name of what is written in the place of a file."""
 PROBE = 1 << 16
 """Bytes that a disk with room takes."""
 REMEDY = "make room there, then run the command again"
@@ -174,6 +176,7 @@ def explain_full(
     reason   the number of the system's error
     """
     free = _free(path)
+    path = path.with_name(DRAFT.sub(r"\1", path.name))
     room = 0 if free is None else free + begun
     told = f"{needed:,} bytes needed" if needed else f"more than {max(begun, room):,} bytes needed"
     return DiskFull(

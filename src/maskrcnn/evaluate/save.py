@@ -65,7 +65,7 @@ def _write_metrics(folder: Path, metrics: Metrics) -> None:
     details = {name: value for name, value in metrics.items() if name in IN_DETAILS}
     contents = {METRICS: json.format(json.encode(short(metrics)), indent=1) + b"\n", DETAILS: json.encode(details)}
     for name, content in contents.items():
-        with atomic_write(folder / name) as draft:
+        with atomic_write(folder / name, needed=len(content)) as draft:
             draft.write_bytes(content)
 
 

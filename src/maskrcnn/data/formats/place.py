@@ -45,13 +45,16 @@ def _copied_bytes(data: Dataset, folder: Path) -> int:
     """Bytes of the images that lie on another disk than a folder, so that they cannot be linked."""
     if isinstance(data.images, Location):
         return 0
-    disk = next(one for one in (folder, *folder.absolute().parents) if one.exists()).stat().st_dev
-    total = 0
+    disk, total = _disk(next(one for one in (folder, *folder.absolute().parents) if one.exists())), 0
     for name in data.file_names:
         with suppress(OSError):  # told of when it is its turn
             state = (data.images / name).stat()
             total += state.st_size if state.st_dev != disk else 0
     return total
+
+
+def _disk(path: Path) -> int:
+    return path.stat().st_dev
 
 
 def distinct_names(file_names: Sequence[str], *, by_stem: bool = False, moved: Callable[[str], str] = str) -> list[str]:
