@@ -13,7 +13,6 @@ from maskrcnn.recipes.describe import describe, example, nearest
 from maskrcnn.recipes.read import Layer, Refused, Typed
 from maskrcnn.recipes.renamed import RENAMED, SECTIONS
 
-
 MOST_MISTAKES = 50
 """Number of mistakes after which no more are looked for."""
 
