@@ -31,8 +31,8 @@ is opened: photos have fewer than 50, and of the larger ones only bombs more."""
 RGB_BYTES, ROOM = 3, 16
 """Bytes of a usual pixel, and those that a pixel of the largest image may have."""
 MOST_SCANS, USUAL_SCANS, BLANK_SCANS = 64, 10, 64
-"""Passes over all pixels that a progressive JPEG may ask for, those that usual ones do, and pixels in a byte of one that
-asks for more: each pass of a photo adds something."""
+"""Passes over all pixels that a progressive JPEG may ask for, those that usual ones do, and pixels in a byte of one
+that asks for more: each pass of a photo adds something."""
 PNG, PIXEL_PARTS, MOST_PARTS = b"\x89PNG\r\n\x1a\n", (b"IDAT", b"fdAT", b"fcTL"), 1000
 """First bytes of a PNG, names of its parts that hold pixels, and the number of others that it may have."""
 HEAD = 4096
@@ -93,8 +93,8 @@ def refuse_size(
         raise ValueError(_too_large(path, f"its (height, width) of {size}{room}"))
     if is_hollow(format, pixels, num_bytes):
         raise ValueError(
-            f"the image {path} states a (height, width) of {size}, more than its {num_bytes} bytes can hold; restore "
-            "or remove it"
+            f"the image {path} states a (height, width) of {size}, more than its {num_bytes} bytes can hold; "
+            "restore or remove it"
         )
     if is_blank(pixels * bytes_per_pixel / RGB_BYTES, num_bytes):
         raise ValueError(
