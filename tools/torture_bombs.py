@@ -1,7 +1,7 @@
 """Images and recipes that are made to fill the memory or never to end: `python tools/torture_bombs.py`.
 
-Each is drawn anew and read in a process of its own, whose seconds of the processor and peak memory are printed; nothing is kept. A bomb
-that is read takes its turn too: what counts is that it takes under 500 MB and a second, and ends in a sentence if it ends.
+Each is drawn anew and read in a process of its own, whose seconds of the processor and peak memory are printed; nothing
+is kept. What counts is that it takes under 500 MB and a second, and ends in a sentence unless it is whole.
 """
 
 import io

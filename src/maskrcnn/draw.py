@@ -145,7 +145,7 @@ def _large_first(boxes: Float[np.ndarray, "n 4"]) -> list[int]:
 def _draw_mask(
     drawing: Image.Image, mask: Crop, size: tuple[int, int], color: Color, factor: int, style: Style
 ) -> None:
-    """Fill and outline a mask, some rows after the others: numbers of all pixels at once take ten times an image's room.
+    """Fill and outline a mask, some rows after the others: numbers of all pixels at once take too much room.
 
     size   (height, width) of the image before it was enlarged
     """

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any
 
 from maskrcnn.sentences import in_lines
 
@@ -11,7 +11,7 @@ from maskrcnn.sentences import in_lines
 class Guarded:
     """A stream of text that writes what a terminal would obey as it is written in Python; all else is the stream's."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:
         self.stream = stream
 
     def write(self, text: str) -> int:
@@ -39,7 +39,7 @@ def guarded() -> Iterator[None]:
         sys.stdout, sys.stderr = streams
 
 
-def bare(stream: TextIO) -> TextIO:
+def bare(stream: Any) -> Any:
     """The stream that is guarded, for what commands a terminal on purpose, such as a bar; names in it are guarded by
     whoever writes them."""
     return stream.stream if isinstance(stream, Guarded) else stream

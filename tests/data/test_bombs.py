@@ -19,7 +19,17 @@ from maskrcnn.data.raw import _rgb_array
 TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "torture_bombs.py"))
 READ = {"behind.png", "loop.tif", "loop-deep.tif", "tags.tif", "pages.tif", "pages-deep.tif", "restarts.jpg"}
 """Images that are whole although they are made to look for more: these are read."""
-SLOW = {"zeros.png", "zeros-deep.png", "text.png", "behind.png", "long-text.png", "profile.png", "texts.png", "fax.tif"}
+SLOW = {
+    "frames.gif",
+    "zeros.png",
+    "zeros-deep.png",
+    "text.png",
+    "behind.png",
+    "long-text.png",
+    "profile.png",
+    "texts.png",
+    "fax.tif",
+}
 SLOW |= {"pieces.tif", "restarts.jpg", "blank.avif", "scans-90.jpg", "blanks.pgm", "pages.tif", "pages-deep.tif"}
 """Images that take long to draw; `python tools/torture_bombs.py` reads them, too, and measures time and memory."""
 

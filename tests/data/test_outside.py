@@ -15,7 +15,7 @@ from maskrcnn.data.split import open_split, read_part
 
 
 def folder(tmp_path, *names, sized=True):
-    """A data set whose one image lies in `train2017/`, and which names these; another image lies beside the data set."""
+    """A data set whose one image lies in `train2017/`, and which names these; another image lies beside it."""
     root = tmp_path / "set"
     for place in ("train2017", "annotations"):
         (root / place).mkdir(parents=True)
@@ -93,5 +93,5 @@ def test_a_pipe_for_annotations_is_refused(tmp_path):
     path = root / "annotations/instances_train2017.json"
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(OSError, match="instances_train2017.json is a pipe"):
+    with pytest.raises(OSError, match=r"instances_train2017\.json is a pipe"):
         read(root)

@@ -137,5 +137,5 @@ class Data(Settings, frozen=True):
     max_rowsize: Size[Positive] = 64
     """Largest size of a decoded image in MiB; a larger image is downscaled by a whole factor while it is decoded."""
     max_pixels: Run[Pixels] = 178_956_970
-    """Number of pixels of the largest image that is opened, anywhere: more would fill the memory, as files that are made
-    to do so want. Parts of larger TIFF files are read with `tile`, which have no such limit."""
+    """Number of pixels of the largest image that is opened: more would fill the memory, as bombs want. Parts of larger
+    TIFF files are read with `tile`, which has no such limit."""

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 LARGEST = 1_000_000_000
 """Largest number that a setting may be, unless its type says less: no machine has more of anything."""
 FARTHEST = 1e30
-"""Largest number with a point that a setting may be, unless its type says less: numbers of 32 bits reach to 3e38."""
+"""Largest learning rate, which only has to be finite: numbers of 32 bits reach to 3e38."""
 Positive = Annotated[int, Meta(gt=0, le=LARGEST)]
 Natural = Annotated[int, Meta(ge=0, le=LARGEST)]
 Layers = Annotated[int, Meta(gt=0, le=64)]
@@ -24,8 +24,13 @@ Side = Annotated[int, Meta(gt=0, le=1_000_000)]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Part = Annotated[float, Meta(ge=0.0, lt=1.0)]
 Share = Annotated[float, Meta(gt=0.0, le=1.0)]
-AboveZero = Annotated[float, Meta(gt=0.0, le=FARTHEST)]
-NotNegative = Annotated[float, Meta(ge=0.0, le=FARTHEST)]
+AboveZero = Annotated[float, Meta(gt=0.0, le=float(LARGEST))]
+NotNegative = Annotated[float, Meta(ge=0.0, le=float(LARGEST))]
+Rate = Annotated[float, Meta(gt=0.0, le=FARTHEST)]
+Factor = Annotated[float, Meta(gt=0.0, le=100.0)]
+"""Factor by which images become larger or smaller."""
+Spread = Annotated[float, Meta(ge=0.0, le=1000.0)]
+"""Standard deviation in pixels or levels."""
 
 
 class Role(StrEnum):

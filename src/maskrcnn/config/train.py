@@ -1,15 +1,18 @@
 """Settings of training and evaluation."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from maskrcnn.config.roles import (
-    AboveZero,
+    Factor,
     Fraction,
     Learning,
     Natural,
     NotNegative,
     Part,
     Positive,
+    Rate,
     Run,
     Settings,
     Share,
@@ -23,7 +26,7 @@ class Optimizer(Settings, frozen=True):
 
     kind: Learning[Literal["sgd", "adamw"]] = "sgd"
     """Algorithm: SGD for pretrained weights and long schedules, AdamW for small networks."""
-    lr: Run[AboveZero] = 0.02
+    lr: Run[Rate] = 0.02
     """Learning rate for a batch of `lr_batch` images; scaled linearly with `train.batch`."""
     lr_batch: Run[Positive] = 16
     """Batch size that `lr` is meant for."""
@@ -116,7 +119,7 @@ class Evaluate(Settings, frozen=True):
     """Whether evaluation uses bf16 or fp16, as `train.mixed_precision`; prediction does too, unless told otherwise."""
     execution: Run[Execution] = "auto"
     """How a batch runs in evaluation and prediction, as `train.execution`."""
-    scales: Run[tuple[AboveZero, ...]] = (1.0,)
+    scales: Run[Annotated[tuple[Factor, ...], Meta(max_length=64)]] = (1.0,)
     """Sizes at which each image is seen, as factors of the usual one, also in prediction; what is found at all of them
     is merged. Each size takes its square of the usual time."""
     flip: Run[bool] = False

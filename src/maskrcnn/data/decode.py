@@ -32,7 +32,7 @@ CLOSED = "the image {} cannot be opened ({}); restore or remove it"
 LARGEST = 1 << 31
 """Bytes of a file beyond which it is no image: Pillow opens none that has so many."""
 MOST_UNSTATED = 1 << 26
-"""Bytes that are read of a file that states fewer, as what a system makes up while it is read does: it may never end."""
+"""Bytes that are read of a file that states fewer, as what a system makes up meanwhile does: it may never end."""
 BYTES = Levels()
 """Levels of images of which nothing is known: RGB, and the whole range of their numbers."""
 

@@ -31,8 +31,8 @@ is opened: photos have fewer than 50, and of the larger ones only bombs more."""
 RGB_BYTES, ROOM = 3, 16
 """Bytes of a usual pixel, and those that a pixel of the largest image may have."""
 MOST_SCANS, USUAL_SCANS, BLANK_SCANS = 64, 10, 64
-"""Passes over all pixels that a progressive JPEG may ask for, those that usual ones do, and pixels in a byte of one with
-more: each pass of a photo adds something."""
+"""Passes over all pixels that a progressive JPEG may ask for, those that usual ones do, and pixels in a byte of one
+that asks for more: each pass of a photo adds something."""
 PNG, PIXEL_PARTS, MOST_PARTS = b"\x89PNG\r\n\x1a\n", (b"IDAT", b"fdAT", b"fcTL"), 1000
 """First bytes of a PNG, names of its parts that hold pixels, and the number of others that it may have."""
 HEAD = 4096
@@ -58,11 +58,8 @@ def open_image(file: BytesIO | BufferedReader, path: Path | Location) -> Image.I
         image = Image.open(file, formats=formats)
     except UnidentifiedImageError:
         raise ValueError(f"the image {path} is not of a known format or is cut off; restore or remove it") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"the image {path} is too large to be opened ({error}); cut it into tiles, or set "
-            f"{typed('data.max_pixels')} to more"
-        ) from None
+    except Image.DecompressionBombError:
+        raise ValueError(_too_large(path, "it")) from None
     except Exception as error:  # decoders raise whatever a broken file leads them to
         raise ValueError(f"the image {path} cannot be decoded ({error}); restore or remove it") from error
     refuse_absurd(image, path, num_bytes)
@@ -93,20 +90,25 @@ def refuse_size(
     pixels, more = size[0] * size[1], typed("data.max_pixels")
     if max(pixels, pixels * bytes_per_pixel / ROOM) > most_pixels():
         room = "" if bytes_per_pixel == RGB_BYTES else f", with {bytes_per_pixel} bytes in a pixel,"
-        raise ValueError(
-            f"the image {path} is too large to be opened: its (height, width) of {size}{room} exceeds "
-            f"{more}={most_pixels():.0f} pixels; cut it into tiles, or set {more} to more"
-        )
+        raise ValueError(_too_large(path, f"its (height, width) of {size}{room}"))
     if is_hollow(format, pixels, num_bytes):
         raise ValueError(
-            f"the image {path} states a (height, width) of {size}, more than its {num_bytes} bytes can hold; restore or "
-            "remove it"
+            f"the image {path} states a (height, width) of {size}, more than its {num_bytes} bytes can hold; "
+            "restore or remove it"
         )
     if is_blank(pixels * bytes_per_pixel / RGB_BYTES, num_bytes):
         raise ValueError(
-            f"the image {path} states a (height, width) of {size}, of which its {num_bytes} bytes tell hardly anything, "
-            f"as files do that are made to fill the memory; remove it, cut it into tiles, or set {more} to more"
+            f"the image {path} states a (height, width) of {size}, of which its {num_bytes} bytes tell hardly "
+            f"anything, as files do that are made to fill the memory; remove it, cut it into tiles, or set {more} to more"
         )
+
+
+def _too_large(path: object, what: str) -> str:
+    more = typed("data.max_pixels")
+    return (
+        f"the image {path} is too large to be opened: {what} exceeds {more}={most_pixels():.0f} pixels; cut it into "
+        f"tiles, or set {more} to more"
+    )
 
 
 def is_hollow(format: str, num_pixels: float, num_bytes: int) -> bool:

@@ -71,8 +71,8 @@ def pages(
             in_all += image.width * image.height
             if in_all > most_pixels() and is_hollow(image.format or "", in_all, num_bytes):
                 raise ValueError(
-                    f"the image {page} and those before it have {in_all} pixels, more than the {num_bytes} bytes of the "
-                    "file can hold; save the pages that matter by themselves"
+                    f"the image {page} and those before it have {in_all} pixels, more than the {num_bytes} bytes of "
+                    "the file can hold; save the pages that matter by themselves"
                 )
             yield _decoded(image, page, header_of(image), oddities, levels)
 

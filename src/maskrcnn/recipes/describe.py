@@ -11,6 +11,9 @@ from msgspec import inspect
 
 from maskrcnn.config import FARTHEST, LARGEST, Recipe, Settings
 
+UNSAID = "(" + "|".join(re.escape(bound) for bound in (str(LARGEST), f"{LARGEST:g}", f"{FARTHEST:g}")) + ")"
+"""Bounds that nobody needs to know, as a pattern."""
+
 
 def describe(kind: Any, *, most: bool = False) -> str:
     """Say what a setting of this type may be.
@@ -22,7 +25,7 @@ def describe(kind: Any, *, most: bool = False) -> str:
     ('an integer > 0', 'a list, each an integer > 0', 'true or false or null')
     """
     told = _describe(inspect.type_info(kind))
-    return told if most else re.sub(rf" and <= ({LARGEST}|{re.escape(format(FARTHEST, 'g'))})\b", "", told)
+    return told if most else re.sub(rf" and <= {UNSAID}\b", "", told)
 
 
 def _describe(info: inspect.Type) -> str:

@@ -11,7 +11,7 @@ import yaml
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 MOST_LETTERS, MOST_VALUES, DEEPEST = 1 << 20, 50_000, 32
-"""Letters, keys and values, and lists in each other that a recipe may have: far more than the names of 10,000 classes."""
+"""Letters, keys and values, and lists in each other that a recipe may have: room for the names of 10,000 classes."""
 MOST_KEYS = 2_000
 """Settings of a section, of which there are a few dozen."""
 MOST_DIGITS = 100
