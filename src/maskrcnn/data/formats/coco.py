@@ -21,7 +21,7 @@ from maskrcnn.data.dataset import Dataset, Flag, select
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.coco_extras import NOTHING, Extras
 from maskrcnn.data.image_names import MISSING_IMAGE
-from maskrcnn.files import atomic_write, listing
+from maskrcnn.files import atomic_write, is_special, listing
 from maskrcnn.masks import counts_from_rings, decimals, strings_from_counts
 
 EITHER = {"annotations": "annotation", "annotation": "annotations"}
@@ -146,7 +146,7 @@ def find_split(dataset_dir: str | Path, img_dir: str, anno_path: str) -> tuple[P
     first, *rest = Path(anno_path).parts or ("",)
     other = EITHER.get(first, first)
     for annotations in (root / anno_path, root.joinpath(other, *rest)):
-        if annotations.is_file():
+        if annotations.is_file() or is_special(annotations):
             return annotations, images
     folder = next((path for path in (root / first, root / other) if path.is_dir()), root)
     raise FileNotFoundError(f"the annotation file {root / anno_path} does not exist; {folder} holds {listing(folder)}")
