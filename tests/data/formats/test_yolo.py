@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -299,3 +300,15 @@ def test_a_data_yaml_may_say_the_same_twice(tmp_path):
     content = layout("images", "nc: 2\nnames: [cat, dog]\nnc: 2")
     folder = put(tmp_path, {"data.yaml": content, "labels/a.txt": OUTLINE}, "images/a.png")
     assert read_one(folder)[1] == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes among files")
+def test_pipes_in_the_place_of_label_files_are_not_waited_for(tmp_path):
+    files = {"data.yaml": layout("images"), "labels/a.txt": OUTLINE}
+    folder = put(tmp_path, files, "images/a.png", "images/b.png")
+    os.mkfifo(tmp_path / "labels/b.txt")
+    data, met = read_one(folder)
+    assert list(data.file_names) == ["a.png"]
+    assert "it is a pipe, a socket or a device" in met["yolo-image"].sentence
+    os.mkfifo(tmp_path / "b.yaml")
+    assert read_layout(tmp_path / "b.yaml") is None
