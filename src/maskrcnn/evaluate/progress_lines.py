@@ -6,7 +6,7 @@ from datetime import timedelta
 
 
 class Ticker:
-    """Tells a sentence now and then; `evaluate` calls it after each batch, which may be one of tiles that finish no image."""
+    """Tells a sentence now and then; `evaluate` calls it after each batch, of tiles even if no image is done by it."""
 
     def __init__(self, tell: Callable[[str], None], every: float) -> None:
         """every   seconds between two sentences; an evaluation that is over sooner is not spoken of"""
