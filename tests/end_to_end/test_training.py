@@ -466,8 +466,6 @@ def test_unreadable_images_within_the_budget_are_skipped_and_listed(shapes, tmp_
 
 def test_more_unreadable_images_than_the_budget_stop_the_run_with_a_checkpoint(shapes, tmp_path):
     recipe, out = skipping(tiny(with_spoilt(shapes, tmp_path / "data", 5)), 4), tmp_path / "run"
-    with pytest.raises(
-        ValueError, match=r"5 images could not be read, data\.skip_unreadable allows 4, the last one: .*"
-    ):
+    with pytest.raises(ValueError, match=r"5 images could not be read, data\.skip_unreadable allows 4, the last"):
         loop.run(recipe, out)
     assert len((out / "skipped.jsonl").read_text().splitlines()) == 5
