@@ -73,8 +73,7 @@ def read(source: Source, faults: Faults) -> Dataset:
     read.
     """
     tars = tars_of(source.labels, source.part)
-    files = [*tars, *([source.names] if source.names else [])]
-    return kept(source, faults, files, lambda: _read(source, tars, faults), few=0)
+    return kept(source, faults, tars, lambda: _read(source, tars, faults), few=0)
 
 
 def write(splits: Mapping[str, Dataset], dest: Path, *, size: int = SHARD_SIZE) -> list[str]:
