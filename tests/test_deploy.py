@@ -69,6 +69,7 @@ def test_ray_gives_what_the_command_gives(weights, predictor, images, tmp_path, 
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'maskrcnn[ray]'")
     monkeypatch.setenv("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # which would leave a token in the home folder
     predict_shard(predictor, [images], tmp_path, Shard(0, 1), score=0.0)
     spec = importlib.util.spec_from_file_location("ray_predict", DEPLOY / "ray_predict.py")
     script = importlib.util.module_from_spec(spec)
