@@ -1,6 +1,7 @@
 """Predict many images with Ray Data, into one file of the same lines that `maskrcnn predict --shard` and `--join` give.
 
 python deploy/ray_predict.py WEIGHTS SOURCE... --out DIR [--actors 4] [--gpus 1] [--score 0.5] [--device auto]
+    [--precision auto]
 
 Each actor loads the weights once. Paths are read by all machines of the cluster: give absolute ones on a shared disk,
 or addresses. `predictions.jsonl` is there whole or not at all; where it is there already, nothing is done.
@@ -26,11 +27,11 @@ NAME = "predictions.jsonl"
 class Actor:
     """A process with the weights."""
 
-    def __init__(self, weights: str, score: float, device: str, folder: str) -> None:
+    def __init__(self, weights: str, score: float, device: str, precision: Any, folder: str) -> None:
         from maskrcnn.predict import load
 
         os.chdir(folder)  # where relative paths begin
-        self._predictor, self._score = load(weights, device=device), score
+        self._predictor, self._score = load(weights, device=device, precision=precision), score
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Give the lines of groups of files."""
@@ -50,7 +51,7 @@ def lines_of(files: Sequence[str], options: argparse.Namespace) -> Iterator[str]
     items = [{"number": number, "files": group} for number, group in enumerate(groups)]
     done = ray.data.from_items(items).map_batches(
         Actor,
-        fn_constructor_args=(options.weights, options.score, options.device, os.getcwd()),
+        fn_constructor_args=(options.weights, options.score, options.device, options.precision, os.getcwd()),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=options.actors),
         num_gpus=options.gpus,
@@ -71,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--gpus", type=float, default=0, help="of each actor")
     parser.add_argument("--score", type=float, default=0.5)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     options = parser.parse_args(arguments)
     place = at(options.out)
     if exists(place / NAME):

@@ -68,6 +68,7 @@ def test_an_option_that_we_lack_is_noticed():
 def test_ray_gives_what_the_command_gives(weights, predictor, images, tmp_path, monkeypatch, capsys):  # noqa: F811
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'maskrcnn[ray]'")
     monkeypatch.setenv("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # which would leave a token in the home folder
     predict_shard(predictor, [images], tmp_path, Shard(0, 1), score=0.0)
@@ -75,6 +76,7 @@ def test_ray_gives_what_the_command_gives(weights, predictor, images, tmp_path, 
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     words = [str(weights), str(images), "--out", str(tmp_path / "ray"), "--score", "0", "--device", "cpu"]
+    words += ["--precision", "fp32"]
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
     try:
         script.main([*words, "--actors", "2"])
