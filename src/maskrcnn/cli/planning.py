@@ -31,7 +31,7 @@ def is_data(source: str) -> bool:
     Raises ValueError for a folder that is called like a shipped recipe, and for a file that is neither.
     """
     if is_remote(source):
-        return _holds_shards(source)
+        return not source.endswith((".yml", ".yaml")) and _holds_shards(source)
     path = Path(source).expanduser()
     if is_archive(path) or is_pattern(path):
         return True
