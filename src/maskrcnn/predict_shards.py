@@ -38,12 +38,12 @@ WHOLE = "predictions"
 class Shard(NamedTuple):
     """One share of the work."""
 
-    index: int
+    number: int
     """From 0."""
     total: int
 
     def __str__(self) -> str:
-        return f"{self.index}/{self.total}"
+        return f"{self.number}/{self.total}"
 
     def name(self, form: Form) -> str:
         """The name of its file.
@@ -51,7 +51,7 @@ class Shard(NamedTuple):
         >>> Shard(3, 10).name("jsonl")
         'predictions-00003-of-00010.jsonl'
         """
-        return f"predictions-{self.index:05d}-of-{self.total:05d}.{form}"
+        return f"predictions-{self.number:05d}-of-{self.total:05d}.{form}"
 
 
 class Done(NamedTuple):
@@ -67,7 +67,7 @@ def parse_shard(text: str) -> Shard:
     """The shard that a text such as `3/10` means. Raises ValueError for another.
 
     >>> parse_shard("3/10")
-    Shard(index=3, total=10)
+    Shard(number=3, total=10)
     """
     found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
     if found is None or not int(found[1]) < int(found[2]):
@@ -93,7 +93,7 @@ def share(total: int, shard: Shard) -> slice:
     """
     size = num_together(total)
     groups = -(-total // size)
-    first, last = (number * groups // shard.total * size for number in (shard.index, shard.index + 1))
+    first, last = (number * groups // shard.total * size for number in (shard.number, shard.number + 1))
     return slice(min(first, total), min(last, total))
 
 
@@ -174,7 +174,7 @@ def join(
         raise ValueError(f"{place} holds shards of {some_of([f'{one}' for one in totals])}; keep those of one division")
     if not pieces:
         raise FileNotFoundError(f"{place} holds no shards of predictions as {form}; run with --shard I/N first")
-    there, total = {shard.index for shard, _ in pieces}, totals[0]
+    there, total = {shard.number for shard, _ in pieces}, totals[0]
     missing = [f"--shard {index}/{total}" for index in range(total) if index not in there]
     if missing:
         raise FileNotFoundError(f"{place} lacks {some_of(missing, 5)} of {total}; repeat them")
