@@ -10,6 +10,7 @@ from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.recognise import recognise
 from maskrcnn.data.split import read_parts
+from maskrcnn.files import filling
 from maskrcnn.sentences import counted, some_of
 from maskrcnn.storage.location import Location, at, local
 
@@ -38,7 +39,8 @@ def convert_data(settings: Data, form: str, dest: Path) -> Iterator[str]:
         yield f"lost: {counted(len(renamed), RENAMED)}: {pairs}"
     for data in splits.values():
         yield from (f"note: {remark}" for remark in data.notes)
-    yield from (f"lost: {sentence}" for sentence in FORMATS[form].write(splits, dest))
+    with filling(dest):
+        yield from (f"lost: {sentence}" for sentence in FORMATS[form].write(splits, dest))
     title = FORMATS[form].title
     yield f"written to {dest}: {title}; read: {_size(splits.values())}; written: {_size(_read_again(dest, form))}"
 

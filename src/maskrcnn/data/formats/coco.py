@@ -1,6 +1,7 @@
 """COCO instances files."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,15 +15,17 @@ import numpy as np
 from maskrcnn.data.annotations.annotation_cache import packed, read_columns
 from maskrcnn.data.annotations.annotation_file import open_file
 from maskrcnn.data.annotations.image_lookup import find_names, hint, missing, sizes_of
+from maskrcnn.data.annotations.inside import leads_out
 from maskrcnn.data.annotations.names import Names
 from maskrcnn.data.annotations.packed import as_dataset
 from maskrcnn.data.annotations.spelling import shown
 from maskrcnn.data.dataset import Dataset, Flag, select
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.coco_extras import NOTHING, Extras
-from maskrcnn.data.image_names import MISSING_IMAGE
+from maskrcnn.data.image_names import MISSING_IMAGE, OUTSIDE
 from maskrcnn.files import atomic_write, is_special, listing
 from maskrcnn.masks import counts_from_rings, decimals, strings_from_counts
+from maskrcnn.sentences import typed
 
 EITHER = {"annotations": "annotation", "annotation": "annotations"}
 """Names of the folder of annotation files, each with the one that stands in for it."""
@@ -146,7 +149,7 @@ def find_split(dataset_dir: str | Path, img_dir: str, anno_path: str) -> tuple[P
     first, *rest = Path(anno_path).parts or ("",)
     other = EITHER.get(first, first)
     for annotations in (root / anno_path, root.joinpath(other, *rest)):
-        if annotations.is_file() or is_special(annotations):
+        if annotations.is_file() or is_special(annotations):  # which reading refuses
             return annotations, images
     folder = next((path for path in (root / first, root / other) if path.is_dir()), root)
     raise FileNotFoundError(f"the annotation file {root / anno_path} does not exist; {folder} holds {listing(folder)}")
@@ -177,8 +180,8 @@ def _with_images(data: Dataset, images: Path, faults: Faults | None) -> Dataset:
     faults   gathers images that are missing, which are left out; None: they are refused
     """
     _check_folder(data.annotations, images)
-    names = data.file_names
-    assert isinstance(names, Names)
+    data = _without_outsiders(data, images, faults)
+    names = data.file_names if isinstance(data.file_names, Names) else Names.pack(data.file_names)
     absent = missing(names, images)
     if not absent:
         return data if faults is None else replace(data, remarks=faults.notes())
@@ -190,6 +193,36 @@ def _with_images(data: Dataset, images: Path, faults: Faults | None) -> Dataset:
     remarks = (*data.remarks, *met.notes()) if faults is None else faults.notes()
     data = replace(data, file_names=Names.pack(list({**dict(enumerate(names)), **found}.values())), remarks=remarks)
     return select(data, np.setdiff1d(np.arange(len(names)), lost)) if lost else data
+
+
+def _without_outsiders(data: Dataset, images: Path, faults: Faults | None) -> Dataset:
+    """The data without images that lie outside of them. Raises ValueError where there are some.
+
+    faults   gathers them, and they are left out; None: they are refused
+    """
+    names, folder = data.file_names, data.annotations.parent
+    assert isinstance(names, Names)
+    if not names.may_climb:
+        return data
+    around = (folder, folder.parent) if folder.name in EITHER else (folder,)
+    out = [
+        index
+        for index, name in enumerate(names)
+        if leads_out(name, images, *around) and os.path.isfile(os.path.join(images, name))
+    ]
+    if not out:
+        return data
+    told = [f"{shown(names[index])} of image {shown(data.image_ids[index])}" for index in out]
+    sentence = (
+        f"{data.annotations} names {told[0]}, which lies outside the data set ({len(out)} of {len(names)} images do); "
+        f"copy it there, or let such images be read by {typed('data.outside=true')}"
+    )
+    if faults is None:
+        raise ValueError(sentence)
+    faults.add(OUTSIDE, told, sentence)
+    if len(out) == len(names):
+        faults.refuse(data.annotations)
+    return select(data, np.setdiff1d(np.arange(len(names)), out))
 
 
 def _report_missing(data: Dataset, images: Path, lost: Sequence[int], faults: Faults | None) -> None:

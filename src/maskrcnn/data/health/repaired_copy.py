@@ -9,6 +9,7 @@ from maskrcnn.data.formats import coco_layout
 from maskrcnn.data.health.check import NOTHING_READ, UNREAD, Health
 from maskrcnn.data.health.repair import Repair, repair
 from maskrcnn.data.not_read import REPAIRS
+from maskrcnn.files import filling
 
 TEXT, CONTENT = "repairs.txt", REPAIRS
 """Names of the lists in the copy's folder."""
@@ -25,10 +26,11 @@ def write_repaired(health: Health, dest: Path) -> list[str]:
     if problem := why_no_copy(health):
         raise ValueError(problem)
     splits, done = repair(health)
-    lost = [f"lost: {sentence}" for sentence in coco_layout.write(splits, dest)]
-    lines = [*(str(one) for one in done), *lost] or ["nothing was repaired"]
-    (dest / TEXT).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (dest / CONTENT).write_text(json.dumps(_content(done), ensure_ascii=False, indent=1), encoding="utf-8")
+    with filling(dest):
+        lost = [f"lost: {sentence}" for sentence in coco_layout.write(splits, dest)]
+        lines = [*(str(one) for one in done), *lost] or ["nothing was repaired"]
+        (dest / TEXT).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (dest / CONTENT).write_text(json.dumps(_content(done), ensure_ascii=False, indent=1), encoding="utf-8")
     return lines
 
 
