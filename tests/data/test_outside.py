@@ -93,5 +93,5 @@ def test_a_pipe_for_annotations_is_refused(tmp_path):
     path = root / "annotations/instances_train2017.json"
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(OSError, match=r"instances_train2017\.json is a pipe"):
+    with pytest.raises(OSError, match="it is a pipe, a socket or a device"):
         read(root)

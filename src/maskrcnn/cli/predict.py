@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from maskrcnn.cli.options import OUT, WEIGHTS, destination
+from maskrcnn.cli.options import OUT, WEIGHTS, Flip, Scales, Tile, destination, factors
 from maskrcnn.sentences import counted, printable, speaking
 from maskrcnn.storage.location import Where
 
@@ -30,19 +30,13 @@ def predict(
     classes: Annotated[
         str, Option(metavar="NAMES", help="Only these classes, such as cat,dog; pet=cat,pet=dog renames them.")
     ] = "",
-    tile: Annotated[
-        int | None, Option(min=0, metavar="PIXELS", help="Cut images into tiles of this side; 0 takes them whole.")
-    ] = None,
+    tile: Tile = None,
     to: Annotated[
         Proposed | None,
         Option(metavar="FORMAT", help="Write a data set to correct instead: coco, yolo, labelme, cvat or via."),
     ] = None,
-    scales: Annotated[
-        str, Option(metavar="FACTORS", help="See each image at these sizes, such as 0.75,1,1.25, and merge results.")
-    ] = "",
-    flip: Annotated[
-        bool | None, Option("--flip/--no-flip", help="See each image mirrored too, and merge results.")
-    ] = None,
+    scales: Scales = "",
+    flip: Flip = None,
     max_pixels: Annotated[
         int | None, Option(min=1, metavar="NUMBER", help="Open images of up to so many pixels; more may be a bomb.")
     ] = None,
@@ -52,18 +46,6 @@ def predict(
     ways = factors(scales), flip, max_pixels
     with speaking({**words, "data.max_pixels": "--max-pixels"}):
         find_objects(weights, sources, out, score, device, precision, recursive, to, classes, tile, *ways)
-
-
-def factors(text: str) -> tuple[float, ...] | None:
-    """Numbers parted by commas; None for an empty text. Raises ValueError for what is none.
-
-    >>> factors("0.75, 1")
-    (0.75, 1.0)
-    """
-    try:
-        return tuple(map(float, text.split(","))) if text else None
-    except ValueError:
-        raise ValueError(f"--scales: expected numbers parted by commas, such as 0.75,1,1.25, got {text}") from None
 
 
 def find_objects(

@@ -11,6 +11,7 @@ from maskrcnn.config.roles import (
     Learning,
     Natural,
     NotNegative,
+    Part,
     Positive,
     Run,
     Settings,
@@ -53,7 +54,7 @@ class Data(Settings, frozen=True):
     classes: Learning[tuple[str, ...]] = ()
     """Classes that are used, by name; `new=old` renames a class, and several with the same new name become one. Empty
     uses all."""
-    val_share: Run[Annotated[float, Meta(ge=0.0, lt=1.0)]] = 0.2
+    val_share: Run[Part] = 0.2
     """Share of the images that is set apart for validation where the data have no validation split: every class in
     proportion, images that are nearly the same together."""
     split_seed: Run[Natural] = 0
@@ -96,7 +97,7 @@ class Data(Settings, frozen=True):
     repeat_threshold: Learning[Share] = 0.001
     """Share of the images below which `sampling: repeat_factor` repeats those of a class: at a share f of them,
     sqrt(threshold / f) times."""
-    negatives: Learning[Annotated[float, Meta(ge=0.0, lt=1.0)] | None] = None
+    negatives: Learning[Part | None] = None
     """Share of an epoch's images that have no objects, others in each epoch; empty shows all of them once."""
     flip: Learning[Fraction] = 0.5
     """Probability of a horizontal flip in training."""
@@ -124,6 +125,9 @@ class Data(Settings, frozen=True):
     remote: Run[Literal["copy", "stream"]] = "copy"
     """How images are read where `dataset_dir` is an address such as `s3://BUCKET/FOLDER`: `copy` copies them into the
     cache before the first step, `stream` reads each from the store whenever it is needed."""
+    skip_unreadable: Run[Natural] = 0
+    """Number of training images that may be unreadable before a run stops: each is shown as a black image without
+    objects, and listed in the run's `skipped.jsonl`. With 0 the first one stops it, with a checkpoint."""
     read_ahead: Run[Annotated[int, Meta(gt=0, le=10_000)]] = 64
     """Number of images that `remote: stream` reads at once, ahead of the threads that decode them."""
     num_workers: Run[Threads] = 4

@@ -22,6 +22,7 @@ Threads = Annotated[int, Meta(ge=0, le=1024)]
 Side = Annotated[int, Meta(gt=0, le=1_000_000)]
 """Length in pixels."""
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
+Part = Annotated[float, Meta(ge=0.0, lt=1.0)]
 Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 AboveZero = Annotated[float, Meta(gt=0.0, le=float(LARGEST))]
 NotNegative = Annotated[float, Meta(ge=0.0, le=float(LARGEST))]

@@ -4,7 +4,19 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from maskrcnn.config.roles import Factor, Fraction, Learning, Natural, NotNegative, Positive, Rate, Run, Settings, Share
+from maskrcnn.config.roles import (
+    Factor,
+    Fraction,
+    Learning,
+    Natural,
+    NotNegative,
+    Part,
+    Positive,
+    Rate,
+    Run,
+    Settings,
+    Share,
+)
 
 Execution = Literal["auto", "eager", "captured", "compiled"]
 
@@ -63,7 +75,7 @@ class Train(Settings, frozen=True):
     batch: Learning[Positive] = 16
     """Number of images per update, over all devices and accumulated micro-batches."""
     micro_batch: Run[Natural] = 0
-    """Number of images on one device at once; 0 takes `batch` / devices."""
+    """Number of images on one device at once, at most; 0 takes `batch` / devices."""
     mixed_precision: Run[bool] = False
     """Whether training uses bf16, or fp16 with loss scaling where there is none; a CPU without bf16 keeps float32."""
     execution: Run[Execution] = "auto"
@@ -76,8 +88,9 @@ class Train(Settings, frozen=True):
     deterministic: Run[bool] = False
     """Whether a repeated run gives the same bits on the same GPU, at the cost of some slower kernels; a CPU always
     does."""
-    ema: Run[Fraction] = 0.0
-    """Decay per step of a moving average of the weights, which is then evaluated and saved; 0 keeps none."""
+    ema: Run[Part] = 0.0
+    """Decay per step of a moving average of the weights, which is then evaluated and saved; 0 keeps none. At 1
+    the first weights would stay."""
     ema_warmup: Run[Natural] = 9
     """Number w that shortens the average of `ema` in the beginning: after t steps its decay is at most
     (1 + t) / (1 + w + t), so that it covers about the last 1 / w of them; 0 has the whole decay from the first step."""

@@ -19,7 +19,7 @@ from maskrcnn.data.levels import RGB, Levels, Pixels, to_levels
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.raster import Raster
 from maskrcnn.data.raw import Opened, Raw, pixels_of
-from maskrcnn.files import is_special
+from maskrcnn.files import SPECIAL, is_special
 from maskrcnn.picture import picture
 from maskrcnn.storage.location import Location
 from maskrcnn.storage.read import read_bytes
@@ -192,7 +192,7 @@ def open_file(path: Path | Location) -> BytesIO | BufferedReader:
     if isinstance(path, Location):
         return BytesIO(read_image(path))
     if is_special(path):
-        raise OSError(CLOSED.format(path, "it is a pipe, a socket or a device"))
+        raise OSError(CLOSED.format(path, SPECIAL))
     try:
         return path.open("rb")
     except FileNotFoundError:

@@ -104,7 +104,8 @@ def _chosen(found: _Numbers, wanted: int | None) -> Raw:
         return values[..., :RGB]
     raise _OtherBands(
         f"has {bands} band{'s' if bands > 1 else ''}, but the recipe expects {wanted}; give data.mean and data.std an "
-        "entry for each band of the images, or leave both empty to have them measured"
+        "entry for each band of the images, or leave both empty to have them measured; weights read as many "
+        "bands as they were trained on"
     )
 
 

@@ -3,9 +3,13 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from warnings import warn
 
+from maskrcnn.checksums import was_changed
 from maskrcnn.job import ENABLED, HANDED_OVER
 from maskrcnn.recipes import text
+from maskrcnn.run_folder import CONFIG
+from maskrcnn.sentences import Note
 
 BASE = "__BASE__"
 MOST_FILES = 64
@@ -80,12 +84,17 @@ def read_overrides(words: Sequence[str]) -> Layer:
 def _read_file(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            content = text.parse(file.read(text.MOST_LETTERS * 4 + 1).decode())
+            written = file.read(text.MOST_LETTERS * 4 + 1).decode().replace("\r\n", "\n")
+        content = text.parse(written)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ValueError(f"{path}: expected UTF-8, received something else in line {line}; save it as UTF-8") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    if was_changed(written):
+        warn(f"{path} was changed since it was written; it is taken as it is now", Note, stacklevel=2)
+    if content is None and path.name == CONFIG:
+        raise ValueError(f"{path} holds no settings; copy it again, or take a recipe by its name")
     if not isinstance(content, dict | None):
         raise ValueError(f"{path}: expected settings such as `train:`, got {type(content).__name__}")
     return content or {}

@@ -12,7 +12,7 @@ from maskrcnn.data.annotations.non_finite import quote_non_finite
 from maskrcnn.data.annotations.spelling import key_of, shown
 from maskrcnn.data.encodings import as_utf8
 from maskrcnn.data.faults import Faults, Kind
-from maskrcnn.files import ends_in_zeros, is_special, listing
+from maskrcnn.files import SPECIAL, ends_in_zeros, is_special, listing
 
 Entry = TypeVar("Entry")
 
@@ -32,9 +32,9 @@ def open_file(path: Path) -> BufferedReader:
     """Open an annotation file. Raises OSError or ValueError with one sentence about what is there instead."""
     if path.is_dir():
         raise FileNotFoundError(f"{path} is a folder, which holds {listing(path)}; expected an annotation file")
-    if is_special(path):
-        raise OSError(f"the annotation file {path} is a pipe, a socket or a device; give a file")
     try:
+        if is_special(path):
+            raise OSError(None, SPECIAL)
         stream = path.open("rb")
     except FileNotFoundError:
         found = listing(path.parent) if path.parent.is_dir() else "nothing: the folder does not exist"

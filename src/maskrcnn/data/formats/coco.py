@@ -73,7 +73,7 @@ def write(data: Dataset, path: Path, extras: Extras = NOTHING) -> None:
     categories: list[dict[str, Any]] = [
         {"id": id, "name": name}
         | ({"keypoints": data.keypoint_names} if label in posed else {})
-        | extras.of_category(id, name)
+        | extras.of_class(data.origins[label - 1])
         for label, (id, name) in enumerate(zip(data.category_ids, data.category_names, strict=True), 1)
     ]
     with atomic_write(path) as draft, draft.open("wb") as file:
@@ -108,8 +108,7 @@ def _labels_with_keypoints(data: Dataset, extras: Extras) -> set[int]:
     """Classes whose entry lists keypoints, or of which an object has some."""
     if data.keypoints is None:
         return set()
-    classes = enumerate(zip(data.category_ids, data.category_names, strict=True), 1)
-    named = {label for label, (id, name) in classes if extras.names_keypoints(id, name)}
+    named = {label for label, origin in enumerate(data.origins, 1) if extras.names_keypoints(origin)}
     return named | set(data.labels[data.keypoints.any(axis=(1, 2))].tolist())
 
 
