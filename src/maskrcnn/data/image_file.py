@@ -99,7 +99,7 @@ def refuse_size(
     if is_blank(pixels * bytes_per_pixel / RGB_BYTES, num_bytes):
         raise ValueError(
             f"the image {path} states a (height, width) of {size}, of which its {num_bytes} bytes tell hardly "
-            f"anything, as of files that are made to fill the memory; remove it, cut it into tiles, or set {more} to more"
+            f"anything, as of files made to fill the memory; remove it, cut it into tiles, or set {more} to more"
         )
 
 
