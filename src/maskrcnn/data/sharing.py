@@ -1,5 +1,4 @@
 """Who has which images of a step: processes, and the micro-batches of each."""
-
 import itertools
 
 
