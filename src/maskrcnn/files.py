@@ -66,6 +66,10 @@ def by_archive(text: str) -> str:
     return re.sub(rf"{home}[0-9a-f]{{{DIGITS}}}{re.escape(os.sep)}", "", text)
 
 
+SPECIAL = "it is a pipe, a socket or a device"
+"""Why a file is not opened."""
+
+
 def is_special(path: Path) -> bool:
     """Whether a path is a pipe, a socket or a device: opening one may wait for ever."""
     try:

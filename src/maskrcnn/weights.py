@@ -115,12 +115,17 @@ def load_weights(path: str | Path) -> Weights:
 
 def check_finite(tensors: Mapping[str, Tensor], origin: str | Path) -> None:
     """Raise ValueError that names the tensors in which a number is NaN or infinite; a model with one finds nothing."""
-    spoilt = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    spoilt = not_finite(tensors)
     if spoilt:
         raise ValueError(
             f"{origin}: {some_of(spoilt, 3)} of {len(tensors)} tensors hold numbers that are not finite, with which "
             "nothing can be found; copy the file again, or take weights from before the training diverged"
         )
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors in which a number is NaN or infinite."""
+    return [name for name, tensor in tensors.items() if not _is_finite(tensor)]
 
 
 def _is_finite(tensor: Tensor) -> bool:

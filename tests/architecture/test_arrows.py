@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
 FOUNDATION = {"config", "keys", "structures", "boxes", "masks", "kernels", "markdown", "sentences", "view"}
-FOUNDATION |= {"picture", "overview"}
+FOUNDATION |= {"picture", "overview", "terminal"}
 RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "job", "storage", "run_folder", "runtime"}
 RUN |= {"checksums", "history"}
 MAY_SEE = {
@@ -20,12 +20,13 @@ MAY_SEE = {
     "picture": {"files"},
     "keys": set(),
     "masks": {"kernels"},
-    "kernels": {"files"},
+    "kernels": {"files", "terminal"},
     "fonts": {"sentences"},
     "draw": {"fonts"},
     "sentences": set(),
     "markdown": set(),
-    "status_line": set(),
+    "terminal": {"sentences"},
+    "status_line": {"sentences", "terminal"},
     "files": {"sentences"},
     "checksums": {"files", "run_folder"},
     "storage": {"files", "run_folder", "sentences", "status_line"},

@@ -9,7 +9,7 @@ from msgspec import json
 from maskrcnn.checksums import write_checksums
 from maskrcnn.evaluate.coco import Metrics
 from maskrcnn.files import atomic_write
-from maskrcnn.run_folder import CHECKSUMS, DETAILS, METRICS, PREDICTIONS
+from maskrcnn.run_folder import CHECKSUMS, DETAILS, METRICS, PARTIAL, PREDICTIONS
 
 IN_DETAILS = ("curves", "errors", "confusion", "images")
 """Long entries of the metrics, which the report draws and people do not read."""
@@ -21,13 +21,36 @@ def save(folder: Path, metrics: Metrics, predictions: Mapping[int, bytes]) -> No
     predictions   of each image, as JSON without brackets
     """
     _write_metrics(folder, metrics)
-    with atomic_write(folder / PREDICTIONS) as draft, draft.open("wb") as file:
+    _write(folder / PREDICTIONS, predictions)
+    write_checksums(folder, [METRICS, DETAILS, PREDICTIONS])
+    for part in (folder / PARTIAL, *folder.glob(part_of("*"))):
+        part.unlink(missing_ok=True)
+
+
+def save_part(folder: Path, rank: int, predictions: Mapping[int, bytes]) -> Path:
+    """Write what one process had found when it was stopped, under a name that nobody takes for the whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / (part_of(rank) if rank else PARTIAL)
+    _write(path, predictions)
+    return path
+
+
+def part_of(rank: int | str) -> str:
+    """The name of what another process than the first had found.
+
+    >>> part_of(3)
+    'predictions.partial-3.json'
+    """
+    return PARTIAL.replace(".partial", f".partial-{rank}")
+
+
+def _write(path: Path, predictions: Mapping[int, bytes]) -> None:
+    with atomic_write(path) as draft, draft.open("wb") as file:
         file.write(b"[")
         parts = (predictions[number] for number in sorted(predictions) if predictions[number])
         for index, part in enumerate(parts):
             file.writelines([b"," * (index > 0), part])
         file.write(b"]")
-    write_checksums(folder, [METRICS, DETAILS, PREDICTIONS])
 
 
 def save_metrics(folder: Path, metrics: Metrics) -> None:

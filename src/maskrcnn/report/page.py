@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 from markupsafe import Markup
 from msgspec import DecodeError, json
 
+from maskrcnn.checksums import check_files
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.split import open_split
 from maskrcnn.evaluate.coco import NAMES, TITLES, Metrics, headline, percent, sections

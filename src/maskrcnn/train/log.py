@@ -2,6 +2,7 @@
 
 import csv
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,7 +20,9 @@ from maskrcnn.files import DiskFull, append, atomic_write
 from maskrcnn.history import line_of, read_history
 from maskrcnn.run_folder import HISTORY, LOG, RESULTS
 from maskrcnn.runtime.memory import GIBIBYTE
+from maskrcnn.sentences import in_lines, printable
 from maskrcnn.storage.location import Location
+from maskrcnn.terminal import bare
 from maskrcnn.train.window import Means
 
 
@@ -40,7 +43,7 @@ class Log:
         self.called = called or out
         """What the person called that folder: an address where it is uploaded from here."""
         self.is_main = is_main
-        self.console = console or Console(quiet=not is_main, highlight=False, soft_wrap=True)
+        self.console = console or Console(file=bare(sys.stdout), quiet=not is_main, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._start = time.perf_counter() if begun is None else begun
         self._writer = _summary_writer(out) if tensorboard and is_main else None
@@ -67,13 +70,14 @@ class Log:
     def say(self, text: str) -> None:
         """Write a line to the terminal and to log.txt."""
         if self.is_main:
-            self.console.print(text, markup=False)
+            self.console.print(in_lines(text), markup=False)
             self.note(text)
 
     def note(self, text: str) -> None:
         """Write a line to log.txt alone."""
         if self.is_main:
-            self._append(LOG, f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n".encode(errors="backslashreplace"))
+            line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {in_lines(text)}\n"
+            self._append(LOG, line.encode(errors="backslashreplace"))
 
     def show_progress(self, done: int, total: int) -> None:
         """Open a bar on a terminal; elsewhere lines do. `mpirun` shows a terminal that need not be there."""
@@ -100,7 +104,7 @@ class Log:
         """What tells how far an evaluation is: beside the bar, elsewhere in a line a minute."""
         if self._bar is not None:
             return Ticker(self._describe, every=0.5)
-        return Ticker(lambda sentence: self.console.print(sentence, markup=False), every=60.0)
+        return Ticker(lambda sentence: self.console.print(printable(sentence), markup=False), every=60.0)
 
     def advance(self) -> None:
         """One more step is queued."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.data.formats import coco_layout
-from maskrcnn.data.health.check import UNREAD, Health
+from maskrcnn.data.health.check import NOTHING_READ, UNREAD, Health
 from maskrcnn.data.health.repair import Repair, repair
 from maskrcnn.data.not_read import REPAIRS
 from maskrcnn.files import filling
@@ -38,6 +38,8 @@ def why_no_copy(health: Health) -> str:
     """Why no copy can be written: a split that is there and cannot be read would be missing; else the empty text."""
     for split, findings in health.findings.items():
         for finding in findings:
+            if finding.kind is NOTHING_READ:
+                return f"no copy was written, for nothing can be read: {finding.sentence}"
             if finding.kind is UNREAD:
                 lacking = f"no copy was written, for it would lack the {split} split"
                 return f"{lacking}, which cannot be read: {finding.sentence}"
