@@ -1,6 +1,9 @@
 """`python eval.py --config RECIPE ...`: the seed system's flags for `maskrcnn eval`."""
 
-from maskrcnn.cli.seed_scripts import evaluate
+from maskrcnn.cli import be_ready
 
 if __name__ == "__main__":
+    be_ready()
+    from maskrcnn.cli.seed_scripts import evaluate
+
     evaluate()

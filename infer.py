@@ -1,6 +1,9 @@
 """`python infer.py --config RECIPE ...`: the seed system's flags for `maskrcnn predict`."""
 
-from maskrcnn.cli.seed_scripts import infer
+from maskrcnn.cli import be_ready
 
 if __name__ == "__main__":
+    be_ready()
+    from maskrcnn.cli.seed_scripts import infer
+
     infer()

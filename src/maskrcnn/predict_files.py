@@ -6,6 +6,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from io import BufferedReader, BytesIO
 from itertools import islice
@@ -25,9 +26,9 @@ from maskrcnn.files import atomic_write
 from maskrcnn.fonts import note_unreadable
 from maskrcnn.instances import Instances
 from maskrcnn.predict import Predictor
-from maskrcnn.run_folder import PREDICTIONS
+from maskrcnn.run_folder import PARTIAL, PREDICTIONS
 from maskrcnn.runtime.warm import DRAWN, ENCODED, warm
-from maskrcnn.sentences import Note
+from maskrcnn.sentences import Note, counted
 from maskrcnn.storage.location import Location, Where
 
 Decoded = Array | Path | str
@@ -65,18 +66,42 @@ def predict_paths(
     note_unreadable(predictor.classes)
     entries: list[dict[str, Any]] = []
     failures: list[str] = []
-    for number, (page, result) in enumerate(predicted(predictor, list(targets.names), score), 1):
-        if isinstance(result, str):
-            failures.append(result)
-        else:
-            result.save(targets.of(page))
-            entries += _entries(result, number, page)
-        if progress is not None:
-            progress(page, result)
-    out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(out / PREDICTIONS) as draft:
-        draft.write_text(json.dumps(entries), encoding="utf-8")
+    with _keeping_part(out, entries):
+        for number, (page, result) in enumerate(predicted(predictor, list(targets.names), score), 1):
+            if isinstance(result, str):
+                failures.append(result)
+            else:
+                result.save(targets.of(page))
+                entries += _entries(result, number, page)
+            if progress is not None:
+                progress(page, result)
+    _write(out / PREDICTIONS, entries)
+    (out / PARTIAL).unlink(missing_ok=True)
     return failures
+
+
+@contextmanager
+def _keeping_part(out: Path, entries: Sequence[dict[str, Any]]) -> Iterator[None]:
+    """Write what was found until a signal came, under a name that nobody takes for the whole."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        images = len({entry["image_id"] for entry in entries})
+        _write(out / PARTIAL, entries)
+        warnings.warn(
+            f"stopped before the last image: {counted(len(entries), 'objects')} in {counted(images, 'images')} are in "
+            f"{out / PARTIAL}, and {PREDICTIONS} is not written",
+            Note,
+            stacklevel=2,
+        )
+        raise
+
+
+def _write(path: Path, entries: Sequence[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = json.dumps(entries)
+    with atomic_write(path, needed=len(content)) as draft:
+        draft.write_text(content, encoding="utf-8")
 
 
 def _entries(result: Instances, number: int, page: Page) -> Iterator[dict[str, Any]]:

@@ -31,6 +31,10 @@ DETAILS = "details.json"
 """Curves and errors of an evaluation, which the report draws."""
 PREDICTIONS = "predictions.json"
 """COCO results, of an evaluation or of predictions."""
+PARTIAL = "predictions.partial.json"
+"""The same of some of the images: what was found until a signal stopped it."""
+SKIPPED = "skipped.jsonl"
+"""Training images that could not be read, where `data.skip_unreadable` lets a run go on without them."""
 
 WEIGHTS = "weights"
 """The folder of a run's weights folders."""
@@ -38,6 +42,8 @@ BEST, LAST = f"{WEIGHTS}/best", f"{WEIGHTS}/last"
 """Weights folders of a run: of the highest score, and of the newest step."""
 MODEL = "model.safetensors"
 """The tensors of a weights folder."""
+CHECKSUMS = "checksums.json"
+"""Size and SHA-256 of the other files of a weights folder, and of itself."""
 AVERAGE = "average.safetensors"
 """Their moving average, in a checkpoint of a run that keeps one."""
 
@@ -46,10 +52,14 @@ PLAN = "plan.yml"
 SPLIT = "split.json"
 """Which images a run learns from and which were set apart for validation."""
 
-OWN = {HISTORY, METRICS, MODEL, REPORT, PLAN}
+OWN = {CHECKPOINTS, LOG, HISTORY, METRICS, MODEL, REPORT, PLAN, WEIGHTS}
 """Names of which one lies beside the recipe in a folder that was written."""
 
 
 def is_run(names: Collection[str]) -> bool:
-    """Whether a folder with files of these names is a run, an evaluation or weights."""
-    return CONFIG in names and not OWN.isdisjoint(names)
+    """Whether a folder of these names is a run, an evaluation or weights; a recipe that lies among data is none.
+
+    >>> is_run({"config.yml"}), is_run({"config.yml", "weights"}), is_run({"config.yml", "images"}), is_run(set())
+    (True, True, False, False)
+    """
+    return CONFIG in names and (len(names) == 1 or not OWN.isdisjoint(names))

@@ -5,10 +5,11 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from PIL import Image
 from torch.utils._pytree import tree_leaves
 
-from maskrcnn.config import Data
+from maskrcnn.config import Augment, Data
 from maskrcnn.data import buckets, loader
 from maskrcnn.data.formats import coco
 from maskrcnn.data.oddities import Oddities
@@ -44,6 +45,17 @@ def assert_same(first, second):
 
 def loader_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+
+
+@pytest.mark.parametrize(("levels", "told"), [("full", 0), ("fixed", 1)])
+def test_images_that_no_jpeg_holds_are_told_where_augmentation_would_compress_them(data, levels, told):
+    ranges = ((0.0, 200.0),) if levels == "fixed" else ()
+    settings = replace(recipe(0), augment=Augment(strength="strong"), levels=levels, level_range=ranges)
+    made = loader.Loader(data, steps_of(data, settings)[:1], settings)
+    list(made)
+    notes = list(made.oddities.notes())
+    assert len(notes) == told
+    assert all("levels are mapped, as with 3 more; no JPEG holds that, so data.augment.jpeg" in note for note in notes)
 
 
 def test_a_batch_holds_pictures_side_by_side_and_says_which_they_are(data):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 
 from maskrcnn.config import (
     RPN,
+    Augment,
     Backbone,
     BoxHead,
     Data,
@@ -33,6 +35,7 @@ from maskrcnn.models.resnet import ResNet
 from maskrcnn.recipes import write_recipe
 from maskrcnn.runtime import ladder
 from maskrcnn.train import checkpoint, loop, setup, training
+from maskrcnn.train.interrupt import Stopped
 from maskrcnn.train.log import Log
 from maskrcnn.train.step import Updater
 from maskrcnn.weights import load_weights
@@ -180,7 +183,7 @@ def test_steps_before_a_broken_image_are_kept(shapes, tmp_path, monkeypatch):
         patch.setattr(training.Training, "learn", broken)
         with pytest.raises(ValueError, match=r"7\.png"):
             loop.run(recipe, out)
-    assert f"up to step 3 is kept; with all images restored, --resume auto --out {out}" in (out / "log.txt").read_text()
+    assert f"up to step 3 is kept; when that is mended, --resume auto --out {out}" in (out / "log.txt").read_text()
     assert checkpoint.read(loop.run(recipe, out, resume="auto") / "checkpoints/step-6").step == 6
 
 
@@ -339,7 +342,11 @@ def test_training_stops_early_when_evaluations_do_not_get_better_also_when_it_is
 
 
 def test_two_processes_learn_what_one_learns(shapes, tmp_path):
-    recipe = tiny(shapes, epochs=4, evaluate_every=4, micro_batch=2)  # 8 steps
+    """Pasted objects, the average of weights and rarely seen classes included."""
+    recipe = tiny(shapes, epochs=8, max_steps=8, evaluate_every=8, micro_batch=2, ema=0.9)
+    augment = Augment(strength="light", copy_paste=0.7, blend=1.0)
+    data = msgspec.structs.replace(recipe.data, augment=augment, sampling="class_balanced")
+    recipe = msgspec.structs.replace(recipe, data=data)
     one, two = loop.run(recipe, tmp_path / "one"), tmp_path / "two"
     write_recipe(recipe, tmp_path / "recipe.yml")
     with socket.socket() as listener:
@@ -362,9 +369,10 @@ def test_two_processes_learn_what_one_learns(shapes, tmp_path):
     assert [process.returncode for process in processes] == [0, 0], "\n".join(error for _, error in results)
     assert results[1][0] == ""
 
-    expected, found = (checkpoint.read(out / "checkpoints" / "step-8").tensors["model"] for out in (one, two))
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+    expected, found = (checkpoint.read(out / "checkpoints" / "step-8").tensors for out in (one, two))
+    for group in ("model", "average"):
+        for name, value in expected[group].items():
+            torch.testing.assert_close(found[group][name], value, rtol=1e-4, atol=1e-5)
     for mine, theirs in zip(rows(one), rows(two), strict=True):
         assert mine.get("losses", {}) == pytest.approx(theirs.get("losses", {}), rel=1e-4)
     evaluated = [json.loads((out / "evaluation" / "predictions.json").read_text()) for out in (one, two)]
@@ -388,3 +396,76 @@ def test_a_run_is_neither_overwritten_nor_continued_by_another_recipe(shapes, tm
     wider = msgspec.structs.replace(recipe, model=msgspec.structs.replace(MODEL, neck=Neck(channels=64)))
     with pytest.raises(ValueError, match=r"model\.neck\.channels: 32 in the checkpoint, 64 now"):
         loop.run(wider, tmp_path / "run", resume="auto")
+
+
+def test_steps_before_an_evaluation_are_kept_when_it_is_interrupted(shapes, tmp_path, monkeypatch):
+    recipe, out = tiny(shapes, epochs=1, evaluate_every=1, checkpoint_every=70), tmp_path / "run"
+
+    def interrupted(*_, **__):
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "evaluate", interrupted)
+        with pytest.raises(Stopped) as stopped:
+            loop.run(recipe, out)
+    assert stopped.value.number == signal.SIGTERM
+    assert [path.name for path in checkpoint.find(out / "checkpoints")] == ["step-2"]
+
+
+def test_a_signal_while_images_are_read_keeps_the_last_step_and_its_line(shapes, tmp_path, monkeypatch):
+    recipe, out = tiny(shapes, log_every=70, checkpoint_every=70), tmp_path / "run"
+    fetch = training.Training.fetch
+
+    def stopped(run, *arguments):
+        if run.step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return fetch(run, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Training, "fetch", stopped)
+        with pytest.raises(Stopped):
+            loop.run(recipe, out)
+    assert [path.name for path in checkpoint.find(out / "checkpoints")] == ["step-1"]
+    assert [row["step"] for row in rows(out)] == [1]
+
+
+def test_in_the_middle_of_a_step_nothing_is_kept(shapes, tmp_path, monkeypatch):
+    def broken(*_):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(Updater, "__call__", broken)
+    with pytest.raises(MemoryError):
+        loop.run(tiny(shapes), tmp_path / "run")
+    assert checkpoint.find(tmp_path / "run" / "checkpoints") == []
+
+
+def with_spoilt(shapes: Path, to: Path, number: int) -> Path:
+    """The shapes, with the first training images cut short."""
+    shutil.copytree(shapes, to)
+    for image in sorted((to / "train2017").iterdir())[:number]:
+        image.write_bytes(image.read_bytes()[:100])
+    return to
+
+
+def skipping(recipe: Recipe, most: int) -> Recipe:
+    return msgspec.structs.replace(recipe, data=msgspec.structs.replace(recipe.data, skip_unreadable=most))
+
+
+def test_unreadable_images_within_the_budget_are_skipped_and_listed(shapes, tmp_path):
+    recipe, out = skipping(tiny(with_spoilt(shapes, tmp_path / "data", 2), epochs=2), 2), tmp_path / "run"
+    loop.run(recipe, out)
+    names = sorted(path.name for path in (shapes / "train2017").iterdir())[:2]
+    listed = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
+    assert sorted(one["image"] for one in listed) == names
+    assert {one["step"] for one in listed} <= {1, 2}
+    told = (out / "log.txt").read_text()
+    assert told.count("2 images could not be read, and training goes on without") == 1  # not again in the second epoch
+    assert "2 of at most 2 by now" in told
+    assert checkpoint.find(out / "checkpoints")[0].name == "step-4"
+
+
+def test_more_unreadable_images_than_the_budget_stop_the_run_with_a_checkpoint(shapes, tmp_path):
+    recipe, out = skipping(tiny(with_spoilt(shapes, tmp_path / "data", 5)), 4), tmp_path / "run"
+    with pytest.raises(ValueError, match=r"5 images could not be read, data\.skip_unreadable allows 4, the last"):
+        loop.run(recipe, out)
+    assert len((out / "skipped.jsonl").read_text().splitlines()) == 5

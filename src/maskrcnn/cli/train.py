@@ -48,7 +48,7 @@ def train(
         loop.run(recipe, folder, resume, begun=begun)
         return
     from maskrcnn.convert.checkpoint import load_any
-    from maskrcnn.recipes.adopt import refuse_other_levels, with_live_norm, with_network_of
+    from maskrcnn.recipes.adopt import refuse_other_pixels, with_live_norm, with_network_of
     from maskrcnn.recipes.read import read_overrides
 
     if "model.backbone.pretrained" in dict(read_overrides(overrides or ()).settings):
@@ -61,8 +61,7 @@ def train(
         _say_that_it_begins(weights)
     theirs = with_live_norm(begin.recipe, recipe)
     adopted = with_network_of(recipe, theirs, overrides or ())
-    if is_data(config):
-        refuse_other_levels(recipe, adopted)
+    refuse_other_pixels(recipe, adopted, seen=is_data(config))
     loop.run(adopted, folder, resume, begin, begun=begun)
 
 

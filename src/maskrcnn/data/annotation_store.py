@@ -37,8 +37,8 @@ class Columns(NamedTuple):
     edges: Float[Tensor, "E 4"]
     first_edge: Int[Tensor, " O+1"]
     """Object o owns edges[first_edge[o] : first_edge[o + 1]]; crowd regions own none, as nothing learns outlines."""
-    first_object: Int[Tensor, " N+1"]
-    """Image i owns objects first_object[i] : first_object[i + 1]."""
+    first_object: Int[Tensor, " N+2"]
+    """Image i owns objects first_object[i] : first_object[i + 1]; one past the last image owns none."""
 
 
 class AnnotationStore:
@@ -72,7 +72,7 @@ def pack(data: Dataset) -> Columns:
         crowd=_not_empty(data.crowd[learnt]),
         edges=_not_empty(edges[np.repeat(with_outline, lengths)]),
         first_edge=torch.from_numpy(np.concatenate([[0], np.cumsum((lengths * with_outline)[learnt])])),
-        first_object=torch.from_numpy(first_learnt[data.first_object]),
+        first_object=torch.from_numpy(first_learnt[np.append(data.first_object, data.first_object[-1])]),
     )
 
 
@@ -97,7 +97,7 @@ def gather(columns: Columns, images: Int[Tensor, " B"], padding: Padding) -> Tar
 
 
 def counts_of_images(columns: Columns) -> tuple[Int64[np.ndarray, " N"], Int64[np.ndarray, " N"]]:
-    """Objects and edges of each image."""
+    """Objects and edges of each image, and of the one past the last."""
     return (
         columns.first_object.diff().numpy(),
         columns.first_edge[columns.first_object].diff().numpy(),

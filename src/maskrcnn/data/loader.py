@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from maskrcnn.config import Data
-from maskrcnn.data.augment.jpeg import compress
+from maskrcnn.data.augment.jpeg import compress, has_jpeg
 from maskrcnn.data.buckets import Step
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode_bytes, read_image
@@ -30,6 +30,9 @@ from maskrcnn.data.read_ahead import Contents, read_ahead
 from maskrcnn.data.sharing import shares_of
 from maskrcnn.data.transforms import RawBatch
 
+BLANK = 64
+"""Longest side of what stands for an image that cannot be read, in pixels before it is resized."""
+
 
 class Loader:
     """Iterates the micro-batches of one process, in order, while threads prepare the next ones.
@@ -39,6 +42,7 @@ class Loader:
     micro_batch    images of each `RawBatch`, at most; 0 gives the slice whole
     start          steps to skip, without decoding them, when a run resumes
     oddities       are told what the images have
+    skip           whether an image that cannot be read becomes a black one without objects
     At most num_workers x prefetch_size batches are under way or waiting. Images of a store are read by threads of their
     own, `read_ahead` images before the batches under way. What goes wrong in a thread is raised here, in
     place of its batch. Leaving the loop, by `break` or an exception, or closing the iterator ends the threads.
@@ -56,11 +60,12 @@ class Loader:
         start: int = 0,
         pin_memory: bool = False,
         oddities: Oddities | None = None,
+        skip: bool = False,
     ) -> None:
         self.data, self.steps, self.settings = data, steps, settings
         self.rank, self.world_size, self.micro_batch = rank, world_size, micro_batch
         self.start, self.pin_memory = start, pin_memory
-        self.oddities = oddities or Oddities()
+        self.oddities, self.skip = oddities or Oddities(), skip
         self._parts_of_images = PartReader()
         self.waited_seconds = 0.0
         """How long the consumer has waited for batches so far."""
@@ -104,7 +109,9 @@ class Loader:
             yield from micro_steps(step, self.rank, self.world_size, self.micro_batch)
 
     def _make(self, part: tuple[Step, Contents | None]) -> RawBatch:
-        batch = make_batch(self.data, part[0], self.settings, part[1], self.oddities, self._parts_of_images)
+        batch = make_batch(
+            self.data, part[0], self.settings, part[1], self.oddities, self._parts_of_images, skip=self.skip
+        )
         return pin(batch) if self.pin_memory else batch
 
 
@@ -120,18 +127,31 @@ def make_batch(
     contents: Contents | None = None,
     oddities: Oddities | None = None,
     parts: PartReader | None = None,
+    *,
+    skip: bool = False,
 ) -> RawBatch:
     """Decode a step's images and collate them.
 
     contents   of their files, where they are being read already
     oddities   are told what the images have
     parts      reads images that are parts of their files, and remembers those that it had to decode whole
+    skip       as of `Loader`
     """
-    decoded, levels = [], levels_of(settings)
+    decoded, indices, unread, levels = [], step.indices.copy(), [], levels_of(settings)
     for number, index in enumerate(step.indices):
-        content = None if contents is None else contents[number].result()
-        decoded.append(_decode(data, int(index), settings, levels, content, oddities, parts))
+        try:
+            content = None if contents is None else contents[number].result()
+            decoded.append(_decode(data, int(index), settings, levels, content, oddities, parts))
+        except (OSError, ValueError) as error:
+            if not skip:
+                raise
+            unread.append((str(data.file_names[index]), str(error)))
+            decoded.append(np.zeros((*np.minimum(data.sizes[index], BLANK), len(settings.mean)), np.uint8))
+            indices[number] = len(data.image_ids)
     if step.qualities is not None:
+        if oddities is not None:
+            for index in (index for index, image in zip(step.indices, decoded, strict=True) if not has_jpeg(image)):
+                oddities.add(data.images / data.file_names[index], has_jpeg=False)
         decoded = [compress(image, quality) for image, quality in zip(decoded, step.qualities.tolist(), strict=True)]
     images, raw_sizes = collate(decoded)
     return RawBatch(
@@ -140,9 +160,10 @@ def make_batch(
         original_sizes=torch.from_numpy(data.sizes[step.indices]),
         view=step.view,
         keys=torch.from_numpy(step.keys),
-        indices=torch.from_numpy(step.indices),
+        indices=torch.from_numpy(indices),
         image_ids=torch.from_numpy(data.image_ids[step.indices]),
         bucket=step.bucket,
+        unread=tuple(unread),
     )
 
 

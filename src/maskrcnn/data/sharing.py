@@ -1,4 +1,5 @@
 """Who has which images of a step: processes, and the micro-batches of each."""
+import itertools
 
 
 def shares_of(batch: int, num_processes: int, micro_batch: int = 0) -> list[list[slice]]:
@@ -30,4 +31,4 @@ def shares_of(batch: int, num_processes: int, micro_batch: int = 0) -> list[list
 def _cut(whole: slice, parts: int) -> list[slice]:
     number = whole.stop - whole.start
     ends = [whole.start + number * part // parts for part in range(parts + 1)]
-    return [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]

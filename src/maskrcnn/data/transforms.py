@@ -35,6 +35,9 @@ class RawBatch(NamedTuple):
     image_ids: Int[Tensor, " B"]
     bucket: tuple[int, int]
     """(height, width) to pad to."""
+    unread: tuple[tuple[str, str], ...] = ()
+    """Name of each image that could not be read, and the sentence why; such an image is black, its index one past the
+    last image of the data set, which has no objects."""
 
 
 def prepare(raw: RawBatch, device: torch.device, settings: Data) -> ImageBatch:

@@ -6,6 +6,7 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
@@ -28,7 +29,7 @@ from maskrcnn.evaluate.coco import Evaluation, Metrics
 from maskrcnn.evaluate.collect import collect
 from maskrcnn.evaluate.hotcoco_engine import Truth, written_ids
 from maskrcnn.evaluate.lvis import federated_of
-from maskrcnn.evaluate.save import save
+from maskrcnn.evaluate.save import save, save_part
 from maskrcnn.instances import Instances, from_detections
 from maskrcnn.models.layers import folded
 from maskrcnn.models.mask_rcnn import build
@@ -166,7 +167,9 @@ def evaluate(
     settings = recipe.evaluate
     truth = Truth(dataset, federated_of(dataset))
     evaluation = Evaluation(truth, max_dets=settings.max_dets, boundary=settings.boundary)
-    mine = predict_share(model, dataset, recipe, world, evaluation, progress, keep=out is not None, say=say)
+    mine = Share(image_ids=[], predictions={}, predicted=0, seconds=0.0)
+    with _keeping_part(mine, dataset, world, out, say):
+        predict_share(model, dataset, recipe, world, evaluation, progress, mine, keep=out is not None, say=say)
     if not world.is_main:
         mine.scored = evaluation.to_bytes()
     contents = world.gather_bytes(b"" if world.is_main else msgpack.encode(mine))
@@ -190,6 +193,21 @@ def evaluate(
     return metrics
 
 
+@contextmanager
+def _keeping_part(
+    share: Share, dataset: Dataset, world: World, out: Path | None, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Write what this process has found when it is stopped; there are no scores of a part."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if out is not None and share.predictions:
+            path = save_part(out, world.rank, share.predictions)
+            done = f"{len(share.predictions)} of {len(dataset.image_ids)} images"
+            say(f"stopped after {done}: results of these are in {path}, without scores, which would be of a part")
+        raise
+
+
 def predict_share(
     model: nn.Module,
     dataset: Dataset,
@@ -197,12 +215,14 @@ def predict_share(
     world: World,
     evaluation: Evaluation,
     progress: Progress | None = None,
+    share: Share | None = None,
     *,
     keep: bool,
     say: Callable[[str], None] = warnings.warn,
 ) -> Share:
     """Predict this process's batches. A thread encodes and scores one while the model is busy with the next.
 
+    share  gets what is found as soon as it is, and is returned
     keep   whether results are also kept as JSON
     """
     settings = recipe.data
@@ -211,7 +231,7 @@ def predict_share(
     shown, plan = _plan(dataset, settings, recipe.evaluate.batch, world)
     loader = Loader(shown, plan, settings, pin_memory=world.device.type == "cuda")
     collected = collect(shown, [step.indices for step in plan])
-    share = Share(image_ids=[], predictions={}, predicted=0, seconds=0.0)
+    share = share or Share(image_ids=[], predictions={}, predicted=0, seconds=0.0)
     model.eval()  # live batch norms rest
     times: list[Time] = []
     waiting: deque[Future[None]] = deque()

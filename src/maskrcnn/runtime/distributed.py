@@ -20,6 +20,7 @@ from maskrcnn.runtime.devices import DeviceSetting, choose_device
 from maskrcnn.runtime.heartbeat import Heart, join
 from maskrcnn.runtime.meeting import first_host, meeting_point
 from maskrcnn.runtime.ranks import Ranks, find_ranks
+from maskrcnn.runtime.shelter import take_back_cores
 from maskrcnn.sentences import typed
 
 TIMEOUT = timedelta(minutes=30)
@@ -162,7 +163,7 @@ def share_cpus(env: Mapping[str, str], local_size: int) -> None:
     nobody's choice.
     """
     if "OMPI_COMM_WORLD_RANK" in env and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, os.sched_getaffinity(0) | os.sched_getaffinity(os.getppid()))
+        take_back_cores()
     chosen = env.get("OMP_NUM_THREADS")
     if chosen is None or (chosen == "1" and "TORCHELASTIC_RUN_ID" in env):
         torch.set_num_threads(max(1, _num_cpus() // local_size))

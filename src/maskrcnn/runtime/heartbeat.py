@@ -83,7 +83,13 @@ class Heart:
     """This process's pulse, and its watch: the first process's over all others, theirs over the first."""
 
     def __init__(
-        self, rank: int, size: int, secret: int, *, ear: socket.socket | None = None, lines: Iterable[socket.socket] = ()
+        self,
+        rank: int,
+        size: int,
+        secret: int,
+        *,
+        ear: socket.socket | None = None,
+        lines: Iterable[socket.socket] = (),
     ) -> None:
         """A heart that beats until `stop`.
 

@@ -1,7 +1,9 @@
 """Training from a recipe to a folder with weights, numbers and a report."""
 
 import os
-from contextlib import closing
+import signal
+from collections.abc import Iterable
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 from maskrcnn.config import Recipe
@@ -16,15 +18,17 @@ from maskrcnn.report.page import write_report
 from maskrcnn.run_folder import CONFIG, LAST, WEIGHTS
 from maskrcnn.runtime import distributed
 from maskrcnn.runtime.trust import trust_kernels
+from maskrcnn.sentences import typed
 from maskrcnn.storage.location import Where
 from maskrcnn.storage.upload import uploading
-from maskrcnn.train.interrupt import StopRequest
+from maskrcnn.train.interrupt import Stopped, StopRequest
 from maskrcnn.train.log import Log
 from maskrcnn.train.remote import folder_of, prepare
 from maskrcnn.train.restart import goes_on, remember
 from maskrcnn.train.resume import check_agreement, find_start, how_to_go_on
+from maskrcnn.train.run_lock import alone
 from maskrcnn.train.setup import set_up
-from maskrcnn.train.training import Training
+from maskrcnn.train.training import Fetched, Training
 from maskrcnn.weights import Weights, find_weights
 
 
@@ -48,7 +52,7 @@ def run(
     after Ctrl-C or SIGTERM, with a checkpoint written; ValueError for a recipe that cannot be run or continued;
     FloatingPointError when losses are not finite; ConnectionError when not everything got to the address.
     """
-    with StopRequest() as wish, distributed.start(recipe.device) as world:
+    with StopRequest() as wish, distributed.start(recipe.device) as world, alone(out, active=world.is_main):
         notes: list[str] = []
         again = world.any(goes_on(folder_of(out), os.environ))
         folder, location, source = prepare(out, "auto" if again and resume is None else resume, world, notes.append)
@@ -67,7 +71,8 @@ def run(
             try:
                 training = set_up(recipe, folder, world, log, start, weights, open_split)
                 del start  # its tensors lie in its files, which Windows does not remove while they are mapped
-                go(training, wish)
+                with training.background:
+                    go(training, wish)
             except KeyboardInterrupt:
                 log.say(how_to_go_on(folder, location, resume))
                 raise
@@ -78,23 +83,29 @@ def run(
 
 
 def go(training: Training, wish: StopRequest) -> None:
-    """All epochs, then the report. An epoch whose steps are done but which was not evaluated begins at its end."""
+    """All epochs, then the report. An epoch whose steps are done but which was not evaluated begins at its end.
+
+    Whatever ends it early, outside a step, leaves a checkpoint of the last step.
+    """
     log = training.log
     log.forget_after(training.step)
     if training.world.is_main:
         write_recipe(training.recipe, training.out / CONFIG)
     log.say(training.summary())
     log.show_progress(training.step, training.plan.total_steps)
-    epoch = max(training.step - 1, 0) // training.plan.steps_per_epoch
-    while epoch < training.plan.num_epochs:  # which changes on the way where time decides
-        _train(training, epoch, wish)
-        if training.is_evaluation_due(epoch):
-            training.evaluate(epoch)
-            if training.is_patience_over():
-                break
-        epoch += 1
-    if not training.recipe.train.evaluate_every:
-        training.keep(LAST, {})
+    try:
+        wish.deferring = True
+        _all_epochs(training, wish)
+        training.background.wait()
+    except BaseException as error:
+        if training.rescue() and not isinstance(error, KeyboardInterrupt):
+            log.say(
+                f"what was learnt up to step {training.step} is kept; when that is mended, "
+                f"{typed('--resume')} auto {typed('--out')} {log.called} goes on"
+            )
+        raise
+    finally:
+        wish.deferring = False
     training.world.doing("writing the report")
     if training.world.is_main:
         log.end_progress()
@@ -102,36 +113,84 @@ def go(training: Training, wish: StopRequest) -> None:
         log.say(f"report: {log.called / write_report(training.out, training.splits.validation).name}")
 
 
+def _all_epochs(training: Training, wish: StopRequest) -> None:
+    epoch = max(training.step - 1, 0) // training.plan.steps_per_epoch
+    while epoch < training.plan.num_epochs:  # which changes on the way where time decides
+        _train(training, epoch, wish)
+        if training.is_evaluation_due(epoch):
+            training.save()
+            if training.world.size > 1:  # a launcher ends the others when one has gone
+                training.settle()
+            with wish.interruptible():
+                training.evaluate(epoch)
+            if training.is_patience_over():
+                break
+        epoch += 1
+    if not training.recipe.train.evaluate_every:
+        training.keep(LAST, {})
+
+
 def _train(training: Training, epoch: int, wish: StopRequest) -> None:
     """The steps of an epoch that are still to do."""
-    world, log_every = training.world, training.recipe.train.log_every
     if training.step == training.end_of(epoch):
         return
+    world, log_every = training.world, training.recipe.train.log_every
     loader = _loader(training, epoch)
     training.model.train()  # live batch norms are
-    wish.deferring = True
     with closing(iter(loader)) as raws, closing(feed(raws, training.make, world.device)) as parts:
         while training.step < training.end_of(epoch):
-            try:
-                training.learn(loader, parts)
-            except (OSError, ValueError):
-                training.rescue()
-                raise
+            training.learn(_fetched(training, loader, parts, epoch, wish))
             training.fit_into_time()
             for note in training.oddities.notes():
                 training.log.say(note)
-            stop = world.any(wish.raised)
-            is_last = stop or training.step == training.plan.total_steps
+            is_last = training.step == training.plan.total_steps
             if is_last or training.step % log_every == 0:
                 training.tell(epoch)
             if is_last or _checkpoint_due(training, training.end_of(epoch)):
                 training.save()
-            if stop:
-                raise KeyboardInterrupt
-    wish.deferring = False
+    for note in training.skips.notes():
+        training.log.say(note)
     training.window.stopwatch.pause()
-    if world.any(wish.raised):  # while the last checkpoint was written
-        raise KeyboardInterrupt
+    _stop_together(training, epoch, wish)
+
+
+def _fetched(
+    training: Training, loader: Loader, parts: Iterable[Fetched], epoch: int, wish: StopRequest
+) -> list[Fetched]:
+    """The images of the next step. Where a process has none or is to stop, all save the same step and stop."""
+    world, fetched, failure = training.world, [], None
+    # With several processes the others may be in a step already, which this one is a part of.
+    is_alone = world.size == 1
+    try:
+        with wish.interruptible() if is_alone else nullcontext():
+            fetched = training.fetch(loader, parts)
+    except (Stopped, OSError, ValueError) as error:
+        failure = error
+    raws = [raw for raw, _ in fetched]
+    if world.any(wish.raised or failure is not None or any(raw.unread for raw in raws)):
+        too_many = training.skips.add(raws, training.step + 1, world)
+        failure = failure or (ValueError(too_many) if too_many else None)
+        _stop_together(training, epoch, wish, failure)
+    return fetched
+
+
+def _stop_together(training: Training, epoch: int, wish: StopRequest, failure: BaseException | None = None) -> None:
+    """Save and stop in all processes where one of them is to stop or has failed."""
+    world = training.world
+    if not world.any(wish.raised or failure is not None):
+        return
+    if training.window.steps:
+        training.tell(epoch)
+    training.save()
+    training.settle()
+    is_failure = world.any(failure is not None and not isinstance(failure, Stopped))
+    is_term = world.any(wish.number == signal.SIGTERM)
+    if failure is not None:
+        raise failure
+    if is_failure:
+        raise ConnectionError(f"process {world.rank} of {world.size} stops with another one, which says why")
+    wish.number = wish.number or (signal.SIGTERM if is_term else signal.SIGINT)
+    raise Stopped(wish.number)
 
 
 def _loader(training: Training, epoch: int) -> Loader:
@@ -152,6 +211,7 @@ def _loader(training: Training, epoch: int) -> Loader:
         start=training.step - first,
         pin_memory=training.world.device.type == "cuda",
         oddities=training.oddities,
+        skip=data.skip_unreadable > 0,
     )
 
 
