@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -85,8 +86,8 @@ def order(out: Path) -> list[list[int]]:
         for size, step, images, _ in map(json.loads, file.read_text().splitlines() if file.exists() else ()):
             if rank == 0 and size == 1:
                 steps[step] = {}
-            steps.setdefault(step, {})[rank] = sum(images, [])
-    return [sum((steps[step][rank] for rank in sorted(steps[step])), []) for step in sorted(steps)]
+            steps.setdefault(step, {})[rank] = list(chain.from_iterable(images))
+    return [[image for rank in sorted(steps[step]) for image in steps[step][rank]] for step in sorted(steps)]
 
 
 def losses(out: Path) -> dict[int, float]:
@@ -115,7 +116,9 @@ def test_a_group_of_which_one_is_killed_is_started_again_and_ends_equal_bit_for_
     assert losses(out) == losses(straight[processes])
     expected, found = last(straight[processes]), last(out)
     assert all(
-        torch.equal(tensor, found[group][name]) for group, tensors in expected.items() for name, tensor in tensors.items()
+        torch.equal(tensor, found[group][name])
+        for group, tensors in expected.items()
+        for name, tensor in tensors.items()
     )
 
 
