@@ -211,8 +211,9 @@ class Heart:
         )
 
     def _close_books(self, sentences: Sequence[str]) -> None:
-        for sentence in sentences if self.tell else ():
-            self.tell(f"failed: {sentence}")
+        if self.tell is not None:
+            for sentence in sentences:
+                self.tell(f"failed: {sentence}")
         sys.stdout.flush()
         sys.stderr.flush()
 
