@@ -109,6 +109,25 @@ def test_dim_images_are_told_once_with_their_number(predictor, tmp_path):
     assert note.startswith(f"{tmp_path / '0.png'} uses 6 % of its 16 bits and is read nearly black, as with 2 more;")
 
 
+def test_a_signal_leaves_what_was_found_under_another_name_until_all_is_found(predictor, tmp_path):
+    for name in "abc":
+        picture(tmp_path / "in" / f"{name}.png")
+
+    def interrupted(page, result):
+        if page.path.name == "b.png":
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    said = pytest.warns(Note, match=r"2 objects in 2 images are in .*predictions\.partial\.json")
+    with said, pytest.raises(KeyboardInterrupt):
+        predict_paths(predictor, [tmp_path / "in"], out, progress=interrupted)
+    assert written(out) == ["a.png", "b.png", "predictions.partial.json"]
+    part = json.loads((out / "predictions.partial.json").read_text())
+    predict_paths(predictor, [tmp_path / "in"], out)
+    assert written(out) == ["a.png", "b.png", "c.png", "predictions.json"]
+    assert json.loads((out / "predictions.json").read_text())[:2] == part
+
+
 def test_names_of_drawings_are_free_whatever_their_case_ending_and_folders():
     names = {Path(f"/in/{name}"): PurePosixPath(name) for name in ("a.png", "A.PNG", "a.tga", "a.jpg", "a.png/b.png")}
     targets = Targets(names, Path("/out"))

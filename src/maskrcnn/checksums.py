@@ -2,20 +2,21 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.files import digest, fingerprint
+from maskrcnn.files import atomic_write, digest, fingerprint
 from maskrcnn.run_folder import CHECKSUMS
 
 LINE = "# sha256 of the lines below, by which a change is noticed: "
 """What a written text begins with, before the digits of its sum."""
 
 
-def write_checksums(folder: Path) -> None:
-    """Write down size and SHA-256 of each file in a folder, in `checksums.json` beside them."""
-    files = {path.name: fingerprint(path) for path in sorted(folder.iterdir())}
-    (folder / CHECKSUMS).write_text(_to_text({"files": files}), encoding="utf-8")
+def write_checksums(folder: Path, names: Sequence[str]) -> None:
+    """Write down size and SHA-256 of files in a folder, in `checksums.json` beside them."""
+    with atomic_write(folder / CHECKSUMS) as draft:
+        draft.write_text(_to_text({"files": {name: fingerprint(folder / name) for name in names}}), encoding="utf-8")
 
 
 def check_files(folder: Path, listed_in: str = CHECKSUMS, names: set[str] | None = None) -> None:

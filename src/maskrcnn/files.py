@@ -31,8 +31,12 @@ TAIL = 4096
 """Bytes at the end of a file that tell whether it was written to its end."""
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """Errors of a disk, a quota or a limit that takes no more."""
+DRAFT = re.compile(r"^\.(.+)\.[0-9a-f]{32}\.part$")
+"""Name of what is written in the place of a file."""
 PROBE = 1 << 16
 """Bytes that a disk with room takes."""
+REMEDY = "make room there, then run the command again"
+"""What helps where a disk is full."""
 
 
 class DiskFull(OSError):
@@ -60,6 +64,10 @@ def by_archive(text: str) -> str:
     except RuntimeError:  # a user without a home
         return text
     return re.sub(rf"{home}[0-9a-f]{{{DIGITS}}}{re.escape(os.sep)}", "", text)
+
+
+SPECIAL = "it is a pipe, a socket or a device"
+"""Why a file is not opened."""
 
 
 def is_special(path: Path) -> bool:
@@ -132,6 +140,29 @@ def writing(path: Path, needed: int = 0, draft: Path | None = None) -> Iterator[
         raise explain_full(Path(named or path), needed, begun=begun, reason=reason) from error
 
 
+@contextmanager
+def filling(folder: Path, needed: int = 0) -> Iterator[None]:
+    """Write to a new or empty folder, which is removed again where there is no room. Raises DiskFull."""
+    try:
+        with writing(folder, needed, folder):
+            yield
+    except DiskFull:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add to the end of a file: all of it or, where there is no room, nothing. Raises DiskFull."""
+    before = size_of(path)
+    try:
+        with writing(path), path.open("ab") as file:
+            file.write(content)
+    except OSError:
+        with suppress(OSError):
+            os.truncate(path, before)
+        raise
+
+
 def check_room(path: Path, needed: int) -> None:
     """Raise DiskFull where the disk of a path, which need not be there yet, has fewer bytes free than are needed."""
     free = _free(path) if needed else None
@@ -139,7 +170,9 @@ def check_room(path: Path, needed: int) -> None:
         raise explain_full(path, needed)
 
 
-def explain_full(path: Path, needed: int = 0, *, begun: int = 0, reason: int = errno.ENOSPC) -> DiskFull:
+def explain_full(
+    path: Path, needed: int = 0, *, begun: int = 0, reason: int = errno.ENOSPC, remedy: str = REMEDY
+) -> DiskFull:
     """Return the error of a file or folder for which there is no room.
 
     needed   bytes, 0 where that is not known: more than there were
@@ -147,13 +180,27 @@ def explain_full(path: Path, needed: int = 0, *, begun: int = 0, reason: int = e
     reason   the number of the system's error
     """
     free = _free(path)
+    path = path.with_name(DRAFT.sub(r"\1", path.name))
     room = 0 if free is None else free + begun
     told = f"{needed:,} bytes needed" if needed else f"more than {max(begun, room):,} bytes needed"
     return DiskFull(
         reason,
-        f"{path} could not be written ({os.strerror(reason)}): {told}, {room:,} bytes free; make room there, then run "
-        "the command again",
+        f"{path} could not be written ({os.strerror(reason)}): {told}, {room:,} bytes free; {remedy}",
     )
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says, in a few words."""
+    return os.strerror(error.errno) if error.errno in FULL else str(error.strerror or error)
+
+
+def as_sentence(error: Exception) -> str:
+    """What an error says; one of a full disk that nobody has explained is explained here."""
+    if not isinstance(error, OSError) or isinstance(error, DiskFull) or error.errno not in FULL:
+        return str(error)
+    if error.filename is None:
+        return f"what this command writes found no room ({error.strerror}); {REMEDY}"
+    return str(explain_full(Path(os.fsdecode(error.filename)), reason=error.errno))
 
 
 def size_of(path: Path) -> int:

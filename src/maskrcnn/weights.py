@@ -60,7 +60,7 @@ def save_weights(
             write_tensors(draft / MODEL, tensors)
             write_recipe(recipe, draft / CONFIG)
             (draft / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-            write_checksums(draft)
+            write_checksums(draft, [MODEL, CONFIG, METRICS])
             for path in (*draft.iterdir(), draft):
                 sync(path)
             _exchange(draft, folder)

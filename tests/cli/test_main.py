@@ -1,7 +1,11 @@
 """How commands end."""
 
+import os
+import signal
+import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +60,78 @@ def test_a_fault_of_the_program_keeps_its_traceback():
 def test_an_interrupted_command_says_so_and_exits_with_130(error, capsys):
     assert end_of(run_and_exit, fails(error)) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "end"), [(signal.SIGINT, (130, "interrupted\n")), (signal.SIGTERM, (143, "terminated\n"))]
+)
+def test_each_signal_has_its_code_and_word(number, end, capsys):
+    def command():
+        signal.raise_signal(number)
+
+    assert (end_of(run_and_exit, command), capsys.readouterr().err) == end
+
+
+def test_whatever_an_interrupted_import_raises_the_signal_is_what_is_told(capsys):
+    def command():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ImportError("numpy cannot be imported") from None
+
+    assert (end_of(run_and_exit, command), capsys.readouterr().err) == (143, "terminated\n")
+
+
+def test_an_error_while_the_last_state_is_saved_is_told_though_a_signal_came(capsys):
+    def command():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise OSError("no room") from None
+
+    assert (end_of(run_and_exit, command), capsys.readouterr().err) == (2, "error: no room\n")
+
+
+IMPORTING = """
+import os, signal, sys
+from maskrcnn.cli import be_ready
+assert not {"typer", "numpy", "torch"} & set(sys.modules)
+be_ready()
+os.kill(os.getpid(), int(sys.argv[1]))
+"""
+LEAVING = """
+import signal, time
+from maskrcnn.cli import run_and_exit
+from maskrcnn.train import interrupt
+
+def command():
+    interrupt.StopRequest._listening.deferring = True
+    interrupt.time.monotonic = iter([1.0, 3.0]).__next__
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.raise_signal(number)
+
+run_and_exit(command)
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "number", "end"),
+    [
+        (IMPORTING, signal.SIGINT, (130, "interrupted\n")),
+        (IMPORTING, signal.SIGTERM, (143, "terminated\n")),
+        (LEAVING, 0, (143, "ended at once: what was not saved is lost\n")),
+    ],
+)
+def test_a_signal_while_modules_are_imported_and_a_second_one_end_the_process_at_once(program, number, end):
+    source = str(Path(cli.__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(int(number))],
+        env={**os.environ, "PYTHONPATH": source},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == end
 
 
 def test_a_wrong_recipe_is_told_without_a_traceback(capsys):

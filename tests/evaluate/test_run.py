@@ -133,6 +133,30 @@ def test_speed_and_versions_are_told(recipe, dataset, alone, tmp_path):
     assert set(json.loads((tmp_path / "details.json").read_text())) == set(IN_DETAILS)
 
 
+def test_a_signal_leaves_what_was_found_under_another_name_until_an_evaluation_is_whole(
+    recipe, dataset, alone, tmp_path
+):
+    said = []
+
+    def interrupted(done, total):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.evaluate(Oracle(recipe.data), dataset, recipe, alone, tmp_path / "out", interrupted, say=said.append)
+    path = tmp_path / "out" / "predictions.partial.json"
+    assert list(path.parent.iterdir()) == [path]
+    part = json.loads(path.read_text())
+    assert said == [
+        f"stopped after 4 of 5 images: results of these are in {path}, without scores, which would be of a part"
+    ]
+    run.evaluate(Oracle(recipe.data), dataset, recipe, alone, tmp_path / "out")
+    whole = json.loads((path.parent / "predictions.json").read_text())
+    assert not path.exists()
+    assert len(part) < len(whole)
+    assert all(entry in whole for entry in part)
+
+
 def test_progress_counts_to_all_pictures(recipe, dataset, alone):
     calls = []
     run.evaluate(Oracle(recipe.data), dataset, recipe, alone, progress=lambda done, total: calls.append((done, total)))

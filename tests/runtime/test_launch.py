@@ -51,15 +51,15 @@ def test_one_that_does_not_hear_is_ended(monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_all_of_them(number, tmp_path):
-    """Each answers SIGTERM as a training does, which writes its checkpoint and exits with 130."""
+    """Each answers SIGTERM as a training does, which writes its checkpoint and exits with 143."""
     waiting = (
         "import os, pathlib, signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
         f"pathlib.Path({str(tmp_path)!r}, os.environ['RANK']).touch()\n"
         "time.sleep(60)\n"
     )
     threading.Thread(target=lambda: (_wait_for(tmp_path, 2), os.kill(os.getpid(), number))).start()
-    assert launch(python(waiting), SECOND) == 130
+    assert launch(python(waiting), SECOND) == 143
 
 
 def _wait_for(folder, count: int) -> None:

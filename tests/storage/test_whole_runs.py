@@ -180,7 +180,7 @@ def test_two_processes_outlive_the_store_and_stop_when_the_platform_says_so(stor
     wait_for_checkpoint(store, "two", process)
     process.send_signal(signal.SIGTERM)
     code, told = ended(process)
-    assert code == 130, told
+    assert code == 143, told
     assert "(processes x micro-batches x images: 2 x 1 x 2)" in told
     assert "stopped; go on with" in content(store, "two")["log.txt"].decode()
     last = rows(content(store, "two")["metrics.jsonl"])[-1]["step"]

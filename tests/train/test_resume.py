@@ -50,6 +50,20 @@ def test_a_run_is_not_overwritten(tmp_path):
         find_start(tmp_path, None, print)
 
 
+@pytest.mark.parametrize("resume", [None, "auto", "other", "run/checkpoints/step-4"])
+def test_what_its_launcher_starts_again_goes_on_with_its_own_newest_checkpoint(tmp_path, resume):
+    out, source = tmp_path / "run", resume and (resume if resume == "auto" else str(tmp_path / resume))
+    out.mkdir()
+    save(tmp_path / "other", 3)
+    (out / "config.yml").touch()
+    if resume in (None, "other"):  # before its own first checkpoint
+        begun = find_start(out, source, print, restarted=True)
+        assert (begun and begun.step) == (None if resume is None else 3)
+    save(out, 4)
+    save(out, 5)
+    assert find_start(out, source, print, restarted=True).step == 5
+
+
 @pytest.mark.parametrize("name", ["", "checkpoints", "checkpoints/step-5"])
 def test_a_run_or_a_checkpoint_is_taken_by_its_path(tmp_path, name):
     save(tmp_path / "old", 5)

@@ -12,6 +12,8 @@ from maskrcnn.run_folder import CONFIG
 from maskrcnn.sentences import Note
 
 BASE = "__BASE__"
+MOST_FILES = 64
+"""Files that a recipe may consist of."""
 JOB = (ENABLED, *HANDED_OVER)
 """Keys of a file that belong to no recipe."""
 
@@ -43,14 +45,20 @@ def read_job(path: Path) -> dict[str, Any]:
     return {key: value for _, settings in _layers(path) for key, value in settings if key in JOB}
 
 
-def _layers(path: Path, inside: tuple[Path, ...] = ()) -> Iterator[Layer]:
-    here = path.resolve()
+def _layers(path: Path, inside: tuple[Path, ...] = (), seen: list[Path] | None = None) -> Iterator[Layer]:
+    """Yield the layers of a file, its bases' first; inside are the files that led here, seen all that were read."""
+    here, seen = path.resolve(), [] if seen is None else seen
     if here in inside:
         raise ValueError(f"{BASE} goes in a circle: {' -> '.join(str(step) for step in (*inside, here))}")
+    seen.append(here)
+    if len(seen) > MOST_FILES:
+        raise ValueError(
+            f"{inside[0]}: {BASE}: expected up to {MOST_FILES} files, each as often as it is named, got more"
+        )
     content = _read_file(path)
     _find_beside(path, content.get("data"))
     for base in _bases(content.pop(BASE, []), path):
-        yield from _layers(base, (*inside, here))
+        yield from _layers(base, (*inside, here), seen)
     origin = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
     yield Layer(str(origin), list(content.items()))
 
@@ -75,7 +83,8 @@ def read_overrides(words: Sequence[str]) -> Layer:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        written = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            written = file.read(text.MOST_LETTERS * 4 + 1).decode().replace("\r\n", "\n")
         content = text.parse(written)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1

@@ -2,21 +2,24 @@
 
 Open MPI's `mpirun` sends SIGTERM to its processes and a second later SIGKILL, to their process groups. So the process
 that it knows begins another one in a session of its own and passes signals on to it. When the first one is killed the
-kernel tells the other, which writes what it has learnt and ends.
+other notices, writes what it has learnt and ends.
 """
 
-import ctypes
 import io
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
+from threading import Thread
 from types import FrameType
 from typing import NoReturn
 
-PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h: which signal a process gets when its parent ends."""
 PASSED_ON = (signal.SIGINT, signal.SIGTERM)
+LOOK = 1.0
+"""Seconds between looks whether the launcher is still there."""
+PATIENCE = 60.0
+"""Seconds after which a process ends whose launcher has gone, whatever it waits for: a peer that never comes, say."""
 
 
 def shelter(env: Mapping[str, str] = os.environ) -> None:
@@ -27,18 +30,16 @@ def shelter(env: Mapping[str, str] = os.environ) -> None:
     if "OMPI_COMM_WORLD_RANK" not in env or sys.platform != "linux":
         return
     take_back_cores()
-    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
-    _tell_when_parent_ends(signal.SIGTERM)
-    parent = os.getpid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
+    read, write = os.pipe()  # the kernel closes the parent's end, however it ends
     child = os.fork()
     if child:
         _wait(child)
+    os.close(write)
     os.setsid()
-    _tell_when_parent_ends(signal.SIGHUP)
-    if os.getppid() != parent:  # it ended before the kernel knew whom to tell
-        os._exit(128 + signal.SIGTERM)
-    sys.stdout, sys.stderr = _unbreakable(1), _unbreakable(2)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+    Thread(target=_end_after_parent, args=(read, PATIENCE), name="shelter", daemon=True).start()
+    sys.stdout, sys.stderr = unbreakable(1), unbreakable(2)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*PASSED_ON, signal.SIGCHLD})
 
 
 def take_back_cores() -> None:
@@ -47,7 +48,7 @@ def take_back_cores() -> None:
 
 
 def _wait(child: int) -> NoReturn:
-    """Pass the first signal on, and end as the child does. A second one means no hurry: launchers repeat theirs."""
+    """Pass the first signal on, and end as the child does. Launchers repeat theirs, which then means no hurry."""
     passed: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
@@ -58,12 +59,21 @@ def _wait(child: int) -> NoReturn:
     for number in PASSED_ON:
         signal.signal(number, pass_on)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    launcher = os.getppid()
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        signal.sigtimedwait({signal.SIGCHLD}, LOOK)
+        if os.getppid() != launcher:
+            pass_on(signal.SIGTERM, None)
+    code = os.waitstatus_to_exitcode(ended[1])
     os._exit(code if code >= 0 else 128 - code)
 
 
-def _tell_when_parent_ends(number: int) -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+def _end_after_parent(pipe: int, patience: float) -> None:
+    """When the parent has ended say so by SIGHUP, and leave this process some time to end."""
+    os.read(pipe, 1)
+    os.kill(os.getpid(), signal.SIGHUP)
+    time.sleep(patience)
+    os._exit(128 + signal.SIGTERM)
 
 
 class _Unbreakable(io.FileIO):
@@ -76,7 +86,7 @@ class _Unbreakable(io.FileIO):
             return len(content)
 
 
-def _unbreakable(number: int) -> io.TextIOWrapper:
-    """Standard output or errors, line by line."""
+def unbreakable(number: int) -> io.TextIOWrapper:
+    """Standard output or errors, by its number, line by line."""
     file = io.BufferedWriter(_Unbreakable(number, "w", closefd=False))
     return io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", line_buffering=True)

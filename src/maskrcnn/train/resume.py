@@ -24,13 +24,18 @@ MAY_CHANGE = settings_with(Role.START, Role.RUN)
 """Settings that may differ when a run is resumed. Categories and what the data hold are compared, not paths."""
 
 
-def find_start(out: Path, resume: str | None, tell: Callable[[str], None]) -> Checkpoint | None:
+def find_start(
+    out: Path, resume: str | None, tell: Callable[[str], None], restarted: bool = False
+) -> Checkpoint | None:
     """The checkpoint to go on from, None to start afresh.
 
     resume   None, `auto` for the newest checkpoint of `out` if there is one, or the folder of a checkpoint, of several,
              or of a run
+    restarted   the launcher began the run in `out` before: what that kept is gone on from, whatever `resume` says
     Raises ValueError when `out` would lose a run that it holds, or when there is nothing to resume.
     """
+    if restarted and (resume is None or checkpoint.find(out / CHECKPOINTS)):
+        resume = "auto"
     if resume == "auto":
         found = _newest(out / CHECKPOINTS, tell)
         tell(f"going on from {found.path}" if found else f"there is no checkpoint in {out}; starting afresh")
@@ -54,7 +59,7 @@ def find_start(out: Path, resume: str | None, tell: Callable[[str], None]) -> Ch
         raise ValueError(
             f"{resume}: expected a checkpoint (a folder step-<n>) or a run that holds one, found {_instead(path)}"
         )
-    if _holds_a_run(out) and not found.path.resolve().is_relative_to(out.resolve()):
+    if not restarted and _holds_a_run(out) and not found.path.resolve().is_relative_to(out.resolve()):
         raise ValueError(f"{out} already holds another run than {resume}; choose another {typed('--out')}")
     tell(f"going on from {found.path}")
     _tell_of_growth(found, out, tell)

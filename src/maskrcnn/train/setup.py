@@ -14,6 +14,7 @@ from maskrcnn.data.division import write_split_file
 from maskrcnn.data.feeder import micro_batch_maker
 from maskrcnn.data.identity import identity
 from maskrcnn.data.split import OpenSplit, has_validation, open_split
+from maskrcnn.files import atomic_write
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.recipes.write import with_split
 from maskrcnn.run_folder import PLAN, SPLIT
@@ -127,7 +128,8 @@ def _keep_split(recipe: Recipe, splits: Splits, out: Path, world: World, log: Lo
         write_split_file(out / SPLIT, splits.training, splits.validation, data.val_share, data.split_seed)
         if (out / PLAN).is_file():
             plan = (out / PLAN).read_text(encoding="utf-8")
-            (out / PLAN).write_text(with_split(plan, SPLIT), encoding="utf-8")
+            with atomic_write(out / PLAN) as draft:
+                draft.write_text(with_split(plan, SPLIT), encoding="utf-8")
     world.barrier()
     return with_split_file(recipe, out, log.called)
 
@@ -169,6 +171,7 @@ def _updater(
         clip_norm=settings.optimizer.clip_norm,
         rungs=rungs,
         say=say,
+        batch=settings.batch,
     )
     if start is not None:
         load_state_tensors(optimizer, model, start.tensors["optimizer"])

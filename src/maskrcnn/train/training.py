@@ -96,6 +96,7 @@ class Training:
         """One update of the weights and of their average."""
         watch, shares = self.window.stopwatch, self.plan.shares
         raws, batches = zip(*fetched, strict=True)
+        self.world.doing(f"training, step {self.step + 1}")
         self.is_in_step = True
         self.rate = self._rate(self.step)
         set_rate(self.update.optimizer, self.rate)
@@ -130,6 +131,7 @@ class Training:
         """
         if self.saved == self.step:
             return
+        self.world.doing(f"saving after step {self.step}")
         self._counted(self.window.check)
         self.window.stopwatch.pause()
         with apart(self.budget, "saving", self.step):
@@ -237,7 +239,7 @@ class Training:
     def summary(self) -> str:
         """What is going to be done, in one line."""
         shares = self.plan.shares
-        split = f" (processes x micro-batches x images: {' x '.join(map(str, shares))})" if max(shares[:2]) > 1 else ""
+        split = f" (processes x micro-batches x images: {shares})" if max(shares[:2]) > 1 else ""
         start = f", going on after step {self.step}" if self.step else ""
         dtype = str(self.update.precision.dtype).removeprefix("torch.")
         trained = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
