@@ -19,7 +19,7 @@ from maskrcnn.predict import Predictor
 from maskrcnn.predict_files import Targets, predicted
 from maskrcnn.prediction_rows import Form, read_rows, writer
 from maskrcnn.runtime.warm import DRAWN, ENCODED, warm
-from maskrcnn.sentences import some_of
+from maskrcnn.sentences import some_of, typed
 from maskrcnn.storage.fetch import exists
 from maskrcnn.storage.location import Location, Where
 from maskrcnn.storage.read import read_bytes
@@ -71,7 +71,7 @@ def parse_shard(text: str) -> Shard:
     """
     found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
     if found is None or not int(found[1]) < int(found[2]):
-        raise ValueError(f"expected --shard I/N with I from 0 to N - 1, such as 3/10, received {text}")
+        raise ValueError(f"expected {typed('--shard')} I/N with I from 0 to N - 1, such as 3/10, received {text}")
     return Shard(int(found[1]), int(found[2]))
 
 
@@ -120,7 +120,8 @@ def predict_shard(
     An image that cannot be read is a row with `error`. Raises ValueError where drawings would go to a store.
     """
     if draw and isinstance(place, Location):
-        raise ValueError(f"--draw writes to a folder on this machine, received {place}; leave it out or choose another")
+        told = f"{typed('--draw')} writes to a folder on this machine, received {place}"
+        raise ValueError(f"{told}; leave it out or choose another")
     names = find_images(sources, recursive=recursive, without=place if isinstance(place, Path) else None)
     chosen = list(names)[share(len(names), shard)]
     targets = Targets(names, place) if draw and isinstance(place, Path) else None
@@ -173,9 +174,10 @@ def join(
     if len(totals) > 1:
         raise ValueError(f"{place} holds shards of {some_of([f'{one}' for one in totals])}; keep those of one division")
     if not pieces:
-        raise FileNotFoundError(f"{place} holds no shards of predictions as {form}; run with --shard I/N first")
+        first = f"run with {typed('--shard')} I/N first"
+        raise FileNotFoundError(f"{place} holds no shards of predictions as {form}; {first}")
     there, total = {shard.number for shard, _ in pieces}, totals[0]
-    missing = [f"--shard {index}/{total}" for index in range(total) if index not in there]
+    missing = [f"{typed('--shard')} {index}/{total}" for index in range(total) if index not in there]
     if missing:
         raise FileNotFoundError(f"{place} lacks {some_of(missing, 5)} of {total}; repeat them")
     names = find_images(sources, recursive=recursive, without=place if isinstance(place, Path) else None)
@@ -189,7 +191,8 @@ def join(
                     write(one)
             if [file for file, _ in groupby(files)] != expected[share(len(expected), shard)]:
                 raise ValueError(
-                    f"{place / name} is not of the images that the sources hold; remove it and repeat --shard {shard}"
+                    f"{place / name} is not of the images that the sources hold; remove it and repeat "
+                    f"{typed('--shard')} {shard}"
                 )
     return f"{WHOLE}.{form}", total
 

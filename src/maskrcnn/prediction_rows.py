@@ -10,7 +10,7 @@ Form = Literal["jsonl", "parquet"]
 Row = dict[str, Any]
 AT_ONCE = 1024
 """Rows of a group in a Parquet file."""
-MISSING_EXTRA = "writing Parquet needs the package pyarrow: pip install 'maskrcnn[parquet]', or leave --format out"
+MISSING_EXTRA = "writing Parquet needs the package pyarrow: pip install 'maskrcnn[parquet]', or choose jsonl"
 
 
 @contextmanager
