@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -172,6 +173,16 @@ def test_one_process_is_a_world():
     assert tensor.tolist() == [1, 1]
     assert world.gather_bytes(b"ab") == [b"ab"]
     assert (world.any(True), world.any(False), world.is_main) == (True, False, True)
+
+
+def test_a_world_of_several_tells_its_heart_what_it_does():
+    stopped = []
+    heart = SimpleNamespace(doing="starting", tell=None, stop=lambda: stopped.append(True))
+    with World(torch.device("cpu"), heart=heart) as world:
+        world.doing("evaluating")
+        world.on_hang(print)
+        assert (heart.doing, heart.tell, stopped) == ("evaluating", print, [])
+    assert stopped == [True]
 
 
 def test_launchers_tell_the_place():
