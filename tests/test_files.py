@@ -1,11 +1,14 @@
 """A file is there whole, or as it was."""
 
+import errno
+import pickle
+import shutil
 import threading
 
 import pytest
 
 from maskrcnn import files
-from maskrcnn.files import atomic_write, cache_folder, listing, lock
+from maskrcnn.files import DiskFull, atomic_write, cache_folder, check_room, digest, fingerprint, listing, lock, writing
 
 
 @pytest.mark.parametrize("synced", [False, True])
@@ -96,3 +99,81 @@ def test_a_system_without_locks_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "fcntl", None)
     with (tmp_path / "lock").open("ab") as one:
         assert (lock(one), lock(one, shared=True), lock(one, wait=True)) == (None, None, None)
+
+
+@pytest.fixture
+def a_disk_of_1000_bytes(monkeypatch):
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+
+
+def test_room_is_asked_for_before_a_byte_is_written(tmp_path, a_disk_of_1000_bytes):
+    check_room(tmp_path / "new" / "folder", 1000)
+    with pytest.raises(DiskFull) as error, atomic_write(tmp_path / "numbers.json", needed=1001):
+        pytest.fail("there is no room")
+    assert str(error.value) == (
+        f"{tmp_path}/numbers.json could not be written (No space left on device): 1,001 bytes needed, 1,000 bytes "
+        "free; make room there, then run the command again"
+    )
+    assert error.value.errno == errno.ENOSPC
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_that_does_not_tell_its_size_is_believed_to_have_room(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(total=0, free=0))
+    check_room(tmp_path, 1 << 60)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_disk_that_fills_up_is_told_with_what_was_begun(number, tmp_path, a_disk_of_1000_bytes):
+    (tmp_path / "numbers.json").write_text("old")
+
+    def write():
+        with atomic_write(tmp_path / "numbers.json") as draft:
+            draft.write_text("begun")
+            raise OSError(number, "what the system says")
+
+    with pytest.raises(DiskFull, match=r"numbers\.json could not .*: more than 1,005 bytes needed, 1,005 bytes free;"):
+        write()
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_the_file_is_named_by_the_error_where_it_knows_it_else_the_folder(tmp_path):
+    with pytest.raises(DiskFull, match=f"^{tmp_path}/labels could not"), writing(tmp_path):
+        raise OSError(errno.ENOSPC, "full", str(tmp_path / "labels"))
+    with pytest.raises(DiskFull, match=f"^{tmp_path} could not"), writing(tmp_path):
+        raise OSError(errno.ENOSPC, "full")
+
+
+def test_errors_of_other_kinds_stay_what_they_are(tmp_path):
+    for other in (PermissionError(errno.EACCES, "no"), RuntimeError("shapes differ"), OSError("encoder error -2")):
+        with pytest.raises(type(other)) as error, writing(tmp_path):
+            raise other
+        assert error.value is other
+
+
+@pytest.mark.parametrize("hidden", [RuntimeError("unexpected pos 64 vs 0"), OSError("encoder error -2")])
+def test_a_library_that_hides_the_reason_is_seen_through_by_a_probe(hidden, tmp_path, monkeypatch):
+    class Full:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def write(self, content):
+            assert len(content) > 4096
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", lambda **_: Full())
+    with pytest.raises(DiskFull, match="No space left"), writing(tmp_path):
+        raise hidden
+
+
+def test_a_fingerprint_is_size_and_sum(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    begin = "ba7816bf"  # the example of FIPS 180
+    assert fingerprint(tmp_path / "a")["size"] == 3
+    assert fingerprint(tmp_path / "a")["sha256"].startswith(begin)
+    assert digest({"b": 1, "a": [2]}) == digest({"a": [2], "b": 1}) != digest({"a": [2], "b": 2})

@@ -14,6 +14,7 @@ import maskrcnn
 from maskrcnn import predict, predict_files
 from maskrcnn.cli.predict import factors
 from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, PointHead, Recipe
+from maskrcnn.data import given
 from maskrcnn.data.buckets import buckets_for
 from maskrcnn.data.sources import find_images
 from maskrcnn.instances import Instances
@@ -226,6 +227,8 @@ def test_tiles_are_joined_before_scores_decide(predictor):
     score = float(np.median(every.scores))
     np.testing.assert_array_equal(cut.predict(image, score=score).boxes, every.filter(score).boxes)
     assert cut.cut(32).recipe.data.tile_overlap == 0.4
+    many = dataclasses.replace(cut, recipe=replace(cut.recipe, data=replace(cut.recipe.data, tile_empty=3.0)))
+    assert many.cut(0).recipe.data == predictor.recipe.data
 
 
 def test_a_reversed_view_of_an_array_is_read_as_it_is(predictor):
@@ -360,7 +363,7 @@ def test_a_tiff_is_predicted_window_by_window_as_the_array_that_it_holds(cut, tm
     image = np.random.default_rng(0).integers(0, 256, (75, 130, 3), dtype=np.uint8)
     Image.fromarray(image).save(tmp_path / "a.tif", tiffinfo={278: 8})
     expected = cut.predict(image, score=0.0)
-    monkeypatch.setattr(predict, "_read", None)  # which would decode all of it
+    monkeypatch.setattr(given, "read", None)  # which would decode all of it
     found = cut.predict(tmp_path / "a.tif", score=0.0)
     assert found.runs == expected.runs
     assert found.boxes.tolist() == expected.boxes.tolist()

@@ -7,7 +7,6 @@ import pytest
 
 from maskrcnn import config
 from maskrcnn.recipes import find_recipe, read_recipe, recipe_folder, write_recipe
-from maskrcnn.recipes.adopt import refuse_other_levels, with_network_of
 from maskrcnn.recipes.describe import all_settings, describe
 from maskrcnn.recipes.write import with_split
 
@@ -164,7 +163,10 @@ def test_every_mistake_is_reported_at_once_with_its_place(recipe_file):
         ("train.optimizer.lr=.inf", "train.optimizer.lr: expected a number > 0, got '.inf'"),
         ("train.optimizer.lr=1e999", "train.optimizer.lr: expected a number > 0, got '1e999'"),
         ("data.mean=[1, x]", "data.mean: expected a list, each a number, got [1, 'x']"),
-        ("data.short_sides=[800, x]", "data.short_sides: expected a list, each an integer > 0, got [800, 'x']"),
+        (
+            "data.short_sides=[800, x]",
+            "data.short_sides: expected a list, each an integer > 0 and <= 1000000, got [800, 'x']",
+        ),
         ("train=3", "train: expected a section, such as train.epochs, got 3"),
         ("train.batch={size: 3}", "train.batch: expected an integer > 0, got a section"),
         ("train.batch.size=3", "train.batch.size: no such setting; did you mean train.batch?"),
@@ -217,6 +219,7 @@ def test_a_small_file_cannot_grow_without_bound(recipe_file):
             ["model.point_head.num_points=7"],
             "model.point_head.num_points: has no effect without a point head; set model.point_head.enabled=true",
         ),
+        (["train.ema=1.0"], "train.ema: expected a number >= 0 and < 1, got 1.0"),
         (["train.ema_warmup=100"], "train.ema_warmup: has no effect without train.ema; leave it out"),
         (
             ["model.backbone.norm=sync_batch_norm", "train.recompute=true"],
@@ -352,11 +355,3 @@ def test_a_split_file_beside_a_recipe_goes_with_it_wherever_it_is_moved(tmp_path
         assert read_recipe(f"{folder}/plan.yml").data.split_file == "split.json"  # as from the working directory
         (tmp_path / folder / "split.json").touch()
         assert read_recipe(f"{folder}/plan.yml").data.split_file == f"{folder}/split.json"
-
-
-def test_weights_whose_levels_would_leave_deep_images_black_are_refused():
-    words = ["data.levels=fixed", "data.level_range=[[0, 900]]"]
-    plan = read_recipe("coco", words)
-    with pytest.raises(ValueError, match=r"data\.levels=fixed data\.level_range=\[\[0\.0, 900\.0\]\]; give both"):
-        refuse_other_levels(plan, with_network_of(plan, read_recipe("coco")))
-    refuse_other_levels(plan, with_network_of(plan, read_recipe("coco"), words))

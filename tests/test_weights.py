@@ -1,6 +1,8 @@
 import json
 import os
+import random
 import re
+import warnings
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 
 from maskrcnn.config import Recipe
 from maskrcnn.recipes import write_recipe
+from maskrcnn.sentences import Note
 from maskrcnn.train import checkpoint
 from maskrcnn.weights import fill, find_weights, load_weights, save_weights
 
@@ -23,7 +26,12 @@ def test_weights_and_recipe_come_back_as_they_were(tmp_path):
     assert recipe == RECIPE
     torch.testing.assert_close(tensors, dict(model.state_dict()), rtol=0, atol=0)
     assert json.loads((tmp_path / "best" / "metrics.json").read_text()) == {"segm": {"AP": 0.5}}
-    assert sorted(os.listdir(tmp_path / "best")) == ["config.yml", "metrics.json", "model.safetensors"]
+    assert sorted(os.listdir(tmp_path / "best")) == [
+        "checksums.json",
+        "config.yml",
+        "metrics.json",
+        "model.safetensors",
+    ]
 
 
 def test_a_state_dict_can_be_saved_as_well_as_a_model(tmp_path):
@@ -80,6 +88,71 @@ def test_a_failure_while_writing_leaves_the_earlier_weights(tmp_path, monkeypatc
     assert os.listdir(tmp_path) == ["best"]
 
 
+def loads_in_silence(folder) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            load_weights(folder)
+        except (ValueError, FileNotFoundError) as error:
+            return str(folder) not in str(error)
+    return True
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.yml", "metrics.json", "checksums.json"])
+def test_a_flipped_bit_or_a_cut_in_any_file_is_noticed(name, tmp_path):
+    folder = save_weights(tmp_path / "best", nn.Linear(3, 5), RECIPE, {"segm": {"AP": 0.5}})
+    content, draw = (folder / name).read_bytes(), random.Random(name)
+    for _ in range(15):
+        damaged = bytearray(content)
+        damaged[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        for one in (damaged, content[: draw.randrange(len(content))]):
+            (folder / name).write_bytes(one)
+            assert not loads_in_silence(folder)
+    (folder / name).write_bytes(content)
+    assert loads_in_silence(folder)
+
+
+def test_a_changed_file_is_taken_where_its_sums_are_removed(tmp_path):
+    folder = save_weights(tmp_path / "best", nn.Linear(3, 5), RECIPE, {})
+    text = (folder / "config.yml").read_text()
+    (folder / "config.yml").write_text(text.replace("- cat", "- dog").replace("[cat,", "[dog,"))
+    with pytest.raises(ValueError, match=rf"changed on purpose, remove {folder}/checksums\.json$"):
+        load_weights(folder)
+    (folder / "checksums.json").unlink()
+    with pytest.warns(Note, match=r"config\.yml was changed since it was written; it is taken as it is now$"):
+        assert load_weights(folder).recipe.classes == ("dog", "yes")
+
+
+def test_weights_of_others_have_no_sums_and_load(tmp_path):
+    save_file({"a": torch.ones(3)}, tmp_path / "lone.safetensors")
+    (tmp_path / "config.yml").write_text("classes: [cat]\ncategory_ids: [1]\n")
+    load_weights(tmp_path / "lone.safetensors")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "average.safetensors"])
+def test_a_checkpoint_that_is_read_as_weights_is_checked_by_its_state(name, tmp_path):
+    tensors = {"model": {"a": torch.zeros(9)}, "average": {"a": torch.ones(9)}, "optimizer": {"a": torch.zeros(1)}}
+    step = checkpoint.save(tmp_path / "checkpoints", 2, tensors, {}, keep=1)
+    write_recipe(RECIPE, tmp_path / "config.yml")
+    (step / "optimizer.safetensors").unlink()  # which only training needs
+    assert loads_in_silence(step)
+    content = bytearray((step / name).read_bytes())
+    content[-1] ^= 1
+    (step / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} is not what was written.*copy it again from where it was made$"):
+        load_weights(step)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e5m2])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_numbers_that_are_not_finite_are_refused_with_the_names_of_their_tensors(value, dtype, tmp_path):
+    spoilt = torch.tensor([0.0, 1.0, float(value), 2.0]).to(dtype)
+    tensors = {"good": torch.ones(2), "spoilt": spoilt, "none": torch.ones(0), "count": torch.tensor(3)}
+    save_weights(tmp_path / "best", tensors, RECIPE, {})
+    with pytest.raises(ValueError, match=r"model\.safetensors: spoilt of 4 tensors hold numbers that are not finite"):
+        load_weights(tmp_path / "best")
+
+
 @pytest.fixture
 def files_of_at_most_100_kb():
     resource = pytest.importorskip("resource", reason="a limit for files is a matter of Unix")
@@ -91,7 +164,7 @@ def files_of_at_most_100_kb():
 
 def test_a_disk_that_takes_no_more_gets_a_sentence(tmp_path, files_of_at_most_100_kb):
     save_weights(tmp_path / "best", nn.Linear(3, 5), RECIPE, {})
-    with pytest.raises(OSError, match=r"model.safetensors could not be written \(File too large\); make room"):
+    with pytest.raises(OSError, match=r"/best could not be written \(File too large\): 602,000 bytes needed, [\d,]+ b"):
         save_weights(tmp_path / "best", nn.Linear(300, 500), RECIPE, {})
     assert len(load_weights(tmp_path / "best").tensors["bias"]) == 5
     assert os.listdir(tmp_path) == ["best"]
@@ -153,6 +226,9 @@ def test_a_file_that_was_cut_off_is_told(tmp_path):
     folder = save_weights(tmp_path / "best", {"a": torch.zeros(100)}, RECIPE, {})
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[:-50])
+    with pytest.raises(ValueError, match=rf"not what was written, it has {len(content) - 50} of {len(content)} bytes"):
+        load_weights(folder)
+    (folder / "checksums.json").unlink()
     with pytest.raises(ValueError, match="not a complete safetensors file"):
         load_weights(folder)
 

@@ -18,6 +18,8 @@ FILL = 0.36
 """Opacity of a mask: its texture stays visible."""
 LABELLED = 0.09
 """Share of the drawing that chips may cover; beyond it the less certain objects go without."""
+AT_ONCE = 1 << 20
+"""Pixels that are painted at once."""
 SMALL, COMFORTABLE = 400, 512
 """Pixels of the longer side: images below the first are enlarged to about the second."""
 
@@ -80,18 +82,17 @@ def draw_instances(
     height, width = image.shape[:2]
     factor = 1 if max(height, width) >= SMALL else math.ceil(COMFORTABLE / max(height, width))
     drawing = Image.fromarray(np.ascontiguousarray(image))
-    drawing = drawing.resize((width * factor, height * factor), Image.Resampling.BICUBIC)
+    if factor > 1:
+        drawing = drawing.resize((width * factor, height * factor), Image.Resampling.BICUBIC)
     style = _style(drawing.size)
     colors = _colors(labels if labels is not None else [list(dict.fromkeys(names)).index(n) + 1 for n in names])
-    canvas = np.asarray(drawing).astype(np.float32)
     if masks is None:
         for index in _large_first(boxes):
-            _draw_box(canvas, boxes[index] * factor, colors[index], style)
+            _draw_box(drawing, boxes[index] * factor, colors[index], style)
     else:
         for mask, color in zip(masks, colors, strict=True):
             crop = mask if isinstance(mask, Crop) else Crop(0, 0, mask)
-            _draw_mask(canvas, crop, (height, width), color, factor, style)
-    drawing = Image.fromarray(np.clip(canvas + 0.5, 0, 255).astype(np.uint8))
+            _draw_mask(drawing, crop, (height, width), color, factor, style)
     texts = [name if scores is None else f"{name} {scores[i]:.2f}" for i, name in enumerate(names)]
     _draw_chips(drawing, boxes * factor, texts, colors, scores, style)
     return drawing
@@ -142,9 +143,9 @@ def _large_first(boxes: Float[np.ndarray, "n 4"]) -> list[int]:
 
 
 def _draw_mask(
-    canvas: Float[np.ndarray, "H W 3"], mask: Crop, size: tuple[int, int], color: Color, factor: int, style: Style
+    drawing: Image.Image, mask: Crop, size: tuple[int, int], color: Color, factor: int, style: Style
 ) -> None:
-    """Fill and outline a mask. The outline follows the half-way line of the blurred mask: no staircases.
+    """Fill and outline a mask, some rows after the others: numbers of all pixels at once take too much room.
 
     size   (height, width) of the image before it was enlarged
     """
@@ -153,40 +154,78 @@ def _draw_mask(
         return
     blur = 0.5 * style.line + 1.1 + 0.35 * (factor - 1)
     pad = math.ceil(3 * blur / factor) + 1
-    top, left, crop = _with_border(mask, rows, columns, size, pad)
-    enlarged = Image.fromarray(crop.astype(np.uint8) * 255).resize((crop.shape[1] * factor, crop.shape[0] * factor))
-    soft = np.asarray(enlarged.filter(ImageFilter.GaussianBlur(blur)), dtype=np.float32) / 255
-    # Across a straight edge a blurred step rises by 1 / (blur sqrt(2 pi)) for each pixel.
-    inward = (soft - 0.5) * (blur * math.sqrt(2 * math.pi))
-    region = canvas[top * factor : top * factor + soft.shape[0], left * factor : left * factor + soft.shape[1]]
-    _blend(region, color, FILL * np.clip(inward + 0.5, 0, 1))
-    reach = 0.5 * style.line + 0.5
-    _blend(region, _readable_on(color), 0.5 * np.clip(reach + 0.3 * style.line - np.abs(inward), 0, 1) * (inward < 0))
-    _blend(region, color, np.clip(reach - np.abs(inward), 0, 1))
+    top, bottom = _around(mask.top, rows, pad, size[0])
+    left, right = _around(mask.left, columns, pad, size[1])
+    step, seen = max(1, AT_ONCE // ((right - left) * factor**2)), 2 * pad
+    for start in range(top, bottom, step):
+        stop = min(start + step, bottom)
+        around = max(start - seen, top), min(stop + seen, bottom)
+        soft = _blurred(_window(mask, *around, left, right), factor, blur)
+        soft = soft[(start - around[0]) * factor : (stop - around[0]) * factor]
+        _paint(drawing, (left * factor, start * factor), soft, color, style.line, blur)
 
 
-def _with_border(
-    mask: Crop, rows: Int64[np.ndarray, " m"], columns: Int64[np.ndarray, " n"], size: tuple[int, int], pad: int
-) -> tuple[int, int, Bool[np.ndarray, "h w"]]:
-    """Top, left and pixels of a mask with some pixels around it, as far as the image goes.
+def _around(start: int, filled: Int64[np.ndarray, " n"], pad: int, length: int) -> tuple[int, int]:
+    """The first pixel that a mask and some pixels around it have along an axis, and the one after the last.
 
-    rows, columns   of its bitmap that are not empty
+    start    of its bitmap in an image of a length
+    filled   rows or columns of its bitmap that are not empty
     """
-    tight = mask.bitmap[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
-    top, left = mask.top + int(rows[0]), mask.left + int(columns[0])
-    bottom, right = top + tight.shape[0], left + tight.shape[1]
-    above, before = min(pad, top), min(pad, left)
-    border = ((above, min(pad, size[0] - bottom)), (before, min(pad, size[1] - right)))
-    return top - above, left - before, np.pad(tight, border)
+    return max(start + int(filled[0]) - pad, 0), min(start + int(filled[-1]) + 1 + pad, length)
 
 
-def _draw_box(canvas: Float[np.ndarray, "H W 3"], box: Float[np.ndarray, "4"], color: Color, style: Style) -> None:
-    height, width = canvas.shape[:2]
+def _window(mask: Crop, top: int, bottom: int, left: int, right: int) -> UInt8[np.ndarray, "h w"]:
+    """Part of an image: 255 where the mask is, else 0."""
+    window = np.zeros((bottom - top, right - left), np.uint8)
+    height, width = mask.bitmap.shape
+    y1, y2 = max(top, mask.top), min(bottom, mask.top + height)
+    x1, x2 = max(left, mask.left), min(right, mask.left + width)
+    if y1 < y2 and x1 < x2:
+        inner = mask.bitmap[y1 - mask.top : y2 - mask.top, x1 - mask.left : x2 - mask.left]
+        window[y1 - top : y2 - top, x1 - left : x2 - left] = 255 * inner.astype(np.uint8)
+    return window
+
+
+def _blurred(window: UInt8[np.ndarray, "h w"], factor: int, blur: float) -> UInt8[np.ndarray, "H W"]:
+    image = Image.fromarray(window)
+    if factor > 1:
+        image = image.resize((image.width * factor, image.height * factor))
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(blur)))
+
+
+def _paint(
+    drawing: Image.Image,
+    corner: tuple[int, int],
+    soft: UInt8[np.ndarray, "h w"],
+    color: Color,
+    line: float,
+    blur: float,
+) -> None:
+    """Fill a mask and draw its outline, which follows the half-way line of the blurred mask: no staircases.
+
+    corner   (x, y) of its part of the drawing
+    soft     the blurred mask
+    """
+    # Across a straight edge a blurred step rises by 1 / (blur sqrt(2 pi)) for each pixel.
+    inward = (soft.astype(np.float32) / 255 - 0.5) * (blur * math.sqrt(2 * math.pi))
+    (x, y), (height, width) = corner, soft.shape
+    region = np.asarray(drawing.crop((x, y, x + width, y + height))).astype(np.float32)
+    _blend(region, color, FILL * np.clip(inward + 0.5, 0, 1))
+    reach = 0.5 * line + 0.5
+    _blend(region, _readable_on(color), 0.5 * np.clip(reach + 0.3 * line - np.abs(inward), 0, 1) * (inward < 0))
+    _blend(region, color, np.clip(reach - np.abs(inward), 0, 1))
+    drawing.paste(Image.fromarray(np.clip(region + 0.5, 0, 255).astype(np.uint8)), corner)
+
+
+def _draw_box(drawing: Image.Image, box: Float[np.ndarray, "4"], color: Color, style: Style) -> None:
+    width, height = drawing.size
     thick = max(1, round(style.line))
     x1, y1 = int(np.clip(box[0], 0, width - 1)), int(np.clip(box[1], 0, height - 1))
     x2, y2 = int(np.clip(math.ceil(box[2]), x1 + 1, width)), int(np.clip(math.ceil(box[3]), y1 + 1, height))
-    canvas[y1 : min(y1 + thick, y2), x1:x2] = canvas[max(y2 - thick, y1) : y2, x1:x2] = color
-    canvas[y1:y2, x1 : min(x1 + thick, x2)] = canvas[y1:y2, max(x2 - thick, x1) : x2] = color
+    for rows in ((y1, min(y1 + thick, y2)), (max(y2 - thick, y1), y2)):
+        drawing.paste(color, (x1, rows[0], x2, rows[1]))
+    for columns in ((x1, min(x1 + thick, x2)), (max(x2 - thick, x1), x2)):
+        drawing.paste(color, (columns[0], y1, columns[1], y2))
 
 
 def _blend(region: Float[np.ndarray, "h w 3"], color: Color, alpha: Float[np.ndarray, "h w"]) -> None:

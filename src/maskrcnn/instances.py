@@ -20,7 +20,7 @@ from maskrcnn.masks.spans import bitmap_from_spans, bounds_of_spans, spans_from_
 from maskrcnn.ops.paste import inclusive_boxes, paste, paste_outlines, paste_rle
 from maskrcnn.ops.paste.logits import between_logits
 from maskrcnn.overview import factor_for, reduced, reduced_size
-from maskrcnn.picture import picture
+from maskrcnn.picture import picture, save_picture
 from maskrcnn.sentences import some_of
 from maskrcnn.structures import Detections
 from maskrcnn.view import View, inverse, move_boxes
@@ -184,7 +184,7 @@ class Instances:
         """Draw and write the image; the ending of `path` decides the format."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.draw().save(path, quality=92)
+        save_picture(self.draw(), path, quality=92)
         return path
 
     def _grids(self) -> tuple[Float[Tensor, "n _ _"], Float[Tensor, "n 4"], float]:

@@ -24,7 +24,8 @@ import llvmlite.binding
 import numba
 from numba.core import caching, compiler, config, serialize
 
-from maskrcnn.files import atomic_write, cache_folder
+from maskrcnn.files import atomic_write, cache_folder, reason_of
+from maskrcnn.terminal import bare
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -199,7 +200,7 @@ def keep(name: str, content: bytes) -> bool:
         try:
             _write(folder, name, content)
         except OSError as error:
-            reasons.append(f"{folder} ({error.strerror or error})")
+            reasons.append(f"{folder} ({reason_of(error)})")
             continue
         if reasons:
             say_once(f"compiled kernels cannot be kept in {reasons[0]} and are kept in {folder}; {REMEDY}")
@@ -220,9 +221,13 @@ def _write(folder: Path, name: str, content: bytes) -> None:
         draft.write_bytes(hashlib.sha256(content).digest() + content)
 
 
+LOCAL_RANKS = ("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
+"""Variables of launchers with a process's number on its machine, the innermost launcher first."""
+
+
 def announce() -> None:
     """Say on stderr, once in a process and in one process of a machine, why nothing seems to happen."""
-    first = os.environ.get("LOCAL_RANK", os.environ.get("OMPI_COMM_WORLD_LOCAL_RANK", "0")) == "0"
+    first = next((os.environ[name] for name in LOCAL_RANKS if name in os.environ), "0") == "0"
     if first and not announced.is_set():
         tell("compiling kernels for this machine: some seconds\n")
     announced.set()
@@ -232,7 +237,7 @@ def tell(text: str) -> None:
     """Write to stderr, if there is one that takes it."""
     if sys.stderr is not None:
         with suppress(OSError, ValueError):  # a full disk, a reader that went away, a closed file
-            print(text, end="", file=sys.stderr, flush=True)
+            print(text, end="", file=bare(sys.stderr), flush=True)
 
 
 @cache

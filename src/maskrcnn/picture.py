@@ -1,9 +1,14 @@
 """Any image as a picture for people: three bands of 8 bits."""
 
 from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
+from PIL import Image
+
+from maskrcnn.files import atomic_write
 
 STRETCHED = (0.5, 99.5)
 """Percentiles of a band that become black and white; its few darkest and brightest pixels tell little."""
@@ -26,6 +31,19 @@ def picture(image: Shaped[np.ndarray, "h w C"], shown: Sequence[int] = ()) -> UI
         return image[..., :3]
     bands = [_stretched(image[..., number - 1]) for number in chosen]
     return np.stack(bands * (3 // len(bands)), axis=2)
+
+
+def save_picture(image: Image.Image, path: Path, quality: int = 75) -> None:
+    """Write an image whole or not at all; the ending of `path` decides the format.
+
+    quality   of a JPEG or WebP, 1 to 100
+    Raises ValueError for an ending of no format, DiskFull where there is no room.
+    """
+    file = BytesIO()
+    file.name = path.name
+    image.save(file, quality=quality)
+    with atomic_write(path, needed=len(file.getbuffer())) as draft:
+        draft.write_bytes(file.getbuffer())
 
 
 def percentiles(band: Shaped[np.ndarray, "h w"], wanted: tuple[float, float]) -> tuple[float, float]:

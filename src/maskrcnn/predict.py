@@ -5,27 +5,27 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Literal, NamedTuple, cast, get_args, overload
+from typing import Literal, cast, get_args, overload
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from maskrcnn.config import Data, Recipe
+from maskrcnn.config import Recipe
 from maskrcnn.convert.checkpoint import load_any
 from maskrcnn.data.buckets import Bucket, box_bucket, smallest_bucket, whole_views
 from maskrcnn.data.classes import Choice, choose
-from maskrcnn.data.decode import MEBIBYTE, decode, decode_bytes, mapped
-from maskrcnn.data.levels import RGB, Levels, levels_of
+from maskrcnn.data.decode import MEBIBYTE
+from maskrcnn.data.given import ImageLike, Source, in_memory, read, source_of
+from maskrcnn.data.image_file import allow_pixels
 from maskrcnn.data.levels import Pixels as Array
+from maskrcnn.data.levels import levels_of
 from maskrcnn.data.loader import collate
 from maskrcnn.data.oddities import Oddities
-from maskrcnn.data.parts import Part, read_window, window_size
-from maskrcnn.data.raw import to_rgb
 from maskrcnn.data.sources import find_images, is_one_file
 from maskrcnn.data.tiles import cut_images
 from maskrcnn.instances import Instances, from_detections
@@ -34,7 +34,7 @@ from maskrcnn.models.layers import fold
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.models.skip_init import SkipInit
 from maskrcnn.overview import Overview, reduced
-from maskrcnn.recipes.adopt import with_settings
+from maskrcnn.recipes.adopt import tiling, with_settings
 from maskrcnn.runtime.devices import DeviceSetting, choose_device, num_devices
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.execution import Execution, to_host
@@ -45,13 +45,12 @@ from maskrcnn.runtime.trial import fastest_on_cpu
 from maskrcnn.runtime.trust import trust_kernels
 from maskrcnn.runtime.warm import tasks_for, warm
 from maskrcnn.sentences import Note, some_of, typed
-from maskrcnn.storage.location import Location, Where, at
+from maskrcnn.storage.location import Location, Where
 from maskrcnn.structures import Detections
 from maskrcnn.view import View
 from maskrcnn.ways import Ways
 from maskrcnn.weights import fill
 
-ImageLike = str | Path | Location | Image.Image | np.ndarray | Tensor
 PrecisionSetting = Literal["auto", "fp32", "bf16"]
 NUMBER_TYPES: dict[PrecisionSetting, torch.dtype | None] = {
     "auto": None,
@@ -81,6 +80,7 @@ def load(path: Where, *, device: str | torch.device | None = None, precision: Pr
     keep_freed_memory(chosen)
     trust_kernels(World(chosen), warnings.warn)
     tensors, recipe, origin = load_any(path)
+    allow_pixels(recipe.data.max_pixels)
     number_type = _precision(precision, chosen, recipe)
     with SkipInit():
         model = build(recipe.model, len(recipe.classes), len(recipe.data.mean))
@@ -99,15 +99,6 @@ def _precision(setting: PrecisionSetting, device: torch.device, recipe: Recipe) 
     if setting == "bf16":
         return Precision(device.type, torch.bfloat16)
     return choose_precision(device, setting == "auto" and recipe.evaluate.mixed_precision)
-
-
-class Source(NamedTuple):
-    """An image of which parts are read."""
-
-    size: tuple[int, int]
-    """(height, width)."""
-    read: Callable[[Part], Array]
-    """Gives the pixels of a part (x1, y1, x2, y2)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -155,8 +146,7 @@ class Predictor:
         overlap   as `data.tile_overlap`; None keeps the recipe's
         Raises ValueError for what no recipe may state.
         """
-        kept = self.recipe.data.tile_overlap if overlap is None else overlap
-        wanted = {"data.tile": tile, "data.tile_overlap": kept if tile else Data().tile_overlap}
+        wanted = tiling(tile) | ({"data.tile_overlap": overlap} if tile and overlap is not None else {})
         return replace(self, recipe=with_settings(self.recipe, wanted, "tiles"))
 
     @property
@@ -192,9 +182,9 @@ class Predictor:
         oddities, wanted = Oddities(), [images] if isinstance(images, ImageLike) else images
         levels = levels_of(self.recipe.data)
         if self.recipe.data.tile:
-            results = [self._predict_tiles(self._source(image, levels, oddities), score) for image in wanted]
+            results = [self._predict_tiles(source_of(image, levels, oddities), score) for image in wanted]
         else:
-            results = self.predict_levels([_read(image, levels, oddities) for image in wanted], score)
+            results = self.predict_levels([read(image, levels, oddities) for image in wanted], score)
         for note in oddities.notes():
             warnings.warn(note, Note, stacklevel=2)
         return results[0] if isinstance(images, ImageLike) else results
@@ -205,7 +195,7 @@ class Predictor:
         images   (h, w, bands), with the bands of the recipe's `data.mean`, as `maskrcnn.data.decode` gives them
         """
         if self.recipe.data.tile:
-            return [self._predict_tiles(_in_memory(image), score) for image in images]
+            return [self._predict_tiles(in_memory(image), score) for image in images]
         results: dict[int, Instances] = {}
         for indices in self._batches(images):
             found = self._predict_batch([images[i] for i in indices])
@@ -214,15 +204,6 @@ class Predictor:
                     instances.filter(score), image=images[index], shown_bands=self.recipe.data.shown_bands
                 )
         return [results[index] for index in range(len(images))]
-
-    def _source(self, image: ImageLike, levels: Levels, oddities: Oddities) -> Source:
-        """An image that parts are taken of: one in memory, or a file's that can be read by windows."""
-        place = _local(image)
-        size = None if place is None else window_size(place)
-        if place is not None and size is not None:
-            decode = partial(decode_bytes, max_rowsize=None, levels=levels)
-            return Source(size, lambda part: cast(Array, read_window(place, part, size, decode)))
-        return _in_memory(_read(image, levels, oddities))
 
     def _predict_tiles(self, source: Source, score: float) -> Instances:
         """The objects of an image, found tile by tile and joined."""
@@ -300,46 +281,6 @@ class Predictor:
         if self.recipe.data.tile:
             return image
         return reduced(image, math.ceil(math.sqrt(image.nbytes / (self.recipe.data.max_rowsize * MEBIBYTE))))
-
-
-def _read(image: ImageLike, levels: Levels, oddities: Oddities) -> Array:
-    """Any image as levels (h, w, bands)."""
-    num_bands = levels.num_bands
-    if isinstance(image, str | Path | Location):
-        place = at(image)
-        place = place.expanduser() if isinstance(place, Path) else place
-        # Results are in its own pixels.
-        return decode(place, max_rowsize=None, levels=levels, oddities=oddities)
-    if isinstance(image, Image.Image):
-        upright = ImageOps.exif_transpose(image)
-        is_deep = upright.mode == "F" or upright.mode.startswith("I")
-        array = np.asarray(upright if is_deep or num_bands != RGB else to_rgb(upright))
-    elif isinstance(image, Tensor):
-        array = image.detach().cpu().numpy()
-        array = array.transpose(1, 2, 0) if array.ndim == 3 and array.shape[0] == num_bands else array
-    elif isinstance(image, np.ndarray):
-        array = image
-    else:
-        raise TypeError(f"expected a path, PIL image, array or tensor, received {type(image).__name__}")
-    if array.ndim == 2 and num_bands in (1, RGB):
-        array = np.repeat(array[..., None], num_bands, axis=2)
-    if array.dtype.kind not in "buif" or array.ndim != 3 or array.shape[2] != num_bands or 0 in array.shape:
-        raise ValueError(
-            f"expected numbers of shape (h, w, {num_bands}), received {array.dtype} of shape {array.shape}; give the "
-            "bands that the recipe's data.mean and data.std have, without alpha"
-        )
-    return mapped(array, f"given as {array.dtype} of shape {array.shape}", levels)
-
-
-def _in_memory(image: Array) -> Source:
-    """An image that is decoded already, of which parts are taken."""
-    return Source(image.shape[:2], lambda part: image[part[1] : part[3], part[0] : part[2]])
-
-
-def _local(image: ImageLike) -> Path | None:
-    """The file that an image is on this machine, if it is one."""
-    place = at(image) if isinstance(image, str | Path) else None
-    return place.expanduser() if isinstance(place, Path) else None
 
 
 def _chosen(found: Instances, choice: Choice) -> Instances:

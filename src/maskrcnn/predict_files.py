@@ -99,8 +99,9 @@ def _keeping_part(out: Path, entries: Sequence[dict[str, Any]]) -> Iterator[None
 
 def _write(path: Path, entries: Sequence[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as draft:
-        draft.write_text(json.dumps(entries), encoding="utf-8")
+    content = json.dumps(entries)
+    with atomic_write(path, needed=len(content)) as draft:
+        draft.write_text(content, encoding="utf-8")
 
 
 def _entries(result: Instances, number: int, page: Page) -> Iterator[dict[str, Any]]:

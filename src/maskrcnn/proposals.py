@@ -17,7 +17,7 @@ from maskrcnn.data.pages import Page
 from maskrcnn.data.sources import find_images
 from maskrcnn.instances import Instances
 from maskrcnn.masks import Rings, counts_from_string, rings_from_counts, signed_areas, simplified
-from maskrcnn.picture import picture
+from maskrcnn.picture import picture, save_picture
 from maskrcnn.predict import Predictor
 from maskrcnn.predict_files import FreeNames, predicted
 from maskrcnn.runtime.warm import ENCODED, warm
@@ -142,7 +142,7 @@ class Gathered:
         if not ending:
             assert result.image is not None, "predictions carry their image"
             self._as_png.append(page)
-            Image.fromarray(picture(result.image, result.shown_bands)).save(target)
+            save_picture(Image.fromarray(picture(result.image, result.shown_bands)), target)
         elif isinstance(page.path, Path):
             _link(page.path, target)
         else:

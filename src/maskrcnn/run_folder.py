@@ -18,6 +18,8 @@ CHECKPOINTS = "checkpoints"
 """The folder of a run's `step-<n>/`."""
 STATE = "state.json"
 """What makes a checkpoint complete: written last, with the size and SHA-256 of its other files."""
+JOB = ".job"
+"""The id of the launcher's job, where it may start a run again by itself."""
 EVALUATION = "evaluation"
 """The folder of a run's newest evaluation."""
 REPORT = "report.html"
@@ -40,6 +42,8 @@ BEST, LAST = f"{WEIGHTS}/best", f"{WEIGHTS}/last"
 """Weights folders of a run: of the highest score, and of the newest step."""
 MODEL = "model.safetensors"
 """The tensors of a weights folder."""
+CHECKSUMS = "checksums.json"
+"""Size and SHA-256 of the other files of a weights folder, and of itself."""
 AVERAGE = "average.safetensors"
 """Their moving average, in a checkpoint of a run that keeps one."""
 
@@ -48,10 +52,14 @@ PLAN = "plan.yml"
 SPLIT = "split.json"
 """Which images a run learns from and which were set apart for validation."""
 
-OWN = {HISTORY, METRICS, MODEL, REPORT, PLAN}
+OWN = {CHECKPOINTS, LOG, HISTORY, METRICS, MODEL, REPORT, PLAN, WEIGHTS}
 """Names of which one lies beside the recipe in a folder that was written."""
 
 
 def is_run(names: Collection[str]) -> bool:
-    """Whether a folder with files of these names is a run, an evaluation or weights."""
-    return CONFIG in names and not OWN.isdisjoint(names)
+    """Whether a folder of these names is a run, an evaluation or weights; a recipe that lies among data is none.
+
+    >>> is_run({"config.yml"}), is_run({"config.yml", "weights"}), is_run({"config.yml", "images"}), is_run(set())
+    (True, True, False, False)
+    """
+    return CONFIG in names and (len(names) == 1 or not OWN.isdisjoint(names))

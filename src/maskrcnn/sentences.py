@@ -24,12 +24,33 @@ def some_of(items: Iterable[object], most: int = 5, *, separator: str = ", ") ->
 
 
 def printable(text: str) -> str:
-    """A text in which control characters, that a terminal would obey, stand as they are written in Python.
+    """A text in which what a terminal would obey stands as it is written in Python and JSON: control characters, marks
+    that turn the direction of writing, halves of characters.
 
-    >>> printable("red \\x1b[31m")
-    'red \\\\x1b[31m'
+    >>> printable("red \\x1b[31m"), printable("gpj.\\u202etac")
+    ('red \\\\x1b[31m', 'gpj.\\\\u202etac')
     """
-    return "".join(sign if sign >= " " and not "\x7f" <= sign <= "\x9f" else repr(sign)[1:-1] for sign in text)
+    if text.isprintable():
+        return text
+    return _OBEYED.sub(lambda found: _written(found[0]), text)
+
+
+def in_lines(text: str) -> str:
+    r"""The same of a text of several lines, whose tabs and ends of lines stay.
+
+    >>> in_lines("a\tb\n\x1b[2J")
+    'a\tb\n\\x1b[2J'
+    """
+    return text if text.isprintable() else _OBEYED_IN_LINES.sub(lambda found: _written(found[0]), text)
+
+
+_SIGNS = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_OBEYED = re.compile(f"[\x00-\x1f{_SIGNS}]")
+_OBEYED_IN_LINES = re.compile(f"[\x00-\x08\x0b-\x1f{_SIGNS}]")
+
+
+def _written(sign: str) -> str:
+    return repr(sign)[1:-1] if sign < " " else f"\\u{ord(sign):04x}"
 
 
 ONE = {"are": "is", "were": "was", "have": "has", "do": "does", "they": "it", "them": "it", "their": "its"}

@@ -3,6 +3,9 @@
 import sys
 import time
 
+from maskrcnn.sentences import printable
+from maskrcnn.terminal import bare
+
 ELSEWHERE = 5.0
 """Seconds between two lines where there is no terminal."""
 
@@ -25,9 +28,10 @@ class StatusLine:
     def say(self, sentence: str, now: float) -> None:
         """Put a sentence in the place of the last."""
         self._told = now
-        print(f"\r\x1b[K{sentence}\r" if self._in_place else f"{sentence}\n", end="", file=sys.stderr, flush=True)
+        told = f"\r\x1b[K{printable(sentence)}\r" if self._in_place else f"{printable(sentence)}\n"
+        print(told, end="", file=bare(sys.stderr), flush=True)
 
     def clear(self) -> None:
         """Leave nothing on a terminal: it is done."""
         if self._in_place:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            print("\r\x1b[K", end="", file=bare(sys.stderr), flush=True)

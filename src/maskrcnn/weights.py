@@ -1,4 +1,5 @@
-"""The weights folder: `model.safetensors`, `config.yml` (resolved recipe with classes) and `metrics.json`."""
+"""The weights folder: `model.safetensors`, `config.yml` (resolved recipe with classes), `metrics.json`, and
+`checksums.json`, by which a damaged one of them is noticed."""
 
 import json
 import os
@@ -9,14 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from maskrcnn.checksums import check_files, write_checksums
 from maskrcnn.config import Recipe
-from maskrcnn.files import listing, sync
+from maskrcnn.files import listing, sync, writing
 from maskrcnn.recipes import read_recipe, write_recipe
-from maskrcnn.run_folder import AVERAGE, BEST, CHECKPOINTS, CONFIG, LAST, METRICS, MODEL, STATE, is_run
+from maskrcnn.run_folder import AVERAGE, BEST, CHECKPOINTS, CHECKSUMS, CONFIG, LAST, METRICS, MODEL, STATE, is_run
 from maskrcnn.sentences import some_of, typed
 
 BESIDE = f"put the {CONFIG} that was written with them beside them"
@@ -40,7 +43,7 @@ def save_weights(
     """Write a weights folder, replacing an earlier one.
 
     recipe   carries the class names and category ids
-    Raises ValueError where the folder holds anything but weights.
+    Raises ValueError where the folder holds anything but weights, DiskFull where there is no room for them.
     A crash at any moment leaves the earlier folder or the new one, complete: the files are written and synced
     beside it, and `find_weights` knows the name that the earlier folder has during the exchange.
     """
@@ -52,29 +55,35 @@ def save_weights(
     tensors = model.state_dict() if isinstance(model, nn.Module) else model
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        draft.chmod(0o755)
-        write_tensors(draft / MODEL, tensors)
-        write_recipe(recipe, draft / CONFIG)
-        (draft / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-        for path in (*draft.iterdir(), draft):
-            sync(path)
-        _exchange(draft, folder)
+        with writing(folder, bytes_of(tensors), draft):
+            draft.chmod(0o755)
+            write_tensors(draft / MODEL, tensors)
+            write_recipe(recipe, draft / CONFIG)
+            (draft / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+            write_checksums(draft, [MODEL, CONFIG, METRICS])
+            for path in (*draft.iterdir(), draft):
+                sync(path)
+            _exchange(draft, folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return folder
 
 
+def bytes_of(tensors: Mapping[str, Tensor]) -> int:
+    """Bytes of the numbers in some tensors, of which their file has a few more."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file. Raises OSError where a disk is full or does not take it."""
+    """Write a safetensors file. Raises OSError, with the system's number where a disk is full."""
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:
-        reason = re.sub(r"^Error while serializing: (I/O error: )?|\s*\(os error \d+\)", "", str(error))
-        raise OSError(
-            f"{path.parent.parent}: {path.name} could not be written ({reason}); make room there, then run "
-            "the command again"
-        ) from None
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise OSError(f"{path} could not be written ({error}); choose another folder") from None
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def load_weights(path: str | Path) -> Weights:
@@ -82,19 +91,49 @@ def load_weights(path: str | Path) -> Weights:
 
     path   a weights folder, a run folder, a checkpoint in it, or a .safetensors file beside its config.yml; of a
            checkpoint of a run that keeps a moving average, that is read
-    Raises FileNotFoundError where there are none, ValueError where they cannot be read.
+    Raises FileNotFoundError where there are none, ValueError where they cannot be read, are not what was written, or
+    hold numbers that are not finite.
     """
     file = find_weights(path)
     config = _recipe_of(file)
     if not config.is_file():
         raise FileNotFoundError(f"expected {CONFIG} beside {file}; copy it from the run that made the weights")
+    if _is_checkpoint(file):
+        check_files(file.parent, STATE, {MODEL, AVERAGE})
+    else:
+        check_files(file.parent)
     recipe = read_recipe(config)
     if not recipe.classes:
         raise ValueError(f"{config} names no classes; expected `classes`, a list of names in label order")
     try:
-        return Weights(_tensors(file), recipe, str(file))
+        tensors = _tensors(file)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file} is not a complete safetensors file ({error}); copy it again") from error
+    check_finite(tensors, file)
+    return Weights(tensors, recipe, str(file))
+
+
+def check_finite(tensors: Mapping[str, Tensor], origin: str | Path) -> None:
+    """Raise ValueError that names the tensors in which a number is NaN or infinite; a model with one finds nothing."""
+    spoilt = not_finite(tensors)
+    if spoilt:
+        raise ValueError(
+            f"{origin}: {some_of(spoilt, 3)} of {len(tensors)} tensors hold numbers that are not finite, with which "
+            "nothing can be found; copy the file again, or take weights from before the training diverged"
+        )
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors in which a number is NaN or infinite."""
+    return [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Smallest and largest number tell, since NaN passes through, and take a fifth of the time of looking at each."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    known = tensor.float() if tensor.element_size() == 1 else tensor
+    return all(torch.isfinite(bound).item() for bound in torch.aminmax(known))
 
 
 def _recipe_of(file: Path) -> Path:
@@ -180,7 +219,8 @@ def _shape(tensor: Tensor) -> str:
 
 def _refuse_to_replace(folder: Path) -> None:
     """Raise ValueError where the folder holds anything but earlier weights."""
-    others = sorted({entry.name for entry in folder.iterdir()} - {MODEL, CONFIG, METRICS}) if folder.is_dir() else []
+    ours = {MODEL, CONFIG, METRICS, CHECKSUMS}
+    others = sorted({entry.name for entry in folder.iterdir()} - ours) if folder.is_dir() else []
     if others:
         raise ValueError(
             f"{folder} holds {some_of(others)}, which would be lost; expected a new folder, an empty one, or one of "

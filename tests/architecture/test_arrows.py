@@ -9,34 +9,38 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "maskrcnn"
 FOUNDATION = {"config", "keys", "structures", "boxes", "masks", "kernels", "markdown", "sentences", "view"}
-FOUNDATION |= {"picture", "overview"}
+FOUNDATION |= {"picture", "overview", "terminal"}
 RUN = FOUNDATION | {"ops", "models", "data", "recipes", "weights", "files", "job", "storage", "run_folder", "runtime"}
+RUN |= {"checksums", "history"}
 MAY_SEE = {
     "config": set(),
     "structures": set(),
     "boxes": set(),
     "view": set(),
-    "picture": set(),
+    "picture": {"files"},
     "keys": set(),
     "masks": {"kernels"},
-    "kernels": {"files"},
+    "kernels": {"files", "terminal"},
     "fonts": {"sentences"},
     "draw": {"fonts"},
     "sentences": set(),
     "markdown": set(),
-    "status_line": set(),
+    "terminal": {"sentences"},
+    "status_line": {"sentences", "terminal"},
     "files": {"sentences"},
+    "checksums": {"files", "run_folder"},
     "storage": {"files", "run_folder", "sentences", "status_line"},
+    "history": {"sentences"},
     "job": set(),
     "run_folder": set(),
-    "recipes": {"config", "job", "markdown", "run_folder", "sentences", "storage.location"},
+    "recipes": {"config", "job", "markdown", "run_folder", "sentences", "storage.location", "checksums", "files"},
     "ops": FOUNDATION,
     "models": FOUNDATION | {"ops"},
     "data": FOUNDATION | {"ops", "files", "storage", "run_folder", "runtime.allocator", "runtime.devices"},
     "instances": FOUNDATION | {"ops", "draw"},
     "overview": set(),
     "joining": {"instances", "masks"},
-    "weights": {"config", "recipes", "files", "storage", "run_folder", "sentences"},
+    "weights": {"checksums", "config", "recipes", "files", "storage", "run_folder", "sentences"},
     "runtime": FOUNDATION | {"ops", "models", "files"},
     "ways": FOUNDATION | {"models", "data", "runtime.devices"},
     "evaluate": RUN | {"instances", "ways", "joining"},

@@ -25,8 +25,9 @@ data split SOURCE [OVERRIDES] --out
 data stats SOURCE [OVERRIDES] --out --split --sample --json
 demo [OVERRIDES] --out
 doctor --prove --warm
-eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out --max-dets --boundary
-predict WEIGHTS SOURCES --out --score --device --precision --recursive --classes --tile --to --scales --flip
+eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out --max-dets --boundary --tile --scales --flip
+predict WEIGHTS SOURCES --out --score --device --precision --recursive --classes --tile --to --scales --flip \
+--max-pixels
 train CONFIG [OVERRIDES] --resume --weights --out
 """
 

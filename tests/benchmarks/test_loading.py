@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from msgspec import structs
 
 pytest.importorskip("torchvision", reason="the peer, torchvision, is not installed")
 pytest.importorskip("pycocotools", reason="the peer, pycocotools, is not installed")

@@ -62,7 +62,7 @@ def test_names_that_are_no_text_are_told(maskrcnn, folder, capsys):
     Path(os.fsdecode(bytes(folder / "train2017") + b"/\xff.png")).touch()
     assert maskrcnn("data", "check", folder, "--json") == 1
     found = {one["kind"]: one for one in json.loads(capsys.readouterr().out)["faults"]}
-    assert found["file-not-annotated"]["examples"]["train"][0].endswith("/\ufffd.png")
+    assert found["file-not-annotated"]["examples"]["train"] == ["\ufffd.png"]
     maskrcnn("data", "check", folder)
     assert "\ufffd.png" in capsys.readouterr().out
 
@@ -178,3 +178,13 @@ def test_progress_is_told_when_it_takes_long(capsys, monkeypatch):
     for done in (1, 2, 3):
         meter("train: reading headers", done, 3)
     assert capsys.readouterr().err == "train: reading headers: 1 of 3 images\n"
+
+
+def test_an_archive_that_is_cut_off_is_one_data_set(maskrcnn, tmp_path, capsys):
+    path = tmp_path / "data.zip"
+    path.write_bytes(b"PK\x03\x04")
+    assert maskrcnn("data", "check", path, "--fix", tmp_path / "copy") == 1
+    told = capsys.readouterr()
+    assert "refused  data-set-unreadable  all 1\n         1 data set cannot be read" in told.out
+    assert told.err.startswith(f"error: no copy was written, for nothing can be read: {path} is damaged or cut off")
+    assert not (tmp_path / "copy").exists()

@@ -53,6 +53,18 @@ def test_other_sides_than_those_of_the_weights_are_told(maskrcnn, runs, capsys):
     assert f"a short side of 99, at most 101; the weights' own are {side} and" in capsys.readouterr().out
 
 
+def test_ways_to_look_are_options_as_those_of_predictions(maskrcnn, runs, capsys):
+    words = ("eval", "demo", "--weights", "best", "data.tile=64", "data.tile_overlap=0.4")
+    assert maskrcnn(*words, "--scales", "0.5,1", "--flip", "--tile", "96") == 0
+    assert maskrcnn(*words, "--tile", "0", "--no-flip") == 0
+    first, second = (recipe for recipe, _, _ in runs)
+    assert (first.evaluate.scales, first.evaluate.flip) == ((0.5, 1.0), True)
+    assert (first.data.tile, first.data.tile_overlap) == (96, 0.4)
+    assert (second.evaluate.scales, second.evaluate.flip, second.data.tile) == ((1.0,), False, 0)
+    assert maskrcnn("eval", "--annotations", "a.json", "--predictions", "b.json", "--flip") == 2
+    assert "evaluate.flip=true cannot change results that are given" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "setting", ["train.batch=3", "model.neck.channels=8", "data.mean=[1, 2, 3]", "data.rounding=down"]
 )

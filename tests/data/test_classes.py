@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from maskrcnn.data.classes import choose_classes, unite_classes
+from maskrcnn.data.classes import choose_classes, joining, unite_classes
 from maskrcnn.data.formats import coco
+from maskrcnn.recipes.text import parse
 
 CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 7, "name": "cup"}, {"id": 9, "name": "left=right"}]
 
@@ -44,6 +45,22 @@ def test_a_class_is_renamed_and_two_become_one(data):
 def test_a_class_that_is_not_there_is_refused_with_those_that_are(data, classes, sentence):
     with pytest.raises(ValueError, match=sentence):
         choose_classes(data, classes)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("cat", "Cat "), ("a, b", "A, B"), ("x=y", "X=Y"), ("a=b", "b"), ('say "hi"', "say"), ("no", "No"), ("\\", "/")],
+)
+def test_what_is_said_to_join_two_classes_joins_them(write_split, annotate, one, other):
+    categories = [{"id": id, "name": name} for id, name in enumerate((one, other, "b=" + other), 1)]
+    data = coco.read(*write_split([annotate(id, category_id=id) for id in (1, 2, 3)], categories=categories))
+    chosen = choose_classes(data, parse(joining(one, other)))
+    assert (chosen.category_names, chosen.labels.tolist()) == ((one,), [1, 1])
+
+
+def test_quotes_that_hold_no_text_are_refused(data):
+    with pytest.raises(ValueError, match=r"cannot be read; within double quotes"):
+        choose_classes(data, [r'a="\q"'])
 
 
 def test_a_class_without_an_object_leaves_empty_images(data):

@@ -21,7 +21,10 @@ def test_each_object_keeps_its_class_whatever_its_name_is(form, write_split, ann
     )
     written = tmp_path_factory.mktemp("written")
     lines = list(convert_data(settings, form, written))
-    assert "lost: 3 classes are renamed, so that each name is one line" in lines
+    assert (
+        "lost: 3 classes get another name, without line breaks, blanks in a row and blanks at the ends: "
+        r"'x\ny' becomes 'x y 2', ' x  y' becomes 'x y 3', '\u2028' becomes 'class 8'"
+    ) in lines
     (data,) = read_all(FORMATS[form], written).values()
     left = {name: int(box[0]) // 6 for name, box in zip(_names(data), data.boxes.tolist(), strict=True)}
     assert left == {name: number for number, name in enumerate(TOLD)}

@@ -186,7 +186,7 @@ def test_a_huge_picture_is_reduced_by_a_whole_factor(tmp_path, name, tolerance, 
 def test_a_picture_too_large_to_be_opened_is_not_called_broken(tmp_path, monkeypatch):
     path = save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 3)
-    with pytest.raises(ValueError, match=r"a\.png is too large to be opened .* cut it into tiles"):
+    with pytest.raises(ValueError, match=r"a\.png is too large to be opened.* cut it into tiles"):
         decode(path)
 
 
@@ -242,7 +242,7 @@ def stated(height, width):
         ((150_000_000, 1), "states a .* of .150000000, 1., but expected are 1 to 1000000 pixels"),
         ((1, 150_000_000), "states a .* of .1, 150000000."),
         ((9_000, 9_000), "states a .* of .9000, 9000., more than its 66 bytes can hold"),
-        ((65_535, 65_535), "is too large to be opened .* cut it into tiles"),
+        ((65_535, 65_535), "is too large to be opened.* cut it into tiles"),
         ((2**31 - 1, 2**31 - 1), "is too large to be opened"),
         ((0, 7), "is not of a known format"),
     ],

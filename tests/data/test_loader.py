@@ -5,10 +5,11 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from PIL import Image
 from torch.utils._pytree import tree_leaves
 
-from maskrcnn.config import Data
+from maskrcnn.config import Augment, Data
 from maskrcnn.data import buckets, loader
 from maskrcnn.data.formats import coco
 from maskrcnn.data.oddities import Oddities
@@ -44,6 +45,17 @@ def assert_same(first, second):
 
 def loader_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+
+
+@pytest.mark.parametrize(("levels", "told"), [("full", 0), ("fixed", 1)])
+def test_images_that_no_jpeg_holds_are_told_where_augmentation_would_compress_them(data, levels, told):
+    ranges = ((0.0, 200.0),) if levels == "fixed" else ()
+    settings = replace(recipe(0), augment=Augment(strength="strong"), levels=levels, level_range=ranges)
+    made = loader.Loader(data, steps_of(data, settings)[:1], settings)
+    list(made)
+    notes = list(made.oddities.notes())
+    assert len(notes) == told
+    assert all("levels are mapped, as with 3 more; no JPEG holds that, so data.augment.jpeg" in note for note in notes)
 
 
 def test_a_batch_holds_pictures_side_by_side_and_says_which_they_are(data):
@@ -86,16 +98,12 @@ def test_processes_and_micro_batches_share_each_step(data):
         assert [id for part in parts for id in part] == batch.image_ids.tolist()
 
 
-@pytest.mark.parametrize(("world_size", "micro_batch"), [(3, 0), (1, 3), (2, 4)])
-def test_a_step_that_cannot_be_shared_is_refused(data, world_size, micro_batch):
-    with pytest.raises(ValueError, match=r"a batch of 4 images cannot be shared"):
-        next(
-            iter(
-                loader.Loader(
-                    data, steps_of(data, recipe(0)), recipe(0), world_size=world_size, micro_batch=micro_batch
-                )
-            )
-        )
+def test_uneven_shares_hold_each_image_of_a_step_once_and_in_its_order(data):
+    steps = steps_of(data, recipe(0))  # of four images
+    shares = [list(loader.Loader(data, steps, recipe(0), rank=rank, world_size=3)) for rank in range(3)]
+    for step, *parts in zip(steps, *shares, strict=True):
+        assert [len(part.keys) for part in parts] == [1, 1, 2]
+        assert torch.cat([part.indices for part in parts]).tolist() == step.indices.tolist()
 
 
 def test_a_resumed_loader_goes_on_without_reading_what_it_skips(data):

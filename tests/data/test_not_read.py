@@ -71,7 +71,7 @@ def test_each_reason_is_told_once_with_the_first_files(tmp_path):
     put(tmp_path, **{"coco.json": json.dumps(COCO), **dict.fromkeys(names, "{}"), "a.csv": "b"})
     (told,) = recognise(tmp_path).passed_over
     assert told == (
-        "not read: 00.json, 01.json and 18 more (it is JSON of something else), 20.json, 21.json and 8 more (not "
+        "not read: 00.json, 01.json and 18 more (each is JSON of something else), 20.json, 21.json and 8 more (not "
         "looked at), a.csv (it is CSV of something else)"
     )
 
@@ -81,7 +81,7 @@ def test_an_archive_in_an_archive_in_an_archive_is_named(tmp_path, new_cache):
         put(tmp_path, **{"coco.json": json.dumps(COCO)})
         with zipfile.ZipFile(tmp_path / outer, "w") as file:
             file.write(tmp_path / inner, inner)
-    with pytest.raises(FileNotFoundError, match=r"^c\.zip holds 1 files.*not read: b/a\.zip \(it is an archive"):
+    with pytest.raises(FileNotFoundError, match=r"^c\.zip holds 1 file, .*not read: b/a\.zip \(it is an archive"):
         recognise(tmp_path / "c.zip")
 
 

@@ -158,7 +158,7 @@ def test_a_tiff_that_is_cut_off_is_named(tmp_path, share, compression):
 
 def test_a_tiff_may_state_no_absurd_size(tmp_path):
     path = write_tiff(tmp_path / "a.tif", numbers(5), height=900_000, width=900_000)
-    with pytest.raises(ValueError, match=r"a\.tif is too large to be opened: its .* 10 bytes in a pixel; cut it"):
+    with pytest.raises(ValueError, match=r"a\.tif is too large to be opened: its .* 10 bytes in a pixel, .*; cut it"):
         probe(path)
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from maskrcnn.config import (
     RPN,
+    Augment,
     Backbone,
     BoxHead,
     Data,
@@ -341,7 +342,11 @@ def test_training_stops_early_when_evaluations_do_not_get_better_also_when_it_is
 
 
 def test_two_processes_learn_what_one_learns(shapes, tmp_path):
-    recipe = tiny(shapes, epochs=4, evaluate_every=4, micro_batch=2)  # 8 steps
+    """Pasted objects, the average of weights and rarely seen classes included."""
+    recipe = tiny(shapes, epochs=8, max_steps=8, evaluate_every=8, micro_batch=2, ema=0.9)
+    augment = Augment(strength="light", copy_paste=0.7, blend=1.0)
+    data = msgspec.structs.replace(recipe.data, augment=augment, sampling="class_balanced")
+    recipe = msgspec.structs.replace(recipe, data=data)
     one, two = loop.run(recipe, tmp_path / "one"), tmp_path / "two"
     write_recipe(recipe, tmp_path / "recipe.yml")
     with socket.socket() as listener:
@@ -364,9 +369,10 @@ def test_two_processes_learn_what_one_learns(shapes, tmp_path):
     assert [process.returncode for process in processes] == [0, 0], "\n".join(error for _, error in results)
     assert results[1][0] == ""
 
-    expected, found = (checkpoint.read(out / "checkpoints" / "step-8").tensors["model"] for out in (one, two))
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+    expected, found = (checkpoint.read(out / "checkpoints" / "step-8").tensors for out in (one, two))
+    for group in ("model", "average"):
+        for name, value in expected[group].items():
+            torch.testing.assert_close(found[group][name], value, rtol=1e-4, atol=1e-5)
     for mine, theirs in zip(rows(one), rows(two), strict=True):
         assert mine.get("losses", {}) == pytest.approx(theirs.get("losses", {}), rel=1e-4)
     evaluated = [json.loads((out / "evaluation" / "predictions.json").read_text()) for out in (one, two)]

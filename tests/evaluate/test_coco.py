@@ -459,3 +459,10 @@ def test_a_result_file_that_ends_in_zeros_is_refused_unread(tmp_path):
         file.truncate(1 << 33)
     with pytest.raises(ValueError, match=r"results\.json ends in zeros, as an interrupted copy does"):
         read(tmp_path / "results.json")
+
+
+def test_numbers_of_a_result_file_may_be_written_as_text(truth, tmp_path):
+    results = [{**entry, "score": "0.9", "bbox": [str(side) for side in entry["bbox"]]} for entry in perfect(truth)]
+    scores = coco.score_files(write(tmp_path / "truth.json", truth), write(tmp_path / "results.json", results))
+    assert (scores["bbox"]["AP"], scores["segm"]["AP"]) == (1.0, 1.0)
+    assert coco.score(formats.parse(truth), results)["bbox"]["AP"] == 1.0

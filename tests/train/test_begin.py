@@ -117,5 +117,10 @@ def test_another_backbone_is_refused():
         )
 
 
+def test_images_of_other_bands_than_those_of_the_weights_are_told():
+    with pytest.raises(ValueError, match=r"old\.pth do not fit: they were trained on images of 3 bands, but these"):
+        initialise_from(build(small(), 3, 5), weights(), OLD)
+
+
 def _fields(model):
     return {name: getattr(model, name) for name in model.__struct_fields__}

@@ -1,4 +1,6 @@
 import json
+import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,104 @@ def test_saving_replaces_damaged_steps_at_and_after_it_and_keeps_whole_ones(tmp_
 
 def test_nothing_is_found_where_nothing_is(tmp_path):
     assert checkpoint.read_newest(tmp_path / "checkpoints", print) is None
+
+
+def rewritten(path: Path, **values: object) -> Path:
+    """A checkpoint whose state says something else, with sums that agree."""
+    state = json.loads((path / "state.json").read_text())
+    del state["sha256"]
+    (path / "state.json").write_text(checkpoint._to_text({**state, **values}))
+    return path
+
+
+def test_of_older_ones_those_that_are_told_are_kept_besides(tmp_path):
+    for step in (2, 4, 6, 8):
+        checkpoint.save(tmp_path, step, TENSORS, {}, keep=1, besides=[2, 5])
+    assert [path.name for path in checkpoint.find(tmp_path)] == ["step-8", "step-2"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_numbers_that_are_not_finite_are_neither_written_nor_read(tmp_path, value, monkeypatch):
+    spoilt = {**TENSORS, "model": {"a.weight": torch.tensor([1.0, value])}}
+    with pytest.raises(FloatingPointError, match=r"step 5 is not kept: a\.weight of the model hold numbers"):
+        checkpoint.save(tmp_path, 5, spoilt, {}, keep=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "not_finite", lambda tensors: [])
+        path = checkpoint.save(tmp_path, 5, spoilt, {}, keep=2)
+    with pytest.raises(checkpoint.Damaged, match=r"step-5: model\.safetensors holds numbers that are not finite"):
+        checkpoint.read(path)
+
+
+def test_other_peoples_folders_are_passed_over_and_left_alone(tmp_path):
+    (tmp_path / "step-9").mkdir()
+    (tmp_path / "step-9/notes.txt").touch()
+    (tmp_path / "step-7").write_text("a file")
+    (tmp_path / "step-x").mkdir()
+    save(tmp_path, 5, keep=1)
+    told = []
+    assert checkpoint.read_newest(tmp_path, told.append).step == 5
+    assert "step-9: state.json cannot be read (No such file or directory); it holds notes.txt" in told[0]
+    assert "step-7: state.json cannot be read (Not a directory); a checkpoint is a folder" in told[1]
+    save(tmp_path, 6, keep=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-6", "step-7", "step-9", "step-x"]
+    with pytest.raises(FileExistsError, match="step-9 is none of this program's checkpoints"):
+        save(tmp_path, 9, keep=1)
+    assert [path.name for path in (tmp_path / "step-9").iterdir()] == ["notes.txt"]
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    save(tmp_path, 5)
+    save(tmp_path, 6)
+
+    def refuse(path: Path, **_: object) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(PermissionError):
+        checkpoint.read_newest(tmp_path, print)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"a":' * 100_000, "[]", "3", '"text"', "", "{}", '{"sha256": 1}', '{"files": [], "sha256": "a"}'],
+)
+def test_a_state_of_another_kind_is_damage_with_a_sentence(tmp_path, text):
+    path = save(tmp_path, 5)
+    (path / "state.json").write_text(text)
+    with pytest.raises(checkpoint.Damaged, match=r"step-5: state\.json is n(ot what was written|ested deeper)"):
+        checkpoint.read(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"step": 8}, "step-5 holds step 8; call it step-8 again"),
+        ({"step": "5"}, "names no step or no files"),
+        ({"files": {}}, "names no step or no files"),
+        (
+            {"files": {"../step-4/model.safetensors": {}}},
+            r"names \.\./step-4/model\.safetensors, which no",
+        ),
+        ({"files": {"state.json": {}}}, r"names state\.json, which"),
+    ],
+)
+def test_a_state_that_contradicts_its_surroundings_is_damage(tmp_path, values, sentence):
+    with pytest.raises(checkpoint.Damaged, match=sentence):
+        checkpoint.read(rewritten(save(tmp_path, 5), **values))
+
+
+def test_a_flipped_bit_or_a_cut_anywhere_is_never_used_in_silence(tmp_path):
+    whole = save(tmp_path / "whole", 5)
+    choose = random.Random(1)
+    for number in range(80):
+        copy = Path(shutil.copytree(whole, tmp_path / str(number) / "step-5"))
+        file = choose.choice(sorted(copy.iterdir()))
+        content = bytearray(file.read_bytes())
+        place = choose.randrange(len(content))
+        if number < 60:
+            content[place] ^= 1 << choose.randrange(8)
+        else:
+            del content[place:]
+        file.write_bytes(content)
+        with pytest.raises(checkpoint.Damaged, match="step-5"):
+            checkpoint.read(copy)

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from maskrcnn.runtime.devices import choose_device
-from maskrcnn.runtime.distributed import Ranks, World, find_ranks, meeting_point, share_cpus
+from maskrcnn.runtime.distributed import World, share_cpus
+from maskrcnn.runtime.meeting import meeting_point
+from maskrcnn.runtime.ranks import Ranks, find_ranks, first_node, was_restarted
 
 SOURCE = Path(__file__).parents[2] / "src"
 PROGRAM = """
@@ -182,6 +184,78 @@ def test_launchers_tell_the_place():
     assert find_ranks({**openmpi, **torchrun}) == Ranks(3, 4, 1, 2)
 
 
+SLURM = {
+    "SLURM_JOB_ID": "77",
+    "SLURM_STEP_ID": "0",
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+    "SLURM_NODEID": "2",
+    "SLURM_STEP_NUM_TASKS": "7",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x3),1",
+    "SLURM_STEP_NODELIST": "gpu[07-09,12]",
+}
+MPICH = {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}
+
+
+def test_srun_and_mpich_tell_the_place():
+    assert find_ranks(SLURM) == Ranks(5, 7, 1, 2)
+    assert find_ranks({**SLURM, "SLURM_NODEID": "3"}) == Ranks(5, 7, 1, 1)
+    assert find_ranks(MPICH) == Ranks(1, 2, 1, 2)
+
+
+def test_the_innermost_launcher_counts():
+    """`srun -n 2 mpirun ...` and `srun -n 2 torchrun ...` leave the variables of `srun` to their processes."""
+    torchrun = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    assert find_ranks({**SLURM, **MPICH}) == Ranks(1, 2, 1, 2)
+    assert find_ranks({**SLURM, "PMI_RANK": "5", "PMI_SIZE": "7"}) == Ranks(5, 7, 1, 2)  # srun --mpi=pmi2
+    assert find_ranks({**SLURM, **MPICH, **torchrun}) == Ranks(3, 4, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [
+        {"SLURM_JOB_ID": "77", "SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0"},  # sbatch -n 4
+        {"SLURM_JOB_ID": "77", "SLURM_NTASKS": "4"},  # salloc -n 4
+        {**SLURM, "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"},  # srun -n 1 --pty bash
+    ],
+)
+def test_the_shell_of_a_slurm_job_is_one_process_however_many_tasks_the_job_has(shell):
+    assert find_ranks(shell) == Ranks(0, 1, 0, 1)
+
+
+def test_tasks_of_slurm_meet_on_the_first_machine_of_their_step():
+    address = meeting_point(SLURM, Ranks(5, 7, 1, 2))
+    assert re.fullmatch(r"tcp://gpu07:(2|3)\d{4}", address)
+    assert address != meeting_point({**SLURM, "SLURM_STEP_ID": "1"}, Ranks(5, 7, 1, 2))
+    assert meeting_point({**SLURM, "MASTER_ADDR": "a", "MASTER_PORT": "9"}, Ranks(5, 7, 1, 2)) == "tcp://a:9"
+    assert meeting_point(SLURM, Ranks(0, 2, 0, 2)).startswith("tcp://127.0.0.1:")
+
+
+def test_processes_of_mpich_on_one_machine_meet_at_a_port_of_their_parent():
+    address = meeting_point(MPICH, Ranks(1, 2, 1, 2))
+    assert re.fullmatch(r"tcp://127\.0\.0\.1:(2|3)\d{4}", address)
+    assert address == meeting_point({**MPICH, "PMI_RANK": "0"}, Ranks(0, 2, 0, 2))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("gpu1", "gpu1"),
+        ("gpu1,gpu2", "gpu1"),
+        ("gpu[01-04,7]", "gpu01"),
+        ("a-b.c[7,9],login", "a-b.c7"),
+        ("rack[2-3]n[10-12]x", "rack2n10x"),
+    ],
+)
+def test_the_first_machine_of_a_list_of_slurm(nodes, first):
+    assert first_node(nodes) == first
+
+
+def test_a_group_that_was_started_again_knows_it():
+    assert [was_restarted({"TORCHELASTIC_RESTART_COUNT": count}) for count in ("0", "2")] == [False, True]
+    assert not was_restarted({})
+
+
 def test_a_rank_outside_the_world_is_refused():
     with pytest.raises(ValueError, match="RANK is 2 and WORLD_SIZE is 2; ranks run from 0 to 1"):
         find_ranks({"RANK": "2", "WORLD_SIZE": "2"})
@@ -216,6 +290,8 @@ def test_a_given_port_is_taken():
     [
         ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR or MASTER_PORT is not"),
         (MPI, "add `-x MASTER_ADDR="),
+        (MPICH, "add `-genv MASTER_ADDR <its name"),
+        ({**MPICH, "MASTER_ADDR": "node7"}, "add `-genv MASTER_PORT <a free port"),
         ({"OMPI_COMM_WORLD_RANK": "0", "MASTER_ADDR": "node7"}, "add `-x MASTER_PORT="),
     ],
 )

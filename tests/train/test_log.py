@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import re
@@ -6,6 +7,9 @@ import time
 import pytest
 from rich.console import Console
 
+import maskrcnn.train.log
+from maskrcnn.files import DiskFull
+from maskrcnn.sentences import Note
 from maskrcnn.train.log import Log, evaluations, is_stale, quality
 from maskrcnn.train.window import Means
 
@@ -18,7 +22,9 @@ def scores(ap: float | None) -> dict[str, dict[str, float | None]]:
 
 
 def rows(out) -> list[dict]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    written = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert all(row.pop("crc32") for row in written)
+    return written
 
 
 @pytest.fixture
@@ -93,9 +99,61 @@ def test_the_future_of_an_earlier_run_is_forgotten_and_so_is_half_a_line(log, tm
         log.evaluation(scores(step / 100), step=step, epoch=1)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 1')
-    log.forget_after(5)
+    with pytest.warns(Note, match=r"metrics\.jsonl: 1 line is not what was written and is left out: line 5$"):
+        log.forget_after(5)
     assert [row["step"] for row in rows(tmp_path)] == [5, 5]
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 2
+
+
+def test_a_line_with_a_flipped_bit_is_left_out_of_all_that_follows(log, tmp_path):
+    for step in (5, 10, 15):
+        log.evaluation(scores(step / 100), step=step, epoch=1)
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"step":10', b'"step":14'))
+    with pytest.warns(Note, match="line 2$"):
+        log.forget_after(15)
+    assert [row["step"] for row in evaluations(tmp_path)] == [5, 15]
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 3
+    assert [row["step"] for row in rows(tmp_path)] == [5, 15]
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """A disk with room for nothing, until the list is emptied."""
+    reasons, write = [errno.ENOSPC], maskrcnn.train.log.append
+
+    def append(path, content):
+        if reasons:
+            raise DiskFull(reasons[0], f"{path} could not be written")
+        write(path, content)
+
+    monkeypatch.setattr("maskrcnn.train.log.append", append)
+    return reasons
+
+
+def test_on_a_full_disk_training_goes_on_and_its_lines_come_later(log, tmp_path, full):
+    log.steps(MEANS, step=10, **POSITION)
+    log.say("a sentence")
+    assert list(tmp_path.iterdir()) == []
+    told = log.console.file.getvalue()
+    assert told.count("could not be written; training goes on, and tries again") == 1
+    full.clear()
+    log.evaluation(scores(0.5), step=10, epoch=1)
+    assert len(rows(tmp_path)) == 2
+    assert "a sentence\n" in (tmp_path / "log.txt").read_text()
+
+
+def test_lines_that_found_no_room_to_the_end_are_an_error(tmp_path, full):
+    def run(error: Exception | None) -> None:
+        with Log(tmp_path, is_main=True) as log:
+            log.say("a sentence")
+            if error:
+                raise error
+
+    with pytest.raises(DiskFull, match=r"log\.txt could not"):
+        run(None)
+    with pytest.raises(ValueError, match="another error"):
+        run(ValueError("another error"))
 
 
 def test_the_other_processes_are_silent(tmp_path, capsys):

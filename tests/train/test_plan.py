@@ -9,7 +9,6 @@ from maskrcnn.data.shapes import generate
 from maskrcnn.data.split import open_split
 from maskrcnn.train.plan import (
     check_categories,
-    micro_batch_size,
     num_steps,
     plan_steps,
     read_splits,
@@ -23,25 +22,33 @@ def shapes(tmp_path_factory) -> Path:
     return generate(tmp_path_factory.mktemp("data") / "shapes", num_train=3, num_val=2, seed=0)
 
 
-def test_a_batch_is_shared_by_processes_and_cut_to_micro_batches():
-    assert micro_batch_size(Train(batch=8), 1) == 8
-    assert micro_batch_size(Train(batch=8), 2) == 4
-    assert micro_batch_size(Train(batch=8, micro_batch=2), 2) == 2
-    assert micro_batch_size(Train(batch=6, micro_batch=1), 3) == 1
+@pytest.mark.parametrize(
+    ("batch", "micro", "processes", "shares", "told"),
+    [
+        (8, 0, 1, (1, 1, 8, 8), "1 x 1 x 8"),
+        (8, 0, 2, (2, 1, 4, 4), "2 x 1 x 4"),
+        (8, 2, 2, (2, 2, 2, 2), "2 x 2 x 2"),
+        (6, 1, 3, (3, 2, 1, 1), "3 x 2 x 1"),
+        (8, 0, 3, (3, 1, 3, 2), "3 x 1 x 2 or 3"),
+        (12, 5, 1, (1, 3, 4, 4), "1 x 3 x 4"),
+        (13, 4, 2, (2, 2, 4, 3), "2 x 2 x 3 or 4"),
+    ],
+)
+def test_a_batch_is_shared_by_processes_and_cut_to_micro_batches(batch, micro, processes, shares, told):
+    found = share_out(Train(batch=batch, micro_batch=micro), processes)
+    assert (found, str(found)) == (shares, told)
 
 
 @pytest.mark.parametrize(
     ("batch", "micro", "processes", "sentence"),
     [
-        (8, 0, 3, "train.batch is 8, which 3 processes cannot share equally; set it to 6 or 9"),
-        (2, 0, 3, "set it to 3$"),
-        (12, 5, 1, "does not divide the 12 images .* set it to one of 1, 2, 3, 4, 6, 12"),
-        (12, 4, 2, "does not divide the 6 images .* set it to one of 1, 2, 3, 6"),
+        (2, 0, 3, "is 2, fewer images than the 3 processes that share it; set it to 3, or start at most 2$"),
+        (8, 1, 3, "have 2 and others 3 images, .* set train.micro_batch to 2, or train.batch to 6 or 9$"),
     ],
 )
-def test_a_batch_that_does_not_divide_is_refused_with_numbers_that_work(batch, micro, processes, sentence):
+def test_a_batch_of_which_a_process_would_have_nothing_is_refused(batch, micro, processes, sentence):
     with pytest.raises(ValueError, match=sentence):
-        micro_batch_size(Train(batch=batch, micro_batch=micro), processes)
+        share_out(Train(batch=batch, micro_batch=micro), processes)
 
 
 def test_the_last_batch_of_an_epoch_counts_and_max_steps_ends_early():

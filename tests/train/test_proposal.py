@@ -89,7 +89,7 @@ def test_many_objects_get_room(make):
     assert "model.box_head.num_detections" not in chosen(make(4, (256, 256), [20] * 3))
 
 
-@pytest.mark.parametrize(("num", "batch", "epochs"), [(2, 2, 400), (18, 4, 120), (234, 4, 21), (40_000, 4, 3)])
+@pytest.mark.parametrize(("num", "batch", "epochs"), [(2, 2, 600), (18, 4, 134), (234, 4, 21), (40_000, 4, 3)])
 def test_few_images_are_seen_more_often(make, num, batch, epochs):
     data = make(min(num, 300), (256, 256), [40])
     if num > 300:

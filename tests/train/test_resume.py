@@ -1,6 +1,8 @@
 import re
 import weakref
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -14,10 +16,11 @@ from maskrcnn.train.remote import prepare
 from maskrcnn.train.resume import check_same, find_start
 
 RECIPE = Recipe(classes=("disc", "ring"), category_ids=(1, 9))
+DATA = {"images": 30, "objects": 90, "order": "ab", "contents": "cd"}
 
 
 def save(out: Path, step: int, recipe: Recipe = RECIPE) -> Path:
-    state = {"recipe": msgspec.to_builtins(recipe), "num_images": 30}
+    state = {"recipe": msgspec.to_builtins(recipe), "data": DATA}
     return checkpoint.save(out / "checkpoints", step, {"model": {"w": torch.ones(2)}}, state, keep=3)
 
 
@@ -45,6 +48,20 @@ def test_a_run_is_not_overwritten(tmp_path):
     (tmp_path / "config.yml").touch()
     with pytest.raises(ValueError, match="already holds a run; go on with it by --resume auto, or choose"):
         find_start(tmp_path, None, print)
+
+
+@pytest.mark.parametrize("resume", [None, "auto", "other", "run/checkpoints/step-4"])
+def test_what_its_launcher_starts_again_goes_on_with_its_own_newest_checkpoint(tmp_path, resume):
+    out, source = tmp_path / "run", resume and (resume if resume == "auto" else str(tmp_path / resume))
+    out.mkdir()
+    save(tmp_path / "other", 3)
+    (out / "config.yml").touch()
+    if resume in (None, "other"):  # before its own first checkpoint
+        begun = find_start(out, source, print, restarted=True)
+        assert (begun and begun.step) == (None if resume is None else 3)
+    save(out, 4)
+    save(out, 5)
+    assert find_start(out, source, print, restarted=True).step == 5
 
 
 @pytest.mark.parametrize("name", ["", "checkpoints", "checkpoints/step-5"])
@@ -97,7 +114,7 @@ def test_a_path_without_a_checkpoint_is_refused(tmp_path):
     ],
 )
 def test_length_place_and_speed_may_change(tmp_path, recipe):
-    check_same(recipe, checkpoint.read(save(tmp_path, 5)), num_images=30)
+    check_same(recipe, checkpoint.read(save(tmp_path, 5)), DATA)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +133,7 @@ def test_length_place_and_speed_may_change(tmp_path, recipe):
 )
 def test_what_decides_the_run_may_not(tmp_path, recipe, key):
     with pytest.raises(ValueError, match=f"belongs to another recipe: {key}"):
-        check_same(recipe, checkpoint.read(save(tmp_path, 5)), num_images=30)
+        check_same(recipe, checkpoint.read(save(tmp_path, 5)), DATA)
 
 
 def test_a_run_lets_go_of_its_checkpoint_whose_mapped_files_windows_would_not_remove(tmp_path, monkeypatch):
@@ -124,6 +141,7 @@ def test_a_run_lets_go_of_its_checkpoint_whose_mapped_files_windows_would_not_re
 
     def set_up(recipe, out, world, log, start, weights, open_split):
         alive.append(weakref.ref(start.tensors["model"]["w"]))
+        return SimpleNamespace(background=nullcontext())
 
     def go(training, wish):
         assert alive[0]() is None
@@ -153,8 +171,8 @@ def test_a_run_that_is_stopped_says_whether_there_is_a_checkpoint_to_go_on_from(
 
 def test_all_differences_are_listed_at_once(tmp_path):
     recipe = replace(change("train", batch=4, seed=7), model=replace(RECIPE.model, neck=Neck(channels=64)))
-    with pytest.raises(ValueError, match="number of training images: 30 in the checkpoint, 31 now") as caught:
-        check_same(recipe, checkpoint.read(save(tmp_path, 5)), num_images=31)
+    with pytest.raises(ValueError, match="learnt from 30 images, the data have 31 now") as caught:
+        check_same(recipe, checkpoint.read(save(tmp_path, 5)), DATA | {"images": 31})
     assert all(key in str(caught.value) for key in ("model.neck.channels", "train.batch", "train.seed"))
 
 
@@ -166,13 +184,78 @@ def test_an_address_of_this_machine_is_a_path(tmp_path):
 def test_data_that_have_grown_are_told_with_the_way_on(tmp_path):
     found = checkpoint.read(save(tmp_path, 5))
     with pytest.raises(ValueError, match=r"learnt from 30 images, the data have 31 now; .* --weights .* --out"):
-        check_same(RECIPE, found, num_images=31)
+        check_same(RECIPE, found, DATA | {"images": 31})
 
 
 def test_a_setting_that_came_later_had_its_default_before(tmp_path):
     found = checkpoint.read(save(tmp_path, 5))
     del found.state["recipe"]["data"]["augment"]
-    check_same(RECIPE, found, num_images=30)
+    check_same(RECIPE, found, DATA)
     augmented = change("data", augment=replace(RECIPE.data.augment, strength="light"))
     with pytest.raises(ValueError, match=r"data\.augment\.strength: off in the checkpoint, light now"):
-        check_same(augmented, found, num_images=30)
+        check_same(augmented, found, DATA)
+
+
+def save_course(out: Path, step: int, sound: list[int]) -> Path:
+    course = {"loss": 4e5, "course": {"lowest": 0.41, "recent": [4e5], "sound": sound}}
+    state = {"recipe": msgspec.to_builtins(RECIPE), "data": DATA, **course}
+    return checkpoint.save(out / "checkpoints", step, {"model": {"w": torch.ones(2)}}, state, keep=5)
+
+
+def test_what_goes_on_from_after_the_losses_grew_is_told_which_checkpoint_is_from_before(tmp_path):
+    save_course(tmp_path, 20, [10, 20])
+    save_course(tmp_path, 30, [20])
+    told = []
+    assert find_start(tmp_path, "auto", told.append).step == 30
+    assert told[1:] == [
+        "the losses had grown before step-30: 4e+05 on average, 0.41 at their lowest; step-20 is from before, "
+        f"--resume {tmp_path / 'checkpoints/step-20'} --out {tmp_path} goes on from it"
+    ]
+
+
+def test_a_run_goes_on_from_before_the_losses_grew_in_its_own_folder(tmp_path):
+    old = save_course(tmp_path, 20, [10, 20])
+    save_course(tmp_path, 30, [20])
+    (save_course(tmp_path, 40, [20]) / "state.json").write_text("{}")
+    assert find_start(tmp_path, str(old), print).step == 20
+    save_course(tmp_path, 35, [20, 35])  # learnt again
+    with pytest.raises(ValueError, match="has gone on to step-35 since step-20"):
+        find_start(tmp_path, str(old), print)
+
+
+def test_where_the_losses_had_always_been_high_nothing_is_told(tmp_path):
+    save_course(tmp_path, 30, [])
+    told = []
+    find_start(tmp_path, "auto", told.append)
+    assert len(told) == 1
+
+
+def test_data_that_were_changed_are_refused_with_what_and_the_way_on(tmp_path):
+    found = checkpoint.read(save(tmp_path, 5))
+    for values, what in [
+        ({"objects": 89}, "learnt from 90 objects, the data have 89 now"),
+        ({"order": "zz"}, "learnt from the same images in another order"),
+        ({"order": "zz", "contents": "zz"}, "of which some have another name, size, category, box or outline now"),
+    ]:
+        with pytest.raises(ValueError, match=rf"{what}; restore the data, or .* --weights .* and another --out"):
+            check_same(RECIPE, found, DATA | values)
+
+
+def test_a_checkpoint_from_before_data_were_compared_goes_on_with_as_many_images(tmp_path):
+    found = checkpoint.read(save(tmp_path, 5))
+    found.state["num_images"] = found.state.pop("data")["images"]
+    check_same(RECIPE, found, DATA)
+    with pytest.raises(ValueError, match="learnt from 30 images, the data have 31 now"):
+        check_same(RECIPE, found, DATA | {"images": 31})
+
+
+def test_a_checkpoint_that_this_user_may_not_read_is_a_sentence(tmp_path, monkeypatch):
+    path = save(tmp_path, 5)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path / "state.json"))
+
+    monkeypatch.setattr(checkpoint, "read", refuse)
+    for resume in ("auto", str(path), str(tmp_path)):
+        with pytest.raises(ValueError, match=r"step-5/state\.json may not be read by this user; ask its owner"):
+            find_start(tmp_path, resume, print)

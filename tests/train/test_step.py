@@ -66,6 +66,30 @@ def test_micro_batches_together_move_the_weights_as_the_whole_batch_does(pixels)
     assert of_parts.parts.shape == (2, 3)
 
 
+class Counted(World):
+    """One of two processes, which keeps what it would share."""
+
+    def all_reduce_mean(self, tensors):
+        self.__dict__["shared"] = [tensor.clone() for tensor in tensors]
+
+
+def test_shares_of_different_sizes_together_have_the_gradient_of_the_whole_batch(pixels):
+    whole = Tiny()
+    told = whole.losses(*micro_batch(pixels))
+    (told["a/first"] + told["b/second"]).backward()
+    shared = []
+    for parts in ([pixels[:1]], [pixels[1:2], pixels[2:]]):
+        world = Counted(torch.device("cpu"), size=2)
+        model = Tiny()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        Updater(model, optimizer, world=world, precision=FLOAT32, batch=4)([micro_batch(part) for part in parts])
+        shared.append(world.shared)
+    unused, weight, bias, mean = ((one + other) / 2 for one, other in zip(*shared, strict=True))
+    torch.testing.assert_close([weight, bias], [whole.layer.weight.grad, whole.layer.bias.grad])
+    assert unused.tolist() == [0.0, 0.0, 0.0]
+    torch.testing.assert_close(mean[[0, 2]], torch.stack([told["a/first"], told["b/second"]]).detach())
+
+
 def test_counts_are_told_but_not_minimised(pixels):
     model = Tiny()
     losses = step(model, [pixels])

@@ -72,10 +72,10 @@ def _end(error: BaseException, wish: StopRequest) -> NoReturn:
 
 
 def _sentence(error: Exception) -> str:
-    from maskrcnn.files import by_archive
+    from maskrcnn.files import as_sentence, by_archive
     from maskrcnn.sentences import printable
 
-    return "\n".join(map(printable, f"error: {by_archive(str(error))}".split("\n")))
+    return "\n".join(map(printable, f"error: {by_archive(as_sentence(error))}".split("\n")))
 
 
 def _as_sentence(
@@ -94,8 +94,11 @@ def _as_sentence(
 
 
 def _written(command: Callable[[], object]) -> None:
+    from maskrcnn.terminal import guarded
+
     try:
-        command()
+        with guarded():
+            command()
     finally:
         sys.stdout.flush()
 

@@ -1,5 +1,6 @@
 """`maskrcnn eval`."""
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from maskrcnn.cli.options import OUT, WEIGHTS, DataOverrides, destination
+from maskrcnn.cli.options import OUT, WEIGHTS, DataOverrides, Flip, Scales, Tile, destination, factors
 from maskrcnn.run_folder import is_run
+from maskrcnn.sentences import in_lines
 from maskrcnn.storage.location import Location, Where, at, printable
+from maskrcnn.terminal import bare
 
 if TYPE_CHECKING:
     from maskrcnn.config import Recipe  # takes 30 ms, for which help would have to wait
@@ -52,18 +55,32 @@ def evaluate(
             "evaluate.boundary.",
         ),
     ] = False,
+    tile: Tile = None,
+    scales: Scales = "",
+    flip: Flip = None,
 ) -> None:
     """Score weights on validation images, or a result file."""
     if config and weights and not (annotations or predictions):
         if boundary:
             raise ValueError("--boundary goes with --predictions; with a recipe set evaluate.boundary, which is on")
         more = [] if max_dets is None else [f"evaluate.max_dets={max_dets}"]
-        score_weights(config, [*(overrides or []), *more], [weights], out)
+        score_weights(config, [*(overrides or []), *more, *ways_to_look(tile, scales, flip)], [weights], out)
     elif annotations and predictions and not (config or weights):
+        if ways := ways_to_look(tile, scales, flip):
+            raise ValueError(f"{', '.join(ways)} cannot change results that are given; predict again with --weights")
         score_predictions(annotations, predictions, out, max_dets, boundary)
     else:
         own = f"; {config} is a run: add --weights {config}" if config and not weights and _is_run(config) else ""
         raise ValueError(f"expected CONFIG with --weights WEIGHTS, or --annotations FILE with --predictions FILE{own}")
+
+
+def ways_to_look(tile: int | None, scales: str, flip: bool | None) -> list[str]:
+    """Settings that options of `maskrcnn predict` are for an evaluation."""
+    from maskrcnn.recipes.adopt import tiling
+
+    ways: dict[str, Any] = {"evaluate.scales": factors(scales), "evaluate.flip": flip}
+    wanted = ways | ({} if tile is None else tiling(tile))
+    return [f"{name}={json.dumps(value)}" for name, value in wanted.items() if value is not None]
 
 
 def _is_run(config: str) -> bool:
@@ -227,5 +244,6 @@ def ticker() -> Any:
     from maskrcnn.evaluate.progress_lines import Ticker
 
     if sys.stderr.isatty():
-        return Ticker(lambda sentence: print(f"\r\x1b[K{sentence}\r", end="", file=sys.stderr, flush=True), every=0.5)
+        terminal = bare(sys.stderr)
+        return Ticker(lambda said: print(f"\r\x1b[K{in_lines(said)}\r", end="", file=terminal, flush=True), every=0.5)
     return Ticker(lambda sentence: print(sentence, file=sys.stderr, flush=True), every=60.0)

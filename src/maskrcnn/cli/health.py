@@ -15,8 +15,9 @@ from maskrcnn.data.health.check import Entry, Health, examine
 from maskrcnn.data.health.classes import num_objects
 from maskrcnn.data.split import find_parts, is_named, read_part
 from maskrcnn.files import by_archive
-from maskrcnn.sentences import counted, some_of, typed
+from maskrcnn.sentences import counted, in_lines, some_of, typed
 from maskrcnn.status_line import StatusLine
+from maskrcnn.terminal import bare
 
 COLOURS = {Severity.REFUSED: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 PLURALS = {Severity.REFUSED: "refused", Severity.WARNING: "warnings", Severity.NOTE: "notes"}
@@ -119,8 +120,8 @@ def _print_coloured(found: Sequence[Entry]) -> None:
     rows = Table("", "fault", "where", Column("what", overflow="fold"), box=None, pad_edge=False, padding=(0, 2, 1, 0))
     for one in found:
         severity = Text(one.kind.severity, COLOURS[one.kind.severity])
-        rows.add_row(severity, Text(one.kind.name), Text(_where(one)), Text("\n".join(_details(one))))
-    Console(highlight=False).print("", rows)
+        rows.add_row(severity, Text(one.kind.name), Text(_where(one)), Text(in_lines("\n".join(_details(one)))))
+    Console(file=bare(sys.stdout), highlight=False).print("", rows)
 
 
 def _details(one: Entry) -> Iterator[str]:

@@ -5,8 +5,9 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument
+from typer import Argument, Option
 
+from maskrcnn.files import FULL, explain_full
 from maskrcnn.storage.location import Location, Where, at, local
 
 Config = Annotated[
@@ -30,6 +31,13 @@ DataSet = Annotated[
     str, Argument(metavar="DIR|CONFIG", help="A folder or an archive of any known format, an address, or a recipe.")
 ]
 
+Tile = Annotated[
+    int | None, Option(min=0, metavar="PIXELS", help="Cut images into tiles of this side; 0 takes them whole.")
+]
+Scales = Annotated[
+    str, Option(metavar="FACTORS", help="See each image at these sizes, such as 0.75,1,1.25, and merge results.")
+]
+Flip = Annotated[bool | None, Option("--flip/--no-flip", help="See each image mirrored too, and merge results.")]
 
 OUT = "or an address, such as s3://BUCKET/FOLDER, to which it is uploaded"
 """What help adds to a folder that is written."""
@@ -51,7 +59,21 @@ def writable(folder: Path) -> Path:
     try:  # permissions do not tell it of /proc, nor of a full disk
         Path(tempfile.mkdtemp(prefix=".maskrcnn-", dir=nearest)).rmdir()
     except OSError as error:
+        if error.errno in FULL:
+            raise explain_full(folder) from None
         refused = f"nothing can be written to {nearest} ({error.strerror})"
         reason = f"{nearest} is a file" if nearest.is_file() else refused
         raise ValueError(f"{folder} cannot be the output folder: {reason}; choose another one") from None
     return folder
+
+
+def factors(text: str) -> tuple[float, ...] | None:
+    """Numbers parted by commas; None for an empty text. Raises ValueError for what is none.
+
+    >>> factors("0.75, 1")
+    (0.75, 1.0)
+    """
+    try:
+        return tuple(map(float, text.split(","))) if text else None
+    except ValueError:
+        raise ValueError(f"--scales: expected numbers parted by commas, such as 0.75,1,1.25, got {text}") from None

@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskrcnn.data.formats.archive import is_archive, stem_of
+from maskrcnn.files import atomic_write
 from maskrcnn.recipes import read_recipe
 from maskrcnn.recipes.adopt import with_settings
 from maskrcnn.recipes.find import find_recipe
 from maskrcnn.recipes.read import read_overrides
 from maskrcnn.recipes.write import to_plan
-from maskrcnn.run_folder import CHECKPOINTS, CONFIG, HISTORY, LOG, METRICS, MODEL, PLAN, REPORT, WEIGHTS
+from maskrcnn.run_folder import CONFIG, PLAN, is_run
 from maskrcnn.runtime.ranks import find_ranks
 
 if TYPE_CHECKING:
     from maskrcnn.config import Recipe
 
-BESIDE_RECIPES = {CHECKPOINTS, LOG, HISTORY, METRICS, MODEL, REPORT, WEIGHTS}
-"""Names of which a run, an evaluation or weights have some beside their recipe."""
 LABELS = (".json", ".xml", ".csv", ".txt", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """Endings of files that a data set consists of."""
 
@@ -34,7 +33,7 @@ def is_data(source: str) -> bool:
         return True
     if path.is_file() and path.suffix.lower() in LABELS:
         raise ValueError(f"{source} is a file of annotations or an image; give the folder that holds both")
-    if not path.is_dir() or _holds_recipe(path):
+    if not path.is_dir() or is_run({one.name for one in path.iterdir()}):
         return False
     if Path(source).name != source:
         return True
@@ -46,14 +45,6 @@ def is_data(source: str) -> bool:
         f"{source} is a folder here, and a recipe that comes with this package; write ./{source} for the data in the "
         f"folder, {source}.yml for the recipe"
     )
-
-
-def _holds_recipe(folder: Path) -> bool:
-    """Whether a folder is a run, an evaluation or weights; a recipe that merely lies among data is none of these."""
-    if not (folder / CONFIG).is_file():
-        return False
-    others = {path.name for path in folder.iterdir()} - {CONFIG}
-    return not others or not others.isdisjoint(BESIDE_RECIPES)
 
 
 def planned(source: str, overrides: Sequence[str], out: Path | None, *, goes_on: bool) -> "Recipe":
@@ -105,7 +96,8 @@ def make_plan(source: str, overrides: Sequence[str], path: Path) -> tuple["Recip
 def write_plan(path: Path, text: str) -> None:
     """Write a plan, to its folder, which is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    with atomic_write(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def name_of(source: str) -> str:

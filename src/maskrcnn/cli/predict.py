@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from maskrcnn.cli.options import OUT, WEIGHTS, destination
-from maskrcnn.sentences import counted, speaking
+from maskrcnn.cli.options import OUT, WEIGHTS, Flip, Scales, Tile, destination, factors
+from maskrcnn.sentences import counted, printable, speaking
 from maskrcnn.storage.location import Where
 
 if TYPE_CHECKING:
@@ -30,38 +30,22 @@ def predict(
     classes: Annotated[
         str, Option(metavar="NAMES", help="Only these classes, such as cat,dog; pet=cat,pet=dog renames them.")
     ] = "",
-    tile: Annotated[
-        int | None, Option(min=0, metavar="PIXELS", help="Cut images into tiles of this side; 0 takes them whole.")
-    ] = None,
+    tile: Tile = None,
     to: Annotated[
         Proposed | None,
         Option(metavar="FORMAT", help="Write a data set to correct instead: coco, yolo, labelme, cvat or via."),
     ] = None,
-    scales: Annotated[
-        str, Option(metavar="FACTORS", help="See each image at these sizes, such as 0.75,1,1.25, and merge results.")
-    ] = "",
-    flip: Annotated[
-        bool | None, Option("--flip/--no-flip", help="See each image mirrored too, and merge results.")
+    scales: Scales = "",
+    flip: Flip = None,
+    max_pixels: Annotated[
+        int | None, Option(min=1, metavar="NUMBER", help="Open images of up to so many pixels; more may be a bomb.")
     ] = None,
 ) -> None:
     """Find the objects in images; draw and list them, or write them as labels."""
     words = {"device=cpu": "--device cpu", "precision bf16": "--precision bf16", "a pattern with **": "--recursive"}
-    with speaking(words):
-        find_objects(
-            weights, sources, out, score, device, precision, recursive, to, classes, tile, factors(scales), flip
-        )
-
-
-def factors(text: str) -> tuple[float, ...] | None:
-    """Numbers parted by commas; None for an empty text. Raises ValueError for what is none.
-
-    >>> factors("0.75, 1")
-    (0.75, 1.0)
-    """
-    try:
-        return tuple(map(float, text.split(","))) if text else None
-    except ValueError:
-        raise ValueError(f"--scales: expected numbers parted by commas, such as 0.75,1,1.25, got {text}") from None
+    ways = factors(scales), flip, max_pixels
+    with speaking({**words, "data.max_pixels": "--max-pixels"}):
+        find_objects(weights, sources, out, score, device, precision, recursive, to, classes, tile, *ways)
 
 
 def find_objects(
@@ -77,6 +61,7 @@ def find_objects(
     tile: int | None = None,
     scales: tuple[float, ...] | None = None,
     flip: bool | None = None,
+    max_pixels: int | None = None,
 ) -> None:
     """Predict, print a line for each image, and say where the results are; then raise ValueError if some failed.
 
@@ -84,12 +69,16 @@ def find_objects(
     classes   the only ones that are looked for, parted by commas; empty for all
     tile      side of tiles, as `Predictor.cut`; None: as the weights' recipe says
     scales, flip   ways to see each image, see `Predictor.look`
+    max_pixels     in place of the `data.max_pixels` of the weights' recipe
     """
     place = destination(out)
+    from maskrcnn.data.image_file import allow_pixels
     from maskrcnn.predict import load
     from maskrcnn.storage.upload import publishing
 
     predictor = load(weights, device=device, precision=precision).look(scales=scales, flip=flip)
+    if max_pixels is not None:
+        allow_pixels(max_pixels)
     if classes:
         predictor = predictor.choose([name.strip() for name in classes.split(",")])
     if tile is not None:
@@ -121,4 +110,4 @@ def _written(
 
 def _tell(page: object, found: object) -> None:
     """Print what was found in an image; the sentence why it cannot be read names it already."""
-    print(found if isinstance(found, str) else f"{page}: {found}", flush=True)
+    print(printable(found if isinstance(found, str) else f"{page}: {found}"), flush=True)

@@ -11,6 +11,7 @@ from maskrcnn.cli.options import OUT, WEIGHTS, Config, Overrides, destination
 from maskrcnn.runtime.ranks import find_ranks
 from maskrcnn.sentences import typed
 from maskrcnn.storage.location import printable
+from maskrcnn.train.restart import goes_on
 
 
 def train(
@@ -36,7 +37,8 @@ def train(
     if is_data(config):
         folder = destination(out or Path("runs/train") / name_of(config))
         own = folder if isinstance(folder, Path) else None
-        recipe = planned(config, overrides or (), own, goes_on=resume is not None)
+        again = resume is not None or (own is not None and goes_on(own, os.environ))
+        recipe = planned(config, overrides or (), own, goes_on=again)
     else:
         recipe = read_recipe(config, overrides or ())  # first: a mistake in it is told before torch is imported
         folder = destination(out or Path("runs/train") / recipe.name)
@@ -46,7 +48,7 @@ def train(
         loop.run(recipe, folder, resume, begun=begun)
         return
     from maskrcnn.convert.checkpoint import load_any
-    from maskrcnn.recipes.adopt import refuse_other_levels, with_live_norm, with_network_of
+    from maskrcnn.recipes.adopt import refuse_other_pixels, with_live_norm, with_network_of
     from maskrcnn.recipes.read import read_overrides
 
     if "model.backbone.pretrained" in dict(read_overrides(overrides or ()).settings):
@@ -59,8 +61,7 @@ def train(
         _say_that_it_begins(weights)
     theirs = with_live_norm(begin.recipe, recipe)
     adopted = with_network_of(recipe, theirs, overrides or ())
-    if is_data(config):
-        refuse_other_levels(recipe, adopted)
+    refuse_other_pixels(recipe, adopted, seen=is_data(config))
     loop.run(adopted, folder, resume, begin, begun=begun)
 
 

@@ -16,10 +16,12 @@ from maskrcnn.config.model import (
     PointHead,
     RoIAlign,
 )
-from maskrcnn.config.roles import Classes, Network, Positive, Role, Run, Settings
+from maskrcnn.config.roles import FARTHEST, LARGEST, Classes, Network, Positive, Role, Run, Settings
 from maskrcnn.config.train import Evaluate, Execution, Optimizer, Schedule, Train
 
 __all__ = [
+    "FARTHEST",
+    "LARGEST",
     "MAX_LOG_SCALE",
     "RPN",
     "Augment",

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from maskrcnn.config.roles import AboveZero, Fraction, Learning, NotNegative, Settings
+from maskrcnn.config.roles import Factor, Fraction, Learning, Settings, Spread
 
 Strength = Literal["off", "light", "medium", "strong"]
 Angle = Annotated[float, Meta(ge=0.0, le=180.0)]
@@ -18,7 +18,7 @@ class Augment(Settings, frozen=True):
     strength: Learning[Strength] = "off"
     """Level that decides every piece below whose own setting is null; `off` leaves images as they are, but for
     `data.flip`."""
-    scale: Learning[tuple[AboveZero, AboveZero] | None] = None
+    scale: Learning[tuple[Factor, Factor] | None] = None
     """Scale jitter: factors, the lowest and the highest, between which the size of an image is drawn; what then exceeds
     its size without jitter (with `fit: box` the box) is cut off, what is missing is padding. Large-scale jitter is
     [0.1, 2.0] with `fit: box`."""
@@ -40,9 +40,9 @@ class Augment(Settings, frozen=True):
     three bands."""
     hue: Learning[Turn | None] = None
     """Largest change of hue, in turns of the colour circle to either side; for images of three bands."""
-    blur: Learning[NotNegative | None] = None
+    blur: Learning[Spread | None] = None
     """Largest standard deviation, in pixels of the resized image, of the Gaussian that blurs it."""
-    noise: Learning[NotNegative | None] = None
+    noise: Learning[Spread | None] = None
     """Largest standard deviation of the normal noise that is added to pixels, in levels of 0..255."""
     jpeg: Learning[Quality | None] = None
     """Lowest quality of JPEG compression, by which images are compressed where they are decoded; 100 compresses none;
@@ -50,6 +50,6 @@ class Augment(Settings, frozen=True):
     copy_paste: Learning[Fraction | None] = None
     """Probability of each object of the neighbour in the batch to be pasted onto an image, where it is there; batches
     need an even number of images."""
-    blend: Learning[NotNegative | None] = None
+    blend: Learning[Spread | None] = None
     """Standard deviation in pixels of the Gaussian that softens the edges of what `copy_paste` pastes; 0 leaves them
     sharp."""

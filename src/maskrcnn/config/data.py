@@ -11,13 +11,17 @@ from maskrcnn.config.roles import (
     Learning,
     Natural,
     NotNegative,
+    Part,
     Positive,
     Run,
     Settings,
     Share,
+    Side,
     Size,
+    Threads,
 )
 
+Pixels = Annotated[int, Meta(gt=0, le=1 << 36)]
 Rounding = Literal["nearest", "down"]
 Fit = Literal["sides", "box"]
 Levels = Literal["full", "percentiles", "fixed"]
@@ -44,10 +48,13 @@ class Data(Settings, frozen=True):
     `dataset_dir`; a name looks for that format alone."""
     also: Run[tuple[str, ...]] = ()
     """Folders of further data sets, of any format, which are joined by the names of their classes."""
+    outside: Run[bool] = False
+    """Whether annotations may name images outside the data set's folders, by `..` or by a whole path; else such images
+    are refused: who made the annotations should not choose what is read of this machine."""
     classes: Learning[tuple[str, ...]] = ()
     """Classes that are used, by name; `new=old` renames a class, and several with the same new name become one. Empty
     uses all."""
-    val_share: Run[Annotated[float, Meta(ge=0.0, lt=1.0)]] = 0.2
+    val_share: Run[Part] = 0.2
     """Share of the images that is set apart for validation where the data have no validation split: every class in
     proportion, images that are nearly the same together."""
     split_seed: Run[Natural] = 0
@@ -55,7 +62,7 @@ class Data(Settings, frozen=True):
     split_file: Run[str] = ""
     """File that says which images are for training and which for validation, as `maskrcnn data split` and runs write
     it, from the working directory or beside the recipe's file; empty takes the data's own splits."""
-    tile: Size[Natural] = 0
+    tile: Size[Annotated[int, Meta(ge=0, le=1_000_000)]] = 0
     """Side, in pixels of the image's file, of the square tiles that images are cut into for training, evaluation and
     prediction; each becomes as large as `short_sides` says. 0 leaves images whole (docs/tiles.md)."""
     tile_overlap: Size[Annotated[float, Meta(gt=0.0, le=0.5)]] = 0.2
@@ -65,10 +72,10 @@ class Data(Settings, frozen=True):
     fit: Convention[Fit] = "sides"
     """How images are scaled: `sides` by their shorter and longer side, whichever is upright; `box` into a box that is
     as high as `short_sides` and as wide as `max_side`, portraits too, and every image is padded to that box."""
-    short_sides: Size[tuple[Positive, ...]] = (800,)
+    short_sides: Size[tuple[Side, ...]] = (800,)
     """Lengths in pixels to which the shorter side is resized, or heights of the box with `fit: box`: training draws one
     for each image, evaluation takes the largest."""
-    max_side: Size[Positive] = 1333
+    max_side: Size[Side] = 1333
     """Largest length in pixels of the longer side after resizing, or the width of the box with `fit: box`."""
     rounding: Convention[Rounding] = "nearest"
     """How resized sides become whole pixels: `nearest` as in Detectron2, `down` as in torchvision."""
@@ -90,12 +97,12 @@ class Data(Settings, frozen=True):
     repeat_threshold: Learning[Share] = 0.001
     """Share of the images below which `sampling: repeat_factor` repeats those of a class: at a share f of them,
     sqrt(threshold / f) times."""
-    negatives: Learning[Annotated[float, Meta(ge=0.0, lt=1.0)] | None] = None
+    negatives: Learning[Part | None] = None
     """Share of an epoch's images that have no objects, others in each epoch; empty shows all of them once."""
     flip: Learning[Fraction] = 0.5
     """Probability of a horizontal flip in training."""
     augment: Augment = Augment()
-    num_buckets: Learning[Positive] = 6
+    num_buckets: Learning[Annotated[int, Meta(gt=0, le=1000)]] = 6
     """Number of sizes that batches are padded to: more of them waste less padding, fewer compile or capture faster;
     with `fit: box` there is one."""
     mean: Convention[tuple[float, ...]] = (123.675, 116.28, 103.53)
@@ -121,11 +128,14 @@ class Data(Settings, frozen=True):
     skip_unreadable: Run[Natural] = 0
     """Number of training images that may be unreadable before a run stops: each is shown as a black image without
     objects, and listed in the run's `skipped.jsonl`. With 0 the first one stops it, with a checkpoint."""
-    read_ahead: Run[Positive] = 64
+    read_ahead: Run[Annotated[int, Meta(gt=0, le=10_000)]] = 64
     """Number of images that `remote: stream` reads at once, ahead of the threads that decode them."""
-    num_workers: Run[Natural] = 4
+    num_workers: Run[Threads] = 4
     """Number of threads that decode images; 0 decodes in the training thread."""
-    prefetch_size: Run[Positive] = 2
+    prefetch_size: Run[Annotated[int, Meta(gt=0, le=1024)]] = 2
     """Number of batches that each worker prepares ahead."""
     max_rowsize: Size[Positive] = 64
     """Largest size of a decoded image in MiB; a larger image is downscaled by a whole factor while it is decoded."""
+    max_pixels: Run[Pixels] = 178_956_970
+    """Number of pixels of the largest image that is opened: more would fill the memory, as bombs want. Parts of larger
+    TIFF files are read with `tile`, which has no such limit."""

@@ -7,10 +7,12 @@ from msgspec import Meta
 
 from maskrcnn.config.roles import (
     AboveZero,
+    Boxes,
+    Channels,
     Convention,
     Fraction,
+    Layers,
     Learning,
-    Natural,
     Network,
     NormKind,
     NotNegative,
@@ -51,7 +53,7 @@ class Backbone(Settings, frozen=True):
     """Normalisation layer: frozen batch norm needs pretrained weights; fixed batch norm, too, trains scale and shift;
     group norm learns from scratch at any batch size (Wu and He 2018); live batch norm needs many images on each device,
     or on all of them together as `sync_batch_norm`."""
-    width: Network[Positive] = 64
+    width: Network[Annotated[int, Meta(gt=0, le=1024)]] = 64
     """Channels of a ResNet's stem; published weights have 64."""
     stride_in_1x1: Convention[bool] = False
     """Whether a bottleneck has its stride in the first 1 x 1 convolution, as in MSRA's weights, or in the 3 x 3."""
@@ -72,7 +74,7 @@ class Backbone(Settings, frozen=True):
 class Neck(Settings, frozen=True):
     """The feature pyramid (Lin et al. 2017)."""
 
-    channels: Network[Positive] = 256
+    channels: Network[Channels] = 256
     """Channels of every pyramid level."""
     upsample: Convention[Literal["nearest", "bilinear"]] = "nearest"
     """Interpolation that upsamples a coarse level before it is added to the next finer one."""
@@ -83,7 +85,7 @@ class RoIAlign(Settings, frozen=True):
 
     half_pixel: Convention[bool] = True
     """Whether a cell's value lies at its centre; false, as in torchvision, shifts samples by half a cell."""
-    sampling_ratio: Convention[Natural] = 2
+    sampling_ratio: Convention[Annotated[int, Meta(ge=0, le=64)]] = 2
     """Number of samples along each axis of a bin; 0 takes as many as the bin has cells, as Detectron2 does."""
 
 
@@ -92,7 +94,7 @@ class RPN(Settings, frozen=True):
 
     anchor_sizes: Convention[tuple[AboveZero, ...]] = (32.0, 64.0, 128.0, 256.0, 512.0)
     """Side in pixels of the square anchor of each level, finest first."""
-    aspect_ratios: Convention[tuple[AboveZero, ...]] = (0.5, 1.0, 2.0)
+    aspect_ratios: Convention[Annotated[tuple[AboveZero, ...], Meta(max_length=64)]] = (0.5, 1.0, 2.0)
     """Ratios of height to width of the anchors in each cell."""
     anchor_offset: Convention[Fraction] = 0.5
     """Centre of a cell's anchors, as a fraction of the cell: 0.5 is its centre, 0 its corner, as in other systems."""
@@ -101,7 +103,7 @@ class RPN(Settings, frozen=True):
     anchor_strides: Convention[Literal["exact", "divided"]] = "exact"
     """Distance between anchors: `exact` is the stride; `divided` is padded side // cells, as in torchvision, such as
     800 // 13 = 61 pixels on the coarsest level."""
-    num_convs: Network[Positive] = 1
+    num_convs: Network[Layers] = 1
     """Number of 3 x 3 convolutions before the objectness and box predictions."""
     delta_weights: Convention[Four] = (1.0, 1.0, 1.0, 1.0)
     """Factors of (dx, dy, dw, dh): box deltas are multiplied by them in training and divided by them in prediction."""
@@ -119,13 +121,13 @@ class RPN(Settings, frozen=True):
     """IoU with an object from which an anchor is positive; each object's best anchor is positive too."""
     negative_iou: Learning[Fraction] = 0.3
     """IoU with every object below which an anchor is negative; anchors in between are ignored."""
-    num_train_candidates: Learning[Positive] = 2000
+    num_train_candidates: Learning[Boxes] = 2000
     """Number of boxes per level before NMS, in training."""
-    num_train_proposals: Learning[Positive] = 1000
+    num_train_proposals: Learning[Boxes] = 1000
     """Number of proposals per image after NMS, in training."""
-    num_test_candidates: Selection[Positive] = 1000
+    num_test_candidates: Selection[Boxes] = 1000
     """Number of boxes per level before NMS, in evaluation and prediction."""
-    num_test_proposals: Selection[Positive] = 1000
+    num_test_proposals: Selection[Boxes] = 1000
     """Number of proposals per image after NMS, in evaluation and prediction."""
     nms_threshold: Selection[Fraction] = 0.7
     """NMS threshold: a box whose IoU with a better one on its level exceeds this is dropped."""
@@ -134,14 +136,14 @@ class RPN(Settings, frozen=True):
 class BoxHead(Settings, frozen=True):
     """Box head (Girshick 2015), which classifies proposals and refines their boxes."""
 
-    pool_size: Network[Positive] = 7
+    pool_size: Network[Layers] = 7
     """Output size of RoIAlign: cells along each side."""
-    num_convs: Network[Natural] = 0
+    num_convs: Network[Annotated[int, Meta(ge=0, le=64)]] = 0
     """Number of 3 x 3 convolutions before the fully connected layers; 4 with `num_fcs: 1` learn better with group
     norm."""
-    num_fcs: Network[Positive] = 2
+    num_fcs: Network[Layers] = 2
     """Number of fully connected layers."""
-    hidden: Network[Positive] = 1024
+    hidden: Network[Channels] = 1024
     """Units of each fully connected layer."""
     class_agnostic: Network[bool] = False
     """Whether a proposal gets one box for all classes rather than one for each."""
@@ -151,7 +153,7 @@ class BoxHead(Settings, frozen=True):
     """Largest dw and dh of a decoded box."""
     clip: Convention[Literal["before_nms", "after_nms"]] = "before_nms"
     """When boxes are clipped to the image: before NMS, or after it, so that it compares what lies beyond the image."""
-    num_rois: Learning[Positive] = 512
+    num_rois: Learning[Boxes] = 512
     """Number of boxes per image in the loss."""
     positive_fraction: Learning[Share] = 0.25
     """Largest fraction of positives among the sampled boxes."""
@@ -161,20 +163,20 @@ class BoxHead(Settings, frozen=True):
     """Score below which detections are dropped."""
     nms_threshold: Selection[Fraction] = 0.5
     """NMS threshold: a box whose IoU with a better one of its class exceeds this is dropped."""
-    num_candidates: Selection[Positive] = 4000
+    num_candidates: Selection[Boxes] = 4000
     """Number of (box, class) pairs per image that enter NMS, best first."""
-    num_detections: Selection[Positive] = 100
+    num_detections: Selection[Boxes] = 100
     """Largest number of detections per image."""
 
 
 class MaskHead(Settings, frozen=True):
     """Mask head (He et al. 2017): a small fully convolutional network on each box."""
 
-    pool_size: Network[Positive] = 14
+    pool_size: Network[Layers] = 14
     """Output size of RoIAlign: cells along each side; the mask has twice as many, and cost their square."""
-    num_convs: Network[Positive] = 4
+    num_convs: Network[Layers] = 4
     """Number of 3 x 3 convolutions before the upsampling."""
-    channels: Network[Positive] = 256
+    channels: Network[Channels] = 256
     """Channels of each convolution."""
     class_agnostic: Network[bool] = False
     """Whether a box gets one mask for all classes rather than one for each."""
@@ -184,7 +186,7 @@ class MaskHead(Settings, frozen=True):
     interpolate: Convention[Literal["probabilities", "logits"]] = "probabilities"
     """What is interpolated between the cells of a mask: `probabilities`, as other systems do, or `logits`, among which
     none is saturated, so that the edge lies where the network is undecided."""
-    num_rois: Learning[Positive] = 64
+    num_rois: Learning[Boxes] = 64
     """Number of slots per image for positive boxes in the mask loss, shared over the batch; boxes without a slot are
     counted."""
 
@@ -194,13 +196,13 @@ class PointHead(Settings, frozen=True):
 
     enabled: Network[bool] = False
     """Whether there is a point head."""
-    channels: Network[Positive] = 64
+    channels: Network[Channels] = 64
     """Channels of the finest features and of each layer."""
     subdivisions: Convention[Annotated[int, Meta(ge=1, le=4)]] = 2
     """Number of times the cells of the mask head are doubled again; each time the least certain ones are predicted."""
-    num_test_points: Convention[Positive] = 784
+    num_test_points: Convention[Boxes] = 784
     """Number of cells of an object that each subdivision predicts."""
-    num_points: Learning[Positive] = 196
+    num_points: Learning[Boxes] = 196
     """Number of cells of each object in the loss: three quarters are uncertain ones, the others random."""
 
 

@@ -5,12 +5,32 @@ from typing import Annotated, TypeVar
 
 from msgspec import Meta, Struct
 
-Positive = Annotated[int, Meta(gt=0)]
-Natural = Annotated[int, Meta(ge=0)]
+LARGEST = 1_000_000_000
+"""Largest number that a setting may be, unless its type says less: no machine has more of anything."""
+FARTHEST = 1e30
+"""Largest learning rate, which only has to be finite: numbers of 32 bits reach to 3e38."""
+Positive = Annotated[int, Meta(gt=0, le=LARGEST)]
+Natural = Annotated[int, Meta(ge=0, le=LARGEST)]
+Layers = Annotated[int, Meta(gt=0, le=64)]
+"""Number of layers, or of cells along a side of a box."""
+Channels = Annotated[int, Meta(gt=0, le=16_384)]
+"""Number of channels or units: two layers of more of them fill a gigabyte."""
+Boxes = Annotated[int, Meta(gt=0, le=1_000_000)]
+"""Number of boxes or points of an image."""
+Threads = Annotated[int, Meta(ge=0, le=1024)]
+"""Number of threads, or of what each prepares ahead."""
+Side = Annotated[int, Meta(gt=0, le=1_000_000)]
+"""Length in pixels."""
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
+Part = Annotated[float, Meta(ge=0.0, lt=1.0)]
 Share = Annotated[float, Meta(gt=0.0, le=1.0)]
-AboveZero = Annotated[float, Meta(gt=0.0)]
-NotNegative = Annotated[float, Meta(ge=0.0)]
+AboveZero = Annotated[float, Meta(gt=0.0, le=float(LARGEST))]
+NotNegative = Annotated[float, Meta(ge=0.0, le=float(LARGEST))]
+Rate = Annotated[float, Meta(gt=0.0, le=FARTHEST)]
+Factor = Annotated[float, Meta(gt=0.0, le=100.0)]
+"""Factor by which images become larger or smaller."""
+Spread = Annotated[float, Meta(ge=0.0, le=1000.0)]
+"""Standard deviation in pixels or levels."""
 
 
 class Role(StrEnum):

@@ -1,8 +1,22 @@
 """Settings of training and evaluation."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from maskrcnn.config.roles import AboveZero, Fraction, Learning, Natural, NotNegative, Positive, Run, Settings, Share
+from msgspec import Meta
+
+from maskrcnn.config.roles import (
+    Factor,
+    Fraction,
+    Learning,
+    Natural,
+    NotNegative,
+    Part,
+    Positive,
+    Rate,
+    Run,
+    Settings,
+    Share,
+)
 
 Execution = Literal["auto", "eager", "captured", "compiled"]
 
@@ -12,7 +26,7 @@ class Optimizer(Settings, frozen=True):
 
     kind: Learning[Literal["sgd", "adamw"]] = "sgd"
     """Algorithm: SGD for pretrained weights and long schedules, AdamW for small networks."""
-    lr: Run[AboveZero] = 0.02
+    lr: Run[Rate] = 0.02
     """Learning rate for a batch of `lr_batch` images; scaled linearly with `train.batch`."""
     lr_batch: Run[Positive] = 16
     """Batch size that `lr` is meant for."""
@@ -61,7 +75,7 @@ class Train(Settings, frozen=True):
     batch: Learning[Positive] = 16
     """Number of images per update, over all devices and accumulated micro-batches."""
     micro_batch: Run[Natural] = 0
-    """Number of images on one device at once; 0 takes `batch` / devices."""
+    """Number of images on one device at once, at most; 0 takes `batch` / devices."""
     mixed_precision: Run[bool] = False
     """Whether training uses bf16, or fp16 with loss scaling where there is none; a CPU without bf16 keeps float32."""
     execution: Run[Execution] = "auto"
@@ -74,8 +88,9 @@ class Train(Settings, frozen=True):
     deterministic: Run[bool] = False
     """Whether a repeated run gives the same bits on the same GPU, at the cost of some slower kernels; a CPU always
     does."""
-    ema: Run[Fraction] = 0.0
-    """Decay per step of a moving average of the weights, which is then evaluated and saved; 0 keeps none."""
+    ema: Run[Part] = 0.0
+    """Decay per step of a moving average of the weights, which is then evaluated and saved; 0 keeps none. At 1
+    the first weights would stay."""
     ema_warmup: Run[Natural] = 9
     """Number w that shortens the average of `ema` in the beginning: after t steps its decay is at most
     (1 + t) / (1 + w + t), so that it covers about the last 1 / w of them; 0 has the whole decay from the first step."""
@@ -104,7 +119,7 @@ class Evaluate(Settings, frozen=True):
     """Whether evaluation uses bf16 or fp16, as `train.mixed_precision`; prediction does too, unless told otherwise."""
     execution: Run[Execution] = "auto"
     """How a batch runs in evaluation and prediction, as `train.execution`."""
-    scales: Run[tuple[AboveZero, ...]] = (1.0,)
+    scales: Run[Annotated[tuple[Factor, ...], Meta(max_length=64)]] = (1.0,)
     """Sizes at which each image is seen, as factors of the usual one, also in prediction; what is found at all of them
     is merged. Each size takes its square of the usual time."""
     flip: Run[bool] = False

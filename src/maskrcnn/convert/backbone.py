@@ -14,7 +14,7 @@ from maskrcnn.models.efficientnet import size_of
 from maskrcnn.storage.download import download
 from maskrcnn.storage.fetch import fetch_file
 from maskrcnn.storage.location import is_remote, local
-from maskrcnn.weights import fill
+from maskrcnn.weights import check_finite, fill
 
 PUBLISHED = {
     "resnet18": "resnet18-f37072fd.pth",
@@ -68,6 +68,7 @@ def load_backbone(backbone: nn.Module, settings: config.Backbone, say: Callable[
         if not _are_ours(tensors):  # our own names do not tell
             _expect_stride(settings, str(path), in_1x1=caffe2.is_msra(tensors))
         renamed = rename(tensors)
+    check_finite(renamed, path)
     fill(backbone, with_bands_of(renamed, backbone), path, ADVICE)
     say(f"backbone: {settings.kind} weights from {path}")
 

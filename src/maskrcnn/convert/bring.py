@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from maskrcnn.convert.files import SUFFIXES
-from maskrcnn.run_folder import BEST, CONFIG, LAST, MODEL
+from maskrcnn.run_folder import BEST, CHECKSUMS, CONFIG, LAST, MODEL
 from maskrcnn.storage.fetch import fetch_file, fetch_folder, first_there
 from maskrcnn.storage.location import Location
 
@@ -15,13 +15,21 @@ def bring(source: Location) -> Path:
     """
     suffix = source.suffix.lower()
     if suffix == Path(MODEL).suffix and first_there([source.parent / CONFIG, source]) == source.parent / CONFIG:
-        return fetch_folder(source.parent, [source.name, CONFIG]) / source.name
+        return fetch_folder(source.parent, [source.name, CONFIG, *_sums(source.parent)]) / source.name
     if suffix in SUFFIXES:
         return fetch_file(source)
     found = first_there([folder / MODEL for folder in (source, source / BEST, source / LAST)])
     if isinstance(found, Location):
-        return fetch_folder(found.parent, [MODEL, CONFIG])
+        return fetch_folder(found.parent, [MODEL, CONFIG, *_sums(found.parent)])
     raise FileNotFoundError(
         f"no weights at {source}: expected {MODEL} or {BEST}/{MODEL} below it, or a file that ends in "
         f"{', '.join(SUFFIXES)}"
     )
+
+
+def _sums(folder: Location) -> list[str]:
+    """The file by which damage is noticed, where the weights have one and that can be asked."""
+    try:
+        return [CHECKSUMS] if first_there([folder / CHECKSUMS]) else []
+    except OSError:
+        return []

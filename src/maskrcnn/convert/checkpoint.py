@@ -21,7 +21,7 @@ from maskrcnn.recipes.read import read_overrides
 from maskrcnn.run_folder import CONFIG
 from maskrcnn.sentences import some_of, typed
 from maskrcnn.storage.location import Location, Where, at
-from maskrcnn.weights import Weights, load_weights
+from maskrcnn.weights import Weights, check_finite, load_weights
 
 OWN_NAME = "mask_head.masks.weight"
 FRAMEWORKS = {framework.name: framework for framework in (TORCHVISION, MINDSPORE, DETECTRON2, MMDETECTION)}
@@ -88,6 +88,7 @@ def _load_foreign(path: Path, published: zoo.Published | None, overrides: Sequen
         weights = read(framework_of(content.tensors), content.tensors, hint, overrides, channels, known)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    check_finite(weights.tensors, path)
     return weights._replace(recipe=_with_names(weights.recipe, content.classes), origin=str(path))
 
 

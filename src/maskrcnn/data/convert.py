@@ -4,14 +4,19 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from maskrcnn.config import Data
-from maskrcnn.data.classes import choose_classes, name_in_one_line, unite_classes
+from maskrcnn.data.classes import choose_classes, tidy_names, unite_classes
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.recognise import recognise
 from maskrcnn.data.split import read_parts
-from maskrcnn.sentences import counted
+from maskrcnn.files import filling
+from maskrcnn.sentences import counted, some_of
 from maskrcnn.storage.location import Location, at, local
+
+RENAMED = "classes get another name, without line breaks, blanks in a row and blanks at the ends"
+MOST_RENAMED = 3
+"""New names that are told."""
 
 
 def convert_data(settings: Data, form: str, dest: Path) -> Iterator[str]:
@@ -28,12 +33,14 @@ def convert_data(settings: Data, form: str, dest: Path) -> Iterator[str]:
     yield from said
     splits = dict(zip(splits, unite_classes(list(splits.values())), strict=True))
     splits = {name: choose_classes(data, settings.classes) for name, data in splits.items()}
-    splits, renamed = name_in_one_line(splits)
+    splits, renamed = tidy_names(splits)
     if renamed:
-        yield f"lost: {counted(renamed, 'classes are renamed, so that each name is one line')}"
+        pairs = some_of([f"{old!r} becomes {new!r}" for old, new in renamed.items()], MOST_RENAMED)
+        yield f"lost: {counted(len(renamed), RENAMED)}: {pairs}"
     for data in splits.values():
         yield from (f"note: {remark}" for remark in data.notes)
-    yield from (f"lost: {sentence}" for sentence in FORMATS[form].write(splits, dest))
+    with filling(dest):
+        yield from (f"lost: {sentence}" for sentence in FORMATS[form].write(splits, dest))
     title = FORMATS[form].title
     yield f"written to {dest}: {title}; read: {_size(splits.values())}; written: {_size(_read_again(dest, form))}"
 

@@ -80,6 +80,8 @@ class Dataset:
     category_ids: tuple[int, ...]
     """Ascending: label k has category_ids[k - 1]."""
     category_names: tuple[str, ...]
+    category_origins: tuple[tuple[tuple[int, str], ...], ...] = ()
+    """(id, name) of the categories that each class stands for in its file; empty: those of its id and name."""
     stated_boxes: Float64[np.ndarray, "O 4"] | None = None
     """x, y, width, height to the last digit of the file, which scores depend on; None: those of `boxes`."""
     keypoints: Float32[np.ndarray, "O J 3"] | None = None
@@ -92,6 +94,8 @@ class Dataset:
     stated_ids: Sequence[str] | None = None
     """Image ids as the source writes them, where they are not whole numbers of 64 bits; `image_ids` then count from
     1."""
+    known_files: Sequence[str] = ()
+    """Files below `images` that end as images do and are none of them, but in use or reported by the reader."""
     joined: tuple[Path, ...] = ()
     """Annotations of the data sets that were joined; empty for one that was read."""
     remarks: tuple[str, ...] = ()
@@ -116,6 +120,12 @@ class Dataset:
     def notes(self) -> tuple[str, ...]:
         """What was repaired or is left out, one sentence each."""
         return tuple(_notes(self))
+
+    @property
+    def origins(self) -> tuple[tuple[tuple[int, str], ...], ...]:
+        """(id, name) of the categories that each class stands for in its file; none where the file has no such."""
+        own = zip(self.category_ids, self.category_names, strict=True)
+        return self.category_origins or tuple((one,) for one in own)
 
     @property
     def owners(self) -> Int64[np.ndarray, " O"]:

@@ -14,21 +14,25 @@ from PIL import Image
 
 from maskrcnn.data import npy, png, tiff
 from maskrcnn.data.header import Header, header_of
-from maskrcnn.data.image_file import HEAD, is_hollow, most_pixels, open_image
+from maskrcnn.data.image_file import HEAD, is_unusual_jpeg, open_image, refuse_scans
 from maskrcnn.data.levels import RGB, Levels, Pixels, to_levels
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.raster import Raster
 from maskrcnn.data.raw import Opened, Raw, pixels_of
-from maskrcnn.files import is_special
+from maskrcnn.files import SPECIAL, is_special
 from maskrcnn.picture import picture
 from maskrcnn.storage.location import Location
 from maskrcnn.storage.read import read_bytes
 
 MEBIBYTE = 1 << 20
+JPEG = b"\xff\xd8"
+"""First bytes of a JPEG."""
 MISSING = "the image {} does not exist; restore it or correct its name"
 CLOSED = "the image {} cannot be opened ({}); restore or remove it"
 LARGEST = 1 << 31
 """Bytes of a file beyond which it is no image: Pillow opens none that has so many."""
+MOST_UNSTATED = 1 << 26
+"""Bytes that are read of a file that states fewer, as what a system makes up meanwhile does: it may never end."""
 BYTES = Levels()
 """Levels of images of which nothing is known: RGB, and the whole range of their numbers."""
 
@@ -76,7 +80,7 @@ def read_image(path: Path | Location) -> bytes:
             raise ValueError(
                 f"the image {path} has {length} bytes, but an image has at most {LARGEST}; restore or remove it"
             )
-        return file.read()
+        return file.read(max(length, MOST_UNSTATED))
 
 
 def _read_object(path: Location) -> bytes:
@@ -123,6 +127,8 @@ def decode_raw(
     """
     oddities = oddities or Oddities()
     limit = math.inf if max_rowsize is None else max_rowsize * MEBIBYTE
+    if data.startswith(JPEG):
+        _refuse_jpeg(data, path)
     if levels is None or levels.num_bands == RGB:
         fast = _decode_jpeg(data, size, limit if levels is None else limit / (levels.room(np.dtype(np.uint8)) / RGB))
         if fast is not None:
@@ -186,7 +192,7 @@ def open_file(path: Path | Location) -> BytesIO | BufferedReader:
     if isinstance(path, Location):
         return BytesIO(read_image(path))
     if is_special(path):
-        raise OSError(CLOSED.format(path, "it is a pipe, a socket or a device"))
+        raise OSError(CLOSED.format(path, SPECIAL))
     try:
         return path.open("rb")
     except FileNotFoundError:
@@ -205,14 +211,23 @@ def _decode_jpeg(data: bytes, size: tuple[int, int] | None, limit: float) -> UIn
 
     Pillow also sees those whose header states more pixels than it opens: here room would be taken for them first.
     """
-    if not data.startswith(b"\xff\xd8") or b"Exif\0\0" in data or b"Orientation" in data:
+    if not data.startswith(JPEG) or b"Exif\0\0" in data or b"Orientation" in data:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         pixels = height * width
-        is_large = 3 * pixels > limit or pixels > most_pixels() or is_hollow("JPEG", pixels, len(data))
+        is_large = 3 * pixels > limit or is_unusual_jpeg(data, pixels)
         if colours not in ("YCbCr", "RGB", "Gray") or is_large or size not in (None, (height, width)):
             return None
         return simplejpeg.decode_jpeg(data, "RGB")
     except ValueError:  # also raised for blemishes that Pillow forgives
         return None
+
+
+def _refuse_jpeg(data: bytes, path: Path | Location) -> None:
+    """Raise ValueError where a JPEG asks for far too much work; what is no JPEG after all is for Pillow to tell."""
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return
+    refuse_scans(data, height * width, path)

@@ -4,6 +4,7 @@ import codecs
 from pathlib import Path
 
 from maskrcnn.data.faults import Faults, Kind, Severity
+from maskrcnn.files import SPECIAL, is_special
 
 MOST = 1 << 30
 """Bytes of the largest label file that is read."""
@@ -49,6 +50,8 @@ def read_text(path: Path, faults: Faults | None = None) -> str:
 def read_bytes(path: Path) -> bytes:
     """The bytes of a label file. Raises OSError, or ValueError for more than `MOST`: one sentence with its name."""
     try:
+        if is_special(path):
+            raise OSError(None, SPECIAL)
         length = path.stat().st_size
         if length > MOST:
             raise ValueError(f"{path} has {length} bytes, but a label file has at most {MOST}; is it one?")

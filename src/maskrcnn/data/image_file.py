@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from maskrcnn.sentences import typed
 from maskrcnn.storage.location import Location
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "PPM", "AVIF", "JPEG2000", "PCX", "SGI", "QOI")
@@ -17,10 +18,23 @@ TGA_ENDINGS = (".tga", ".icb", ".vda", ".vst")
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 LONGEST_SIDE = 1_000_000
 """Pixels beyond which a stated width or height is no image's."""
-DENSEST = {"PNG": 8300, "GIF": 4100, "JPEG": 1100, "MPO": 1100}
+DENSEST = {"PNG": 8300, "GIF": 4100, "JPEG": 1100, "MPO": 1100, "WEBP": 8300, "BMP": 130, "DIB": 130, "TGA": 130}
+DENSEST |= {"PCX": 260, "SGI": 130, "PPM": 8, "QOI": 63}
 """Pixels that a byte holds at most: bits that are deflated, strings of equal ones, flat blocks."""
 HARMLESS = 1 << 22
 """Number of pixels up to which nobody asks whether a file holds them."""
+USUAL_PIXELS = 178_956_970
+"""Pixels of the largest image that is opened unless a recipe says otherwise; Pillow's own limit."""
+BLANK, BLANK_SHARE = 256, 3 / 16
+"""Pixels in a byte of an image that shows nearly nothing, and the share of the largest number of pixels up to which one
+is opened: photos have fewer than 50, and of the larger ones only bombs more."""
+RGB_BYTES, ROOM = 3, 16
+"""Bytes of a usual pixel, and those that a pixel of the largest image may have."""
+MOST_SCANS, USUAL_SCANS, BLANK_SCANS = 64, 10, 64
+"""Passes over all pixels that a progressive JPEG may ask for, those that usual ones do, and pixels in a byte of one
+that asks for more: each pass of a photo adds something."""
+PNG, PIXEL_PARTS, MOST_PARTS = b"\x89PNG\r\n\x1a\n", (b"IDAT", b"fdAT", b"fcTL"), 1000
+"""First bytes of a PNG, names of its parts that hold pixels, and the number of others that it may have."""
 HEAD = 4096
 """Bytes that tell what a file is."""
 
@@ -34,13 +48,18 @@ def open_image(file: BytesIO | BufferedReader, path: Path | Location) -> Image.I
     reason = _no_image(head)
     if reason:
         raise ValueError(f"the image {path} {reason}")
+    if head.startswith(PNG):
+        _refuse_parts(file, path)
+    stated = webp_size(head)
+    if stated is not None:
+        refuse_size(stated, "WEBP", num_bytes, path)
     formats = [*FORMATS, *(["TGA"] if path.suffix.lower() in TGA_ENDINGS else []), *(["HEIF"] if is_heic(head) else [])]
     try:
         image = Image.open(file, formats=formats)
     except UnidentifiedImageError:
         raise ValueError(f"the image {path} is not of a known format or is cut off; restore or remove it") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"the image {path} is too large to be opened ({error}); cut it into tiles") from None
+    except Image.DecompressionBombError:
+        raise ValueError(_too_large(path, "it")) from None
     except Exception as error:  # decoders raise whatever a broken file leads them to
         raise ValueError(f"the image {path} cannot be decoded ({error}); restore or remove it") from error
     refuse_absurd(image, path, num_bytes)
@@ -52,31 +71,103 @@ def refuse_absurd(image: Image.Image, path: object, num_bytes: int) -> None:
 
     num_bytes   of its file
     """
-    if not 0 < min(image.size) <= max(image.size) <= LONGEST_SIDE:
+    refuse_size((image.height, image.width), image.format or "", num_bytes, path)
+
+
+def refuse_size(
+    size: tuple[int, int], format: str, num_bytes: int, path: object, *, bytes_per_pixel: int = RGB_BYTES
+) -> None:
+    """Raise ValueError where a header states a size that no file of so many bytes has, or that is larger than wanted.
+
+    size     (height, width)
+    format   Pillow's name of it
+    """
+    if not 0 < min(size) <= max(size) <= LONGEST_SIDE:
         raise ValueError(
-            f"the image {path} states a (height, width) of {image.size[::-1]}, but expected are 1 to {LONGEST_SIDE} "
-            "pixels; restore or remove it"
+            f"the image {path} states a (height, width) of {size}, but expected are 1 to {LONGEST_SIDE} pixels; "
+            "restore or remove it"
         )
-    if image.width * image.height > most_pixels():
+    pixels, more = size[0] * size[1], typed("data.max_pixels")
+    if max(pixels, pixels * bytes_per_pixel / ROOM) > most_pixels():
+        room = "" if bytes_per_pixel == RGB_BYTES else f", with {bytes_per_pixel} bytes in a pixel,"
+        raise ValueError(_too_large(path, f"its (height, width) of {size}{room}"))
+    if is_hollow(format, pixels, num_bytes):
         raise ValueError(
-            f"the image {path} is too large to be opened: its (height, width) of {image.size[::-1]} exceeds "
-            f"{most_pixels():.0f} pixels; cut it into tiles"
+            f"the image {path} states a (height, width) of {size}, more than its {num_bytes} bytes can hold; "
+            "restore or remove it"
         )
-    if is_hollow(image.format or "", image.width * image.height, num_bytes):
+    if is_blank(pixels * bytes_per_pixel / RGB_BYTES, num_bytes):
         raise ValueError(
-            f"the image {path} states a (height, width) of {image.size[::-1]}, more than its {num_bytes} bytes can "
-            "hold; restore or remove it"
+            f"the image {path} states a (height, width) of {size}, of which its {num_bytes} bytes tell hardly "
+            f"anything, as files do that are made to fill the memory; remove it, cut it into tiles, or set {more} to more"
         )
 
 
-def is_hollow(format: str, num_pixels: int, num_bytes: int) -> bool:
+def _too_large(path: object, what: str) -> str:
+    more = typed("data.max_pixels")
+    return (
+        f"the image {path} is too large to be opened: {what} exceeds {more}={most_pixels():.0f} pixels; cut it into "
+        f"tiles, or set {more} to more"
+    )
+
+
+def is_hollow(format: str, num_pixels: float, num_bytes: int) -> bool:
     """Whether a header states more pixels than the file can hold, so that room for them would be taken for nothing."""
     return num_pixels > HARMLESS and num_pixels > num_bytes * DENSEST.get(format, math.inf)
 
 
+def is_blank(num_pixels: float, num_bytes: int) -> bool:
+    """Whether a large image shows nearly nothing, as its file has so few bytes."""
+    return num_pixels > BLANK_SHARE * most_pixels() and num_pixels > num_bytes * BLANK
+
+
+def is_unusual_jpeg(data: bytes, num_pixels: int) -> bool:
+    """Whether the header of a JPEG states what `refuse_size` and `refuse_scans` should look at."""
+    return num_pixels > most_pixels() or is_hollow("JPEG", num_pixels, len(data)) or is_blank(num_pixels, len(data))
+
+
+def refuse_scans(data: bytes, num_pixels: int, path: object) -> None:
+    """Raise ValueError where a JPEG asks for more passes over its pixels than its bytes are worth."""
+    scans = data.count(b"\xff\xda")
+    work = num_pixels * scans / USUAL_SCANS
+    if scans > MOST_SCANS or (scans > USUAL_SCANS and work > HARMLESS and work > BLANK_SCANS * len(data)):
+        raise ValueError(
+            f"the image {path} asks for {scans} passes over its pixels, where usual JPEG files ask for up to "
+            f"{USUAL_SCANS}; save it again or remove it"
+        )
+
+
 def most_pixels() -> float:
-    """Number of pixels beyond which Pillow opens no image."""
+    """Number of pixels beyond which no image is opened, by Pillow or here: `data.max_pixels`."""
     return math.inf if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+
+
+def allow_pixels(number: int) -> None:
+    """Set, for all of this process, the number of pixels beyond which no image is opened: Pillow's limit is one too."""
+    Image.MAX_IMAGE_PIXELS = (number + 1) // 2
+
+
+def _refuse_parts(file: BytesIO | BufferedReader, path: object) -> None:
+    """Raise ValueError where a PNG has more parts beside its pixels than anybody writes; Pillow looks at each."""
+    place, beside = file.seek(len(PNG)), 0
+    while len(start := file.read(8)) == 8:
+        beside += start[4:] not in PIXEL_PARTS
+        if beside > MOST_PARTS:
+            raise ValueError(f"the image {path} has more than {MOST_PARTS} parts beside its pixels; save it again")
+        place += 12 + int.from_bytes(start[:4], "big")
+        file.seek(place)
+
+
+def webp_size(head: bytes) -> tuple[int, int] | None:
+    """(height, width) that a WebP states; Pillow takes room for it when it opens one. None for any other file."""
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
+        return None
+    if head[12:16] == b"VP8X":
+        return 1 + int.from_bytes(head[27:30], "little"), 1 + int.from_bytes(head[24:27], "little")
+    if head[12:16] == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
+    return int.from_bytes(head[28:30], "little") & 0x3FFF, int.from_bytes(head[26:28], "little") & 0x3FFF
 
 
 def has_pages(image: Image.Image) -> bool:

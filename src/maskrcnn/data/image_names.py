@@ -41,6 +41,9 @@ LETTERS = Kind(
     "are named in another case or Unicode form than the file; they are found",
     "the file's name is written",
 )
+OUTSIDE = Kind(
+    "image-outside", "images", Severity.REFUSED, "lie outside the data set and are not read", "they are left out"
+)
 MISSING_IMAGE = Kind("missing-image", "images", Severity.REFUSED, "are missing", "they are left out")
 
 

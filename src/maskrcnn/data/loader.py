@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from maskrcnn.config import Data
-from maskrcnn.data.augment.jpeg import compress
+from maskrcnn.data.augment.jpeg import compress, has_jpeg
 from maskrcnn.data.buckets import Step
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import decode_bytes, read_image
@@ -27,6 +27,7 @@ from maskrcnn.data.levels import Levels, Pixels, levels_of
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.parts import PartReader
 from maskrcnn.data.read_ahead import Contents, read_ahead
+from maskrcnn.data.sharing import shares_of
 from maskrcnn.data.transforms import RawBatch
 
 BLANK = 64
@@ -37,8 +38,8 @@ class Loader:
     """Iterates the micro-batches of one process, in order, while threads prepare the next ones.
 
     steps          global batches; may be an endless iterable of several epochs
-    rank           takes the rank-th of `world_size` equal slices of each step
-    micro_batch    images of each `RawBatch`, a divisor of the slice; 0 gives the slice whole
+    rank           takes the rank-th of `world_size` slices of each step, which are as even as possible
+    micro_batch    images of each `RawBatch`, at most; 0 gives the slice whole
     start          steps to skip, without decoding them, when a run resumes
     oddities       are told what the images have
     skip           whether an image that cannot be read becomes a black one without objects
@@ -115,16 +116,8 @@ class Loader:
 
 
 def micro_steps(step: Step, rank: int, world_size: int, micro_batch: int) -> list[Step]:
-    """One process's contiguous share of a step, cut to micro-batches (0: a single one)."""
-    share, rest = divmod(len(step.indices), world_size)
-    size = micro_batch or share
-    if rest or share % size:
-        raise ValueError(
-            f"a batch of {len(step.indices)} images cannot be shared by {world_size} processes in micro-batches of "
-            f"{size}; choose train.batch as a multiple of processes x train.micro_batch"
-        )
-    parts = [slice(start, start + size) for start in range(rank * share, (rank + 1) * share, size)]
-    return [step.take(part) for part in parts]
+    """One process's contiguous share of a step, cut to micro-batches (0: a single one), see `shares_of`."""
+    return [step.take(part) for part in shares_of(len(step.indices), world_size, micro_batch)[rank]]
 
 
 def make_batch(
@@ -156,6 +149,9 @@ def make_batch(
             decoded.append(np.zeros((*np.minimum(data.sizes[index], BLANK), len(settings.mean)), np.uint8))
             indices[number] = len(data.image_ids)
     if step.qualities is not None:
+        if oddities is not None:
+            for index in (index for index, image in zip(step.indices, decoded, strict=True) if not has_jpeg(image)):
+                oddities.add(data.images / data.file_names[index], has_jpeg=False)
         decoded = [compress(image, quality) for image, quality in zip(decoded, step.qualities.tolist(), strict=True)]
     images, raw_sizes = collate(decoded)
     return RawBatch(

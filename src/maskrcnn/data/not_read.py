@@ -42,7 +42,16 @@ def _told(folder: Folder, sources: Sequence[Source]) -> str:
     groups: dict[str, list[str]] = {}
     for path, why in reasons.items():
         groups.setdefault(why, []).append(path.relative_to(folder.root).as_posix())
-    return ", ".join(f"{some_of(names, SHOWN)} ({why})" for why, names in groups.items())
+    return ", ".join(f"{some_of(names, SHOWN)} ({_of_each(why, len(names))})" for why, names in groups.items())
+
+
+def _of_each(why: str, number: int) -> str:
+    """A reason that is put for one file, as it is put for several.
+
+    >>> _of_each("it is an archive", 2), _of_each("not looked at", 2)
+    ('each is an archive', 'not looked at')
+    """
+    return f"each {why[3:]}" if number > 1 and why.startswith("it ") else why
 
 
 def _candidates(folder: Folder, sources: Sequence[Source]) -> Iterator[Path]:

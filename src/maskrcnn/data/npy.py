@@ -1,5 +1,6 @@
 """Arrays of numpy as images: `.npy` files of h x w or h x w x C numbers."""
 
+import math
 import os
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -9,6 +10,7 @@ from jaxtyping import Shaped
 from numpy.lib import format as npy
 
 from maskrcnn.data.header import Header
+from maskrcnn.data.image_file import refuse_size
 from maskrcnn.data.raster import Raster
 from maskrcnn.storage.location import Location
 
@@ -26,14 +28,16 @@ def open_array(file: BytesIO | BufferedReader, path: Path | Location) -> Raster:
     except Exception as error:  # a broken header leads numpy to raise many things
         raise ValueError(f"the image {path} has no readable header of a .npy file ({error}); save it again") from None
     start = file.tell()
-    _refuse(shape, dtype, file.seek(0, os.SEEK_END) - start, path)
+    num_bytes = file.seek(0, os.SEEK_END) - start
+    _refuse(shape, dtype, num_bytes, path)
     size = shape[0], shape[1]
+    refuse_size(size, "NPY", num_bytes, path, bytes_per_pixel=math.prod(shape[2:]) * dtype.itemsize)
     bands = shape[2] if len(shape) == 3 else 1
     bits = 1 if dtype.kind == "b" else 8 * dtype.itemsize
 
     def read() -> Shaped[np.ndarray, "h w C"]:
         file.seek(start)
-        numbers = np.frombuffer(file.read(int(np.prod(shape)) * dtype.itemsize), dtype)
+        numbers = np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype)
         array = numbers.reshape(shape, order="F" if by_columns else "C").reshape(*size, bands)
         return np.ascontiguousarray(array, dtype.newbyteorder("="))
 
@@ -49,7 +53,7 @@ def _refuse(shape: tuple[int, ...], dtype: np.dtype, num_bytes: int, path: Path 
         raise ValueError(
             f"the image {path} has the shape {shape}, with its bands in front; save np.moveaxis(array, 0, 2)"
         )
-    expected = int(np.prod(shape)) * dtype.itemsize
+    expected = math.prod(shape) * dtype.itemsize
     if num_bytes < expected:
         raise ValueError(
             f"the image {path} is cut off: expected {expected} bytes of pixels, found {num_bytes}; restore or remove it"

@@ -31,6 +31,8 @@ class Oddities:
     """Share of its levels that each dim image uses, and their bits, by its path or page."""
     with_pages: set[Hashable] = field(default_factory=set)
     """Files of several images, of which the first was read."""
+    without_jpeg: set[Hashable] = field(default_factory=set)
+    """Files that augmentation should compress, whose numbers no JPEG holds."""
     left_turned: set[Hashable] = field(default_factory=set)
     """Files whose annotations state the size before the EXIF rotation, which was left out for them."""
     _told: set[str] = field(default_factory=set, repr=False)
@@ -44,6 +46,7 @@ class Oddities:
         bits: int = 16,
         has_pages: bool = False,
         is_left_turned: bool = False,
+        has_jpeg: bool = True,
     ) -> None:
         """Report an image. One that is black all over is not dim: nothing in it could be stretched."""
         with self._lock:
@@ -53,11 +56,18 @@ class Oddities:
                 self.with_pages.add(name)
             if is_left_turned:
                 self.left_turned.add(name)
+            if not has_jpeg:
+                self.without_jpeg.add(name)
 
     def notes(self) -> Iterator[str]:
         """Yield a sentence for each kind of oddity that was met and not told before."""
         with self._lock:
-            sentences = {"dim": self._on_dim(), "pages": self._on_pages(), "turned": self._on_turned()}
+            sentences = {
+                "dim": self._on_dim(),
+                "pages": self._on_pages(),
+                "turned": self._on_turned(),
+                "jpeg": self._on_jpeg(),
+            }
             new = {kind: text for kind, text in sentences.items() if text and kind not in self._told}
             self._told |= set(new)
         yield from new.values()
@@ -82,6 +92,13 @@ class Oddities:
         told = f"{min(self.left_turned, key=str)} carries a rotation that its annotated size leaves out"
         others = _like_others(len(self.left_turned) - 1)
         return f"{told}{others}; objects are taken as drawn on the unrotated image, as `maskrcnn data show` shows them"
+
+    def _on_jpeg(self) -> str:
+        if not self.without_jpeg:
+            return ""
+        told = f"{min(self.without_jpeg, key=str)} is not of 8 bits, or its levels are mapped"
+        others = _like_others(len(self.without_jpeg) - 1)
+        return f"{told}{others}; no JPEG holds that, so data.augment.jpeg has no effect there"
 
 
 def _like_others(number: int) -> str:

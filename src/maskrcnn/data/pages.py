@@ -12,7 +12,7 @@ from PIL import Image
 
 from maskrcnn.data.decode import BYTES, decode_bytes, mapped, open_rasters
 from maskrcnn.data.header import Header, header_of
-from maskrcnn.data.image_file import has_pages, open_image, refuse_absurd
+from maskrcnn.data.image_file import has_pages, is_hollow, most_pixels, open_image, refuse_absurd
 from maskrcnn.data.levels import Levels, Pixels
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.raw import Opened, pixels_of
@@ -65,8 +65,15 @@ def pages(
     if is_ours:
         return
     with open_image(file, path) as image:
+        in_all = 0
         for page in _of_their_own(image, path) if has_pages(image) else [Page(path)]:
             refuse_absurd(image, page, num_bytes)
+            in_all += image.width * image.height
+            if in_all > most_pixels() and is_hollow(image.format or "", in_all, num_bytes):
+                raise ValueError(
+                    f"the image {page} and those before it have {in_all} pixels, more than the {num_bytes} bytes of "
+                    "the file can hold; save the pages that matter by themselves"
+                )
             yield _decoded(image, page, header_of(image), oddities, levels)
 
 

@@ -1,7 +1,7 @@
 """Parts of images: read from a TIFF by themselves, cut from other images, which are decoded once and kept a while."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Lock
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from maskrcnn.data.decode import read_image
-from maskrcnn.data.tiff_window import can_be_cut, cut_out, read_header
+from maskrcnn.data.tiff_window import Header, can_be_cut, cut_out, read_header, rows_at_once
 
 Part = tuple[int, int, int, int]
 """xyxy, whole pixels of the image."""
@@ -20,6 +20,8 @@ Decode = Callable[[bytes, Path, Size | None], Pixels]
 """Pixels of the bytes of a file, whose path messages name and whose (height, width) annotations state; not reduced."""
 MOST_KEPT = 1 << 30
 """Bytes of decoded images that are kept; a single one may have more."""
+MOST_AT_ONCE = 1 << 24
+"""Pixels of the blocks of a part that are decoded at once."""
 TIFFS = (".tif", ".tiff", ".btf", ".tf8")
 """Endings of TIFF files."""
 
@@ -88,8 +90,22 @@ def read_window(path: Path, part: Part, size: Size | None, decode: Decode) -> Pi
                 f"the image {path} has (height, width) {header.size} but its annotations say {size}; correct the "
                 "annotation file's height and width, or restore the image that was annotated"
             )
-        content, (x, y) = cut_out(file, header, part)
-    return decode(content, path, None)[part[1] - y : part[3] - y, part[0] - x : part[2] - x]
+        pieces = []
+        for strip in _strips(header, part):
+            content, (x, y) = cut_out(file, header, strip)
+            pieces.append(decode(content, path, None)[strip[1] - y : strip[3] - y, strip[0] - x : strip[2] - x])
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def _strips(header: Header, part: Part) -> Iterator[Part]:
+    """Yield parts of a part, from top to bottom, that are small enough to be decoded one after the other: blocks may be
+    as wide as the image."""
+    x1, y1, x2, y2 = part
+    rows = rows_at_once(header, part, MOST_AT_ONCE)
+    while y1 < y2:
+        below = min(y2, (y1 // rows + 1) * rows)
+        yield x1, y1, x2, below
+        y1 = below
 
 
 def window_size(path: Path) -> Size | None:

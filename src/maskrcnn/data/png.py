@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from maskrcnn.data.header import Header, header_of
-from maskrcnn.data.image_file import open_image
+from maskrcnn.data.image_file import open_image, refuse_size
 from maskrcnn.data.raster import Raster
 from maskrcnn.kernels import kernel
 from maskrcnn.storage.location import Location
@@ -36,6 +36,7 @@ def open_deep(file: BytesIO | BufferedReader, path: Path | Location) -> Raster:
     file.seek(0)
     data = file.read()
     bands = BANDS[data[25]]
+    refuse_size(seen.stored_size, "PNG", len(data), path, bytes_per_pixel=2 * bands)
     header = Header(seen.size, seen.stored_size, seen.orientation, 16, bands, "PNG", seen.has_pages)
     kept = bands if bands == 3 else bands - 1
     return Raster(header, kept, kept == 3, lambda: _read(data, seen.stored_size, bands))

@@ -11,11 +11,13 @@ from maskrcnn.data.header import Header, turn
 from maskrcnn.data.levels import RGB, Levels
 from maskrcnn.data.oddities import levels_used
 from maskrcnn.data.raster import Raster
-from maskrcnn.overview import reduced
+from maskrcnn.overview import reduced, reduced_size
 
 Raw = Shaped[np.ndarray, "h w C"]
 """Numbers of the type that a file has."""
 Opened = Image.Image | Raster
+AT_ONCE = 1 << 22
+"""Pixels that are converted at once."""
 TURNS = {
     Image.Transpose.FLIP_LEFT_RIGHT: lambda image: image[:, ::-1],
     Image.Transpose.FLIP_TOP_BOTTOM: lambda image: image[::-1],
@@ -102,7 +104,8 @@ def _chosen(found: _Numbers, wanted: int | None) -> Raw:
         return values[..., :RGB]
     raise _OtherBands(
         f"has {bands} band{'s' if bands > 1 else ''}, but the recipe expects {wanted}; give data.mean and data.std an "
-        "entry for each band of the images, or leave both empty to have them measured"
+        "entry for each band of the images, or leave both empty to have them measured; weights read as many "
+        "bands as they were trained on"
     )
 
 
@@ -124,11 +127,20 @@ def _rgb(
     factor = max(1, math.ceil(math.sqrt(room * height * width / limit)))
     if factor > 1:
         image.draft(image.mode, (width // factor, height // factor))  # JPEG: decodes 1/2, 1/4 or 1/8 directly
-    rest = math.ceil(factor / round(width / image.width))
-    image = to_rgb(image)
-    if rest > 1:
-        image = image.reduce(rest)
-    if turned is not None:
-        image = image.transpose(turned)
-    array = np.asarray(image)
+    array = _rgb_array(image, math.ceil(factor / round(width / image.width)))
+    array = array if turned is None else np.ascontiguousarray(TURNS[turned](array))
     return array, levels_used(array) if bits >= 16 else 1.0
+
+
+def _rgb_array(image: Image.Image, factor: int) -> UInt8[np.ndarray, "h w 3"]:
+    """An image reduced by a whole factor, some rows after the others: a copy of all of it takes too much memory."""
+    rows = factor * max(1, AT_ONCE // (image.width * factor))
+    if rows >= image.height:
+        image = to_rgb(image)
+        return np.asarray(image.reduce(factor) if factor > 1 else image)
+    array = np.empty((*reduced_size((image.height, image.width), factor), RGB), np.uint8)
+    for top in range(0, image.height, rows):
+        strip = to_rgb(image.crop((0, top, image.width, min(top + rows, image.height))))
+        found = np.asarray(strip.reduce(factor) if factor > 1 else strip)
+        array[top // factor : top // factor + len(found)] = found
+    return array

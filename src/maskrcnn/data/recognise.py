@@ -10,8 +10,8 @@ from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.formats.source import Folder, Part, Source
 from maskrcnn.data.not_read import not_read
 from maskrcnn.data.sources import SUFFIXES
-from maskrcnn.files import by_archive
-from maskrcnn.sentences import some_of
+from maskrcnn.files import SPECIAL, by_archive, is_special
+from maskrcnn.sentences import counted, some_of
 
 
 class Found(NamedTuple):
@@ -47,6 +47,8 @@ def recognise(root: Path, wanted: str = "auto") -> Found:
     else is there is told. Raises FileNotFoundError where the folder is missing or nothing is recognised.
     """
     root = unpacked(root) if is_archive(root) else root
+    if is_special(root):
+        raise FileNotFoundError(f"{root} cannot be read ({SPECIAL}); give the folder that holds annotations and images")
     if root.is_file():
         raise FileNotFoundError(f"{root} is a file; give the folder that holds annotations and images")
     if not root.is_dir():
@@ -101,7 +103,7 @@ def _nothing(folder: Folder, wanted: str) -> str:
     known = ", ".join(one.title for one in FORMATS.values())
     others = "".join(f"; {one}" for one in not_read(folder, []))
     return (
-        f"{by_archive(str(folder.root))} holds {files} files, {images} of them images, but no annotations of {form} "
-        f"(known: {known}){others}; give the folder that holds images and annotations, or write the names of both into "
+        f"{by_archive(str(folder.root))} holds {counted(files, 'files')}, {images} of them images, but no annotations of "
+        f"{form} (known: {known}){others}; give the folder that holds images and annotations, or write the names of both into "
         "data.train_img_dir and data.train_anno_path"
     )

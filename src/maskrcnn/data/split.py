@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from msgspec import structs
 
 from maskrcnn.config import Data
 from maskrcnn.data import remote
+from maskrcnn.data.annotations.inside import reading_within
 from maskrcnn.data.classes import choose_classes, unite_classes
 from maskrcnn.data.dataset import Dataset, select
 from maskrcnn.data.division import divide, pick, read_split_file
@@ -21,6 +23,7 @@ from maskrcnn.data.formats import coco
 from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.formats.source import Source
 from maskrcnn.data.health.near_duplicates import near_duplicates
+from maskrcnn.data.image_file import allow_pixels
 from maskrcnn.data.join import join
 from maskrcnn.data.recognise import recognise
 from maskrcnn.run_folder import SPLIT
@@ -63,7 +66,8 @@ def open_split(settings: Data, split: Split) -> Dataset:
     Where there is no validation split, one is set apart, see `divide`; images that are nearly the same stay together.
     Raises OSError or ValueError: one sentence with file, ids and what to do.
     """
-    return choose_classes(_open(settings, split), settings.classes)
+    with _allowed(settings):
+        return choose_classes(_open(settings, split), settings.classes)
 
 
 def is_named(settings: Data) -> bool:
@@ -136,11 +140,12 @@ def read_part(settings: Data, split: Literal["train", "val"], faults: Faults) ->
     faults   gathers what is met; what can be neither learnt nor scored is left out
     Raises OSError or ValueError where nothing can be read.
     """
-    if is_named(settings):
-        return _read_named(settings, split, faults)
-    parts = find_parts(settings)
-    sources = parts.train if split == "train" else parts.val
-    return join([FORMATS[one.format].read(one, faults) for one in sources]) if sources else None
+    with _allowed(settings):
+        if is_named(settings):
+            return _read_named(settings, split, faults)
+        parts = find_parts(settings)
+        sources = parts.train if split == "train" else parts.val
+        return join([FORMATS[one.format].read(one, faults) for one in sources]) if sources else None
 
 
 def read_parts(settings: Data) -> tuple[dict[str, Dataset], tuple[str, ...]]:
@@ -148,6 +153,11 @@ def read_parts(settings: Data) -> tuple[dict[str, Dataset], tuple[str, ...]]:
 
     A split whose name the data do not tell is called by an empty text.
     """
+    with _allowed(settings):
+        return _all_parts(settings)
+
+
+def _all_parts(settings: Data) -> tuple[dict[str, Dataset], tuple[str, ...]]:
     if is_named(settings):
         others: dict[str, Dataset] = {source.part: read_source(source) for source in _named_test(settings)}
         return {"train": _read_named(settings, "train"), "val": _read_named(settings, "val"), **others}, ()
@@ -156,6 +166,15 @@ def read_parts(settings: Data) -> tuple[dict[str, Dataset], tuple[str, ...]]:
     for source in (*parts.all, *parts.test):
         sources.setdefault(source.part, []).append(source)
     return {part: join([read_source(one) for one in group]) for part, group in sources.items()}, parts.said
+
+
+@contextmanager
+def _allowed(settings: Data) -> Iterator[None]:
+    """While data are read, keep to what their settings allow: how large images are, and where they lie."""
+    allow_pixels(settings.max_pixels)
+    folders = [at(folder) for folder in (settings.dataset_dir, *settings.also)]
+    with reading_within(None if settings.outside else [folder for folder in folders if isinstance(folder, Path)]):
+        yield
 
 
 def divide_all(settings: Data) -> tuple[Dataset, Dataset]:

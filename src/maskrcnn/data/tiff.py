@@ -17,7 +17,7 @@ from jaxtyping import Shaped, UInt8
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 from maskrcnn.data.header import UPRIGHT, Header
-from maskrcnn.data.image_file import LONGEST_SIDE, most_pixels
+from maskrcnn.data.image_file import HARMLESS, LONGEST_SIDE, refuse_size
 from maskrcnn.data.raster import Raster
 from maskrcnn.storage.location import Location
 
@@ -32,8 +32,10 @@ BYTEWISE = (PLAIN, *DEFLATE, 5, 32773, 34925, 50000)
 """Compressions of bytes: none, deflate, LZW, PackBits, LZMA and Zstandard."""
 NOT_OF_ITS_OWN = 0b101
 """Bits of a page that is a smaller copy of another, or its mask."""
-MOST_BYTES = 1 << 33
-"""Bytes of pixels beyond which no room is taken."""
+MOST_PAGES = 100_000
+"""Pages that are looked at."""
+TAG_ROOM = 1 << 26
+"""Bytes that the tags of all pages may have besides those of the file: pages of a bomb share one long tag."""
 
 
 class Layout(NamedTuple):
@@ -66,13 +68,16 @@ def open_tiff(file: BytesIO | BufferedReader, path: Path | Location) -> Iterator
 
     Raises ValueError, which names `path`, where a page states what no file holds, or is of a kind that Pillow reads.
     """
-    kept = [(number, tags) for number, tags in enumerate(_directories(file), 1) if not _is_copy(tags)]
-    if not kept or not _is_ours(kept[0][1]):
-        return
-    for number, tags in kept:
+    kept = [number for number, tags in enumerate(_directories(file, path), 1) if not _is_copy(tags)]
+    num_bytes = file.seek(0, os.SEEK_END)
+    for number, tags in enumerate(_directories(file, path), 1) if kept else ():
+        if _is_copy(tags):
+            continue
         if not _is_ours(tags):
+            if number == kept[0]:
+                return
             raise ValueError(f"the image {path} has 8 bits on page {number} and more before; save it as two files")
-        yield number, _raster(file, tags, _layout(tags, path), has_pages=len(kept) > 1)
+        yield number, _raster(file, tags, _layout(tags, path, num_bytes), has_pages=len(kept) > 1)
 
 
 def _is_copy(tags: Any) -> bool:
@@ -80,8 +85,32 @@ def _is_copy(tags: Any) -> bool:
     return bool(tags.get(NEW_SUBFILE, 0) & NOT_OF_ITS_OWN)
 
 
-def _directories(file: BytesIO | BufferedReader) -> Iterator[Any]:
-    """The tags of each page; none where they cannot be read, which Pillow then tells."""
+class _Metered:
+    """A file of which only so much is read."""
+
+    def __init__(self, file: BytesIO | BufferedReader) -> None:
+        self._file = file
+        self._left = file.seek(0, os.SEEK_END) + TAG_ROOM
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, number: int) -> bytes:
+        """Bytes from where the file is. Raises _Spent where more were read than a file needs."""
+        self._left -= number
+        if self._left < 0:
+            raise _Spent
+        return self._file.read(number)
+
+
+class _Spent(Exception):
+    """More was read than the tags of a file can be."""
+
+
+def _directories(file: BytesIO | BufferedReader, path: Path | Location) -> Iterator[Any]:
+    """The tags of each page; none where they cannot be read, which Pillow then tells.
+
+    Raises ValueError where their pages never end.
+    """
+    metered = _Metered(file)
     file.seek(0)
     head = file.read(8)
     head += file.read(8) if head[2:3] == b"+" else b""
@@ -89,11 +118,15 @@ def _directories(file: BytesIO | BufferedReader) -> Iterator[Any]:
         place, seen = ImageFileDirectory_v2(head).next, set[int]()
         while place and place not in seen:
             seen.add(place)
+            if len(seen) > MOST_PAGES:
+                raise _Spent
             file.seek(place)
             tags = ImageFileDirectory_v2(head)
-            tags.load(file)
+            tags.load(metered)
             place = tags.next
             yield tags
+    except _Spent:
+        raise ValueError(f"the image {path} has pages and tags without end; restore or remove it") from None
     except Exception:  # what a broken directory leads Pillow to, as it says itself when it opens the file
         return
 
@@ -114,10 +147,10 @@ def _num_colours(tags: Any) -> int:
     return int(tags.get(NUM_BANDS, 1)) - sum(kind in (1, 2) for kind in tags.get(EXTRA, ()))
 
 
-def _layout(tags: Any, path: Path | Location) -> Layout:
+def _layout(tags: Any, path: Path | Location, num_bytes: int) -> Layout:
     size, num_bands = (int(tags.get(HEIGHT, 0)), int(tags.get(WIDTH, 0))), int(tags.get(NUM_BANDS, 1))
     dtype = np.dtype(f"{KINDS[tags.get(SAMPLE_FORMAT, (1,))[0]]}{tags.get(BITS, (1,))[0] // 8}")
-    _refuse_absurd(size, num_bands * dtype.itemsize, path)
+    refuse_size(size, "TIFF", num_bytes, path, bytes_per_pixel=num_bands * dtype.itemsize)
     is_tiled, is_planar = TILES in tags, tags.get(PLANAR, 1) == 2 and num_bands > 1
     rows, columns = (TILE_HEIGHT, TILE_WIDTH) if is_tiled else (ROWS_PER_STRIP, WIDTH)
     block = min(int(tags.get(rows, size[0])), LONGEST_SIDE), min(int(tags.get(columns, size[1])), LONGEST_SIDE)
@@ -135,22 +168,16 @@ def _layout(tags: Any, path: Path | Location) -> Layout:
         compression=tags.get(COMPRESSION, PLAIN),
         predictor=tags.get(PREDICTOR, 1),
     )
-    if not min(block) or len(layout.offsets) < len(list(_places(layout))) or len(offsets) != len(counts):
+    if not min(block) or len(layout.offsets) < _num_blocks(layout) or len(offsets) != len(counts):
         raise ValueError(f"the image {path} does not say where all of its pixels are; restore or remove it")
+    if block[0] * block[1] > 4 * max(HARMLESS, size[0] * size[1]) or sum(counts) > 4 * num_bytes + HARMLESS:
+        raise ValueError(f"the image {path} keeps its pixels in blocks larger than it is; restore or remove it")
     return layout
 
 
-def _refuse_absurd(size: tuple[int, int], bytes_per_pixel: int, path: Path | Location) -> None:
-    if not 0 < min(size) <= max(size) <= LONGEST_SIDE:
-        raise ValueError(
-            f"the image {path} states a (height, width) of {size}, but expected are 1 to {LONGEST_SIDE} pixels; "
-            "restore or remove it"
-        )
-    if size[0] * size[1] > most_pixels() or size[0] * size[1] * bytes_per_pixel > MOST_BYTES:
-        raise ValueError(
-            f"the image {path} is too large to be opened: its (height, width) is {size}, with {bytes_per_pixel} bytes "
-            "in a pixel; cut it into tiles"
-        )
+def _num_blocks(layout: Layout) -> int:
+    across, down = (-(-side // step) for side, step in zip(layout.size, layout.block, strict=True))
+    return across * down * (layout.num_bands if layout.is_planar else 1)
 
 
 def _raster(file: BytesIO | BufferedReader, tags: Any, layout: Layout, *, has_pages: bool) -> Raster:

@@ -27,6 +27,8 @@ FORMATS |= {13: "L", 16: "Q", 17: "q", 18: "Q"}
 """How each type of number is packed, as `struct` says it."""
 SHORT, LONG = 3, 4
 MOST_TAGS = 4096
+MOST_COPIES = 64
+"""Smaller copies and masks of an image that are looked at; a file with more is read whole."""
 
 
 class Value(NamedTuple):
@@ -106,7 +108,9 @@ def _directory(file: BytesIO | BufferedReader, order: str, is_big: bool, place: 
 def _are_copies(file: BytesIO | BufferedReader, order: str, is_big: bool, place: int) -> bool:
     """Whether all images from a directory on say that they are copies of another, or its mask."""
     seen = set[int]()
-    while place and place not in seen and len(seen) < MOST_TAGS:
+    while place and place not in seen:
+        if len(seen) == MOST_COPIES:
+            return False
         seen.add(place)
         tags, place = _directory(file, order, is_big, place)
         if not Header(order, tags, True).number(KIND, 0) & NOT_OF_ITS_OWN:
@@ -117,12 +121,13 @@ def _are_copies(file: BytesIO | BufferedReader, order: str, is_big: bool, place:
 def _tags(file: BytesIO | BufferedReader, order: str, is_big: bool, entries: bytes) -> Iterator[tuple[int, Value]]:
     entry, room = (f"{order}HHQ", 8) if is_big else (f"{order}HHL", 4)
     size = struct.calcsize(entry)
-    end = file.seek(0, 2)
+    end = room_left = file.seek(0, 2)
     for start in range(0, len(entries), size + room):
         tag, kind, length = struct.unpack(entry, entries[start : start + size])
         content, num_bytes = entries[start + size : start + size + room], length * struct.calcsize("=" + FORMATS[kind])
-        if num_bytes > end:
-            raise ValueError("a tag longer than the file")
+        room_left -= num_bytes
+        if room_left < 0:
+            raise ValueError(f"tags longer than the file's {end} bytes")
         if num_bytes > room:
             file.seek(*struct.unpack(f"{order}Q" if is_big else f"{order}L", content))
             content = file.read(num_bytes)
@@ -138,6 +143,13 @@ def can_be_cut(header: Header) -> bool:
     number = -(-height // rows) * -(-width // columns) * _num_planes(header)
     has_all = len(header.numbers(where)) == len(header.numbers(lengths)) == number
     return has_all and number > _num_planes(header) and header.number(COMPRESSION, 1) != OLD_JPEG
+
+
+def rows_at_once(header: Header, window: tuple[int, int, int, int], most: int) -> int:
+    """Rows of a window, whole blocks high, whose blocks have at most so many pixels together; one block's at least."""
+    rows, columns = header.block
+    across = columns * (-(-window[2] // columns) - window[0] // columns)
+    return rows * max(1, most // max(1, rows * across))
 
 
 def cut_out(

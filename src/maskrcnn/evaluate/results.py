@@ -15,7 +15,7 @@ import numpy as np
 
 from maskrcnn.evaluate.hotcoco_engine import Found, IouType, Truth, compressed, sentence
 from maskrcnn.evaluate.overlaps import NO_RUNS, Runs, runs_from_strings
-from maskrcnn.files import ends_in_zeros
+from maskrcnn.files import SPECIAL, ends_in_zeros, is_special
 from maskrcnn.masks import counts_from_string
 from maskrcnn.sentences import some_of
 
@@ -46,12 +46,14 @@ class Result(msgspec.Struct, gc=False):
 
 
 def read(path: Path) -> list[Result]:
-    """The entries of a result file. Raises ValueError, naming it, where it cannot be read."""
+    """The entries of a result file, with numbers that may be text. Raises ValueError, naming it, if it is unreadable."""
     try:
+        if is_special(Path(path)):
+            raise OSError(None, SPECIAL)
         with Path(path).open("rb") as file:
             if ends_in_zeros(file):
                 raise ValueError(f"{path} ends in zeros, as an interrupted copy does; copy it again")
-            return msgspec.json.decode(file.read(), type=list[Result])
+            return msgspec.json.decode(file.read(), type=list[Result], strict=False)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: there is no such result file") from error
     except OSError as error:
@@ -66,7 +68,7 @@ def read(path: Path) -> list[Result]:
 def convert(results: Sequence[dict[str, Any]], source: str) -> list[Result]:
     """The same from dictionaries."""
     try:
-        return msgspec.convert(results, list[Result])
+        return msgspec.convert(results, list[Result], strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(f"{source}: {sentence(error)}") from error
 

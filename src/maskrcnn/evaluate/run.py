@@ -162,6 +162,7 @@ def evaluate(
     The metrics of the other processes are empty.
     """
     begin = time.perf_counter()
+    world.doing("evaluating")
     keep_freed_memory(world.device)
     settings = recipe.evaluate
     truth = Truth(dataset, federated_of(dataset))

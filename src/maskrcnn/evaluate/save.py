@@ -6,21 +6,23 @@ from typing import Any
 
 from msgspec import json
 
+from maskrcnn.checksums import write_checksums
 from maskrcnn.evaluate.coco import Metrics
 from maskrcnn.files import atomic_write
-from maskrcnn.run_folder import DETAILS, METRICS, PARTIAL, PREDICTIONS
+from maskrcnn.run_folder import CHECKSUMS, DETAILS, METRICS, PARTIAL, PREDICTIONS
 
 IN_DETAILS = ("curves", "errors", "confusion", "images")
 """Long entries of the metrics, which the report draws and people do not read."""
 
 
 def save(folder: Path, metrics: Metrics, predictions: Mapping[int, bytes]) -> None:
-    """Write metrics.json, details.json (what the report draws) and predictions.json (COCO results).
+    """Write metrics.json, details.json (what the report draws) and predictions.json (COCO results), and their sums.
 
     predictions   of each image, as JSON without brackets
     """
-    save_metrics(folder, metrics)
+    _write_metrics(folder, metrics)
     _write(folder / PREDICTIONS, predictions)
+    write_checksums(folder, [METRICS, DETAILS, PREDICTIONS])
     for part in (folder / PARTIAL, *folder.glob(part_of("*"))):
         part.unlink(missing_ok=True)
 
@@ -52,12 +54,18 @@ def _write(path: Path, predictions: Mapping[int, bytes]) -> None:
 
 
 def save_metrics(folder: Path, metrics: Metrics) -> None:
-    """Write metrics.json and details.json."""
+    """Write metrics.json and details.json, and their sums."""
+    _write_metrics(folder, metrics)
+    write_checksums(folder, [METRICS, DETAILS])
+
+
+def _write_metrics(folder: Path, metrics: Metrics) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / CHECKSUMS).unlink(missing_ok=True)  # of an earlier evaluation: a crash leaves none rather than those
     details = {name: value for name, value in metrics.items() if name in IN_DETAILS}
     contents = {METRICS: json.format(json.encode(short(metrics)), indent=1) + b"\n", DETAILS: json.encode(details)}
     for name, content in contents.items():
-        with atomic_write(folder / name) as draft:
+        with atomic_write(folder / name, needed=len(content)) as draft:
             draft.write_bytes(content)
 
 

@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from maskrcnn.config import Recipe, Role
+from maskrcnn.config import Data, Recipe, Role
 from maskrcnn.recipes import text
 from maskrcnn.recipes.check import build
 from maskrcnn.recipes.flat import flatten
 from maskrcnn.recipes.read import Layer, read_overrides
 from maskrcnn.recipes.roles import settings_with
+from maskrcnn.sentences import counted
 
 OF_THE_WEIGHTS = settings_with(Role.NETWORK, Role.NORM, Role.CONVENTION)
 """Settings that weights were made with."""
@@ -38,6 +39,17 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], title: str) -> Re
     return build([_all(recipe, title), Layer(title, list(settings.items()))], title)
 
 
+def tiling(side: int) -> dict[str, Any]:
+    """Settings that cut images into tiles of so many pixels, whatever they were; 0 leaves images whole.
+
+    >>> tiling(512), tiling(0)
+    ({'data.tile': 512}, {'data.tile': 0, 'data.tile_overlap': 0.2, 'data.tile_empty': 1.0})
+    """
+    default = Data()
+    idle = {} if side else {"data.tile_overlap": default.tile_overlap, "data.tile_empty": default.tile_empty}
+    return {"data.tile": side, **idle}
+
+
 def with_network_of(recipe: Recipe, weights: Recipe, words: Sequence[str] = ()) -> Recipe:
     """Return the recipe with the network and preprocessing of some weights.
 
@@ -51,18 +63,53 @@ def with_network_of(recipe: Recipe, weights: Recipe, words: Sequence[str] = ()) 
     return build([_all(recipe, recipe.name), Layer(title, adopted), Layer("command line", given)], title)
 
 
-def refuse_other_levels(plan: Recipe, adopted: Recipe) -> None:
-    """Raise ValueError where a plan found a range in the images, and the weights' levels would leave it nearly black.
+def refuse_other_pixels(recipe: Recipe, adopted: Recipe, *, seen: bool) -> None:
+    """Raise ValueError where a recipe reads the numbers of images clearly otherwise than the weights it begins with.
 
-    adopted   the plan with the preprocessing of the weights, as `with_network_of` gives it
+    adopted   the recipe with the preprocessing of the weights, as `with_network_of` gives it
+    seen      whether the recipe was made for images that were looked at; else its defaults say nothing
     """
-    ours, theirs = plan.data, adopted.data
-    if ours.levels == "fixed" and theirs.levels == "full":
-        pairs = [list(pair) for pair in ours.level_range]
-        raise ValueError(
-            f"the weights were trained with data.levels=full, but the images' numbers need data.levels=fixed "
-            f"data.level_range={pairs}; give both settings, and the images become as bright as the weights expect"
-        )
+    ours, theirs, default = recipe.data, adopted.data, Data()
+    if ours.mean and theirs.mean and len(ours.mean) != len(theirs.mean) and (seen or ours.mean != default.mean):
+        raise ValueError(f"the weights were {other_bands(len(theirs.mean), len(ours.mean))}")
+    if _read_alike(ours, theirs) or not (seen or ours.levels != default.levels):
+        return
+    raise ValueError(
+        f"the weights were trained with {_levels(theirs)}, but {'the images need' if seen else 'the recipe has'} "
+        f"{_levels(ours)}, by which the same numbers are brighter or darker; give the settings that suit the images: "
+        "with the recipe's, they become as bright as the weights expect"
+    )
+
+
+def other_bands(theirs: int, ours: int) -> str:
+    """What is said of weights that read another number of bands than a run."""
+    return (
+        f"trained on images of {counted(theirs, 'bands')}, but these have {ours} (data.mean); begin "
+        "without weights, which spreads those of ImageNet over all bands, or give images of as many bands"
+    )
+
+
+def _read_alike(one: Data, other: Data) -> bool:
+    """Whether the same numbers become about the same levels."""
+    if one.levels != other.levels:
+        return False
+    if one.levels != "fixed" or not (one.level_range and other.level_range):
+        return True
+    number = max(len(one.level_range), len(other.level_range))
+    return all(map(_overlap, *(ranges * (number // len(ranges)) for ranges in (one.level_range, other.level_range))))
+
+
+def _overlap(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether two ranges have more than half of what they cover together in common."""
+    (low, lower), (high, higher) = sorted((one[0], other[0])), sorted((one[1], other[1]))
+    return high - lower > (higher - low) / 2
+
+
+def _levels(data: Data) -> str:
+    """The settings that decide which levels numbers become, as a person types them."""
+    if data.levels == "fixed":
+        return f"data.levels=fixed data.level_range={[list(pair) for pair in data.level_range]}"
+    return f"data.levels={data.levels}"
 
 
 def with_live_norm(weights: Recipe, recipe: Recipe) -> Recipe:

@@ -6,12 +6,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from maskrcnn.config import Recipe, Settings
+from maskrcnn.config import LARGEST, Recipe, Settings
 from maskrcnn.recipes import mindspore, text
 from maskrcnn.recipes.contradictions import contradictions
 from maskrcnn.recipes.describe import describe, example, nearest
 from maskrcnn.recipes.read import Layer, Refused, Typed
 from maskrcnn.recipes.renamed import RENAMED, SECTIONS
+
+MOST_MISTAKES = 50
+"""Number of mistakes after which no more are looked for."""
 
 
 class Mistake(NamedTuple):
@@ -29,6 +32,9 @@ def build(layers: Sequence[Layer], title: str) -> Recipe:
     for origin, settings in layers:
         for given in settings:
             for path, value in _leaves(*given):
+                if len(mistakes) == MOST_MISTAKES:
+                    mistakes.append(Mistake("", "what follows was not looked at"))
+                    raise ValueError(_report(title, [mistake.sentence for mistake in mistakes]))
                 if isinstance(value, Mistake):
                     mistakes.append(Mistake(path, f"{value.sentence} ({origin})"))
                 else:
@@ -88,7 +94,8 @@ def _convert(path: str, value: Any, kind: Any) -> Any:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError:
         hint = "; write it in quotes" if is_text and value is not None else ""
-        return Mistake(path, f"{path}: expected {describe(kind)}, got {_show(value)}{hint}")
+        is_huge = isinstance(value, int | float) and value > LARGEST
+        return Mistake(path, f"{path}: expected {describe(kind, most=is_huge)}, got {_show(value)}{hint}")
 
 
 def _parsed(word: Typed) -> Any:

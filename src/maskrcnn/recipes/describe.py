@@ -9,17 +9,23 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from maskrcnn.config import Recipe, Settings
+from maskrcnn.config import FARTHEST, LARGEST, Recipe, Settings
+
+UNSAID = "(" + "|".join(re.escape(bound) for bound in (str(LARGEST), f"{LARGEST:g}", f"{FARTHEST:g}")) + ")"
+"""Bounds that nobody needs to know, as a pattern."""
 
 
-def describe(kind: Any) -> str:
+def describe(kind: Any, *, most: bool = False) -> str:
     """Say what a setting of this type may be.
+
+    most   also that no number exceeds `LARGEST`, which nobody needs to know
 
     >>> from maskrcnn.config import Positive
     >>> describe(Positive), describe(tuple[Positive, ...]), describe(bool | None)
     ('an integer > 0', 'a list, each an integer > 0', 'true or false or null')
     """
-    return _describe(inspect.type_info(kind))
+    told = _describe(inspect.type_info(kind))
+    return told if most else re.sub(rf" and <= {UNSAID}\b", "", told)
 
 
 def _describe(info: inspect.Type) -> str:
@@ -34,8 +40,10 @@ def _describe(info: inspect.Type) -> str:
             return f"a number{_bounds(info)}"
         case inspect.LiteralType(values=values):
             return f"one of {', '.join(str(value) or repr('') for value in values)}"
-        case inspect.VarTupleType(item_type=item):
+        case inspect.VarTupleType(item_type=item, max_length=None):
             return f"a list, each {_describe(item)}"
+        case inspect.VarTupleType(item_type=item, max_length=length):
+            return f"a list of up to {length}, each {_describe(item)}"
         case inspect.TupleType(item_types=items):
             return f"a list of {len(items)}, each {_describe(items[0])}"
         case inspect.UnionType(types=types):
@@ -48,7 +56,11 @@ def _describe(info: inspect.Type) -> str:
 
 def _bounds(info: inspect.IntType | inspect.FloatType) -> str:
     limits = ((">", info.gt), (">=", info.ge), ("<", info.lt), ("<=", info.le))
-    words = [f"{sign} {limit:g}" for sign, limit in limits if limit is not None]
+    words = [
+        f"{sign} {limit if isinstance(limit, int) else format(limit, 'g')}"
+        for sign, limit in limits
+        if limit is not None
+    ]
     return f" {' and '.join(words)}" if words else ""
 
 

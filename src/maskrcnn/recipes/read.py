@@ -3,11 +3,17 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from warnings import warn
 
+from maskrcnn.checksums import was_changed
 from maskrcnn.job import ENABLED, HANDED_OVER
 from maskrcnn.recipes import text
+from maskrcnn.run_folder import CONFIG
+from maskrcnn.sentences import Note
 
 BASE = "__BASE__"
+MOST_FILES = 64
+"""Files that a recipe may consist of."""
 JOB = (ENABLED, *HANDED_OVER)
 """Keys of a file that belong to no recipe."""
 
@@ -39,14 +45,20 @@ def read_job(path: Path) -> dict[str, Any]:
     return {key: value for _, settings in _layers(path) for key, value in settings if key in JOB}
 
 
-def _layers(path: Path, inside: tuple[Path, ...] = ()) -> Iterator[Layer]:
-    here = path.resolve()
+def _layers(path: Path, inside: tuple[Path, ...] = (), seen: list[Path] | None = None) -> Iterator[Layer]:
+    """Yield the layers of a file, its bases' first; inside are the files that led here, seen all that were read."""
+    here, seen = path.resolve(), [] if seen is None else seen
     if here in inside:
         raise ValueError(f"{BASE} goes in a circle: {' -> '.join(str(step) for step in (*inside, here))}")
+    seen.append(here)
+    if len(seen) > MOST_FILES:
+        raise ValueError(
+            f"{inside[0]}: {BASE}: expected up to {MOST_FILES} files, each as often as it is named, got more"
+        )
     content = _read_file(path)
     _find_beside(path, content.get("data"))
     for base in _bases(content.pop(BASE, []), path):
-        yield from _layers(base, (*inside, here))
+        yield from _layers(base, (*inside, here), seen)
     origin = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
     yield Layer(str(origin), list(content.items()))
 
@@ -71,12 +83,18 @@ def read_overrides(words: Sequence[str]) -> Layer:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        content = text.parse(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            written = file.read(text.MOST_LETTERS * 4 + 1).decode().replace("\r\n", "\n")
+        content = text.parse(written)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise ValueError(f"{path}: expected UTF-8, received something else in line {line}; save it as UTF-8") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    if was_changed(written):
+        warn(f"{path} was changed since it was written; it is taken as it is now", Note, stacklevel=2)
+    if content is None and path.name == CONFIG:
+        raise ValueError(f"{path} holds no settings; copy it again, or take a recipe by its name")
     if not isinstance(content, dict | None):
         raise ValueError(f"{path}: expected settings such as `train:`, got {type(content).__name__}")
     return content or {}

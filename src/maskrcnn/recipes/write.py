@@ -10,14 +10,17 @@ from pathlib import Path
 import msgspec
 
 from maskrcnn import config
+from maskrcnn.checksums import with_sum
 from maskrcnn.config import augment, data, model, roles, train
+from maskrcnn.files import atomic_write
 from maskrcnn.recipes import text
 from maskrcnn.recipes.flat import flatten
 
 
 def write_recipe(recipe: config.Recipe, path: Path) -> None:
-    """Write every setting; `read_recipe(path)` returns an equal recipe."""
-    path.write_text(to_text(recipe), encoding="utf-8")
+    """Write every setting; `read_recipe(path)` returns an equal recipe, and says so where the file was changed."""
+    with atomic_write(path) as draft:
+        draft.write_text(with_sum(to_text(recipe)), encoding="utf-8")
 
 
 def to_text(recipe: config.Recipe) -> str:

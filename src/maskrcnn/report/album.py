@@ -13,8 +13,9 @@ from maskrcnn.config import Data
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.statistics import SIZES, object_areas, size_classes
-from maskrcnn.files import atomic_write
+from maskrcnn.files import DiskFull, atomic_write
 from maskrcnn.fonts import note_unreadable
+from maskrcnn.picture import save_picture
 from maskrcnn.report.annotated import Shown, annotated, draw_shown, read_pixels
 from maskrcnn.report.augmented import Draws
 from maskrcnn.report.sheets import CELL, Sheets, chosen_for_sheets
@@ -91,6 +92,8 @@ def write_album(
             shown = subject.see(oddities)
             entry |= subject.known or _describe_shown(shown)
             _draw(shown, data.category_names, entry, folder, sheets if number in on_sheets else None)
+        except DiskFull:
+            raise
         except (OSError, ValueError) as error:
             entry["failure"] = str(error)
         entries.append(entry)
@@ -143,7 +146,7 @@ def _as_it_is(data: Dataset, image: int, oddities: Oddities) -> Shown:
 
 def _draw(shown: Shown, names: Sequence[str], entry: dict[str, Any], folder: Path, sheets: Sheets | None) -> None:
     """Save an image's picture, and put it on the contact sheets."""
-    draw_shown(shown, names).save(folder / entry["file"], quality=90)
+    save_picture(draw_shown(shown, names), folder / entry["file"], quality=90)
     if sheets is not None:
         sheets.add(draw_shown(shown, names, CELL), entry["name"], _caption(entry))
 

@@ -4,17 +4,20 @@ Everything comes from the files of the run, so a report can be written anew at a
 metrics.jsonl (training only), evaluation/ (or, of an evaluation's own folder, the same files in it) and config.yml.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, cast
 
 from markupsafe import Markup
+from msgspec import DecodeError, json
 
+from maskrcnn.checksums import check_files
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.split import open_split
 from maskrcnn.evaluate.coco import NAMES, TITLES, Metrics, headline, percent, sections
+from maskrcnn.files import atomic_write
+from maskrcnn.history import read_history
 from maskrcnn.recipes import read_recipe
 from maskrcnn.report.charts import SMALL, Line, line_chart, matrix_chart
 from maskrcnn.report.gallery import Example, examples
@@ -49,7 +52,8 @@ def write_report(run: Path, dataset: Dataset | None = None) -> Path:
     Raises ValueError when the folder holds neither metrics.jsonl nor metrics.json.
     """
     run = Path(run)
-    steps, evaluations = read_history(run / HISTORY)
+    rows = read_history(run / HISTORY)
+    steps, evaluations = ([row for row in rows if ("evaluation" in row) == scored] for scored in (False, True))
     folder = run / EVALUATION if (run / EVALUATION / METRICS).is_file() else run
     metrics = read_metrics(folder)
     if not steps and not evaluations and not metrics:
@@ -81,25 +85,21 @@ def write_report(run: Path, dataset: Dataset | None = None) -> Path:
         versions=metrics.get("versions", {}),
     )
     path = run / REPORT
-    path.write_text(page, encoding="utf-8")
+    with atomic_write(path) as draft:
+        draft.write_text(page, encoding="utf-8")
     return path
 
 
-def read_history(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The step lines and the evaluation lines of metrics.jsonl; a last line that is not complete is passed over."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return [row for row in rows if "evaluation" not in row], [row for row in rows if "evaluation" in row]
-
-
 def read_metrics(folder: Path) -> Metrics:
-    """What `evaluate.save` wrote; empty when it wrote nothing."""
-    files = [folder / name for name in (METRICS, DETAILS) if (folder / name).is_file()]
-    return cast(Metrics, {name: value for file in files for name, value in json.loads(file.read_bytes()).items()})
+    """What `evaluate.save` wrote; empty when it wrote nothing. Raises ValueError where that was damaged since."""
+    check_files(folder, names={METRICS, DETAILS})
+    found: dict[str, Any] = {}
+    for file in (folder / name for name in (METRICS, DETAILS) if (folder / name).is_file()):
+        try:
+            found |= json.decode(file.read_bytes(), type=dict[str, Any])
+        except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ValueError(f"{file} is damaged ({error}); evaluate again, or copy it again") from None
+    return cast(Metrics, found)
 
 
 def duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw
 
 from maskrcnn.fonts import typeset
+from maskrcnn.picture import save_picture
 
 CELL, CAPTION, GAP, TEXT = (400, 300), 46, 16, 14.0
 """(width, height) of a picture, height of its two lines of caption, space around, size of letters, in pixels."""
@@ -45,7 +46,7 @@ class Sheets:
         """Save the sheet that is not full yet, if there is one."""
         if self._cells:
             self.paths.append(self._folder / f"sheet-{len(self.paths) + 1}.jpg")
-            draw_sheet(self._cells).save(self.paths[-1], quality=88)
+            save_picture(draw_sheet(self._cells), self.paths[-1], quality=88)
             self._cells = []
 
 

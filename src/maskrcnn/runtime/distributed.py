@@ -1,15 +1,15 @@
 """Several processes that work as one: who they are, and what they say to each other.
 
-Processes are started by `torchrun`, by Open MPI's `mpirun`, or by anything that sets RANK and WORLD_SIZE;
+Processes are started by `torchrun`, by an `mpirun`, by SLURM's `srun`, or by anything that sets RANK and WORLD_SIZE;
 without those there is one. Every collective also exists for tensors on the CPU (gloo), whatever the device,
-so that control and bytes never wait for the device, and a process that dies is noticed at once.
+so that control and bytes never wait for the device, and a process that dies is noticed at once. One that hangs
+is noticed by its `heartbeat`.
 """
 
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import torch
@@ -17,12 +17,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from maskrcnn.runtime.devices import DeviceSetting, choose_device
+from maskrcnn.runtime.heartbeat import Heart, join
+from maskrcnn.runtime.meeting import first_host, meeting_point
 from maskrcnn.runtime.ranks import Ranks, find_ranks
 from maskrcnn.runtime.shelter import take_back_cores
 from maskrcnn.sentences import typed
 
 TIMEOUT = timedelta(minutes=30)
-"""Longest wait for a process that is alive but behind (uneven evaluation on CPUs); a dead one is noticed at once."""
+"""Longest wait for a process that is alive but behind (uneven evaluation on CPUs); a dead one is noticed at once, one
+that hangs within a minute."""
 BUCKET_ELEMENTS = 32 * 2**20
 """Elements of one all-reduce, 128 MiB in float32: bounds the copy that flattening makes."""
 BACKENDS = {"cpu": "cpu:gloo", "cuda": "cpu:gloo,cuda:nccl", "npu": "cpu:gloo,npu:hccl", "xpu": "cpu:gloo,xpu:xccl"}
@@ -36,6 +39,8 @@ class World:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    heart: Heart | None = None
+    """Tells the others that this process lives; None where there are none."""
 
     @property
     def is_main(self) -> bool:
@@ -99,8 +104,20 @@ class World:
         self._together(dist.gather, mine, received, 0)
         return [part[: int(size)].numpy().tobytes() for part, size in zip(received or [], sizes, strict=False)]
 
+    def doing(self, what: str) -> None:
+        """Note what this process is busy with, for the sentence of the others if it hangs: `training, step 17`."""
+        if self.heart is not None:
+            self.heart.doing = what
+
+    def on_hang(self, tell: Callable[[str], None]) -> None:
+        """Tell somebody, in another thread, which process hangs, right before this one ends for that."""
+        if self.heart is not None:
+            self.heart.tell = tell
+
     def close(self) -> None:
         """Leave the others; those that still wait for this process fail instead of hanging."""
+        if self.heart is not None:
+            self.heart.stop()
         if self.size > 1 and dist.is_initialized():
             dist.destroy_process_group()
 
@@ -132,7 +149,10 @@ def start(device_setting: DeviceSetting = "auto") -> World:
     if ranks.size > 1:
         share_cpus(env, ranks.local_size)
         meet(env, ranks, device)
-    return World(device, ranks.rank, ranks.size, ranks.local_rank)
+    world = World(device, ranks.rank, ranks.size, ranks.local_rank)
+    if ranks.size == 1:
+        return world
+    return replace(world, heart=join(ranks.rank, ranks.size, first_host(env, ranks), world.from_main))
 
 
 def share_cpus(env: Mapping[str, str], local_size: int) -> None:
@@ -175,34 +195,6 @@ def meet(env: Mapping[str, str], ranks: Ranks, device: torch.device) -> None:
             f"process {ranks.rank} of {ranks.size} could not meet the others at {address}: "
             f"{_reason(error)}; set MASTER_ADDR to the first machine and MASTER_PORT to a free port of it"
         ) from error
-
-
-def meeting_point(env: Mapping[str, str], ranks: Ranks) -> str:
-    """The address where processes meet, the same for all of them without asking anyone.
-
-    Under `mpirun` on one machine it is a file in the job's own folder, which cannot collide with another
-    job; over several machines it is a port drawn from the job's name, below the range that Linux hands out.
-    """
-    host, port = env.get("MASTER_ADDR"), env.get("MASTER_PORT")
-    if "OMPI_COMM_WORLD_RANK" not in env or "RANK" in env:
-        if host is None or port is None:
-            raise ValueError("WORLD_SIZE is set but MASTER_ADDR or MASTER_PORT is not; torchrun sets all of them")
-        return "env://"
-    if port is not None:
-        return f"tcp://{host or '127.0.0.1'}:{port}"
-    job = env.get("PMIX_NAMESPACE") or env.get("OMPI_MCA_ess_base_jobid") or ""
-    folder = env.get("PMIX_SERVER_TMPDIR", "")
-    name = zlib.crc32(job.encode())
-    if ranks.local_size == ranks.size and host is None and os.path.isdir(folder):
-        return f"file://{folder}/maskrcnn-{name:08x}"
-    if ranks.local_size < ranks.size and host is None:
-        raise ValueError(
-            f"mpirun spread {ranks.size} processes over several machines, and MASTER_ADDR does not say where the "
-            "first one is; add `-x MASTER_ADDR=<its name or address>`"
-        )
-    if not job:
-        raise ValueError("mpirun does not name its job; add `-x MASTER_PORT=<a free port of the first machine>`")
-    return f"tcp://{host or '127.0.0.1'}:{20000 + name % 12000}"
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

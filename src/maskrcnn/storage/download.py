@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
-from maskrcnn.files import cache_folder, lock
+from maskrcnn.files import DiskFull, cache_folder, check_room, lock, writing
 from maskrcnn.storage.location import Location, at, is_remote, printable
 from maskrcnn.storage.progress import Meter, Progress, Say
 
@@ -76,6 +76,8 @@ def download(
             if marked is not None:
                 marked(_recall(part, url)["mark"])
             _finish(part, final)
+    except DiskFull:
+        raise
     except (OSError, http.client.HTTPException) as error:
         told = "it has characters that must be written as %20" if isinstance(error, http.client.InvalidURL) else error
         advice = otherwise or f"save it as {final}, or set MASKRCNN_CACHE to the folder where it is"
@@ -172,6 +174,8 @@ def _fill(part: Path, url: str | Location, progress: Progress) -> None:
         before = part.stat().st_size
         try:
             return _download(part, url, progress)
+        except DiskFull:
+            raise
         except (OSError, http.client.HTTPException):
             if attempt == ATTEMPTS - 1 or part.stat().st_size == before:
                 raise
@@ -202,11 +206,13 @@ def _download(part: Path, url: str | Location, progress: Progress) -> None:
             done, total = 0, int(answer.headers.get("Content-Length") or 0)
             _empty(part)
             _remember(part, url, mark_of(answer), total)
+        check_room(part, total - done)
         with part.open("ab") as out:
             progress(done, total)
             while block := answer.read1(BLOCK):
-                out.write(block)
-                out.flush()  # so that a killed process loses nothing
+                with writing(part):
+                    out.write(block)
+                    out.flush()  # so that a killed process loses nothing
                 done += len(block)
                 progress(done, total)
     if done == 0 or (total and done != total):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
+from maskrcnn.files import writing
 from maskrcnn.sentences import some_of
 from maskrcnn.storage import web
 from maskrcnn.storage.copies import PARALLEL, copy_all
@@ -176,14 +177,15 @@ def _bring(mirror: Mirror, entries: Collection[Entry], say: Say) -> None:
         _refuse_full(mirror, total)
         what = mirror.location / missing[0].key if len(entries) == 1 else mirror.location
         say(f"copying {what} ({len(missing)} of {len(entries)} files, {total / 1e6:.1f} MB) to {mirror.folder}")
-        copy_all(
-            mirror.location,
-            missing,
-            mirror.path,
-            drafts,
-            lambda entry: mirror.add(entry.key, entry.size, entry.mark),
-            Meter(f"copying {what}"),
-        )
+        with writing(mirror.folder):
+            copy_all(
+                mirror.location,
+                missing,
+                mirror.path,
+                drafts,
+                lambda entry: mirror.add(entry.key, entry.size, entry.mark),
+                Meter(f"copying {what}"),
+            )
 
 
 def _refuse_full(mirror: Mirror, needed: int) -> None:

@@ -54,7 +54,7 @@ class Outgoing:
         self.folder = folder
         self.location = location
         record = folder.parent / RECORD
-        self.sent = msgspec.json.decode(record.read_bytes(), type=dict[str, Sent]) if record.is_file() else {}
+        self.sent = _sent(record)
         """Files that are in the store."""
         was_sent = bool(self.sent)
         self._recorded = dict(self.sent)
@@ -165,6 +165,17 @@ class Outgoing:
             remove_objects(self.location, [name])
             self.there.pop(name, None)
             self.sent.pop(name, None)
+
+
+def _sent(record: Path) -> dict[str, Sent]:
+    """What an earlier process recorded. Raises ValueError where that is damaged: what is newer cannot be told then."""
+    try:
+        return msgspec.json.decode(record.read_bytes(), type=dict[str, Sent]) if record.is_file() else {}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(
+            f"{record} is damaged ({error}), which says what of the files beside it was uploaded; remove it to take "
+            f"what is in the store, or all of {record.parent}, once nothing in it is needed"
+        ) from None
 
 
 def files_of(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from maskrcnn.files import cache_folder, lock
+from maskrcnn.files import cache_folder, lock, size_of, writing
 from maskrcnn.run_folder import CONFIG, HISTORY, LOG, STATE
 from maskrcnn.sentences import typed
 from maskrcnn.storage.copies import copy_all
@@ -120,14 +120,15 @@ def _copied(location: Location, entries: Sequence[Entry], folder: Path) -> Path:
     """Copy objects into a folder beside `folder`; a copy that was interrupted is gone on with."""
     copy = folder.with_name(f".{folder.name}.incoming")
     copy.mkdir(parents=True, exist_ok=True)
-    copy_all(
-        location,
-        entries,
-        lambda name: copy.joinpath(*name.split("/")),
-        folder.parent / "parts",
-        lambda entry: None,
-        Meter(f"copying {location}"),
-    )
+    with writing(folder, max(0, sum(entry.size for entry in entries) - size_of(copy))):
+        copy_all(
+            location,
+            entries,
+            lambda name: copy.joinpath(*name.split("/")),
+            folder.parent / "parts",
+            lambda entry: None,
+            Meter(f"copying {location}"),
+        )
     return copy
 
 

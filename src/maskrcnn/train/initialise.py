@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from maskrcnn.recipes.adopt import other_bands
 from maskrcnn.sentences import counted, some_of
 from maskrcnn.structures import BACKGROUND
 from maskrcnn.weights import Weights
@@ -35,7 +36,7 @@ def initialise_from(model: nn.Module, weights: Weights, classes: Sequence[str]) 
         elif name.startswith(HEADS):
             afresh.append(layer)
         else:
-            raise ValueError(f"the weights {weights.origin} do not fit: {_difference(name, tensor, theirs)}; {REMEDY}")
+            raise ValueError(f"the weights {weights.origin} do not fit: {_difference(name, tensor, theirs)}")
     return _sentence(weights, classes, [classes[index] for index in kept], list(dict.fromkeys(afresh)))
 
 
@@ -68,8 +69,16 @@ def _copy_rows(tensor: Tensor, theirs: Tensor, layer: str, kept: dict[int, int])
 
 
 def _difference(name: str, tensor: Tensor, theirs: Tensor | None) -> str:
+    if theirs is not None and name.startswith("backbone.stem") and _differ_in_bands(tensor, theirs):
+        return "they were " + other_bands(theirs.shape[1], tensor.shape[1])
     received = "nothing" if theirs is None else tuple(theirs.shape)
-    return f"{name} is {tuple(tensor.shape)} here and {received} there"
+    return f"{name} is {tuple(tensor.shape)} here and {received} there; {REMEDY}"
+
+
+def _differ_in_bands(tensor: Tensor, theirs: Tensor) -> bool:
+    """Whether two convolutions differ in nothing but how many bands they read."""
+    (outputs, _, *kernel), (their_outputs, _, *their_kernel) = tensor.shape, theirs.shape
+    return (outputs, kernel) == (their_outputs, their_kernel)
 
 
 def _sentence(weights: Weights, classes: Sequence[str], kept: list[str], afresh: list[str]) -> str:

@@ -1,31 +1,28 @@
-"""What a run tells: lines for people, `log.txt`, `metrics.jsonl`, `results.csv`, and TensorBoard if wanted.
-
-`metrics.jsonl` holds one object per line, of a window of steps
-    {"step", "epoch", "lr", "losses": {name: mean}, "counts": {name: mean}, "total", "images_per_second",
-     "waiting": share of the time in which the model waited for images, "seconds": since training began or went on,
-     "seconds_left": of the time that was given, if one was}
-or of an evaluation: {"step", "epoch", "evaluation": {"bbox": {name: score}, "segm": {name: score}}}.
-"""
+"""What a run tells: lines for people, `log.txt`, `metrics.jsonl`, `results.csv`, and TensorBoard if wanted."""
 
 import csv
 import os
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from maskrcnn.evaluate.coco import TITLES, headline, percent
 from maskrcnn.evaluate.progress_lines import Ticker
-from maskrcnn.files import atomic_write
+from maskrcnn.files import DiskFull, append, atomic_write
+from maskrcnn.history import line_of, read_history
 from maskrcnn.run_folder import HISTORY, LOG, RESULTS
 from maskrcnn.runtime.memory import GIBIBYTE
+from maskrcnn.sentences import in_lines, printable
 from maskrcnn.storage.location import Location
+from maskrcnn.terminal import bare
 from maskrcnn.train.window import Means
 
 
@@ -46,18 +43,25 @@ class Log:
         self.called = called or out
         """What the person called that folder: an address where it is uploaded from here."""
         self.is_main = is_main
-        self.console = console or Console(quiet=not is_main, highlight=False, soft_wrap=True)
+        self.console = console or Console(file=bare(sys.stdout), quiet=not is_main, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._start = time.perf_counter() if begun is None else begun
         self._writer = _summary_writer(out) if tensorboard and is_main else None
+        self._waiting: dict[str, bytes] = {}
+        """Lines of files for which a disk had no room: a checkpoint may yet find some, and so may they."""
+        self._is_full = False
 
     def __enter__(self) -> "Log":
         return self
 
     def __exit__(self, *error: object) -> None:
+        """End. Raises DiskFull where lines still wait for room, unless another error is on its way."""
         self.end_progress()
         if self._writer is not None:
             self._writer.close()
+        with suppress(*[DiskFull] * any(error)):
+            for name, lines in self._waiting.items():
+                append(self.out / name, lines)
 
     def seconds(self) -> float:
         """Seconds since training began or went on."""
@@ -66,14 +70,14 @@ class Log:
     def say(self, text: str) -> None:
         """Write a line to the terminal and to log.txt."""
         if self.is_main:
-            self.console.print(text, markup=False)
+            self.console.print(in_lines(text), markup=False)
             self.note(text)
 
     def note(self, text: str) -> None:
         """Write a line to log.txt alone."""
         if self.is_main:
-            with (self.out / LOG).open("a", encoding="utf-8") as file:
-                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+            line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {in_lines(text)}\n"
+            self._append(LOG, line.encode(errors="backslashreplace"))
 
     def show_progress(self, done: int, total: int) -> None:
         """Open a bar on a terminal; elsewhere lines do. `mpirun` shows a terminal that need not be there."""
@@ -100,7 +104,7 @@ class Log:
         """What tells how far an evaluation is: beside the bar, elsewhere in a line a minute."""
         if self._bar is not None:
             return Ticker(self._describe, every=0.5)
-        return Ticker(lambda sentence: self.console.print(sentence, markup=False), every=60.0)
+        return Ticker(lambda sentence: self.console.print(printable(sentence), markup=False), every=60.0)
 
     def advance(self) -> None:
         """One more step is queued."""
@@ -139,7 +143,7 @@ class Log:
             "seconds": self.seconds(),
         }
         more = {"memory": memory, "seconds_left": left}
-        self._append(row | {name: value for name, value in more.items() if value is not None})
+        self._append(HISTORY, line_of(row | {name: value for name, value in more.items() if value is not None}))
         names = "  ".join(f"{name} {value:.3f}" for name, value in means.losses.items())
         held = "" if memory is None else f"  memory {memory / GIBIBYTE:.1f} GiB"
         pace = f"lr {lr:.2e}  {rate:.1f} images/s  waiting {means.waiting:.0%}{held}"
@@ -161,8 +165,9 @@ class Log:
         if not self.is_main:
             return
         scores = headline(metrics)
-        self._append({"step": step, "epoch": epoch, "evaluation": scores})
-        _write_results(self.out / RESULTS, evaluations(self.out))
+        self._append(HISTORY, line_of({"step": step, "epoch": epoch, "evaluation": scores}))
+        with self._going_on():
+            _write_results(self.out / RESULTS, evaluations(self.out))
         quality = "  ".join(f"{TITLES[kind]} AP {percent(values['AP'])}" for kind, values in scores.items())
         self.say(f"epoch {epoch}  {quality}")
         if self._writer is not None:
@@ -175,23 +180,37 @@ class Log:
         """Drop the lines of steps that are going to be trained again."""
         path = self.out / HISTORY
         if self.is_main and path.is_file():
-            rows = [row for row in _rows(self.out) if row["step"] <= step]
+            rows = [row for row in read_history(self.out / HISTORY) if row["step"] <= step]
             with atomic_write(path) as draft:
-                draft.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+                draft.write_bytes(b"".join(map(line_of, rows)))
             _write_results(self.out / RESULTS, evaluations(self.out))
 
     def _describe(self, text: str) -> None:
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], description=text)
 
-    def _append(self, row: Mapping[str, Any]) -> None:
-        with (self.out / HISTORY).open("ab") as file:
-            file.write(msgspec.json.encode(row) + b"\n")
+    def _append(self, name: str, content: bytes) -> None:
+        """Add to a file of the run; where the disk is full, what was to be added waits and training goes on."""
+        waiting = self._waiting.pop(name, b"") + content
+        with self._going_on():
+            self._waiting[name] = waiting
+            append(self.out / name, waiting)
+            del self._waiting[name]
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Tell of a full disk, once, where that ends nothing."""
+        try:
+            yield
+        except DiskFull as full:
+            if not self._is_full:
+                self.console.print(f"{full}; training goes on, and tries again", markup=False)
+            self._is_full = True
 
 
 def evaluations(out: Path) -> list[dict[str, Any]]:
     """The evaluations of a run so far, oldest first."""
-    return [row for row in _rows(out) if "evaluation" in row]
+    return [row for row in read_history(out / HISTORY) if "evaluation" in row]
 
 
 def quality(scores: Mapping[str, Any]) -> float:
@@ -210,20 +229,13 @@ def is_stale(history: Sequence[float], patience: int) -> bool:
     return bool(patience and best) and len(history) - 1 - history.index(best) >= patience
 
 
-def _rows(out: Path) -> list[dict[str, Any]]:
-    """The whole lines of metrics.jsonl; one that a crash cut short is left out."""
-    path = out / HISTORY
-    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-    return [msgspec.json.decode(line) for line in lines]
-
-
 def _write_results(path: Path, rows: list[dict[str, Any]]) -> None:
     flat = [
         {"step": row["step"], "epoch": row["epoch"]}
         | {f"{kind}/{name}": value for kind, scores in row["evaluation"].items() for name, value in scores.items()}
         for row in rows
     ]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(flat[0]) if flat else ["step", "epoch"])
         writer.writeheader()
         writer.writerows(flat)

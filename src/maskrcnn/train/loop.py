@@ -1,5 +1,6 @@
 """Training from a recipe to a folder with weights, numbers and a report."""
 
+import os
 import signal
 from collections.abc import Iterable
 from contextlib import closing, nullcontext
@@ -22,8 +23,10 @@ from maskrcnn.storage.location import Where
 from maskrcnn.storage.upload import uploading
 from maskrcnn.train.interrupt import Stopped, StopRequest
 from maskrcnn.train.log import Log
-from maskrcnn.train.remote import prepare
+from maskrcnn.train.remote import folder_of, prepare
+from maskrcnn.train.restart import goes_on, remember
 from maskrcnn.train.resume import check_agreement, find_start, how_to_go_on
+from maskrcnn.train.run_lock import alone
 from maskrcnn.train.setup import set_up
 from maskrcnn.train.training import Fetched, Training
 from maskrcnn.weights import Weights, find_weights
@@ -40,7 +43,8 @@ def run(
     """Train and evaluate as the recipe says; returns the folder of the run on disk.
 
     out      that folder, or the address of one in an object store, which is uploaded while the run goes on
-    resume   None, `auto` (the newest checkpoint of `out`, if there is one), or folder or address of a checkpoint or run
+    resume   None, `auto` (the newest checkpoint of `out`, if there is one), or folder or address of a checkpoint or run;
+             what elastic torchrun starts again goes on with its own newest checkpoint
     weights  what a run that is not continued begins with; the recipe describes their network, but for its classes
     open_split   reads the splits that `recipe.data` names; another one where they are not COCO's
     begun    when the person's command began, by `time.perf_counter`, from where a given time counts; None: now
@@ -48,13 +52,17 @@ def run(
     after Ctrl-C or SIGTERM, with a checkpoint written; ValueError for a recipe that cannot be run or continued;
     FloatingPointError when losses are not finite; ConnectionError when not everything got to the address.
     """
-    with StopRequest() as wish, distributed.start(recipe.device) as world:
+    with StopRequest() as wish, distributed.start(recipe.device) as world, alone(out, active=world.is_main):
         notes: list[str] = []
-        folder, location, resume = prepare(out, resume, world, notes.append)
-        start = find_start(folder, resume, lambda note: notes.append(note.replace(str(folder), str(location))))
+        again = world.any(goes_on(folder_of(out), os.environ))
+        folder, location, source = prepare(out, "auto" if again and resume is None else resume, world, notes.append)
+        start = find_start(folder, source, lambda note: notes.append(note.replace(str(folder), str(location))), again)
         check_agreement(world, start)  # everybody has looked before anybody writes
         folder.mkdir(parents=True, exist_ok=True)
+        if world.is_main:
+            remember(folder, os.environ)
         log = Log(folder, is_main=world.is_main, tensorboard=recipe.train.tensorboard, called=location, begun=begun)
+        world.on_hang(log.note)
         # The log is closed before the last upload, which so has all that it wrote.
         with uploading(folder, location, log.say, active=world.is_main), log:
             for note in notes:
@@ -63,7 +71,8 @@ def run(
             try:
                 training = set_up(recipe, folder, world, log, start, weights, open_split)
                 del start  # its tensors lie in its files, which Windows does not remove while they are mapped
-                go(training, wish)
+                with training.background:
+                    go(training, wish)
             except KeyboardInterrupt:
                 log.say(how_to_go_on(folder, location, resume))
                 raise
@@ -87,6 +96,7 @@ def go(training: Training, wish: StopRequest) -> None:
     try:
         wish.deferring = True
         _all_epochs(training, wish)
+        training.background.wait()
     except BaseException as error:
         if training.rescue() and not isinstance(error, KeyboardInterrupt):
             log.say(
@@ -96,6 +106,7 @@ def go(training: Training, wish: StopRequest) -> None:
         raise
     finally:
         wish.deferring = False
+    training.world.doing("writing the report")
     if training.world.is_main:
         log.end_progress()
         log.say(f"weights: {log.called / WEIGHTS / find_weights(training.out).parent.name}")
@@ -108,6 +119,8 @@ def _all_epochs(training: Training, wish: StopRequest) -> None:
         _train(training, epoch, wish)
         if training.is_evaluation_due(epoch):
             training.save()
+            if training.world.size > 1:  # a launcher ends the others when one has gone
+                training.settle()
             with wish.interruptible():
                 training.evaluate(epoch)
             if training.is_patience_over():
@@ -169,6 +182,7 @@ def _stop_together(training: Training, epoch: int, wish: StopRequest, failure: B
     if training.window.steps:
         training.tell(epoch)
     training.save()
+    training.settle()
     is_failure = world.any(failure is not None and not isinstance(failure, Stopped))
     is_term = world.any(wish.number == signal.SIGTERM)
     if failure is not None:

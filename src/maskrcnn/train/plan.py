@@ -13,6 +13,7 @@ from maskrcnn.data.augment.levels import resolve
 from maskrcnn.data.buckets import Bucket, Samples, buckets_in_training, whole_images
 from maskrcnn.data.dataset import Dataset, summary, why_nothing_is_learnt
 from maskrcnn.data.sampling import shown
+from maskrcnn.data.sharing import shares_of
 from maskrcnn.data.split import OpenSplit
 from maskrcnn.data.tiles import cut_data
 from maskrcnn.sentences import some_of
@@ -26,7 +27,13 @@ class Shares(NamedTuple):
     parts: int
     """Micro-batches of a process in a step."""
     images: int
-    """Images of a micro-batch."""
+    """Images of a micro-batch, of the largest where they differ."""
+    fewest: int
+    """Images of the smallest one."""
+
+    def __str__(self) -> str:
+        images = f"{self.images}" if self.fewest == self.images else f"{self.fewest} or {self.images}"
+        return f"{self.processes} x {self.parts} x {images}"
 
 
 class Splits(NamedTuple):
@@ -69,9 +76,10 @@ class Plan(NamedTuple):
 
 
 def share_out(settings: config.Train, num_processes: int) -> Shares:
-    """Shares of a step's images. Raises ValueError, naming numbers that work, unless everything divides."""
-    images = micro_batch_size(settings, num_processes)
-    return Shares(num_processes, settings.batch // num_processes // images, images)
+    """Shares of a step's images. Raises ValueError, naming numbers that work, where a process would have none."""
+    shares = shares_of(settings.batch, num_processes, settings.micro_batch)
+    sizes = [part.stop - part.start for share in shares for part in share]
+    return Shares(num_processes, len(shares[0]), max(sizes), min(sizes))
 
 
 def read_splits(recipe: Recipe, say: Callable[[str], None], open_split: OpenSplit) -> Splits:
@@ -95,29 +103,11 @@ def plan_steps(recipe: Recipe, data: Dataset, shares: Shares) -> Plan:
     data = cut_data(data, recipe.data)
     if resolve(recipe.data.augment).copy_paste:
         refuse_odd(shares.images)
+        refuse_odd(shares.fewest)
     samples = whole_images(data.sizes)
     buckets = buckets_in_training(samples, recipe.data)
     epoch = shown(samples, data, recipe.data, seed=recipe.train.seed, epoch=0)
     return Plan(shares, data, samples, buckets, *num_steps(recipe.train, len(epoch.images)))
-
-
-def micro_batch_size(settings: config.Train, num_processes: int) -> int:
-    """Images that a process takes at once. Raises ValueError, naming numbers that work, unless everything divides."""
-    batch, micro = settings.batch, settings.micro_batch
-    if batch % num_processes:
-        near = sorted({max(1, batch // num_processes) * num_processes, -(-batch // num_processes) * num_processes})
-        raise ValueError(
-            f"train.batch is {batch}, which {num_processes} processes cannot share equally; set it to "
-            + " or ".join(map(str, near))
-        )
-    share = batch // num_processes
-    if micro and share % micro:
-        divisors = [str(size) for size in range(1, share + 1) if share % size == 0]
-        raise ValueError(
-            f"train.micro_batch is {micro}, which does not divide the {share} images that each of {num_processes} "
-            f"process(es) has of train.batch={batch}; set it to one of {', '.join(divisors)}"
-        )
-    return micro or share
 
 
 def with_classes(recipe: Recipe, data: Dataset) -> Recipe:

@@ -25,6 +25,12 @@ class Ground(NamedTuple):
     resume: str | None
 
 
+def folder_of(out: Where) -> Path:
+    """The folder on this machine in which a run is written."""
+    location = at(out)
+    return location if isinstance(location, Path) else staging_folder(location)
+
+
 def prepare(out: Where, resume: str | None, world: World, tell: Tell) -> Ground:
     """Bring what a run goes on from to this machine.
 

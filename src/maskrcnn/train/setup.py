@@ -12,7 +12,9 @@ from maskrcnn.convert.backbone import load_backbone
 from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.division import write_split_file
 from maskrcnn.data.feeder import micro_batch_maker
+from maskrcnn.data.identity import identity
 from maskrcnn.data.split import OpenSplit, has_validation, open_split
+from maskrcnn.files import atomic_write
 from maskrcnn.models.mask_rcnn import MaskRCNN, build
 from maskrcnn.recipes.write import with_split
 from maskrcnn.run_folder import PLAN, SPLIT
@@ -24,8 +26,10 @@ from maskrcnn.runtime.precision import choose_precision
 from maskrcnn.runtime.warm import tasks_for, warm_together
 from maskrcnn.sentences import typed
 from maskrcnn.storage.location import Location
+from maskrcnn.train.background import Background
 from maskrcnn.train.budget import Budget, Length, begin, go_on
 from maskrcnn.train.checkpoint import Checkpoint
+from maskrcnn.train.divergence import Course
 from maskrcnn.train.initialise import initialise_from
 from maskrcnn.train.log import Log
 from maskrcnn.train.optimizer import Average, build_optimizer, load_state_tensors
@@ -63,8 +67,9 @@ def set_up(
     if splits.are_one and not has_validation(recipe.data):
         recipe = _keep_split(recipe, splits, out, world, log)
     recipe = with_measured(recipe, splits.training, log.say, start and start.state["recipe"]["data"])
+    data = identity(splits.training)
     if start is not None:
-        check_same(recipe, start, len(splits.training.image_ids))
+        check_same(recipe, start, data)
     plan = plan_steps(recipe, splits.training, shares)
     budget = _budget(recipe.train, plan, splits, log, start)
     if budget is not None:
@@ -86,6 +91,10 @@ def set_up(
         average=_average(recipe, model, start),
         step=0 if start is None else start.step,
         window=new_window(update),
+        data=data,
+        background=Background(log.say),
+        course=Course() if start is None else Course.of(start.step, start.state),
+        saved=start.step if start is not None and start.path.resolve().is_relative_to(out.resolve()) else 0,
         budget=budget,
     )
 
@@ -119,7 +128,8 @@ def _keep_split(recipe: Recipe, splits: Splits, out: Path, world: World, log: Lo
         write_split_file(out / SPLIT, splits.training, splits.validation, data.val_share, data.split_seed)
         if (out / PLAN).is_file():
             plan = (out / PLAN).read_text(encoding="utf-8")
-            (out / PLAN).write_text(with_split(plan, SPLIT), encoding="utf-8")
+            with atomic_write(out / PLAN) as draft:
+                draft.write_text(with_split(plan, SPLIT), encoding="utf-8")
     world.barrier()
     return with_split_file(recipe, out, log.called)
 
@@ -161,6 +171,7 @@ def _updater(
         clip_norm=settings.optimizer.clip_norm,
         rungs=rungs,
         say=say,
+        batch=settings.batch,
     )
     if start is not None:
         load_state_tensors(optimizer, model, start.tensors["optimizer"])

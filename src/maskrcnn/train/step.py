@@ -71,13 +71,16 @@ class Updater:
         rungs: Sequence[Execution] = ("eager",),
         recorder: Recorder | None = None,
         say: Callable[[str], None] = warnings.warn,
+        batch: int | None = None,
     ) -> None:
         """An updater on its first rung.
 
         rungs      ways to run, best first, see `Ladder`; one alone is insisted on
         recorder   makes the recordings of every one but `eager`; None takes the GPU's, if there is one
         say        told when a way does not hold
+        batch      images of a step in all processes; None where each has as many as this one
         """
+        self.batch = batch
         self.model, self.optimizer, self.world = model, optimizer, world
         self.precision, self.scaler, self.clip_norm = precision, precision.scaler(), clip_norm
         if recorder is None and world.device.type == "cuda" and rungs[0] != "eager":
@@ -111,8 +114,8 @@ class Updater:
     def __call__(self, micro_batches: Sequence[MicroBatch]) -> Losses:
         """Move the weights along the gradient of the mean loss over the images of all processes.
 
-        Every micro-batch of every process holds the same number of images, so that the mean of their means is the
-        mean over images. Parameters that no loss reached count as having a gradient of zero: all processes then
+        Each micro-batch counts by its number of images, which may differ, between processes too: losses are means over
+        images, and so is the gradient. Parameters that no loss reached count as having a gradient of zero: all processes then
         reduce the same tensors, and one without a single object does not keep the others waiting.
         With fp16 an update whose gradient is not finite is left out, and the loss scale falls.
         """
@@ -135,7 +138,7 @@ class Updater:
         self.optimizer.zero_grad(set_to_none=True)
         found = self._learn_all(losses_of, micro_batches)
         parts = torch.stack([torch.stack([loss.detach().float() for loss in losses.values()]) for losses in found])
-        mean = parts.mean(0)
+        mean = torch.stack([part / n for part, n in zip(parts, self._divisors(micro_batches), strict=True)]).sum(0)
         self.world.all_reduce_mean([*_gradients(self.model), mean, *_running_statistics(self.model)])
         return Losses(tuple(found[0]), mean, parts)
 
@@ -146,7 +149,8 @@ class Updater:
         """
         is_trial = self._ladder is not None and self._ladder.is_trying
         try:
-            found = [self._learn(losses_of, batch, len(micro_batches)) for batch in micro_batches]
+            divisors = self._divisors(micro_batches)
+            found = [self._learn(losses_of, *one) for one in zip(micro_batches, divisors, strict=True)]
         except Exception:
             if is_trial:
                 self.world.any(True)
@@ -188,11 +192,17 @@ class Updater:
 
         return bring_back
 
-    def _learn(self, losses_of: LossFunction, batch: MicroBatch, num_micro_batches: int) -> dict[str, Tensor]:
+    def _divisors(self, micro_batches: Sequence[MicroBatch]) -> list[float]:
+        """What each micro-batch's means are divided by, so that the mean over processes is the mean over images."""
+        images = [len(one.keys) for one in micro_batches]
+        share = sum(images) if self.batch is None else self.batch / self.world.size
+        return [share / number for number in images]
+
+    def _learn(self, losses_of: LossFunction, batch: MicroBatch, divisor: float) -> dict[str, Tensor]:
         """Add a micro-batch's part of the gradient; its losses."""
         with self.precision.autocast():
             losses = losses_of(*batch)
-        self.scaler.scale(learnt(losses) / num_micro_batches).backward()
+        self.scaler.scale(learnt(losses) / divisor).backward()
         return losses
 
 

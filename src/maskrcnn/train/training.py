@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
-from torch import nn
+from torch import Tensor, nn
 
 from maskrcnn.config import Recipe
 from maskrcnn.data.loader import Loader
@@ -23,10 +23,13 @@ from maskrcnn.runtime.memory import explain_out_of_memory, peak_memory
 from maskrcnn.sentences import counted
 from maskrcnn.structures import MicroBatch
 from maskrcnn.train import checkpoint
+from maskrcnn.train.background import Background, HostMemory
 from maskrcnn.train.budget import Budget, apart, store
+from maskrcnn.train.divergence import Course
 from maskrcnn.train.log import Log, evaluations, is_stale, quality
 from maskrcnn.train.optimizer import Average, set_rate, state_tensors
 from maskrcnn.train.plan import Plan, Splits
+from maskrcnn.train.resume import way_back
 from maskrcnn.train.schedule import base_rate, learning_rate
 from maskrcnn.train.skips import Skips
 from maskrcnn.train.step import Updater
@@ -36,6 +39,7 @@ from maskrcnn.weights import save_weights
 
 Fetched = tuple[RawBatch, MicroBatch]
 """A micro-batch, as decoded and as the network sees it."""
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -57,6 +61,16 @@ class Training:
     """Number of updates so far."""
     window: Window
     """Steps since the last line of the log."""
+    data: dict[str, Any]
+    """`identity` of the training data."""
+    background: Background
+    """What writes checkpoints."""
+    course: Course = field(default_factory=Course)
+    """The losses up to now."""
+    saved: int = 0
+    """Step whose checkpoint is written or on its way."""
+    memory: HostMemory = field(default_factory=HostMemory)
+    """Where tensors lie while they are written."""
     oddities: Oddities = field(default_factory=Oddities)
     """What was met in the images so far."""
 
@@ -69,8 +83,6 @@ class Training:
 
     def __post_init__(self) -> None:
         self.skips = Skips(self.out, self.recipe.data.skip_unreadable, self.step)
-        self.saved = self.step
-        """Step of the newest checkpoint, in every process."""
 
     def fetch(self, loader: Loader, parts: Iterable[Fetched]) -> list[Fetched]:
         """The images of the next step."""
@@ -84,6 +96,7 @@ class Training:
         """One update of the weights and of their average."""
         watch, shares = self.window.stopwatch, self.plan.shares
         raws, batches = zip(*fetched, strict=True)
+        self.world.doing(f"training, step {self.step + 1}")
         self.is_in_step = True
         self.rate = self._rate(self.step)
         set_rate(self.update.optimizer, self.rate)
@@ -100,7 +113,7 @@ class Training:
     def tell(self, epoch: int) -> None:
         """A line of the log on the steps since the last one."""
         self.log.steps(
-            self.window.read(),
+            self._counted(self.window.read),
             step=self.step,
             total_steps=self.plan.total_steps,
             epoch=epoch + 1,
@@ -112,52 +125,86 @@ class Training:
         self.window = new_window(self.update)
 
     def save(self) -> None:
-        """Write a checkpoint, unless it is written or the losses say that the weights are spoilt."""
+        """Begin to write a checkpoint, unless there is one or the losses say that the weights are spoilt.
+
+        Steps go on meanwhile: `background` has written it when it is waited for. Raises what the last one raised.
+        """
         if self.saved == self.step:
             return
-        self.window.check()
+        self.world.doing(f"saving after step {self.step}")
+        self._counted(self.window.check)
         self.window.stopwatch.pause()
         with apart(self.budget, "saving", self.step):
-            self._write_checkpoint()
-            self.world.barrier()
-        self.saved = self.step
+            self._begin_to_write()
 
     def rescue(self) -> bool:
         """Keep the state of the last step that was done, and tell whether it is kept; others are not waited for.
 
         In the middle of a step there is no such state any more.
         """
-        if self.saved == self.step:
-            return self.step > 0
-        if self.is_in_step or not self.world.is_main:
-            return False
-        try:
-            self.window.check()
-            self._write_checkpoint()
-        except FloatingPointError:
-            return False
-        except (OSError, RuntimeError) as error:  # neither hides why training stopped
-            self.log.say(f"the state of step {self.step} could not be kept: {error}")
-            return False
-        self.saved = self.step
-        return True
-
-    def _write_checkpoint(self) -> None:
         if not self.world.is_main:
-            return
-        tensors = {
+            return False
+        self.background.settle()
+        if self.saved != self.step and not self.is_in_step:
+            try:
+                self._counted(self.window.check)
+                self._begin_to_write()
+                self.background.wait()
+            except FloatingPointError:
+                return False
+            except (OSError, RuntimeError) as error:  # neither hides why training stopped
+                self.log.say(f"the state of step {self.step} could not be kept: {error}")
+                return False
+        return (self.out / CHECKPOINTS / f"step-{self.step}").is_dir()
+
+    def settle(self) -> None:
+        """Wait in every process until the last checkpoint is on the disk. Raises what its writing raised."""
+        self.background.wait()
+        self.world.barrier()
+
+    def _counted(self, look: Callable[[], T]) -> T:
+        """Look at the window's losses, and count them.
+
+        Raises FloatingPointError where some are not finite, with the checkpoint from before they grew.
+        """
+        try:
+            found = look()
+        except FloatingPointError as error:
+            self.background.settle()
+            self.course.add(self.window.totals)
+            raise FloatingPointError(f"{error}; {way_back(self.course, self.out, self.log.called)}") from None
+        self.course.add(self.window.totals)
+        return found
+
+    def _begin_to_write(self) -> None:
+        """Copy what a checkpoint holds, when the last one is written, and leave the rest to the background."""
+        keep, step = self.recipe.train.keep_checkpoints, self.step
+        self.background.wait()
+        self.course.close(step, keep)
+        if self.world.is_main:
+            copy, state = self.memory.copy(self._tensors(), self.world.device), self._state()
+            folder, besides = self.out / CHECKPOINTS, self.course.sound[-1:]
+            self.background.begin(lambda: checkpoint.save(folder, step, copy.wait(), state, keep=keep, besides=besides))
+        self.saved = step
+
+    def _tensors(self) -> dict[str, dict[str, Tensor]]:
+        """The tensors that a checkpoint holds, a file for each group."""
+        return {
             "model": self.model.state_dict(),
             "optimizer": state_tensors(self.update.optimizer, self.model),
             **({} if self.average is None else {"average": self.average.tensors()}),
         }
-        state = {
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides tensors."""
+        return {
             "recipe": msgspec.to_builtins(self.recipe),
-            "num_images": len(self.splits.training.image_ids),
+            "data": self.data,
             "scaler": self.update.scaler.state_dict(),
             "versions": versions(self.world),
+            **self.course.state(),
             **({} if self.budget is None else {"budget": store(self.budget)}),
         }
-        checkpoint.save(self.out / CHECKPOINTS, self.step, tensors, state, keep=self.recipe.train.keep_checkpoints)
 
     def evaluate(self, epoch: int) -> None:
         """Score the weights that are kept, unless that was done before the run was stopped."""
@@ -192,7 +239,7 @@ class Training:
     def summary(self) -> str:
         """What is going to be done, in one line."""
         shares = self.plan.shares
-        split = f" (processes x micro-batches x images: {' x '.join(map(str, shares))})" if max(shares[:2]) > 1 else ""
+        split = f" (processes x micro-batches x images: {shares})" if max(shares[:2]) > 1 else ""
         start = f", going on after step {self.step}" if self.step else ""
         dtype = str(self.update.precision.dtype).removeprefix("torch.")
         trained = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)

@@ -46,6 +46,8 @@ class Window:
         """
         self.steps: list[StepRecord] = []
         self.stopwatch = stopwatch
+        self.totals: list[tuple[int, float]] = []
+        """Number and total loss of each step that `check` found finite."""
         self._overflow_allowed = overflow_allowed
 
     def check(self) -> list[list[float]]:
@@ -58,12 +60,15 @@ class Window:
         begin = time.perf_counter()
         rows = torch.stack([step.losses.mean for step in self.steps]).tolist()
         self.stopwatch.settle(time.perf_counter() - begin)
+        self.totals = []
         for step, row in zip(self.steps, rows, strict=True):
             bad = {name: value for name, value in zip(step.losses.names, row, strict=True) if not math.isfinite(value)}
             if self._overflow_allowed:
                 bad.pop(GRADIENT_NORM, None)
             if bad:
                 raise FloatingPointError(_non_finite_message(step, bad))
+            losses = [value for name, value in zip(step.losses.names, row, strict=True) if not name.startswith(COUNT)]
+            self.totals.append((step.number, sum(losses)))
         return rows
 
     def read(self) -> Means:
@@ -91,7 +96,7 @@ def _non_finite_message(step: StepRecord, bad: dict[str, float]) -> str:
         where = "from another process, which names the images"
     return (
         f"step {step.number} is not finite: {entries}, {where}; lower train.optimizer.lr, lengthen "
-        "train.schedule.warmup_steps or look at these annotations, and go on from the last checkpoint"
+        "train.schedule.warmup_steps or look at these annotations"
     )
 
 

@@ -161,6 +161,16 @@ def test_noise_is_normal_and_unlike_in_rows_bands_and_images():
     assert torch.equal(found[2:4], normals(KEYS[2:4], torch.zeros(2, 3, 50, 400)))
 
 
+@pytest.mark.parametrize(("bands", "width"), [(256, 1024), (200, 1344)])
+def test_noise_of_rows_as_long_as_its_table_is_unlike_too(bands, width):
+    """The first image and band have the noise of the second as little as neighbouring rows have that of each other."""
+    found = normals(KEYS[:2], torch.zeros(1, bands, 3, width).expand(2, -1, -1, -1))
+    assert found.shape == (2, bands, 3, width)
+    assert abs(found.mean()) < 0.02
+    for one, other in ((found[0], found[1]), (found[:, :, 0], found[:, :, 1]), (found[:, 0], found[:, bands // 2])):
+        assert abs((one * other).mean()) < 0.05
+
+
 def test_the_amplitude_of_noise_is_in_levels():
     pixels = pixels_of(torch.full((40, 40, 60, 3), 128))
     found = distort(

@@ -55,7 +55,31 @@ def test_coco_keeps_what_coco_says(settings, tmp_path_factory):
 def test_classes_that_are_chosen_keep_what_is_said_of_them(settings, tmp_path_factory):
     dest = tmp_path_factory.mktemp("copy")
     converted(structs.replace(settings, classes=("cup", "pet=cat")), "coco", dest)
-    assert written(dest)["categories"] == [{"id": 3, "name": "pet"}, CATEGORIES[0]]
+    assert written(dest)["categories"] == [CATEGORIES[1] | {"name": "pet"}, CATEGORIES[0]]
+
+
+@pytest.mark.parametrize("form", ["coco", "lvis"])
+def test_classes_that_become_one_keep_what_is_said_of_all_and_the_rest_is_named(form, settings, tmp_path_factory):
+    dest = tmp_path_factory.mktemp("copy")
+    lost = converted(structs.replace(settings, classes=("thing=cup", "thing=cat")), form, dest)
+    [row] = written(dest)["categories"]
+    assert (row["id"], row["name"], row["colour"]) == (3, "thing", [1, 2])
+    assert "supercategory" not in row
+    assert (
+        "lost: 1 class stands for several categories; what these say differently is left out: thing (supercategory)"
+    ) in lost
+
+
+def test_a_class_that_is_renamed_keeps_its_keypoints(write_split, annotate, tmp_path, tmp_path_factory):
+    """Only the first class has keypoints by name, no object has some."""
+    posed = [{**CATEGORIES[0], "keypoints": ["rim", "foot"], "skeleton": [[1, 2]]}, CATEGORIES[1]]
+    file, folder = write_split([annotate(1, 1)], [(40, 60)], posed)
+    settings = Data(dataset_dir=str(tmp_path), train_img_dir=folder.name, train_anno_path=file.name, format="coco")
+    dest = tmp_path_factory.mktemp("copy")
+    assert converted(structs.replace(settings, classes=("mug=cup", "cat")), "coco", dest) == []
+    assert written(dest)["categories"][1] == posed[0] | {"name": "mug"}
+    told = "lost: keypoints of classes have no place in LVIS: rim, foot"
+    assert told in converted(settings, "lvis", tmp_path_factory.mktemp("copy"))
 
 
 def test_lvis_keeps_it_too(settings, tmp_path_factory):

@@ -6,6 +6,7 @@ from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats import instances
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.source import Folder
+from maskrcnn.data.health.check import UNNAMED, examine
 from maskrcnn.masks import bitmap_from_rings
 from tests.data.formats.raster_data import add_mask, draw_data, draw_ids, pixels_of, put_image, put_mask, read_all
 
@@ -46,6 +47,20 @@ LAYOUTS = {
     "subfolders": ("images/x/im.png", "masks/x/im.png"),
     "upper case": ("Images/IM.PNG", "Masks/im.png"),
 }
+
+
+@pytest.mark.parametrize("masks", ["_masks", "_cp_masks"])
+def test_masks_in_use_beside_their_images_are_not_told_as_unused(tmp_path, masks):
+    for name in ("1", "2"):
+        put_image(tmp_path / f"{name}.png", seed=int(name))
+        put_mask(tmp_path / f"{name}{masks}.png", draw_ids())
+        put_image(tmp_path / f"{name}_flows.png")
+    put_image(tmp_path / "bare.png", seed=3)
+    data, faults = only(tmp_path)
+    assert [(fault.kind.name, fault.examples) for fault in faults] == [("mask-missing", ["bare.png"])]
+    found = examine({"train": data}, {"train": faults}, {}).findings["train"]
+    told = {one.kind: one.examples for one in found}
+    assert told[UNNAMED] == ["1_flows.png", "2_flows.png"]
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

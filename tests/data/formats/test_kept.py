@@ -1,6 +1,6 @@
 import os
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ class Reader:
         builder.add_image("b.png", (30, 40))
         builder.add_object(image, "dog", rings_from_polygons([[1, 1, 5, 1, 5, 4]]), attributes={"age": 3})
         builder.add_object(image, "cat", None, box=(1, 2, 3, 4), crowd=True)
-        return builder.dataset()
+        return replace(builder.dataset(), known_files=["masks/\u00e4.png"])
 
 
 def assert_same(one: Dataset, other: Dataset) -> None:
@@ -75,11 +75,17 @@ def test_a_second_opening_reads_no_file_and_tells_the_same(tmp_path, files):
     assert list(met) == list(again)
 
 
-@pytest.mark.parametrize("change", ["content", "time", "new", "gone", "renamed"])
+@pytest.mark.parametrize("change", ["content", "time", "new", "gone", "renamed", "classes"])
 def test_any_change_of_a_file_leads_to_another_reading(tmp_path, files, change):
     reader = Reader(tmp_path, files)
+    names = tmp_path / "classes.txt"
+    names.write_text("cat")
+    reader.source = replace(reader.source, names=names)
+    time.sleep(0.05)
     reader.open()
-    if change == "content":
+    if change == "classes":
+        names.write_text("dog")
+    elif change == "content":
         files[0].write_text("[]")
     elif change == "time":
         os.utime(files[0], ns=(1, 1))

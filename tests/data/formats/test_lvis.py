@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from maskrcnn.data.classes import choose_classes
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats import coco_folders, lvis
 from maskrcnn.data.formats.builder import Builder
@@ -16,6 +17,7 @@ CATEGORIES = [
     {"id": 7, "name": "zebra", "frequency": "f"},
     {"id": 9, "name": "yak", "frequency": "r"},
 ]
+BOTH = ["animal=zebra", "animal=yak"]
 
 
 def image(id, name, negative=(), partly=()):
@@ -98,6 +100,17 @@ def test_what_lvis_says_of_categories_comes_back(tmp_path):
     assert (back.category_ids, back.category_names) == (data.category_ids, data.category_names)
 
 
+def test_what_lvis_says_of_a_category_follows_it_under_another_name(tmp_path):
+    put_lvis(tmp_path / "from")
+    data = read_all(lvis, tmp_path / "from")["val"]
+    for classes, negative, partly in ((["can=aerosol_can", "ox=yak"], [9], []), (["can=aerosol_can", *BOTH], [], [7])):
+        lvis.write({"val": choose_classes(data, classes)}, tmp_path / "to")
+        written = json.loads((tmp_path / "to/lvis_v1_val.json").read_text())
+        assert written["categories"][0]["synset"] == "aerosol.n.02"
+        row = written["images"][0]
+        assert (row["neg_category_ids"], row["not_exhaustive_category_ids"]) == (negative, partly)
+
+
 def test_another_data_set_is_annotated_in_full(tmp_path):
     data = draw_data(tmp_path / "from")
     assert lvis.write({"train": data}, tmp_path / "to") == []
@@ -118,7 +131,7 @@ def test_a_crowd_region_leaves_its_category_not_exhaustive(tmp_path):
     builder.add_image("a.png", (20, 30))
     add_mask(builder, 0, "dog", np.ones((20, 30)), crowd=True)
     told = lvis.write({"": builder.dataset()}, tmp_path / "to")
-    assert told == ["1 crowd region leaves its category not exhaustively annotated in its image"]
+    assert told == ["1 crowd region is left out; its category is not exhaustively annotated in its image"]
     written = json.loads((tmp_path / "to/lvis_v1.json").read_text())
     assert (written["images"][0]["not_exhaustive_category_ids"], written["annotations"]) == ([2], [])
 
@@ -128,4 +141,7 @@ def test_keypoints_are_counted_as_lost_and_areas_are_kept(tmp_path):
     points = np.ones((len(data.labels), 1, 3), np.float32)
     data = replace(data, keypoints=points, keypoint_names=("nose",), areas=np.full(len(data.labels), 9.0))
     said = lvis.write({"": data}, tmp_path / "after")
-    assert said == [f"{len(points)} objects lose their keypoints, for which LVIS has no place"]
+    assert said == [
+        f"{len(points)} objects lose their keypoints, for which LVIS has no place",
+        "keypoints of classes have no place in LVIS: nose",
+    ]

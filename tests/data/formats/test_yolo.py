@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -276,3 +277,38 @@ def test_a_folder_around_a_yaml_is_no_split(tmp_path, entry):
 def test_names_of_a_data_yaml_are_what_is_written(names, expected, tmp_path):
     (tmp_path / "data.yaml").write_text(f"nc: 6\nnames: {names}\n")
     assert read_layout(tmp_path / "data.yaml").names == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "told"),
+    [
+        ("names: [cat, dog]\nnames: [dog, cat]", "yolo-key-twice", "`names` in lines 2 and 3"),
+        ("names:\n  0: cat\n  0: dog", "yolo-key-twice", "`0` in lines 3 and 4"),
+        ("nc: 2\nnames: [cat, dog]\nnc: 3", "yolo-key-twice", "`nc` in lines 2 and 4"),
+        ("names: [cat, dog]\nnc: 3", "yolo-number-of-classes", "data.yaml: nc 3, 2 names"),
+        ("names: [cat]\nnc: 2", "yolo-number-of-classes", "data.yaml: nc 2, 1 name"),
+    ],
+)
+def test_a_data_yaml_that_contradicts_itself_is_told_with_both(tmp_path, content, kind, told):
+    folder = put(tmp_path, {"data.yaml": layout("images", content), "labels/a.txt": OUTLINE}, "images/a.png")
+    _, met = read_one(folder)
+    assert met[kind].examples == [told]
+    assert met[kind].kind.severity is (Severity.REFUSED if kind == "yolo-key-twice" else Severity.WARNING)
+
+
+def test_a_data_yaml_may_say_the_same_twice(tmp_path):
+    content = layout("images", "nc: 2\nnames: [cat, dog]\nnc: 2")
+    folder = put(tmp_path, {"data.yaml": content, "labels/a.txt": OUTLINE}, "images/a.png")
+    assert read_one(folder)[1] == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes among files")
+def test_pipes_in_the_place_of_label_files_are_not_waited_for(tmp_path):
+    files = {"data.yaml": layout("images"), "labels/a.txt": OUTLINE}
+    folder = put(tmp_path, files, "images/a.png", "images/b.png")
+    os.mkfifo(tmp_path / "labels/b.txt")
+    data, met = read_one(folder)
+    assert list(data.file_names) == ["a.png"]
+    assert "it is a pipe, a socket or a device" in met["yolo-image"].sentence
+    os.mkfifo(tmp_path / "b.yaml")
+    assert read_layout(tmp_path / "b.yaml") is None

@@ -303,14 +303,20 @@ def list_images_without_objects(data):
 
 @fault(objects.SCORES, 2, "annotation 10 of image 1")
 def give_objects_a_score(data):
-    for one, score in zip(data.train.annotations, (0.9, 1, "high", None), strict=False):
+    for one, score in zip(data.train.annotations, ("0.9", 1, "high", None), strict=False):
         one["score"] = score
 
 
-@fault(classes.ALIKE, 2, "'cup' and 'CUP '", also={classes.UNUSED})
+@fault(classes.ALIKE, 2, "'cup' and 'CUP'", also={classes.UNUSED})
 def repeat_a_name_in_another_case(data):
     for split in (data.train, data.val):
-        split.categories.append({"id": 9, "name": "CUP "})
+        split.categories.append({"id": 9, "name": "CUP"})
+
+
+@fault(classes.UNTIDY, 2, r"'left  \ncup '")
+def name_a_class_on_two_lines(data):
+    for split in (data.train, data.val):
+        split.categories[1]["name"] = "left  \ncup "
 
 
 @fault(classes.BLANK, 2, "id 7")
@@ -387,8 +393,17 @@ def test_a_fault_is_told_once_with_its_count_and_the_first(clean, kind):
     change(clean)
     found = {one.kind: one for one in entries(clean.check(**options))}
     assert kind in found, [one.name for one in found]
-    assert (found[kind].count, found[kind].examples[0].rpartition("/")[2]) == (count, first)
+    assert (found[kind].count, found[kind].examples[0]) == (count, first)
     assert set(found) - {kind} - also == set()
+
+
+def test_a_file_that_is_not_annotated_is_told_by_its_name_below_the_images(clean):
+    (clean.train.folder / "deep").mkdir()
+    for seed, name in enumerate(("deep/1.png", "deep/2.png"), 900):
+        clean.noise(seed).save(clean.train.folder / name)
+    clean.train.images[0]["file_name"] = "deep/1.png"
+    found = {one.kind: one.examples for one in entries(clean.check())}
+    assert found == {check_module.UNNAMED: ["1.png", "deep/2.png"]}
 
 
 def test_box_and_area_of_what_lies_in_the_image_are_right(clean):
@@ -407,6 +422,7 @@ def test_every_kind_of_this_room_is_tested():
     kinds = {value for room in rooms for value in vars(room).values() if isinstance(value, objects.Kind)}
     assert kinds - EACH.keys() == {
         check_module.UNREAD,
+        check_module.NOTHING_READ,
         check_module.NO_TRAINING,
         check_module.NO_VALIDATION,
         check_module.REMOTE,

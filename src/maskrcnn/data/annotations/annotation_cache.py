@@ -21,7 +21,7 @@ from maskrcnn.data.annotations.images import SizesOf
 from maskrcnn.data.annotations.packed import Content, Packed, arrange, as_dataset, read_content
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.health.boxes import report_boxes
-from maskrcnn.files import HAS_LOCKS, atomic_write, cache_folder, lock
+from maskrcnn.files import HAS_LOCKS, atomic_write, cache_folder, lock, reason_of
 from maskrcnn.runtime.allocator import give_back
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ def _parse(stream: BufferedReader, path: Path, sizes_of: SizesOf | None) -> Pack
     except OSError as error:
         warnings.warn(
             f"{path} is parsed anew by every process that opens it, because its columns cannot be kept in "
-            f"{entry.parent} ({error.strerror or error}); set MASKRCNN_CACHE to a folder that has room for them",
+            f"{entry.parent} ({reason_of(error)}); set MASKRCNN_CACHE to a folder that has room for them",
             stacklevel=2,
         )
         return columns

@@ -12,7 +12,7 @@ from maskrcnn.data.annotations.non_finite import quote_non_finite
 from maskrcnn.data.annotations.spelling import key_of, shown
 from maskrcnn.data.encodings import as_utf8
 from maskrcnn.data.faults import Faults, Kind
-from maskrcnn.files import ends_in_zeros, listing
+from maskrcnn.files import SPECIAL, ends_in_zeros, is_special, listing
 
 Entry = TypeVar("Entry")
 
@@ -33,6 +33,8 @@ def open_file(path: Path) -> BufferedReader:
     if path.is_dir():
         raise FileNotFoundError(f"{path} is a folder, which holds {listing(path)}; expected an annotation file")
     try:
+        if is_special(path):
+            raise OSError(None, SPECIAL)
         stream = path.open("rb")
     except FileNotFoundError:
         found = listing(path.parent) if path.parent.is_dir() else "nothing: the folder does not exist"

@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from maskrcnn.data.annotations.inside import leads_out
 from maskrcnn.data.annotations.names import Names
 from maskrcnn.data.annotations.spelling import shown
 from maskrcnn.data.decode import probe
@@ -31,7 +32,11 @@ class _Folder:
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
         parent, _, last = name.rpartition("/")
-        return last in self._listed(parent) and os.path.isfile(os.path.join(self._root, name))
+        return (
+            last in self._listed(parent)
+            and not leads_out(name, self._root)
+            and os.path.isfile(os.path.join(self._root, name))
+        )
 
     def has_folder(self, name: str) -> bool:
         """Whether there is such a folder."""
@@ -85,10 +90,13 @@ def sizes_of(names: Sequence[str], images: Path) -> list[tuple[int, int] | str]:
     """The (height, width) that each picture's header tells, or why it tells none."""
     packed = Names.pack(names)
     found = find_names(names, missing(packed, images), images, Faults())
+    out = {index for index, name in enumerate(names) if index not in found and leads_out(name, images)}
 
     def read(index: int) -> tuple[int, int] | str:
         if not names[index]:
             return "it has no `file_name`, and its picture cannot tell; give it one"
+        if index in out:
+            return "its picture lies outside the data set and is not looked at; state its height and width"
         try:
             return probe(images / found.get(index, names[index])).size
         except (OSError, ValueError) as error:

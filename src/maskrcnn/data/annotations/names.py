@@ -45,5 +45,11 @@ class Names(Sequence[str]):
         text = self.text.tobytes()
         return [text[start:stop] for start, stop in pairwise(self.first.tolist())]
 
+    @property
+    def may_climb(self) -> bool:
+        """Whether any name might lead out of a folder: by `..`, or because it is a whole path."""
+        text, starts = self.text.tobytes(), self.first[:-1]
+        return b".." in text or b":" in text or bool((self.text[starts[starts < len(text)]] == ord("/")).any())
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)

@@ -26,12 +26,17 @@ def qualities(keys: Int64[np.ndarray, " n"], lowest: int) -> Int64[np.ndarray, "
     return np.where(uniform(keys, HAPPENS) < CHANCE, drawn, UNCHANGED)
 
 
+def has_jpeg(image: Shaped[np.ndarray, "h w C"]) -> bool:
+    """Whether there is a JPEG of such images: three bands of 8 bits, as no image is whose numbers were mapped."""
+    return image.dtype == np.uint8 and image.shape[2] == 3
+
+
 def compress(image: Shaped[np.ndarray, "h w C"], quality: int) -> Shaped[np.ndarray, "h w C"]:
     """Give what is left of an image of three bands of 8 bits; colours have half the resolution, as cameras keep them.
 
     Others, for which there is no JPEG, come back as they are.
     """
-    if quality >= UNCHANGED or image.dtype != np.uint8 or image.shape[2] != 3:
+    if quality >= UNCHANGED or not has_jpeg(image):
         return image
     data = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, "RGB", "420")
     return simplejpeg.decode_jpeg(data, "RGB")

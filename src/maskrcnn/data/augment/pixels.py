@@ -22,6 +22,8 @@ CHANCE = 0.5
 BRIGHTNESS, CONTRAST, SATURATION, HUE, BLUR, NOISE, ROWS = range(11, 18)  # streams of random numbers
 NUM_NORMALS = 1 << 18
 """Normal numbers, of which each row of noise takes as many as it needs from where its image's key says."""
+LONGEST = NUM_NORMALS // 4
+"""Numbers that are taken from one place: longer rows, such as 1024 pixels of 256 bands, are made of several pieces."""
 
 
 class Normalising(NamedTuple):
@@ -182,11 +184,14 @@ def smooth(pixels: Float[Tensor, "B C H W"], weights: Float[Tensor, "B n"]) -> F
 
 
 def normals(keys: Int[Tensor, " B"], pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-    """Draw a normal number for each pixel and band: each row is a piece of one table, from anywhere in it."""
+    """Draw a normal number for each pixel and band: each row is one or several pieces of a table, from anywhere."""
     _, bands, height, width = pixels.shape
-    pieces = _table(pixels.device).unfold(0, width * bands, 1)
-    starts = uniform(keys, height, stream=ROWS) * len(pieces)
-    return pieces[starts.long()].unflatten(2, (width, bands)).permute(0, 3, 1, 2)
+    needed = width * bands
+    per_row = math.ceil(needed / LONGEST)
+    pieces = _table(pixels.device).unfold(0, math.ceil(needed / per_row), 1)
+    starts = uniform(keys, height * per_row, stream=ROWS) * len(pieces)
+    rows = pieces[starts.long()].unflatten(1, (height, per_row)).flatten(2)[:, :, :needed]
+    return rows.unflatten(2, (width, bands)).permute(0, 3, 1, 2)
 
 
 @cache

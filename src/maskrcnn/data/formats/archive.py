@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from maskrcnn.data.annotations.fingerprint import of_file
 from maskrcnn.data.formats.source import SYSTEM
-from maskrcnn.files import ARCHIVES, cache_folder, lock
+from maskrcnn.files import ARCHIVES, FULL, cache_folder, explain_full, lock, size_of
 
 MOST_FILES = 5_000_000
 MOST_BYTES = 1 << 40
@@ -102,9 +102,11 @@ def _make(path: Path, entry: Path, name: str) -> None:
         if not (entry / name).is_dir():  # another machine that shares the folder was first
             (draft / name).rename(entry / name)
     except OSError as error:
-        raise OSError(
-            f"{path} cannot be unpacked into {entry.parent} ({error.strerror or error}); {remedy} that has room for it"
-        ) from None
+        remedy = f"{remedy} that has room for it"
+        if error.errno in FULL:
+            told = f"{path} is to be unpacked there; {remedy}"
+            raise explain_full(entry.parent, begun=size_of(draft), reason=error.errno, remedy=told) from None
+        raise OSError(f"{path} cannot be unpacked into {entry.parent} ({error.strerror or error}); {remedy}") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -1,6 +1,7 @@
 """COCO instances files."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,15 +15,17 @@ import numpy as np
 from maskrcnn.data.annotations.annotation_cache import packed, read_columns
 from maskrcnn.data.annotations.annotation_file import open_file
 from maskrcnn.data.annotations.image_lookup import find_names, hint, missing, sizes_of
+from maskrcnn.data.annotations.inside import leads_out
 from maskrcnn.data.annotations.names import Names
 from maskrcnn.data.annotations.packed import as_dataset
 from maskrcnn.data.annotations.spelling import shown
 from maskrcnn.data.dataset import Dataset, Flag, select
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.coco_extras import NOTHING, Extras
-from maskrcnn.data.image_names import MISSING_IMAGE
-from maskrcnn.files import atomic_write, listing
+from maskrcnn.data.image_names import MISSING_IMAGE, OUTSIDE
+from maskrcnn.files import atomic_write, is_special, listing
 from maskrcnn.masks import counts_from_rings, decimals, strings_from_counts
+from maskrcnn.sentences import typed
 
 EITHER = {"annotations": "annotation", "annotation": "annotations"}
 """Names of the folder of annotation files, each with the one that stands in for it."""
@@ -70,7 +73,7 @@ def write(data: Dataset, path: Path, extras: Extras = NOTHING) -> None:
     categories: list[dict[str, Any]] = [
         {"id": id, "name": name}
         | ({"keypoints": data.keypoint_names} if label in posed else {})
-        | extras.of_category(id, name)
+        | extras.of_class(data.origins[label - 1])
         for label, (id, name) in enumerate(zip(data.category_ids, data.category_names, strict=True), 1)
     ]
     with atomic_write(path) as draft, draft.open("wb") as file:
@@ -105,8 +108,7 @@ def _labels_with_keypoints(data: Dataset, extras: Extras) -> set[int]:
     """Classes whose entry lists keypoints, or of which an object has some."""
     if data.keypoints is None:
         return set()
-    classes = enumerate(zip(data.category_ids, data.category_names, strict=True), 1)
-    named = {label for label, (id, name) in classes if extras.names_keypoints(id, name)}
+    named = {label for label, origin in enumerate(data.origins, 1) if extras.names_keypoints(origin)}
     return named | set(data.labels[data.keypoints.any(axis=(1, 2))].tolist())
 
 
@@ -147,7 +149,7 @@ def find_split(dataset_dir: str | Path, img_dir: str, anno_path: str) -> tuple[P
     first, *rest = Path(anno_path).parts or ("",)
     other = EITHER.get(first, first)
     for annotations in (root / anno_path, root.joinpath(other, *rest)):
-        if annotations.is_file():
+        if annotations.is_file() or is_special(annotations):  # which reading refuses
             return annotations, images
     folder = next((path for path in (root / first, root / other) if path.is_dir()), root)
     raise FileNotFoundError(f"the annotation file {root / anno_path} does not exist; {folder} holds {listing(folder)}")
@@ -178,8 +180,8 @@ def _with_images(data: Dataset, images: Path, faults: Faults | None) -> Dataset:
     faults   gathers images that are missing, which are left out; None: they are refused
     """
     _check_folder(data.annotations, images)
-    names = data.file_names
-    assert isinstance(names, Names)
+    data = _without_outsiders(data, images, faults)
+    names = data.file_names if isinstance(data.file_names, Names) else Names.pack(data.file_names)
     absent = missing(names, images)
     if not absent:
         return data if faults is None else replace(data, remarks=faults.notes())
@@ -191,6 +193,36 @@ def _with_images(data: Dataset, images: Path, faults: Faults | None) -> Dataset:
     remarks = (*data.remarks, *met.notes()) if faults is None else faults.notes()
     data = replace(data, file_names=Names.pack(list({**dict(enumerate(names)), **found}.values())), remarks=remarks)
     return select(data, np.setdiff1d(np.arange(len(names)), lost)) if lost else data
+
+
+def _without_outsiders(data: Dataset, images: Path, faults: Faults | None) -> Dataset:
+    """The data without images that lie outside of them. Raises ValueError where there are some.
+
+    faults   gathers them, and they are left out; None: they are refused
+    """
+    names, folder = data.file_names, data.annotations.parent
+    assert isinstance(names, Names)
+    if not names.may_climb:
+        return data
+    around = (folder, folder.parent) if folder.name in EITHER else (folder,)
+    out = [
+        index
+        for index, name in enumerate(names)
+        if leads_out(name, images, *around) and os.path.isfile(os.path.join(images, name))
+    ]
+    if not out:
+        return data
+    told = [f"{shown(names[index])} of image {shown(data.image_ids[index])}" for index in out]
+    sentence = (
+        f"{data.annotations} names {told[0]}, which lies outside the data set ({len(out)} of {len(names)} images do); "
+        f"copy it there, or let such images be read by {typed('data.outside=true')}"
+    )
+    if faults is None:
+        raise ValueError(sentence)
+    faults.add(OUTSIDE, told, sentence)
+    if len(out) == len(names):
+        faults.refuse(data.annotations)
+    return select(data, np.setdiff1d(np.arange(len(names)), out))
 
 
 def _report_missing(data: Dataset, images: Path, lost: Sequence[int], faults: Faults | None) -> None:

@@ -24,6 +24,9 @@ IN_COLUMNS = {
 """Fields that are written from the columns, those that LVIS adds among them."""
 MOST_TOLD = 6
 
+Origin = Sequence[tuple[int, str]]
+"""(id, name) of the categories that a class stands for."""
+
 
 class Extras(NamedTuple):
     """Other entries of a file, as its own text."""
@@ -38,17 +41,31 @@ class Extras(NamedTuple):
         """Other fields of an image."""
         return _others(self.images.get(key_of(id)))
 
-    def of_category(self, id: int, name: str) -> dict[str, Raw]:
-        """Other fields of a category; where its id has changed, those of the first of its name."""
-        return _others(self._category(id, name))
+    def of_class(self, origin: Origin) -> dict[str, Raw]:
+        """Other fields of the categories that a class stands for, but those of which they say different things."""
+        return {field: texts[0] for field, texts in self._said_of(origin).items() if len(texts) == 1}
 
-    def names_keypoints(self, id: int, name: str) -> bool:
-        """Whether a category's own entry lists keypoints."""
-        entry = self._category(id, name)
-        return entry is not None and "keypoints" in msgspec.json.decode(entry, type=dict[str, Raw])
+    def contradicted(self, origin: Origin) -> list[str]:
+        """Fields of which the categories that a class stands for say different things."""
+        return [field for field, texts in self._said_of(origin).items() if len(texts) > 1]
 
-    def _category(self, id: int, name: str) -> Raw | None:
-        return self.categories.get((id, name)) or self.categories.get((None, name))
+    def names_keypoints(self, origin: Origin) -> bool:
+        """Whether the entry of a category that a class stands for lists keypoints."""
+        return any("keypoints" in msgspec.json.decode(entry, type=dict[str, Raw]) for entry in self._entries(origin))
+
+    def _said_of(self, origin: Origin) -> dict[str, list[Raw]]:
+        """Other fields, each with what is said of it, the same once."""
+        found: dict[str, list[Raw]] = {}
+        for entry in self._entries(origin):
+            for field, text in _others(entry).items():
+                known = found.setdefault(field, [])
+                known += [text] if text not in known else []
+        return found
+
+    def _entries(self, origin: Origin) -> list[Raw]:
+        """Whole entries of categories; where an id has changed, that of the first of its name."""
+        found = (self.categories.get((id, name)) or self.categories.get((None, name)) for id, name in origin)
+        return [entry for entry in found if entry is not None]
 
 
 class _Image(Struct, gc=False):

@@ -25,7 +25,9 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
         folder, name = (f"{part}2017", f"instances_{part}2017.json") if part else ("images", "instances.json")
         names = losses.renamed(data, place(data, dest / folder))
         placed = replace(data, file_names=names, areas=object_areas(data))
-        coco.write(placed, dest / "annotations" / name, extras_of(data))
+        extras = extras_of(data)
+        coco.write(placed, dest / "annotations" / name, extras)
+        losses.say_contradicted(data, extras)
         if data.joined:
             losses.say_extras(data)
     return losses.sentences()

@@ -1,7 +1,8 @@
 """Folders of masks in which the value of a pixel is the number of its object: what Cellpose and StarDist take."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from os.path import basename, commonpath
+from dataclasses import replace
+from os.path import basename, commonpath, relpath
 from pathlib import Path
 from typing import NamedTuple
 
@@ -150,7 +151,9 @@ def _read(
             indices[pair.image] = builder.add_image(Path(pair.image).relative_to(source.images).as_posix(), one.size)
         for _, rings in one.objects:
             builder.add_object(indices[pair.image], class_of(pair.name, classes), rings, flags=Flag.RUN_LENGTHS)
-    return builder.dataset()
+    data = builder.dataset()
+    known = [*(pair.mask for pair in found), *orphans, *bare]
+    return replace(data, known_files=[relpath(path, source.images) for path in known])
 
 
 def _is_marked(classes: Path | None) -> bool:

@@ -17,6 +17,8 @@ SUFFIX = re.compile(r"[-_. ](cp_masks?|masks?|labels?|instances?|instance_?ids?|
 """What tools add to an image's name."""
 IMAGE = re.compile(r"[-_. ](img|image)$")
 """What Cellpose's users add to that of the image itself: 000_img.png has the masks 000_masks.png."""
+MADE = re.compile(r"[-_. ](flows|cp_output)$")
+"""What Cellpose adds to that of pictures of what it found, which are neither images nor masks."""
 OTHERS = re.compile(r"segmentation(object|class)|panoptic|semantic|stuff|gtfine|gtcoarse")
 """Folders of masks that other formats read, or nobody."""
 LOSSY = (".jpg", ".jpeg")
@@ -133,6 +135,8 @@ def _files_of_one(folder: Folder, place: Path) -> tuple[list[_File], dict[str, s
     for file in files:
         stripped = SUFFIX.sub("", file.key)
         is_other = file.key in photos and not file.path.lower().endswith(LOSSY)
+        if MADE.sub("", file.key) in keys - {file.key}:
+            continue
         if is_other or (stripped != file.key and stripped in keys):
             masks.append(file)
         else:

@@ -20,7 +20,7 @@ from maskrcnn.data.faults import Fault, Faults
 from maskrcnn.data.formats.source import Source
 from maskrcnn.masks import Rings
 
-FORMAT = 1
+FORMAT = 2
 """To be raised whenever the same label files lead to other columns."""
 FEW = 1000
 """Files that are read as quickly as an entry would be found."""
@@ -34,12 +34,12 @@ ARRAYS = (
 def kept(source: Source, faults: Faults, files: Sequence[Path | str], read: Callable[[], Dataset]) -> Dataset:
     """What `read` gives and reports, from an entry of the cache where these files have been read before.
 
-    files   all that the data set depends on, label files and images; names, sizes and times of change tell whether an
-            entry still holds
+    files   label files and images; their names, sizes and times of change, and those of the file of class names, tell
+            whether an entry still holds
     """
     if len(files) < FEW:
         return read()
-    key, newest = _key(source, files)
+    key, newest = _key(source, files if source.names is None else [*files, source.names])
     if key is None or time.time() - newest / 1e9 < SETTLED:
         return read()
     entry = folder() / f"{key}-{FORMAT}.columns"
@@ -77,12 +77,15 @@ def _read_and_save(entry: Path, faults: Faults, read: Callable[[], Dataset]) -> 
 def _columns(data: Dataset, faults: Faults) -> dict[str, Value]:
     """A data set and what was met, as a file of columns holds them."""
     names, attributes = Names.pack(data.file_names), Names.pack(data.attributes or ())
+    known_files = Names.pack(data.known_files)
     columns: dict[str, Value] = {name: getattr(data, name) for name in ARRAYS}
     return columns | {
         "points": data.rings.points,
         "first_point": data.rings.first,
         "name_text": names.text,
         "first_letter": names.first,
+        "known_text": known_files.text,
+        "first_known": known_files.first,
         "attribute_text": attributes.text,
         "first_attribute": attributes.first,
         "category_ids": np.array(data.category_ids, np.int64),
@@ -100,6 +103,7 @@ def _restored(source: Source, faults: Faults, columns: dict[str, Any]) -> Datase
         annotations=source.labels,
         images=source.images,
         file_names=Names(columns["name_text"], columns["first_letter"]),
+        known_files=Names(columns["known_text"], columns["first_known"]),
         rings=Rings(columns["points"], columns["first_point"]),
         category_ids=tuple(columns["category_ids"].tolist()),
         category_names=columns["category_names"],

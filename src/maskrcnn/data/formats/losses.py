@@ -3,8 +3,8 @@
 import numpy as np
 
 from maskrcnn.data.dataset import Dataset
-from maskrcnn.data.formats.coco_extras import extras_lost
-from maskrcnn.sentences import counted
+from maskrcnn.data.formats.coco_extras import Extras, extras_lost
+from maskrcnn.sentences import counted, some_of
 
 
 class Losses:
@@ -39,14 +39,26 @@ class Losses:
         if not areas:
             stated = int(np.isfinite(data.areas).sum())
             self.add(f"objects lose their stated area, which {self._title} measures on the mask", stated)
-        if not extras or data.joined:
+        if data.keypoint_names:
+            self.say(f"keypoints of classes have no place in {self._title}: {some_of(data.keypoint_names)}")
+        if data.joined or not extras:
             self.say_extras(data)
+        if not extras and (same := len(data.category_names) - len(set(data.category_names))):
+            self.say(counted(same, "classes bear the name of another and are one with it"))
 
     def say_extras(self, data: Dataset) -> None:
         """Name what a COCO file says that a copy lacks."""
         if told := extras_lost(data):
             why = "is not joined" if data.joined else f"has no place in {self._title}"
             self.say(f"what COCO files say besides {why}: {told}")
+
+    def say_contradicted(self, data: Dataset, extras: Extras) -> None:
+        """Name classes that stand for several categories of which a file says different things."""
+        fields = {name: extras.contradicted(of) for name, of in zip(data.category_names, data.origins, strict=True)}
+        told = [f"{name} ({some_of(lost)})" for name, lost in fields.items() if lost]
+        if told:
+            why = "classes stand for several categories; what these say differently is left out"
+            self.say(f"{counted(len(told), why)}: {some_of(told)}")
 
     def renamed(self, data: Dataset, names: list[str]) -> list[str]:
         """Note images whose files are called otherwise now; gives the names.

@@ -83,10 +83,11 @@ def write(splits: Mapping[str, Dataset], dest: Path) -> list[str]:
     for part, data in splits.items():
         folder, name = (f"{part}2017", f"lvis_v1_{part}.json") if part else ("images", "lvis_v1.json")
         placed = [f"{folder}/{one}" for one in losses.renamed(data, place(data, dest / folder))]
-        _write_file(data, placed, counts, dest / name)
+        _write_file(data, placed, counts, dest / name, losses)
         losses.count(data, attributes=True, areas=True, extras=True)
         losses.add(
-            "crowd regions leave their category not exhaustively annotated in their image", int(data.crowd.sum())
+            "crowd regions are left out; their category is not exhaustively annotated in their image",
+            int(data.crowd.sum()),
         )
     return losses.sentences()
 
@@ -125,8 +126,9 @@ def _image_counts(data: Dataset) -> list[int]:
     return np.bincount(both[1].astype(np.int64), minlength=len(data.category_ids) + 1)[1:].tolist()
 
 
-def _write_file(data: Dataset, names: Sequence[str], counts: Sequence[int], path: Path) -> None:
+def _write_file(data: Dataset, names: Sequence[str], counts: Sequence[int], path: Path, losses: Losses) -> None:
     extras, others = _own_extras(data), extras_of(data)
+    losses.say_contradicted(data, others)
     encode = msgspec.json.encode
     categories = list(_categories(data, counts, extras, others))
     images = [others.of_image(row["id"]) | row for row in _images(data, names, extras)]
@@ -154,17 +156,19 @@ def _own_extras(data: Dataset) -> _Extras | None:
 def _categories(
     data: Dataset, counts: Sequence[int], extras: _Extras | None, others: Extras
 ) -> Iterator[dict[str, Any]]:
-    known = {row.get("name"): row for row in extras.categories} if extras else {}
+    known = {row.get("id"): row for row in extras.categories} if extras else {}
     objects = np.bincount(data.labels[~data.crowd], minlength=len(counts) + 1)[1:].tolist()
     for index, (id, name) in enumerate(zip(data.category_ids, data.category_names, strict=True)):
         frequency = "r" if counts[index] <= RARE else "c" if counts[index] <= COMMON else "f"
         own = {"frequency": frequency, "image_count": counts[index], "instance_count": objects[index]}
-        yield others.of_category(id, name) | own | known.get(name, {}) | {"id": id, "name": name}
+        origin = data.origins[index]
+        stated = known.get(origin[0][0], {}) if len(origin) == 1 else {}
+        yield others.of_class(origin) | own | stated | {"id": id, "name": name}
 
 
 def _images(data: Dataset, names: Sequence[str], extras: _Extras | None) -> Iterator[dict[str, Any]]:
-    ids = np.array(data.category_ids)
-    renamed = _renamed(data, extras)
+    ids, renamed = np.array(data.category_ids), _become(data)
+    num_origins = Counter(renamed.values())  # a class that stands for several is absent where all of them are
     known = {image.id: image for image in extras.images} if extras else {}
     for image, (id, name) in enumerate(zip(data.image_ids.tolist(), names, strict=True)):
         chosen = data.objects(image)
@@ -172,18 +176,18 @@ def _images(data: Dataset, names: Sequence[str], extras: _Extras | None) -> Iter
         partly = set(ids[np.unique(labels[crowd]) - 1].tolist())
         negative = np.delete(ids, np.unique(labels) - 1).tolist()
         if id in known:
-            negative = [renamed[one] for one in known[id].neg_category_ids if one in renamed]
+            absent = Counter(renamed[one] for one in known[id].neg_category_ids if one in renamed)
+            negative = [one for one, count in absent.items() if count == num_origins[one]]
             partly |= {renamed[one] for one in known[id].not_exhaustive_category_ids if one in renamed}
         height, width = data.sizes[image].tolist()
         row = {"id": id, "file_name": name, "height": height, "width": width, "neg_category_ids": negative}
         yield row | {"not_exhaustive_category_ids": sorted(partly)}
 
 
-def _renamed(data: Dataset, extras: _Extras | None) -> dict[int, int]:
-    """Category ids of the file that a data set came from -> those that it has now, by name."""
-    numbers = dict(zip(data.category_names, data.category_ids, strict=True))
-    rows = extras.categories if extras else []
-    return {row["id"]: numbers[row["name"]] for row in rows if "id" in row and row.get("name") in numbers}
+def _become(data: Dataset) -> dict[int, int]:
+    """Category ids of the file that a data set came from -> those of the classes that stand for them now."""
+    pairs = zip(data.category_ids, data.origins, strict=True)
+    return {own: id for id, origin in pairs for own, _ in origin}
 
 
 def _annotations(data: Dataset, image: int) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import read_image
+from maskrcnn.files import FULL, check_room
 from maskrcnn.storage.location import Location
 
 NO_TEXT = re.compile("[\ud800-\udfff]")
@@ -22,20 +23,38 @@ def place(data: Dataset, folder: Path, *, by_stem: bool = False, moved: Callable
     moved     gives the name that the format wants for a name, such as one in a folder of its own
     Images are linked where the file system can, else copied. Names and subfolders stay; a second image of one name, in
     whatever case, gets a number. A file that lies there already is replaced.
-    Raises FileNotFoundError for an image that does not exist, and OSError where it cannot be written.
+    Raises FileNotFoundError for an image that does not exist, DiskFull where there is no room for all of them, and
+    OSError where one cannot be written.
     """
     names = distinct_names(data.file_names, by_stem=by_stem, moved=moved)
+    check_room(folder, _copied_bytes(data, folder))
     for file_name, name in zip(data.file_names, names, strict=True):
         try:
             _put(data.images / file_name, folder / name)
         except OSError as error:
-            if error.errno is None:  # it is a sentence
+            if error.errno is None or error.errno in FULL:  # it is a sentence, or becomes one
                 raise
             raise OSError(
                 f"the image {file_name} cannot be written to {folder / name} ({error.strerror}); give it another name, "
                 "or choose another folder"
             ) from None
     return names
+
+
+def _copied_bytes(data: Dataset, folder: Path) -> int:
+    """Bytes of the images that lie on another disk than a folder, so that they cannot be linked."""
+    if isinstance(data.images, Location):
+        return 0
+    disk, total = _disk(next(one for one in (folder, *folder.absolute().parents) if one.exists())), 0
+    for name in data.file_names:
+        with suppress(OSError):  # told of when it is its turn
+            state = (data.images / name).stat()
+            total += state.st_size if state.st_dev != disk else 0
+    return total
+
+
+def _disk(path: Path) -> int:
+    return path.stat().st_dev
 
 
 def distinct_names(file_names: Sequence[str], *, by_stem: bool = False, moved: Callable[[str], str] = str) -> list[str]:

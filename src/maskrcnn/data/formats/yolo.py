@@ -25,6 +25,7 @@ from maskrcnn.data.formats.upright import upright_splits
 from maskrcnn.data.formats.yolo_lines import Line, looks_like, read_lines
 from maskrcnn.data.sources import SUFFIXES
 from maskrcnn.masks import rings_from_polygons
+from maskrcnn.sentences import counted
 
 TITLE = "YOLO segmentation"
 DIGITS = 6
@@ -208,7 +209,7 @@ def _read(source: Source, pairs: list[tuple[str, str | None]], faults: Faults) -
 
 
 def _report_unlisted(who: str, source: Source, names: Mapping[int, str], faults: Faults) -> None:
-    known = f"{source.names} names {len(names)} classes, from {min(names)} to {max(names)}"
+    known = f"{source.names} names {counted(len(names), 'classes')}, from {min(names)} to {max(names)}"
     faults.add(UNLISTED, who, f"{who}: {known}; add its name there or remove the line")
 
 

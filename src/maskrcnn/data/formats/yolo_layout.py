@@ -1,7 +1,7 @@
 """Where the images and labels of a YOLO data set lie: `data.yaml`, lists of images, class names."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import yaml
 
 from maskrcnn.data.encodings import read_text
-from maskrcnn.data.faults import Faults
+from maskrcnn.data.faults import Faults, Kind, Severity
 from maskrcnn.data.formats.below import paths_having
 from maskrcnn.data.formats.source import PARTS, Folder, Part
 from maskrcnn.data.sources import SUFFIXES
+from maskrcnn.sentences import counted, some_of
 
 LARGEST_YAML = 1 << 18
 """Bytes of the largest file that may be a `data.yaml`."""
@@ -22,6 +23,15 @@ UNREADABLE = (OSError, ValueError, yaml.YAMLError, RecursionError)
 CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "names.txt", "predefined_classes.txt")
 NO_LABELS = {*CLASS_FILES, "train.txt", "val.txt", "valid.txt", "test.txt", "readme.txt", "notes.txt", "labels.txt"}
 """Text files that hold no objects."""
+
+
+KEY_TWICE = Kind("yolo-key-twice", "keys", Severity.REFUSED, "stand twice in a data.yaml with different values")
+OTHER_NUMBER = Kind(
+    "yolo-number-of-classes",
+    "files",
+    Severity.WARNING,
+    "state another number of classes than that of their names; the names count",
+)
 
 
 class Layout(NamedTuple):
@@ -74,8 +84,15 @@ def _mapping(path: Path) -> dict[str, Any] | None:
 
 @lru_cache(maxsize=8)
 def _content(text: str) -> Any:
-    """Texts, lists and mappings of YAML, and nothing else; a file is asked for several times, and parsing is slow."""
-    return _plain(yaml.compose(text, Loader=yaml.SafeLoader), {})
+    """Texts, lists and mappings of YAML, and nothing else."""
+    return _plain(_root(text), {})
+
+
+@lru_cache(maxsize=8)
+def _root(text: str) -> yaml.Node | None:
+    """The nodes of a file: it is asked for several times, and parsing is slow."""
+    node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    return node
 
 
 def _plain(node: yaml.Node | None, known: dict[yaml.Node, Any]) -> Any:
@@ -93,6 +110,24 @@ def _plain(node: yaml.Node | None, known: dict[yaml.Node, Any]) -> Any:
         pairs = ((key.value, value) for key, value in node.value if isinstance(key, yaml.ScalarNode))
         known[node].update({key: _plain(value, known) for key, value in pairs})
     return known[node]
+
+
+def _contradictions(root: yaml.Node | None) -> Iterator[str]:
+    """Keys that stand several times with different values, in a file and in what it says of classes, with the lines."""
+    first: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+    for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        earlier, known = first.setdefault(key.value, (key, value))
+        if earlier is not key and not _says_the_same(known, value):
+            yield f"`{key.value}` in lines {earlier.start_mark.line + 1} and {key.start_mark.line + 1}"
+        if key.value == "names":
+            yield from _contradictions(value)
+
+
+def _says_the_same(one: yaml.Node, other: yaml.Node) -> bool:
+    """Whether two values are the same scalar; lists are not compared, since aliases make them endless."""
+    return isinstance(one, yaml.ScalarNode) and isinstance(other, yaml.ScalarNode) and one.value == other.value
 
 
 def images_of(layout: Layout, part: Part) -> list[str]:
@@ -168,8 +203,18 @@ def class_names(path: Path, faults: Faults) -> dict[int, str]:
     """The classes that a file lists, by their number."""
     layout = read_layout(path)
     if layout is not None:
+        _report_contradictions(path, layout.names, faults)
         return layout.names
     return dict(enumerate(line.strip() for line in read_text(path, faults).splitlines() if line.strip()))
+
+
+def _report_contradictions(path: Path, names: Mapping[int, str], faults: Faults) -> None:
+    """Report what a `data.yaml` says twice, each time otherwise."""
+    told = list(_contradictions(_root(read_text(path))))
+    faults.add(KEY_TWICE, told, f"{path}: {some_of(told)} differ; keep the one that is meant")
+    number = (_mapping(path) or {}).get("nc")
+    if names and isinstance(number, str) and number != str(len(names)):
+        faults.add(OTHER_NUMBER, f"{path.name}: nc {number}, {counted(len(names), 'names')}")
 
 
 def common(paths: Sequence[Path]) -> Path:

@@ -24,6 +24,9 @@ Progress = Callable[[str, int, int], None]
 """Called with what is done, the number of images that are, and of all."""
 
 UNREAD = Kind("split-unreadable", "splits", Severity.REFUSED, "cannot be read")
+NOTHING_READ = Kind("data-set-unreadable", "data sets", Severity.REFUSED, "cannot be read")
+WHOLE = "all"
+"""Where faults of a data set stand that has no splits to tell apart."""
 NO_VALIDATION = Kind(
     "validation-split-missing",
     "splits",
@@ -98,15 +101,13 @@ def examine(
     deep       whether all pixels are decoded, or headers alone
     united     whether the reader unites the categories of both splits by name
     """
-    health = Health(dict(datasets), {split: [] for split in ("train", "val", *datasets)}, is_deep=deep)
+    health = Health(dict(datasets), {split: [] for split in (WHOLE, "train", "val", *datasets)}, is_deep=deep)
 
     def add(found: Iterable[tuple[str, Finding]]) -> None:
         for split, finding in found:
             health.findings[split].append(finding)
 
-    for split, problem in problems.items():
-        absent = NO_TRAINING if split == "train" else NO_VALIDATION
-        add((split, one) for one in of_names(UNREAD if problem else absent, [split], problem))
+    add(_absent(datasets, problems))
     for split, data in datasets.items():
         health.read[split] = list(_of_reader(reported[split]))
         add((split, one) for one in _of_columns(split, data))
@@ -121,6 +122,17 @@ def examine(
     add(copy_faults(local, health.surveys))
     add(_of_pixels(local, health.surveys, deep=deep, progress=progress))
     return health
+
+
+def _absent(datasets: Mapping[str, Dataset], problems: Mapping[str, str]) -> Iterator[tuple[str, Finding]]:
+    """Splits that are not there or cannot be read; where all have the same reason, the data set as one."""
+    same = set(problems.values())
+    if not datasets and len(problems) > 1 and len(same) == 1:
+        yield from ((WHOLE, one) for one in of_names(NOTHING_READ, [WHOLE], *same))
+        return
+    for split, problem in problems.items():
+        absent = NO_TRAINING if split == "train" else NO_VALIDATION
+        yield from ((split, one) for one in of_names(UNREAD if problem else absent, [split], problem))
 
 
 def entries(health: Health) -> list[Entry]:
@@ -171,17 +183,20 @@ def _between(datasets: Mapping[str, Dataset], *, united: bool) -> Iterator[tuple
 
 
 def _unnamed(datasets: Mapping[str, Dataset]) -> Iterator[tuple[str, Finding]]:
-    """Images in folders of which annotations name others; told of the split that has most of the folder."""
+    """Images in folders of which annotations name others, by their names from the folder of the split's images."""
     named: set[str] = set()
     folders: dict[str, str] = {}
     for split, data in datasets.items():
         root = os.path.abspath(str(data.images))
-        paths = [os.path.normpath(os.path.join(root, name)) for name in data.file_names]
-        named.update(paths)
+        paths, known = (
+            [os.path.normpath(os.path.join(root, name)) for name in names]
+            for names in (data.file_names, data.known_files)
+        )
+        named.update(paths, known)  # of masks beside their images the reader tells what is not used
         folders.update({folder: split for folder in {os.path.dirname(path) for path in paths} if folder not in folders})
-    for split in datasets:
+    for split, data in datasets.items():
         rest = [
-            path
+            os.path.relpath(path, str(data.images))
             for folder in sorted(folders)
             if folders[folder] == split
             for path in _images_in(folder)

@@ -2,11 +2,12 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int64
 
+from maskrcnn.data.classes import is_tidy, joining
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.faults import Kind, Severity
 from maskrcnn.data.health.findings import Finding, of_names
@@ -27,8 +28,14 @@ ALIKE = Kind(
     "category-names-alike",
     "categories",
     Severity.WARNING,
-    "bear a name that differs from another's in case, blanks or Unicode form alone, and are not one; "
-    "[person, person=PERSON] in data.classes joins them",
+    "bear a name that differs from another's in case, blanks or Unicode form alone, and are not one",
+)
+UNTIDY = Kind(
+    "category-name-untidy",
+    "categories",
+    Severity.NOTE,
+    "bear a name with line breaks, blanks in a row or blanks at the ends",
+    "they are written without",
 )
 UNUSED = Kind("category-unused", "categories", Severity.NOTE, "have no objects")
 RARE = Kind("category-rare", "categories", Severity.NOTE, f"have fewer than {FEW} objects to learn from")
@@ -59,7 +66,8 @@ def class_faults(data: Dataset, *, is_learnt: bool) -> Iterator[Finding]:
     times = Counter(data.category_names)
     yield from of_names(BLANK, [f"id {id}" for id, name in pairs if not name.strip()])
     yield from of_names(SAME_NAME, [f"{name} (id {id})" for id, name in pairs if name.strip() and times[name] > 1])
-    yield from of_names(ALIKE, _alike(data.category_names))
+    yield from of_names(UNTIDY, untidy_names(data))
+    yield from _alike_faults(_alike(data.category_names))
     counts = list(zip(data.category_names, num_objects(data).tolist(), strict=True))
     if is_learnt and any(count for _, count in counts):
         yield from of_names(UNUSED, [name for name, count in counts if not count])
@@ -82,21 +90,32 @@ def class_differences(training: Dataset, validation: Dataset, *, united: bool) -
     yield from of_names(ONE_SIDED if united else OTHER_NAMES, alone)
     within = {*_alike(training.category_names), *_alike(validation.category_names)}
     across = _alike([*training.category_names, *validation.category_names])
-    yield from of_names(ALIKE, [pair for pair in across if pair not in within])
+    yield from _alike_faults([pair for pair in across if pair not in within])
     learnt, scored = _used(training), _used(validation)
     yield from of_names(NEVER_LEARNT, sorted(scored - learnt))
     yield from of_names(NEVER_SCORED, sorted(learnt - scored))
 
 
-def _alike(names: Iterable[str]) -> list[str]:
+def _alike_faults(pairs: Sequence[tuple[str, str]]) -> Iterator[Finding]:
+    """Say of pairs that are alike how the first one becomes one class."""
+    advice = f"{joining(*pairs[0])} in data.classes, beside the classes to keep, joins the first two" if pairs else ""
+    yield from of_names(ALIKE, [f"{one!r} and {other!r}" for one, other in pairs], advice)
+
+
+def _alike(names: Iterable[str]) -> list[tuple[str, str]]:
     """Names that are the same but for case, blanks and Unicode form, as pairs: the first one, and each other."""
     first: dict[str, str] = {}
-    found: dict[str, None] = {}
+    found: dict[tuple[str, str], None] = {}
     for name in dict.fromkeys(names):
         known = first.setdefault(unicodedata.normalize("NFC", "".join(name.split()).casefold()), name)
         if known != name and name.strip():
-            found[f"{known!r} and {name!r}"] = None
+            found[known, name] = None
     return list(found)
+
+
+def untidy_names(data: Dataset) -> list[str]:
+    """Names with white space beside single blanks between words, each as Python writes it."""
+    return [repr(name) for name in dict.fromkeys(data.category_names) if name.strip() and not is_tidy(name)]
 
 
 def ids_by_name(data: Dataset) -> dict[str, tuple[int, ...]]:

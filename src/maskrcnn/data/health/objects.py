@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from maskrcnn.data.annotations.spelling import decimal
 from maskrcnn.data.dataset import Dataset, Flag
 from maskrcnn.data.faults import Kind, Severity
 from maskrcnn.data.health.boxes import box_misfits, outline_boxes
@@ -113,9 +114,9 @@ def area_differs(data: Dataset) -> Bool[np.ndarray, " O"]:
 
 
 def has_score(data: Dataset) -> Bool[np.ndarray, " O"]:
-    """Objects whose annotation has a number called `score`."""
+    """Objects whose annotation has a number called `score`, which may be written as text."""
     texts = data.attributes or [""] * len(data.labels)
-    return np.array(['"score"' in text and _is_number(json.loads(text).get("score")) for text in texts], bool)
+    return np.array(['"score"' in text and _is_number(decimal(json.loads(text).get("score"))) for text in texts], bool)
 
 
 def _is_number(value: object) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
-from maskrcnn.data.classes import unite_classes
+from maskrcnn.data.classes import relabel, tidy_names, unite_classes
 from maskrcnn.data.dataset import Dataset, Flag, keep_objects, lie_inside, select
 from maskrcnn.data.health import boxes, classes, copies, images, objects
 from maskrcnn.data.health.check import Health
@@ -250,16 +250,18 @@ def _name_classes(split: str, data: Dataset) -> Mended:
     label_of = {name: label for label, name in enumerate(distinct, 1)}
     table = np.array([0, *(label_of[name] for name in names)], np.int64)
     ids = tuple(data.category_ids[first[name]] for name in distinct)
-    return replace(data, labels=table[data.labels], category_ids=ids, category_names=tuple(distinct)), done
+    return relabel(data, table, ids, tuple(distinct)), done
 
 
 def _unite(splits: dict[str, Dataset], done: list[Repair]) -> dict[str, Dataset]:
-    """Give both splits the same categories."""
+    """Give both splits the same categories, of tidy names."""
     if {"train", "val"} <= splits.keys():
         for finding in classes.class_differences(splits["train"], splits["val"], united=False):
             if finding.kind in (classes.OTHER_IDS, classes.OTHER_NAMES):
                 done.append(Repair("val", finding, "both splits have the same categories, known by name"))
-    return dict(zip(splits, unite_classes(list(splits.values())), strict=True))
+    for split, data in splits.items():
+        done += _told(split, of_names(classes.UNTIDY, classes.untidy_names(data)), "written without")
+    return tidy_names(dict(zip(splits, unite_classes(list(splits.values())), strict=True)))[0]
 
 
 def _xywh(corners: Float[np.ndarray, "O 4"]) -> Float64[np.ndarray, "O 4"]:

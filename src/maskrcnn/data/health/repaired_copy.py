@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn.data.formats import coco_layout
-from maskrcnn.data.health.check import UNREAD, Health
+from maskrcnn.data.health.check import NOTHING_READ, UNREAD, Health
 from maskrcnn.data.health.repair import Repair, repair
 from maskrcnn.data.not_read import REPAIRS
+from maskrcnn.files import filling
 
 TEXT, CONTENT = "repairs.txt", REPAIRS
 """Names of the lists in the copy's folder."""
@@ -25,10 +26,11 @@ def write_repaired(health: Health, dest: Path) -> list[str]:
     if problem := why_no_copy(health):
         raise ValueError(problem)
     splits, done = repair(health)
-    lost = [f"lost: {sentence}" for sentence in coco_layout.write(splits, dest)]
-    lines = [*(str(one) for one in done), *lost] or ["nothing was repaired"]
-    (dest / TEXT).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (dest / CONTENT).write_text(json.dumps(_content(done), ensure_ascii=False, indent=1), encoding="utf-8")
+    with filling(dest):
+        lost = [f"lost: {sentence}" for sentence in coco_layout.write(splits, dest)]
+        lines = [*(str(one) for one in done), *lost] or ["nothing was repaired"]
+        (dest / TEXT).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (dest / CONTENT).write_text(json.dumps(_content(done), ensure_ascii=False, indent=1), encoding="utf-8")
     return lines
 
 
@@ -36,6 +38,8 @@ def why_no_copy(health: Health) -> str:
     """Why no copy can be written: a split that is there and cannot be read would be missing; else the empty text."""
     for split, findings in health.findings.items():
         for finding in findings:
+            if finding.kind is NOTHING_READ:
+                return f"no copy was written, for nothing can be read: {finding.sentence}"
             if finding.kind is UNREAD:
                 lacking = f"no copy was written, for it would lack the {split} split"
                 return f"{lacking}, which cannot be read: {finding.sentence}"

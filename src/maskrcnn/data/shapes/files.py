@@ -13,6 +13,7 @@ from jaxtyping import Bool
 from PIL import Image
 
 from maskrcnn.data.shapes.scene import CATEGORIES, Scene, draw_scene
+from maskrcnn.files import writing
 from maskrcnn.masks import (
     counts_from_bitmap,
     polygons_from_bitmap,
@@ -31,7 +32,8 @@ def generate(folder: str | Path, *, num_train: int = 2000, num_val: int = 120, s
     side    pixels, the longer side of every image
     A folder that already holds the same data set is left as it is. Nothing half-written is ever
     seen: the files are made beside `folder`, which gets its name at the end.
-    Raises ValueError for settings that cannot be drawn, FileExistsError when `folder` holds anything else.
+    Raises ValueError for settings that cannot be drawn, FileExistsError when `folder` holds anything else,
+    DiskFull where there is no room for it.
     """
     if side < 64 or num_train < 0 or num_val < 0 or seed < 0:
         raise ValueError(
@@ -46,13 +48,14 @@ def generate(folder: str | Path, *, num_train: int = 2000, num_val: int = 120, s
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        draft.chmod(0o755)
-        (draft / "annotations").mkdir()
-        for split, count in zip(SPLITS, (num_train, num_val), strict=True):
-            _write_split(draft, split, count, settings)
-        if folder.exists():
-            folder.rmdir()  # it is empty; Windows puts no folder in the place of another
-        draft.rename(folder)
+        with writing(folder, draft=draft):
+            draft.chmod(0o755)
+            (draft / "annotations").mkdir()
+            for split, count in zip(SPLITS, (num_train, num_val), strict=True):
+                _write_split(draft, split, count, settings)
+            if folder.exists():
+                folder.rmdir()  # it is empty; Windows puts no folder in the place of another
+            draft.rename(folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
