@@ -110,9 +110,8 @@ def kills(folder: Path, options: argparse.Namespace) -> str:
                     check_log(run)
                     assert not is_last or codes == [0] * processes, f"{run.log}: ended with {codes}"
                     kept, trained = max(run.steps(), default=0), run.trained()
-                    counts["lost over an interval"] += (
-                        trained - kept > EVERY
-                    )  # the newest one was on its way to the disk
+                    # The newest checkpoint may still have been on its way to the disk.
+                    counts["lost over an interval"] += trained - kept > EVERY
                     assert trained - kept <= 2 * EVERY, f"{run.kept}: step {trained} was done, step {kept} is kept"
                     assert kept >= before, f"{run.kept}: went back from step {before} to {kept}"
                     before = kept
