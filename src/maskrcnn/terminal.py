@@ -32,7 +32,7 @@ class Guarded:
 def guarded() -> Iterator[None]:
     """While a program runs, guard what it prints, its warnings and its errors."""
     streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (stream and Guarded(stream) for stream in streams)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (stream and Guarded(stream) for stream in streams)
     try:
         yield
     finally:

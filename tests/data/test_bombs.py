@@ -30,7 +30,7 @@ SLOW = {
     "texts.png",
     "fax.tif",
 }
-SLOW |= {"pieces.tif", "restarts.jpg", "blank.avif", "scans-90.jpg", "blanks.pgm", "pages.tif", "pages-deep.tif"}
+SLOW |= {"pieces.tif", "restarts.jpg", "blank.avif", "scans-90.jpg", "pages.tif", "pages-deep.tif"}
 """Images that take long to draw; `python tools/torture_bombs.py` reads them, too, and measures time and memory."""
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from importlib.util import find_spec
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -99,7 +100,7 @@ def refuse_size(
     if is_blank(pixels * bytes_per_pixel / RGB_BYTES, num_bytes):
         raise ValueError(
             f"the image {path} states a (height, width) of {size}, of which its {num_bytes} bytes tell hardly "
-            f"anything, as files do that are made to fill the memory; remove it, cut it into tiles, or set {more} to more"
+            f"anything, as of files made to fill the memory; remove it, cut it into tiles, or set {more} to more"
         )
 
 
@@ -196,8 +197,16 @@ def _learn_heic(path: Path | Location) -> None:
     pillow_heif.register_heif_opener()
 
 
+def _is_endless_pnm(head: bytes) -> bool:
+    """Whether a file begins as a PPM, PGM or PBM whose size does not follow soon: Pillow looks on byte by byte."""
+    words = re.sub(rb"#[^\r\n]*", b"", head).split(maxsplit=4)
+    return len(head) == HEAD and head[:1] == b"P" and head[1:2] in b"123456" and len(words) < 4
+
+
 def _no_image(head: bytes) -> str:
     """What a file is instead of an image, and what to do; empty where it may be one."""
+    if _is_endless_pnm(head):
+        return f"states no size in its first {HEAD} bytes; restore or remove it"
     if not head:
         return "is empty; restore or remove it"
     if not head.strip(b"\0"):

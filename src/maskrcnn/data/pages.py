@@ -12,7 +12,7 @@ from PIL import Image
 
 from maskrcnn.data.decode import BYTES, decode_bytes, mapped, open_rasters
 from maskrcnn.data.header import Header, header_of
-from maskrcnn.data.image_file import has_pages, is_hollow, most_pixels, open_image, refuse_absurd
+from maskrcnn.data.image_file import BLANK, BLANK_SHARE, has_pages, most_pixels, open_image, refuse_absurd
 from maskrcnn.data.levels import Levels, Pixels
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.raw import Opened, pixels_of
@@ -21,6 +21,8 @@ from maskrcnn.storage.location import Location
 KIND_OF_PAGE = 254
 """TIFF's tag that marks a page as a smaller copy of another, or as its mask."""
 NOT_OF_ITS_OWN = 0b101
+BLANK_PAGES = 4 * BLANK
+"""Pixels in a byte of an animation, which only says what changes; more are refused where they are very many."""
 JPEG = b"\xff\xd8"
 """First bytes of a JPEG: what follows a photo in its file is its preview or its depth, and no page."""
 
@@ -69,7 +71,7 @@ def pages(
         for page in _of_their_own(image, path) if has_pages(image) else [Page(path)]:
             refuse_absurd(image, page, num_bytes)
             in_all += image.width * image.height
-            if in_all > most_pixels() and is_hollow(image.format or "", in_all, num_bytes):
+            if in_all > BLANK_SHARE * most_pixels() and in_all > BLANK_PAGES * num_bytes:
                 raise ValueError(
                     f"the image {page} and those before it have {in_all} pixels, more than the {num_bytes} bytes of "
                     "the file can hold; save the pages that matter by themselves"

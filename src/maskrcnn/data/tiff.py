@@ -110,7 +110,7 @@ def _directories(file: BytesIO | BufferedReader, path: Path | Location) -> Itera
 
     Raises ValueError where their pages never end.
     """
-    metered = _Metered(file)
+    metered: Any = _Metered(file)
     file.seek(0)
     head = file.read(8)
     head += file.read(8) if head[2:3] == b"+" else b""
