@@ -1,6 +1,7 @@
 """Files in, drawings and predictions.json out; a stand-in for the network finds one square in each image."""
 
 import json
+import tarfile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -156,3 +157,12 @@ def test_long_names_are_cut_and_still_differ():
 def test_a_drawing_on_a_source_is_refused(predictor, tmp_path):
     with pytest.raises(ValueError, match=r"the drawing of .*a\.png would overwrite .*choose another output folder"):
         predict_paths(predictor, [picture(tmp_path / "a.png")], tmp_path)
+
+
+def test_images_of_a_tar_are_drawn_below_a_folder_of_its_name(predictor, tmp_path):
+    with tarfile.open(tmp_path / "some.tar", "w") as tar:
+        tar.add(picture(tmp_path / "in" / "a.jpg"), "x/a.jpg")
+    assert predict_paths(predictor, [tmp_path / "some.tar"], tmp_path / "out") == []
+    assert written(tmp_path / "out") == ["predictions.json", "some/x/a.jpg"]
+    (entry,) = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert entry["file_name"] == str(tmp_path / "some.tar" / "x" / "a.jpg")

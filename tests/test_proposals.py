@@ -1,5 +1,7 @@
 """What was found in images, as a data set for a labelling tool."""
 
+import tarfile
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,14 @@ def test_photos_are_the_same_files(photos, tmp_path):
     write_proposals(TwoObjects(), [photos / "a.jpg"], tmp_path / "out", "labelme")
     assert (tmp_path / "out" / "a.jpg").read_bytes() == (photos / "a.jpg").read_bytes()
     assert not (tmp_path / "out" / "a.jpg").is_symlink()
+
+
+def test_photos_of_a_tar_are_the_same_files(photos, tmp_path):
+    with tarfile.open(tmp_path / "some.tar", "w") as tar:
+        tar.add(photos / "a.jpg", "a.jpg")
+    write_proposals(TwoObjects(), [tmp_path / "some.tar"], tmp_path / "out", "coco")
+    (copy,) = (tmp_path / "out").rglob("*.jpg")
+    assert copy.read_bytes() == (photos / "a.jpg").read_bytes()
 
 
 def test_a_photo_under_another_ending_gets_the_one_that_tools_expect(photos, tmp_path):

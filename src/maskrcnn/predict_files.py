@@ -4,12 +4,12 @@ import json
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from io import BufferedReader, BytesIO
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -167,17 +167,20 @@ def _cut(stem: str, ending: str) -> str:
 
 
 def predicted(
-    predictor: Predictor, paths: Sequence[Path | Location], score: float
+    predictor: Predictor, paths: Sequence[Path | Location], score: float, together: int = 0
 ) -> Iterator[tuple[Page, Instances | str]]:
     """Each image of some files and its result (or the sentence why not), a few batches' worth at a time.
 
+    together   number of files that may share batches: those before and after do not change a bit of their results;
+               0 lets all share them
     Warns at the end with a `Note` of what is odd about the images.
     """
     oddities = Oddities()
     batch, levels = predictor.recipe.evaluate.batch, levels_of(predictor.recipe.data)
     is_cut = predictor.recipe.data.tile > 0
     images = _ahead(_decoded(paths, levels, oddities, by_windows=is_cut), 1 if is_cut else 2 * batch)
-    while chunk := list(islice(images, 1 if is_cut else 4 * batch)):
+    groups = {path: number // together for number, path in enumerate(paths)} if together else {}
+    for chunk in _chunks(images, 1 if is_cut else 4 * batch, groups):
         found = iter(predictor.predict_levels([image for _, image in chunk if isinstance(image, np.ndarray)], score))
         for page, image in chunk:
             if isinstance(image, np.ndarray):
@@ -186,6 +189,15 @@ def predicted(
                 yield page, image if isinstance(image, str) else _predict_file(predictor, image, score)
     for note in oddities.notes():
         warnings.warn(note, Note, stacklevel=2)
+
+
+def _chunks(
+    images: Iterator[tuple[Page, Decoded]], most: int, groups: Mapping[Path | Location, int]
+) -> Iterator[list[tuple[Page, Decoded]]]:
+    """Images in lists of at most so many, each of one group."""
+    for _, group in groupby(images, lambda one: groups.get(one[0].path, 0)):
+        while chunk := list(islice(group, most)):
+            yield chunk
 
 
 def _ahead(images: Iterator[tuple[Page, Decoded]], most: int) -> Iterator[tuple[Page, Decoded]]:

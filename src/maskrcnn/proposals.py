@@ -15,6 +15,7 @@ from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.known import FORMATS
 from maskrcnn.data.pages import Page
 from maskrcnn.data.sources import find_images
+from maskrcnn.data.tar_members import tar_of
 from maskrcnn.instances import Instances
 from maskrcnn.masks import Rings, counts_from_string, rings_from_counts, signed_areas, simplified
 from maskrcnn.picture import picture, save_picture
@@ -143,7 +144,7 @@ class Gathered:
             assert result.image is not None, "predictions carry their image"
             self._as_png.append(page)
             save_picture(Image.fromarray(picture(result.image, result.shown_bands)), target)
-        elif isinstance(page.path, Path):
+        elif isinstance(page.path, Path) and tar_of(page.path) is None:
             _link(page.path, target)
         else:
             target.write_bytes(read_image(page.path))

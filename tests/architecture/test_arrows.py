@@ -48,12 +48,14 @@ MAY_SEE = {
     "train": RUN | {"evaluate", "report", "convert.backbone"},
     "predict": RUN | {"instances", "ways", "joining", "draw", "fonts", "convert"},
     "predict_files": RUN | {"instances", "predict", "fonts"},
+    "prediction_rows": set(),
+    "predict_shards": RUN | {"instances", "predict", "predict_files", "prediction_rows", "fonts"},
     "proposals": RUN | {"instances", "predict", "predict_files"},
     "convert": FOUNDATION | {"models", "recipes", "weights", "files", "storage", "run_folder"},
     "bench": RUN | {"instances", "train", "evaluate", "convert.framework", "convert.torchvision"},
     "cli": RUN
     | {"bench", "draw", "fonts", "train", "evaluate", "report", "predict", "predict_files", "proposals", "convert"}
-    | {"status_line"},
+    | {"status_line", "predict_shards", "prediction_rows"},
     "__main__": {"cli"},
 }
 """Part -> the parts (or single modules) that it may import. The package itself offers `load` and may see all."""

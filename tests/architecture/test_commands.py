@@ -17,7 +17,7 @@ bench predict CONFIG [OVERRIDES] --batch --repeats --bucket --peer --out
 bench train CONFIG [OVERRIDES] --batch --repeats --bucket --peer --out
 convert [SOURCE] [DEST] [OVERRIDES] --to --channels --list
 data check SOURCE [OVERRIDES] --deep --strict --json --page --fix
-data convert SOURCE DEST [OVERRIDES] --to
+data convert SOURCE DEST [OVERRIDES] --to --shard-size
 data plan SOURCE [OVERRIDES] --out
 data shapes FOLDER --num-train --num-val --seed --side
 data show SOURCE [OVERRIDES] --out --split --count --augmented --draws
@@ -27,7 +27,7 @@ demo [OVERRIDES] --out
 doctor --prove --warm
 eval [CONFIG] [OVERRIDES] --weights --annotations --predictions --out --max-dets --boundary --tile --scales --flip
 predict WEIGHTS SOURCES --out --score --device --precision --recursive --classes --tile --to --scales --flip \
---max-pixels
+--max-pixels --shard --format --draw --join
 train CONFIG [OVERRIDES] --resume --weights --out
 """
 

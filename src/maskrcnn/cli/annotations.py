@@ -5,6 +5,7 @@ from pathlib import Path
 
 from maskrcnn.config import Data
 from maskrcnn.data.formats.archive import is_archive
+from maskrcnn.data.formats.shards_layout import is_pattern
 from maskrcnn.recipes import read_recipe
 
 
@@ -18,4 +19,5 @@ def find_data(source: str, overrides: Sequence[str]) -> Data:
 def is_recipe(source: str) -> bool:
     """Whether `data check demo` means the recipe: data that are there come first, then names of recipes."""
     path = Path(source)
-    return source.endswith((".yml", ".yaml")) or (path.name == source and not path.is_dir() and not is_archive(path))
+    is_there = path.is_dir() or is_archive(path) or is_pattern(path)
+    return source.endswith((".yml", ".yaml")) or (path.name == source and not is_there)

@@ -12,7 +12,9 @@ from maskrcnn.sentences import typed
 if TYPE_CHECKING:
     from maskrcnn.data.dataset import Dataset
 
-Target = Literal["coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "dsb2018", "instances"]
+Target = Literal[
+    "coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "dsb2018", "instances", "shards"
+]
 
 
 def convert(
@@ -21,8 +23,14 @@ def convert(
     overrides: DataOverrides = None,
     to: Annotated[
         Target,
-        Option(metavar="FORMAT", help="coco, lvis, yolo, labelme, cvat, via, voc, cityscapes, dsb2018 or instances."),
+        Option(
+            metavar="FORMAT",
+            help="coco, lvis, yolo, labelme, cvat, via, voc, cityscapes, dsb2018, instances or shards.",
+        ),
     ] = "coco",
+    shard_size: Annotated[
+        int | None, Option(min=1, metavar="IMAGES", help="Images of a tar with --to shards; 1000 unless given.")
+    ] = None,
 ) -> None:
     """Write a data set in another format.
 
@@ -34,7 +42,7 @@ def convert(
     from maskrcnn.data.convert import convert_data
 
     settings = find_data(source, overrides or [])
-    for sentence in convert_data(settings, to, dest):
+    for sentence in convert_data(settings, to, dest, shard_size):
         print(sentence, flush=True)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskrcnn.data.formats.archive import is_archive, stem_of
+from maskrcnn.data.formats.shards_layout import is_pattern
 from maskrcnn.files import atomic_write
 from maskrcnn.recipes import read_recipe
 from maskrcnn.recipes.adopt import with_settings
@@ -15,6 +16,7 @@ from maskrcnn.recipes.read import read_overrides
 from maskrcnn.recipes.write import to_plan
 from maskrcnn.run_folder import CONFIG, PLAN, is_run
 from maskrcnn.runtime.ranks import find_ranks
+from maskrcnn.storage.location import Location, at, is_remote
 
 if TYPE_CHECKING:
     from maskrcnn.config import Recipe
@@ -28,8 +30,10 @@ def is_data(source: str) -> bool:
 
     Raises ValueError for a folder that is called like a shipped recipe, and for a file that is neither.
     """
+    if is_remote(source):
+        return not source.endswith((".yml", ".yaml")) and _holds_shards(source)
     path = Path(source).expanduser()
-    if is_archive(path):
+    if is_archive(path) or is_pattern(path):
         return True
     if path.is_file() and path.suffix.lower() in LABELS:
         raise ValueError(f"{source} is a file of annotations or an image; give the folder that holds both")
@@ -45,6 +49,14 @@ def is_data(source: str) -> bool:
         f"{source} is a folder here, and a recipe that comes with this package; write ./{source} for the data in the "
         f"folder, {source}.yml for the recipe"
     )
+
+
+def _holds_shards(address: str) -> bool:
+    """Whether tars lie at an address; of other data there a recipe says where they are."""
+    from maskrcnn.data.remote_shards import holds_shards
+
+    place = at(address)
+    return isinstance(place, Location) and holds_shards(place)
 
 
 def planned(source: str, overrides: Sequence[str], out: Path | None, *, goes_on: bool) -> "Recipe":

@@ -25,7 +25,9 @@ Pixels = Annotated[int, Meta(gt=0, le=1 << 36)]
 Rounding = Literal["nearest", "down"]
 Fit = Literal["sides", "box"]
 Levels = Literal["full", "percentiles", "fixed"]
-Format = Literal["auto", "coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "dsb2018", "instances"]
+Format = Literal[
+    "auto", "coco", "lvis", "yolo", "labelme", "cvat", "via", "voc", "cityscapes", "dsb2018", "instances", "shards"
+]
 
 
 class Data(Settings, frozen=True):

@@ -19,6 +19,7 @@ from maskrcnn.data.levels import RGB, Levels, Pixels, to_levels
 from maskrcnn.data.oddities import Oddities
 from maskrcnn.data.raster import Raster
 from maskrcnn.data.raw import Opened, Raw, pixels_of
+from maskrcnn.data.tar_members import far_tar_of, fetched_tar, member_of, read_member, tar_of
 from maskrcnn.files import SPECIAL, is_special
 from maskrcnn.picture import picture
 from maskrcnn.storage.location import Location
@@ -75,7 +76,7 @@ def read_image(path: Path | Location) -> bytes:
     if isinstance(path, Location):
         return _read_object(path)
     with open_file(path) as file:
-        length = os.fstat(file.fileno()).st_size
+        length = length_of(file)
         if length > LARGEST:
             raise ValueError(
                 f"the image {path} has {length} bytes, but an image has at most {LARGEST}; restore or remove it"
@@ -84,6 +85,8 @@ def read_image(path: Path | Location) -> bytes:
 
 
 def _read_object(path: Location) -> bytes:
+    if (inside := far_tar_of(path)) is not None:
+        return _read_from_tar(path, fetched_tar(inside[0]), inside[1])
     try:
         return read_bytes(path)
     except FileNotFoundError:
@@ -188,9 +191,11 @@ def probe(path: Path | Location) -> Header:
 
 
 def open_file(path: Path | Location) -> BytesIO | BufferedReader:
-    """An image's file, open for reading; that of a store is read whole. Raises what `read_image` does."""
+    """An image's file, open for reading; that of a store or in a tar is read whole. Raises what `read_image` does."""
     if isinstance(path, Location):
         return BytesIO(read_image(path))
+    if (inside := tar_of(path)) is not None:
+        return BytesIO(_read_from_tar(path, *inside))
     if is_special(path):
         raise OSError(CLOSED.format(path, SPECIAL))
     try:
@@ -199,6 +204,24 @@ def open_file(path: Path | Location) -> BytesIO | BufferedReader:
         raise FileNotFoundError(MISSING.format(path)) from None
     except OSError as error:
         raise OSError(CLOSED.format(path, error.strerror)) from None
+
+
+def length_of(file: BytesIO | BufferedReader) -> int:
+    """Length of an open file, which stays where it is."""
+    place = file.tell()
+    length = file.seek(0, os.SEEK_END)
+    file.seek(place)
+    return length
+
+
+def _read_from_tar(path: Path | Location, tar: Path, name: str) -> bytes:
+    try:
+        member = member_of(tar, name)
+    except FileNotFoundError:
+        raise FileNotFoundError(MISSING.format(path)) from None
+    if member.size > LARGEST:
+        raise ValueError(f"the image {path} has {member.size} bytes, but an image has at most {LARGEST}; remove it")
+    return read_member(tar, member)
 
 
 def refuse_broken(path: Path | Location) -> None:

@@ -15,7 +15,7 @@ REPAIRS = "repairs.json"
 """The list of repairs in a repaired copy, for programs."""
 OWN = {SPLIT, REPAIRS}
 """JSON files that this package writes beside data."""
-LABELS_OF = {"labelme": ".json", "cityscapes": ".json", "voc": ".xml"}
+LABELS_OF = {"labelme": ".json", "cityscapes": ".json", "voc": ".xml", "shards": ".tar"}
 """Endings of the label files of formats that have many; their readers tell of strange ones among them."""
 SHOWN = 2
 """Names of files of one kind that are shown."""
@@ -65,7 +65,9 @@ def _candidates(folder: Folder, sources: Sequence[Source]) -> Iterator[Path]:
 
 
 def _home(source: Source) -> Path:
-    """The folder around the label files; VOC's XML files lie beside its masks."""
+    """The folder around the label files; VOC's XML files lie beside its masks, tars are the images' folder."""
+    if source.format == "shards":
+        return source.images
     return source.labels.parent if source.format == "voc" else source.labels
 
 

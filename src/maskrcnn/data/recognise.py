@@ -7,6 +7,7 @@ from typing import NamedTuple
 from maskrcnn.data.formats import yolo
 from maskrcnn.data.formats.archive import is_archive, unpacked
 from maskrcnn.data.formats.known import FORMATS
+from maskrcnn.data.formats.shards_layout import named_by
 from maskrcnn.data.formats.source import Folder, Part, Source
 from maskrcnn.data.not_read import not_read
 from maskrcnn.data.sources import SUFFIXES
@@ -43,9 +44,12 @@ def recognise(root: Path, wanted: str = "auto") -> Found:
     """Find the data set of a folder, or of an archive, which is unpacked into the cache.
 
     wanted   a format's name: others are not looked for
+    A tar of images with their JSON, or a name that means several, is a data set of shards and stays packed.
     Of several formats in one folder the one that lies in fewer folders is taken, of equals the first of `FORMATS`; what
     else is there is told. Raises FileNotFoundError where the folder is missing or nothing is recognised.
     """
+    if wanted in ("auto", "shards") and (named := named_by(root)) is not None:
+        return Found(root, (named,), ())
     root = unpacked(root) if is_archive(root) else root
     if is_special(root):
         raise FileNotFoundError(f"{root} cannot be read ({SPECIAL}); give the folder that holds annotations and images")

@@ -1,12 +1,15 @@
 """Images that a person names: files, folders and patterns, on disk or in a store."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from glob import glob
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from maskrcnn.data.formats.source import walk
+from maskrcnn.data.name_ranges import expanded
+from maskrcnn.data.tar_members import TAR, fetched_tar, index_of
 from maskrcnn.sentences import Note, some_of, typed
 from maskrcnn.storage.fetch import exists
 from maskrcnn.storage.find import has_pattern, matching
@@ -28,7 +31,7 @@ Named = dict[Path | Location, PurePosixPath]
 
 
 def find_images(sources: Iterable[Where], *, recursive: bool = False, without: Path | None = None) -> Named:
-    """The files that files, folders and globs mean, each once, sorted within a source; with each its name below it.
+    """The images that files, folders, tars and globs mean, each once, sorted within a source, and their names below it.
 
     recursive   whether images in folders below a folder count
     without     a folder that is passed over, such as the one where results go
@@ -62,11 +65,33 @@ def is_image(name: str) -> bool:
 def _on_disk(path: Path, recursive: bool, without: Path | None) -> Named:
     if path.is_dir():
         return _in_folder(path, recursive, without)
-    files = [path] if path.is_file() else sorted(Path(name) for name in glob(str(path), recursive=True))
-    images: Named = {file: PurePosixPath(file.name) for file in files if file.is_file()}
+    files = [path] if path.is_file() else [Path(one) for one in _globbed(path)]
+    images: Named = {}
+    for file in filter(Path.is_file, files):
+        images |= _in_tar(file, file) if _is_tar(file.name) else {file: PurePosixPath(file.name)}
     if not images:
         raise _none_there(f"at {path} (working directory {Path.cwd()})")
     return images
+
+
+def _globbed(path: Path) -> Iterator[str]:
+    """Files that a pattern means. Raises FileNotFoundError where a range of numbers in it names one that is missing."""
+    names = list(expanded(path.name))
+    for name in names:
+        found = sorted(glob(str(path.with_name(name)), recursive=True))
+        if not found and len(names) > 1:
+            raise FileNotFoundError(f"{path} names {name}, which is missing; complete the files or correct the range")
+        yield from found
+
+
+def _is_tar(name: str) -> bool:
+    return name.lower().endswith(TAR)
+
+
+def _in_tar(tar: Path, where: Path | Location) -> Named:
+    """Images in a tar, as they lie in it. where: what they are named by, the tar or its address."""
+    names = [one.name for one in index_of(tar).in_order() if is_image(one.name)]
+    return {where / name: PurePosixPath(tar.stem, name) for name in names}
 
 
 def _in_folder(folder: Path, recursive: bool, without: Path | None) -> Named:
@@ -101,10 +126,17 @@ def _deeper(folder: Path) -> str:
 
 
 def _in_store(location: Location, recursive: bool) -> Named:
+    if _is_tar(location.key):
+        tars = [location] if location.is_web or not has_pattern(location) else list(matching(location))
+        named = [replace(one, key=key) for one in tars for key in expanded(one.key)]
+        images = {path: name for tar in named for path, name in _in_tar(fetched_tar(tar), tar).items()}
+        if not images:
+            raise _none_there(f"at {location}")
+        return images
     if location.is_web or exists(location):
         return {location: PurePosixPath(location.name or "image")}
     keys = [one.key for one in (listing if recursive else children)(location)]
-    images: Named = {location / key: PurePosixPath(key) for key in keys if is_image(key)}
+    images = {location / key: PurePosixPath(key) for key in keys if is_image(key)}
     if not images and has_pattern(location):
         images = {one: PurePosixPath(one.name) for one in matching(location)}
         if not images:

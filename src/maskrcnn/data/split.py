@@ -26,6 +26,7 @@ from maskrcnn.data.health.near_duplicates import near_duplicates
 from maskrcnn.data.image_file import allow_pixels
 from maskrcnn.data.join import join
 from maskrcnn.data.recognise import recognise
+from maskrcnn.data.remote_shards import fetch_shards, holds_shards
 from maskrcnn.run_folder import SPLIT
 from maskrcnn.sentences import Note, counted, typed
 from maskrcnn.storage.fetch import fetch_file
@@ -77,9 +78,11 @@ def is_named(settings: Data) -> bool:
     """
     if settings.format != "auto" or settings.also:
         return False
-    if any(isinstance(at(getattr(settings, name)), Location) for name in ("dataset_dir", *NAMES)):
-        return True
-    if any(getattr(settings, name) != getattr(Data(), name) for name in NAMES):
+    has_names = any(getattr(settings, name) != getattr(Data(), name) for name in NAMES)
+    root = at(settings.dataset_dir)
+    if isinstance(root, Location):
+        return has_names or not holds_shards(root)
+    if has_names:
         return True
     try:
         for split in ("train", "val"):
@@ -91,13 +94,24 @@ def is_named(settings: Data) -> bool:
 
 def find_parts(settings: Data) -> Parts:
     """Recognise what lies in the folders of a recipe's data. Raises FileNotFoundError where nothing is recognised."""
-    found = [recognise(local(folder), settings.format) for folder in (settings.dataset_dir, *settings.also)]
+    folders = (settings.dataset_dir, *settings.also)
+    found = [recognise(_here(folder, settings), settings.format) for folder in folders]
     train = [source for one in found for source in one.of("train", "")]
     val = [source for one in found for source in one.of("val")]
     test = [source for one in found for source in one.of("test")]
     if not train and not val:
         val, test = test, []
     return Parts(train, val, tuple(map(str, found)), test)
+
+
+def _here(folder: str, settings: Data) -> Path:
+    """A folder of this machine; tar shards of a store are copied. Raises ValueError for another address."""
+    place = at(folder)
+    if isinstance(place, Path) or settings.format not in ("auto", "shards") or not holds_shards(place):
+        return local(folder)
+    if settings.remote == "stream":
+        raise ValueError(f"{place}: tar shards are copied before they are read; leave data.remote=stream out")
+    return fetch_shards(place)
 
 
 def open_validation(settings: Data, trained: Data) -> Dataset:

@@ -146,7 +146,7 @@ def _unpack(path: Path, dest: Path, limits: _Limits) -> None:
                     raise ValueError(
                         f"{path} holds {member.name!r}, {member.kind}, which is not unpacked; unpack it yourself"
                     )
-                target = dest / _inner(member.name, path)
+                target = dest / inner_path(member.name, path)
                 if SYSTEM.isdisjoint(target.parts):
                     if target in taken:
                         raise ValueError(f"{path} holds {member.name!r} twice; pack it anew")
@@ -227,7 +227,7 @@ def _copy(archive: zipfile.ZipFile | tarfile.TarFile, member: _Member, target: P
             file.write(chunk)
 
 
-def _inner(name: str, path: Path) -> Path:
+def inner_path(name: str, path: Path) -> Path:
     """The path of a member below the folder it is unpacked to. Raises ValueError where it would lead out."""
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in name:

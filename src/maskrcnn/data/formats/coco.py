@@ -69,7 +69,7 @@ def write(data: Dataset, path: Path, extras: Extras = NOTHING) -> None:
         {"id": id, "file_name": name, "height": height, "width": width} | extras.of_image(id)
         for id, name, (height, width) in zip(ids, data.file_names, data.sizes.tolist(), strict=True)
     ]
-    posed = _labels_with_keypoints(data, extras)
+    posed = labels_with_keypoints(data, extras)
     categories: list[dict[str, Any]] = [
         {"id": id, "name": name}
         | ({"keypoints": data.keypoint_names} if label in posed else {})
@@ -79,7 +79,7 @@ def write(data: Dataset, path: Path, extras: Extras = NOTHING) -> None:
     with atomic_write(path) as draft, draft.open("wb") as file:
         head = encode({**extras.file, "images": images, "categories": categories})
         file.write(head[:-1] + b',"annotations":[')
-        rows = (row for image in range(len(images)) for row in _annotations(data, image, images[image]["id"], posed))
+        rows = (row for image in range(len(images)) for row in annotations_of(data, image, images[image]["id"], posed))
         for number, row in enumerate(rows):
             file.write(b",\n" * (number > 0) + encode(row))
         file.write(b"]}")
@@ -104,7 +104,7 @@ def segmentations(data: Dataset, image: int) -> list[Any]:
     return found
 
 
-def _labels_with_keypoints(data: Dataset, extras: Extras) -> set[int]:
+def labels_with_keypoints(data: Dataset, extras: Extras) -> set[int]:
     """Classes whose entry lists keypoints, or of which an object has some."""
     if data.keypoints is None:
         return set()
@@ -112,7 +112,7 @@ def _labels_with_keypoints(data: Dataset, extras: Extras) -> set[int]:
     return named | set(data.labels[data.keypoints.any(axis=(1, 2))].tolist())
 
 
-def _annotations(data: Dataset, image: int, id: int | str, posed: set[int]) -> Iterator[dict[str, Any]]:
+def annotations_of(data: Dataset, image: int, id: int | str, posed: set[int]) -> Iterator[dict[str, Any]]:
     """What the rows of an image's objects say; keypoints in those of the classes that are posed."""
     chosen = data.objects(image)
     boxes = data.boxes_xywh(chosen).tolist()

@@ -31,13 +31,16 @@ ARRAYS = (
 """Columns of a data set that are kept as they are."""
 
 
-def kept(source: Source, faults: Faults, files: Sequence[Path | str], read: Callable[[], Dataset]) -> Dataset:
+def kept(
+    source: Source, faults: Faults, files: Sequence[Path | str], read: Callable[[], Dataset], *, few: int | None = None
+) -> Dataset:
     """What `read` gives and reports, from an entry of the cache where these files have been read before.
 
     files   label files and images; their names, sizes and times of change, and those of the file of class names, tell
             whether an entry still holds
+    few     number of files below which nothing is kept; None: `FEW`
     """
-    if len(files) < FEW:
+    if len(files) < (FEW if few is None else few):
         return read()
     key, newest = _key(source, files if source.names is None else [*files, source.names])
     if key is None or time.time() - newest / 1e9 < SETTLED:
@@ -90,6 +93,8 @@ def _columns(data: Dataset, faults: Faults) -> dict[str, Value]:
         "first_attribute": attributes.first,
         "category_ids": np.array(data.category_ids, np.int64),
         "category_names": data.category_names,
+        "keypoints": np.zeros((0, 0, 3), np.float32) if data.keypoints is None else data.keypoints,
+        "keypoint_names": data.keypoint_names,
         "faults": tuple(msgspec.json.encode(fault).decode() for fault in faults),
     }
 
@@ -107,6 +112,8 @@ def _restored(source: Source, faults: Faults, columns: dict[str, Any]) -> Datase
         rings=Rings(columns["points"], columns["first_point"]),
         category_ids=tuple(columns["category_ids"].tolist()),
         category_names=columns["category_names"],
+        keypoints=columns["keypoints"] if columns["keypoint_names"] else None,
+        keypoint_names=columns["keypoint_names"],
         attributes=attributes if len(attributes) else None,
         remarks=faults.notes(),
         **{name: columns[name] for name in ARRAYS},

@@ -16,6 +16,7 @@ from maskrcnn.data.formats import (
     instances,
     labelme,
     lvis,
+    shards,
     via,
     voc,
     yolo,
@@ -50,4 +51,5 @@ FORMATS = {
     "via": Format(via.TITLE, via.find, via.read, via.write),
     "dsb2018": Format(dsb2018.TITLE, dsb2018.find, dsb2018.read, dsb2018.write),
     "instances": Format(instances.TITLE, instances.find, instances.read, instances.write),
+    "shards": Format(shards.TITLE, shards.find, shards.read, shards.write),
 }

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.decode import read_image
+from maskrcnn.data.tar_members import tar_of
 from maskrcnn.files import FULL, check_room
 from maskrcnn.storage.location import Location
 
@@ -96,7 +97,7 @@ def _inside(file_name: str) -> PurePosixPath:
 
 def _put(source: Path | Location, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(source, Location):
+    if isinstance(source, Location) or tar_of(source) is not None:
         target.write_bytes(read_image(source))
     else:
         _link(source, target)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from maskrcnn.data.dataset import Dataset
+from maskrcnn.data.decode import length_of, open_file
 from maskrcnn.data.faults import EXAMPLES, Kind, Severity
 from maskrcnn.data.health.findings import Finding, image_name, of_images
 from maskrcnn.data.health.survey import Survey
@@ -117,9 +118,9 @@ def _parted(group: Iterable[Place], key: Callable[[Place], Hashable]) -> Iterato
 def _digest(path: Path, last: int | None) -> bytes:
     """A digest of a file, or of its last bytes; of a file that vanished meanwhile, one of its name."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             if last is not None:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - last))
+                file.seek(max(0, length_of(file) - last))
             digest = blake2b(digest_size=16)
             while chunk := file.read(1 << 20):
                 digest.update(chunk)

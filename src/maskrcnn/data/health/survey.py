@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from maskrcnn.data.dataset import Dataset
-from maskrcnn.data.decode import probe, refuse_broken
+from maskrcnn.data.decode import length_of, open_file, probe, refuse_broken
 from maskrcnn.data.faults import Kind, Severity
 from maskrcnn.data.header import Header
 from maskrcnn.data.health.findings import Progress
@@ -81,7 +81,8 @@ def look(path: Path) -> Seen:
     """Read the header of an image's file. One that lacks its end is decoded: some cameras write on behind it."""
     num_bytes = -1
     try:
-        num_bytes = path.stat().st_size
+        with open_file(path) as file:
+            num_bytes = length_of(file)
         header = probe(path)
     except FileNotFoundError as error:
         return Seen(None, -1, MISSING_IMAGE, str(error))
@@ -100,7 +101,7 @@ def _kind_of(path: Path, num_bytes: int) -> Kind:
     if num_bytes == 0:
         return EMPTY
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(HEAD)
     except OSError:
         return UNREADABLE
@@ -111,6 +112,6 @@ def _kind_of(path: Path, num_bytes: int) -> Kind:
 
 def _has_end(path: Path, format: str, num_bytes: int) -> bool:
     end = ENDS.get(format, b"")
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(max(0, num_bytes - len(end)))
         return file.read() == end
