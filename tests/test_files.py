@@ -8,7 +8,19 @@ import threading
 import pytest
 
 from maskrcnn import files
-from maskrcnn.files import DiskFull, atomic_write, cache_folder, check_room, digest, fingerprint, listing, lock, writing
+from maskrcnn.files import (
+    DiskFull,
+    append,
+    atomic_write,
+    cache_folder,
+    check_room,
+    digest,
+    filling,
+    fingerprint,
+    listing,
+    lock,
+    writing,
+)
 
 
 @pytest.mark.parametrize("synced", [False, True])
@@ -145,6 +157,31 @@ def test_the_file_is_named_by_the_error_where_it_knows_it_else_the_folder(tmp_pa
         raise OSError(errno.ENOSPC, "full", str(tmp_path / "labels"))
     with pytest.raises(DiskFull, match=f"^{tmp_path} could not"), writing(tmp_path):
         raise OSError(errno.ENOSPC, "full")
+
+
+def test_a_new_folder_that_finds_no_room_is_removed(tmp_path, a_disk_of_1000_bytes):
+    def fill():
+        with filling(tmp_path / "new"):
+            (tmp_path / "new").mkdir()
+            (tmp_path / "new" / "labels").write_text("begun")
+            raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(DiskFull, match=f"^{tmp_path}/new could not .*: more than 1,005 bytes needed, 1,005 bytes free"):
+        fill()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_is_added_whole_or_not_at_all(tmp_path):
+    resource = pytest.importorskip("resource", reason="a limit for files is a matter of Unix")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    append(tmp_path / "log.txt", b"one\n")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6, before[1]))
+    try:
+        with pytest.raises(DiskFull, match=r"log\.txt could not be written \(File too large\)"):
+            append(tmp_path / "log.txt", b"two\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "log.txt").read_bytes() == b"one\n"
 
 
 def test_errors_of_other_kinds_stay_what_they_are(tmp_path):

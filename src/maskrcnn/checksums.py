@@ -73,7 +73,8 @@ def was_changed(text: str) -> bool:
     (False, True, False)
     """
     first, _, rest = text.partition("\n")
-    return text.startswith(LINE) and first != LINE + _sum(rest)
+    right = _sum(rest)
+    return (text.startswith(LINE) or first.endswith(right)) and first != LINE + right
 
 
 def _sum(text: str) -> str:

@@ -191,16 +191,17 @@ def explain_full(
 
 def reason_of(error: OSError) -> str:
     """What the system says, in a few words."""
-    return os.strerror(error.errno) if error.errno in FULL else str(error.strerror or error)
+    return os.strerror(error.errno or 0) if error.errno in FULL else str(error.strerror or error)
 
 
 def as_sentence(error: Exception) -> str:
     """What an error says; one of a full disk that nobody has explained is explained here."""
-    if not isinstance(error, OSError) or isinstance(error, DiskFull) or error.errno not in FULL:
+    number = error.errno if isinstance(error, OSError) and not isinstance(error, DiskFull) else None
+    if not isinstance(error, OSError) or number is None or number not in FULL:
         return str(error)
     if error.filename is None:
         return f"what this command writes found no room ({error.strerror}); {REMEDY}"
-    return str(explain_full(Path(os.fsdecode(error.filename)), reason=error.errno))
+    return str(explain_full(Path(os.fsdecode(error.filename)), reason=number))
 
 
 def size_of(path: Path) -> int:

@@ -1,6 +1,7 @@
 """Several data sets as one."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -29,8 +30,9 @@ def part(folder, ids, names, size, box):
 def test_images_keep_their_files_and_objects_their_classes(tmp_path):
     one = part(tmp_path / "one", [1, 2], ["cat", "dog"], (40, 60), [1, 2, 3, 4])
     two = part(tmp_path / "two", [8], ["dog"], (50, 30), [5, 6, 7, 8])
-    whole = join([one, two])
+    whole = join([one, replace(two, known_files=["a_mask.png"])])
     assert whole.images == tmp_path
+    assert whole.known_files == ["two/images/a_mask.png"]
     assert list(whole.file_names) == ["one/images/a.png", "two/images/a.png"]
     assert whole.image_ids.tolist() == [1, 2]  # both were 5
     assert whole.annotation_ids.tolist() == [1, 2, 8]

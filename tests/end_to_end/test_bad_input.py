@@ -253,7 +253,12 @@ def test_weights_that_are_none(place, refusal, command):
     assert told("shapes").startswith("expected model.safetensors or weights/best/model.safetensors in shapes; it holds")
     assert told("tiny.yml").startswith("expected a weights folder, a run folder or a .safetensors file, received tiny")
     config = place / "run/weights/last/config.yml"
-    config.write_text(config.read_text().replace("hidden: 16", "hidden: 24"))
+    changed = config.read_text().replace("hidden: 16", "hidden: 24")
+    config.write_text(changed)
+    sums = config.with_name("checksums.json")
+    assert told("run").endswith(f"or, if it was changed on purpose, remove {sums}")
+    sums.unlink()
+    config.write_text(changed.partition("\n")[2])  # as a person's own
     misfit = told("run")
     assert misfit.startswith("the weights in run")
     assert "box_head.fcs.1.weight (expected 24 x 24, received 16 x 16)" in misfit

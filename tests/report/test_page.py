@@ -102,6 +102,7 @@ def test_a_training_report_is_one_valid_file_with_the_numbers(training):
 
 def test_scores_beside_cocos_and_results_that_nobody_looked_at_are_named(training):
     path = training / "evaluation" / "metrics.json"
+    (training / "evaluation" / "checksums.json").unlink()  # a change on purpose
     uncounted = {"results": 20, "among": 320, "images": 1, "counted": 300, "most": 320}
     boundary = {"segm": {"AP": 0.321, "APl": None}}
     more = {
@@ -188,6 +189,22 @@ def test_numbers_that_are_not_finite_leave_a_gap(training):
     line = json.loads((training / "metrics.jsonl").read_text().splitlines()[0]) | {"total": float("nan")}
     (training / "metrics.jsonl").write_bytes(line_of(line))
     check(write_report(training).read_text())
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "details.json", "predictions.json", "checksums.json"])
+def test_a_damaged_evaluation_is_not_reported_on(name, training):
+    content = bytearray((training / "evaluation" / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (training / "evaluation" / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"evaluation/{name} is not what was written"):
+        write_report(training)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff"])
+def test_metrics_that_are_none_are_refused_with_their_path(content, tmp_path):
+    (tmp_path / "metrics.json").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/metrics\.json is damaged \("):
+        write_report(tmp_path)
 
 
 def test_a_folder_without_numbers_is_refused(tmp_path):

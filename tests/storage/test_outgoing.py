@@ -238,3 +238,18 @@ def test_what_is_left_of_a_removed_run_is_not_uploaded_again(folder):
     write(folder, "log.txt", "of a removed run")
     assert emptied(RUN) == folder
     assert here(folder) == {}
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"a": 1}', b"\xff"])
+def test_a_damaged_record_of_uploads_is_told(content, store, folder):
+    (folder.parent / "uploaded.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"uploaded\.json is damaged \(.*\), which says what of the files beside it"):
+        Outgoing(folder, RUN)
+
+
+@pytest.mark.parametrize("content", [b"{", b"{}", b'{"files": 3}', b"\xff"])
+def test_a_checkpoint_with_a_damaged_state_stays_here(content, store, folder):
+    save(folder, 2)
+    (folder / "checkpoints/step-2/state.json").write_bytes(content)
+    Outgoing(folder, RUN).push()
+    assert not any("step-2" in key for _, key in store.things)

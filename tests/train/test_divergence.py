@@ -33,7 +33,7 @@ def test_steps_are_counted_once_however_often_the_window_is_looked_at():
 def test_without_a_step_in_between_the_last_known_loss_is_kept():
     found = course([4.0] * 20)
     found.close(20, 2)
-    assert found.loss == 4.0
+    assert (found.loss, found.sound) == (4.0, [20])
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,9 @@ def join(parts: Sequence[Dataset]) -> Dataset:
         joined=tuple(path for one in parts for path in one.joined or (one.annotations,)),
         images=root,
         image_ids=image_ids,
-        file_names=[name for one in parts for name in _names_below(one, root)],
+        file_names=[name for one in parts for name in _names_below(one, one.file_names, root)],
+        known_files=[name for one in parts for name in _names_below(one, one.known_files, root)],
+        category_origins=(),
         first_object=first_object,
         annotation_ids=annotation_ids,
         rings=rings,
@@ -118,9 +120,10 @@ def _common_path(paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([path.absolute() for path in paths]))
 
 
-def _names_below(data: Dataset, root: Path) -> list[str]:
+def _names_below(data: Dataset, names: Sequence[str], root: Path) -> list[str]:
+    """Names below the data set's own folder, told from one around it."""
     assert isinstance(data.images, Path)
     if data.images == root:
-        return list(data.file_names)
+        return list(names)
     below = data.images.absolute().relative_to(root).as_posix()
-    return [f"{below}/{name}" for name in data.file_names]
+    return [f"{below}/{name}" for name in names]

@@ -103,7 +103,7 @@ def _nothing(folder: Folder, wanted: str) -> str:
     known = ", ".join(one.title for one in FORMATS.values())
     others = "".join(f"; {one}" for one in not_read(folder, []))
     return (
-        f"{by_archive(str(folder.root))} holds {counted(files, 'files')}, {images} of them images, but no annotations of "
-        f"{form} (known: {known}){others}; give the folder that holds images and annotations, or write the names of both into "
-        "data.train_img_dir and data.train_anno_path"
+        f"{by_archive(str(folder.root))} holds {counted(files, 'files')}, {images} of them images, but no annotations "
+        f"of {form} (known: {known}){others}; give the folder that holds images and annotations, or write the names of "
+        "both into data.train_img_dir and data.train_anno_path"
     )

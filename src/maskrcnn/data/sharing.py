@@ -1,4 +1,5 @@
 """Who has which images of a step: processes, and the micro-batches of each."""
+
 import itertools
 
 

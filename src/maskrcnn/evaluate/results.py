@@ -46,7 +46,7 @@ class Result(msgspec.Struct, gc=False):
 
 
 def read(path: Path) -> list[Result]:
-    """The entries of a result file, with numbers that may be text. Raises ValueError, naming it, if it is unreadable."""
+    """The entries of a result file; numbers may be text. Raises ValueError, naming it, where it cannot be read."""
     try:
         if is_special(Path(path)):
             raise OSError(None, SPECIAL)

@@ -92,7 +92,7 @@ def write_report(run: Path, dataset: Dataset | None = None) -> Path:
 
 def read_metrics(folder: Path) -> Metrics:
     """What `evaluate.save` wrote; empty when it wrote nothing. Raises ValueError where that was damaged since."""
-    check_files(folder, names={METRICS, DETAILS})
+    check_files(folder)
     found: dict[str, Any] = {}
     for file in (folder / name for name in (METRICS, DETAILS) if (folder / name).is_file()):
         try:

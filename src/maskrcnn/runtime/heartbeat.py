@@ -1,8 +1,8 @@
 """A pulse of each process of a run, by which one that hangs is noticed within a minute and named.
 
-Every process sends a line a second to the first one, and the first one to all, from a thread and over sockets of their
-own: a main thread that waits in a collective, compiles or computes is heard all the same. A process that dies closes its
-socket, and is no concern of this module: its collectives fail at once.
+Every process sends a line a second to the first one, and the first one to all, from a thread and over sockets of
+their own: a main thread that waits in a collective, compiles or computes is heard all the same. A process that dies
+closes its socket, and is no concern of this module: its collectives fail at once.
 """
 
 import os
@@ -206,13 +206,14 @@ class Heart:
 
     def _sentence(self, one: Pulse) -> str:
         return (
-            f"process {one.rank} of {self.size} (pid {one.pid} on {one.host}) hangs or was stopped: it was not heard of "
-            f"for {self._patience:.0f} seconds; the last that it said was: {one.doing}. All processes of the run end"
+            f"process {one.rank} of {self.size} (pid {one.pid} on {one.host}) hangs or was stopped: it was not heard "
+            f"of for {self._patience:.0f} seconds; the last that it said was: {one.doing}. All processes of the run end"
         )
 
     def _close_books(self, sentences: Sequence[str]) -> None:
-        for sentence in sentences if self.tell else ():
-            self.tell(f"failed: {sentence}")
+        if self.tell is not None:
+            for sentence in sentences:
+                self.tell(f"failed: {sentence}")
         sys.stdout.flush()
         sys.stderr.flush()
 

@@ -33,6 +33,12 @@ class Sent(NamedTuple):
     """ETag of the object, which tells it from one that others put there."""
 
 
+class State(msgspec.Struct):
+    """A checkpoint's state.json, as far as it is looked at here."""
+
+    files: dict[str, msgspec.Raw]
+
+
 class New(NamedTuple):
     """A file that is to be sent."""
 
@@ -145,7 +151,9 @@ class Outgoing:
         new = self._read(state)
         if new is None or new.content is None:
             return
-        files = [f"{prefix}/{name}" for name in msgspec.json.decode(new.content)["files"]]
+        files = [f"{prefix}/{name}" for name in _files_in(new.content)]
+        if not files:
+            return
         if state in self.there:
             self._remove([state])
         for name in files:
@@ -165,6 +173,14 @@ class Outgoing:
             remove_objects(self.location, [name])
             self.there.pop(name, None)
             self.sent.pop(name, None)
+
+
+def _files_in(state: bytes) -> list[str]:
+    """Names in a checkpoint's state.json; none of a damaged one, which nobody can go on from."""
+    try:
+        return list(msgspec.json.decode(state, type=State).files)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
 
 
 def _sent(record: Path) -> dict[str, Sent]:

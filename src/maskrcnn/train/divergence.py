@@ -62,7 +62,7 @@ class Course:
         if has_grown:
             self.sound = self.before_growth
         else:
-            self.sound = [*self.sound, step][-min(keep, SUSPECTS) :]
+            self.sound = [*(one for one in self.sound if one != step), step][-min(keep, SUSPECTS) :]
             self.lowest = min(self.lowest, fmean(late)) if late else self.lowest
         self.loss = fmean(self.since) if self.since else self.loss
         self.recent, self.since, self.saved = late[-FEWEST:], [], step

@@ -43,8 +43,8 @@ def run(
     """Train and evaluate as the recipe says; returns the folder of the run on disk.
 
     out      that folder, or the address of one in an object store, which is uploaded while the run goes on
-    resume   None, `auto` (the newest checkpoint of `out`, if there is one), or folder or address of a checkpoint or run;
-             what elastic torchrun starts again goes on with its own newest checkpoint
+    resume   None, `auto` (the newest checkpoint of `out`, if there is one), or folder or address of a checkpoint or
+             run; what elastic torchrun starts again goes on with its own newest checkpoint
     weights  what a run that is not continued begins with; the recipe describes their network, but for its classes
     open_split   reads the splits that `recipe.data` names; another one where they are not COCO's
     begun    when the person's command began, by `time.perf_counter`, from where a given time counts; None: now

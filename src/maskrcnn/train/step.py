@@ -115,8 +115,8 @@ class Updater:
         """Move the weights along the gradient of the mean loss over the images of all processes.
 
         Each micro-batch counts by its number of images, which may differ, between processes too: losses are means over
-        images, and so is the gradient. Parameters that no loss reached count as having a gradient of zero: all processes then
-        reduce the same tensors, and one without a single object does not keep the others waiting.
+        images, and so is the gradient. Parameters that no loss reached count as having a gradient of zero: all
+        processes then reduce the same tensors, and one without a single object does not keep the others waiting.
         With fp16 an update whose gradient is not finite is left out, and the loss scale falls.
         """
         names, mean, parts = self._runs(list(micro_batches))

@@ -7,6 +7,7 @@ from PIL import Image
 from maskrcnn.data.dataset import Flag
 from maskrcnn.data.faults import Faults, Severity
 from maskrcnn.data.formats import cvat
+from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.source import Folder
 from maskrcnn.data.formats.xml_stream import xml_text
 from maskrcnn.masks import bitmap_from_rings
@@ -121,6 +122,14 @@ def test_attributes_come_back(tmp_path):
     again, _ = read_one(Folder(tmp_path / "two"))
     assert list(again.attributes) == list(data.attributes)
     assert again.crowd.tolist() == [False, True]
+
+
+def test_attributes_that_become_text_are_told(tmp_path):
+    builder = Builder(tmp_path, put(tmp_path, document(), "a.png").root, Faults())
+    image = builder.add_image("a.png", (20, 30))
+    builder.add_object(image, "cat", None, box=(1, 2, 3, 4), attributes={"score": 0.5, "tags": [1], "wild": True})
+    told = ["2 attributes become text, as all numbers and lists do in CVAT"]
+    assert cvat.write({"": builder.dataset()}, tmp_path / "two") == told
 
 
 def test_subsets_are_splits(tmp_path):

@@ -105,7 +105,7 @@ def _make(path: Path, entry: Path, name: str) -> None:
         remedy = f"{remedy} that has room for it"
         if error.errno in FULL:
             told = f"{path} is to be unpacked there; {remedy}"
-            raise explain_full(entry.parent, begun=size_of(draft), reason=error.errno, remedy=told) from None
+            raise explain_full(entry.parent, begun=size_of(draft), reason=error.errno or 0, remedy=told) from None
         raise OSError(f"{path} cannot be unpacked into {entry.parent} ({error.strerror or error}); {remedy}") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -88,7 +88,12 @@ def _add_shapes(image: Element, data: Dataset, index: int, used: set[str], losse
     taken = {shape.attributes.get("group_id") for shape in shapes}
     free = iter(number for number in range(1, 2 * len(shapes) + 2) if number not in taken)
     for shape in shapes:
-        attributes = {_text(name): _value(value) for name, value in shape.attributes.items() if name not in OWN}
+        stated = {name: value for name, value in shape.attributes.items() if name not in OWN}
+        attributes = {_text(name): _value(value) for name, value in stated.items()}
+        losses.add(
+            "attributes become text, as all numbers and lists do in CVAT",
+            sum(not isinstance(value, str | bool) for value in stated.values()),
+        )
         attributes |= {CROWD[0]: "true"} if shape.crowd else {}
         used.update(attributes)
         own = _own_fields(shape, free)
