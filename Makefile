@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check lint bench bench-gpu parity release
+.PHONY: help demo test test-all check lint bench bench-gpu parity release torture
 
 python := .venv/bin/python
 installed := .venv/.installed
@@ -52,6 +52,11 @@ bench-gpu:  ## measures everything on a GPU, in pieces: make bench-gpu DATA=DIR 
 
 parity: .venv-peers/.installed  ## compares us with torchvision and with stored numbers of the others, stage by stage
 	.venv-peers/bin/python -m pytest -q tests/parity tests/ops/test_roi_align.py --durations=10
+
+REPEATS ?= 200
+torture: $(installed)  ## kills and stops runs at random moments, which must go on: make torture REPEATS=200
+	$(python) tools/torture.py kills --repeats $(REPEATS) --upload
+	$(python) tools/torture.py stops --repeats $(REPEATS)
 
 release: $(installed)  ## builds what is published into dist/ and tries it: make release TAG=v1.2.3
 	$(python) tools/release.py $(if $(TAG),--tag '$(TAG)')

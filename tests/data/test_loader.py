@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from maskrcnn.config import Augment, Data
 from maskrcnn.data import buckets, loader
+from maskrcnn.data.annotation_store import AnnotationStore
 from maskrcnn.data.formats import coco
 from maskrcnn.data.oddities import Oddities
 
@@ -121,6 +122,27 @@ def test_a_broken_picture_stops_the_loop_with_its_name(data, workers):
         list(loader.Loader(data, steps_of(data, recipe(0)), recipe(workers)))
     gc.collect()
     assert not loader_threads()
+
+
+def test_a_broken_picture_becomes_a_black_one_without_objects_where_it_may_be_skipped(data):
+    (data.images / "5.png").write_bytes(b"not a picture")
+    (data.images / "6.png").unlink()
+    made = [
+        list(loader.Loader(data, steps_of(data, recipe(0)), recipe(workers), skip=True, world_size=size, rank=0))
+        for workers, size in ((0, 1), (2, 1), (0, 2))
+    ]
+    assert_same(made[0], made[1])
+    assert [[name for name, _ in batch.unread] for batch in made[0]] == [[n for n, _ in b.unread] for b in made[1]]
+    assert sorted(name for batch in made[0] for name, _ in batch.unread) == ["5.png", "6.png"]
+    targets = AnnotationStore(data, torch.device("cpu"))
+    for batch, half in zip(made[0], made[2], strict=True):
+        assert torch.equal(batch.indices[:2], half.indices)
+        skipped = batch.indices == len(data.image_ids)
+        assert sorted(batch.image_ids[skipped].tolist()) == sorted(int(name[0]) for name, _ in batch.unread)
+        assert not batch.images[skipped].any()
+        valid = targets.gather(batch.indices, targets.padding(batch.indices.numpy())).valid
+        assert valid[~skipped].any(dim=1).all()
+        assert not valid[skipped].any()
 
 
 def test_leaving_the_loop_ends_the_threads_and_prefetching_is_bounded(data):

@@ -1,4 +1,4 @@
-"""Runs whose processes die, hang, come and go: the launchers' part, which takes minutes."""
+"""Runs whose processes die or hang, under their launchers: takes minutes."""
 
 import json
 import os
@@ -158,18 +158,3 @@ def test_a_process_that_is_stopped_ends_the_run_within_a_minute(place, launcher,
     assert f"process {rank} of 2 (pid {pid_of(out, rank)} on " in told
     assert "hangs or was stopped: " in told
     assert "was: training, step " in told
-
-
-def test_a_machine_that_joins_restarts_the_group_which_goes_on(place, straight):
-    out = place / "joined"
-    agent = ["--nnodes=1:2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:29417", "--rdzv-id=77"]
-    agent += ["--max-restarts=3", "--local-addr=127.0.0.1"]
-    first = begin(torchrun(1, *agent), place, out)
-    wait_for(out, first, 6)
-    second = begin(torchrun(1, *agent), place, out)
-    told = finish(first), finish(second)
-    assert (first.returncode, second.returncode) == (0, 0), "\n".join(told)
-    sizes = [json.loads(line)[0] for line in (out / "order-0.jsonl").read_text().splitlines()]
-    assert sorted(set(sizes)) == [1, 2]
-    assert order(out) == order(straight[1])
-    assert losses(out) == pytest.approx(losses(straight[1]), rel=1e-5)

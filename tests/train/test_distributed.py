@@ -12,6 +12,7 @@ import torch
 
 from maskrcnn.runtime.devices import choose_device
 from maskrcnn.runtime.distributed import World, share_cpus
+from maskrcnn.runtime.heartbeat import join
 from maskrcnn.runtime.meeting import meeting_point
 from maskrcnn.runtime.ranks import Ranks, find_ranks, first_node, was_restarted
 
@@ -172,6 +173,15 @@ def test_one_process_is_a_world():
     assert tensor.tolist() == [1, 1]
     assert world.gather_bytes(b"ab") == [b"ab"]
     assert (world.any(True), world.any(False), world.is_main) == (True, False, True)
+
+
+def test_a_world_of_several_tells_its_heart_what_it_does():
+    heart = join(0, 2, "127.0.0.1", lambda numbers: numbers)
+    with World(torch.device("cpu"), heart=heart) as world:
+        world.doing("evaluating")
+        world.on_hang(print)
+        assert (heart.doing, heart.tell, heart._stopped.is_set()) == ("evaluating", print, False)
+    assert heart._stopped.is_set()
 
 
 def test_launchers_tell_the_place():

@@ -64,6 +64,24 @@ def test_what_its_launcher_starts_again_goes_on_with_its_own_newest_checkpoint(t
     assert find_start(out, source, print, restarted=True).step == 5
 
 
+def test_a_run_that_its_launcher_starts_again_needs_no_word_to_go_on(tmp_path, monkeypatch):
+    begun = []
+
+    def set_up(recipe, out, world, log, start, weights, open_split):
+        begun.append(start.step)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "set_up", set_up)
+    (tmp_path / "config.yml").touch()
+    save(tmp_path, 5)
+    with pytest.raises(ValueError, match="already holds a run"):
+        loop.run(replace(RECIPE, device="cpu"), tmp_path)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(replace(RECIPE, device="cpu"), tmp_path)
+    assert begun == [5]
+
+
 @pytest.mark.parametrize("name", ["", "checkpoints", "checkpoints/step-5"])
 def test_a_run_or_a_checkpoint_is_taken_by_its_path(tmp_path, name):
     save(tmp_path / "old", 5)

@@ -188,7 +188,7 @@ def _members(tar: Path, length: int, *, whole: bool = True) -> Iterator[Member]:
 def _checked(tar: Path, archive: tarfile.TarFile, length: int, *, whole: bool) -> Iterator[Member]:
     end = 0
     for number, one in enumerate(archive):
-        archive.members = []  # which it keeps, and nobody asks for
+        archive.members = []  # type: ignore[attr-defined]  # which it keeps, and nobody asks for
         kind = SPARSE if one.issparse() else "" if one.isfile() or one.isdir() else LINK
         if kind:
             raise ValueError(f"{tar} holds {one.name!r}, {kind}, which is not read; pack it anew without")

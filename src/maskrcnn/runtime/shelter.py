@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from threading import Thread
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 LOOK = 1.0
@@ -79,7 +79,7 @@ def _end_after_parent(pipe: int, patience: float) -> None:
 class _Unbreakable(io.FileIO):
     """A file that takes everything, also when nobody reads it any more."""
 
-    def write(self, content: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
+    def write(self, content: Any, /) -> int:
         try:
             return super().write(content)
         except OSError:

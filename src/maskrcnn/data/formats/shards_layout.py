@@ -26,7 +26,7 @@ LARGEST = 1 << 28
 
 def find(folder: Folder) -> list[Source]:
     """Folders of tars, told by the first of them; the split is told by their names, else by those of folders."""
-    found = []
+    found: list[Source] = []
     for place, names in folder.files.items():
         tars = [place / name for name in names if name.lower().endswith(TAR)]
         if tars and any(map(is_shard, tars[:TRIED])):
