@@ -54,9 +54,12 @@ parity: .venv-peers/.installed  ## compares us with torchvision and with stored 
 	.venv-peers/bin/python -m pytest -q tests/parity tests/ops/test_roi_align.py --durations=10
 
 REPEATS ?= 200
-torture: $(installed)  ## kills and stops runs at random moments, which must go on: make torture REPEATS=200
+torture: $(installed)  ## kills, stops, damages and bombs, hours of it, what must survive: make torture REPEATS=200
 	$(python) tools/torture.py kills --repeats $(REPEATS) --upload
 	$(python) tools/torture.py stops --repeats $(REPEATS)
+	$(python) tools/torture.py stops --repeats $(REPEATS) --processes 2 --launcher mpirun
+	for name in checkpoints weights bombs; do $(python) tools/torture_$$name.py || exit; done
+	$(python) -m pytest -q -m exhaustive tests/end_to_end/test_elastic.py
 
 release: $(installed)  ## builds what is published into dist/ and tries it: make release TAG=v1.2.3
 	$(python) tools/release.py $(if $(TAG),--tag '$(TAG)')
