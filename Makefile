@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check lint bench bench-gpu parity release torture
+.PHONY: help demo extras test test-all check lint bench bench-gpu parity release torture
 
 python := .venv/bin/python
 installed := .venv/.installed
@@ -22,6 +22,11 @@ test-all: $(installed)  ## runs the tests and adds the longer forms of some, mar
 	@echo "make test, and the longer forms of some tests:"
 	@$(python) -m pytest -q --collect-only -m exhaustive tests | grep ::
 	$(python) -m pytest -q $(parallel) --durations=20 -m ""
+
+extras: .venv/.extras  ## installs Ray and Parquet too, without which their tests are skipped
+.venv/.extras: $(installed)
+	.venv/bin/pip install --quiet --constraint constraints.txt --editable '.[ray,parquet]'
+	@touch $@
 
 FOLDER ?= tests
 check: $(installed) lint  ## lints, and runs the fast tests of one folder: make check FOLDER=tests/ops
