@@ -27,6 +27,8 @@ HAS_LOCKS = fcntl is not None
 
 ARCHIVES, DIGITS = "archives", 64
 """The folder in the cache for what archives held, and letters of the names of the folders in it."""
+LONGEST_DRAFT = 48
+"""Letters of a file's name that the name of its draft keeps: no disk then finds that one too long."""
 TAIL = 4096
 """Bytes at the end of a file that tell whether it was written to its end."""
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -104,7 +106,7 @@ def atomic_write(path: Path, *, synced: bool = False, needed: int = 0) -> Iterat
     needed   bytes that are going to be written, where that is known
     Raises DiskFull where there is no room.
     """
-    draft = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    draft = path.with_name(f".{path.name[:LONGEST_DRAFT]}.{uuid4().hex}.part")
     try:
         with writing(path, needed, draft):
             yield draft

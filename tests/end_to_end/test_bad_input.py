@@ -256,7 +256,7 @@ def test_weights_that_are_none(place, refusal, command):
     changed = config.read_text().replace("hidden: 16", "hidden: 24")
     config.write_text(changed)
     sums = config.with_name("checksums.json")
-    assert told("run").endswith(f"or, if it was changed on purpose, remove {sums}")
+    assert told("run").endswith(f"or, if it was changed on purpose, remove {sums.relative_to(place)}")
     sums.unlink()
     config.write_text(changed.partition("\n")[2])  # as a person's own
     misfit = told("run")

@@ -40,7 +40,7 @@ def alone(out: Where, *, active: bool = True) -> Iterator[None]:
         yield
         return
     path = lock_file(location)
-    is_new = not path.parent.exists()
+    new = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with path.open("a+b") as stream:
@@ -55,8 +55,8 @@ def alone(out: Where, *, active: bool = True) -> Iterator[None]:
                 sweep(location if isinstance(location, Path) else staging_folder(location))
             yield
     finally:
-        if is_new:
-            _remove_empty(path)
+        if new:
+            _remove_empty(path, new)
 
 
 def lock_file(location: Path | Location) -> Path:
@@ -94,9 +94,10 @@ def _advice(location: Path | Location) -> str:
     return f"which trains there; wait for its end, stop it, or choose another {typed('--out')} than {location}"
 
 
-def _remove_empty(path: Path) -> None:
-    """Leave no folder behind in which there is nothing but the lock: the run was refused."""
+def _remove_empty(path: Path, new: list[Path]) -> None:
+    """Leave no folder behind that was made for a lock, innermost first, and has nothing but it: the run was refused."""
     if path.name == LOCK and [one.name for one in path.parent.iterdir()] == [LOCK]:
         path.unlink(missing_ok=True)
         with suppress(OSError):
-            path.parent.rmdir()
+            for folder in new:
+                folder.rmdir()
