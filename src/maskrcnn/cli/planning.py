@@ -96,8 +96,8 @@ def make_plan(source: str, overrides: Sequence[str], path: Path) -> tuple["Recip
     pixels = (Choice(*one) for one in choose_pixels(data, base.model.backbone, given))
     choices = [choice for choice in (*propose(data, machine), *pixels) if choice.setting not in given]
     recipe = with_settings(base, {choice.setting: choice.value for choice in choices}, "plan")
-    reasons = {choice.setting: choice.reason for choice in choices} | dict.fromkeys(given, "as you said")
-    reasons["model.backbone.kind"] = machine.why
+    reasons = {"model.backbone.kind": machine.why} | {choice.setting: choice.reason for choice in choices}
+    reasons |= dict.fromkeys(given, "as you said")
     heading = (
         f"A plan for {source}, made for this machine ({machine.name}, {machine.cores} cores). Settings without a\n"
         f"reason are those of the recipe {machine.base}. Edit this file and run it: maskrcnn train {path}"
