@@ -166,3 +166,9 @@ def test_a_length_that_a_person_gives_has_five_evaluations(make):
     data = make(12, (100, 100), [20])
     assert chosen(data, train__epochs=20)["train.evaluate_every"] == 4
     assert chosen(data, train__batch=2)["train.epochs"] == 100
+
+
+def test_images_go_in_pairs_where_a_person_wants_objects_pasted(make):
+    data = make(3, (100, 100), [20])
+    assert chosen(data)["train.batch"] == 3
+    assert chosen(data, data__augment__copy_paste=0.5)["train.batch"] == 4

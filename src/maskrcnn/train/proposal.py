@@ -234,7 +234,9 @@ def _counts(facts: Facts, machine: Machine) -> Iterator[Choice]:
 
 def _length(facts: Facts, machine: Machine, given: Mapping[str, Any]) -> Iterator[Choice]:
     is_cpu = machine.device == "cpu"
-    batch = given.get("train.batch", min(4 if is_cpu else 8, facts.num_images))
+    few = min(4 if is_cpu else 8, facts.num_images)
+    pairs = bool(given.get("data.augment.copy_paste"))
+    batch = given.get("train.batch", few + few % 2 if pairs else few)
     usual = min(CPU_STEPS, max(FEWEST_STEPS, STEPS_PER_IMAGE * facts.num_images)) if is_cpu else DEVICE_STEPS
     steps = max(usual, (3 if is_cpu else 12) * math.ceil(facts.num_images / batch))
     epochs = math.ceil(steps * batch / facts.num_images)
