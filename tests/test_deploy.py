@@ -3,8 +3,10 @@
 import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 import yaml
@@ -77,11 +79,13 @@ def test_ray_gives_what_the_command_gives(weights, predictor, images, tmp_path, 
     spec.loader.exec_module(script)
     words = [str(weights), str(images), "--out", str(tmp_path / "ray"), "--score", "0", "--device", "cpu"]
     words += ["--precision", "fp32"]
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
+    place = mkdtemp(prefix="ray-", dir="/tmp")  # its sockets want short paths
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20, _temp_dir=place)
     try:
         script.main([*words, "--actors", "2"])
     finally:
         ray.shutdown()
+        shutil.rmtree(place, ignore_errors=True)
     expected = (tmp_path / Shard(0, 1).name("jsonl")).read_bytes()
     assert (tmp_path / "ray/predictions.jsonl").read_bytes() == expected
     script.main(words)

@@ -128,7 +128,7 @@ def test_a_killed_run_goes_on_elsewhere_as_if_nothing_had_been(resumed, uninterr
     assert {name for name in found if not name.startswith("log")} == {
         path.relative_to(uninterrupted).as_posix()
         for path in uninterrupted.rglob("*")
-        if path.is_file() and path.name != "log.txt"
+        if path.is_file() and path.name not in ("log.txt", ".lock")
     }
 
 

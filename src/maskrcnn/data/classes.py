@@ -95,7 +95,7 @@ def joining(one: str, other: str) -> str:
     """What data.classes says to make one of two classes, as YAML has it.
 
     >>> joining("cat", "Cat "), joining("a, b", "A, B")
-    ("[cat, 'cat=\"Cat \"']", "['a, b', 'a, b=A, B']")
+    ('[cat, cat="Cat "]', "['a, b', 'a, b=A, B']")
     """
     entries = [one, f"{quoted(one)}={quoted(other)}"]
     return yaml.safe_dump(entries, default_flow_style=True, allow_unicode=True, width=1 << 30).strip()

@@ -32,7 +32,7 @@ def test_every_setting_but_the_strength_is_a_piece():
     ("given", "sentence"),
     [
         ("data.augment.scale=[2,1]", r"data\.augment\.scale: expected the lowest factor before the highest, got \[2"),
-        ("data.augment.scale=2", r"data\.augment\.scale: expected a list of 2, each a number > 0 or null, got 2"),
+        ("data.augment.scale=2", r"scale: expected a list of 2, each a number > 0 and <= 100 or null, got 2"),
         ("data.augment.whole_objects=0.5", "has no effect on images that are never enlarged"),
         ("data.augment.angle=200", r"expected a number >= 0 and <= 180 or null, got 200"),
         ("data.augment.hue=0.7", r"expected a number >= 0 and <= 0\.5 or null, got 0\.7"),
