@@ -1,6 +1,7 @@
 """A full disk is one sentence with path, needed and free bytes; what was there survives, and nothing half-written."""
 
 import errno
+import re
 import shutil
 from contextlib import contextmanager
 
@@ -23,6 +24,8 @@ from maskrcnn.files import DiskFull
 from maskrcnn.picture import save_picture
 from maskrcnn.report.album import write_album
 from maskrcnn.storage import download as downloads
+from maskrcnn.train import loop
+from tests.end_to_end.test_training import tiny
 
 NOISE = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
 
@@ -152,3 +155,16 @@ def test_a_full_disk_that_nobody_explained_is_explained_at_the_door(error, told,
         run_and_exit(command)
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: {told}")
+
+
+def test_a_run_without_room_for_its_checkpoint_says_what_goes_on_and_that_does(shapes, tmp_path):
+    recipe, out = tiny(shapes, epochs=1, evaluate_every=0), tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        usage = shutil.disk_usage(".")
+        patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+        with pytest.raises(
+            DiskFull, match=rf"make room there, then go on with --resume auto --out {re.escape(str(out))}$"
+        ):
+            loop.run(recipe, out)
+    loop.run(recipe, out, "auto")
+    assert (out / "report.html").is_file()

@@ -37,7 +37,8 @@ DRAFT = re.compile(r"^\.(.+)\.[0-9a-f]{32}\.part$")
 """Name of what is written in the place of a file."""
 PROBE = 1 << 16
 """Bytes that a disk with room takes."""
-REMEDY = "make room there, then run the command again"
+ROOM = "make room there"
+REMEDY = f"{ROOM}, then run the command again"
 """What helps where a disk is full."""
 
 

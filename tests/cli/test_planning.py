@@ -94,6 +94,12 @@ def test_a_plan_is_written_with_reasons_and_is_a_recipe(maskrcnn, folder, tmp_pa
     assert maskrcnn("data", "plan", folder, "--out", tmp_path / "p.yml") == 2
 
 
+def test_a_network_that_a_person_chose_is_theirs_in_the_plan(folder, tmp_path):
+    own = ["model.backbone.kind=resnet18", "model.backbone.pretrained=", "model.backbone.frozen_stages=0"]
+    _, text = make_plan(str(folder), own, tmp_path / "p.yml")
+    assert "    kind: resnet18  # as you said" in text.splitlines()
+
+
 def test_a_split_is_written_and_used(maskrcnn, folder, tmp_path, capsys):
     assert maskrcnn("data", "split", folder, "data.val_share=0.5", "--out", tmp_path / "s.json") == 0
     text = capsys.readouterr().out

@@ -32,6 +32,12 @@ def test_some_classes_are_kept_with_their_ids_and_all_images(data):
     assert chosen.outline(1).points.tolist() == data.outline(2).points.tolist()
 
 
+def test_a_class_with_two_names_is_refused(data):
+    with pytest.raises(ValueError, match="gives class 'cup' two names, 'cup' and 'mug'"):
+        choose_classes(data, ["cup", "mug=cup"])
+    assert choose_classes(data, ["mug=cup", "mug=cup"]).category_names == ("mug",)
+
+
 def test_a_class_is_renamed_and_two_become_one(data):
     chosen = choose_classes(data, ["left=right", "thing=cup", "thing=cat"])
     assert (chosen.category_names, chosen.category_ids) == (("thing", "left=right"), (3, 9))

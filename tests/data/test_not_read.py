@@ -6,6 +6,7 @@ import os
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -73,6 +74,17 @@ def test_each_reason_is_told_once_with_the_first_files(tmp_path):
     assert told == (
         "not read: 00.json, 01.json and 18 more (each is JSON of something else), 20.json, 21.json and 8 more (not "
         "looked at), a.csv (it is CSV of something else)"
+    )
+
+
+def test_arrays_that_are_the_images_are_no_files_left_unread(tmp_path):
+    row = {**IMAGE, "file_name": "1.npy"}
+    put(tmp_path, **{"labels/coco.json": json.dumps({**COCO, "images": [row]})})
+    (tmp_path / "images").mkdir()
+    np.save(tmp_path / "images/1.npy", np.zeros((20, 30, 5), np.uint16))
+    np.save(tmp_path / "masks.npy", np.zeros((20, 30), np.uint16))
+    assert recognise(tmp_path).passed_over == (
+        "not read: masks.npy (it holds arrays of Python; save the masks as PNG or TIFF)",
     )
 
 

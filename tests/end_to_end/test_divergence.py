@@ -40,3 +40,10 @@ def test_a_run_that_exploded_keeps_a_checkpoint_from_before_and_goes_on_from_it_
     assert checkpoint.find(out / "checkpoints")[0].name == "step-8"
     assert [row["step"] for row in rows(out) if "losses" in row] == list(range(1, 9))
     assert all(row["total"] < 10 for row in rows(out) if "losses" in row)
+
+
+def test_a_run_that_explodes_before_its_first_checkpoint_says_so_and_calls_none_sound(shapes, tmp_path):
+    loop.run(recipe(shapes, 1e3, 6), tmp_path / "run")
+    told = (tmp_path / "run" / "log.txt").read_text()
+    assert told.count("the losses had grown before step-2: ") == 1
+    assert told.count("there is no checkpoint from before; begin anew with another --out") == 1

@@ -21,7 +21,7 @@ from maskrcnn.runtime import shelter
 told = Path(sys.argv[1])
 signal.signal(signal.SIGTERM, lambda *_: told.write_text(told.read_text() + "term "))
 signal.signal(signal.SIGHUP, lambda *_: told.write_text(told.read_text() + "hup "))
-shelter.PATIENCE = float(sys.argv[2])
+shelter.PATIENCE, shelter.STOPPED, shelter.LOOK = float(sys.argv[2]), 0.5, 0.1
 shelter.shelter()
 told.write_text("")
 print(os.getpid(), os.getsid(0), flush=True)
@@ -62,6 +62,25 @@ def test_a_killed_launcher_leaves_time_to_save_and_a_broken_pipe_does_not_matter
     process.stdout.close()
     wait_for(tmp_path / "told", "saved")
     assert (tmp_path / "told").read_text().split() == ["term", "hup", "saved"]
+    process.wait()
+
+
+def test_a_launcher_does_not_wait_for_its_process_where_that_was_stopped(tmp_path):
+    process, _ = started(tmp_path, patience=60)
+    process.send_signal(signal.SIGSTOP)
+    wait_for(tmp_path / "told", "saved")
+    assert process.wait(10) == -signal.SIGKILL
+
+
+def test_one_that_was_stopped_for_a_moment_goes_on(tmp_path):
+    process, _ = started(tmp_path, patience=60)
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        process.send_signal(number)
+        time.sleep(0.2)
+    time.sleep(0.6)
+    assert (tmp_path / "told").read_text() == ""
+    process.kill()
+    wait_for(tmp_path / "told", "saved")
     process.wait()
 
 

@@ -5,11 +5,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from maskrcnn.runtime import distributed
 from maskrcnn.runtime.devices import choose_device
 from maskrcnn.runtime.distributed import World, share_cpus
 from maskrcnn.runtime.heartbeat import join
@@ -341,3 +343,16 @@ def test_threads_are_shared_unless_somebody_chose_their_number(env, changes, mon
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
     share_cpus(env, local_size=1)
     assert chosen == ([len(os.sched_getaffinity(0))] if changes else [])
+
+
+def test_who_waits_long_for_the_others_says_so_with_its_host_and_who_meets_them_says_nothing(monkeypatch, capfd):
+    device, env = torch.device("cpu"), {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    monkeypatch.setattr(distributed.dist, "init_process_group", lambda *_, **__: time.sleep(0.3))
+    distributed.meet(env, Ranks(0, 2, 0, 2), device)
+    assert capfd.readouterr().err == ""
+    monkeypatch.setattr(distributed, "LATE", 0.05)
+    distributed.meet(env, Ranks(0, 2, 0, 2), device)
+    assert re.fullmatch(
+        rf"warning: process 0 of 2 \(pid {os.getpid()} on {socket.gethostname()}\) still waits for the others at .*\n",
+        capfd.readouterr().err,
+    )

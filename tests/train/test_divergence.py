@@ -78,6 +78,22 @@ def test_a_course_goes_on_from_what_a_checkpoint_holds_as_if_it_had_not_stopped(
     assert again == first
 
 
+@pytest.mark.parametrize("first", [1, 2, 5, 20])
+def test_losses_that_explode_before_the_first_checkpoint_have_grown(first):
+    totals = [3.2] + [1e9] * 39
+    found = course(totals[:first], *[[total] for total in totals[first:]]) if first > 1 else course([3.2], totals[1:])
+    assert found.is_grown
+    assert found.lowest == pytest.approx(3.2)
+
+
+def test_a_first_loss_that_is_low_by_chance_makes_no_growth():
+    assert not course([0.01] + [4.0] * 19, [4.0] * 20).is_grown
+
+
+def test_what_recovers_after_it_exploded_at_first_is_sound():
+    assert course([3.2, 1e9, 1e9], [2.0] * 20).sound == [23]
+
+
 def test_a_checkpoint_of_an_earlier_version_counts_as_sound():
     found = Course.of(40, {})
     assert (found.sound, found.has_grown, found.lowest) == ([40], False, float("inf"))

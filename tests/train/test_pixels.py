@@ -167,3 +167,9 @@ def test_the_plan_for_a_folder_is_a_recipe_for_its_pixels(make, tmp_path):
     (tmp_path / "plan.yml").write_text(text)
     assert read_recipe(tmp_path / "plan.yml") == recipe
     assert decode(data.images / data.file_names[0], levels=levels_of(recipe.data)).shape == (64, 64, 5)
+
+
+def test_an_image_that_cannot_be_measured_is_named(make):
+    data = make("npy", partial(as_array, np.float32, 1, 3.0))
+    with pytest.raises(ValueError, match=rf"{data.file_names[0]} cannot be decoded: its pixels are fl"):
+        with_measured(Recipe(data=Data(mean=(), std=())), data, str)

@@ -37,8 +37,8 @@ def make(tmp_path):
     return build
 
 
-def chosen(data, machine=LAPTOP):
-    choices = propose(data, machine)
+def chosen(data, machine=LAPTOP, **given):
+    choices = propose(data, machine, {name.replace("__", "."): value for name, value in given.items()})
     assert all(len(choice.reason) > 8 for choice in choices)
     return {choice.setting: choice.value for choice in choices}
 
@@ -136,3 +136,39 @@ def test_an_accelerator_without_weights_gets_the_small_network(monkeypatch):
     assert "cannot be had (no network)" in proposal._network("cuda", print)[1]
     monkeypatch.setattr(proposal, "published_file", lambda name, say: None)
     assert proposal._network("cuda", print)[0] == proposal.LARGE
+
+
+def test_a_plan_follows_from_the_size_that_a_person_gives(make):
+    data = make(200, (480, 640), [60, 120])
+    settings, twice = chosen(data), chosen(data, data__short_sides=[256, 640])
+    assert "data.short_sides" not in twice
+    assert twice["data.max_side"] == 853
+    sizes, doubled = settings["model.rpn.anchor_sizes"], twice["model.rpn.anchor_sizes"]
+    assert doubled == pytest.approx([2 * size for size in sizes], rel=0.05)
+
+
+def test_a_plan_follows_from_the_tiles_that_a_person_gives(make):
+    data = make(4, (1000, 1000), [30, 40])
+    settings = chosen(data, data__tile=250, data__short_sides=[250])
+    assert settings["data.max_side"] == 250
+    assert settings["model.rpn.anchor_sizes"] == chosen(make(4, (250, 250), [30, 40]))["model.rpn.anchor_sizes"]
+    tiles = round(4 * settings["train.epochs"] ** -1 * 600)
+    assert tiles >= 8, "an epoch shows tiles, one with objects and one without of each image"
+
+
+def test_large_images_of_small_objects_are_cut_into_tiles_of_the_size_that_a_person_gives(make):
+    data = make(50, (3000, 4000), [10, 30])
+    assert chosen(data, data__short_sides=[640])["data.tile"] == 1056
+    assert "data.tile" not in chosen(data, data__tile=0)
+
+
+def test_a_length_that_a_person_gives_has_five_evaluations(make):
+    data = make(12, (100, 100), [20])
+    assert chosen(data, train__epochs=20)["train.evaluate_every"] == 4
+    assert chosen(data, train__batch=2)["train.epochs"] == 100
+
+
+def test_images_go_in_pairs_where_a_person_wants_objects_pasted(make):
+    data = make(3, (100, 100), [20])
+    assert chosen(data)["train.batch"] == 3
+    assert chosen(data, data__augment__copy_paste=0.5)["train.batch"] == 4

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from maskrcnn.config import Neck, Recipe
 from maskrcnn.runtime.distributed import World
 from maskrcnn.train import checkpoint, loop
+from maskrcnn.train.divergence import Course
 from maskrcnn.train.remote import prepare
-from maskrcnn.train.resume import check_same, find_start
+from maskrcnn.train.resume import check_same, find_start, growth
 
 RECIPE = Recipe(classes=("disc", "ring"), category_ids=(1, 9))
 DATA = {"images": 30, "objects": 90, "order": "ab", "contents": "cd"}
@@ -241,11 +242,17 @@ def test_a_run_goes_on_from_before_the_losses_grew_in_its_own_folder(tmp_path):
         find_start(tmp_path, str(old), print)
 
 
-def test_where_the_losses_had_always_been_high_nothing_is_told(tmp_path):
+def test_where_the_losses_grew_before_the_first_checkpoint_that_is_told(tmp_path):
     save_course(tmp_path, 30, [])
     told = []
     find_start(tmp_path, "auto", told.append)
-    assert len(told) == 1
+    assert told[1].endswith("there is no checkpoint from before; begin anew with another --out")
+
+
+def test_a_checkpoint_that_is_still_being_written_is_not_called_the_newest_by_the_way_back(tmp_path):
+    save_course(tmp_path, 20, [10, 20])
+    course = Course(loss=4e5, lowest=0.41, sound=[20], saved=30)
+    assert f"--resume {tmp_path / 'checkpoints/step-20'} " in growth(course, tmp_path, tmp_path)
 
 
 def test_data_that_were_changed_are_refused_with_what_and_the_way_on(tmp_path):

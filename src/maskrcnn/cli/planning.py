@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import to_builtins
+
 from maskrcnn.data.formats.archive import is_archive, stem_of
 from maskrcnn.data.formats.shards_layout import is_pattern
 from maskrcnn.files import atomic_write
 from maskrcnn.recipes import read_recipe
 from maskrcnn.recipes.adopt import with_settings
 from maskrcnn.recipes.find import find_recipe
+from maskrcnn.recipes.flat import flatten
 from maskrcnn.recipes.read import read_overrides
 from maskrcnn.recipes.write import to_plan
 from maskrcnn.run_folder import CONFIG, PLAN, is_run
@@ -93,11 +96,12 @@ def make_plan(source: str, overrides: Sequence[str], path: Path) -> tuple["Recip
     base = read_recipe(machine.base, own)
     data = open_split(base.data, "train")
     given = dict(read_overrides(overrides).settings)
-    pixels = (Choice(*one) for one in choose_pixels(data, base.model.backbone, given))
-    choices = [choice for choice in (*propose(data, machine), *pixels) if choice.setting not in given]
+    pixels = (Choice(*one) for one in choose_pixels(data, base.model.backbone, given) if one[0] not in given)
+    said = {name: value for name, value in flatten(to_builtins(base)) if name in given}
+    choices = [*propose(data, machine, said), *pixels]
     recipe = with_settings(base, {choice.setting: choice.value for choice in choices}, "plan")
-    reasons = {choice.setting: choice.reason for choice in choices} | dict.fromkeys(given, "as you said")
-    reasons["model.backbone.kind"] = machine.why
+    reasons = {"model.backbone.kind": machine.why} | {choice.setting: choice.reason for choice in choices}
+    reasons |= dict.fromkeys(given, "as you said")
     heading = (
         f"A plan for {source}, made for this machine ({machine.name}, {machine.cores} cores). Settings without a\n"
         f"reason are those of the recipe {machine.base}. Edit this file and run it: maskrcnn train {path}"

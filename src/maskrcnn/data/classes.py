@@ -50,6 +50,11 @@ def choose(names: Sequence[str], ids: Sequence[int], classes: Sequence[str], who
             raise ValueError(f"{who} has no class {old!r}; {hint}")
         if not new:
             raise ValueError(f"expected a name before `=` in {new}={old}, the new name of class {old}")
+        others = [one for one, same in wanted if same == old and one != new]
+        if others:
+            raise ValueError(
+                f"data.classes gives class {old!r} two names, {new!r} and {others[0]!r}; leave one of them"
+            )
     lowest: dict[str, int] = {}
     for new, old in wanted:
         lowest[new] = min(ids[known[old] - 1], lowest.get(new, ids[known[old] - 1]))

@@ -17,6 +17,7 @@ from maskrcnn.data.levels import Levels, Range
 from maskrcnn.data.oddities import levels_used
 from maskrcnn.data.parts import read_window
 from maskrcnn.picture import percentiles
+from maskrcnn.storage.location import Location
 
 FEW, MANY = 8, 200
 """Images whose headers are read, and images whose pixels are looked at, spread over the data set."""
@@ -56,7 +57,7 @@ class _Seen(NamedTuple):
 
 def measure_numbers(data: Dataset) -> Numbers:
     """Look at some images. Raises OSError or ValueError where one cannot be read, or has other bands than the first."""
-    found = [_see(image) for image in _read(data)]
+    found = [_see(image) for _, image in _read(data)]
     bands = len(found[0].ranges)
     other = next((len(one.ranges) for one in found if len(one.ranges) != bands), None)
     if other is not None:
@@ -81,8 +82,8 @@ def _see(image: Shaped[np.ndarray, "_ _ _"]) -> _Seen:
 def measure_levels(data: Dataset, levels: Levels) -> tuple[Float64[np.ndarray, " C"], Float64[np.ndarray, " C"]]:
     """Mean and standard deviation of each band over the pixels of some images. Raises as `measure_numbers`."""
     count, sums, squares = 0, np.zeros(levels.num_bands), np.zeros(levels.num_bands)
-    for image in _read(data, levels):
-        pixels = mapped(image, data.images, levels).reshape(-1, image.shape[2]).astype(np.float64)
+    for path, image in _read(data, levels):
+        pixels = mapped(image, path, levels).reshape(-1, image.shape[2]).astype(np.float64)
         count, sums, squares = count + len(pixels), sums + pixels.sum(axis=0), squares + (pixels**2).sum(axis=0)
     mean = sums / count
     std = np.sqrt((squares / count - mean**2).clip(min=0))
@@ -110,17 +111,17 @@ def _spread(total: int, count: int) -> Int64[np.ndarray, " n"]:
     return np.unique(np.linspace(0, total - 1, min(total, count)).round().astype(np.int64))
 
 
-def _read(data: Dataset, levels: Levels | None = None) -> Iterator[Shaped[np.ndarray, "_ _ _"]]:
-    """The numbers of some images: of a huge TIFF those in the middle, of others all, reduced to a few MiB."""
+def _read(data: Dataset, levels: Levels | None = None) -> Iterator[tuple[Path | Location, Shaped[np.ndarray, "_ _ _"]]]:
+    """Paths and numbers of some images: of a huge TIFF those in the middle, of others all, reduced to a few MiB."""
 
-    def one(index: int) -> Shaped[np.ndarray, "_ _ _"]:
+    def one(index: int) -> tuple[Path | Location, Shaped[np.ndarray, "_ _ _"]]:
         path, size = data.images / data.file_names[index], tuple(data.sizes[index].tolist())
         if isinstance(path, Path) and size[0] * size[1] > HUGE:
             decode = partial(decode_raw, max_rowsize=None, levels=levels)
             middle = read_window(path, _middle(size), size, decode)
             if middle is not None:
-                return middle
-        return decode_raw(read_image(path), path, size, 4, levels=levels)
+                return path, middle
+        return path, decode_raw(read_image(path), path, size, 4, levels=levels)
 
     with ThreadPoolExecutor(THREADS) as pool:
         yield from pool.map(one, _spread(len(data.file_names), MANY).tolist())

@@ -8,6 +8,7 @@ from maskrcnn.data.formats import coco_folders
 from maskrcnn.data.formats.below import TRIED
 from maskrcnn.data.formats.source import Folder, Source
 from maskrcnn.data.formats.strange_file import ENDINGS, what_it_is
+from maskrcnn.data.sources import is_image
 from maskrcnn.run_folder import SPLIT
 from maskrcnn.sentences import some_of
 
@@ -17,6 +18,8 @@ OWN = {SPLIT, REPAIRS}
 """JSON files that this package writes beside data."""
 LABELS_OF = {"labelme": ".json", "cityscapes": ".json", "voc": ".xml", "shards": ".tar"}
 """Endings of the label files of formats that have many; their readers tell of strange ones among them."""
+ARRAY = ".npy"
+"""Ending of images, and of masks beside images of another ending."""
 SHOWN = 2
 """Names of files of one kind that are shown."""
 
@@ -57,11 +60,24 @@ def _of_each(why: str, number: int) -> str:
 def _candidates(folder: Folder, sources: Sequence[Source]) -> Iterator[Path]:
     """Files that may hold labels, but for those that readers look at."""
     read = [(_home(one), LABELS_OF[one.format]) for one in sources if one.format in LABELS_OF]
+    images = {one.images for one in sources}
     for place, names in folder.files.items():
+        if not images.isdisjoint((place, *place.parents)):
+            names = _without_arrays(names)
         endings = tuple(ending for home, ending in read if place.is_relative_to(home))
         for name in names:
             if name.lower().endswith(ENDINGS) and not name.lower().endswith(endings) and name not in OWN:
                 yield place / name
+
+
+def _without_arrays(names: Sequence[str]) -> Sequence[str]:
+    """Names of files among images, but for arrays, which are the images where no others lie.
+
+    >>> _without_arrays(["1.npy", "a.json"]), _without_arrays(["1.png", "1_seg.npy"])
+    (['a.json'], ['1.png', '1_seg.npy'])
+    """
+    others = [name for name in names if not name.lower().endswith(ARRAY)]
+    return names if any(map(is_image, others)) else others
 
 
 def _home(source: Source) -> Path:

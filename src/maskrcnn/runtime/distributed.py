@@ -8,9 +8,12 @@ is noticed by its `heartbeat`.
 
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from threading import Timer
 
 import torch
 import torch.distributed as dist
@@ -26,6 +29,8 @@ from maskrcnn.sentences import typed
 TIMEOUT = timedelta(minutes=30)
 """Longest wait for a process that is alive but behind (uneven evaluation on CPUs); a dead one is noticed at once, one
 that hangs within a minute."""
+LATE = 45.0
+"""Seconds of waiting for the others at the beginning after which a process says so: machines may come minutes apart."""
 BUCKET_ELEMENTS = 32 * 2**20
 """Elements of one all-reduce, 128 MiB in float32: bounds the copy that flattening makes."""
 BACKENDS = {"cpu": "cpu:gloo", "cuda": "cpu:gloo,cuda:nccl", "npu": "cpu:gloo,npu:hccl", "xpu": "cpu:gloo,xpu:xccl"}
@@ -182,19 +187,35 @@ def meet(env: Mapping[str, str], ranks: Ranks, device: torch.device) -> None:
         )
     address = meeting_point(env, ranks)
     try:
-        dist.init_process_group(
-            BACKENDS[device.type],
-            init_method=address,
-            rank=ranks.rank,
-            world_size=ranks.size,
-            timeout=TIMEOUT,
-            device_id=None if device.type == "cpu" else device,
-        )
+        with said_if_late(
+            f"process {ranks.rank} of {ranks.size} (pid {os.getpid()} on {socket.gethostname()}) still waits for the "
+            f"others at {address}, up to {TIMEOUT}: one that says nothing did not start, or hangs or was stopped"
+        ):
+            dist.init_process_group(
+                BACKENDS[device.type],
+                init_method=address,
+                rank=ranks.rank,
+                world_size=ranks.size,
+                timeout=TIMEOUT,
+                device_id=None if device.type == "cpu" else device,
+            )
     except (RuntimeError, ValueError) as error:
         raise ConnectionError(
             f"process {ranks.rank} of {ranks.size} could not meet the others at {address}: "
             f"{_reason(error)}; set MASTER_ADDR to the first machine and MASTER_PORT to a free port of it"
         ) from error
+
+
+@contextmanager
+def said_if_late(sentence: str) -> Iterator[None]:
+    """Say a sentence on stderr where what is done here takes longer than `LATE`."""
+    timer = Timer(LATE, os.write, (2, f"warning: {sentence}\n".encode()))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

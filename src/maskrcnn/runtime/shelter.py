@@ -7,10 +7,14 @@ other notices, writes what it has learnt and ends.
 
 import io
 import os
+import select
 import signal
+import socket
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from threading import Thread
 from types import FrameType
 from typing import Any, NoReturn
@@ -18,6 +22,9 @@ from typing import Any, NoReturn
 PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 LOOK = 1.0
 """Seconds between looks whether the launcher is still there."""
+STOPPED = 30.0
+"""Seconds after which the process that the launcher knows is killed if it was stopped: the launcher would wait for it
+for ever, long after this one has ended."""
 PATIENCE = 60.0
 """Seconds after which a process ends whose launcher has gone, whatever it waits for: a peer that never comes, say."""
 
@@ -32,12 +39,13 @@ def shelter(env: Mapping[str, str] = os.environ) -> None:
     take_back_cores()
     signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
     read, write = os.pipe()  # the kernel closes the parent's end, however it ends
-    child = os.fork()
+    parent, child = os.getpid(), os.fork()
     if child:
         _wait(child)
     os.close(write)
     os.setsid()
-    Thread(target=_end_after_parent, args=(read, PATIENCE), name="shelter", daemon=True).start()
+    name = f"process {env['OMPI_COMM_WORLD_RANK']} (pid {parent} on {socket.gethostname()})"
+    Thread(target=_end_after_parent, args=(read, parent, name, PATIENCE), name="shelter", daemon=True).start()
     sys.stdout, sys.stderr = unbreakable(1), unbreakable(2)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*PASSED_ON, signal.SIGCHLD})
 
@@ -68,12 +76,25 @@ def _wait(child: int) -> NoReturn:
     os._exit(code if code >= 0 else 128 - code)
 
 
-def _end_after_parent(pipe: int, patience: float) -> None:
-    """When the parent has ended say so by SIGHUP, and leave this process some time to end."""
-    os.read(pipe, 1)
+def _end_after_parent(pipe: int, parent: int, name: str, patience: float) -> None:
+    """When the parent has ended say so by SIGHUP, and leave this process some time to end; end one that is stopped."""
+    looks = 0
+    while not select.select([pipe], [], [], LOOK)[0]:
+        looks = looks + 1 if _is_stopped(parent) else 0  # not by a clock: both may have been stopped, and go on
+        if looks * LOOK > STOPPED:
+            with suppress(OSError):
+                os.write(2, f"error: {name} was stopped for {STOPPED:.0f} s. All processes of the run end\n".encode())
+            os.kill(parent, signal.SIGKILL)
+            break
     os.kill(os.getpid(), signal.SIGHUP)
     time.sleep(patience)
     os._exit(128 + signal.SIGTERM)
+
+
+def _is_stopped(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"T"
+    return False
 
 
 class _Unbreakable(io.FileIO):

@@ -12,6 +12,10 @@ from typing import Any
 
 GROWN = 3.0
 """Times the lowest mean loss so far from which on losses have grown: noise and warm restarts stay below."""
+AT_FIRST = 10.0
+"""Times the first loss of all from which on losses have grown before there is a mean to compare with."""
+FLOOR_AT_FIRST = 1.0
+"""First loss below which it is chance: an image without objects."""
 FLOOR = 0.1
 """Loss below which a difference is noise, however small the lowest one was."""
 FEWEST = 8
@@ -61,11 +65,17 @@ class Course:
         late, has_grown = self._late, self.has_grown
         if has_grown:
             self.sound = self.before_growth
+            self.lowest = min(self.lowest, self._first)
         else:
             self.sound = [*(one for one in self.sound if one != step), step][-min(keep, SUSPECTS) :]
             self.lowest = min(self.lowest, fmean(late)) if late else self.lowest
         self.loss = fmean(self.since) if self.since else self.loss
         self.recent, self.since, self.saved = late[-FEWEST:], [], step
+
+    @property
+    def is_grown(self) -> bool:
+        """Whether the last checkpoint is from after the losses grew."""
+        return self.saved not in self.sound
 
     @property
     def has_grown(self) -> bool:
@@ -83,7 +93,12 @@ class Course:
 
     @property
     def _bound(self) -> float:
-        return GROWN * max(self.lowest, FLOOR)
+        return AT_FIRST * self._first if math.isinf(self.lowest) else GROWN * max(self.lowest, FLOOR)
+
+    @property
+    def _first(self) -> float:
+        """What losses were before any step, while no mean is known."""
+        return max(self.since[0], FLOOR_AT_FIRST) if math.isinf(self.lowest) and self.since else math.inf
 
     @property
     def _late(self) -> list[float]:

@@ -13,6 +13,7 @@ from maskrcnn.data.feeder import feed
 from maskrcnn.data.loader import Loader
 from maskrcnn.data.sampling import shown
 from maskrcnn.data.split import OpenSplit, open_split
+from maskrcnn.files import DiskFull
 from maskrcnn.recipes import write_recipe
 from maskrcnn.report.page import write_report
 from maskrcnn.run_folder import CONFIG, LAST, WEIGHTS
@@ -25,7 +26,7 @@ from maskrcnn.train.interrupt import Stopped, StopRequest
 from maskrcnn.train.log import Log
 from maskrcnn.train.remote import folder_of, prepare
 from maskrcnn.train.restart import goes_on, remember
-from maskrcnn.train.resume import check_agreement, find_start, how_to_go_on
+from maskrcnn.train.resume import check_agreement, find_start, how_to_go_on, when_there_is_room
 from maskrcnn.train.run_lock import alone
 from maskrcnn.train.setup import set_up
 from maskrcnn.train.training import Fetched, Training
@@ -77,8 +78,10 @@ def run(
                 log.say(how_to_go_on(folder, location, resume))
                 raise
             except Exception as error:
+                if isinstance(error, DiskFull):
+                    error = when_there_is_room(error, location, resume)
                 log.note(f"failed: {error}")
-                raise
+                raise error
     return folder
 
 

@@ -13,7 +13,8 @@ from maskrcnn.config.data import Levels as Kind
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.levels import Levels, levels_of
 from maskrcnn.data.measure import Numbers, look_unusual, measure_levels, measure_numbers
-from maskrcnn.recipes.contradictions import LITE_PIXELS, of_images
+from maskrcnn.recipes.contradictions import LITE_PIXELS
+from maskrcnn.recipes.contradictions_of_data import of_images
 from maskrcnn.sentences import counted
 
 MOST_USED = 0.5

@@ -5,8 +5,9 @@ The rules are few and written down here: what a person would try first who looke
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,12 +122,16 @@ def look_at_data(data: Dataset) -> Facts:
     )
 
 
-def propose(data: Dataset, machine: Machine) -> list[Choice]:
-    """Choose the settings of a first run; `machine.base` has the others."""
-    tiles = list(_tiles(look_at_data(data), machine))
-    facts = look_at_data(_shown(data, tiles))
-    short, why_short = _short_side(facts, machine)
-    return [
+def propose(data: Dataset, machine: Machine, given: Mapping[str, Any] = MappingProxyType({})) -> list[Choice]:
+    """Choose the settings of a first run; `machine.base` has the others.
+
+    given   settings that the person chose, by their dotted paths: others follow from them, and they are left out
+    """
+    sides = given.get("data.short_sides")
+    tiles = [] if "data.tile" in given else list(_tiles(look_at_data(data), machine, max(sides) if sides else 0))
+    facts = look_at_data(_shown(data, {choice.setting: choice.value for choice in tiles} | dict(given)))
+    short, why_short = (max(sides), "") if sides else _short_side(facts, machine)
+    choices = [
         *tiles,
         Choice("data.short_sides", [short], why_short),
         *_frame(facts, short),
@@ -134,15 +139,20 @@ def propose(data: Dataset, machine: Machine) -> list[Choice]:
         *_strength(facts),
         *_anchors(facts, short, machine),
         *_counts(facts, machine),
-        *_length(facts, machine),
+        *_length(facts, machine, given),
         Choice("train.mixed_precision", True, "where the device has no fast half precision, float32 is kept"),
         Choice("data.num_workers", max(1, min(8, machine.cores - 1)), f"of {machine.cores} cores, one trains"),
     ]
+    return [choice for choice in choices if choice.setting not in given]
 
 
-def _tiles(facts: Facts, machine: Machine) -> Iterator[Choice]:
-    """Tiles where no size of whole images would make small objects large enough."""
+def _tiles(facts: Facts, machine: Machine, side: int) -> Iterator[Choice]:
+    """Tiles where no size of whole images would make small objects large enough.
+
+    side   what tiles become, where the person said so; else 0
+    """
     usual, most = (320, 640) if machine.device == "cpu" else (800, 1344)
+    usual, most = side or usual, side or most
     small, large = np.quantile(facts.sides, [0.1, 0.9]).tolist() if len(facts.sides) else (1.0, 1.0)
     scale = min(CLEAR / (small * facts.short), 2.0)
     tile = max(32, 32 * math.floor(max(usual / scale, 2 * large * facts.short) / 32))
@@ -151,9 +161,10 @@ def _tiles(facts: Facts, machine: Machine) -> Iterator[Choice]:
         yield Choice("data.tile", tile, f"{told}, which whole images reduced to {most} would lose")
 
 
-def _shown(data: Dataset, tiles: Sequence[Choice]) -> Dataset:
-    """What an epoch shows of the data: tiles that are proposed, or whole images."""
-    settings = Data(tile=tiles[0].value if tiles else 0)
+def _shown(data: Dataset, chosen: Mapping[str, Any]) -> Dataset:
+    """What an epoch shows of the data: tiles that are proposed or given, or whole images."""
+    names = ("tile", "tile_overlap", "tile_empty")
+    settings = Data(**{name: chosen[f"data.{name}"] for name in names if f"data.{name}" in chosen})
     cut = cut_data(data, settings)
     return select(cut, with_few_empty(whole_images(cut.sizes), cut, settings, seed=0, epoch=0).images)
 
@@ -221,14 +232,17 @@ def _counts(facts: Facts, machine: Machine) -> Iterator[Choice]:
         yield Choice("model.rpn.num_test_proposals", 512, told)
 
 
-def _length(facts: Facts, machine: Machine) -> Iterator[Choice]:
+def _length(facts: Facts, machine: Machine, given: Mapping[str, Any]) -> Iterator[Choice]:
     is_cpu = machine.device == "cpu"
-    batch = min(4 if is_cpu else 8, facts.num_images)
+    few = min(4 if is_cpu else 8, facts.num_images)
+    pairs = bool(given.get("data.augment.copy_paste"))
+    batch = given.get("train.batch", few + few % 2 if pairs else few)
     usual = min(CPU_STEPS, max(FEWEST_STEPS, STEPS_PER_IMAGE * facts.num_images)) if is_cpu else DEVICE_STEPS
     steps = max(usual, (3 if is_cpu else 12) * math.ceil(facts.num_images / batch))
     epochs = math.ceil(steps * batch / facts.num_images)
     yield Choice("train.batch", batch, "small batches give more steps in the same time")
     yield Choice("train.epochs", epochs, f"about {steps} steps over {facts.num_images} images")
+    epochs = given.get("train.epochs", epochs)
     yield Choice("train.evaluate_every", max(1, math.ceil(epochs / 5)), "five evaluations in a run")
     yield Choice("train.ema", AVERAGE, "the mean of the last weights is better than the last ones")
     if machine.base == LARGE:

@@ -9,6 +9,7 @@ import msgspec
 
 from maskrcnn.config import Recipe, Role
 from maskrcnn.data.identity import difference
+from maskrcnn.files import REMEDY, ROOM, DiskFull
 from maskrcnn.recipes.flat import flatten
 from maskrcnn.recipes.renamed import RENAMED
 from maskrcnn.recipes.roles import settings_with
@@ -80,10 +81,19 @@ def how_to_go_on(out: Path, location: Where, resume: str | None) -> str:
 
     out, location   the run's folder on disk, and what the person called it
     """
-    again = "the same command" if resume == "auto" else f"{typed('--resume')} auto {typed('--out')} {location}"
+    again = _again(location, resume)
     if checkpoint.find(out / CHECKPOINTS):
         return f"stopped; go on with {again}"
     return f"stopped before the first checkpoint; begin afresh with {again}"
+
+
+def when_there_is_room(error: DiskFull, location: Where, resume: str | None) -> DiskFull:
+    """A full disk's sentence with what to type then: the command that began a run is refused where it has begun."""
+    return DiskFull(error.errno, str(error).replace(REMEDY, f"{ROOM}, then go on with {_again(location, resume)}"))
+
+
+def _again(location: Where, resume: str | None) -> str:
+    return "the same command" if resume == "auto" else f"{typed('--resume')} auto {typed('--out')} {location}"
 
 
 def check_agreement(world: World, start: Checkpoint | None) -> None:
@@ -143,27 +153,26 @@ def way_back(course: Course, out: Path, location: Where) -> str:
     out, location   the run's folder on disk, and what the person called it
     """
     there = [checkpoint.step_of(path) for path in checkpoint.find(out / CHECKPOINTS)]
+    newest = max([course.saved, *there])  # which may be on its way to the disk
     step = next((step for step in reversed(course.before_growth) if step in there), None)
     if step is None:
         return f"there is no checkpoint from before; begin anew with another {typed('--out')}"
-    resume = "auto" if step == there[0] else at(location) / CHECKPOINTS / f"step-{step}"
+    resume = "auto" if step == newest else at(location) / CHECKPOINTS / f"step-{step}"
     return f"step-{step} is from before, {typed('--resume')} {resume} {typed('--out')} {location} goes on from it"
 
 
-def _grown(found: Checkpoint) -> bool:
-    """Whether the losses had grown before a checkpoint, and there is one from before."""
-    course = Course.of(found.step, found.state)
-    return bool(course.sound) and found.step not in course.sound
+def growth(course: Course, out: Path, location: Where) -> str:
+    """Say that the last checkpoint is from after the losses grew, and which one is not; arguments as of `way_back`."""
+    return (
+        f"the losses had grown before step-{course.saved}: {course.loss:.3g} on average, {course.lowest:.3g} at "
+        f"their lowest; {way_back(course, out, location)}"
+    )
 
 
 def _tell_of_growth(found: Checkpoint, out: Path, tell: Callable[[str], None]) -> None:
-    """Say that a checkpoint is from after the losses grew, and which one is not."""
     course = Course.of(found.step, found.state)
-    if _grown(found) and found.path.resolve().is_relative_to(out.resolve()):
-        tell(
-            f"the losses had grown before {found.path.name}: {course.loss:.3g} on average, {course.lowest:.3g} at "
-            f"their lowest; {way_back(course, out, out)}"
-        )
+    if course.is_grown and found.path.resolve().is_relative_to(out.resolve()):
+        tell(growth(course, out, out))
 
 
 def _read(path: Path) -> Checkpoint:
@@ -211,5 +220,5 @@ def _is_spoilt(path: Path) -> bool:
     """Whether a checkpoint is damaged, as far as can be seen at once, or from after the losses grew."""
     with suppress(checkpoint.Damaged):
         state = checkpoint.read_state(path)
-        return _grown(Checkpoint(path, state["step"], state, {}))
+        return Course.of(state["step"], state).is_grown
     return True

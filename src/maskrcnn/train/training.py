@@ -29,7 +29,7 @@ from maskrcnn.train.divergence import Course
 from maskrcnn.train.log import Log, evaluations, is_stale, quality
 from maskrcnn.train.optimizer import Average, set_rate, state_tensors
 from maskrcnn.train.plan import Plan, Splits
-from maskrcnn.train.resume import way_back
+from maskrcnn.train.resume import growth, way_back
 from maskrcnn.train.schedule import base_rate, learning_rate
 from maskrcnn.train.skips import Skips
 from maskrcnn.train.step import Updater
@@ -180,7 +180,10 @@ class Training:
         """Copy what a checkpoint holds, when the last one is written, and leave the rest to the background."""
         keep, step = self.recipe.train.keep_checkpoints, self.step
         self.background.wait()
+        was_sound = self.course.saved == 0 or not self.course.is_grown
         self.course.close(step, keep)
+        if was_sound and self.course.is_grown:
+            self.log.say(growth(self.course, self.out, self.log.called))
         if self.world.is_main:
             copy, state = self.memory.copy(self._tensors(), self.world.device), self._state()
             folder, besides = self.out / CHECKPOINTS, self.course.sound[-1:]

@@ -225,6 +225,14 @@ def test_a_truncated_file_is_named(write_split, annotate):
         coco.read(file, pictures)
 
 
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_a_list_that_stands_twice_is_refused(write_split, annotate, key):
+    file, pictures = write_split([annotate(1)])
+    file.write_text(file.read_text().rstrip()[:-1] + f', "{key}": []}}')
+    with pytest.raises(ValueError, match=rf"instances\.json: has `{key}` more than once"):
+        coco.read(file, pictures)
+
+
 def test_missing_files_are_named(write_split, annotate, tmp_path):
     file, pictures = write_split([annotate(1)])
     with pytest.raises(FileNotFoundError, match=r"nothing\.json does not exist; .* holds instances\.json, pictures/"):

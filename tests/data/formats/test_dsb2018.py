@@ -35,6 +35,20 @@ def test_masks_that_overlap_both_stay(tmp_path):
     assert len(dsb2018.read(source, Faults()).labels) == 2
 
 
+@pytest.mark.parametrize("others", [(), ("b.png", "c.png")])
+def test_masks_beside_no_image_or_several_are_refused(tmp_path, others):
+    put_entry(tmp_path, "a", draw_ids())
+    put_mask(tmp_path / "b/masks/cell/1.png", draw_ids() == 1)
+    for name in others:
+        put_image(tmp_path / "b/images" / name)
+    (source,) = dsb2018.find(Folder(tmp_path))
+    faults = Faults()
+    assert len(dsb2018.read(source, faults).image_ids) == 1
+    [fault] = faults
+    assert (fault.kind, fault.examples) == (dsb2018.NOT_ONE_IMAGE, ["b"])
+    assert f"found {', '.join(others) or 'none'};" in fault.sentence
+
+
 def test_empty_masks_are_left_out_and_those_of_another_size_refused(tmp_path):
     put_entry(tmp_path, "a", draw_ids())
     put_entry(tmp_path, "b", draw_ids())

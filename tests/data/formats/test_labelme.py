@@ -220,7 +220,9 @@ def test_json_of_something_else_is_not_taken_for_labelme(tmp_path, value):
         (shape([[1, 1], [5, 5], [1]]), "labelme-shape"),
         (shape([[1, 1], [5, 5], [1, 1]]), "labelme-shape"),
         (shape([[1, 1], [5, 5], ["x", 1]]), "labelme-shape"),
-        (shape([[1, 1], [5, 5], [1e400, 1]]), "labelme-file"),
+        (shape([[1, 1], [5, 5], [1e400, 1]]), "labelme-shape"),
+        (shape([[1, 1], [5, 5], [float("nan"), 1]]), "labelme-shape"),
+        (shape([[1, 1], [5, 5], [1, float("-inf")]]), "labelme-shape"),
         (shape([[1, 1], [5, 5], [10**400, 1]]), "labelme-shape"),
         (shape(label=None), "labelme-shape"),
         (shape(shape_type="hexagon"), "labelme-shape"),
@@ -233,9 +235,24 @@ def test_json_of_something_else_is_not_taken_for_labelme(tmp_path, value):
 def test_a_shape_that_cannot_be_read_is_refused_and_the_others_are_read(tmp_path, value, kind):
     files = {"a.json": content(shape()), "b.json": content(shape(), value, imagePath="b.png")}
     data, met = read_one(put(tmp_path, files, "a.png", "b.png"))
-    assert len(data.labels) == (2 if kind == "labelme-shape" else 1)
+    assert len(data.labels) == 2
     assert met[kind].kind.severity is Severity.REFUSED
     assert "b.json" in met[kind].sentence
+
+
+@pytest.mark.parametrize("fields", [{"imageHeight": float("nan")}, {"imagePath": 7}])
+def test_a_size_or_name_that_is_none_is_that_of_the_image_of_its_stem(tmp_path, fields):
+    data, met = read_one(put(tmp_path, {"a.json": content(shape(), **fields)}, "a.png"))
+    assert (list(data.file_names), data.sizes.tolist(), len(data.labels)) == (["a.png"], [[10, 20]], 1)
+    assert not [fault for fault in met.values() if fault.kind.severity is Severity.REFUSED]
+
+
+def test_a_file_with_two_lists_of_shapes_is_refused_and_the_others_are_read(tmp_path):
+    twice = json.dumps(content(shape(), shape()))[:-1] + ', "shapes": []}'
+    files = {"a.json": content(shape()), "b.json": twice.encode()}
+    data, met = read_one(put(tmp_path, files, "a.png", "b.png"))
+    assert len(data.labels) == 1
+    assert "b.json cannot be read (has `shapes` more than once" in met["labelme-file"].sentence
 
 
 def test_numbers_as_text_are_read(tmp_path):

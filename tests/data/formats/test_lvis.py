@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from maskrcnn.data.classes import choose_classes
-from maskrcnn.data.faults import Faults
+from maskrcnn.data.faults import Faults, Severity
 from maskrcnn.data.formats import coco_folders, lvis
 from maskrcnn.data.formats.builder import Builder
 from maskrcnn.data.formats.source import Folder
@@ -74,6 +74,16 @@ def test_images_that_are_missing_are_named_and_left_out(tmp_path):
     (tmp_path / "train2017/1.jpg").unlink()
     with pytest.raises(ValueError, match="none of its 2 images"):
         lvis.read(source, Faults())
+
+
+def test_an_object_with_nan_is_refused_and_the_others_are_read(tmp_path):
+    put_lvis(tmp_path)
+    path = tmp_path / "lvis/lvis_v1_val.json"
+    path.write_text(path.read_text().replace("[[1, 2,", "[[NaN, 2,", 1))
+    (source,) = lvis.find(Folder(tmp_path))
+    faults = Faults()
+    assert len(lvis.read(source, faults).labels) == 1
+    assert [fault.kind.name for fault in faults if fault.kind.severity is Severity.REFUSED] == ["malformed-outline"]
 
 
 def test_names_in_a_code_page_are_read(tmp_path):

@@ -148,6 +148,30 @@ def test_a_region_that_cannot_be_read_is_refused_and_the_others_are_read(tmp_pat
     assert "region 2 of a.png" in met["via-region"].sentence
 
 
+@pytest.mark.parametrize("broken", [None, [], {"shape_attributes": []}, {**region(), "region_attributes": []}])
+def test_what_is_no_region_costs_the_others_of_its_image_nothing(tmp_path, broken):
+    regions = [region(**{"class": "cat"}), broken, region(**{"class": "dog"})]
+    data, met = read_one(put(tmp_path, project(entry(regions)), "a.png"))
+    assert [data.category_names[label - 1] for label in data.labels] == ["cat", "dog"]
+    assert (met["via-region"].count, met["via-region"].examples) == (1, ["region 1 of a.png"])
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e400"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_number_that_is_not_finite_costs_its_region_alone(tmp_path, number, version):
+    odd = region({"name": "rect", "x": "NUMBER", "y": 1, "width": 3, "height": 3}, **{"class": "cat"})
+    one = entry([region(**{"class": "cat"}), odd])
+    text = json.dumps(project(one) if version == 2 else {"a.png-1": one}).replace('"NUMBER"', number)
+    data, met = read_one(put(tmp_path, text, "a.png"))
+    assert (len(data.labels), met["via-region"].examples) == (1, ["region 1 of a.png"])
+
+
+def test_a_row_of_a_table_that_is_no_json_costs_its_region_alone(tmp_path):
+    text = csv_of(json.dumps(POLYGON)) + 'a.png,-1,"{}",2,1,"{""name"":","{}"\n'
+    data, met = read_one(put(tmp_path, text, "a.png", "b.png", name="via.csv"))
+    assert (len(data.labels), met["via-region"].examples) == (1, ["region 1 of a.png"])
+
+
 def test_entries_that_are_no_images_are_refused_beside_images(tmp_path):
     value = project(entry([region(name="cat")]))
     value["_via_img_metadata"]["x"] = {"regions": 3}

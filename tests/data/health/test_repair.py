@@ -1,15 +1,17 @@
 """Repaired copies: what was wrong is gone, what was right is as it was."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from maskrcnn.data.faults import Severity
+from maskrcnn.data.faults import Kind, Severity
 from maskrcnn.data.formats import coco
 from maskrcnn.data.health import boxes, classes, copies, images, objects
 from maskrcnn.data.health.check import Health, entries
+from maskrcnn.data.health.findings import Finding
 from maskrcnn.data.health.repaired_copy import write_repaired
 
 
@@ -271,3 +273,24 @@ def test_where_no_split_can_be_read_nothing_is_written(tmp_path):
     with pytest.raises(ValueError, match="no split could be read"):
         write_repaired(Health({}, {"train": [], "val": []}), tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+def test_lines_that_could_not_be_read_are_told_as_gone(check, tmp_path):
+    source = tmp_path / "yolo"
+    (source / "images").mkdir(parents=True)
+    (source / "labels").mkdir()
+    Image.new("RGB", (60, 40)).save(source / "images" / "1.png")
+    (source / "labels" / "1.txt").write_text("0 0.1 0.1 0.9 0.1 0.9 0.9\n0 0.1\n7 2 3 4 5 6 7\n")
+    lines = write_repaired(check(source), tmp_path / "copy")
+    assert [line for line in lines if "left out" in line] == [
+        "train: 1 line cannot be read: 1.txt line 2: they are left out",
+        "train: 1 line is not in 0..1: 1.txt line 3: they are left out",
+    ]
+
+
+def test_what_reading_refuses_and_nobody_repairs_is_told(clean, tmp_path):
+    health = clean.check()
+    kind = Kind("odd", "files", Severity.REFUSED, "cannot be understood")
+    read = {**health.read, "train": [*health.read.get("train", []), Finding(kind, 1, ["a.txt"])]}
+    lines = write_repaired(replace(health, read=read), tmp_path / "copy")
+    assert any(line.startswith("train: 1 file cannot be understood: a.txt: not repaired") for line in lines)

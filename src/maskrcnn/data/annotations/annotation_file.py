@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 from msgspec import Raw, Struct
 
 from maskrcnn.data.annotations.non_finite import quote_non_finite
 from maskrcnn.data.annotations.spelling import key_of, shown
+from maskrcnn.data.annotations.top_level import refuse_twice
 from maskrcnn.data.encodings import as_utf8
 from maskrcnn.data.faults import Faults, Kind
 from maskrcnn.files import SPECIAL, ends_in_zeros, is_special, listing
@@ -51,19 +53,43 @@ def parse(text: bytes, faults: Faults) -> AnnotationFile:
     """The parts of an annotation file. Raises ValueError: what is wrong with the file as a whole, and what to do."""
     text = as_utf8(text, faults)
     try:
-        return msgspec.json.decode(text, type=AnnotationFile)
+        return _decoded(text)
     except msgspec.ValidationError as error:
         raise structure(error) from None
     except msgspec.DecodeError as error:
         complaint = str(error)
     if b"NaN" in text or b"Infinity" in text:
         try:
-            return msgspec.json.decode(quote_non_finite(text), type=AnnotationFile)
+            return _decoded(quote_non_finite(text))
         except msgspec.ValidationError as error:
             raise structure(error) from None
         except msgspec.DecodeError as error:
             complaint = str(error)
     raise ValueError(f"is not complete JSON ({complaint}); copy or export it again")
+
+
+def _decoded(text: bytes) -> AnnotationFile:
+    """The parts of a file. Raises msgspec.DecodeError, and ValueError where one of them stands twice."""
+    file = msgspec.json.decode(text, type=AnnotationFile)
+    refuse_twice(_around_lists(text, file), AnnotationFile.__struct_fields__)
+    return file
+
+
+def _around_lists(text: bytes, file: AnnotationFile) -> bytes:
+    """A file's text with 0 in the place of what was taken from it: looking for a word in all of it takes seconds."""
+    taken = [(file.images, file.images), (file.categories, file.categories)]
+    taken += [(file.annotations[0], file.annotations[-1])] if file.annotations else []
+    start, stop = _address(text), 0
+    parts = []
+    for first, last in sorted(taken, key=lambda pair: _address(pair[0])):
+        parts.append(text[stop : _address(first) - start])
+        stop = _address(last) - start + len(last)
+    return b"0".join([*parts, text[stop:]])
+
+
+def _address(value: bytes | Raw) -> int:
+    """Where a text lies in memory; a `Raw` lies in the text that it was read from."""
+    return np.frombuffer(value, np.uint8).ctypes.data
 
 
 def structure(complaint: object) -> ValueError:

@@ -28,7 +28,7 @@ IS_CVAT = re.compile(r"<annotations[\s>]")
 IMAGE = re.compile(r"<image\s[^>]*>")
 SUBSET = re.compile(r"""\ssubset=["']([^"']*)["']""")
 BROKEN = Kind("cvat-shape", "shapes", Severity.REFUSED, "cannot be read", "they are left out")
-CUT_OFF = Kind("cvat-cut-off", "files", Severity.REFUSED, "cannot be read to their end")
+CUT_OFF = Kind("cvat-cut-off", "files", Severity.REFUSED, "cannot be read to their end", "what follows is left out")
 FLAT = Kind(
     "cvat-no-area", "shapes", Severity.NOTE, "have no area (lines, points, skeletons, cuboids, tags) and are left out"
 )
@@ -36,7 +36,11 @@ GROUPED = Kind(
     "cvat-group", "objects", Severity.NOTE, "consist of several shapes of one label and one group_id in one image"
 )
 TRACKS = Kind(
-    "cvat-tracks", "tracks", Severity.REFUSED, "belong to a video, which is not read; export `CVAT for images`"
+    "cvat-tracks",
+    "tracks",
+    Severity.REFUSED,
+    "belong to a video, which is not read; export `CVAT for images`",
+    "they are left out",
 )
 
 

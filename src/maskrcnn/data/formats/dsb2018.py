@@ -22,6 +22,13 @@ from maskrcnn.masks import Rings, bitmap_from_rings
 
 TITLE = "DSB2018 (one mask for each object)"
 IMAGES, MASKS = "images", "masks"
+NOT_ONE_IMAGE = Kind(
+    "object-masks-of-no-image",
+    "folders",
+    Severity.REFUSED,
+    "of masks have not exactly one image beside them",
+    "they are left out",
+)
 EMPTY = Kind("object-mask-empty", "masks", Severity.WARNING, "have no pixel and are left out")
 
 
@@ -42,8 +49,12 @@ def read(source: Source, faults: Faults) -> Dataset:
 
     Raises ValueError where there is no image.
     """
-    entries = _entries(Folder(source.images)).get(source.images, [])
+    folder = Folder(source.images)
+    entries = _entries(folder).get(source.images, [])
     files = [path for entry in entries for path in (entry.image, *(mask for mask, _ in entry.masks))]
+    for home in _without_one_image(folder):
+        found = ", ".join(filter(is_image, folder.files.get(home / IMAGES, ()))) or "none"
+        faults.add(NOT_ONE_IMAGE, home.name, f"{home / IMAGES}: expected one image, found {found}; leave one there")
     return kept(source, faults, files, lambda: _read(source, entries, faults))
 
 
@@ -84,6 +95,13 @@ def _entries(folder: Folder) -> dict[Path, list[_Entry]]:
             if not _is_named_after(images[0], masks):
                 found.setdefault(home.parent, []).append(_Entry(home / IMAGES / images[0], masks))
     return found
+
+
+def _without_one_image(folder: Folder) -> list[Path]:
+    """Folders directly below with masks of objects, whose image cannot be told."""
+    found = (path.relative_to(folder.root).parts for path in folder.files)
+    homes = dict.fromkeys(folder.root / parts[0] for parts in found if parts[1:2] == (MASKS,))
+    return [home for home in homes if sum(map(is_image, folder.files.get(home / IMAGES, ()))) != 1]
 
 
 def _is_named_after(image: str, masks: Sequence[tuple[Path, str]]) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from PIL import Image
 
+from maskrcnn.data.annotations.top_level import refuse_twice
 from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.encodings import read_bytes, read_text
 from maskrcnn.data.faults import Faults, Kind, Severity
@@ -39,12 +40,14 @@ LARGEST = 1 << 28
 MARKS = (b'"shapes"', b'"imageData"', b'"imagePath"')
 BEGINNING = (b'"version"', b'"flags"', b'"shapes"')
 """Fields that Labelme writes first, by which a file that is cut off is known."""
+KEYS = ("shapes", "imagePath")
+"""Keys of which a file has one each."""
 CLASS_FILE = "labels.txt"
 NO_CLASSES = {"__ignore__", "_background_", ""}
 """Lines of a list of labels that name no class."""
 CROWD = "iscrowd"
 """Flag of a shape that is a crowd region."""
-UNREADABLE = Kind("labelme-file", "files", Severity.REFUSED, "cannot be read as JSON of Labelme")
+UNREADABLE = Kind("labelme-file", "files", Severity.REFUSED, "cannot be read as JSON of Labelme", "they are left out")
 OTHER = Kind("labelme-other-file", "files", Severity.NOTE, "are not Labelme's and are passed over")
 BROKEN = Kind("labelme-shape", "shapes", Severity.REFUSED, "cannot be read", "they are left out")
 FLAT = Kind("labelme-no-area", "shapes", Severity.NOTE, "have no area (lines or points) and are left out")
@@ -135,6 +138,7 @@ def _read(source: Source, labels: list[str], pictures: Pictures, faults: Faults)
         data = b""
         try:
             data = read_bytes(Path(path))
+            refuse_twice(data, KEYS)
             content, broken = parse(data, who, faults)
         except (OSError, ValueError) as error:
             is_other = data and not any(mark in data.replace(b"\0", b"") for mark in MARKS)

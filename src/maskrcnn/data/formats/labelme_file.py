@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Raw, Struct
 from PIL import Image
 
+from maskrcnn.data.annotations.non_finite import quote_non_finite
 from maskrcnn.data.encodings import decoded
 from maskrcnn.data.faults import Faults
 from maskrcnn.data.formats.curves import box_ring, ellipse_ring
@@ -61,7 +62,7 @@ class _Loose(Struct):
     """The same with shapes that are read one by one."""
 
     shapes: list[Raw]
-    image_path: str | None = msgspec.field(name="imagePath", default=None)
+    image_path: Any = msgspec.field(name="imagePath", default=None)
     height: Any = msgspec.field(name="imageHeight", default=None)
     width: Any = msgspec.field(name="imageWidth", default=None)
 
@@ -89,7 +90,7 @@ def parse(data: bytes, who: str, faults: Faults) -> tuple[LabelFile, list[str]]:
         if kind is not None:
             faults.add(kind, who)
         try:
-            return _parse_loosely(text.encode("utf-8", "replace"))
+            return _parse_loosely(quote_non_finite(text.encode("utf-8", "replace")))
         except NO_JSON:
             raise ValueError(str(error) or "it nests too deeply") from None
 
@@ -133,7 +134,8 @@ def _parse_loosely(text: bytes) -> tuple[LabelFile, list[str]]:
         except NO_JSON as error:
             faults.append(f"shape {number}: {error}")
     height, width = (value if isinstance(value, int) else None for value in (loose.height, loose.width))
-    return LabelFile(shapes, loose.image_path, height, width), faults
+    path = loose.image_path if isinstance(loose.image_path, str) else None
+    return LabelFile(shapes, path, height, width), faults
 
 
 def _mask(shape: Shape) -> Piece:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from maskrcnn.data.annotations.non_finite import quote_non_finite
 from maskrcnn.data.dataset import Dataset, Flag, select
 from maskrcnn.data.encodings import decoded
 from maskrcnn.data.faults import Faults
@@ -113,9 +114,9 @@ def _extras(path: Path) -> _Extras:
     """Raises ValueError where a file is not LVIS's."""
     text = path.read_bytes()
     try:
-        with suppress(UnicodeDecodeError):
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
             return msgspec.json.decode(text, type=_Extras)
-        return msgspec.json.decode(decoded(text)[0], type=_Extras)
+        return msgspec.json.decode(quote_non_finite(decoded(text)[0].encode("utf-8", "replace")), type=_Extras)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"{path}: {error}; expected an LVIS file") from None
 

@@ -30,7 +30,8 @@ from maskrcnn.data.formats.via_file import (
     class_of,
     parse,
     piece_of,
-    regions_of,
+    region_of,
+    rows_of,
 )
 from maskrcnn.files import atomic_write
 
@@ -135,7 +136,7 @@ def _read(source: Source, pictures: Pictures, faults: Faults) -> Dataset:
     entries, options, strange = _parse(source.labels, faults)
     faults.add(STRANGE, strange, f"{source.labels}: the entry {strange[0]!r} is no image" if strange else "")
     found = [(entry, list(_regions(entry, faults))) for entry in entries]
-    regions = [region for _, members in found for region in members]
+    regions = [region for _, members in found for _, region in members]
     attribute = class_attribute(regions)
     if attribute is None:
         faults.add(UNNAMED, count=len(regions))
@@ -150,23 +151,24 @@ def _read(source: Source, pictures: Pictures, faults: Faults) -> Dataset:
             pictures.report_missing(entry.filename, f"an entry of {source.labels.name}")
         elif size is not None:
             image = builder.add_image(name, size)
-            for number, region in enumerate(members):
+            for number, region in members:
                 _add(builder, image, region, (attribute, options), f"region {number} of {name}", faults)
     return builder.dataset()
 
 
-def _regions(entry: Entry, faults: Faults) -> Iterator[Region]:
-    """The regions of an image that cover something."""
-    try:
-        regions = regions_of(entry)
-    except ValueError as error:
-        faults.add(BROKEN, entry.filename, f"{entry.filename}: {error}; correct or remove these regions")
-        return
-    for region in regions:
+def _regions(entry: Entry, faults: Faults) -> Iterator[tuple[int, Region]]:
+    """The regions of an image that cover something, with their numbers in the file."""
+    for number, row in enumerate(rows_of(entry)):
+        try:
+            region = region_of(row)
+        except ValueError as error:
+            who = f"region {number} of {entry.filename}"
+            faults.add(BROKEN, who, f"{who}: {error}; correct or remove it")
+            continue
         if str(region.shape_attributes.get("name")) in NO_AREA:
             faults.add(FLAT, entry.filename)
         else:
-            yield region
+            yield number, region
 
 
 def _add(

@@ -45,10 +45,7 @@ def parse(text: str, is_csv: bool) -> tuple[list[Entry], dict[str, Any], list[st
     """
     if is_csv:
         return _parse_csv(text), {}, []
-    try:
-        content = _any.decode(text.encode("utf-8", "replace"))
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(str(error) or "it nests too deeply") from None
+    content = _content(text)
     attributes = content.get("_via_attributes")
     rows = content.get("_via_img_metadata", content)
     rows = rows if isinstance(rows, dict) else {}
@@ -64,11 +61,15 @@ def parse(text: str, is_csv: bool) -> tuple[list[Entry], dict[str, Any], list[st
     return entries, options if isinstance(options, dict) else {}, strange
 
 
-def regions_of(entry: Entry) -> list[Region]:
-    """The regions of an image. Raises ValueError for one that is none."""
-    rows = list(entry.regions.values()) if isinstance(entry.regions, dict) else entry.regions
+def rows_of(entry: Entry) -> list[Any]:
+    """What an image lists as its regions, in their order."""
+    return list(entry.regions.values()) if isinstance(entry.regions, dict) else entry.regions
+
+
+def region_of(row: Any) -> Region:
+    """A region. Raises ValueError for what is none."""
     try:
-        return msgspec.convert(rows, list[Region])
+        return msgspec.convert(row, Region)
     except (msgspec.ValidationError, RecursionError) as error:
         raise ValueError(str(error)) from None
 
@@ -123,6 +124,21 @@ def piece_of(region: Region) -> Piece:
     raise ValueError(f"expected a polygon, rect, circle or ellipse, received {kind!r:.40}")
 
 
+def _content(text: str) -> dict[str, Any]:
+    """What a file says, also where numbers are NaN, infinite or beyond floating point. Raises ValueError."""
+    try:
+        return _any.decode(text.encode("utf-8", "replace"))
+    except (msgspec.DecodeError, RecursionError) as error:
+        complaint = str(error) or "it nests too deeply"
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise ValueError(complaint)
+    return content
+
+
 def _parse_csv(text: str) -> list[Entry]:
     rows = csv.DictReader(StringIO(text.lstrip("#\ufeff"), newline=""))
     found: dict[str, Entry] = {}
@@ -131,14 +147,22 @@ def _parse_csv(text: str) -> list[Entry]:
             raise ValueError(f"expected columns {', '.join(sorted(CSV_FIELDS))}")
         for row in rows:
             entry = found.setdefault(row["filename"] or "", Entry(row["filename"] or "", []))
-            shape = json.loads(row["region_shape_attributes"] or "{}")
+            shape = _cell(row["region_shape_attributes"])
             if shape:
-                region = {"shape_attributes": shape, "region_attributes": json.loads(row["region_attributes"] or "{}")}
+                region = {"shape_attributes": shape, "region_attributes": _cell(row["region_attributes"])}
                 assert isinstance(entry.regions, list)
                 entry.regions.append(region)
-    except (csv.Error, ValueError, RecursionError) as error:
+    except (csv.Error, ValueError) as error:
         raise ValueError(f"line {rows.line_num}: {error}") from None
     return list(found.values())
+
+
+def _cell(text: str | None) -> Any:
+    """What a cell of a table says; its text where that is no JSON, which no region is made of."""
+    try:
+        return json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return text
 
 
 def _finite(value: Any) -> float:

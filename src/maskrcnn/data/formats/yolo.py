@@ -33,8 +33,16 @@ DIGITS = 6
 TRIED = 8
 """Label files of a folder that are opened to see whether they are of this format."""
 NUMBERED = Kind("yolo-no-names", "classes", Severity.NOTE, "have no name; they are called by their number")
-UNLISTED = Kind("yolo-unlisted-class", "objects", Severity.REFUSED, "have a class number that the list of names lacks")
-UNREADABLE = Kind("yolo-image", "images", Severity.REFUSED, "cannot be read, or their label files cannot")
+UNLISTED = Kind(
+    "yolo-unlisted-class",
+    "objects",
+    Severity.REFUSED,
+    "have a class number that the list of names lacks",
+    "they are left out",
+)
+UNREADABLE = Kind(
+    "yolo-image", "images", Severity.REFUSED, "cannot be read, or their label files cannot", "they are left out"
+)
 
 
 def find(folder: Folder) -> list[Source]:

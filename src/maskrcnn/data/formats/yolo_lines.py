@@ -15,8 +15,8 @@ FAR = 0.5
 CLIPPED = Kind(
     "yolo-outside", "lines", Severity.WARNING, "reach out of their image and are cut off at its border", "they are cut"
 )
-PIXELS = Kind("yolo-pixels", "lines", Severity.REFUSED, "are not in 0..1")
-BROKEN = Kind("yolo-line", "lines", Severity.REFUSED, "cannot be read")
+PIXELS = Kind("yolo-pixels", "lines", Severity.REFUSED, "are not in 0..1", "they are left out")
+BROKEN = Kind("yolo-line", "lines", Severity.REFUSED, "cannot be read", "they are left out")
 CONFIDENCE = Kind("yolo-confidence", "lines", Severity.NOTE, "end with a confidence, which is kept as `score`")
 BOX = 5
 """Numbers of a line that is a box; an outline has more, and always an odd number."""

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 
 from maskrcnn.data.classes import relabel, tidy_names, unite_classes
 from maskrcnn.data.dataset import Dataset, Flag, keep_objects, lie_inside, select
+from maskrcnn.data.faults import Severity
 from maskrcnn.data.health import boxes, classes, copies, images, objects
 from maskrcnn.data.health.check import Health
 from maskrcnn.data.health.cut import cut_outlines
@@ -17,6 +18,7 @@ from maskrcnn.data.health.survey import CUT_OFF, EMPTY, PAGE, POINTER, UNREADABL
 from maskrcnn.data.statistics import outline_areas
 from maskrcnn.masks import Rings
 
+UNTOUCHED = "not repaired, only a person can; what could not be read of it is not in the copy"
 MOST_DIGITS = 18
 """Digits of a number that surely has 64 bits."""
 
@@ -46,7 +48,7 @@ def repair(health: Health) -> tuple[dict[str, Dataset], list[Repair]]:
     crossing = _in_training(health)
     for split, data in health.datasets.items():
         broken = _broken(health.findings[split])
-        done += [Repair(split, one, one.kind.repair) for one in health.read.get(split, []) if one.kind.repair]
+        done += _read(split, health.read.get(split, []))
         data, found = _mend_images(split, data, health.surveys.get(split), broken, crossing if split == "train" else [])
         done += found
         for step in STEPS:
@@ -56,6 +58,12 @@ def repair(health: Health) -> tuple[dict[str, Dataset], list[Repair]]:
             raise ValueError(f"{data.annotations}: no image of the {split} split can be used; nothing is left to write")
         mended[split] = _with_plain_ids(data)
     return _unite(mended, done), done
+
+
+def _read(split: str, findings: Sequence[Finding]) -> list[Repair]:
+    """What reading has done already: it mends, or leaves out what it refuses."""
+    texts = [one.kind.repair or (UNTOUCHED if one.kind.severity is Severity.REFUSED else "") for one in findings]
+    return [Repair(split, one, text) for one, text in zip(findings, texts, strict=True) if text]
 
 
 def _broken(findings: Sequence[Finding]) -> list[Finding]:
