@@ -204,10 +204,15 @@ def _chunks(
 def _ahead(images: Iterator[tuple[Page, Decoded]], most: int) -> Iterator[tuple[Page, Decoded]]:
     """Images, of which the next are made in a thread, in the words of this one, while earlier ones are worked on."""
     pool = ThreadPoolExecutor(max_workers=1)
+    words = copy_context()
+
+    def following() -> tuple[Page, Decoded] | None:
+        return words.run(lambda: next(images, None))
+
     try:
-        waiting = deque(pool.submit(copy_context().run, next, images, None) for _ in range(most))
+        waiting = deque(pool.submit(following) for _ in range(most))
         while (image := waiting.popleft().result()) is not None:
-            waiting.append(pool.submit(copy_context().run, next, images, None))
+            waiting.append(pool.submit(following))
             yield image
     finally:
         pool.shutdown(cancel_futures=True)
