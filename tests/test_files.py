@@ -1,6 +1,7 @@
 """A file is there whole, or as it was."""
 
 import errno
+import os
 import pickle
 import shutil
 import threading
@@ -169,6 +170,13 @@ def test_a_new_folder_that_finds_no_room_is_removed(tmp_path, a_disk_of_1000_byt
     with pytest.raises(DiskFull, match=f"^{tmp_path}/new could not .*: more than 1,005 bytes needed, 1,005 bytes free"):
         fill()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_nothing_is_added_to_a_pipe_which_might_wait_for_ever(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl cannot be written: it is a pipe, .*; remove it$"):
+        append(tmp_path / "metrics.jsonl", b"one")
 
 
 def test_a_line_is_added_whole_or_not_at_all(tmp_path):

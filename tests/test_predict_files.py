@@ -9,12 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from maskrcnn import predict_files
 from maskrcnn.config import Recipe
 from maskrcnn.data.pages import Page
 from maskrcnn.instances import Instances
 from maskrcnn.predict import Predictor
 from maskrcnn.predict_files import FreeNames, Targets, predict_paths
-from maskrcnn.sentences import Note
+from maskrcnn.sentences import Note, speaking, typed
 
 
 class OneSquare(Predictor):
@@ -166,3 +167,9 @@ def test_images_of_a_tar_are_drawn_below_a_folder_of_its_name(predictor, tmp_pat
     assert written(tmp_path / "out") == ["predictions.json", "some/x/a.jpg"]
     (entry,) = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert entry["file_name"] == str(tmp_path / "some.tar" / "x" / "a.jpg")
+
+
+def test_images_are_decoded_ahead_in_the_words_of_the_program_that_runs():
+    with speaking({"data.max_pixels": "--max-pixels"}):
+        told = predict_files._ahead(((Page(Path("a")), typed("data.max_pixels")) for _ in range(3)), 2)
+        assert [one for _, one in told] == ["--max-pixels"] * 3

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from maskrcnn import checksums
 from maskrcnn.config import Recipe
 from maskrcnn.recipes import write_recipe
 from maskrcnn.sentences import Note
@@ -242,6 +243,32 @@ def test_weights_that_do_not_fit_are_listed_with_both_shapes():
     assert str(error.value).endswith("; put the config.yml that was written with them beside them")
     with pytest.raises(ValueError, match=r"; try another$"):
         fill(model, {}, "somewhere", "try another")
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool, torch.complex64])
+def test_weights_of_whole_or_complex_numbers_do_not_fit(kind):
+    with pytest.raises(ValueError, match=rf"no floating-point numbers: weight \({kind}\); put"):
+        fill(nn.Linear(3, 5), {"weight": torch.ones(5, 3).to(kind), "bias": torch.ones(5)}, "somewhere")
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_a_flipped_bit_of_an_exponent_is_noticed_without_sums(kind, tmp_path):
+    numbers = torch.full((7,), 0.01).to(kind)
+    numbers.view(torch.int32 if kind == torch.float32 else torch.int16)[3] ^= 1 << (30 if kind == torch.float32 else 14)
+    assert numbers.isfinite().all()
+    save_file({"a": numbers, "b": torch.ones(3)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.yml").write_text("classes: [cat]\ncategory_ids: [1]\n")
+    with pytest.raises(ValueError, match=r": a of 2 tensors hold numbers that are not finite or exceed 1e\+15"):
+        load_weights(tmp_path)
+
+
+@pytest.mark.parametrize("files", [{"../secret": {"size": 1, "sha256": ""}}, {"model.safetensors": 5}, [1]])
+def test_a_list_of_sums_that_nobody_writes_is_refused_in_a_sentence(files, tmp_path):
+    folder = save_weights(tmp_path / "best", nn.Linear(3, 5), RECIPE, {})
+    (tmp_path / "secret").write_text("not looked at")
+    (folder / "checksums.json").write_text(checksums._to_text({"files": files}))
+    with pytest.raises(ValueError, match=r"checksums\.json is not what was written, by which other files are checked"):
+        load_weights(folder)
 
 
 def test_a_live_norm_keeps_its_count_where_the_weights_have_none():

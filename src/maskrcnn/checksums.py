@@ -52,9 +52,20 @@ def _listed(path: Path) -> dict[str, Any] | None:
         files = content["files"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    if own != digest(content) or not isinstance(files, dict):
+    if own != digest(content) or not _is_list(files):
         return None
     return None if path.name == CHECKSUMS and path.read_text(encoding="utf-8") != _to_text(content) else files
+
+
+def _is_list(files: object) -> bool:
+    """Whether these are sizes and sums of files that lie beside their list, and none elsewhere."""
+    return isinstance(files, dict) and all(
+        name == Path(name).name
+        and isinstance(entry, dict)
+        and type(entry.get("size")) is int
+        and isinstance(entry.get("sha256"), str)
+        for name, entry in files.items()
+    )
 
 
 def _to_text(content: dict[str, Any]) -> str:

@@ -155,7 +155,12 @@ def filling(folder: Path, needed: int = 0) -> Iterator[None]:
 
 
 def append(path: Path, content: bytes) -> None:
-    """Add to the end of a file: all of it or, where there is no room, nothing. Raises DiskFull."""
+    """Add to the end of a file: all of it or, where there is no room, nothing.
+
+    Raises DiskFull, and ValueError for a pipe or a device, which might wait for ever.
+    """
+    if is_special(path):
+        raise ValueError(f"{path} cannot be written: {SPECIAL}; remove it")
     before = size_of(path)
     try:
         with writing(path), path.open("ab") as file:

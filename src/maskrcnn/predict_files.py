@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import partial
 from io import BufferedReader, BytesIO
 from itertools import groupby, islice
@@ -201,12 +202,12 @@ def _chunks(
 
 
 def _ahead(images: Iterator[tuple[Page, Decoded]], most: int) -> Iterator[tuple[Page, Decoded]]:
-    """Images, of which the next are made in a thread while earlier ones are worked on."""
+    """Images, of which the next are made in a thread, in the words of this one, while earlier ones are worked on."""
     pool = ThreadPoolExecutor(max_workers=1)
     try:
-        waiting = deque(pool.submit(next, images, None) for _ in range(most))
+        waiting = deque(pool.submit(copy_context().run, next, images, None) for _ in range(most))
         while (image := waiting.popleft().result()) is not None:
-            waiting.append(pool.submit(next, images, None))
+            waiting.append(pool.submit(copy_context().run, next, images, None))
             yield image
     finally:
         pool.shutdown(cancel_futures=True)

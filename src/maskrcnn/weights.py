@@ -2,6 +2,7 @@
 `checksums.json`, by which a damaged one of them is noticed."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -24,6 +25,8 @@ from maskrcnn.sentences import some_of, typed
 
 BESIDE = f"put the {CONFIG} that was written with them beside them"
 
+LARGEST = 1e15
+"""Number that no weight and no variance of a network comes near; one of a damaged file is mostly some 1e36."""
 OF_OTHERS = (".pth", ".pt", ".pkl", ".ckpt")
 """Endings of checkpoints of other systems."""
 
@@ -114,26 +117,32 @@ def load_weights(path: str | Path) -> Weights:
 
 
 def check_finite(tensors: Mapping[str, Tensor], origin: str | Path) -> None:
-    """Raise ValueError that names the tensors in which a number is NaN or infinite; a model with one finds nothing."""
+    """Raise ValueError that names the tensors in which a number is NaN, infinite or so large that it soon makes others
+    so, as a flipped bit of an exponent does; a model with one finds nothing.
+    """
     spoilt = not_finite(tensors)
+    large = ""
+    if not spoilt:
+        spoilt = [name for name, tensor in tensors.items() if not _is_within(tensor, LARGEST)]
+        large = f" or exceed {LARGEST:.0e}"
     if spoilt:
         raise ValueError(
-            f"{origin}: {some_of(spoilt, 3)} of {len(tensors)} tensors hold numbers that are not finite, with which "
-            "nothing can be found; copy the file again, or take weights from before the training diverged"
+            f"{origin}: {some_of(spoilt, 3)} of {len(tensors)} tensors hold numbers that are not finite{large}, with "
+            "which nothing can be found; copy the file again, or take weights from before the training diverged"
         )
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     """Names of the tensors in which a number is NaN or infinite."""
-    return [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    return [name for name, tensor in tensors.items() if not _is_within(tensor, math.inf)]
 
 
-def _is_finite(tensor: Tensor) -> bool:
+def _is_within(tensor: Tensor, most: float) -> bool:
     """Smallest and largest number tell, since NaN passes through, and take a fifth of the time of looking at each."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     known = tensor.float() if tensor.element_size() == 1 else tensor
-    return all(torch.isfinite(bound).item() for bound in torch.aminmax(known))
+    return all(bound.isfinite().item() and abs(bound.item()) <= most for bound in torch.aminmax(known))
 
 
 def _recipe_of(file: Path) -> Path:
@@ -191,7 +200,7 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str | Path, a
 
     tensors   may lack the counters of live batch norms, which are then kept
     advice    what the error tells to do where they do not fit
-    Raises ValueError that lists the tensors that are missing, unknown or of another shape.
+    Raises ValueError that lists the tensors that are missing, unknown, of another shape or no floating-point numbers.
     """
     expected = module.state_dict()
     counters = {name: count for name, count in expected.items() if name.endswith("num_batches_tracked")}
@@ -203,14 +212,22 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], origin: str | Path, a
         for name, tensor in expected.items()
         if name in tensors and tensors[name].shape != tensor.shape
     ]
-    faults = [f"{what} {some_of(names)}" for what, names in _faults(missing, unknown, other) if names]
+    kinds = [
+        f"{name} ({tensors[name].dtype})"
+        for name, tensor in expected.items()
+        if name in tensors and tensor.is_floating_point() and not tensors[name].is_floating_point()
+    ]
+    faults = [f"{what} {some_of(names)}" for what, names in _faults(missing, unknown, other, kinds) if names]
     if faults:
         raise ValueError(f"the weights in {origin} do not fit the model: {'; '.join(faults)}; {advice}")
     module.load_state_dict(tensors)
 
 
-def _faults(missing: list[str], unknown: list[str], other: list[str]) -> list[tuple[str, list[str]]]:
-    return [("missing:", missing), ("not in the model:", unknown), ("of another shape:", other)]
+def _faults(missing: list[str], unknown: list[str], other: list[str], kinds: list[str]) -> list[tuple[str, list[str]]]:
+    return [
+        *(("missing:", missing), ("not in the model:", unknown), ("of another shape:", other)),
+        ("no floating-point numbers:", kinds),
+    ]
 
 
 def _shape(tensor: Tensor) -> str:

@@ -70,6 +70,22 @@ def test_the_limit_is_a_setting_and_its_name_is_told(tmp_path):
     assert decode(path).shape == (300, 500, 3)
 
 
+@pytest.mark.parametrize(("size", "bands"), [((1500, 2000), "P"), ((1500, 2000), "L"), ((1000, 900), "L")])
+def test_an_image_is_opened_with_the_number_that_its_refusal_names(size, bands, tmp_path):
+    """Two are blank and within the limit, one is beyond it and blank."""
+    path = tmp_path / "a.png"
+    Image.new(bands, size, 255).save(path)
+    allow_pixels(4_000_000 if size == (1500, 2000) else 500_000)
+    with pytest.raises(ValueError, match=r"or set data\.max_pixels to \d+$") as refusal:
+        decode(path)
+    enough = int(str(refusal.value).rpartition(" ")[2])
+    allow_pixels(enough - 2)
+    with pytest.raises(ValueError, match=f"or set data\\.max_pixels to {enough}$"):
+        decode(path)
+    allow_pixels(enough)
+    assert decode(path).shape[:2] == size[::-1]
+
+
 def test_a_photo_of_more_than_a_hundred_megapixels_is_no_bomb():
     assert not is_blank(11_648 * 8_736, 20_000_000)  # 5 pixels in a byte, as of a medium format camera
     assert is_blank(11_648 * 8_736, 300_000)

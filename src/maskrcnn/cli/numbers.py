@@ -8,6 +8,7 @@ from maskrcnn.data.dataset import Dataset
 from maskrcnn.data.split import Split, open_split
 from maskrcnn.data.statistics import Statistics, statistics
 from maskrcnn.report.numbers import sample_colours
+from maskrcnn.sentences import printable
 
 
 class Measured(NamedTuple):
@@ -52,11 +53,14 @@ def _add(found: Measured, split: Split, data: Dataset, sample: int) -> None:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """A table as text: the first column at the left, the others at the right.
+    """A table as text, a line for each row: the first column at the left, the others at the right.
 
     >>> aligned([["", "train"], ["images", "7"]]).splitlines()
     ['        train', 'images      7']
+    >>> aligned([["cat\\nfake", "7"]])
+    'cat\\\\nfake  7'
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]

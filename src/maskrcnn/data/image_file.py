@@ -59,8 +59,10 @@ def open_image(file: BytesIO | BufferedReader, path: Path | Location) -> Image.I
         image = Image.open(file, formats=formats)
     except UnidentifiedImageError:
         raise ValueError(f"the image {path} is not of a known format or is cut off; restore or remove it") from None
-    except Image.DecompressionBombError:
-        raise ValueError(_too_large(path, "it")) from None
+    except Image.DecompressionBombError as error:
+        told = re.search(r"\((\d+) pixels\)", str(error))
+        enough = _enough(int(told[1]), RGB_BYTES, num_bytes) if told else "more"
+        raise ValueError(_too_large(path, "it", enough)) from None
     except Exception as error:  # decoders raise whatever a broken file leads them to
         raise ValueError(f"the image {path} cannot be decoded ({error}); restore or remove it") from error
     refuse_absurd(image, path, num_bytes)
@@ -88,10 +90,11 @@ def refuse_size(
             f"the image {path} states a (height, width) of {size}, but expected are 1 to {LONGEST_SIDE} pixels; "
             "restore or remove it"
         )
-    pixels, more = size[0] * size[1], typed("data.max_pixels")
+    pixels = size[0] * size[1]
+    enough = _enough(pixels, bytes_per_pixel, num_bytes)
     if max(pixels, pixels * bytes_per_pixel / ROOM) > most_pixels():
         room = "" if bytes_per_pixel == RGB_BYTES else f", with {bytes_per_pixel} bytes in a pixel,"
-        raise ValueError(_too_large(path, f"its (height, width) of {size}{room}"))
+        raise ValueError(_too_large(path, f"its (height, width) of {size}{room}", enough))
     if is_hollow(format, pixels, num_bytes):
         raise ValueError(
             f"the image {path} states a (height, width) of {size}, more than its {num_bytes} bytes can hold; "
@@ -100,15 +103,23 @@ def refuse_size(
     if is_blank(pixels * bytes_per_pixel / RGB_BYTES, num_bytes):
         raise ValueError(
             f"the image {path} states a (height, width) of {size}, of which its {num_bytes} bytes tell hardly "
-            f"anything, as of files made to fill the memory; remove it, cut it into tiles, or set {more} to more"
+            f"anything, as of files made to fill the memory; remove it, cut it into tiles, or set "
+            f"{typed('data.max_pixels')} to {enough}"
         )
 
 
-def _too_large(path: object, what: str) -> str:
+def _enough(num_pixels: int, bytes_per_pixel: int, num_bytes: int) -> int:
+    """The smallest largest number of pixels with which an image of this size is opened, also if it is blank."""
+    usual = num_pixels * bytes_per_pixel / RGB_BYTES
+    blank = usual / BLANK_SHARE if usual > num_bytes * BLANK else 0
+    return math.ceil(max(num_pixels, num_pixels * bytes_per_pixel / ROOM, blank))
+
+
+def _too_large(path: object, what: str, enough: int | str) -> str:
     more = typed("data.max_pixels")
     return (
         f"the image {path} is too large to be opened: {what} exceeds {more}={most_pixels():.0f} pixels; cut it into "
-        f"tiles, or set {more} to more"
+        f"tiles, or set {more} to {enough}"
     )
 
 

@@ -70,7 +70,7 @@ def _candidates(folder: Folder, sources: Sequence[Source]) -> Iterator[Path]:
                 yield place / name
 
 
-def _without_arrays(names: Sequence[str]) -> Sequence[str]:
+def _without_arrays(names: list[str]) -> list[str]:
     """Names of files among images, but for arrays, which are the images where no others lie.
 
     >>> _without_arrays(["1.npy", "a.json"]), _without_arrays(["1.png", "1_seg.npy"])
