@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
 from msgspec import Raw, Struct
 
 from maskrcnn.data.annotations.non_finite import quote_non_finite
+from maskrcnn.data.annotations.places import offset_of
 from maskrcnn.data.annotations.spelling import key_of, shown
 from maskrcnn.data.annotations.top_level import refuse_twice
 from maskrcnn.data.encodings import as_utf8
@@ -79,17 +79,11 @@ def _around_lists(text: bytes, file: AnnotationFile) -> bytes:
     """A file's text with 0 in the place of what was taken from it: looking for a word in all of it takes seconds."""
     taken = [(file.images, file.images), (file.categories, file.categories)]
     taken += [(file.annotations[0], file.annotations[-1])] if file.annotations else []
-    start, stop = _address(text), 0
-    parts = []
-    for first, last in sorted(taken, key=lambda pair: _address(pair[0])):
-        parts.append(text[stop : _address(first) - start])
-        stop = _address(last) - start + len(last)
+    parts, stop = [], 0
+    for first, last in sorted(taken, key=lambda pair: offset_of(pair[0], text)):
+        parts.append(text[stop : offset_of(first, text)])
+        stop = offset_of(last, text) + len(last)
     return b"0".join([*parts, text[stop:]])
-
-
-def _address(value: bytes | Raw) -> int:
-    """Where a text lies in memory; a `Raw` lies in the text that it was read from."""
-    return np.frombuffer(value, np.uint8).ctypes.data
 
 
 def structure(complaint: object) -> ValueError:
