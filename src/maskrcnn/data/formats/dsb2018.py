@@ -26,7 +26,7 @@ NOT_ONE_IMAGE = Kind(
     "object-masks-of-no-image",
     "folders",
     Severity.REFUSED,
-    "of masks have not exactly one image beside them",
+    "hold masks beside no image or several",
     "they are left out",
 )
 EMPTY = Kind("object-mask-empty", "masks", Severity.WARNING, "have no pixel and are left out")
