@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskrcnn.files import atomic_write, digest, fingerprint
+from maskrcnn.files import atomic_write, digest, fingerprint, with_digest
 from maskrcnn.run_folder import CHECKSUMS
 
 LINE = "# sha256 of the lines below, by which a change is noticed: "
@@ -69,7 +69,7 @@ def _is_list(files: object) -> bool:
 
 
 def _to_text(content: dict[str, Any]) -> str:
-    return json.dumps({**content, "sha256": digest(content)}, indent=1) + "\n"
+    return with_digest(content) + "\n"
 
 
 def with_sum(text: str) -> str:

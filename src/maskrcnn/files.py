@@ -252,6 +252,11 @@ def digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def with_digest(content: Mapping[str, Any]) -> str:
+    """JSON of a mapping that ends in the SHA-256 of what stands before, as `sha256`."""
+    return json.dumps({**content, "sha256": digest(content)}, indent=1)
+
+
 def lock(stream: IO[bytes], *, shared: bool = False, wait: bool = False) -> bool | None:
     """Lock an open file, until it is closed or its process ends.
 

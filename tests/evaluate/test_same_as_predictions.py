@@ -7,7 +7,7 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from maskrcnn.config import RPN, Backbone, BoxHead, Data, Evaluate, MaskHead, Model, Neck, PointHead, Recipe
+from maskrcnn.config import Data, Evaluate, MaskHead, PointHead, Recipe
 from maskrcnn.data.formats import coco
 from maskrcnn.evaluate import run
 from maskrcnn.models.mask_rcnn import build
@@ -15,10 +15,12 @@ from maskrcnn.predict import Predictor
 from maskrcnn.predict_files import predict_paths
 from maskrcnn.runtime.distributed import World
 from maskrcnn.runtime.precision import Precision
+from tests.test_predict import RECIPE
 
 CPU = torch.device("cpu")
 SIZES = [(60, 96), (48, 64), (72, 60)]
-PLAIN = Recipe(
+PLAIN = replace(
+    RECIPE,
     device="cpu",
     data=Data(
         short_sides=(48,),
@@ -29,16 +31,7 @@ PLAIN = Recipe(
         levels="fixed",
         level_range=((0.0, 900.0),),
     ),
-    model=Model(
-        backbone=Backbone(kind="resnet18", norm="group_norm", pretrained="", frozen_stages=0, width=8),
-        neck=Neck(channels=8),
-        rpn=RPN(anchor_sizes=(8, 16, 32, 64, 128), num_test_candidates=50, num_test_proposals=20),
-        box_head=BoxHead(hidden=16, score_threshold=0.0, num_detections=10),
-        mask_head=MaskHead(num_convs=1, channels=8),
-    ),
     evaluate=Evaluate(batch=1),
-    classes=("cat", "dog"),
-    category_ids=(3, 7),
 )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from maskrcnn.files import with_digest
 from maskrcnn.train import checkpoint
 
 TENSORS = {"model": {"a.weight": torch.arange(6.0).reshape(2, 3)}, "optimizer": {"a.weight/step": torch.tensor(3.0)}}
@@ -109,7 +110,7 @@ def rewritten(path: Path, **values: object) -> Path:
     """A checkpoint whose state says something else, with sums that agree."""
     state = json.loads((path / "state.json").read_text())
     del state["sha256"]
-    (path / "state.json").write_text(checkpoint._to_text({**state, **values}))
+    (path / "state.json").write_text(with_digest({**state, **values}))
     return path
 
 

@@ -117,4 +117,4 @@ def test_sweeping_knows_the_names_that_savers_give_to_drafts(tmp_path, monkeypat
         run_lock.sweep(tmp_path)
         draft.touch()
         assert list((tmp_path / "weights").iterdir()) == list((tmp_path / "checkpoints").iterdir()) == []
-        assert run_lock.PART.fullmatch(draft.name)
+        assert run_lock.DRAFT.fullmatch(draft.name)

@@ -15,7 +15,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from maskrcnn.files import digest, fingerprint, sync, writing
+from maskrcnn.files import digest, fingerprint, sync, with_digest, writing
 from maskrcnn.run_folder import STATE
 from maskrcnn.sentences import some_of
 from maskrcnn.weights import bytes_of, not_finite, write_tensors
@@ -79,7 +79,7 @@ def _write(draft: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], 
     for name, group in tensors.items():
         write_tensors(draft / f"{name}{ENDING}", group)
     files = {file.name: fingerprint(file) for file in sorted(draft.iterdir())}
-    (draft / STATE).write_text(_to_text({"step": step, **state, "files": files}), encoding="utf-8")
+    (draft / STATE).write_text(with_digest({"step": step, **state, "files": files}), encoding="utf-8")
     for path in [*draft.iterdir(), draft]:
         sync(path)
 
@@ -142,7 +142,7 @@ def read_state(path: Path) -> dict[str, Any]:
         raise Damaged(f"{path}: {STATE} is nested deeper than any that was written") from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Damaged(f"{path}: {STATE} is not what was written ({error})") from error
-    if expected != digest(state) or text != _to_text(state):
+    if expected != digest(state) or text != with_digest(state):
         raise Damaged(f"{path}: {STATE} is not what was written")
     _check_names(path, state)
     return state
@@ -194,7 +194,3 @@ def read_newest(folder: Path, tell: Callable[[str], None]) -> Checkpoint | None:
         except Damaged as damage:
             tell(f"passing over a damaged checkpoint ({damage})")
     return None
-
-
-def _to_text(content: Mapping[str, Any]) -> str:
-    return json.dumps({**content, "sha256": digest(content)}, indent=1)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from maskrcnn.files import lock
+from maskrcnn.files import DRAFT, lock
 from maskrcnn.run_folder import CHECKPOINTS, EVALUATION, WEIGHTS
 from maskrcnn.sentences import printable, typed
 from maskrcnn.storage.location import Location, Where, at
@@ -20,8 +20,6 @@ LOCK = ".lock"
 """The locked file; it stays when the run ends and says nothing then."""
 MOST = 4096
 """Bytes of it that are read."""
-PART = re.compile(r"\..+\.[0-9a-f]{32}\.part")
-"""Drafts of files, as `files.atomic_write` calls them."""
 WEIGHTS_DRAFT = re.compile(r"\.(best|last)\.(?!previous$)[a-z0-9_]{8}")
 """Drafts of weights folders, as `weights.save_weights` calls them; `.best.previous` is one that is still read."""
 STEP_DRAFT = re.compile(r"\.step-\d+")
@@ -71,7 +69,7 @@ def sweep(out: Path) -> None:
     """Remove the drafts that killed saves left in a run's folder, which nobody else may be writing to."""
     for folder in (out, out / CHECKPOINTS, out / EVALUATION, out / WEIGHTS):
         for path in folder.iterdir() if folder.is_dir() else ():
-            if PART.fullmatch(path.name):
+            if DRAFT.fullmatch(path.name):
                 path.unlink(missing_ok=True)
             elif (folder.name == WEIGHTS and WEIGHTS_DRAFT.fullmatch(path.name)) or (
                 folder.name == CHECKPOINTS and STEP_DRAFT.fullmatch(path.name)
